@@ -1,0 +1,1 @@
+"""The words all sides of birdfeed share; imports nothing of ours, and nothing heavy by itself."""

@@ -1,0 +1,215 @@
+"""The wire format: Envelope (one event) and Batch (what one rq job carries).
+
+A batch travels as one string, the job's only argument: a header line and one line per event, each a JSON object.
+
+    {"version":1,"batch_id":"0192...","event_type":"text_generation","count":2}
+    {"event_id":"0192...","occurred_at":"2026-11-23T12:00:00.123456Z","data":{...}}
+    {"event_id":"0192...","occurred_at":"2026-11-23T12:00:00.123999Z","data":{...},"dropped_fields":1}
+
+One line per event, so that a damaged line costs that event alone, and a batch can be split or joined without parsing.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+
+#: The version this code writes.
+VERSION: Final = 1
+#: The versions this code reads: its own and the one before (0 was never released).
+READABLE: Final = frozenset({0, 1})
+
+
+class WireError(ValueError):
+    """A batch or one line of it can't be read; `reason` says why in one sentence."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class NewerVersionError(WireError):
+    """The batch was written by a newer birdfeed than this one; `version` is the batch's."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"the batch has wire version {version}; this worker reads up to {VERSION}")
+        self.version = version
+
+    def __reduce__(self) -> tuple[type["NewerVersionError"], tuple[int]]:
+        return type(self), (self.version,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """One event on its way. event_id (a UUIDv7) and occurred_at (UTC) are minted in track_event and never change.
+
+    `dropped_fields` counts the fields the producer did not pass on because birdfeed doesn't store them.
+    """
+
+    event_id: str
+    event_type: str
+    occurred_at: datetime
+    data: dict[str, Any]
+    dropped_fields: int = 0
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header:
+    """The first line of a batch.
+
+    `retried` says that the producer sent the batch before and lost the answer; `replay_id` names the replay that
+    put a dead letter back. Either makes the worker ask the store what it has before it writes.
+    `reason`, `detail`, `attempts`, `first_failed_at` and `last_failed_at` (UTC, ISO 8601) are set on dead letters.
+    """
+
+    batch_id: str
+    event_type: str
+    count: int
+    version: int = VERSION
+    retried: bool = False
+    replay_id: str = ""
+    reason: str = ""
+    detail: str = ""
+    attempts: int = 0
+    first_failed_at: str = ""
+    last_failed_at: str = ""
+
+
+_HEADER_DEFAULTS: Final[dict[str, object]] = {
+    "retried": False,
+    "replay_id": "",
+    "reason": "",
+    "detail": "",
+    "attempts": 0,
+    "first_failed_at": "",
+    "last_failed_at": "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A header and the events' lines as they travel, unparsed."""
+
+    header: Header
+    lines: Sequence[bytes] = field(default_factory=tuple)
+
+
+def encode_event(envelope: Envelope) -> bytes:
+    """One event's line. Raises orjson.JSONEncodeError where `data` is not plain JSON."""
+    line: dict[str, object] = {
+        "event_id": envelope.event_id,
+        "occurred_at": format_time(envelope.occurred_at),
+        "data": envelope.data,
+    }
+    if envelope.dropped_fields:
+        line["dropped_fields"] = envelope.dropped_fields
+    return orjson.dumps(line)
+
+
+def encode_batch(header: Header, lines: Iterable[bytes]) -> str:
+    """The string an rq job carries."""
+    head: dict[str, object] = {
+        "version": header.version,
+        "batch_id": header.batch_id,
+        "event_type": header.event_type,
+        "count": header.count,
+    }
+    for name, default in _HEADER_DEFAULTS.items():
+        value = getattr(header, name)
+        if value != default:
+            head[name] = value
+    return b"\n".join((orjson.dumps(head), *lines)).decode()
+
+
+def split_batch(packed: str) -> Batch:
+    """Read the header of a batch and cut the rest into lines, without parsing the events.
+
+    Raises:
+        NewerVersionError: The batch's version is newer than this code reads.
+        WireError: The header is not one this code could have written.
+    """
+    head, _, rest = packed.encode("utf-8", "surrogatepass").partition(b"\n")
+    try:
+        fields = orjson.loads(head)
+        version = fields["version"]
+        if type(version) is int and version > VERSION:
+            raise NewerVersionError(version)
+        if version not in READABLE:
+            raise WireError(f"the batch has wire version {version!r}, which this worker doesn't read")
+        header = Header(
+            batch_id=fields["batch_id"],
+            event_type=fields["event_type"],
+            count=fields["count"],
+            version=version,
+            **{name: fields.get(name, default) for name, default in _HEADER_DEFAULTS.items()},
+        )
+    except WireError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise WireError(f"the batch's first line is not a birdfeed header: {type(error).__name__}") from error
+    return Batch(header, tuple(line for line in rest.split(b"\n") if line))
+
+
+def read_event(header: Header, line: bytes) -> Envelope:
+    """One event from its line.
+
+    Raises:
+        WireError: The line is not JSON, or lacks an event_id, an occurred_at or an object as data.
+    """
+    try:
+        fields = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise WireError("the event's line is not JSON") from error
+    return envelope_from(header, fields)
+
+
+def read_events(batch: Batch) -> list[Envelope]:
+    """All events of a batch in one parse.
+
+    Raises:
+        WireError: One line is damaged; read them one by one with read_event to find it.
+    """
+    try:
+        parsed = orjson.loads(b"[" + b",".join(batch.lines) + b"]")
+    except orjson.JSONDecodeError as error:
+        raise WireError("a line of the batch is not JSON") from error
+    if len(parsed) != len(batch.lines):
+        raise WireError("a line of the batch holds more than one value")
+    return [envelope_from(batch.header, fields) for fields in parsed]
+
+
+def envelope_from(header: Header, fields: Any) -> Envelope:
+    """An Envelope from a parsed line; raises WireError as read_event does."""
+    try:
+        event_id, data = fields["event_id"], fields["data"]
+        occurred_at = datetime.fromisoformat(fields["occurred_at"])
+        UUID(event_id)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise WireError(f"the event's line lacks a readable event_id or occurred_at: {type(error).__name__}") from error
+    if not isinstance(data, dict):
+        raise WireError(f"the event's data is {_json_type(data)}, not an object")
+    if occurred_at.tzinfo is None:
+        raise WireError("the event's occurred_at has no time zone")
+    dropped = fields.get("dropped_fields", 0)
+    return Envelope(
+        event_id=event_id,
+        event_type=header.event_type,
+        occurred_at=occurred_at,
+        data=data,
+        dropped_fields=dropped if type(dropped) is int else 0,
+        version=header.version,
+    )
+
+
+def format_time(when: datetime) -> str:
+    """UTC, ISO 8601 with microseconds and Z: how every time travels."""
+    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _json_type(value: object) -> str:
+    names = {type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list"}
+    return names.get(type(value), "an object")

@@ -1,0 +1,295 @@
+"""What a handler may send: one model per event type, and the registry of types.
+
+The models are lenient where SDKs differ (times, identifiers given as numbers, usage of any shape) and strict where a
+wrong value would make a wrong row: a number where text belongs is an error, and costs that event alone.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
+
+from birdfeed_schemas.envelope import Envelope
+from birdfeed_schemas.facts import Price, Tier, Usage
+from birdfeed_schemas.fields import COMMON, IMAGE_GENERATION, SPELLINGS, TEXT_GENERATION, spellings
+
+#: Seconds since the epoch above this are read as milliseconds (in seconds it would be the year 2603).
+_EPOCH_MILLISECONDS_FROM: Final = 2e10
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+#: UInt64, the widest count our columns hold.
+_MAX_COUNT: Final = 2**63 - 1
+
+
+def read_time(value: object) -> datetime | None:
+    """A time as SDKs and handlers give it: ISO 8601 text, or epoch seconds or milliseconds; UTC where no zone is given.
+
+    A number no calendar holds is clamped to 1970 or 2200; the worker clamps it again, to the event, and flags the row.
+
+    Raises:
+        ValueError: Neither a number nor text that reads as a time.
+    """
+    if value is None or isinstance(value, datetime):
+        when = value
+    elif isinstance(value, bool):
+        raise ValueError("a time is ISO 8601 text or epoch seconds or milliseconds, not a boolean")
+    elif isinstance(value, int | float):
+        return _from_epoch(value)
+    elif isinstance(value, str):
+        try:
+            when = datetime.fromisoformat(value)
+        except ValueError:
+            try:
+                return _from_epoch(float(value))
+            except ValueError:
+                raise ValueError("a time is ISO 8601 text or epoch seconds or milliseconds") from None
+    else:
+        raise ValueError("a time is ISO 8601 text or epoch seconds or milliseconds")
+    if when is None:
+        return None
+    if when.tzinfo is None:
+        return when.replace(tzinfo=UTC)
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        return _EARLIEST if when.year < _EARLIEST.year else _LATEST
+
+
+def _from_epoch(number: float) -> datetime:
+    if number != number:
+        raise ValueError("a time is ISO 8601 text or epoch seconds or milliseconds, not NaN")
+    seconds = number / 1000 if abs(number) > _EPOCH_MILLISECONDS_FROM else number
+    if seconds <= 0:
+        return _EARLIEST
+    if seconds >= _LATEST.timestamp():
+        return _LATEST
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _identifier(value: object) -> object:
+    """Identifiers are text; a whole number (a database's key) is taken as its digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+def _reported_cost(value: object) -> Decimal | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise ValueError("a cost is a number of USD")
+    try:
+        cost = Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError("a cost is a number of USD") from None
+    if not cost.is_finite() or cost < 0 or cost > Decimal(10) ** 15:
+        raise ValueError("a cost is a number of USD from 0 on")
+    return cost
+
+
+def _seconds(value: object) -> Decimal | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise ValueError("seconds are a number")
+    try:
+        seconds = Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError("seconds are a number") from None
+    if not seconds.is_finite() or seconds < 0 or seconds > 10**9:
+        raise ValueError("seconds are a number from 0 to 1,000,000,000")
+    return seconds
+
+
+class EventError(BaseModel):
+    """An error as the handler saw it. A traceback is stored only if the operator asks for it."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    type: str = ""
+    message: str = ""
+    code: str = ""
+    traceback: str = ""
+
+
+def _error(value: object) -> object:
+    if isinstance(value, str):
+        return {"message": value}
+    if isinstance(value, Mapping):
+        return {
+            key: part if isinstance(part, str) else "" if part is None else str(part)
+            for key, part in value.items()
+            if key in EventError.model_fields
+        }
+    return value
+
+
+Identifier: TypeAlias = Annotated[StrictStr, BeforeValidator(_identifier)]
+Time: TypeAlias = Annotated[datetime | None, BeforeValidator(read_time)]
+ReportedCost: TypeAlias = Annotated[Decimal | None, BeforeValidator(_reported_cost)]
+Seconds: TypeAlias = Annotated[Decimal | None, BeforeValidator(_seconds)]
+
+
+def _named(field: str, names: Mapping[str, tuple[str, ...]], default: Any = None) -> Any:
+    """A pydantic field that also reads the spellings fields.py lists for it."""
+    aliases = names[field]
+    if not aliases:
+        return Field(default)
+    return Field(default, validation_alias=AliasChoices(field, *aliases))
+
+
+class Event(BaseModel):
+    """The fields every event type has.
+
+    Times are UTC; duration is milliseconds; cost is USD as the provider reported it. Fields that are not listed are
+    dropped and counted before an event gets here.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    model: Annotated[StrictStr, Field(min_length=1)] = _named("model", COMMON, default=...)
+    model_used: StrictStr | None = _named("model_used", COMMON)
+    provider: StrictStr | None = _named("provider", COMMON)
+    user: Identifier | None = _named("user", COMMON)
+    username: StrictStr | None = _named("username", COMMON)
+    tier: StrictStr | None = _named("tier", COMMON)
+    start_time: Time = _named("start_time", COMMON)
+    end_time: Time = _named("end_time", COMMON)
+    duration: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)] | None = _named("duration", COMMON)
+    status: Literal["success", "error"] | None = _named("status", COMMON)
+    error: Annotated[EventError | None, BeforeValidator(_error)] = _named("error", COMMON)
+    request_id: Identifier | None = _named("request_id", COMMON)
+    environment: StrictStr | None = _named("environment", COMMON)
+    organization: Identifier | None = _named("organization", COMMON)
+    project: Identifier | None = _named("project", COMMON)
+    referrer: StrictStr | None = _named("referrer", COMMON)
+    cache_hit: StrictBool | None = _named("cache_hit", COMMON)
+    cache_key: StrictStr | None = _named("cache_key", COMMON)
+    service_tier: StrictStr | None = _named("service_tier", COMMON)
+    cost: ReportedCost = _named("cost", COMMON)
+    usage: Any = _named("usage", COMMON)
+
+    @property
+    def failed(self) -> bool:
+        """Whether the work failed: its status says so, or it has an error and no status."""
+        return self.status == "error" or (self.status is None and self.error is not None)
+
+
+class TextGeneration(Event):
+    """A text model was asked: `text_generation`."""
+
+    stream: StrictBool | None = _named("stream", TEXT_GENERATION)
+    response_id: Identifier | None = _named("response_id", TEXT_GENERATION)
+    chat_id: Identifier | None = _named("chat_id", TEXT_GENERATION)
+    moderation: dict[str, Any] | None = _named("moderation", TEXT_GENERATION)
+
+
+class ImageGeneration(Event):
+    """An image, video or audio model was asked: `image_generation`. image_size is "WxH" in pixels."""
+
+    image_size: StrictStr | None = _named("image_size", IMAGE_GENERATION)
+    num_images: Annotated[int, Field(ge=0, le=_MAX_COUNT)] | None = _named("num_images", IMAGE_GENERATION)
+    quality: StrictStr | None = _named("quality", IMAGE_GENERATION)
+    has_input_image: StrictBool | None = _named("has_input_image", IMAGE_GENERATION)
+    video_seconds: Seconds = _named("video_seconds", IMAGE_GENERATION)
+    audio_seconds: Seconds = _named("audio_seconds", IMAGE_GENERATION)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enriched:
+    """A valid event with all that a row is made of. `enriched_at` (UTC) is the worker's clock, the row's version.
+
+    `extra` holds the fields the operator allowed by name; `dropped_fields` counts what is not stored;
+    `replay_id` is set on replayed events.
+    """
+
+    envelope: Envelope
+    event: Event
+    usage: Usage
+    price: Price
+    tier: Tier
+    enriched_at: datetime
+    extra: Mapping[str, Any]
+    dropped_fields: int = 0
+    replay_id: str = ""
+    keep_traceback: bool = False
+
+
+RowBuilder: TypeAlias = Callable[[Enriched], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventType:
+    """All that birdfeed knows about a type of event.
+
+    Attributes:
+        name: What a handler passes to track_event.
+        event: The model its data is validated with.
+        row: The model of a row as the store reads it, nested as the JSON is.
+        build_row: Makes the row from an enriched event.
+        datasource: The Tinybird data source the rows go to.
+        fields: Field name → other spellings accepted for it.
+    """
+
+    name: str
+    event: type[Event]
+    row: type[BaseModel]
+    build_row: RowBuilder
+    datasource: str
+    fields: Mapping[str, tuple[str, ...]]
+
+
+#: Other packages add event types under this entry point group; see docs/how-to-add-an-event-type.md.
+ENTRY_POINT_GROUP: Final = "birdfeed.event_types"
+
+
+@cache
+def registry() -> Mapping[str, EventType]:
+    """Every event type there is: birdfeed's own and those of installed packages, by name.
+
+    Raises:
+        ValueError: Two types share a name, or an entry point is not an EventType.
+    """
+    from birdfeed_schemas.rows import ImageEventRow, LlmEventRow, image_event_row, llm_event_row
+
+    own = (
+        EventType(
+            name="text_generation",
+            event=TextGeneration,
+            row=LlmEventRow,
+            build_row=llm_event_row,
+            datasource="llm_events",
+            fields=TEXT_GENERATION,
+        ),
+        EventType(
+            name="image_generation",
+            event=ImageGeneration,
+            row=ImageEventRow,
+            build_row=image_event_row,
+            datasource="image_events",
+            fields=IMAGE_GENERATION,
+        ),
+    )
+    types = {one.name: one for one in own}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        added = point.load()
+        if not isinstance(added, EventType):
+            raise ValueError(f"the entry point {point.name!r} of {ENTRY_POINT_GROUP} is not an EventType")
+        if added.name in types:
+            raise ValueError(f"two event types are named {added.name!r}; rename the one from {point.value!r}")
+        types[added.name] = added
+    return types
+
+
+@cache
+def spellings_of(event_type: str) -> Mapping[str, str] | None:
+    """Accepted spelling → field name for a type, or None where nobody registered the type."""
+    if event_type in SPELLINGS:
+        return SPELLINGS[event_type]
+    known = registry().get(event_type)
+    return spellings(known.fields) if known is not None else None

@@ -1,0 +1,69 @@
+"""The names a handler may use for the fields of an event, without pydantic.
+
+`track_event` runs in a request handler, so it must drop what birdfeed doesn't store (prompts, messages, images)
+before the event is serialised, and must do so without importing the models. A test holds these names against the
+models in events.py.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+#: Fields every event type has, each with the other spellings accepted for it.
+COMMON: Final[Mapping[str, tuple[str, ...]]] = {
+    "model": ("modelRequested", "model_requested"),
+    "model_used": ("modelUsed",),
+    "provider": (),
+    "user": ("userId", "user_id"),
+    "username": ("userName", "user_name"),
+    "tier": ("userTier", "user_tier"),
+    "start_time": ("startTime",),
+    "end_time": ("endTime",),
+    "duration": ("durationMs", "duration_ms"),
+    "status": (),
+    "error": (),
+    "request_id": ("requestId",),
+    "environment": (),
+    "organization": (),
+    "project": (),
+    "referrer": (),
+    "cache_hit": ("cacheHit",),
+    "cache_key": ("cacheKey",),
+    "service_tier": ("serviceTier",),
+    "cost": (),
+    "usage": ("usageMetadata", "usage_metadata"),
+}
+
+TEXT_GENERATION: Final[Mapping[str, tuple[str, ...]]] = {
+    **COMMON,
+    "stream": (),
+    "response_id": ("responseId",),
+    "chat_id": ("chatId",),
+    "moderation": (),
+}
+
+IMAGE_GENERATION: Final[Mapping[str, tuple[str, ...]]] = {
+    **COMMON,
+    "image_size": ("imageSize",),
+    "num_images": ("numImages",),
+    "quality": (),
+    "has_input_image": ("hasInputImage",),
+    "video_seconds": ("videoSeconds",),
+    "audio_seconds": ("audioSeconds",),
+}
+
+
+def spellings(fields: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Map every accepted spelling of a field to the field's own name."""
+    names = {alias: name for name, aliases in fields.items() for alias in aliases}
+    names.update({name: name for name in fields})
+    return names
+
+
+#: event type → accepted spelling → field name, for the types birdfeed ships. Plugged-in types: events.registry().
+SPELLINGS: Final[Mapping[str, Mapping[str, str]]] = {
+    "text_generation": spellings(TEXT_GENERATION),
+    "image_generation": spellings(IMAGE_GENERATION),
+}
+
+#: For an event type nobody knows (it becomes a dead letter): every name birdfeed stores for any type.
+ANY_TYPE: Final[Mapping[str, str]] = {**SPELLINGS["text_generation"], **SPELLINGS["image_generation"]}

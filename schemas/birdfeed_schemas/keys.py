@@ -1,0 +1,73 @@
+"""The names of birdfeed's keys in Redis: rq's own, for our queue, and ours beside them.
+
+rq reads its prefix from the environment of the whole process, so a producer inside somebody's web service must not
+set it; this computes the names instead. A test holds them against rq's.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+#: What every job of ours runs; part of the wire contract, never renamed.
+JOB_FUNCTION: Final = "birdfeed_worker.job.deliver"
+
+#: Fields birdfeed adds to rq's job hash: events in the job, their type, bytes of the packed batch before compression.
+EVENTS_FIELD: Final = "bf_events"
+TYPE_FIELD: Final = "bf_type"
+BYTES_FIELD: Final = "bf_bytes"
+#: On dead letters: the reason (a short code) they are counted under in the ledger.
+REASON_FIELD: Final = "bf_reason"
+#: Set before each POST, cleared when it is settled: when (epoch s) this job's rows may have been written.
+POSTED_FIELD: Final = "bf_posted"
+#: How often a worker took the job, and when first (epoch s).
+ATTEMPTS_FIELD: Final = "bf_attempts"
+FIRST_TAKEN_FIELD: Final = "bf_first_taken"
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Key names under rq's `prefix` for one `queue`."""
+
+    prefix: str
+    queue: str
+
+    @property
+    def queue_list(self) -> str:
+        """List of waiting job ids; new ones at the right."""
+        return f"{self.prefix}:queue:{self.queue}"
+
+    @property
+    def queues(self) -> str:
+        """Set of all queue lists, by which `rq info` finds them."""
+        return f"{self.prefix}:queues"
+
+    @property
+    def started(self) -> str:
+        """Sorted set of "job:execution" that workers have in hand, by the time (epoch s) their hold ends."""
+        return f"{self.prefix}:wip:{self.queue}"
+
+    @property
+    def scheduled(self) -> str:
+        """Sorted set of job ids that wait, by the time (epoch s) they are due."""
+        return f"{self.prefix}:scheduled:{self.queue}"
+
+    @property
+    def failed(self) -> str:
+        """Sorted set of dead letters' job ids."""
+        return f"{self.prefix}:failed:{self.queue}"
+
+    @property
+    def ledger(self) -> str:
+        """Hash of counts: accepted:<type>, written:<type>, dead:<type>:<reason>, dropped:<type>:<reason>, ..."""
+        return f"{self.prefix}:birdfeed:{self.queue}:ledger"
+
+    def job(self, job_id: str) -> str:
+        """Hash of a job."""
+        return f"{self.prefix}:job:{job_id}"
+
+    def done(self, batch_id: str) -> str:
+        """Exists for a while after a batch was settled (or a report counted), so that it isn't counted twice."""
+        return f"{self.prefix}:birdfeed:{self.queue}:done:{batch_id}"
+
+    def birdfeed(self, name: str) -> str:
+        """Any other key of ours."""
+        return f"{self.prefix}:birdfeed:{self.queue}:{name}"

@@ -1,0 +1,54 @@
+"""Settings both sides read: where Redis is, and the names of the queue and its keys.
+
+Each side has one model, built on this base; `birdfeed settings` and docs/settings.md are made from the models.
+"""
+
+from typing import Annotated, Self
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class RedisSettings(BaseSettings):
+    """Read from the environment, then from a .env file in the working directory."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BIRDFEED_", env_file=".env", env_file_encoding="utf-8", extra="ignore", populate_by_name=True
+    )
+
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("BIRDFEED_REDIS_URL", "REDIS_URL"),
+        description="Redis or Valkey: redis://, rediss:// (TLS) or unix:// URL. BIRDFEED_REDIS_URL, else REDIS_URL.",
+    )
+    queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = Field(
+        "birdfeed", description="Name of the rq queue; staging and production may share a Redis under two names."
+    )
+    key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:{}-]+$")] = Field(
+        "rq", description="Prefix of rq's keys (rq's own RQ_KEY_PREFIX; workers are started with it)."
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value():
+            return None
+        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://", "redis+sentinel://")):
+            raise ValueError("a Redis URL starts with redis://, rediss://, unix:// or redis+sentinel://")
+        return value
+
+    @property
+    def redis_url_text(self) -> str:
+        """The URL with its password, for connecting; never log it.
+
+        Raises:
+            ValueError: No URL is set.
+        """
+        if self.redis_url is None:
+            raise ValueError("no Redis is configured; set BIRDFEED_REDIS_URL (or REDIS_URL), or start `birdfeed up`")
+        return self.redis_url.get_secret_value()
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings as the environment and .env have them; raises pydantic.ValidationError."""
+        return cls()
