@@ -1,0 +1,196 @@
+"""The price book: which model costs what, since when. One TOML file; data/prices.toml is the one birdfeed ships.
+
+    [[model]]
+    name = "openai-large"                       # what handlers call it
+    aliases = ["gpt-4.1"]
+    original_name = "gpt-4.1-2025-04-14"        # what its provider calls it
+    provider = "azure-openai"
+    unit = "token"                              # or "image", "megapixel", "second"
+    price = { prompt_text = 2, prompt_cached = 0.5, completion_text = 8 }
+
+Every amount is USD: per 1,000,000 tokens, per image, per megapixel, per second. Read TOML with `parse_float=Decimal`,
+so that 0.1 is 0.1. What spans models (a name used twice) is checked where a book is loaded.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Final, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr, model_validator
+
+Unit: TypeAlias = Literal["token", "image", "megapixel", "second"]
+
+#: The classes of tokens, in the order of facts.Tokens.
+TOKEN_CLASSES: Final = (
+    "prompt_text",
+    "prompt_cached",
+    "prompt_cache_write",
+    "prompt_audio",
+    "prompt_image",
+    "completion_text",
+    "completion_reasoning",
+    "completion_audio",
+    "completion_image",
+)
+#: What a model with this unit has rates for.
+RATES_OF: Final[Mapping[Unit, tuple[str, ...]]] = {
+    "token": TOKEN_CLASSES,
+    "image": ("image",),
+    "megapixel": ("megapixel",),
+    "second": ("video_second", "audio_second"),
+}
+RATE_NAMES: Final = tuple(name for names in RATES_OF.values() for name in names)
+
+#: Decimal places of a rate that are kept, and the largest rate in USD: more is a slip of the pen.
+RATE_PLACES: Final = 12
+MAX_RATE: Final = Decimal(100_000)
+#: The same for a service tier's multiplier.
+MULTIPLIER_PLACES: Final = 6
+MAX_MULTIPLIER: Final = Decimal(100)
+
+
+def _decimal(value: object, what: str, places: int, largest: Decimal) -> Decimal:
+    """A number from TOML (an integer, or a Decimal), or quoted.
+
+    Raises:
+        ValueError: It is none, negative, too large, or has more decimal places than are kept.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+        raise ValueError(f"{what} is a number")
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise ValueError(f"{what} is a number, not {value!r}") from None
+    if not number.is_finite() or number < 0:
+        raise ValueError(f"{what} is a number from 0 on, not {value}")
+    if number > largest:
+        raise ValueError(f"{what} of more than {largest:,} is surely a mistake: {value}")
+    _, digits, exponent = number.as_tuple()
+    trailing_zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
+    if number and isinstance(exponent, int) and exponent + trailing_zeros < -places:
+        raise ValueError(f"{what} has at most {places} decimal places")
+    return number
+
+
+def _rate(value: object) -> Decimal:
+    return _decimal(value, "a rate in USD", RATE_PLACES, MAX_RATE)
+
+
+def _multiplier(value: object) -> Decimal:
+    return _decimal(value, "a multiplier", MULTIPLIER_PLACES, MAX_MULTIPLIER)
+
+
+def _moment(value: object) -> datetime:
+    """A TOML date (its first moment, UTC) or date-time (UTC where it has no offset)."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if isinstance(value, date):
+        return datetime.combine(value, time.min, UTC)
+    raise ValueError("a date stands without quotes: 2026-01-31")
+
+
+def _lower_case(value: object) -> object:
+    if isinstance(value, str) and (value != value.lower().strip() or not value):
+        raise ValueError("a service tier is written in lower case")
+    return value
+
+
+Rate: TypeAlias = Annotated[Decimal, BeforeValidator(_rate)]
+Multiplier: TypeAlias = Annotated[Decimal, BeforeValidator(_multiplier)]
+Moment: TypeAlias = Annotated[datetime, BeforeValidator(_moment)]
+Name: TypeAlias = Annotated[StrictStr, Field(min_length=1)]
+ServiceTiers: TypeAlias = dict[Annotated[StrictStr, BeforeValidator(_lower_case)], Multiplier]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Rates(_Strict):
+    """USD per 1,000,000 tokens of a class, per image, per megapixel, or per second; a rate left out is unknown."""
+
+    prompt_text: Rate | None = None
+    prompt_cached: Rate | None = None
+    prompt_cache_write: Rate | None = None
+    prompt_audio: Rate | None = None
+    prompt_image: Rate | None = None
+    completion_text: Rate | None = None
+    completion_reasoning: Rate | None = None
+    completion_audio: Rate | None = None
+    completion_image: Rate | None = None
+    image: Rate | None = None
+    megapixel: Rate | None = None
+    video_second: Rate | None = None
+    audio_second: Rate | None = None
+
+    @property
+    def given(self) -> dict[str, Decimal]:
+        """The rates that are known, by name."""
+        values = ((name, getattr(self, name)) for name in RATE_NAMES)
+        return {name: rate for name, rate in values if rate is not None}
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> Self:
+        if not self.given:
+            raise ValueError(f"no rate is given; the rates are {', '.join(RATE_NAMES)}")
+        return self
+
+
+class When(_Strict):
+    """When a variant holds: every condition given must. size is "WxH", has_input_image false where not reported."""
+
+    quality: StrictStr | None = None
+    size: Annotated[StrictStr, Field(pattern=r"^\d+[xX]\d+$")] | None = None
+    has_input_image: StrictBool | None = None
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> Self:
+        if self.quality is None and self.size is None and self.has_input_image is None:
+            raise ValueError("a variant needs a condition: quality, size or has_input_image")
+        return self
+
+
+class Variant(Rates):
+    """Rates that replace the price's own where `when` holds; the first variant that does counts."""
+
+    when: When
+
+
+class DatedPrice(Rates):
+    """What a model costs from one moment (included) until another (excluded), UTC; open where not given."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    since: Moment | None = Field(None, alias="from")
+    until: Moment | None = None
+    variants: tuple[Variant, ...] = ()
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise ValueError("`from` must be before `until`")
+        return self
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, Mapping) else value
+
+
+class ModelPrices(_Strict):
+    """One model: its names, its unit and what it costs. `price` is one table, or several with dates."""
+
+    name: Name
+    aliases: tuple[Name, ...] = ()
+    original_name: Name | None = None
+    provider: Name | None = None
+    unit: Unit
+    service_tiers: ServiceTiers = Field(default_factory=dict)
+    price: Annotated[tuple[DatedPrice, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
+
+
+class PriceFile(_Strict):
+    """A whole book. Its service_tiers hold for every model that doesn't name the tier itself."""
+
+    service_tiers: ServiceTiers = Field(default_factory=dict)
+    model: tuple[ModelPrices, ...] = ()

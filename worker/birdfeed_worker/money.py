@@ -1,0 +1,40 @@
+"""Exact money: USD in 12 decimal places, rounded half to even, whatever the caller's decimal context is."""
+
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
+from typing import Final
+
+#: Decimal places of a cost; the store has Decimal(38, 12).
+PLACES: Final = 12
+#: The first cost, in units of the last place, that the store can't hold.
+TOO_LARGE: Final = 10**38
+
+#: Wide enough that no product or sum of counts, rates, multipliers and seconds (a double has at most 767 significant
+#: digits) is ever rounded. Nothing traps: what could is checked before.
+EXACT: Final = Context(prec=1_200, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX, clamp=0, traps=[])
+_LAST_PLACE: Final = Decimal((0, (1,), -PLACES))
+ZERO: Final = Decimal((0, (0,), -PLACES))
+
+
+def half_even(numerator: int, denominator: int) -> int:
+    """numerator / denominator, rounded to a whole number, half to even; both from 0 on, the denominator above it."""
+    whole, rest = divmod(numerator, denominator)
+    twice = 2 * rest
+    if twice > denominator or (twice == denominator and whole & 1):
+        return whole + 1
+    return whole
+
+
+def from_last_places(units: int) -> Decimal:
+    """A cost in USD from a whole number of its last places."""
+    return Decimal(units).scaleb(-PLACES, EXACT)
+
+
+def to_cost(amount: Decimal) -> Decimal:
+    """An exact amount in USD as a cost."""
+    return amount.quantize(_LAST_PLACE, ROUND_HALF_EVEN, EXACT)
+
+
+def plain(number: Decimal) -> str:
+    """A number as text without exponent and without zeros at its end: "0.000045", "2", "0"."""
+    text = format(number, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
