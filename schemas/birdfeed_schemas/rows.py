@@ -159,9 +159,7 @@ class ImageEventRow(Row):
 def common(enriched: Enriched) -> dict[str, Any]:
     """The part of a row that every data source has (the fields of Row)."""
     envelope, event, price = enriched.envelope, enriched.event, enriched.price
-    start, end, duration, clamped = times(
-        envelope.occurred_at, event.start_time, event.end_time, event.duration
-    )
+    start, end, duration, clamped = times(envelope.occurred_at, event.start_time, event.end_time, event.duration)
     error = event.error
     return {
         "event_id": envelope.event_id,

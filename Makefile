@@ -1,0 +1,56 @@
+# What a fresh machine needs: Python >= 3.11 with venv, and make. Everything else goes into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test soak lint docs bench lock clean
+
+help: ## Show this.
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+
+$(STAMP): pyproject.toml requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "birdfeed needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "Python has no venv here; on Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(STAMP) ## The main job, end to end, on embedded servers.
+	$(BIN)/birdfeed demo
+
+test: $(STAMP) ## All tests but the long ones, lint and types first.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy --no-incremental --cache-dir=/dev/null tests bench examples 2>/dev/null || $(BIN)/mypy tests bench examples
+	$(BIN)/lint-imports
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
+
+soak: $(STAMP) ## The long tests.
+	$(BIN)/pytest -m soak
+
+lint: $(STAMP) ## Format and lint.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(STAMP) ## Write the references that are made from the code.
+	$(BIN)/birdfeed settings --markdown > docs/settings.md
+
+bench: $(STAMP) ## Benchmarks; ratios, measured in one run.
+	for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+lock: $(STAMP) ## Pin the newest versions that pyproject.toml allows.
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --quiet --upgrade -o requirements/dev.txt
+
+clean: ## Remove what was made here.
+	rm -rf $(VENV) .birdfeed dist build .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

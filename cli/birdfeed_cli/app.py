@@ -1,0 +1,132 @@
+"""The commands, one line each; what they do stands in the files beside this one.
+
+Exit codes: 0 done; 1 done, but some events were refused or something is not as it should be; 2 the command or the
+settings are wrong; 3 Redis or the store can't be reached.
+"""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="birdfeed",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Telemetry from request handlers to Tinybird, through a Redis queue and a pool of workers.",
+)
+dead_app = typer.Typer(no_args_is_help=True, help="Dead letters: events that could not be written as they are.")
+app.add_typer(dead_app, name="dead")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(version("birdfeed"))
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    _: Annotated[
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = None,
+) -> None:
+    """Telemetry from request handlers to Tinybird."""
+
+
+@app.command()
+def worker(
+    processes: Annotated[int | None, typer.Option(min=1, help="Worker processes (BIRDFEED_PROCESSES).")] = None,
+) -> None:
+    """Run the pool of workers until SIGTERM or Ctrl-C."""
+    from birdfeed_worker.start import run_pool
+
+    raise typer.Exit(run_pool(processes))
+
+
+@app.command()
+def up(
+    data_dir: Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")] = Path(".birdfeed"),
+    processes: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+    redis_port: Annotated[int | None, typer.Option(help="Port of the embedded Valkey (default: a free one).")] = None,
+    tinybird_port: Annotated[int, typer.Option(help="Port of the sandbox Tinybird (0: a free one).")] = 0,
+) -> None:
+    """Start an embedded Valkey, a sandbox Tinybird and workers; stop them with Ctrl-C.
+
+    With BIRDFEED_REDIS_URL or REDIS_URL set, that Redis is used; with TINYBIRD_HOST set, that Tinybird.
+    """
+    from birdfeed_cli.up import run_up
+
+    raise typer.Exit(run_up(data_dir, processes, redis_port, tinybird_port))
+
+
+@app.command()
+def send(
+    file: Annotated[str, typer.Argument(help='NDJSON of {"event_type": ..., "event_data": {...}}; - for stdin.')],
+    as_json: Json = False,
+) -> None:
+    """Send events from a file through the real producer."""
+    from birdfeed_cli.send import run_send
+
+    raise typer.Exit(run_send(file, as_json=as_json))
+
+
+@app.command()
+def price(
+    book: Annotated[Path | None, typer.Option(help="Another price book (TOML) instead of the shipped one.")] = None,
+    explain: Annotated[bool, typer.Option(help="Print the arithmetic line by line instead of JSON.")] = False,
+) -> None:
+    """Price events: NDJSON of {"event_type", "event_data"} on stdin, one line of JSON out for each."""
+    from birdfeed_cli.price import run_price
+
+    raise typer.Exit(run_price(book, explain=explain))
+
+
+@app.command()
+def settings(
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option(help="Print the reference that docs/settings.md holds.")] = False,
+) -> None:
+    """Show each setting with its value (secrets masked), where it comes from, and what it means."""
+    from birdfeed_cli.settings import run_settings
+
+    raise typer.Exit(run_settings(as_json=as_json, markdown=markdown))
+
+
+Reason = Annotated[str | None, typer.Option(help="Only this reason, such as invalid.")]
+EventTypeOption = Annotated[str | None, typer.Option("--type", help="Only this event type.")]
+
+
+@dead_app.command("list")
+def dead_list(reason: Reason = None, event_type: EventTypeOption = None, as_json: Json = False) -> None:
+    """List dead letters with their reasons."""
+    from birdfeed_cli.dead import run_list
+
+    raise typer.Exit(run_list(reason, event_type, as_json=as_json))
+
+
+@app.command()
+def replay(
+    reason: Reason = None,
+    event_type: EventTypeOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Replay every dead letter.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put dead letters back into the queue, when what killed them is mended."""
+    from birdfeed_cli.dead import run_replay
+
+    raise typer.Exit(run_replay(reason, event_type, everything=everything, as_json=as_json))
+
+
+@app.command()
+def demo(
+    events: Annotated[int, typer.Option(min=500, help="How many events to send.")] = 4_000,
+    keep: Annotated[bool, typer.Option(help="Leave everything running at the end, until Ctrl-C.")] = False,
+) -> None:
+    """Show the whole way on embedded servers: events, an outage, a killed worker, dead letters, their replay."""
+    from birdfeed_cli.demo import run_demo
+
+    raise typer.Exit(run_demo(events, keep=keep))

@@ -1,0 +1,25 @@
+"""What all commands print with: tables for people, JSON for machines, and errors in one sentence."""
+
+import sys
+from typing import Any
+
+import orjson
+from rich.console import Console
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+#: Exit codes of every command (docs/operator.md).
+OK, PARTLY, USAGE, UNREACHABLE = 0, 1, 2, 3
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2))
+    sys.stdout.flush()
+
+
+def fail(message: str, code: int) -> int:
+    """Say on standard error what is wrong; returns the exit code."""
+    err.print(f"birdfeed: {message}", style="red", markup=False, soft_wrap=True)
+    return code

@@ -1,0 +1,17 @@
+"""`birdfeed`: what the console script runs."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, or say what is missing to run it."""
+    try:
+        from birdfeed_cli.app import app
+    except ModuleNotFoundError as error:
+        print(
+            f"birdfeed: the command line needs the package {error.name!r}; install it with "
+            "`pip install 'birdfeed[worker]'`",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    app()

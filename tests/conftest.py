@@ -1,0 +1,33 @@
+"""Fixtures all tests share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+
+from tests.support.servers import valkey
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The session's embedded Valkey."""
+    folder: Path = tmp_path_factory.mktemp("valkey")
+    with valkey(folder) as url:
+        yield url
+
+
+@pytest.fixture
+def redis(valkey_url: str) -> Iterator["Redis[Any]"]:
+    """An empty Valkey."""
+    with Redis.from_url(valkey_url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
+def keys() -> Keys:
+    """Names as they are by default."""
+    return Keys("rq", "birdfeed")

@@ -1,0 +1,81 @@
+"""Wires the objects of one worker process. Nothing else in the worker connects, reads settings or makes clients."""
+
+from typing import Any
+
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.connect import connect
+from birdfeed_worker.enrich import Enricher
+from birdfeed_worker.job import Delivery
+from birdfeed_worker.pace import Limits, Pacer
+from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.settle import Settler
+from birdfeed_worker.take import Keeper, Taker
+from birdfeed_worker.tinybird import Tinybird
+from birdfeed_worker.wire_pricing import books_of, tiers_of
+from birdfeed_worker.worker import Hold, Worker
+from birdfeed_worker.write import WriteLimits, Writer
+
+
+def keys_of(settings: WorkerSettings) -> Keys:
+    """Names of the keys under the settings' prefix and queue."""
+    return Keys(settings.key_prefix, settings.queue)
+
+
+def tinybird_of(settings: WorkerSettings) -> Tinybird:
+    """The client of the store; raises ConfigurationError where host or token is missing."""
+    return Tinybird(
+        settings.host,
+        settings.append_token,
+        settings.read_token,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+    )
+
+
+def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None) -> Worker:
+    """A worker ready to work; raises ConfigurationError, and nothing is written to Redis yet."""
+    clock = clock or Clock()
+    keys = keys_of(settings)
+    connection = connect(settings.redis_url_text)
+    settler = Settler(connection, keys, name)
+    enricher = Enricher(
+        books_of(settings),
+        tiers_of(settings, connection),
+        extra_fields=settings.allowed_extra,
+        keep_traceback=settings.keep_traceback,
+    )
+    writer = Writer(
+        tinybird_of(settings),
+        pacer_of(settings, connection, name),
+        clock,
+        WriteLimits(settings.request_rows, settings.request_bytes, settings.bisect_requests, settings.settle_seconds),
+        lambda execution, job_ids: settler.mark(execution, job_ids, clock.time()),
+    )
+    keeper = Keeper(connect(settings.redis_url_text, tries=3), keys, name, settings.hold_seconds)
+    return Worker(
+        connection,
+        keys,
+        name,
+        taker=Taker(connection, keys, name, settings.hold_seconds),
+        hold=Hold(keeper, settings.hold_seconds / 5),
+        delivery=Delivery(clock, enricher, writer, settler),
+        clock=clock,
+        take_jobs=settings.take_jobs,
+        take_events=settings.request_rows,
+        take_bytes=settings.request_bytes,
+    )
+
+
+def pacer_of(settings: WorkerSettings, connection: "Redis[Any]", name: str) -> Pacer:
+    """The pool's limiter."""
+    limits = Limits(
+        settings.requests_per_second,
+        settings.bytes_per_second,
+        settings.retry_base,
+        settings.retry_cap,
+        probe_seconds=settings.connect_timeout + settings.read_timeout,
+    )
+    return Pacer(connection, keys_of(settings), name, limits)

@@ -1,0 +1,52 @@
+"""One worker process, started by the launcher: `python -m birdfeed_worker.child NAME`.
+
+Its standard input is a pipe from the launcher; when that ends, the launcher is gone and the worker stops.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+
+from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.logs import configure_logs
+from birdfeed_worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+def watch_launcher(stop_timeout: float) -> None:
+    """Stop this process when the launcher is gone: politely, and after `stop_timeout` seconds for good."""
+    while os.read(0, 1024):
+        pass
+    log.error("the launcher is gone; this worker stops")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(stop_timeout)
+    os._exit(1)
+
+
+def main() -> int:
+    """Work until told to stop. Exit codes: 0 stopped as asked, 2 settings that can't work."""
+    name = sys.argv[1]
+    try:
+        settings = WorkerSettings.load()
+        configure_logs(settings.log_format, settings.log_level)
+        # Imported late: rq reads its key prefix when it is imported.
+        os.environ.setdefault("RQ_KEY_PREFIX", settings.key_prefix)
+        from birdfeed_worker.bootstrap import make_worker
+
+        worker = make_worker(settings, name)
+    except (ConfigurationError, ValueError) as error:
+        print(f"birdfeed: {error}", file=sys.stderr)
+        return 2
+    threading.Thread(
+        target=watch_launcher, args=(settings.stop_timeout,), name="birdfeed-launcher", daemon=True
+    ).start()
+    worker.work()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Decode: from a job's data in Redis to a batch of unparsed events, and back."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+from birdfeed_schemas.envelope import (
+    Batch,
+    Envelope,
+    Header,
+    NewerVersionError,
+    WireError,
+    encode_batch,
+    read_event,
+    read_events,
+    split_batch,
+)
+from birdfeed_schemas.keys import JOB_FUNCTION
+
+from birdfeed_worker.outcomes import Dead, Outcome
+from birdfeed_worker.take import TakenJob
+
+#: A batch that unpacks to more than this is no batch of ours: producers stop far below (zip bomb).
+MAX_UNPACKED_BYTES: Final = 256_000_000
+
+
+@dataclass(slots=True)
+class Item:
+    """One event in hand: the job it came with, its line as it travels, and what it has become so far."""
+
+    job_id: str
+    header: Header
+    line: bytes
+    envelope: Envelope | None = None
+    row: bytes = b""
+    outcome: Outcome | None = None
+    verify: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A job that is no batch of ours: dead-lettered whole, with its data as it was."""
+
+    job: TakenJob
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a set of jobs holds. `newer` are jobs of a wire version this worker doesn't read yet."""
+
+    items: list[Item] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    newer: list[tuple[TakenJob, int]] = field(default_factory=list)
+
+
+def unpack(data: bytes) -> str:
+    """The packed batch from rq's job data.
+
+    Raises:
+        WireError: It is not rq's JSON for a call of birdfeed's own function with one text argument. Nothing else is
+            ever called, whoever wrote it.
+    """
+    try:
+        unzip = zlib.decompressobj()
+        text = unzip.decompress(data, MAX_UNPACKED_BYTES)
+        if unzip.unconsumed_tail:
+            raise WireError(f"the job unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+        function, _instance, args, _kwargs = orjson.loads(text)
+    except WireError:
+        raise
+    except (zlib.error, ValueError, TypeError) as error:
+        raise WireError(f"the job's data is not rq's JSON: {type(error).__name__}") from error
+    if function != JOB_FUNCTION:
+        raise WireError("the job calls a function that is not birdfeed's")
+    if not (isinstance(args, list) and len(args) == 1 and isinstance(args[0], str)):
+        raise WireError("the job's arguments are not one packed batch")
+    packed: str = args[0]
+    return packed
+
+
+def pack(packed: str, level: int = 6) -> bytes:
+    """rq's job data for a packed batch (what rq's JSONSerializer and zlib make of it)."""
+    return zlib.compress(orjson.dumps([JOB_FUNCTION, None, [packed], {}]), level)
+
+
+def repack(header: Header, lines: Sequence[bytes], level: int = 6) -> tuple[bytes, int]:
+    """Job data for some lines of a batch, and their size before compression."""
+    packed = encode_batch(header, lines)
+    return pack(packed, level), len(packed)
+
+
+def decode(jobs: Sequence[TakenJob]) -> Decoded:
+    """Open the jobs. Events are parsed here; a damaged line leaves its item without an envelope and with a reason."""
+    decoded = Decoded()
+    for job in jobs:
+        try:
+            batch = split_batch(unpack(job.data))
+        except NewerVersionError as error:
+            decoded.newer.append((job, error.version))
+            continue
+        except WireError as error:
+            decoded.unreadable.append(Unreadable(job, "undecodable", error.reason))
+            continue
+        decoded.items.extend(_items(job, batch))
+    return decoded
+
+
+def _items(job: TakenJob, batch: Batch) -> list[Item]:
+    header = batch.header
+    # Sent before, enqueued before, or dead before: the store may have it.
+    verify = job.posted is not None or header.retried or bool(header.replay_id or header.reason)
+    try:
+        envelopes: list[Envelope | str] = list(read_events(batch))
+    except WireError:
+        envelopes = [_read_or_reason(header, line) for line in batch.lines]
+    items = []
+    for line, envelope in zip(batch.lines, envelopes, strict=True):
+        item = Item(job.id, header, line, verify=verify)
+        if isinstance(envelope, str):
+            item.outcome = Dead("undecodable", envelope)
+        else:
+            item.envelope = envelope
+        items.append(item)
+    return items
+
+
+def _read_or_reason(header: Header, line: bytes) -> Envelope | str:
+    try:
+        return read_event(header, line)
+    except WireError as error:
+        return error.reason

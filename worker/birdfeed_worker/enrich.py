@@ -1,0 +1,59 @@
+"""Enrich: usage, price and tier for each event, and the row the store gets."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import orjson
+from birdfeed_schemas.events import Enriched, Event, EventType
+
+from birdfeed_worker.decode import Item
+from birdfeed_worker.price_book import Books
+from birdfeed_worker.pricing import price_event
+from birdfeed_worker.tier_lookup import TierLookup
+from birdfeed_worker.tiers import choose_tier
+from birdfeed_worker.usage import normalise_usage
+from birdfeed_worker.validate import leftover
+
+
+class Enricher:
+    """Makes rows out of valid events.
+
+    Args:
+        books: The price books in force.
+        tiers: Where tiers are looked up.
+        extra_fields: Fields outside the models that the operator stores by name.
+        keep_traceback: Whether tracebacks are stored.
+    """
+
+    def __init__(self, books: Books, tiers: TierLookup, *, extra_fields: frozenset[str], keep_traceback: bool) -> None:
+        self._books = books
+        self._tiers = tiers
+        self._extra = extra_fields
+        self._keep_traceback = keep_traceback
+
+    def enrich(self, event_type: EventType, events: Sequence[tuple[Item, Event]], now: datetime) -> None:
+        """Give every item its row, as JSON. One round trip for the tiers of all users together."""
+        users = {event.user for _, event in events if event.user is not None and event.tier is None}
+        answers = self._tiers.look_up(users) if users else {}
+        for item, event in events:
+            envelope = item.envelope
+            assert envelope is not None
+            usage = normalise_usage(event.usage)
+            price = price_event(event_type.name, event, usage, envelope.occurred_at, self._books)
+            tier = choose_tier(event.tier, event.user, answers.get(event.user) if event.user else None)
+            extra, dropped = leftover(event_type.name, envelope.data, self._extra)
+            row = event_type.build_row(
+                Enriched(
+                    envelope=envelope,
+                    event=event,
+                    usage=usage,
+                    price=price,
+                    tier=tier,
+                    enriched_at=now,
+                    extra=extra,
+                    dropped_fields=envelope.dropped_fields + dropped,
+                    replay_id=item.header.replay_id,
+                    keep_traceback=self._keep_traceback,
+                )
+            )
+            item.row = orjson.dumps(row)

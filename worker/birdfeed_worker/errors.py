@@ -1,0 +1,44 @@
+"""Every error a birdfeed worker raises on purpose.
+
+BirdfeedError
+├── ConfigurationError      settings that can't work; the message says which and what to set
+├── RedisUnavailable        Redis can't be reached or refuses to write
+└── TinybirdError
+    ├── QueryError        the SQL API refused a query (status, detail)
+    └── QuotaError         the SQL API's quota is used up until retry_after seconds from now
+"""
+
+
+class BirdfeedError(Exception):
+    """The root of birdfeed's own errors."""
+
+
+class ConfigurationError(BirdfeedError):
+    """Settings that can't work; the message names the setting and what to set it to."""
+
+
+class TinybirdError(BirdfeedError):
+    """Tinybird did not do what it was asked."""
+
+
+class QueryError(TinybirdError):
+    """The SQL API refused a query: `status` is HTTP's (0 where there was no answer), `detail` its redacted reason."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(status, detail)
+        self.status = status
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"Tinybird refused the query ({self.status or 'no answer'}): {self.detail}"
+
+
+class QuotaError(TinybirdError):
+    """The SQL API's quota is used up; ask again in `retry_after` seconds."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(retry_after)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"Tinybird's read quota is used up; again in {self.retry_after:g} s"

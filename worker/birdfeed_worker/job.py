@@ -1,0 +1,62 @@
+"""The way of the data through a worker, one line per stage.
+
+rq jobs name `birdfeed_worker.job.deliver`; that dotted path is a wire contract. birdfeed's worker doesn't call it job
+by job: it takes many jobs and hands them to Delivery together.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from birdfeed_schemas.events import registry
+
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.decode import Decoded, Item, decode
+from birdfeed_worker.enrich import Enricher
+from birdfeed_worker.settle import Settler, Totals
+from birdfeed_worker.take import TakenJob
+from birdfeed_worker.validate import validate
+from birdfeed_worker.write import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The stages, wired by bootstrap.py."""
+
+    clock: Clock
+    enricher: Enricher
+    writer: Writer
+    settler: Settler
+
+    def deliver(self, jobs: Sequence[TakenJob]) -> Totals:
+        """Bring the events of these jobs (of one take) to the store; afterwards every job is settled."""
+        decoded = decode(jobs)
+        rows = self._rows(decoded)
+        posted = {job.id: job.posted for job in jobs if job.posted is not None}
+        for datasource, items in rows.items():
+            self.writer.write(datasource, items, posted, jobs[0].execution)
+        return self.settler.settle(jobs, decoded, self.clock.now())
+
+    def _rows(self, decoded: Decoded) -> dict[str, list[Item]]:
+        """Valid events with their rows, by data source."""
+        by_type: dict[str, list[Item]] = defaultdict(list)
+        for item in decoded.items:
+            by_type[item.header.event_type].append(item)
+        rows: dict[str, list[Item]] = defaultdict(list)
+        for name, items in by_type.items():
+            valid = validate(name, items)
+            if valid:
+                event_type = registry()[name]
+                self.enricher.enrich(event_type, valid, self.clock.now())
+                rows[event_type.datasource].extend(item for item, _ in valid)
+        return rows
+
+
+def deliver(packed: str) -> None:
+    """What a job of birdfeed's names. Only birdfeed's own workers run it.
+
+    Raises:
+        RuntimeError: Always: a stock rq worker on this queue loses jobs at a kill and can't settle events one by one.
+            The job fails, keeps its events, and `birdfeed dead replay` or `rq requeue` brings it back.
+    """
+    raise RuntimeError("birdfeed's jobs need birdfeed's workers: run `birdfeed worker`, then requeue this job")

@@ -1,0 +1,22 @@
+-- Give back jobs whose worker is gone. ARGV[3]: a worker's name, or '' for every hold that has run out.
+-- Returns the ids given back. Costs no retry: losing a worker is not the job's fault.
+local worker = ARGV[3]
+local composites
+if worker ~= '' then
+  composites = redis.call('SMEMBERS', P .. ':worker:' .. worker .. ':executions')
+else
+  composites = redis.call('ZRANGEBYSCORE', WIP, '-inf', now())
+end
+local ids = {}
+for _, composite in ipairs(composites) do
+  local id, execution = split_composite(composite)
+  local has = redis.call('HMGET', job_key(id), 'status', 'worker_name')
+  local held = drop_execution(id, execution, has[2])
+  if held == 1 and has[1] == 'started' and (worker == '' or has[2] == worker) then
+    redis.call('HSET', job_key(id), 'status', 'queued')
+    ids[#ids + 1] = id
+  end
+end
+for n = #ids, 1, -1 do redis.call('LPUSH', QUEUE, ids[n]) end
+if worker ~= '' then redis.call('DEL', P .. ':worker:' .. worker .. ':executions') end
+return ids

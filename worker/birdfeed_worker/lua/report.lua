@@ -1,0 +1,28 @@
+-- What a request to a destination came to. ARGV[3] destination, [4] outcome (open, closed, paused), [5] seconds closed
+-- ('' = as the backoff says: base [6], cap [7], jitter [8] from 0 to 1), [9] reason.
+-- Returns the seconds it is closed from now, as text.
+local name, outcome = ARGV[3], ARGV[4]
+local key = P .. ':birdfeed:' .. Q .. ':destination:' .. name
+local at = now()
+if outcome == 'open' then
+  redis.call('HDEL', key, 'closed_until', 'failures', 'probe', 'probe_until', 'reason', 'paused', 'since')
+  redis.call('HSET', key, 'last_success', tostring(at))
+  return '0'
+end
+local closed_until = tonumber(redis.call('HGET', key, 'closed_until') or 0) or 0
+local failures = tonumber(redis.call('HGET', key, 'failures') or 0) or 0
+-- Answers to requests that were under way together are one failure, not many.
+if closed_until <= at then failures = redis.call('HINCRBY', key, 'failures', 1) end
+local seconds
+if ARGV[5] ~= '' then
+  seconds = tonumber(ARGV[5])
+else
+  local base, cap, draw = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+  local full = math.min(cap, base * 2 ^ math.min(math.max(failures - 1, 0), 32))
+  seconds = full / 2 + full / 2 * draw
+end
+local new_until = math.max(closed_until, at + seconds)
+redis.call('HSET', key, 'closed_until', string.format('%.6f', new_until), 'reason', ARGV[9], 'probe', '', 'probe_until', '0',
+  'paused', outcome == 'paused' and '1' or '')
+redis.call('HSETNX', key, 'since', tostring(at))
+return tostring(new_until - at)

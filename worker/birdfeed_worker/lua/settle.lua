@@ -1,0 +1,70 @@
+-- Settle jobs, all or none: if one of them is no longer held by this worker nothing changes and its id is returned.
+-- ARGV[3] worker, [4] execution id, [5] seconds a settled batch is remembered, [6] number of jobs; then for each job:
+--   id, action, when, data, events, bytes, posted
+--     action  done: delete it; back: to the front of the queue; at: wait until `when` (epoch s)
+--     data    the shrunk job's data, or '' if unchanged; events and bytes then are what is left
+--     posted  epoch s of a request whose outcome is unknown, or ''
+-- then number of ledger entries, and each: field, increment
+-- then number of dead letters, and each: id, traceback stream entry (base64), number of hash fields, field, value ...
+local worker, execution, remember = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local i = 7
+local jobs = {}
+for n = 1, tonumber(ARGV[6]) do
+  jobs[n] = {ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6]}
+  i = i + 7
+end
+
+local lost = {}
+for _, job in ipairs(jobs) do
+  local has = redis.call('HMGET', job_key(job[1]), 'status', 'worker_name')
+  if has[1] ~= 'started' or has[2] ~= worker or not redis.call('ZSCORE', WIP, job[1] .. ':' .. execution) then
+    lost[#lost + 1] = job[1]
+  end
+end
+if #lost > 0 then return lost end
+
+local front = {}
+for _, job in ipairs(jobs) do
+  local id, action, key = job[1], job[2], job_key(job[1])
+  drop_execution(id, execution, worker)
+  if action == 'done' then
+    redis.call('DEL', key, P .. ':results:' .. id)
+    redis.call('SET', P .. ':birdfeed:' .. Q .. ':done:' .. id, '1', 'EX', remember)
+  else
+    if job[4] ~= '' then redis.call('HSET', key, 'data', job[4], 'bf_events', job[5], 'bf_bytes', job[6]) end
+    if job[7] ~= '' then redis.call('HSET', key, 'bf_posted', job[7]) else redis.call('HDEL', key, 'bf_posted') end
+    if action == 'at' then
+      redis.call('HSET', key, 'status', 'scheduled')
+      redis.call('ZADD', SCHEDULED, tonumber(job[3]), id)
+    else
+      redis.call('HSET', key, 'status', 'queued')
+      front[#front + 1] = id
+    end
+  end
+end
+for n = #front, 1, -1 do redis.call('LPUSH', QUEUE, front[n]) end
+
+local entries = tonumber(ARGV[i])
+i = i + 1
+for _ = 1, entries do
+  redis.call('HINCRBY', LEDGER, ARGV[i], tonumber(ARGV[i + 1]))
+  i = i + 2
+end
+
+local dead = tonumber(ARGV[i])
+i = i + 1
+for _ = 1, dead do
+  local id, trace, count = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  i = i + 3
+  local fields = {}
+  for n = 1, count * 2 do
+    fields[n] = ARGV[i]
+    i = i + 1
+  end
+  redis.call('HSET', job_key(id), unpack(fields))
+  redis.call('ZADD', FAILED, -1, id)
+  -- rq keeps the error's text in a stream of results: type 2 is "failed".
+  redis.call('XADD', P .. ':results:' .. id, '*', 'type', '2', 'worker_name', worker, 'exc_string', trace)
+end
+redis.call('SADD', P .. ':queues', QUEUE)
+return lost

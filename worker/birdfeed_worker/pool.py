@@ -1,0 +1,170 @@
+"""The launcher: keeps N worker processes running, gives a dead one's jobs back at once, and ends them with itself.
+
+Children are started afresh (no fork: no inherited sockets) and hold the other end of a pipe: when the launcher is
+gone, however it died, they stop by themselves.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Final
+
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+from redis.exceptions import RedisError
+
+from birdfeed_worker.names import worker_name
+from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.take import Taker
+
+log = logging.getLogger(__name__)
+
+#: Seconds before a child that ended by itself is started again: doubles up to the cap, forgotten after a good minute.
+RESPAWN_BASE: Final = 0.5
+RESPAWN_CAP: Final = 30.0
+GOOD_RUN: Final = 60.0
+#: Seconds between looks at the children.
+LOOK_SECONDS: Final = 0.2
+
+
+@dataclass(slots=True)
+class Child:
+    """One place in the pool, and the process that fills it."""
+
+    process: subprocess.Popen[bytes] | None = None
+    name: str = ""
+    started: float = 0.0
+    failures: int = 0
+    start_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Pool:
+    """A pool of worker processes.
+
+    Args:
+        settings: Passed to the children through the environment.
+        connection: Redis, to give back the jobs of children that died.
+        keys: Names of the keys.
+    """
+
+    settings: WorkerSettings
+    connection: "Redis[Any]"
+    keys: Keys
+    children: list[Child] = field(default_factory=list)
+    _signals: int = 0
+    _wake: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; returns the exit code: 0 if every child stopped in time."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        self.children = [Child() for _ in range(self.settings.processes)]
+        log.info(
+            "pool of %d workers on queue %r, %d (SIGTERM stops it)",
+            self.settings.processes,
+            self.keys.queue,
+            os.getpid(),
+        )
+        while not self._signals:
+            now = time.monotonic()
+            for child in self.children:
+                self._look_after(child, now)
+            self._wake.wait(LOOK_SECONDS)
+        return self._stop()
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        self._wake.set()
+
+    def _look_after(self, child: Child, now: float) -> None:
+        if child.process is not None and child.process.poll() is not None:
+            self._bury(child, now)
+        if child.process is None and now >= child.start_at:
+            self._start(child, now)
+
+    def _start(self, child: Child, now: float) -> None:
+        child.name = worker_name()
+        environment = dict(os.environ)
+        # rq reads its prefix when it is imported.
+        environment["RQ_KEY_PREFIX"] = self.keys.prefix
+        child.process = subprocess.Popen(
+            [sys.executable, "-m", "birdfeed_worker.child", child.name],
+            stdin=subprocess.PIPE,
+            env=environment,
+            # Ctrl-C in a terminal reaches the whole process group; only the launcher decides when children stop.
+            start_new_session=True,
+        )
+        child.started = now
+
+    def _bury(self, child: Child, now: float) -> None:
+        """Give the dead child's jobs back, and plan its successor."""
+        process = child.process
+        assert process is not None
+        lived = now - child.started
+        child.failures = 1 if lived >= GOOD_RUN else child.failures + 1
+        wait = min(RESPAWN_CAP, RESPAWN_BASE * 2.0 ** (child.failures - 1))
+        log.error("worker %s ended (%s); another starts in %.1f s", child.name, _how(process.returncode), wait)
+        self._close(process)
+        child.process = None
+        child.start_at = now + wait
+        self._give_back(child.name)
+
+    def _give_back(self, name: str) -> None:
+        taker = Taker(self.connection, self.keys, "", self.settings.hold_seconds)
+        try:
+            ids = taker.recover(name)
+            with self.connection.pipeline(transaction=False) as pipe:
+                pipe.srem(f"{self.keys.prefix}:workers", f"{self.keys.prefix}:worker:{name}")
+                pipe.srem(f"{self.keys.prefix}:workers:{self.keys.queue}", f"{self.keys.prefix}:worker:{name}")
+                pipe.delete(f"{self.keys.prefix}:worker:{name}")
+                pipe.execute()
+        except RedisError as error:
+            # Its hold on them runs out by itself.
+            log.error("can't give back the jobs of %s (%s); they are free in a while", name, type(error).__name__)
+            return
+        if ids:
+            log.warning("%d jobs of %s are back in the queue", len(ids), name)
+
+    def _stop(self) -> int:
+        log.info("stopping: workers finish what is in hand, at most %.0f s", self.settings.stop_timeout)
+        asked = self._signals
+        for child in self.children:
+            if child.process is not None and child.process.poll() is None:
+                child.process.terminate()
+        deadline = time.monotonic() + self.settings.stop_timeout
+        self._wake.clear()
+        while self._running() and time.monotonic() < deadline and self._signals == asked:
+            self._wake.wait(LOOK_SECONDS)
+        late = self._running()
+        for child in late:
+            assert child.process is not None
+            log.warning("worker %s is still busy; it is killed and its jobs go back to the queue", child.name)
+            child.process.kill()
+        for child in self.children:
+            if child.process is None:
+                continue
+            child.process.wait()
+            self._close(child.process)
+            if child.process.returncode != 0:
+                self._give_back(child.name)
+        log.info("stopped")
+        return 0
+
+    def _running(self) -> list[Child]:
+        return [child for child in self.children if child.process is not None and child.process.poll() is None]
+
+    @staticmethod
+    def _close(process: "subprocess.Popen[bytes]") -> None:
+        if process.stdin is not None:
+            process.stdin.close()
+
+
+def _how(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"

@@ -1,0 +1,131 @@
+"""Retry: what to do after a request to Tinybird. Pure: from an answer to exactly one decision.
+
+The table is the one of Tinybird's Events API (status, was anything written, what to do); whatever it doesn't name is
+treated as "the outcome is unknown", the only safe reading.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+#: Statuses after which nothing was written and the same request may work later.
+_WAIT: Final = frozenset({429, 503})
+#: Statuses that mean the destination is misconfigured; nothing was written.
+_PAUSE: Final = frozenset({401, 403, 404})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What came back from a request to append rows.
+
+    status is HTTP's, or 0 where there was none. `sent` says whether the request can have reached Tinybird: a refused
+    connection can't. successful and quarantined are row counts of a 200 or 202, None where the body didn't say.
+    retry_after and reset are seconds from now, from the headers of those names. `detail` is redacted and short.
+    """
+
+    status: int
+    sent: bool = True
+    successful: int | None = None
+    quarantined: int | None = None
+    retry_after: float | None = None
+    reset: float | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Every row is written."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Every row was taken, and `rows` of them were quarantined."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing was written; the destination takes nothing for `seconds` (None: as long as the backoff says)."""
+
+    seconds: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing was written, and nothing will be until somebody mends `reason`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bisect:
+    """Nothing was written, because of some row."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halve:
+    """Nothing was written; the request was too large."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Some, all or none of the rows may be written."""
+
+    reason: str
+
+
+Decision: TypeAlias = Done | SetAside | Wait | Pause | Bisect | Halve | Unknown
+
+
+def decide(answer: Answer, rows: int) -> Decision:
+    """What to do after `answer` to a request with `rows` rows."""
+    said = f"HTTP {answer.status}" + (f": {answer.detail}" if answer.detail else "")
+    if answer.status == 0:
+        reason = answer.detail or "no answer"
+        return Unknown(reason) if answer.sent else Wait(None, reason)
+    if answer.status == 200:
+        return _counted(answer, rows, said)
+    if answer.status in _WAIT:
+        asked = answer.retry_after if answer.retry_after is not None else answer.reset
+        return Wait(asked, said)
+    if answer.status in _PAUSE:
+        return Pause(said)
+    if answer.status == 400:
+        return Bisect(said)
+    if answer.status == 413:
+        return Halve(said)
+    return Unknown(said)
+
+
+def _counted(answer: Answer, rows: int, said: str) -> Decision:
+    good, bad = answer.successful, answer.quarantined
+    if good is None or bad is None:
+        return Unknown(f"{said} without row counts")
+    if good == rows and bad == 0:
+        return Done()
+    # Tinybird counts a quarantined row apart from the successful ones; a sandbox or proxy may not.
+    if bad > 0 and good + bad == rows:
+        return SetAside(bad)
+    return Unknown(f"HTTP 200, but {good} rows taken and {bad} quarantined of {rows}")
+
+
+def backoff(failures: int, *, base: float, cap: float, draw: Callable[[], float] = random.random) -> float:
+    """Seconds to wait after the `failures`-th failure in a row (from 1): doubling, capped, with jitter.
+
+    "Equal jitter": half of it fixed, half drawn, so that a pool never retries in step and never at once
+    (Brooker, "Exponential Backoff And Jitter", AWS 2015).
+    """
+    full = min(cap, base * 2.0 ** min(failures - 1, 32))
+    return full / 2 + full / 2 * draw()
+
+
+def with_jitter(asked: float, draw: Callable[[], float] = random.random) -> float:
+    """What a server asked us to wait, and up to a tenth (at least 0.1 s) on top: never less than asked."""
+    return asked + max(0.1, asked / 10) * draw()

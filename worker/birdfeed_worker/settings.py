@@ -1,0 +1,141 @@
+"""Settings of the worker pool. docs/settings.md and `birdfeed settings` are made from this model."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from birdfeed_schemas.settings import RedisSettings
+from pydantic import Field, SecretStr, ValidationError, field_validator
+
+from birdfeed_worker.errors import ConfigurationError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0)]
+
+
+class WorkerSettings(RedisSettings):
+    """Where to write, how much at once, and how long to keep trying."""
+
+    tinybird_host: str | None = Field(
+        None,
+        validation_alias="TINYBIRD_HOST",
+        description="Your workspace's API host with its region, such as https://api.us-east.tinybird.co. Required.",
+    )
+    tinybird_token: SecretStr | None = Field(
+        None, validation_alias="TINYBIRD_TOKEN", description="Token that may APPEND to the data sources. Required."
+    )
+    tinybird_read_token: SecretStr | None = Field(
+        None,
+        validation_alias="TINYBIRD_READ_TOKEN",
+        description="Token that may READ the data sources: lets the worker ask what was written before it resends.",
+    )
+    processes: Count = Field(2, description="Worker processes in the pool.")
+    request_bytes: Annotated[int, Field(ge=1_000, le=100_000_000)] = Field(
+        5_000_000, description="Most bytes of NDJSON, before compression, in one request to Tinybird."
+    )
+    request_rows: Count = Field(10_000, description="Most rows in one request to Tinybird.")
+    take_jobs: Annotated[int, Field(gt=0, le=2_000)] = Field(
+        500, description="Most jobs a worker takes from the queue at once; taking 500 blocks Redis for about 7 ms."
+    )
+    connect_timeout: Positive = Field(5.0, description="Seconds to wait for a connection to Tinybird.")
+    read_timeout: Positive = Field(
+        45.0, description="Seconds to wait for Tinybird's answer; with wait=true it includes a flush."
+    )
+    settle_seconds: Annotated[float, Field(ge=0)] = Field(
+        60.0, description="After a request with unknown outcome: seconds until Tinybird is asked what it wrote."
+    )
+    retry_base: Positive = Field(1.0, description="First wait in seconds after a failed request; doubles each time.")
+    retry_cap: Positive = Field(60.0, description="Longest wait in seconds between tries.")
+    give_up_after: Positive = Field(
+        86_400.0,
+        description="Seconds after which a job is dead-lettered, counted only while its destination takes other rows.",
+    )
+    requests_per_second: Positive = Field(
+        100.0, description="Most requests a second per data source, for the whole pool together."
+    )
+    bytes_per_second: Positive = Field(
+        20_000_000.0, description="Most bytes a second per data source (before compression), for the whole pool."
+    )
+    bisect_requests: Count = Field(
+        64, description="Most requests spent on finding the bad rows of one refused request."
+    )
+    hold_seconds: Annotated[int, Field(ge=5, le=60)] = Field(
+        20, description="A worker's hold on its jobs, renewed all the time; a lost worker's jobs are free after it."
+    )
+    stop_timeout: Positive = Field(
+        25.0, description="After SIGTERM: seconds to finish what is in hand before it is given back."
+    )
+    keep_traceback: bool = Field(False, description="Store tracebacks of errors; they can hold parts of prompts.")
+    extra_fields: Annotated[str, Field(pattern=r"^[A-Za-z0-9_, ]*$")] = Field(
+        "", description="Comma-separated names of fields outside the models that are stored all the same."
+    )
+    price_book: Path | None = Field(None, description="Your own price book (TOML); its entries come first.")
+    price_fallback: bool = Field(True, description="Price text models that no book has by the genai-prices package.")
+    tiers: str = Field(
+        "",
+        description="Where tiers are looked up: redis:<hash key>, https://... (auth service), file:<path>, or nothing.",
+    )
+    tier_timeout: Positive = Field(1.0, description="Most seconds the tier lookups of one batch may take.")
+    tier_ttl: Positive = Field(300.0, description="Seconds an answer of the tier lookup is remembered.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        "auto", description="Log lines for people or for machines; auto: console on a terminal, json elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
+
+    @field_validator("tinybird_host")
+    @classmethod
+    def _host(cls, value: str | None) -> str | None:
+        if not value:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("TINYBIRD_HOST is a URL such as https://api.us-east.tinybird.co")
+        if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+            raise ValueError("TINYBIRD_HOST uses http, which is allowed for this machine only; use https")
+        return value.rstrip("/")
+
+    @property
+    def allowed_extra(self) -> frozenset[str]:
+        """The field names of `extra_fields`."""
+        return frozenset(name.strip() for name in self.extra_fields.split(",") if name.strip())
+
+    @property
+    def host(self) -> str:
+        """The API host; raises ConfigurationError if none is set."""
+        if self.tinybird_host is None:
+            raise ConfigurationError(
+                "TINYBIRD_HOST is not set; set it to your workspace's API host, such as "
+                "https://api.us-east.tinybird.co (there is no default region), or start `birdfeed up`"
+            )
+        return self.tinybird_host
+
+    @property
+    def append_token(self) -> str:
+        """The append token; raises ConfigurationError if none is set."""
+        if self.tinybird_token is None or not self.tinybird_token.get_secret_value():
+            raise ConfigurationError(
+                "TINYBIRD_TOKEN is not set; set it to a token with APPEND scope on llm_events and image_events"
+            )
+        return self.tinybird_token.get_secret_value()
+
+    @property
+    def read_token(self) -> str | None:
+        """The read token, or None."""
+        return self.tinybird_read_token.get_secret_value() if self.tinybird_read_token else None
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings as the environment and .env have them; raises ConfigurationError."""
+        try:
+            return cls()
+        except ValidationError as error:
+            raise ConfigurationError(explain(error)) from None
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with the settings, one sentence each, without the values (they may be secret)."""
+    said = []
+    for part in error.errors(include_input=False, include_url=False):
+        name = "_".join(str(piece) for piece in part["loc"])
+        said.append(f"{name}: {part['msg'].removeprefix('Value error, ')}")
+    return "settings are wrong: " + "; ".join(said)

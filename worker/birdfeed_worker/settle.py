@@ -1,0 +1,182 @@
+"""Settle: what became of the jobs in hand goes back to Redis, each job by itself, in one step for all of them.
+
+A job whose events are all written or dead is deleted; one with events left shrinks to these and waits. Dead letters
+and the ledger's counts change in the same step. A job that is no longer ours (its hold ran out, another worker has
+it) changes nothing: whoever has it settles it.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+
+from birdfeed_worker.dead_letters import DeadLetter, dead_letters, unreadable_letter
+from birdfeed_worker.decode import Decoded, Item, repack
+from birdfeed_worker.lua import script
+from birdfeed_worker.outcomes import Dead, Later, Written
+from birdfeed_worker.take import TakenJob, as_text
+
+log = logging.getLogger(__name__)
+
+#: Seconds a settled batch is remembered, so that a producer's late second enqueue of it is recognised.
+REMEMBER_SECONDS: Final = 600
+#: Seconds that a job of a newer wire version waits for a newer worker.
+NEWER_VERSION_WAIT: Final = 30.0
+#: Jobs settled in one step.
+JOBS_PER_STEP: Final = 200
+
+
+@dataclass(slots=True)
+class JobPlan:
+    """What happens to one job: done, back (to the queue's front) or at (a time)."""
+
+    job: TakenJob
+    action: str = "done"
+    when: float = 0.0
+    data: bytes = b""
+    events: int = 0
+    size: int = 0
+    posted: float | None = None
+
+
+@dataclass(slots=True)
+class Totals:
+    """Events by what became of them, for logs and metrics."""
+
+    written: int = 0
+    dead: Counter[str] = field(default_factory=Counter)
+    later: int = 0
+    lost: int = 0
+
+
+class Settler:
+    """Settles jobs for one worker.
+
+    Args:
+        connection: Redis.
+        keys: Names of the keys.
+        worker: The worker's name.
+    """
+
+    def __init__(self, connection: "Redis[Any]", keys: Keys, worker: str) -> None:
+        self._keys = keys
+        self._worker = worker
+        self._settle = script(connection, "settle")
+        self._mark = script(connection, "mark")
+
+    def mark(self, execution: str, job_ids: Sequence[str], now: float) -> frozenset[str]:
+        """Note that rows of these jobs may be written from now on (epoch s), until they are settled.
+
+        Returns the ids of jobs that are no longer ours: their rows must not be sent.
+        """
+        lost = self._mark(
+            keys=[self._keys.queue_list],
+            args=[self._keys.prefix, self._keys.queue, self._worker, repr(now), execution, *job_ids],
+        )
+        return frozenset(as_text(job_id) for job_id in lost)
+
+    def settle(self, jobs: Sequence[TakenJob], decoded: Decoded, now: datetime) -> Totals:
+        """Carry out what became of every event; returns the totals."""
+        totals = Totals()
+        by_job: dict[str, list[Item]] = {}
+        for item in decoded.items:
+            by_job.setdefault(item.job_id, []).append(item)
+        for start in range(0, len(jobs), JOBS_PER_STEP):
+            self._step(list(jobs[start : start + JOBS_PER_STEP]), by_job, decoded, now, totals)
+        return totals
+
+    def _step(
+        self,
+        jobs: list[TakenJob],
+        by_job: dict[str, list[Item]],
+        decoded: Decoded,
+        now: datetime,
+        totals: Totals,
+    ) -> None:
+        newer = {job.id for job, _ in decoded.newer}
+        while jobs:
+            ids = {job.id for job in jobs}
+            items = [item for job in jobs for item in by_job.get(job.id, ())]
+            letters = dead_letters(items, {job.id: job.attempts for job in jobs}, now, self._keys.queue)
+            letters += [
+                unreadable_letter(bad, now, self._keys.queue) for bad in decoded.unreadable if bad.job.id in ids
+            ]
+            plans = [
+                JobPlan(job, "at", now.timestamp() + NEWER_VERSION_WAIT, posted=job.posted)
+                if job.id in newer
+                else plan(job, by_job.get(job.id, ()))
+                for job in jobs
+            ]
+            lost = self._send(plans, ledger_entries(items, letters), letters)
+            if not lost:
+                count(totals, items, letters)
+                return
+            log.warning("%d jobs are no longer held by this worker; whoever has them settles them", len(lost))
+            totals.lost += len(lost)
+            jobs = [job for job in jobs if job.id not in lost]
+
+    def _send(self, plans: Sequence[JobPlan], entries: Counter[str], letters: Sequence[DeadLetter]) -> frozenset[str]:
+        executions = {plan.job.execution for plan in plans}
+        assert len(executions) == 1, "jobs of one take are settled together"
+        args: list[Any] = [self._keys.prefix, self._keys.queue, self._worker, executions.pop(), REMEMBER_SECONDS]
+        args.append(len(plans))
+        for one in plans:
+            args += [one.job.id, one.action, repr(one.when), one.data, one.events, one.size]
+            args.append("" if one.posted is None else repr(one.posted))
+        args.append(len(entries))
+        for name, amount in sorted(entries.items()):
+            args += [name, amount]
+        args.append(len(letters))
+        for letter in letters:
+            args += [letter.id, letter.error, len(letter.fields)]
+            for name, value in letter.fields.items():
+                args += [name, value]
+        return frozenset(as_text(job_id) for job_id in self._settle(keys=[self._keys.queue_list], args=args))
+
+
+def plan(job: TakenJob, items: Sequence[Item]) -> JobPlan:
+    """What happens to a job, from what became of its events. Pure."""
+    left = [item for item in items if isinstance(item.outcome, Later) or item.outcome is None]
+    if not left:
+        return JobPlan(job)
+    laters = [item.outcome for item in left if isinstance(item.outcome, Later)]
+    until = max((later.until for later in laters), default=0.0)
+    posted = max((later.posted for later in laters if later.posted is not None), default=None)
+    made = JobPlan(job, "at" if until > 0 else "back", until, posted=posted)
+    if len(left) < len(items):
+        made.data, made.size = repack(left[0].header, [item.line for item in left])
+        made.events = len(left)
+    return made
+
+
+def ledger_entries(items: Iterable[Item], letters: Iterable[DeadLetter]) -> Counter[str]:
+    """Changes of the ledger: written by type, dead by type and reason, and accepted taken back for double enqueues."""
+    entries: Counter[str] = Counter()
+    for item in items:
+        if isinstance(item.outcome, Written):
+            if item.outcome.double:
+                entries[f"accepted:{item.header.event_type}"] -= 1
+            else:
+                entries[f"written:{item.header.event_type}"] += 1
+    for letter in letters:
+        entries[f"dead:{letter.event_type}:{letter.reason}"] += letter.events
+    return entries
+
+
+def count(totals: Totals, items: Iterable[Item], letters: Iterable[DeadLetter]) -> None:
+    """Add up what became of the events."""
+    for item in items:
+        match item.outcome:
+            case Written():
+                totals.written += 1
+            case Dead():
+                pass  # counted by its dead letter
+            case _:
+                totals.later += 1
+    for letter in letters:
+        totals.dead[letter.reason] += letter.events

@@ -1,0 +1,55 @@
+"""Start a pool: read the settings, look at Redis once, run the launcher."""
+
+import logging
+import sys
+from typing import Any
+
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+from redis.exceptions import RedisError
+
+from birdfeed_worker.connect import connect
+from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.logs import configure_logs
+from birdfeed_worker.pool import Pool
+from birdfeed_worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+def run_pool(processes: int | None = None) -> int:
+    """Run workers until SIGTERM. Exit codes: 0 stopped as asked, 2 settings that can't work."""
+    try:
+        settings = WorkerSettings.load()
+        if processes is not None:
+            settings = settings.model_copy(update={"processes": processes})
+        configure_logs(settings.log_format, settings.log_level)
+        _ = settings.host, settings.append_token
+        connection = connect(settings.redis_url_text)
+    except (ConfigurationError, ValueError) as error:
+        print(f"birdfeed: {error}", file=sys.stderr)
+        return 2
+    if settings.read_token is None:
+        log.warning(
+            "TINYBIRD_READ_TOKEN is not set: after a lost answer the worker can't ask what was written and "
+            "sends the same bytes again, which may duplicate rows"
+        )
+    for warning in redis_warnings(connection):
+        log.warning("%s", warning)
+    return Pool(settings, connection, Keys(settings.key_prefix, settings.queue)).run()
+
+
+def redis_warnings(connection: "Redis[Any]") -> list[str]:
+    """What about this Redis can lose events, one sentence each; nothing where it can't be asked."""
+    said = []
+    try:
+        policy = connection.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+        limit = int(connection.config_get("maxmemory").get("maxmemory", 0))
+        append_only = connection.config_get("appendonly").get("appendonly", "yes")
+    except RedisError as error:
+        return [f"can't read Redis's configuration ({type(error).__name__}); check that it keeps an AOF"]
+    if policy != "noeviction" and limit > 0:
+        said.append(f"Redis evicts keys when it is full (maxmemory-policy {policy}): queued events can vanish")
+    if append_only != "yes":
+        said.append("Redis keeps no append-only file (appendonly no): a restart loses queued events")
+    return said
