@@ -69,12 +69,14 @@ class PriceBook:
         source: "operator" or "book" (the shipped one).
         hash: Twelve characters that change with every change of content, and not with comments or order of keys.
         models: The models as they stand in the book, by name.
+        service_tiers: The multipliers that hold for every model.
     """
 
     def __init__(self, file: PriceFile, *, origin: str, source: PriceSource) -> None:
         self.origin = origin
         self.source = source
         self.models: Mapping[str, ModelPrices] = {model.name: model for model in file.model}
+        self.service_tiers: Mapping[str, Decimal] = file.service_tiers
         self.hash = _hash(file)
         self._index: dict[str, tuple[tuple[datetime, datetime, Found], ...]] = {}
         compiled = {model.name: tuple(self._compile(file, model)) for model in file.model}

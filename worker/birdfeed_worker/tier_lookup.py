@@ -1,0 +1,199 @@
+"""Looking tiers up for a batch of users: answers remembered for a while, one request per user, within a time budget.
+
+Where answers come from is in tier_sources.py.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, Protocol
+
+log: Final = logging.getLogger(__name__)
+
+#: Users remembered at once.
+MAX_USERS: Final = 100_000
+#: Threads that ask; a batch that finds them busy waits for its turn within its budget.
+MAX_LOOKUPS: Final = 4
+
+
+class TierLookup(Protocol):
+    """Something that knows users' tiers."""
+
+    def look_up(self, users: Collection[str]) -> Mapping[str, str]:
+        """The tiers of those users it has an answer for. Never raises: no answer is no entry."""
+
+
+class TierSource(Protocol):
+    """Where answers come from; may be slow, and may fail."""
+
+    def answers(self, users: Collection[str]) -> Iterable[tuple[str, str | None]]:
+        """Each user's tier as it gets known; None where the source says that it has none.
+
+        A user it doesn't yield could not be asked about. May raise anything: then nobody else could be either.
+        """
+
+
+class NoTiers:
+    """The lookup of a worker that has none."""
+
+    def look_up(self, users: Collection[str]) -> Mapping[str, str]:
+        """No answers."""
+        return {}
+
+
+class CachedTiers:
+    """Answers of a source, remembered.
+
+    A user is asked about once at a time, whoever wants to know. A batch waits at most its budget; an answer that comes
+    later is there for the next batch. Only answers are remembered as answers. A failure is forgotten at once; where
+    nobody could be asked about the source gets a pause, so that an outage doesn't cost every batch its budget. That a
+    source has no tier for a user is remembered only as not worth asking again so soon.
+
+    A dict of our own, because a cachetools.TTLCache takes longer to look into than an event takes to price.
+
+    Args:
+        source: Where answers come from.
+        ttl: Seconds an answer holds.
+        no_answer_ttl: Seconds after "has no tier" in which a user isn't asked about.
+        failure_pause: Seconds in which nobody is asked about, after nobody could be.
+        budget: Seconds a batch may wait.
+        max_users: Users remembered; the one remembered longest goes first.
+        clock: Monotonic seconds.
+        on_failure: Told why, and for how many users, there was no answer; for counting. Reasons: "error", "no_tier",
+            "late".
+    """
+
+    def __init__(
+        self,
+        source: TierSource,
+        *,
+        ttl: float = 300.0,
+        no_answer_ttl: float = 30.0,
+        failure_pause: float = 1.0,
+        budget: float = 1.0,
+        max_users: int = MAX_USERS,
+        clock: Callable[[], float] = time.monotonic,
+        on_failure: Callable[[str, int], None] = lambda reason, users: None,
+    ) -> None:
+        self._source = source
+        self._ttl = ttl
+        self._no_answer_ttl = no_answer_ttl
+        self._failure_pause = failure_pause
+        self._budget = budget
+        self._max_users = max_users
+        self._clock = clock
+        self._on_failure = on_failure
+        self._lock = threading.Lock()
+        self._known: OrderedDict[str, tuple[float, str | None]] = OrderedDict()  # user → (until, tier)
+        self._asked: dict[str, Future[str | None]] = {}
+        self._paused_until = float("-inf")
+        self._threads: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
+
+    def look_up(self, users: Collection[str]) -> Mapping[str, str]:
+        """The tiers of those users there is an answer for, within the budget; see TierLookup."""
+        answers: dict[str, str] = {}
+        known, now = self._known, self._clock()
+        missing: list[str] = []
+        for user in users:
+            entry = known.get(user)
+            if entry is None or entry[0] <= now:
+                missing.append(user)
+            elif entry[1] is not None:
+                answers[user] = entry[1]
+        if missing:
+            answers.update(self._ask(missing))
+        return answers
+
+    def close(self) -> None:
+        """Let go of the threads; a request under way ends by its own timeout."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, users: Iterable[str]) -> Iterator[tuple[str, str]]:
+        self._after_fork()
+        deadline = time.monotonic() + self._budget
+        waiting = self._request(dict.fromkeys(users))
+        late = 0
+        for user, future in waiting.items():
+            try:
+                tier = future.result(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                late += 1
+                continue
+            if tier is not None:
+                yield user, tier
+        if late:
+            self._on_failure("late", late)
+
+    def _request(self, users: Iterable[str]) -> dict[str, Future[str | None]]:
+        """What each user's answer will be: under way already, or asked for now. Nothing during a pause."""
+        waiting: dict[str, Future[str | None]] = {}
+        new: dict[str, Future[str | None]] = {}
+        with self._lock:
+            paused = self._clock() < self._paused_until
+            for user in users:
+                future = self._asked.get(user)
+                if future is None and not paused:
+                    future = self._asked[user] = new[user] = Future()
+                if future is not None:
+                    waiting[user] = future
+            if new:
+                if self._threads is None:
+                    self._threads = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="birdfeed-tiers")
+                try:
+                    self._threads.submit(self._fetch, new)
+                except RuntimeError:  # closed: the worker is on its way out
+                    for user, future in new.items():
+                        del self._asked[user]
+                        future.set_result(None)
+        return waiting
+
+    def _fetch(self, asked: dict[str, Future[str | None]]) -> None:
+        """Ask the source, and pass on each answer as it comes. Runs in a thread of its own."""
+        left = dict(asked)
+        without = 0
+        broken = False
+        try:
+            for user, tier in self._source.answers(tuple(asked)):
+                future = left.pop(user, None)
+                if future is not None:
+                    without += tier is None
+                    self._remember(user, tier)
+                    future.set_result(tier)
+        except Exception as error:  # a source may fail in any way; none of them is the batch's
+            broken = True
+            log.warning("tiers of %d users could not be looked up: %s", len(left), type(error).__name__)
+        finally:
+            if left:
+                with self._lock:
+                    if broken or len(left) == len(asked):
+                        self._paused_until = self._clock() + self._failure_pause
+                    for user in left:
+                        self._asked.pop(user, None)
+                for future in left.values():
+                    future.set_result(None)
+                self._on_failure("error", len(left))
+        if without:
+            self._on_failure("no_tier", without)
+
+    def _remember(self, user: str, tier: str | None) -> None:
+        until = self._clock() + (self._no_answer_ttl if tier is None else self._ttl)
+        with self._lock:
+            self._known[user] = (until, tier)
+            self._known.move_to_end(user)
+            while len(self._known) > self._max_users:
+                self._known.popitem(last=False)
+            self._asked.pop(user, None)
+
+    def _after_fork(self) -> None:
+        """A child has its parent's answers, but none of its threads, and perhaps a lock that nobody will release."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._lock = threading.Lock()
+            self._asked = {}
+            self._threads = None

@@ -1,0 +1,186 @@
+"""Where tiers can be looked up: a Redis hash, an auth service, a file."""
+
+import csv
+import io
+import json
+import logging
+import os
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+from birdfeed_worker.errors import ConfigurationError
+
+log: Final = logging.getLogger(__name__)
+
+#: Requests to the auth service at a time.
+MAX_REQUESTS: Final = 8
+#: Seconds between two looks at the file's date.
+CHECK_EVERY: Final = 1.0
+
+#: What the auth service is asked by.
+AskedBy: TypeAlias = Literal["user", "token", "referrer"]
+#: Makes one GET with these query parameters: the status, and the body's JSON (None where there is none). Raises where
+#: there is no answer in time; who provides it sets the timeout.
+Fetch: TypeAlias = Callable[[Mapping[str, str]], tuple[int, object]]
+
+
+class HashClient(Protocol):
+    """What is needed of a Redis client."""
+
+    def hmget(self, name: str, keys: list[str]) -> Any:
+        """The values of a hash's fields, None for those it hasn't got."""
+
+
+class RedisTiers:
+    """A Redis hash of user → tier, read in one round trip a batch."""
+
+    def __init__(self, client: HashClient, key: str) -> None:
+        self._client = client
+        self._key = key
+
+    def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
+        """See TierSource; raises what the client does."""
+        asked = list(users)
+        values: Sequence[bytes | str | None] = self._client.hmget(self._key, asked)
+        for user, value in zip(asked, values, strict=True):
+            tier = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+            yield user, tier.strip() or None if tier else None
+
+
+class AuthServiceTiers:
+    """An auth service: GET with ?user=, ?token= or ?referrer= → {valid, userId or user_id, username, tier}.
+
+    Several users are asked about at a time, one request each; an answer counts when it comes, whatever the others do.
+    """
+
+    def __init__(self, fetch: Fetch, asked_by: AskedBy = "user") -> None:
+        self._fetch = fetch
+        self._asked_by = asked_by
+
+    def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
+        """See TierSource; a request that fails leaves its user without an answer."""
+        asked = list(users)
+        with ThreadPoolExecutor(min(MAX_REQUESTS, len(asked)) or 1, thread_name_prefix="birdfeed-auth") as threads:
+            requests = {threads.submit(self._ask, user): user for user in asked}
+            for request in as_completed(requests):
+                error = request.exception()
+                if error is None:
+                    yield requests[request], request.result()
+                else:
+                    log.warning("the auth service gave no answer: %s", error)
+
+    def _ask(self, user: str) -> str | None:
+        status, body = self._fetch({self._asked_by: user})
+        if status == 404:
+            return None
+        if status != 200 or not isinstance(body, Mapping) or not isinstance(body.get("valid"), bool):
+            raise AuthServiceError(status)
+        if not body["valid"]:
+            return None
+        said = body.get("userId", body.get("user_id"))
+        if self._asked_by == "user" and said is not None and str(said) != user:
+            raise AuthServiceError(status)  # somebody else's tier is no answer
+        tier = body.get("tier")
+        return tier.strip() or None if isinstance(tier, str) else None
+
+
+class AuthServiceError(Exception):
+    """The auth service's answer is none: `status` is HTTP's."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"its answer can't be used (HTTP {self.status})"
+
+
+class FileTiers:
+    """A file of user → tier: JSON (an object), TOML (a table) or CSV (two columns; a header "user,tier" is skipped).
+
+    Read again when it changes, looked at no more than once a second; one that is broken then leaves the tiers as they
+    were, and is logged once.
+
+    Raises:
+        ConfigurationError: The file can't be read, or isn't what its name says.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen = self._stamp()
+        self._tiers = read_tiers(path)
+        self._next_look = clock() + CHECK_EVERY
+
+    def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
+        """See TierSource."""
+        self._refresh()
+        tiers = self._tiers
+        return ((user, tiers.get(user)) for user in users)
+
+    def look_up(self, users: Collection[str]) -> Mapping[str, str]:
+        """The tiers the file has; it needs no cache before it."""
+        return {user: tier for user, tier in self.answers(users) if tier is not None}
+
+    def _refresh(self) -> None:
+        with self._lock:
+            if self._clock() < self._next_look:
+                return
+            self._next_look = self._clock() + CHECK_EVERY
+            stamp = self._stamp()
+            if stamp == self._seen:
+                return
+            self._seen = stamp
+            try:
+                self._tiers = read_tiers(self._path)
+            except ConfigurationError as error:
+                log.error("the tiers stay as they were: %s", error)
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def read_tiers(path: Path) -> dict[str, str]:
+    """The tiers in a file, by user.
+
+    Raises:
+        ConfigurationError: It can't be read, or isn't JSON, TOML or CSV of users and tiers, as its name says.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        match path.suffix.lower():
+            case ".json":
+                tiers = json.loads(text)
+            case ".toml":
+                tiers = tomllib.loads(text)
+            case ".csv":
+                tiers = _from_csv(text)
+            case other:
+                raise ConfigurationError(
+                    f"{path}: a file of tiers is .json, .toml or .csv, not {other or 'without a suffix'}"
+                )
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    if not isinstance(tiers, dict) or not all(isinstance(tier, str) and tier.strip() for tier in tiers.values()):
+        raise ConfigurationError(f"{path}: a file of tiers holds user = tier, both text, and nothing else")
+    return {user: tier.strip() for user, tier in tiers.items()}
+
+
+def _from_csv(text: str) -> dict[str, str]:
+    rows = [row for row in csv.reader(io.StringIO(text)) if row]
+    for number, row in enumerate(rows, 1):
+        if len(row) != 2:
+            raise ValueError(f"line {number} has {len(row)} columns; user,tier are two")
+    if rows and [cell.strip().lower() for cell in rows[0]] == ["user", "tier"]:
+        rows = rows[1:]
+    return {user.strip(): tier for user, tier in rows}
