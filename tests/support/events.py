@@ -36,7 +36,7 @@ def pack(envelopes: Sequence[Envelope], batch_id: str, **header: Any) -> str:
     return encode_batch(head, [encode_event(one) for one in envelopes])
 
 
-def enqueue(connection: "Redis[Any]", keys: Keys, envelopes: Sequence[Envelope], **header: Any) -> str:
+def enqueue(connection: Redis, keys: Keys, envelopes: Sequence[Envelope], **header: Any) -> str:
     """A job as the producer makes it, put into the queue by rq itself; returns its id."""
     batch_id = str(uuid7())
     packed = pack(envelopes, batch_id, **header)

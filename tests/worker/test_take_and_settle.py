@@ -2,7 +2,6 @@
 
 import zlib
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from birdfeed_schemas.keys import Keys
@@ -23,17 +22,17 @@ ALL = {"jobs": 100, "events": 10_000, "size": 10_000_000}
 
 
 @pytest.fixture
-def queue(redis: "Redis[Any]", keys: Keys) -> Queue:
+def queue(redis: Redis, keys: Keys) -> Queue:
     return Queue(keys.queue, connection=redis, serializer=JSONSerializer)
 
 
 @pytest.fixture
-def taker(redis: "Redis[Any]", keys: Keys) -> Taker:
+def taker(redis: Redis, keys: Keys) -> Taker:
     return Taker(redis, keys, "w1", 20)
 
 
 @pytest.fixture
-def settler(redis: "Redis[Any]", keys: Keys) -> Settler:
+def settler(redis: Redis, keys: Keys) -> Settler:
     return Settler(redis, keys, "w1")
 
 
@@ -41,7 +40,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def test_take_moves_jobs_into_the_started_registry(redis: "Redis[Any]", keys: Keys, queue: Queue, taker: Taker) -> None:
+def test_take_moves_jobs_into_the_started_registry(redis: Redis, keys: Keys, queue: Queue, taker: Taker) -> None:
     """A taken job is started, registered for its worker, and out of the queue."""
     batch_id = enqueue(redis, keys, [envelope(text()), envelope(text())])
 
@@ -56,7 +55,7 @@ def test_take_moves_jobs_into_the_started_registry(redis: "Redis[Any]", keys: Ke
     assert [execution.worker_name for execution in fetched.get_executions()] == ["w1"]
 
 
-def test_take_stops_at_the_limits_and_takes_at_least_one(redis: "Redis[Any]", keys: Keys) -> None:
+def test_take_stops_at_the_limits_and_takes_at_least_one(redis: Redis, keys: Keys) -> None:
     """Jobs are taken in order until one more would pass a limit; a job over the limit goes alone."""
     ids = [enqueue(redis, keys, [envelope(text()) for _ in range(n)]) for n in (3, 3, 3, 9)]
 
@@ -66,7 +65,7 @@ def test_take_stops_at_the_limits_and_takes_at_least_one(redis: "Redis[Any]", ke
     assert taken == [ids[:2], ids[2:3], ids[3:], []]
 
 
-def test_a_job_that_is_in_the_queue_twice_is_taken_once(redis: "Redis[Any]", keys: Keys, taker: Taker) -> None:
+def test_a_job_that_is_in_the_queue_twice_is_taken_once(redis: Redis, keys: Keys, taker: Taker) -> None:
     """A copy of an id (an enqueue tried twice, rq's clean-up) is dropped while somebody holds the job."""
     batch_id = enqueue(redis, keys, [envelope(text())])
     redis.rpush(keys.queue_list, batch_id, "a-job-that-is-gone")
@@ -75,7 +74,7 @@ def test_a_job_that_is_in_the_queue_twice_is_taken_once(redis: "Redis[Any]", key
     assert Taker(redis, keys, "w2", 20).take(**ALL) == []
 
 
-def test_a_settled_job_is_gone(redis: "Redis[Any]", keys: Keys, taker: Taker, settler: Settler) -> None:
+def test_a_settled_job_is_gone(redis: Redis, keys: Keys, taker: Taker, settler: Settler) -> None:
     """Written events: the job leaves every key behind it, and the ledger counts them."""
     enqueue(redis, keys, [envelope(text()), envelope(text())])
     jobs = taker.take(**ALL)
@@ -91,7 +90,7 @@ def test_a_settled_job_is_gone(redis: "Redis[Any]", keys: Keys, taker: Taker, se
     assert left == {keys.ledger, keys.done(jobs[0].id), keys.queues}
 
 
-def test_a_job_that_another_worker_has_changes_nothing(redis: "Redis[Any]", keys: Keys, taker: Taker) -> None:
+def test_a_job_that_another_worker_has_changes_nothing(redis: Redis, keys: Keys, taker: Taker) -> None:
     """The fence: who lost its hold can't settle what somebody else has in hand."""
     enqueue(redis, keys, [envelope(text())])
     late = taker.take(**ALL)
@@ -110,7 +109,7 @@ def test_a_job_that_another_worker_has_changes_nothing(redis: "Redis[Any]", keys
 
 
 def test_bad_events_become_one_dead_letter_and_the_rest_waits(
-    redis: "Redis[Any]", keys: Keys, queue: Queue, taker: Taker, settler: Settler
+    redis: Redis, keys: Keys, queue: Queue, taker: Taker, settler: Settler
 ) -> None:
     """Each event goes its own way; the job shrinks to what is left and is due when asked."""
     events = [envelope(text()) for _ in range(5)]
@@ -148,7 +147,7 @@ def test_bad_events_become_one_dead_letter_and_the_rest_waits(
 
 
 def test_work_not_done_goes_back_to_the_front_in_order(
-    redis: "Redis[Any]", keys: Keys, queue: Queue, taker: Taker, settler: Settler
+    redis: Redis, keys: Keys, queue: Queue, taker: Taker, settler: Settler
 ) -> None:
     """Given back, jobs stand before all others, in the order they had."""
     first, second, third = (enqueue(redis, keys, [envelope(text())]) for _ in range(3))
@@ -163,7 +162,7 @@ def test_work_not_done_goes_back_to_the_front_in_order(
     assert Job.fetch(first, connection=redis, serializer=JSONSerializer).get_status() == JobStatus.QUEUED
 
 
-def test_the_jobs_of_a_lost_worker_come_back(redis: "Redis[Any]", keys: Keys, queue: Queue) -> None:
+def test_the_jobs_of_a_lost_worker_come_back(redis: Redis, keys: Keys, queue: Queue) -> None:
     """Holds that ran out are given back to the front; those that are renewed are not."""
     ids = [enqueue(redis, keys, [envelope(text())]) for _ in range(2)]
     lost = Taker(redis, keys, "lost", 20).take(jobs=1, events=10, size=10**7)
@@ -178,7 +177,7 @@ def test_the_jobs_of_a_lost_worker_come_back(redis: "Redis[Any]", keys: Keys, qu
 
 
 def test_a_take_without_an_answer_is_taken_up_again(
-    redis: "Redis[Any]", keys: Keys, taker: Taker, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, keys: Keys, taker: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client asks again with the same execution and gets the same jobs; nothing stays in limbo."""
     batch_id = enqueue(redis, keys, [envelope(text())])
@@ -193,7 +192,7 @@ def test_a_take_without_an_answer_is_taken_up_again(
 
 
 def test_replay_and_requeue_bring_dead_letters_back(
-    redis: "Redis[Any]", keys: Keys, queue: Queue, taker: Taker, settler: Settler
+    redis: Redis, keys: Keys, queue: Queue, taker: Taker, settler: Settler
 ) -> None:
     """Ours and rq's own requeue: the same events come again, and the ledger's dead are no longer dead."""
     for _ in range(2):
@@ -218,7 +217,7 @@ def test_replay_and_requeue_bring_dead_letters_back(
 
 
 def test_a_job_that_is_not_ours_is_never_called(
-    redis: "Redis[Any]", keys: Keys, queue: Queue, taker: Taker, settler: Settler
+    redis: Redis, keys: Keys, queue: Queue, taker: Taker, settler: Settler
 ) -> None:
     """Whoever can write to Redis can name any function; it becomes a dead letter with its data as it was."""
     queue.enqueue("os.system", "true")
@@ -238,7 +237,7 @@ def test_a_job_that_is_not_ours_is_never_called(
 
 
 def test_a_newer_wire_version_waits_without_spending_anything(
-    redis: "Redis[Any]", keys: Keys, queue: Queue, taker: Taker, settler: Settler
+    redis: Redis, keys: Keys, queue: Queue, taker: Taker, settler: Settler
 ) -> None:
     """During a rolling deploy a job from a newer producer waits for a newer worker."""
     batch_id = enqueue(redis, keys, [envelope(text())], version=2)

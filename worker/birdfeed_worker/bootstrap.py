@@ -1,6 +1,5 @@
 """Wires the objects of one worker process. Nothing else in the worker connects, reads settings or makes clients."""
 
-from typing import Any
 
 from birdfeed_schemas.keys import Keys
 from redis import Redis
@@ -14,7 +13,7 @@ from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.settle import Settler
 from birdfeed_worker.take import Keeper, Taker
 from birdfeed_worker.tinybird import Tinybird
-from birdfeed_worker.wire_pricing import books_of, tiers_of
+from birdfeed_worker.wire_pricing import book_source_of, tiers_of
 from birdfeed_worker.worker import Hold, Worker
 from birdfeed_worker.write import WriteLimits, Writer
 
@@ -42,7 +41,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None)
     connection = connect(settings.redis_url_text)
     settler = Settler(connection, keys, name)
     enricher = Enricher(
-        books_of(settings),
+        book_source_of(settings),
         tiers_of(settings, connection),
         extra_fields=settings.allowed_extra,
         keep_traceback=settings.keep_traceback,
@@ -69,7 +68,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None)
     )
 
 
-def pacer_of(settings: WorkerSettings, connection: "Redis[Any]", name: str) -> Pacer:
+def pacer_of(settings: WorkerSettings, connection: Redis, name: str) -> Pacer:
     """The pool's limiter."""
     limits = Limits(
         settings.requests_per_second,

@@ -1,7 +1,6 @@
 """Connect to Redis as a worker needs it: timeouts on everything, retries with growing waits, no hot loop."""
 
 import socket
-from typing import Any
 
 from redis import Redis, exceptions
 from redis.backoff import EqualJitterBackoff
@@ -11,7 +10,7 @@ from redis.retry import Retry
 SOCKET_TIMEOUT = 10.0
 
 
-def connect(url: str, *, tries: int = 20) -> "Redis[Any]":
+def connect(url: str, *, tries: int = 20) -> Redis:
     """A client that tries a failed command again for about `tries` half-seconds before it raises.
 
     Scripts are safe to try again: take adopts what an unanswered take took, settle's fence refuses a second time.

@@ -7,7 +7,7 @@ import orjson
 from birdfeed_schemas.events import Enriched, Event, EventType
 
 from birdfeed_worker.decode import Item
-from birdfeed_worker.price_book import Books
+from birdfeed_worker.price_source import BookSource
 from birdfeed_worker.pricing import price_event
 from birdfeed_worker.tier_lookup import TierLookup
 from birdfeed_worker.tiers import choose_tier
@@ -19,13 +19,15 @@ class Enricher:
     """Makes rows out of valid events.
 
     Args:
-        books: The price books in force.
+        books: Where the price books in force are.
         tiers: Where tiers are looked up.
         extra_fields: Fields outside the models that the operator stores by name.
         keep_traceback: Whether tracebacks are stored.
     """
 
-    def __init__(self, books: Books, tiers: TierLookup, *, extra_fields: frozenset[str], keep_traceback: bool) -> None:
+    def __init__(
+        self, books: BookSource, tiers: TierLookup, *, extra_fields: frozenset[str], keep_traceback: bool
+    ) -> None:
         self._books = books
         self._tiers = tiers
         self._extra = extra_fields
@@ -34,12 +36,13 @@ class Enricher:
     def enrich(self, event_type: EventType, events: Sequence[tuple[Item, Event]], now: datetime) -> None:
         """Give every item its row, as JSON. One round trip for the tiers of all users together."""
         users = {event.user for _, event in events if event.user is not None and event.tier is None}
+        books = self._books.current()
         answers = self._tiers.look_up(users) if users else {}
         for item, event in events:
             envelope = item.envelope
             assert envelope is not None
             usage = normalise_usage(event.usage)
-            price = price_event(event_type.name, event, usage, envelope.occurred_at, self._books)
+            price = price_event(event_type.name, event, usage, envelope.occurred_at, books)
             tier = choose_tier(event.tier, event.user, answers.get(event.user) if event.user else None)
             extra, dropped = leftover(event_type.name, envelope.data, self._extra)
             row = event_type.build_row(

@@ -6,13 +6,12 @@ Redis Cluster is not supported: key names are made from the prefix inside the sc
 """
 
 from importlib.resources import files
-from typing import Any
 
 from redis import Redis
 from redis.commands.core import Script
 
 
-def script(connection: "Redis[Any]", name: str) -> Script:
+def script(connection: Redis, name: str) -> Script:
     """The script lua/<name>.lua, behind common.lua, ready to be called with keys and args."""
     folder = files("birdfeed_worker") / "lua"
     text = (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()

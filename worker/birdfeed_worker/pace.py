@@ -7,7 +7,6 @@ wait), or paused because somebody has to mend it. When a closed time is over, on
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from birdfeed_schemas.keys import Keys
 from redis import Redis
@@ -41,7 +40,7 @@ class Pacer:
 
     def __init__(
         self,
-        connection: "Redis[Any]",
+        connection: Redis,
         keys: Keys,
         who: str,
         limits: Limits,

@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 from birdfeed_schemas.keys import Keys
 from redis import Redis
@@ -55,7 +55,7 @@ class Pool:
     """
 
     settings: WorkerSettings
-    connection: "Redis[Any]"
+    connection: Redis
     keys: Keys
     children: list[Child] = field(default_factory=list)
     _signals: int = 0

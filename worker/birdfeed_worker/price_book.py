@@ -78,23 +78,31 @@ class PriceBook:
         self.models: Mapping[str, ModelPrices] = {model.name: model for model in file.model}
         self.service_tiers: Mapping[str, Decimal] = file.service_tiers
         self.hash = _hash(file)
-        self._index: dict[str, tuple[tuple[datetime, datetime, Found], ...]] = {}
+        self._undated: dict[str, Found] = {}
+        self._dated: dict[str, tuple[tuple[datetime, datetime, Found], ...]] = {}
         compiled = {model.name: tuple(self._compile(file, model)) for model in file.model}
         matches: tuple[PriceMatch, ...] = ("name", "alias", "original_name")
         for match in matches:
             for model in file.model:
                 for name in _names(model)[match]:
-                    self._index.setdefault(
-                        name,
-                        tuple((since, until, Found(entry, match)) for since, until, entry in compiled[model.name]),
-                    )
+                    if name not in self._undated and name not in self._dated:
+                        self._add(name, match, compiled[model.name])
 
     def find(self, name: str, at: datetime) -> Found | None:
         """The price of a model, by its name, else alias, else original name, in force at a time (aware)."""
-        for since, until, found in self._index.get(name, ()):
+        undated = self._undated.get(name)
+        if undated is not None:
+            return undated
+        for since, until, found in self._dated.get(name, ()):
             if since <= at < until:
                 return found
         return None
+
+    def _add(self, name: str, match: PriceMatch, prices: tuple[tuple[datetime, datetime, Entry], ...]) -> None:
+        if len(prices) == 1 and prices[0][:2] == (_ALWAYS, _FOR_EVER):
+            self._undated[name] = Found(prices[0][2], match)
+        else:
+            self._dated[name] = tuple((since, until, Found(entry, match)) for since, until, entry in prices)
 
     def _compile(self, file: PriceFile, model: ModelPrices) -> Iterator[tuple[datetime, datetime, Entry]]:
         tiers = {**file.service_tiers, **model.service_tiers}

@@ -9,14 +9,16 @@ from birdfeed_schemas.events import Event
 from birdfeed_schemas.facts import CostStatus, PriceMatch, PriceSource
 from birdfeed_schemas.prices import TOKEN_CLASSES, Unit
 
-from birdfeed_worker.money import EXACT, plain
+from birdfeed_worker.money import EXACT, PLACES, plain
 
 #: The key under which a receipt keeps the service tier's multiplier, where it isn't 1.
 MULTIPLIER: Final = "service_tier_multiplier"
 #: The key under which it keeps the cost a handler reported.
 REPORTED: Final = "reported"
-#: Rates and multipliers are multiplied as whole numbers of this fraction; genai-prices has rates of 18 places.
-SCALE: Final = 24
+#: Most decimal places of a rate with its multiplier: genai-prices has rates of 18, multipliers have 6.
+MAX_SCALE: Final = 24
+#: Rates of so many places, times tokens / 1,000,000, come out in whole last places of a cost.
+MIN_SCALE: Final = PLACES - 6
 _ONE: Final = Decimal(1)
 
 #: What is priced in place of a class without a rate of its own, and whether that makes the row "estimated".
@@ -30,11 +32,12 @@ _STAND_INS: Final[Mapping[str, tuple[str, bool]]] = {
 class TokenPlan(NamedTuple):
     """How one set of token classes is priced.
 
-    `scaled` has a whole number per class, in the order of TOKEN_CLASSES: USD per 1,000,000 tokens, multiplier
-    included, times 10**SCALE; 0 where the class is absent or has no rate.
+    The sum of tokens times `scaled` (whole numbers in the order of TOKEN_CLASSES; 0 where a class is absent
+    or has no rate), divided by `divisor`, is the cost in units of its last place.
     """
 
     scaled: tuple[int, ...]
+    divisor: int
     rates: Mapping[str, str]
     status: CostStatus
 
@@ -80,7 +83,8 @@ class Entry:
     variants: tuple[tuple[Conditions, "Entry"], ...] = ()
     estimated: bool = False
     partial: bool = False
-    _plans: dict[tuple[tuple[bool, ...], Decimal | None], TokenPlan] = field(default_factory=dict, repr=False)
+    _plans: dict[tuple[bool, ...], TokenPlan] = field(default_factory=dict, repr=False)
+    _tier_plans: dict[tuple[tuple[bool, ...], str], TokenPlan] = field(default_factory=dict, repr=False)
 
     def for_event(self, event: Event) -> "Entry":
         """The variant that holds for the event, else this entry."""
@@ -93,8 +97,7 @@ class Entry:
         """What a service tier multiplies the cost with: 1 where there is none, None where the book doesn't know it."""
         if not service_tier:
             return _ONE
-        found = self.service_tiers.get(service_tier)
-        return found if found is not None else self.service_tiers.get(service_tier.strip().lower())
+        return self.service_tiers.get(service_tier.strip().lower())
 
     def status(self, multiplier: Decimal | None) -> CostStatus:
         """The status of a row whose every part has a rate."""
@@ -102,17 +105,25 @@ class Entry:
             return "partial"
         return "estimated" if self.estimated or multiplier is None else "priced"
 
-    def plan(self, present: tuple[bool, ...], multiplier: Decimal | None) -> TokenPlan:
+    def plan(self, present: tuple[bool, ...], service_tier: str | None) -> TokenPlan:
         """How tokens of the classes that are `present` (in the order of TOKEN_CLASSES) are priced; made once."""
-        plan = self._plans.get((present, multiplier))
+        if not service_tier:
+            plan = self._plans.get(present)
+            if plan is None:
+                plan = self._plans[present] = self._make_plan(present, _ONE)
+            return plan
+        multiplier = self.multiplier(service_tier)
+        # Not by the tier's own name: handlers may send any, and each would be remembered.
+        key = (present, "unknown" if multiplier is None else plain(multiplier))
+        plan = self._tier_plans.get(key)
         if plan is None:
-            plan = self._plans[present, multiplier] = self._make_plan(present, multiplier)
+            plan = self._tier_plans[key] = self._make_plan(present, multiplier)
         return plan
 
     def _make_plan(self, present: tuple[bool, ...], multiplier: Decimal | None) -> TokenPlan:
         factor = _ONE if multiplier is None else multiplier
         status = self.status(multiplier)
-        scaled: list[int] = []
+        products: list[Decimal] = []
         rates: dict[str, str] = {}
         for name, is_there in zip(TOKEN_CLASSES, present, strict=True):
             rate = self.rates.get(name)
@@ -121,16 +132,17 @@ class Entry:
                 rate = self.rates.get(stand_in)
                 if is_estimate and status == "priced":
                     status = "estimated"
+            if is_there and rate is None:
+                status = "partial"
             if is_there and rate is not None:
                 rates[name] = plain(rate)
-                scaled.append(to_scale(EXACT.multiply(rate, factor)))
+                products.append(EXACT.multiply(rate, factor))
             else:
-                scaled.append(0)
-                if is_there:
-                    status = "partial"
+                products.append(Decimal(0))
         if rates and factor != 1:
             rates[MULTIPLIER] = plain(factor)
-        return TokenPlan(tuple(scaled), rates, status)
+        scale, scaled = _whole(products)
+        return TokenPlan(scaled, 10 ** (scale - MIN_SCALE), rates, status)
 
 
 class Found(NamedTuple):
@@ -140,14 +152,12 @@ class Found(NamedTuple):
     match: PriceMatch
 
 
-def to_scale(number: Decimal) -> int:
-    """A rate as a whole number of 10**-SCALE.
-
-    Raises:
-        ValueError: It has more decimal places than that.
-    """
-    scaled = number.scaleb(SCALE, EXACT)
-    whole = int(scaled)
-    if whole != scaled:
-        raise ValueError(f"a rate with more than {SCALE} decimal places: {number}")
-    return whole
+def _whole(numbers: list[Decimal]) -> tuple[int, tuple[int, ...]]:
+    """Numbers times a power of ten that makes all of them whole: its exponent, MIN_SCALE at least, and they."""
+    for scale in (MIN_SCALE, MAX_SCALE):
+        scaled = [number.scaleb(scale, EXACT) for number in numbers]
+        if all(number == int(number) for number in scaled):
+            break
+    else:
+        raise ValueError(f"a rate has more than {MAX_SCALE} decimal places with its multiplier: {numbers}")
+    return scale, tuple(map(int, scaled))

@@ -16,13 +16,11 @@ from birdfeed_schemas.rows import image_dimensions
 
 from birdfeed_worker.money import PLACES, TOO_LARGE, ZERO, from_last_places, half_even, plain, to_cost
 from birdfeed_worker.price_book import Books
-from birdfeed_worker.price_entry import MULTIPLIER, REPORTED, SCALE, Entry
+from birdfeed_worker.price_entry import MULTIPLIER, REPORTED, Entry
 from birdfeed_worker.price_receipt import megapixels, seconds_as_stored, total
 
 #: The one type whose models the fallback prices: it knows no images, seconds or variants.
 TEXT: Final = "text_generation"
-#: Scaled rates (per 1,000,000 tokens) times tokens, down to units of a cost's last place.
-_TOKENS_TO_LAST_PLACES: Final = 10 ** (SCALE + 6 - PLACES)
 _NO_RATES: Final[Mapping[str, str]] = {}
 
 
@@ -100,22 +98,13 @@ def _by_tokens(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostS
     if usage.status == "invalid":
         return ZERO, "unpriced", _NO_RATES
     tokens = usage.tokens
-    counts = (
-        tokens.prompt_text,
-        tokens.prompt_cached,
-        tokens.prompt_cache_write,
-        tokens.prompt_audio,
-        tokens.prompt_image,
-        tokens.completion_text,
-        tokens.completion_reasoning,
-        tokens.completion_audio,
-        tokens.completion_image,
-    )
-    present = tuple(map(bool, counts))
+    present = tuple(map(bool, tokens))
     if True not in present:
         return ZERO, "no_usage", _NO_RATES
-    plan = entry.plan(present, entry.multiplier(event.service_tier))
-    units = half_even(sum(map(mul, counts, plan.scaled)), _TOKENS_TO_LAST_PLACES)
+    plan = entry.plan(present, event.service_tier)
+    units = sum(map(mul, tokens, plan.scaled))
+    if plan.divisor != 1:
+        units = half_even(units, plan.divisor)
     if units >= TOO_LARGE:
         return ZERO, "unpriced", _NO_RATES
     status = plan.status

@@ -42,10 +42,10 @@ class Replayed:
     unreadable: int = 0
 
 
-def dead_letters_of(connection: "Redis[Any]", keys: Keys) -> Iterator[DeadLetterInfo]:
+def dead_letters_of(connection: Redis, keys: Keys) -> Iterator[DeadLetterInfo]:
     """Every dead letter, oldest first, a page at a time; those that vanish meanwhile are skipped."""
     start = 0
-    while page := [as_text(job_id) for job_id in connection.zrange(keys.failed, start, start + PAGE - 1)]:
+    while page := _ids(connection, keys, start):
         start += len(page)
         with connection.pipeline(transaction=False) as pipe:
             for job_id in page:
@@ -56,6 +56,11 @@ def dead_letters_of(connection: "Redis[Any]", keys: Keys) -> Iterator[DeadLetter
         for job_id, values in zip(page, found, strict=True):
             if values[0] is not None:
                 yield _info(job_id, *values)
+
+
+def _ids(connection: Redis, keys: Keys, start: int) -> list[str]:
+    found: list[Any] = connection.zrange(keys.failed, start, start + PAGE - 1)
+    return [as_text(job_id) for job_id in found]
 
 
 def _info(
@@ -88,7 +93,7 @@ def _info(
 
 
 def replay(
-    connection: "Redis[Any]", keys: Keys, letters: Iterator[DeadLetterInfo], done: Callable[[int], None] | None = None
+    connection: Redis, keys: Keys, letters: Iterator[DeadLetterInfo], done: Callable[[int], None] | None = None
 ) -> Replayed:
     """Put dead letters back into the queue, each in one step; the worker asks the store before it writes them.
 

@@ -63,7 +63,7 @@ class Settler:
         worker: The worker's name.
     """
 
-    def __init__(self, connection: "Redis[Any]", keys: Keys, worker: str) -> None:
+    def __init__(self, connection: Redis, keys: Keys, worker: str) -> None:
         self._keys = keys
         self._worker = worker
         self._settle = script(connection, "settle")

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-from typing import Any
 
 from birdfeed_schemas.keys import Keys
 from redis import Redis
@@ -39,17 +38,21 @@ def run_pool(processes: int | None = None) -> int:
     return Pool(settings, connection, Keys(settings.key_prefix, settings.queue)).run()
 
 
-def redis_warnings(connection: "Redis[Any]") -> list[str]:
+def redis_warnings(connection: Redis) -> list[str]:
     """What about this Redis can lose events, one sentence each; nothing where it can't be asked."""
     said = []
     try:
-        policy = connection.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
-        limit = int(connection.config_get("maxmemory").get("maxmemory", 0))
-        append_only = connection.config_get("appendonly").get("appendonly", "yes")
+        policy = _config(connection, "maxmemory-policy")
+        limit = _config(connection, "maxmemory")
+        append_only = _config(connection, "appendonly")
     except RedisError as error:
-        return [f"can't read Redis's configuration ({type(error).__name__}); check that it keeps an AOF"]
-    if policy != "noeviction" and limit > 0:
+        return [f"can't read Redis's configuration ({type(error).__name__}); check that it keeps an append-only file"]
+    if policy not in {"", "noeviction"} and limit not in {"", "0"}:
         said.append(f"Redis evicts keys when it is full (maxmemory-policy {policy}): queued events can vanish")
-    if append_only != "yes":
+    if append_only == "no":
         said.append("Redis keeps no append-only file (appendonly no): a restart loses queued events")
     return said
+
+
+def _config(connection: Redis, name: str) -> str:
+    return str(connection.config_get(name).get(name, ""))

@@ -51,7 +51,7 @@ class Taker:
         hold_seconds: How long a hold lasts if it isn't renewed.
     """
 
-    def __init__(self, connection: "Redis[Any]", keys: Keys, worker: str, hold_seconds: int) -> None:
+    def __init__(self, connection: Redis, keys: Keys, worker: str, hold_seconds: int) -> None:
         self._connection = connection
         self._keys = keys
         self._worker = worker
@@ -88,7 +88,7 @@ class Taker:
 class Keeper:
     """Renews the hold on the jobs in hand, over a connection of its own."""
 
-    def __init__(self, connection: "Redis[Any]", keys: Keys, worker: str, hold_seconds: int) -> None:
+    def __init__(self, connection: Redis, keys: Keys, worker: str, hold_seconds: int) -> None:
         self._keys = keys
         self._worker = worker
         self._hold = hold_seconds
@@ -115,13 +115,13 @@ def as_text(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _pairs(flat: list[Any]) -> Iterator[tuple[Any, list[bytes]]]:
+def _pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
     it = iter(flat)
     return zip(it, it, strict=True)
 
 
 def _read_job(job_id: str, flat: list[bytes], execution: str) -> TakenJob:
-    fields = {as_text(name): value for name, value in _pairs(flat)}
+    fields: dict[str, bytes] = {as_text(name): value for name, value in _pairs(flat)}
     return TakenJob(
         id=job_id,
         execution=execution,

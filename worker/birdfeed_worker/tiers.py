@@ -1,8 +1,9 @@
 """Which tier an event's user has: decided here, from the event and what a lookup answered. Pure."""
 
+from functools import lru_cache
 from typing import Final
 
-from birdfeed_schemas.facts import Tier
+from birdfeed_schemas.facts import Tier, TierSource
 
 #: Known today; the set is open.
 KNOWN_TIERS: Final = ("anonymous", "microbe", "spore", "seed", "flower", "nectar", "router")
@@ -23,9 +24,15 @@ def choose_tier(event_tier: str | None, user: str | None, lookup_answer: str | N
         Without a user "anonymous", with one but no answer "unknown": never a guess.
     """
     if event_tier and (said := event_tier.strip()):
-        return Tier(tier=said, source="event")
+        return _tier(said, "event")
     if not user:
         return ANONYMOUS
     if lookup_answer and (answered := lookup_answer.strip()):
-        return Tier(tier=answered, source="lookup")
+        return _tier(answered, "lookup")
     return UNKNOWN
+
+
+@lru_cache(maxsize=256)
+def _tier(tier: str, source: TierSource) -> Tier:
+    """There are few tiers and many events."""
+    return Tier(tier=tier, source=source)

@@ -1,7 +1,7 @@
 """Tinybird over HTTP: append rows, ask what is there. The only file that imports httpx."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -151,6 +151,24 @@ class Tinybird:
         for secret in self._secrets:
             text = text.replace(secret, "[token]")
         return " ".join(_TOKEN.sub("[token]", text).split())[:MAX_DETAIL]
+
+
+def json_getter(url: str, timeout: float) -> Callable[[Mapping[str, str]], tuple[int, object]]:
+    """A function that GETs `url` with query parameters: the status, and the body's JSON (None where it has none).
+
+    Here because this is the only file that imports httpx; for the auth service that knows tiers. The function raises
+    httpx.HTTPError where there is no answer within `timeout` seconds.
+    """
+    client = httpx.Client(timeout=timeout, limits=httpx.Limits(max_connections=16))
+
+    def get(parameters: Mapping[str, str]) -> tuple[int, object]:
+        response = client.get(url, params=dict(parameters))
+        try:
+            return response.status_code, orjson.loads(response.content)
+        except orjson.JSONDecodeError:
+            return response.status_code, None
+
+    return get
 
 
 def _count(body: Any, name: str) -> int | None:

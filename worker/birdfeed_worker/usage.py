@@ -17,6 +17,7 @@ from birdfeed_worker.usage_shapes import (
     MAX_TOKENS,
     NotACountError,
     cache_written,
+    count,
     details,
     first_count,
     from_gemini,
@@ -27,23 +28,24 @@ MISSING: Final = Usage(status="missing")
 INVALID: Final = Usage(status="invalid")
 
 # Several names for one count: the first that is present counts.
-_PROMPT: Final = ("prompt_tokens",)
-_INPUT: Final = ("input_tokens",)
 _COMPLETION: Final = ("completion_tokens", "output_tokens")
-_TOTAL: Final = ("total_tokens",)
 _PROMPT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _COMPLETION_DETAILS: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
-_CACHED: Final = ("cached_tokens",)
 _CACHE_WRITE: Final = ("cache_write_tokens", "cache_creation_tokens")
-_AUDIO: Final = ("audio_tokens",)
-_IMAGE: Final = ("image_tokens",)
 _REASONING: Final = ("reasoning_tokens", "thinking_tokens")
 # Flat spellings count only where the detail is absent. Anthropic's own stand beside input_tokens.
-_FLAT_CACHE_READ: Final = ("cache_read_input_tokens",)
 _FLAT_CACHED: Final = ("cached_input_tokens", "cached_tokens")
 _FLAT_CACHE_WRITE: Final = ("cache_creation_input_tokens", "cache_write_input_tokens")
-_FLAT_PROMPT_AUDIO: Final = ("audio_prompt_tokens",)
-_FLAT_COMPLETION_AUDIO: Final = ("audio_completion_tokens",)
+_FLAT: Final = frozenset(
+    (
+        "cache_read_input_tokens",
+        *_FLAT_CACHED,
+        *_FLAT_CACHE_WRITE,
+        "cache_creation",
+        "audio_prompt_tokens",
+        "audio_completion_tokens",
+    )
+)
 
 
 def normalise_usage(raw: object) -> Usage:
@@ -70,18 +72,19 @@ def normalise_usage(raw: object) -> Usage:
 
 
 def _normalise(raw: Mapping[str, Any]) -> Usage:
-    prompt = first_count(raw, _PROMPT)
+    prompt = count(raw, "prompt_tokens")
     anthropic = False
     if prompt is None:
-        prompt = first_count(raw, _INPUT)
+        prompt = count(raw, "input_tokens")
         anthropic = prompt is not None
         if prompt is None and not GEMINI_COUNTS.isdisjoint(raw):
             return _normalise(from_gemini(raw))
-    prompt, cached, cache_write, prompt_audio, prompt_image = _prompt_parts(raw, prompt or 0, anthropic)
+    has_flat = not _FLAT.isdisjoint(raw)
+    prompt, cached, cache_write, prompt_audio, prompt_image = _prompt_parts(raw, prompt or 0, anthropic, has_flat)
     completion = first_count(raw, _COMPLETION) or 0
-    completion_audio, completion_image, reasoning = _completion_parts(raw)
-    total = first_count(raw, _TOTAL)
-    if total is not None and reasoning and total == prompt + completion + reasoning:
+    completion_audio, completion_image, reasoning = _completion_parts(raw, has_flat)
+    total = count(raw, "total_tokens")
+    if reasoning and total == prompt + completion + reasoning:
         completion += reasoning  # xAI counts reasoning beside the completion
     if prompt > MAX_TOKENS or completion > MAX_TOKENS:
         return INVALID
@@ -104,58 +107,64 @@ def _normalise(raw: Mapping[str, Any]) -> Usage:
     return Usage(
         status=status,
         tokens=Tokens(
-            prompt_text=prompt_text,
-            prompt_cached=cached,
-            prompt_cache_write=cache_write,
-            prompt_audio=prompt_audio,
-            prompt_image=prompt_image,
-            completion_text=completion_text,
-            completion_reasoning=reasoning,
-            completion_audio=completion_audio,
-            completion_image=completion_image,
+            prompt_text,
+            cached,
+            cache_write,
+            prompt_audio,
+            prompt_image,
+            completion_text,
+            reasoning,
+            completion_audio,
+            completion_image,
         ),
     )
 
 
-def _prompt_parts(raw: Mapping[str, Any], prompt: int, anthropic: bool) -> tuple[int, int, int, int, int]:
+def _prompt_parts(
+    raw: Mapping[str, Any], prompt: int, anthropic: bool, has_flat: bool
+) -> tuple[int, int, int, int, int]:
     """The prompt's total, then what of it was cached, written to the cache, audio and images; not yet capped.
 
     In Anthropic's shape (input_tokens, no prompt_tokens) what its own flat names count is added to the total.
     """
+    cached = cache_write = audio = image = None
     parts = details(raw, _PROMPT_DETAILS)
-    cached = cache_write = audio = None
-    image = 0
     if parts:
-        cached, cache_write = first_count(parts, _CACHED), first_count(parts, _CACHE_WRITE)
-        audio, image = first_count(parts, _AUDIO), first_count(parts, _IMAGE) or 0
+        cached, cache_write = count(parts, "cached_tokens"), first_count(parts, _CACHE_WRITE)
+        audio, image = count(parts, "audio_tokens"), count(parts, "image_tokens")
         if cached and "cached_tokens_details" in parts:
             # Audio and images that were cached are in cached_tokens already: once is enough.
             of_cached = details(parts, ("cached_tokens_details",))
-            audio = max(0, (audio or 0) - (first_count(of_cached, _AUDIO) or 0))
-            image = max(0, image - (first_count(of_cached, _IMAGE) or 0))
-    if cached is None:
-        cached = first_count(raw, _FLAT_CACHE_READ)
+            audio = max(0, (audio or 0) - (count(of_cached, "audio_tokens") or 0))
+            image = max(0, (image or 0) - (count(of_cached, "image_tokens") or 0))
+    if has_flat:
         if cached is None:
-            cached = first_count(raw, _FLAT_CACHED) or 0
-        elif anthropic:
-            prompt += cached
-    if cache_write is None:
-        cache_write = first_count(raw, _FLAT_CACHE_WRITE)
+            cached = count(raw, "cache_read_input_tokens")
+            if cached is None:
+                cached = first_count(raw, _FLAT_CACHED)
+            elif anthropic:
+                prompt += cached
         if cache_write is None:
-            cache_write = (cache_written(raw["cache_creation"]) or 0) if "cache_creation" in raw else 0
-        if anthropic:
-            prompt += cache_write
-    if audio is None:
-        audio = first_count(raw, _FLAT_PROMPT_AUDIO) or 0
-    return prompt, cached, cache_write, audio, image
+            cache_write = first_count(raw, _FLAT_CACHE_WRITE)
+            if cache_write is None:
+                cache_write = cache_written(raw.get("cache_creation"))
+            if anthropic:
+                prompt += cache_write or 0
+        if audio is None:
+            audio = count(raw, "audio_prompt_tokens")
+    return prompt, cached or 0, cache_write or 0, audio or 0, image or 0
 
 
-def _completion_parts(raw: Mapping[str, Any]) -> tuple[int, int, int]:
+def _completion_parts(raw: Mapping[str, Any], has_flat: bool) -> tuple[int, int, int]:
     """What of the completion was audio, images and reasoning; not yet capped."""
+    audio = image = reasoning = None
     parts = details(raw, _COMPLETION_DETAILS)
-    if not parts:
-        return first_count(raw, _FLAT_COMPLETION_AUDIO) or 0, 0, 0
-    audio = first_count(parts, _AUDIO)
-    if audio is None:
-        audio = first_count(raw, _FLAT_COMPLETION_AUDIO) or 0
-    return audio, first_count(parts, _IMAGE) or 0, first_count(parts, _REASONING) or 0
+    if parts:
+        audio, image, reasoning = (
+            count(parts, "audio_tokens"),
+            count(parts, "image_tokens"),
+            first_count(parts, _REASONING),
+        )
+    if audio is None and has_flat:
+        audio = count(raw, "audio_completion_tokens")
+    return audio or 0, image or 0, reasoning or 0

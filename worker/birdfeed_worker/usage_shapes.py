@@ -87,10 +87,12 @@ def read_count(value: object) -> int | None:
         NotACountError: Anything else, a negative number, or one beyond MAX_TOKENS.
     """
     if type(value) is int:
-        number = value
-    elif value is None or isinstance(value, bool):
+        if 0 <= value <= MAX_TOKENS:
+            return value
+        raise NotACountError
+    if value is None or isinstance(value, bool):
         return None
-    elif isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer():
         number = int(value)
     elif isinstance(value, str):
         digits = value.strip()
@@ -107,6 +109,12 @@ def read_count(value: object) -> int | None:
     return number
 
 
+def count(source: Mapping[str, Any], name: str) -> int | None:
+    """The count of this name, None if it isn't there; raises NotACountError as read_count does."""
+    value = source.get(name)
+    return None if value is None else read_count(value)
+
+
 def first_count(source: Mapping[str, Any], names: Sequence[str]) -> int | None:
     """The first of these counts that is there; None if none is.
 
@@ -116,9 +124,9 @@ def first_count(source: Mapping[str, Any], names: Sequence[str]) -> int | None:
     for name in names:
         value = source.get(name)
         if value is not None:
-            count = read_count(value)
-            if count is not None:
-                return count
+            number = read_count(value)
+            if number is not None:
+                return number
     return None
 
 
@@ -154,6 +162,8 @@ def cache_written(cache_creation: object) -> int | None:
     Raises:
         NotACountError: It is no such split.
     """
+    if cache_creation is None:
+        return None
     split = details({"cache_creation": cache_creation}, ("cache_creation",))
     short = first_count(split, ("ephemeral_5m_input_tokens",))
     long = first_count(split, ("ephemeral_1h_input_tokens",))
@@ -192,8 +202,8 @@ def _by_modality(parts: Iterable[object]) -> dict[str, Any]:
         if not isinstance(part, Mapping):
             raise NotACountError
         modality = part.get("modality")
-        count = first_count(snake_case(part), _MODALITY_COUNT)
+        number = first_count(snake_case(part), _MODALITY_COUNT)
         name = f"{modality.lower()}_tokens" if isinstance(modality, str) else ""
-        if count is not None and name in counts:
-            counts[name] += count
+        if number is not None and name in counts:
+            counts[name] += number
     return counts

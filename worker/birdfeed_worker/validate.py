@@ -16,7 +16,8 @@ MAX_DETAIL: Final = 500
 
 @cache
 def _many(event_type: str) -> TypeAdapter[list[Event]]:
-    return TypeAdapter(list[registry()[event_type].event])  # type: ignore[misc]
+    model = registry()[event_type].event
+    return TypeAdapter(list[model])  # type: ignore[valid-type]
 
 
 def validate(event_type: str, items: Iterable[Item]) -> list[tuple[Item, Event]]:

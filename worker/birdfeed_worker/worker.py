@@ -85,7 +85,7 @@ class Worker(SimpleWorker):
 
     def __init__(
         self,
-        connection: "Redis[Any]",
+        connection: Redis,
         keys: Keys,
         name: str,
         *,

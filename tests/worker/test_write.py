@@ -1,0 +1,291 @@
+"""The writer: what happens to each row after each answer."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+import pytest
+from birdfeed_schemas.envelope import Header, encode_event
+from birdfeed_schemas.keys import Keys
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.decode import Item
+from birdfeed_worker.outcomes import Dead, Later, Written
+from birdfeed_worker.pace import Limits, Pacer
+from birdfeed_worker.retry import Answer
+from birdfeed_worker.write import WriteLimits, Writer, requests
+from redis import Redis
+
+from tests.support.events import envelope, text
+from tests.support.fake_store import FakeStore, taken
+
+Write = Callable[..., None]
+NOW = 1_800_000_000.0
+
+
+def items(count: int, when: datetime | None = None, **header: Any) -> list[Item]:
+    """Items that are valid and have rows."""
+    made = []
+    for number in range(count):
+        event = envelope(text()) if when is None else envelope(text(), when=when)
+        head = Header(batch_id="b", event_type="text_generation", count=count, **header)
+        row = orjson.dumps({"event_id": event.event_id, "n": number})
+        made.append(Item(f"job-{number % 3}", head, encode_event(event), event, row))
+    return made
+
+
+def outcomes(made: Sequence[Item]) -> list[str]:
+    return [type(item.outcome).__name__ for item in made]
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+@pytest.fixture
+def marks() -> list[tuple[str, ...]]:
+    return []
+
+
+@pytest.fixture
+def write(redis: Redis, keys: Keys, store: FakeStore, marks: list[tuple[str, ...]]) -> Write:
+    def mark(execution: str, job_ids: Sequence[str]) -> frozenset[str]:
+        marks.append(tuple(job_ids))
+        return frozenset({"job-of-somebody-else"})
+
+    pacer = Pacer(redis, keys, "w1", Limits(1e6, 1e12, 1.0, 60.0, 50.0), draw=lambda: 0.5)
+    writer = Writer(store, pacer, Clock(time=lambda: NOW), WriteLimits(1000, 10**6, 64, 60.0), mark)
+    return lambda made, posted=None: writer.write("llm_events", made, posted or {}, "e1")
+
+
+def test_rows_go_in_one_request(write: Write, store: FakeStore, marks: list[tuple[str, ...]]) -> None:
+    """Nothing wrong: one POST, marked before, all written."""
+    made = items(10)
+
+    write(made)
+
+    assert outcomes(made) == ["Written"] * 10
+    assert len(store.requests) == 1
+    assert marks == [("job-0", "job-1", "job-2")]
+
+
+def test_one_bad_row_is_found_and_its_neighbours_are_written(write: Write, store: FakeStore) -> None:
+    """400: halved until the bad row stands alone; about two requests for each halving."""
+    made = items(100)
+    assert made[41].envelope is not None
+    bad = made[41].envelope.event_id
+    store.rules.append(
+        lambda rows: Answer(status=400, detail="bad row") if bad in {r["event_id"] for r in rows} else None
+    )
+
+    write(made)
+
+    assert made[41].outcome == Dead("rejected", "HTTP 400: bad row")
+    assert outcomes(made).count("Written") == 99
+    assert sorted(store.ids()) == sorted(i.envelope.event_id for i in made if i is not made[41] and i.envelope)
+    assert len(store.requests) <= 15
+
+
+def test_two_bad_rows_in_different_halves_do_not_pause_the_stream(write: Write, store: FakeStore) -> None:
+    """Both halves answer 400, yet two rows are to blame: the rest is written."""
+    made = items(64)
+    bad = {i.envelope.event_id for i in (made[3], made[60]) if i.envelope}
+    store.rules.append(lambda rows: Answer(status=400) if bad & {r["event_id"] for r in rows} else None)
+
+    write(made)
+
+    assert [n for n, item in enumerate(made) if isinstance(item.outcome, Dead)] == [3, 60]
+    assert outcomes(made).count("Written") == 62
+
+
+def test_where_everything_is_refused_no_row_is_to_blame(write: Write, store: FakeStore, redis: Redis) -> None:
+    """400 for every request: the destination pauses, nothing is dead, and the budget bounds the requests."""
+    made = items(500)
+    store.rules.append(lambda rows: Answer(status=400, detail="no"))
+
+    write(made)
+
+    assert outcomes(made) == ["Later"] * 500
+    assert len(store.requests) <= 64
+    assert redis.hget("rq:birdfeed:birdfeed:destination:llm_events", "paused") == b"1"
+
+
+def test_413_halves(write: Write, store: FakeStore) -> None:
+    """Too large a body: smaller ones; a single row that is too large is dead."""
+    made = items(9)
+    assert made[4].envelope is not None
+    huge = made[4].envelope.event_id
+    store.rules.append(
+        lambda rows: Answer(status=413) if len(rows) > 3 or huge in {r["event_id"] for r in rows} else None
+    )
+
+    write(made)
+
+    assert outcomes(made).count("Written") == 8
+    assert made[4].outcome == Dead("too_large", "one row is over the store's limit: HTTP 413")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_nothing_written_waits_as_long_as_asked(write: Write, store: FakeStore, status: int) -> None:
+    """429 and 503: back to wait, never less than Retry-After; no mark of an unknown outcome."""
+    made = items(3)
+    store.rules.append(lambda rows: Answer(status=status, retry_after=30))
+
+    write(made)
+
+    for item in made:
+        assert isinstance(item.outcome, Later)
+        assert NOW + 30 <= item.outcome.until <= NOW + 33.1
+        assert item.outcome.posted is None
+
+
+def test_a_closed_destination_is_not_asked_again(write: Write, store: FakeStore) -> None:
+    """Once it said 503, the rest of the pool's rows wait without a request."""
+    store.rules.append(lambda rows: Answer(status=503, retry_after=30))
+    write(items(3))
+    more = items(3)
+
+    write(more)
+
+    assert outcomes(more) == ["Later"] * 3
+    assert len(store.requests) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_misconfigured_pauses_and_parks(write: Write, store: FakeStore, redis: Redis, status: int) -> None:
+    """The stream is neither burnt nor dead-lettered: it waits until somebody mends the settings."""
+    made = items(3)
+    store.rules.append(lambda rows: Answer(status=status, detail="who are you"))
+
+    write(made)
+
+    assert outcomes(made) == ["Later"] * 3
+    destination = redis.hgetall("rq:birdfeed:birdfeed:destination:llm_events")
+    assert (destination[b"paused"], destination[b"reason"]) == (b"1", f"HTTP {status}: who are you".encode())
+
+
+@pytest.mark.parametrize("status", [0, 408, 422, 500, 502, 504, 202])
+def test_an_unknown_outcome_is_asked_about_and_only_the_rest_is_sent(
+    write: Write, store: FakeStore, redis: Redis, status: int
+) -> None:
+    """Half of the rows were written before the answer was lost: they are not sent again."""
+    made = items(6)
+
+    def half(rows: list[dict[str, Any]]) -> Answer:
+        store.keep("llm_events", rows[::2])
+        return Answer(status=status)
+
+    store.rules.append(half)
+    write(made)
+    assert all(item.outcome == Later(NOW + 60, NOW) for item in made)
+
+    store.rules.clear()
+    redis.flushall()
+    for item in made:
+        item.outcome, item.verify = None, True
+    write(made, {f"job-{n}": NOW - 60 for n in range(3)})
+
+    assert [item.outcome for item in made] == [Written(before=n % 2 == 0) for n in range(6)]
+    assert len(store.ids()) == len(set(store.ids())) == 6
+
+
+def test_nobody_is_asked_before_the_settle_time(write: Write, store: FakeStore) -> None:
+    """A write may still land: the question waits, and so does the resend."""
+    made = items(3)
+    for item in made:
+        item.verify = True
+
+    write(made, {"job-0": NOW - 59.0, "job-1": NOW - 61.0})
+
+    assert [item.outcome for item in made] == [Later(NOW + 1, NOW - 59), Written(), Written()]
+
+
+def test_where_the_question_fails_nothing_is_sent(write: Write, store: FakeStore) -> None:
+    """Not knowing is no reason to resend: the events wait, still marked."""
+    store.refuse_queries = True
+    made = items(3)
+    for item in made:
+        item.verify = True
+
+    write(made, {"job-0": NOW - 100})
+
+    assert store.requests == []
+    assert made[0].outcome == Later(NOW + 30, NOW - 100)
+
+
+def test_without_a_read_token_identical_bytes_are_sent_again(
+    write: Write, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody to ask: the very same bytes a few times, in case Tinybird recognises them."""
+    store.readable = False
+    monkeypatch.setattr(Clock, "sleep", lambda self, seconds: False)
+    answers = iter([Answer(status=500), Answer(status=502)])
+    store.rules.append(lambda rows: next(answers, None))
+    made = items(2)
+
+    write(made)
+
+    assert outcomes(made) == ["Written"] * 2
+    assert len(store.bodies) == 3
+    assert len(set(store.bodies)) == 1
+
+
+def test_quarantined_rows_are_found_and_recorded_with_the_reason(write: Write, store: FakeStore) -> None:
+    """Tinybird says how many; the quarantine table says which and why. None is ever sent again by itself."""
+    made = items(5)
+
+    def set_aside(rows: list[dict[str, Any]]) -> Answer:
+        store.quarantine["llm_events"] = {rows[1]["event_id"]: "not a number"}
+        store.keep("llm_events", [row for n, row in enumerate(rows) if n != 1])
+        return Answer(status=200, successful=4, quarantined=1)
+
+    store.rules.append(set_aside)
+
+    write(made)
+
+    assert made[1].outcome == Dead("quarantined", "cost: not a number")
+    assert outcomes(made).count("Written") == 4
+
+
+def test_an_enqueue_tried_twice_is_written_once(write: Write, store: FakeStore) -> None:
+    """The producer lost the answer and sent the batch again: what the first one wrote is counted once."""
+    made = items(2, retried=True)
+    assert made[0].envelope is not None
+    store.keep("llm_events", [{"event_id": made[0].envelope.event_id}])
+    for item in made:
+        item.verify = True
+
+    write(made)
+
+    assert [item.outcome for item in made] == [Written(before=True, double=True), Written()]
+
+
+def test_rows_of_jobs_that_somebody_else_has_are_not_sent(write: Write, store: FakeStore) -> None:
+    """The mark before the POST is a fence too."""
+    made = items(3)
+    made[0].job_id = "job-of-somebody-else"
+
+    write(made)
+
+    assert made[0].outcome == Later()
+    assert len(store.ids()) == 2
+
+
+def test_requests_are_cut_by_rows_bytes_and_months() -> None:
+    """No request passes a limit, and none touches more than 12 monthly partitions."""
+    limits = WriteLimits(rows=4, bytes=10**6, bisect_requests=1, settle_seconds=1)
+    assert [len(part) for part in requests(items(10), limits)] == [4, 4, 2]
+    row = len(items(1)[0].row) + 1
+    tight = WriteLimits(rows=100, bytes=3 * row, bisect_requests=1, settle_seconds=1)
+    assert [len(part) for part in requests(items(7), tight)] == [3, 3, 1]
+    old = [
+        item for month in range(30) for item in items(2, datetime(2024 + month // 12, month % 12 + 1, 3, tzinfo=UTC))
+    ]
+    wide = WriteLimits(rows=1000, bytes=10**9, bisect_requests=1, settle_seconds=1)
+    assert [len(part) for part in requests(old[::-1], wide)] == [24, 24, 12]
+
+
+def test_taken_counts_what_it_is_given() -> None:
+    """The fake answers as the store does."""
+    assert taken([1, 2]) == Answer(status=200, successful=2, quarantined=0)
