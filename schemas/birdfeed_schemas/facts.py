@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 UsageStatus: TypeAlias = Literal["ok", "inconsistent", "invalid", "missing"]
 CostStatus: TypeAlias = Literal["priced", "estimated", "partial", "unpriced", "no_usage", "cache_hit", "reported"]
@@ -12,9 +12,11 @@ PriceSource: TypeAlias = Literal["operator", "book", "genai-prices", "event", "n
 TierSource: TypeAlias = Literal["event", "lookup", "none"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
-    """Counts of tokens by class: disjoint, and summing to the totals. Whole numbers from 0 on."""
+class Tokens(NamedTuple):
+    """Counts of tokens by class: disjoint, and summing to the totals. Whole numbers from 0 on.
+
+    A tuple, because one is made for every event and pricing multiplies it with the rates as it stands.
+    """
 
     prompt_text: int = 0
     prompt_cached: int = 0

@@ -37,7 +37,7 @@ def image(books: Books = SHIPPED, **data: Any) -> PricedRecord:
 
 def nonzero(usage: Usage) -> dict[str, int]:
     """The classes of a usage that are not 0."""
-    return {name: count for name in usage.tokens.__slots__ if (count := getattr(usage.tokens, name))}
+    return {name: count for name, count in usage.tokens._asdict().items() if count}
 
 
 def counted(raw: object) -> tuple[str, dict[str, int]]:

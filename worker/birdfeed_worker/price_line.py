@@ -35,7 +35,7 @@ class PricedRecord(NamedTuple):
     price: Price
 
 
-def price_record(record: Mapping[str, Any], books: Books, now: datetime | None = None) -> PricedRecord:
+def price_record(record: object, books: Books, now: datetime | None = None) -> PricedRecord:
     """Validate and price one event.
 
     Args:
@@ -47,6 +47,8 @@ def price_record(record: Mapping[str, Any], books: Books, now: datetime | None =
     Raises:
         RecordError: The record is no valid event.
     """
+    if not isinstance(record, Mapping):
+        raise RecordError(("a record is an object with event_type and event_data",))
     kind = record.get("event_type")
     known = registry()
     if not isinstance(kind, str) or kind not in known:
@@ -68,7 +70,7 @@ def price_record(record: Mapping[str, Any], books: Books, now: datetime | None =
     return PricedRecord(event, usage, price_event(kind, event, usage, occurred_at, books))
 
 
-def price_line(record: Mapping[str, Any], books: Books, now: datetime | None = None) -> dict[str, Any]:
+def price_line(record: object, books: Books, now: datetime | None = None) -> dict[str, Any]:
     """What `birdfeed price` prints for one event; arguments and errors are price_record's.
 
     Returns:
