@@ -1,6 +1,5 @@
 """Redis for commands that look and leave: quick to say that it isn't there."""
 
-
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.connect import connect
 from birdfeed_worker.settings import WorkerSettings

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import birdfeed
 import orjson
 from birdfeed.settings import ProducerSettings
-from birdfeed_schemas.events import registry
+from birdfeed_schemas.registry import registry
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.settings import WorkerSettings
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,22 +1,17 @@
-"""What a handler may send: one model per event type, and the registry of types.
+"""What a handler may send: one model per event type.
 
 The models are lenient where SDKs differ (times, identifiers given as numbers, usage of any shape) and strict where a
 wrong value would make a wrong row: a number where text belongs is an error, and costs that event alone.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from functools import cache
-from importlib.metadata import entry_points
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
 
-from birdfeed_schemas.envelope import Envelope
-from birdfeed_schemas.facts import Price, Tier, Usage
-from birdfeed_schemas.fields import COMMON, IMAGE_GENERATION, SPELLINGS, TEXT_GENERATION, spellings
+from birdfeed_schemas.fields import COMMON, IMAGE_GENERATION, TEXT_GENERATION
 
 #: Seconds since the epoch above this are read as milliseconds (in seconds it would be the year 2603).
 _EPOCH_MILLISECONDS_FROM: Final = 2e10
@@ -198,98 +193,3 @@ class ImageGeneration(Event):
     has_input_image: StrictBool | None = _named("has_input_image", IMAGE_GENERATION)
     video_seconds: Seconds = _named("video_seconds", IMAGE_GENERATION)
     audio_seconds: Seconds = _named("audio_seconds", IMAGE_GENERATION)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Enriched:
-    """A valid event with all that a row is made of. `enriched_at` (UTC) is the worker's clock, the row's version.
-
-    `extra` holds the fields the operator allowed by name; `dropped_fields` counts what is not stored;
-    `replay_id` is set on replayed events.
-    """
-
-    envelope: Envelope
-    event: Event
-    usage: Usage
-    price: Price
-    tier: Tier
-    enriched_at: datetime
-    extra: Mapping[str, Any]
-    dropped_fields: int = 0
-    replay_id: str = ""
-    keep_traceback: bool = False
-
-
-RowBuilder: TypeAlias = Callable[[Enriched], dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventType:
-    """All that birdfeed knows about a type of event.
-
-    Attributes:
-        name: What a handler passes to track_event.
-        event: The model its data is validated with.
-        row: The model of a row as the store reads it, nested as the JSON is.
-        build_row: Makes the row from an enriched event.
-        datasource: The Tinybird data source the rows go to.
-        fields: Field name → other spellings accepted for it.
-    """
-
-    name: str
-    event: type[Event]
-    row: type[BaseModel]
-    build_row: RowBuilder
-    datasource: str
-    fields: Mapping[str, tuple[str, ...]]
-
-
-#: Other packages add event types under this entry point group; see docs/how-to-add-an-event-type.md.
-ENTRY_POINT_GROUP: Final = "birdfeed.event_types"
-
-
-@cache
-def registry() -> Mapping[str, EventType]:
-    """Every event type there is: birdfeed's own and those of installed packages, by name.
-
-    Raises:
-        ValueError: Two types share a name, or an entry point is not an EventType.
-    """
-    from birdfeed_schemas.rows import ImageEventRow, LlmEventRow, image_event_row, llm_event_row
-
-    own = (
-        EventType(
-            name="text_generation",
-            event=TextGeneration,
-            row=LlmEventRow,
-            build_row=llm_event_row,
-            datasource="llm_events",
-            fields=TEXT_GENERATION,
-        ),
-        EventType(
-            name="image_generation",
-            event=ImageGeneration,
-            row=ImageEventRow,
-            build_row=image_event_row,
-            datasource="image_events",
-            fields=IMAGE_GENERATION,
-        ),
-    )
-    types = {one.name: one for one in own}
-    for point in entry_points(group=ENTRY_POINT_GROUP):
-        added = point.load()
-        if not isinstance(added, EventType):
-            raise ValueError(f"the entry point {point.name!r} of {ENTRY_POINT_GROUP} is not an EventType")
-        if added.name in types:
-            raise ValueError(f"two event types are named {added.name!r}; rename the one from {point.value!r}")
-        types[added.name] = added
-    return types
-
-
-@cache
-def spellings_of(event_type: str) -> Mapping[str, str] | None:
-    """Accepted spelling → field name for a type, or None where nobody registered the type."""
-    if event_type in SPELLINGS:
-        return SPELLINGS[event_type]
-    known = registry().get(event_type)
-    return spellings(known.fields) if known is not None else None

@@ -6,15 +6,17 @@ default there, are always present. The models are the truth the data sources are
 built as plain dicts, because a worker makes tens of thousands a second.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from birdfeed_schemas.envelope import format_time
-from birdfeed_schemas.events import Enriched, ImageGeneration, TextGeneration
-from birdfeed_schemas.facts import Tokens
+from birdfeed_schemas.envelope import Envelope, format_time
+from birdfeed_schemas.events import Event, ImageGeneration, TextGeneration
+from birdfeed_schemas.facts import Price, Tier, Tokens, Usage
 
 #: A start_time further from occurred_at than this is clamped: clocks that are wrong, epochs in the wrong unit.
 MAX_CLOCK_AHEAD: Final = timedelta(hours=1)
@@ -26,6 +28,26 @@ MAX_TRACEBACK: Final = 8_000
 MAX_EXTRA: Final = 4_096
 #: Characters kept of any other text.
 MAX_TEXT: Final = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enriched:
+    """A valid event with all that a row is made of. `enriched_at` (UTC) is the worker's clock, the row's version.
+
+    `extra` holds the fields the operator allowed by name; `dropped_fields` counts what is not stored;
+    `replay_id` is set on replayed events.
+    """
+
+    envelope: Envelope
+    event: Event
+    usage: Usage
+    price: Price
+    tier: Tier
+    enriched_at: datetime
+    extra: Mapping[str, Any]
+    dropped_fields: int = 0
+    replay_id: str = ""
+    keep_traceback: bool = False
 
 
 class TokenCounts(BaseModel):

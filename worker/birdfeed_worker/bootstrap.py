@@ -1,6 +1,5 @@
 """Wires the objects of one worker process. Nothing else in the worker connects, reads settings or makes clients."""
 
-
 from birdfeed_schemas.keys import Keys
 from redis import Redis
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import orjson
-from birdfeed_schemas.events import Enriched, Event, EventType
+from birdfeed_schemas.events import Event
+from birdfeed_schemas.registry import EventType
+from birdfeed_schemas.rows import Enriched
 
 from birdfeed_worker.decode import Item
 from birdfeed_worker.price_source import BookSource

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from birdfeed_schemas.events import registry
+from birdfeed_schemas.registry import registry
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.decode import Decoded, Item, decode

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Final
 
-from birdfeed_schemas.events import Event, EventType, registry, spellings_of
+from birdfeed_schemas.events import Event
+from birdfeed_schemas.registry import EventType, registry, spellings_of
 from pydantic import TypeAdapter, ValidationError
 
 from birdfeed_worker.decode import Item
