@@ -207,7 +207,7 @@ def envelope_from(header: Header, fields: Any) -> Envelope:
 
 def format_time(when: datetime) -> str:
     """UTC, ISO 8601 with microseconds and Z: how every time travels."""
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return when.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def _json_type(value: object) -> str:

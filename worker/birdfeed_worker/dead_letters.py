@@ -5,7 +5,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from birdfeed_schemas.envelope import Header, format_time
 from birdfeed_schemas.keys import BYTES_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD
@@ -98,7 +98,7 @@ def fingerprint(event_type: str, reason: str, detail: str) -> str:
 def _fields(
     data: bytes, events: int, size: int, event_type: str, reason: str, detail: str, now: datetime, queue: str
 ) -> dict[str, bytes | str | int]:
-    stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    stamp = format_time(now)
     return {
         "data": data,
         "status": "failed",

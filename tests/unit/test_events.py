@@ -1,0 +1,126 @@
+"""Events: lenient where SDKs differ, strict where a wrong value makes a wrong row."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from birdfeed_schemas.events import EventError, ImageGeneration, TextGeneration, read_time
+from birdfeed_schemas.fields import ANY_TYPE, SPELLINGS
+from birdfeed_schemas.registry import registry, spellings_of
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import AliasChoices, ValidationError
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", list(registry()))
+def test_the_names_without_pydantic_are_the_models_names(name: str) -> None:
+    """fields.py is what the producer filters by; events.py is what the worker validates: they must agree."""
+    event_type = registry()[name]
+    names = {}
+    for field, info in event_type.event.model_fields.items():
+        alias = info.validation_alias
+        choices = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else [alias or field]
+        names.update(dict.fromkeys(choices, field))
+
+    assert names == SPELLINGS[name] == spellings_of(name)
+    assert names.items() <= ANY_TYPE.items()
+
+
+def test_camel_case_names_are_read() -> None:
+    """What the JavaScript services send."""
+    event = TextGeneration.model_validate(
+        {"model": "m", "modelUsed": "u", "startTime": NOON.isoformat(), "requestId": 7, "userId": 42, "cacheHit": True}
+    )
+    assert (event.model_used, event.start_time, event.request_id, event.user) == ("u", NOON, "7", "42")
+    assert event.cache_hit is True
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "2026-11-23T12:00:00Z",
+        "2026-11-23T13:00:00+01:00",
+        "2026-11-23T12:00:00",
+        1795435200,
+        1795435200000,
+        "1795435200",
+        1795435200.0,
+        NOON,
+        NOON.replace(tzinfo=None),
+    ],
+)
+def test_times_in_all_their_forms(when: object) -> None:
+    """ISO text, epoch seconds and milliseconds, datetimes with and without a zone."""
+    assert read_time(when) == NOON
+
+
+@given(st.floats() | st.integers())
+def test_no_number_breaks_a_time(number: float) -> None:
+    """An absurd time is clamped here and flagged later; only NaN is none."""
+    if number != number:
+        with pytest.raises(ValueError, match="NaN"):
+            read_time(number)
+    else:
+        when = read_time(number)
+        assert when is not None
+        assert 1970 <= when.year <= 2200
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", 4.1),
+        ("model", ""),
+        ("model", None),
+        ("status", "done"),
+        ("start_time", "yesterday"),
+        ("start_time", True),
+        ("duration", -1),
+        ("duration", "soon"),
+        ("user", True),
+        ("user", ["a"]),
+        ("stream", "yes"),
+        ("cost", "a lot"),
+        ("cost", -1),
+        ("cost", True),
+    ],
+)
+def test_a_wrong_value_is_an_error(field: str, value: object) -> None:
+    """A number where text belongs, a status nobody knows: never guessed at."""
+    with pytest.raises(ValidationError) as caught:
+        TextGeneration.model_validate({"model": "m", field: value})
+    assert field in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given_", "read"),
+    [
+        ("boom", EventError(message="boom")),
+        ({"type": "E", "message": "m", "code": 429, "stack": "x"}, EventError(type="E", message="m", code="429")),
+        ({"message": None}, EventError()),
+        (None, None),
+    ],
+)
+def test_errors_in_all_their_forms(given_: object, read: EventError | None) -> None:
+    """Text, or an object with type, message, code and traceback."""
+    assert TextGeneration.model_validate({"model": "m", "error": given_}).error == read
+
+
+@pytest.mark.parametrize(
+    ("fields", "failed"),
+    [({}, False), ({"status": "error"}, True), ({"error": "x"}, True), ({"status": "success", "error": "x"}, False)],
+)
+def test_what_counts_as_failed(fields: dict[str, Any], failed: bool) -> None:
+    """The status decides; without one, an error does."""
+    assert TextGeneration.model_validate({"model": "m", **fields}).failed is failed
+
+
+def test_image_fields() -> None:
+    """Numbers as JSON has them; seconds exactly as written."""
+    event = ImageGeneration.model_validate(
+        {"model": "m", "imageSize": "1024x768", "numImages": "2", "hasInputImage": False, "videoSeconds": 5.0625}
+    )
+    assert (event.image_size, event.num_images, event.video_seconds) == ("1024x768", 2, Decimal("5.0625"))
