@@ -1,0 +1,29 @@
+"""Send telemetry from request handlers to Tinybird, without waiting and without losing it.
+
+    from birdfeed import track_event
+
+    track_event("text_generation", {"model": "gpt-4o-mini", "user": "u1", "usage": response.usage})
+
+docs/handler.md has the rest. Importing this connects nothing and starts nothing.
+"""
+
+from birdfeed.api import aflush, close, configure, flush, start, stats, track_event
+from birdfeed.counters import Stats
+from birdfeed.errors import BirdfeedError, ConfigurationError
+from birdfeed.tracking import TrackedEvent, current_event, track
+
+__all__ = [
+    "BirdfeedError",
+    "ConfigurationError",
+    "Stats",
+    "TrackedEvent",
+    "aflush",
+    "close",
+    "configure",
+    "current_event",
+    "flush",
+    "start",
+    "stats",
+    "track",
+    "track_event",
+]

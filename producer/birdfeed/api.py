@@ -1,0 +1,126 @@
+"""The functions a program calls, on the one producer of its process."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from birdfeed.counters import Stats
+from birdfeed.encode import BeforeSend
+from birdfeed.producer import Producer
+
+if TYPE_CHECKING:
+    from birdfeed.connect import Credentials
+    from birdfeed.settings import ProducerSettings
+
+_producer = Producer()
+
+
+def track_event(event_type: str, event_data: Mapping[str, Any]) -> None:
+    """Send one event to Tinybird, later. Returns in microseconds, never waits, never raises.
+
+    Args:
+        event_type: "text_generation", "image_generation", or a type another package registered.
+        event_data: The event's fields; see docs/handler.md. Names birdfeed doesn't store are dropped and counted.
+            It is read at once: changing it afterwards changes nothing.
+    """
+    try:
+        _producer.record(event_type, event_data)
+    except Exception as error:
+        _producer.mishap(event_type, event_data, error)
+
+
+def flush(timeout: float | None = None) -> bool:
+    """Send what waits now. For the end of a serverless invocation, or a test.
+
+    Args:
+        timeout: Seconds to wait; None is the setting close_timeout.
+
+    Returns:
+        Whether all events tracked before are in Redis or the spool on disk.
+    """
+    return _producer.flush(timeout)
+
+
+async def aflush(timeout: float | None = None) -> bool:
+    """`flush` without blocking the event loop."""
+    import asyncio
+
+    request = asyncio.wrap_future(_producer.request_flush())
+    try:
+        return await asyncio.wait_for(request, _producer.patience(timeout))
+    except TimeoutError:
+        return False
+
+
+def close(timeout: float | None = None) -> bool:
+    """Send everything and stop; runs by itself when the process ends. A later event starts it again.
+
+    Args:
+        timeout: Seconds to wait; None is the setting close_timeout.
+
+    Returns:
+        Whether every event reached Redis or the spool; the others are counted as dropped, with the reason "closed".
+    """
+    return _producer.close(timeout)
+
+
+def configure(
+    settings: "ProducerSettings | None" = None,
+    *,
+    before_send: BeforeSend | None = None,
+    credentials: "Credentials | None" = None,
+    **overrides: Any,
+) -> None:
+    """Set birdfeed up at the start of a program; optional, for the environment is read anyway.
+
+    Args:
+        settings: All settings; None reads the environment and .env.
+        before_send: Sees each event as {"event_type": ..., "event_data": {...}} (plain JSON, a copy) in the thread that
+            tracked it, and returns it, changed or not, or None to drop it.
+        credentials: Returns (user, password), or (password,), for each new connection to Redis.
+        overrides: Single settings that win over the environment, such as queue="staging".
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+    from pydantic import ValidationError
+
+    from birdfeed.errors import ConfigurationError
+    from birdfeed.settings import ProducerSettings, explain
+
+    if settings is not None and overrides:
+        raise ConfigurationError("give settings or single overrides, not both")
+    if unknown := sorted(overrides.keys() - ProducerSettings.model_fields.keys()):
+        raise ConfigurationError(f"there is no setting named {', '.join(unknown)}")
+    try:
+        chosen = settings if settings is not None else ProducerSettings(**overrides)
+    except ValidationError as error:
+        raise ConfigurationError(explain(error)) from None
+    _producer.configure(chosen, before_send=before_send, credentials=credentials)
+
+
+def start() -> None:
+    """Read the settings and start the flusher now, not at the first event: call it where a program starts.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+    if not _producer.configured:
+        configure()
+    _producer.start()
+
+
+def stats() -> Stats:
+    """What birdfeed has done in this process, and what it had to drop, by reason."""
+    return _producer.stats()
+
+
+def current_producer() -> Producer:
+    """The producer that track_event uses."""
+    return _producer
+
+
+def use_producer(producer: Producer) -> Producer:
+    """Make track_event use another producer (birdfeed.testing does); returns the one before."""
+    global _producer
+    before, _producer = _producer, producer
+    return before

@@ -1,0 +1,22 @@
+"""The producer's errors. None of them reaches a handler: track_event and track never raise.
+
+BirdfeedError
+├── ConfigurationError   from configure() and start(): the settings are wrong
+└── SpoolError           the disk spool can't be used now
+"""
+
+
+class BirdfeedError(Exception):
+    """Root of the producer's errors."""
+
+
+class ConfigurationError(BirdfeedError, ValueError):
+    """The settings are wrong; the message names each wrong one, never its value."""
+
+
+class SpoolError(BirdfeedError):
+    """The disk spool can't be used now; `reason` says why: no permission, no space, held too long by another process."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

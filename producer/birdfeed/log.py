@@ -1,0 +1,54 @@
+"""Say things in the log without flooding it: each kind of message at most once a minute.
+
+Messages carry event types, reasons and counts, never event data.
+"""
+
+import logging
+import time
+from typing import Final
+
+#: The one logger of the producer.
+logger: Final = logging.getLogger("birdfeed")
+
+#: Seconds in which one kind of message is written at most once; an outage would otherwise write thousands.
+QUIET_SECONDS: Final = 60.0
+
+#: Kinds remembered at most; kinds are few, but one per unknown event type is among them.
+_MAX_KINDS: Final = 500
+
+_said: dict[str, tuple[float, int]] = {}
+
+
+def say(level: int, kind: str, message: str, *args: object) -> None:
+    """Log `message` unless the same `kind` was logged less than a minute ago.
+
+    Args:
+        level: A level of the logging module.
+        kind: What is counted as the same message, such as "redis away".
+        message: A %-format, as logging takes it.
+        args: Its arguments; never event data.
+    """
+    now = time.monotonic()
+    last, held_back = _said.get(kind, (-QUIET_SECONDS, 0))
+    if now - last < QUIET_SECONDS:
+        _said[kind] = (last, held_back + 1)
+        return
+    if len(_said) >= _MAX_KINDS:
+        _said.clear()
+    # Set before logging: a handler that itself tracks an event must not come back here.
+    _said[kind] = (now, 0)
+    if held_back:
+        message += f" (and {held_back} more like this)"
+    logger.log(level, message, *args)
+
+
+def say_once(level: int, kind: str, message: str, *args: object) -> None:
+    """Log `message` once in the life of the process."""
+    if kind not in _said:
+        _said[kind] = (float("inf"), 0)
+        logger.log(level, message, *args)
+
+
+def forget() -> None:
+    """Forget what was said; for tests."""
+    _said.clear()

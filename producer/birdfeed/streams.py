@@ -1,0 +1,185 @@
+"""Follow a streamed answer to its end, so that its event is sent when the last part is, or the client goes away."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any, Protocol
+
+
+class Tracked(Protocol):
+    """What following a stream needs of tracking.Work."""
+
+    def enter(self) -> Any:
+        """Make its event the current one."""
+
+    def leave(self, token: Any) -> None:
+        """Undo `enter`."""
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Send its event."""
+
+
+def generator(stream: Generator[Any, Any, Any], work: Tracked) -> Generator[Any, Any, Any]:
+    """The same generator; `work` is current while the generator's own code runs, and ends with it."""
+    step: Any = stream.send
+    given: Any = None
+    while True:
+        token = work.enter()
+        try:
+            part = step(given)
+        except StopIteration as stop:
+            work.end()
+            return stop.value
+        except BaseException as error:
+            work.end(error)
+            raise
+        finally:
+            work.leave(token)
+        try:
+            given = yield part
+            step = stream.send
+        except GeneratorExit as gone:
+            _close(stream, work, gone)
+            raise
+        except BaseException as error:
+            given, step = error, stream.throw
+
+
+def _close(stream: Generator[Any, Any, Any], work: Tracked, gone: BaseException) -> None:
+    """Close the handler's generator, which may still set fields in its own clean-up."""
+    token = work.enter()
+    try:
+        stream.close()
+    finally:
+        work.leave(token)
+        work.end(gone)
+
+
+async def async_generator(stream: AsyncGenerator[Any, Any], work: Tracked) -> AsyncGenerator[Any, Any]:
+    """`generator` for async generators."""
+    step: Any = stream.asend
+    given: Any = None
+    while True:
+        try:
+            part = await _current_while(work, step(given))
+        except StopAsyncIteration:
+            work.end()
+            return
+        except BaseException as error:
+            work.end(error)
+            raise
+        try:
+            given = yield part
+            step = stream.asend
+        except GeneratorExit as gone:
+            try:
+                await _current_while(work, stream.aclose())
+            finally:
+                work.end(gone)
+            raise
+        except BaseException as error:
+            given, step = error, stream.athrow
+
+
+async def _current_while(work: Tracked, step: Awaitable[Any]) -> Any:
+    token = work.enter()
+    try:
+        return await step
+    finally:
+        work.leave(token)
+
+
+def response(result: Any, work: Tracked) -> Any:
+    """What a handler returned: a stream is followed to its end, anything else ends the work now.
+
+    Known streams: generators, Starlette's and FastAPI's StreamingResponse, Django's StreamingHttpResponse, and Flask's
+    Response over an iterator.
+    """
+    if isinstance(result, GeneratorType):
+        return Parts(result, work)
+    if isinstance(result, AsyncGeneratorType):
+        return AsyncParts(result, work)
+    try:
+        if hasattr(result, "body_iterator"):  # Starlette
+            result.body_iterator = AsyncParts(result.body_iterator, work)
+            return result
+        if getattr(result, "streaming", False) and hasattr(result, "streaming_content"):  # Django
+            content = result.streaming_content
+            result.streaming_content = (
+                AsyncParts(content, work) if hasattr(content, "__aiter__") else Parts(iter(content), work)
+            )
+            return result
+        if getattr(result, "is_streamed", False) and hasattr(result, "iter_encoded"):  # Flask
+            result.response = Parts(iter(result.response), work)
+            return result
+    except Exception as error:  # not the response it looked like; the handler's answer must go out
+        work.end(error)
+        return result
+    work.end()
+    return result
+
+
+class Parts:
+    """An iterator that ends `work` when it ends, fails, is closed, or is forgotten."""
+
+    def __init__(self, parts: Iterator[Any], work: Tracked) -> None:
+        self._parts = parts
+        self._work = work
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        token = self._work.enter()
+        try:
+            return next(self._parts)
+        except StopIteration:
+            self._work.end()
+            raise
+        except BaseException as error:
+            self._work.end(error)
+            raise
+        finally:
+            self._work.leave(token)
+
+    def close(self) -> None:
+        """The client went away, or the server is done with the answer."""
+        try:
+            if callable(close := getattr(self._parts, "close", None)):
+                close()
+        finally:
+            self._work.end(GeneratorExit())
+
+    def __del__(self) -> None:
+        self._work.end(GeneratorExit())
+
+
+class AsyncParts:
+    """`Parts` for async iterators."""
+
+    def __init__(self, parts: AsyncIterator[Any], work: Tracked) -> None:
+        self._parts = parts
+        self._work = work
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await _current_while(self._work, self._parts.__anext__())
+        except StopAsyncIteration:
+            self._work.end()
+            raise
+        except BaseException as error:
+            self._work.end(error)
+            raise
+
+    async def aclose(self) -> None:
+        """The client went away, or the server is done with the answer."""
+        try:
+            if callable(aclose := getattr(self._parts, "aclose", None)):
+                await aclose()
+        finally:
+            self._work.end(GeneratorExit())
+
+    def __del__(self) -> None:
+        self._work.end(GeneratorExit())
