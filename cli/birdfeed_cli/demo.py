@@ -114,7 +114,7 @@ def run_demo(events: int, *, keep: bool) -> int:
             with Stack(Path(folder), log_file=Path(folder) / "demo.log") as stack:
                 os.environ.update(stack.environment)
                 stack.start_pool(processes=2)
-                say(f"1. Started: Valkey, a sandbox Tinybird, 2 workers (everything is in {folder})")
+                say("1. Started: an embedded Valkey, a sandbox Tinybird, 2 workers")
                 problems = _play(Demo(stack), events)
                 say(f"\nThe demo took {time.monotonic() - started:.0f} s.")
                 if keep:
@@ -131,6 +131,7 @@ def _play(demo: Demo, events: int) -> list[str]:
     third = events // 3
     tracked: list[str] = []
     say("2. A request handler tracks events; the store's schema refuses one model's rows")
+    birdfeed.start()
     demo.set_faults(SCHEMA_FAULT)
     took = track(islice(stream, third), tracked)
     say(f"   track_event took {took * 1e6:.1f} µs an event")
@@ -199,7 +200,7 @@ def _check(demo: Demo, tracked: list[str], dead: list[DeadLetterInfo]) -> list[s
         "events are lost": len(missing),
         "events are in more than one place": len(twice),
         "events in the store were never tracked": len(strangers),
-        "events were dropped by the producer": sum(birdfeed.stats()["dropped"].values()),
+        "events were dropped by the producer": sum(birdfeed.stats().dropped.values()),
     }
     problems = [f"{amount} {what}" for what, amount in found.items() if amount]
     return problems

@@ -51,7 +51,7 @@ def run_send(file: str, *, as_json: bool) -> int:
 def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
     refused: Counter[str] = Counter()
     limit = ProducerSettings().max_event_bytes
-    read = tracked = 0
+    read = tracked = too_large = 0
     columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=as_json) as progress:
         task = progress.add_task("sending", total=size)
@@ -61,7 +61,7 @@ def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
                 continue
             read += 1
             try:
-                event_type, data = read_line(line, limit)
+                event_type, data = read_line(line)
             except BadLine as bad:
                 refused[bad.reason] += 1
                 if sum(refused.values()) <= TOLD:
@@ -76,13 +76,20 @@ def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
                 )
             birdfeed.track_event(event_type, data)
             tracked += 1
+            if len(line) > limit and birdfeed.stats().dropped.get("too_large", 0) > too_large:
+                too_large += 1
+                err.print(
+                    f"line {number}: the event is over {limit / 1e6:g} MB (BIRDFEED_MAX_EVENT_BYTES) and is refused",
+                    style="yellow",
+                    markup=False,
+                )
             if tracked % FLUSH_EVERY == 0:
                 birdfeed.flush(FLUSH_SECONDS)
     birdfeed.close(FLUSH_SECONDS)
     return _report(read, tracked, refused, as_json=as_json)
 
 
-def read_line(line: bytes, limit: int) -> tuple[str, dict[str, Any]]:
+def read_line(line: bytes) -> tuple[str, dict[str, Any]]:
     """An event's type and data from a line of NDJSON; raises BadLine."""
     try:
         record = orjson.loads(line)
@@ -100,15 +107,15 @@ def read_line(line: bytes, limit: int) -> tuple[str, dict[str, Any]]:
 
 def _report(read: int, tracked: int, refused: Counter[str], *, as_json: bool) -> int:
     stats = birdfeed.stats()
-    dropped = dict(stats["dropped"])
-    refused.update(dropped)
-    accepted = tracked - sum(dropped.values())
-    spooled = int(stats["spooled"])
+    refused.update(stats.dropped)
+    accepted = tracked - sum(stats.dropped.values())
+    spooled = stats.spooled - stats.drained
     if as_json:
         print_json({"read": read, "accepted": accepted, "spooled": spooled, "refused": dict(refused)})
     else:
         out.print(
-            f"{read} events read, {accepted} accepted" + (f" ({spooled} of them spooled on disk)" if spooled else "")
+            f"{read} events read, {accepted} accepted"
+            + (f" ({spooled} of them wait in the spool)" if spooled > 0 else "")
         )
         for reason, amount in sorted(refused.items()):
             out.print(f"{amount} refused: {reason}")
