@@ -1,0 +1,108 @@
+"""Answers, and the ways an answer can fail to arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+#: What a gateway says when there is nothing behind it.
+HTML_503: Final = b"<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n</html>\r\n"
+HTML_200: Final = b"<html>\r\n<head><title>Please log in to the network</title></head>\r\n</html>\r\n"
+
+_JSON: Final = "application/json; charset=utf-8"
+
+#: Key under which the connection's transport lies in a request's state (see app.py).
+TRANSPORT: Final = "transport"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer before it becomes bytes on a connection."""
+
+    status: int
+    body: bytes
+    content_type: str = _JSON
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def json(cls, status: int, content: Any, headers: Mapping[str, str] | None = None) -> Answer:
+        """An answer whose body is JSON."""
+        return cls(status, orjson.dumps(content), _JSON, headers or {})
+
+    def response(self) -> Response:
+        """As Starlette sends it."""
+        return Response(self.body, self.status, dict(self.headers), self.content_type)
+
+
+class Dropped(Response):
+    """No answer: the connection is reset."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Reset the connection."""
+        _reset(scope["state"][TRANSPORT])
+        await _gone(receive)
+
+
+class Halved(Response):
+    """Half an answer, then the end of the connection."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.body, answer.status, dict(answer.headers), answer.content_type)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the head and half of the body, and hang up."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        half = bytes(self.body[: len(self.body) // 2])
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+        scope["state"][TRANSPORT].close()
+        await _gone(receive)
+
+
+class Watch:
+    """Waits that a leaving client or a stopping server cuts short."""
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End every wait."""
+        self._stopping.set()
+
+    async def pause(self, seconds: float) -> bool:
+        """Wait, whether or not the client does; False: cut short, the server is stopping."""
+        if seconds > 0:
+            await _first_of(seconds, self._stopping.wait())
+        return not self._stopping.is_set()
+
+    async def until_gone(self, receive: Receive, seconds: float | None) -> bool:
+        """Wait for the client to leave, at most so long; whether it left."""
+        gone = asyncio.ensure_future(_gone(receive))
+        await _first_of(seconds, self._stopping.wait(), gone)
+        return gone.done() and not gone.cancelled()
+
+
+async def _first_of(seconds: float | None, *awaitables: Any) -> None:
+    tasks = [asyncio.ensure_future(each) for each in awaitables]
+    _, pending = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+
+
+async def _gone(receive: Callable[[], Any]) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        continue
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Close at once, telling the other side so with RST rather than FIN."""
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -1,0 +1,91 @@
+"""Request bodies: read whole, decompressed within a limit. Nothing here knows of Tinybird's routes."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+import zstandard
+from starlette.requests import Request
+
+from birdfeed_sandbox.errors import ApiError
+
+#: Bytes of zstd taken at a time: few, since each may stand for thousands, and the limit is looked at in between.
+_SLICE: Final = 4096
+
+
+async def read_body(request: Request, *, keep: int) -> tuple[bytes, int]:
+    """A request's body as it was sent, and its length.
+
+    All of it is taken off the connection, so that the answer finds a client that is listening; no more than `keep`
+    bytes and a chunk stay in memory.
+    """
+    chunks: list[bytes] = []
+    length = 0
+    async for chunk in request.stream():
+        if length <= keep:
+            chunks.append(chunk)
+        length += len(chunk)
+    return b"".join(chunks), length
+
+
+def decoded(body: bytes, encoding: str, *, limit: int) -> bytes:
+    """A body without its Content-Encoding.
+
+    Args:
+        body: As it was sent.
+        encoding: The header's value; empty: none.
+        limit: The longest it may become, in bytes.
+
+    Raises:
+        ApiError: 400 for an encoding that isn't known or a body that isn't in it; 413 past the limit.
+    """
+    match encoding.strip().lower():
+        case "" | "identity":
+            content = body
+        case "gzip":
+            content = _gunzipped(body, limit)
+        case "zstd":
+            content = _unzstd(body, limit)
+        case other:
+            raise ApiError(400, f"Content-Encoding {other} is not supported: use gzip or zstd")
+    if len(content) > limit:
+        raise ApiError(413, f"Request Entity Too Large: the limit is {limit} bytes")
+    return content
+
+
+def _gunzipped(body: bytes, limit: int) -> bytes:
+    parts = []
+    length = 0
+    rest = body
+    try:
+        while rest and length <= limit:
+            stream = zlib.decompressobj(wbits=31)
+            parts.append(stream.decompress(rest, limit + 1 - length))
+            length += len(parts[-1])
+            if length <= limit and not stream.eof:
+                raise ApiError(400, "the body is not valid gzip: it ends too early")
+            rest = stream.unused_data
+    except zlib.error as error:
+        raise ApiError(400, f"the body is not valid gzip: {error}") from error
+    return b"".join(parts)
+
+
+def _unzstd(body: bytes, limit: int) -> bytes:
+    parts = []
+    length = 0
+    rest = body
+    try:
+        while rest and length <= limit:
+            stream = zstandard.ZstdDecompressor().decompressobj()
+            position = 0
+            while position < len(rest) and length <= limit and not stream.eof:
+                parts.append(stream.decompress(rest[position : position + _SLICE]))
+                length += len(parts[-1])
+                position += _SLICE
+            if length <= limit and not stream.eof:
+                raise ApiError(400, "the body is not valid zstd: it ends too early")
+            rest = stream.unused_data + rest[position:]
+    except zstandard.ZstdError as error:
+        raise ApiError(400, f"the body is not valid zstd: {error}") from error
+    return b"".join(parts)

@@ -1,0 +1,156 @@
+"""`python -m birdfeed_sandbox`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import ipaddress
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from birdfeed_sandbox import settings as defaults
+from birdfeed_sandbox.datafiles import load_project, packaged_project
+from birdfeed_sandbox.errors import SandboxError
+from birdfeed_sandbox.settings import Settings
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m birdfeed_sandbox",
+        description="A Tinybird on your own machine: Events API, SQL API and endpoints over chDB."
+        " For development and tests, never for production: its tokens are no secret, and anybody with the admin"
+        " token can make it fail on purpose.",
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--port", type=int, default=0, help="port to listen on; 0: any that is free (default: %(default)s)")
+    add("--allow-remote", action="store_true", help="let --host be an address that other machines reach")
+    add("--project", type=Path, metavar="DIR", help="datasources/ and endpoints/ (default: birdfeed's own)")
+    add("--data-dir", type=Path, metavar="DIR", help="where rows are kept (default: nowhere, gone at the end)")
+    add("--append-token", default=defaults.APPEND_TOKEN, help="may send events (default: %(default)s)")
+    add("--read-token", default=defaults.READ_TOKEN, help="may query (default: %(default)s)")
+    add(
+        "--admin-token",
+        default=defaults.ADMIN_TOKEN,
+        help="may do all, also /_sandbox/ (default: %(default)s)",
+    )
+    add(
+        "--requests-per-second",
+        type=_positive,
+        default=100.0,
+        metavar="N",
+        help="a data source (default: 100)",
+    )
+    add(
+        "--max-body-bytes",
+        type=int,
+        default=10_000_000,
+        metavar="N",
+        help="after decompression (default: 10 MB)",
+    )
+    add(
+        "--strict-ranges",
+        action="store_true",
+        help="quarantine numbers too large for their column, don't wrap them",
+    )
+    add(
+        "--dedup-window",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="an identical body isn't written twice",
+    )
+    add("--read-quota", type=int, metavar="N", help="queries answered before 429 (default: no end)")
+    add("--port-file", type=Path, metavar="FILE", help="write the port here once requests are accepted")
+    add("--parent-fd", type=int, metavar="FD", help="end when this pipe's other end is closed")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    command = parser()
+    options = command.parse_args(arguments)
+    if not options.allow_remote and not _is_loopback(options.host):
+        command.error(f"--host {options.host} can be reached by other machines: add --allow-remote if that is meant")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return _run(options)
+    except (SandboxError, OSError) as error:
+        print(f"birdfeed sandbox: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    project = load_project(options.project if options.project is not None else packaged_project())
+    try:
+        from birdfeed_sandbox.app import listen, serve
+        from birdfeed_sandbox.service import Service
+        from birdfeed_sandbox.workspace import Workspace
+    except ModuleNotFoundError as error:
+        raise SandboxError(f"{error.name} is missing: pip install 'birdfeed[sandbox]'") from error
+    settings = Settings(
+        append_token=options.append_token,
+        read_token=options.read_token,
+        admin_token=options.admin_token,
+        requests_per_second=options.requests_per_second,
+        max_body_bytes=options.max_body_bytes,
+        strict_ranges=options.strict_ranges,
+        dedup_window_seconds=options.dedup_window,
+        read_quota=options.read_quota,
+    )
+    # A body of 10,000 rows is as many dicts that die young: looking for cycles among them takes a third of the time.
+    gc.set_threshold(200_000, 20, 20)
+    with (
+        _data_dir(options.data_dir) as folder,
+        contextlib.closing(listen(options.host, options.port)) as listener,
+    ):
+        port = listener.getsockname()[1]
+
+        def on_ready() -> None:
+            host = f"[{options.host}]" if ":" in options.host else options.host
+            print(f"birdfeed sandbox (for development and tests) at http://{host}:{port}")
+            print(f"tokens: append {settings.append_token}, read {settings.read_token}", flush=True)
+            if options.port_file is not None:
+                _write_at_once(options.port_file, str(port))
+
+        def open_workspace() -> Workspace:
+            return Workspace(project, folder, strict_ranges=settings.strict_ranges)
+
+        serve(Service(settings, open_workspace), listener, on_ready=on_ready, parent_fd=options.parent_fd)
+    return 0
+
+
+@contextlib.contextmanager
+def _data_dir(folder: Path | None) -> Iterator[Path]:
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="birdfeed-sandbox-", ignore_cleanup_errors=True) as temporary:
+        yield Path(temporary)
+
+
+def _write_at_once(path: Path, text: str) -> None:
+    """Whoever sees the file sees all of it."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if number <= 0:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return number

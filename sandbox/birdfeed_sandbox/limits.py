@@ -1,0 +1,108 @@
+"""Requests per second, the read quota, and bodies seen before. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a limiter says of one request.
+
+    Attributes:
+        allowed: Whether it may go on.
+        limit: Requests per second.
+        remaining: How many more may come at once.
+        reset_seconds: Whole seconds until nothing is used up.
+        retry_after_seconds: Whole seconds until one more may come; 0 if one may come now.
+    """
+
+    allowed: bool
+    limit: float
+    remaining: int
+    reset_seconds: int
+    retry_after_seconds: int
+
+    def headers(self) -> dict[str, str]:
+        """As Tinybird says it: on every answer, Retry-After on refusals alone."""
+        headers = {
+            "X-RateLimit-Limit": str(max(1, math.floor(self.limit))),
+            "X-RateLimit-Remaining": str(self.remaining),
+            "X-RateLimit-Reset": str(self.reset_seconds),
+        }
+        if not self.allowed:
+            headers["Retry-After"] = str(self.retry_after_seconds)
+        return headers
+
+
+class RateLimiter:
+    """A bucket per key that holds a second's worth of requests and fills up again steadily."""
+
+    def __init__(self) -> None:
+        self._buckets: dict[Hashable, tuple[float, float]] = {}  # (tokens, seconds when they were counted)
+
+    def take(self, key: Hashable, rate: float, now: float) -> Allowance:
+        """Ask for one request.
+
+        Args:
+            key: Whose bucket.
+            rate: Requests per second it is filled at; a bucket holds at least one.
+            now: Seconds, from a clock that never goes back.
+        """
+        tokens = self._tokens(key, rate, now)
+        allowed = tokens >= 1
+        tokens -= allowed
+        self._buckets[key] = (tokens, now)
+        return _allowance(allowed, tokens, rate)
+
+    def look(self, key: Hashable, rate: float, now: float) -> Allowance:
+        """What a bucket holds, nothing asked of it."""
+        return _allowance(True, self._tokens(key, rate, now), rate)
+
+    def _tokens(self, key: Hashable, rate: float, now: float) -> float:
+        tokens, counted = self._buckets.get(key, (max(1.0, rate), now))
+        return min(max(1.0, rate), tokens + (now - counted) * rate)
+
+    def clear(self) -> None:
+        """Fill every bucket."""
+        self._buckets.clear()
+
+
+def _allowance(allowed: bool, tokens: float, rate: float) -> Allowance:
+    return Allowance(
+        allowed=allowed,
+        limit=rate,
+        remaining=math.floor(tokens),
+        reset_seconds=math.ceil((max(1.0, rate) - tokens) / rate),
+        retry_after_seconds=0 if allowed else max(1, math.ceil((1 - tokens) / rate)),
+    )
+
+
+class Remembered(Generic[T]):
+    """Values by key, each for a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._values: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
+
+    def get(self, key: Hashable, now: float) -> T | None:
+        """The value remembered under a key, if its time isn't over."""
+        while self._values and next(iter(self._values.values()))[0] <= now:
+            self._values.popitem(last=False)
+        found = self._values.get(key)
+        return None if found is None else found[1]
+
+    def put(self, key: Hashable, value: T, now: float) -> None:
+        """Remember a value from now on."""
+        if self._seconds > 0:
+            self._values[key] = (now + self._seconds, value)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._values.clear()

@@ -1,0 +1,38 @@
+"""What a sandbox is started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+#: Tokens of a sandbox on loopback, where nobody chose others.
+APPEND_TOKEN: Final = "p.sandbox-append"
+READ_TOKEN: Final = "p.sandbox-read"
+ADMIN_TOKEN: Final = "p.sandbox-admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Tokens and limits.
+
+    Attributes:
+        append_token: May send events.
+        read_token: May query data sources, quarantines and pipes.
+        admin_token: May do everything, and alone may use /_sandbox/.
+        requests_per_second: Events requests a data source takes; Tinybird's documents say 100.
+        max_body_bytes: Longest body, measured after decompression; 10 MB is Tinybird's free plan.
+        strict_ranges: Whether a number too large for its column is quarantined. If not it wraps, as in ClickHouse;
+            what Tinybird does isn't known.
+        dedup_window_seconds: For how long an identical body is answered with success and not written; 0: never.
+            Tinybird's documents say 5 hours in one place, and nothing of the kind in others.
+        read_quota: Queries answered before 429; None: no end. Tinybird's free plan has 1,000 a day.
+    """
+
+    append_token: str = APPEND_TOKEN
+    read_token: str = READ_TOKEN
+    admin_token: str = ADMIN_TOKEN
+    requests_per_second: float = 100.0
+    max_body_bytes: int = 10_000_000
+    strict_ranges: bool = False
+    dedup_window_seconds: float = 0.0
+    read_quota: int | None = None
