@@ -14,7 +14,11 @@ from birdfeed.spool import Spool
 def assemble(
     settings: ProducerSettings, buffer: Buffer, counters: Counters, credentials: Credentials | None
 ) -> Delivery:
-    """The delivery these settings describe; nothing is connected or opened yet."""
+    """The delivery these settings describe; nothing is connected or opened yet.
+
+    Raises:
+        ValueError: The Redis URL can't be read.
+    """
     return Delivery(
         settings=settings,
         buffer=buffer,

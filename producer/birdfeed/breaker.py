@@ -32,7 +32,3 @@ class Breaker:
         """Redis could not be reached, or refused to write."""
         self.state = "down"
         self._closed_until = self._clock() + PAUSE_SECONDS + JITTER_SECONDS * self._jitter()
-
-    def try_now(self) -> None:
-        """Allow a try at once: the process is about to end."""
-        self._closed_until = float("-inf")

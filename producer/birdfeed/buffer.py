@@ -1,8 +1,8 @@
 """Hold events in memory between track_event and the flusher, within bounds.
 
-The way in takes no lock: `deque.append` is atomic, and a lock held by a thread that loses the processor would make every
-other request wait for it. The size is kept as two running sums; a race between threads can lose an addition, so it is
-an estimate, set right whenever the flusher finds the buffer empty.
+The way in takes no lock: `deque.append` is atomic, and a lock held by a thread that loses the processor would make
+every other request wait for it. The size is kept as two running sums; a race between threads can lose an addition, so
+it is an estimate, set right whenever the flusher finds the buffer empty.
 """
 
 import threading
@@ -21,25 +21,22 @@ _WAKE_AT: Final = 0.5
 class Buffer:
     """Events on their way to the flusher."""
 
-    def __init__(
-        self,
-        *,
-        max_events: int,
-        max_bytes: int,
-        drop_policy: Literal["newest", "oldest"],
-        counters: Counters,
-        wake: threading.Event,
-    ) -> None:
-        self._max_events = max_events
-        self._max_bytes = max_bytes
-        self._drop_oldest = drop_policy == "oldest"
+    def __init__(self, *, counters: Counters, wake: threading.Event) -> None:
+        """`wake` is set where the buffer fills faster than the flusher's interval allows for."""
         self._counters = counters
         self._wake = wake
         self._items: deque[Item] = deque()
-        self._many = max(1, int(max_events * _WAKE_AT))
-        self._much = int(max_bytes * _WAKE_AT)
         self._added = 0
         self._taken = 0
+        self.bound(max_events=100_000, max_bytes=64_000_000, drop_policy="newest")
+
+    def bound(self, *, max_events: int, max_bytes: int, drop_policy: Literal["newest", "oldest"]) -> None:
+        """Set the bounds, and what is dropped at them."""
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._drop_oldest = drop_policy == "oldest"
+        self._many = max(1, int(max_events * _WAKE_AT))
+        self._much = int(max_bytes * _WAKE_AT)
 
     def __len__(self) -> int:
         return len(self._items)

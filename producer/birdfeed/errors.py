@@ -1,8 +1,10 @@
 """The producer's errors. None of them reaches a handler: track_event and track never raise.
 
-BirdfeedError
-├── ConfigurationError   from configure() and start(): the settings are wrong
-└── SpoolError           the disk spool can't be used now
+The tree:
+
+    BirdfeedError
+    ├── ConfigurationError   from configure() and start(): the settings are wrong
+    └── SpoolError           the disk spool can't be used now
 """
 
 
@@ -15,7 +17,7 @@ class ConfigurationError(BirdfeedError, ValueError):
 
 
 class SpoolError(BirdfeedError):
-    """The disk spool can't be used now; `reason` says why: no permission, no space, held too long by another process."""
+    """The disk spool can't be used now; `reason` says why: no permission, no space, held by another process."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

@@ -15,6 +15,8 @@ from birdfeed.log import say
 
 #: Seconds between rounds while a stop waits for Redis or the spool.
 _STOPPING_PAUSE: Final = 0.05
+#: Share of the time to stop in which another round may begin; the rest is for that round to end.
+_TRYING_SHARE: Final = 0.8
 
 
 class Round(Protocol):
@@ -59,7 +61,7 @@ class Flusher:
 
     def stop(self, timeout: float) -> bool:
         """Let the thread do its last round, for at most `timeout` seconds; whether it has ended."""
-        self._stop_at = time.monotonic() + timeout
+        self._stop_at = time.monotonic() + timeout * _TRYING_SHARE
         self._wake.set()
         self._thread.join(timeout)
         return not self._thread.is_alive()
