@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
-from birdfeed_schemas.events import Event, registry
+from birdfeed_schemas.events import Event
+from birdfeed_schemas.registry import registry
 from birdfeed_worker.price_source import BookSource
 from birdfeed_worker.pricing import price_event
 from birdfeed_worker.tier_lookup import CachedTiers
@@ -108,8 +109,7 @@ def main() -> None:
     stages: dict[str, Callable[[], object]] = {
         "usage": lambda: [normalise_usage(event.usage) for event in batch],
         "price": lambda: [
-            price_event("text_generation", event, usage, NOW, books)
-            for event, usage in zip(batch, usages, strict=True)
+            price_event("text_generation", event, usage, NOW, books) for event, usage in zip(batch, usages, strict=True)
         ],
         "tier lookup": lambda: tiers.look_up({event.user for event in batch if event.user}),
         "tier": lambda: [choose_tier(None, event.user, "seed") for event in batch],

@@ -332,7 +332,7 @@ def test_seconds_without_a_rate_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("usage", "status"), [(None, "no_usage"), ({}, "no_usage"), (tokens(), "partial"), ([], "no_usage")]
+    ("usage", "status"), [(None, "no_usage"), ({}, "no_usage"), (tokens(), "partial"), ([], "unpriced")]
 )
 def test_text_by_a_model_priced_per_image(usage: Any, status: str) -> None:
     """A text event at a model that is priced per image: its tokens are not images, and not free either."""

@@ -116,9 +116,11 @@ def _by_tokens(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostS
 def _by_units(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostStatus, Mapping[str, str]]:
     """Images, megapixels and seconds. Tokens are never read as any of these."""
     quantities = _quantities(entry, event)
+    if not quantities and usage.status == "invalid":
+        return ZERO, "unpriced", _NO_RATES
     if not any(quantities.values()):
-        # Tokens that a model without token rates reported are a class without a rate; a plain 0 is nothing to price.
-        unpaid = not quantities and (usage.tokens.prompt or usage.tokens.completion)
+        # Tokens reported to a model without token rates are classes without a rate; a plain 0 is nothing to price.
+        unpaid = not quantities and any(usage.tokens)
         return ZERO, "partial" if unpaid else "no_usage", _NO_RATES
     multiplier = entry.multiplier(event.service_tier)
     status = entry.status(multiplier)
