@@ -267,6 +267,8 @@ def _message(kind: str, message: str) -> str:
         return "there is no such field"
     if kind == "missing":
         return "is required"
+    if kind in ("too_short", "string_too_short"):
+        return "is empty"
     return message.removeprefix("Value error, ")
 
 
@@ -277,7 +279,7 @@ def _located(text: str, problems: Iterable[tuple[TomlPath, str]], data: Mapping[
         model = _at(data, path[:2]) if path[:1] == ("model",) else None
         name = model.get("name") if isinstance(model, Mapping) else None
         field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path[2:]).lstrip(".")
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not name:
             field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
         else:
             field = f"{name}: {field}" if field else name
