@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from birdfeed_schemas.events import Event
 from birdfeed_schemas.facts import CostStatus, PriceMatch, PriceSource
-from birdfeed_schemas.prices import TOKEN_CLASSES, Unit
+from birdfeed_schemas.prices import MULTIPLIER_PLACES, RATE_PLACES, TOKEN_CLASSES, Unit
 
 from birdfeed_worker.money import EXACT, PLACES, plain
 
@@ -15,8 +15,8 @@ from birdfeed_worker.money import EXACT, PLACES, plain
 MULTIPLIER: Final = "service_tier_multiplier"
 #: The key under which it keeps the cost a handler reported.
 REPORTED: Final = "reported"
-#: Most decimal places of a rate with its multiplier: genai-prices has rates of 18, multipliers have 6.
-MAX_SCALE: Final = 24
+#: Most decimal places of a rate with its multiplier.
+MAX_SCALE: Final = RATE_PLACES + MULTIPLIER_PLACES
 #: Rates of so many places, times tokens / 1,000,000, come out in whole last places of a cost.
 MIN_SCALE: Final = PLACES - 6
 _ONE: Final = Decimal(1)

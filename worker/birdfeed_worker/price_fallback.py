@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.money import to_cost
 from birdfeed_worker.price_entry import Entry, Found
 
 if TYPE_CHECKING:
@@ -244,7 +245,9 @@ def _rates(price: "ModelPrice", prompt_tokens: int) -> dict[str, Decimal]:
     rates: dict[str, Decimal] = {}
     for key, rate in price.__dict__.items():
         if rate is not None and (key in _CLASSES or key == _PER_REQUEST):
-            rates[_CLASSES.get(key, key)] = rate if isinstance(rate, Decimal) else _at_size(rate, prompt_tokens)
+            exact = rate if isinstance(rate, Decimal) else _at_size(rate, prompt_tokens)
+            # Some of theirs have been through a double: 0.18000000000000002.
+            rates[_CLASSES.get(key, key)] = to_cost(exact)
     return rates
 
 

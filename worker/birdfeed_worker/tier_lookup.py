@@ -135,10 +135,14 @@ class CachedTiers:
         waiting: dict[str, Future[str | None]] = {}
         new: dict[str, Future[str | None]] = {}
         with self._lock:
-            paused = self._clock() < self._paused_until
+            now = self._clock()
             for user in users:
                 future = self._asked.get(user)
-                if future is None and not paused:
+                entry = self._known.get(user)
+                if future is None and entry is not None and entry[0] > now:
+                    future = Future()  # answered since this batch looked
+                    future.set_result(entry[1])
+                elif future is None and now >= self._paused_until:
                     future = self._asked[user] = new[user] = Future()
                 if future is not None:
                     waiting[user] = future

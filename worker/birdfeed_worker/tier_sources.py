@@ -166,9 +166,7 @@ def read_tiers(path: Path) -> dict[str, str]:
             case ".csv":
                 tiers = _from_csv(text)
             case other:
-                raise ConfigurationError(
-                    f"{path}: a file of tiers is .json, .toml or .csv, not {other or 'without a suffix'}"
-                )
+                raise ConfigurationError(f"{path}: a file of tiers is .json, .toml or .csv, not {other!r}")
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
     if not isinstance(tiers, dict) or not all(isinstance(tier, str) and tier.strip() for tier in tiers.values()):
