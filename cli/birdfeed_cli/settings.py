@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from birdfeed.settings import ProducerSettings
-from birdfeed_schemas.settings import RedisSettings
-from birdfeed_worker.settings import WorkerSettings, explain
+from birdfeed_schemas.settings import RedisSettings, explain
+from birdfeed_worker.settings import WorkerSettings
 from dotenv import dotenv_values
 from pydantic import AliasChoices, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from rich.table import Table
+from rich.padding import Padding
+from rich.text import Text
 
 from birdfeed_cli.console import OK, USAGE, fail, out, print_json
 from birdfeed_cli.redis_access import without_password
@@ -37,7 +38,7 @@ def run_settings(*, as_json: bool, markdown: bool) -> int:
     try:
         shown = list(current())
     except ValidationError as error:
-        return fail(explain(error), USAGE)
+        return fail(f"settings are wrong: {explain(error)}", USAGE)
     if as_json:
         print_json(
             [
@@ -46,12 +47,10 @@ def run_settings(*, as_json: bool, markdown: bool) -> int:
             ]
         )
         return OK
-    table = Table(title="settings (first name wins)", title_justify="left")
-    for column in ("side", "setting", "value", "source", "meaning"):
-        table.add_column(column, overflow="fold")
     for s in shown:
-        table.add_row(s.side, "\n".join(s.names), s.value, s.source, s.meaning)
-    out.print(table)
+        name = Text(" or ".join(s.names), style="bold")
+        out.print(name, Text(f"= {s.value}"), Text(f"({s.source}; {s.side})", style="dim"), soft_wrap=True)
+        out.print(Padding(s.meaning, (0, 0, 0, 4)), markup=False)
     return OK
 
 

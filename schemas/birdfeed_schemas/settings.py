@@ -3,9 +3,9 @@
 Each side has one model, built on this base; `birdfeed settings` and docs/settings.md are made from the models.
 """
 
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -48,7 +48,15 @@ class RedisSettings(BaseSettings):
             raise ValueError("no Redis is configured; set BIRDFEED_REDIS_URL (or REDIS_URL), or start `birdfeed up`")
         return self.redis_url.get_secret_value()
 
-    @classmethod
-    def load(cls) -> Self:
-        """The settings as the environment and .env have them; raises pydantic.ValidationError."""
-        return cls()
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with settings, one sentence each, named as the environment has them, without their values.
+
+    Values may be secret.
+    """
+    said = []
+    for part in error.errors(include_input=False, include_url=False):
+        name = "_".join(str(piece) for piece in part["loc"])
+        variable = name if name.isupper() else f"BIRDFEED_{name.upper()}"
+        said.append(f"{variable}: {part['msg'].removeprefix('Value error, ')}")
+    return "; ".join(said)

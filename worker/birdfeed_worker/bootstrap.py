@@ -11,8 +11,8 @@ from birdfeed_worker.pace import Limits, Pacer
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.settle import Settler
 from birdfeed_worker.take import Keeper, Taker
-from birdfeed_worker.tinybird import Tinybird
 from birdfeed_worker.wire_pricing import book_source_of, tiers_of
+from birdfeed_worker.wire_store import tinybird_of
 from birdfeed_worker.worker import Hold, Worker
 from birdfeed_worker.write import WriteLimits, Writer
 
@@ -20,17 +20,6 @@ from birdfeed_worker.write import WriteLimits, Writer
 def keys_of(settings: WorkerSettings) -> Keys:
     """Names of the keys under the settings' prefix and queue."""
     return Keys(settings.key_prefix, settings.queue)
-
-
-def tinybird_of(settings: WorkerSettings) -> Tinybird:
-    """The client of the store; raises ConfigurationError where host or token is missing."""
-    return Tinybird(
-        settings.host,
-        settings.append_token,
-        settings.read_token,
-        connect_timeout=settings.connect_timeout,
-        read_timeout=settings.read_timeout,
-    )
 
 
 def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None) -> Worker:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 RESPAWN_BASE: Final = 0.5
 RESPAWN_CAP: Final = 30.0
 GOOD_RUN: Final = 60.0
+#: Exit code of a child whose settings can't work.
+SETTINGS_WRONG: Final = 2
 #: Seconds between looks at the children.
 LOOK_SECONDS: Final = 0.2
 
@@ -59,10 +61,11 @@ class Pool:
     keys: Keys
     children: list[Child] = field(default_factory=list)
     _signals: int = 0
+    _hopeless: bool = False
     _wake: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT; returns the exit code: 0 if every child stopped in time."""
+        """Until SIGTERM or SIGINT; returns the exit code: 0 stopped as asked, 2 settings that can't work."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         self.children = [Child() for _ in range(self.settings.processes)]
@@ -72,12 +75,13 @@ class Pool:
             self.keys.queue,
             os.getpid(),
         )
-        while not self._signals:
+        while not self._signals and not self._hopeless:
             now = time.monotonic()
             for child in self.children:
                 self._look_after(child, now)
             self._wake.wait(LOOK_SECONDS)
-        return self._stop()
+        self._stop()
+        return SETTINGS_WRONG if self._hopeless else 0
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._signals += 1
@@ -107,6 +111,9 @@ class Pool:
         """Give the dead child's jobs back, and plan its successor."""
         process = child.process
         assert process is not None
+        if process.returncode == SETTINGS_WRONG:
+            # It has said what is wrong with the settings; another one would say the same.
+            self._hopeless = True
         lived = now - child.started
         child.failures = 1 if lived >= GOOD_RUN else child.failures + 1
         wait = min(RESPAWN_CAP, RESPAWN_BASE * 2.0 ** (child.failures - 1))
@@ -132,7 +139,7 @@ class Pool:
         if ids:
             log.warning("%d jobs of %s are back in the queue", len(ids), name)
 
-    def _stop(self) -> int:
+    def _stop(self) -> None:
         log.info("stopping: workers finish what is in hand, at most %.0f s", self.settings.stop_timeout)
         asked = self._signals
         for child in self.children:
@@ -155,7 +162,6 @@ class Pool:
             if child.process.returncode != 0:
                 self._give_back(child.name)
         log.info("stopped")
-        return 0
 
     def _running(self) -> list[Child]:
         return [child for child in self.children if child.process is not None and child.process.poll() is None]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from birdfeed_schemas.settings import RedisSettings
+from birdfeed_schemas.settings import RedisSettings, explain
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from birdfeed_worker.errors import ConfigurationError
@@ -129,13 +129,4 @@ class WorkerSettings(RedisSettings):
         try:
             return cls()
         except ValidationError as error:
-            raise ConfigurationError(explain(error)) from None
-
-
-def explain(error: ValidationError) -> str:
-    """What is wrong with the settings, one sentence each, without the values (they may be secret)."""
-    said = []
-    for part in error.errors(include_input=False, include_url=False):
-        name = "_".join(str(piece) for piece in part["loc"])
-        said.append(f"{name}: {part['msg'].removeprefix('Value error, ')}")
-    return "settings are wrong: " + "; ".join(said)
+            raise ConfigurationError(f"settings are wrong: {explain(error)}") from None

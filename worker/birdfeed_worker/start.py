@@ -12,6 +12,8 @@ from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.logs import configure_logs
 from birdfeed_worker.pool import Pool
 from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.wire_pricing import book_source_of, tiers_of
+from birdfeed_worker.wire_store import tinybird_of
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +25,8 @@ def run_pool(processes: int | None = None) -> int:
         if processes is not None:
             settings = settings.model_copy(update={"processes": processes})
         configure_logs(settings.log_format, settings.log_level)
-        _ = settings.host, settings.append_token
         connection = connect(settings.redis_url_text)
+        check(settings, connection)
     except (ConfigurationError, ValueError) as error:
         print(f"birdfeed: {error}", file=sys.stderr)
         return 2
@@ -36,6 +38,17 @@ def run_pool(processes: int | None = None) -> int:
     for warning in redis_warnings(connection):
         log.warning("%s", warning)
     return Pool(settings, connection, Keys(settings.key_prefix, settings.queue)).run()
+
+
+def check(settings: WorkerSettings, connection: Redis) -> None:
+    """Look at all that the workers will need; better one sentence here than from each of them, again and again.
+
+    Raises:
+        ConfigurationError: Something is missing or wrong; the message says what.
+    """
+    tinybird_of(settings).close()
+    book_source_of(settings)
+    tiers_of(settings, connection)
 
 
 def redis_warnings(connection: Redis) -> list[str]:
