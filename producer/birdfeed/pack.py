@@ -63,10 +63,14 @@ def mark_retried(batch: PackedBatch) -> PackedBatch:
     """The same batch, saying that it may have been sent before, so that the worker asks the store first."""
     if batch.retried:
         return batch
-    _, _, (packed,), _ = orjson.loads(zlib.decompress(batch.data))
-    unpacked = split_batch(packed)
     header = Header(batch_id=batch.id, event_type=batch.event_type, count=batch.events, retried=True)
-    return _packed(header, unpacked.lines, 1)
+    return _packed(header, lines_of(batch), 1)
+
+
+def lines_of(batch: PackedBatch) -> Sequence[bytes]:
+    """The events' lines of a packed batch."""
+    _, _, (packed,), _ = orjson.loads(zlib.decompress(batch.data))
+    return split_batch(packed).lines
 
 
 def _packed(header: Header, lines: Sequence[bytes], compression: int) -> PackedBatch:
