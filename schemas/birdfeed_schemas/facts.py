@@ -54,9 +54,9 @@ class Usage:
 class Price:
     """The cost of one event in USD (12 places), and the receipt to recompute it from.
 
-    `rates` maps the names of what was priced (token class, "image", "video_second", "audio_second", and
-    "service_tier_multiplier" where one applied) to the rate used, as exact decimal text. Token rates are USD per
-    1,000,000 tokens. `provider` is the event's own, else that of the price entry.
+    `rates` maps the names of what was priced (token class, "image", "megapixel", "video_second", "audio_second",
+    "reported" for a handler's own cost, and "service_tier_multiplier" where one applied) to the rate used, as exact
+    decimal text. Token rates are USD per 1,000,000 tokens. `provider` is the event's own, else that of the price entry.
     """
 
     cost: Decimal

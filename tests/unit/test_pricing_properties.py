@@ -47,6 +47,7 @@ def test_cost_is_the_exact_sum_rounded_once(rates: list[Decimal], tokens: Tokens
 
 
 @given(TOKENS, TOKENS)
+@settings(deadline=None)
 def test_cost_is_additive(one: Tokens, other: Tokens) -> None:
     """Two requests cost as much as one with the tokens of both: at these rates nothing is rounded."""
     both = Tokens(*(a + b for a, b in zip(one, other, strict=True)))
@@ -55,6 +56,7 @@ def test_cost_is_additive(one: Tokens, other: Tokens) -> None:
 
 
 @given(TOKENS, st.sampled_from(range(9)), st.integers(0, 2**40))
+@settings(deadline=None)
 def test_more_tokens_never_cost_less(tokens: Tokens, which: int, more: int) -> None:
     """Cost grows with every class."""
     grown = Tokens(*(count + more if place == which else count for place, count in enumerate(tokens)))
@@ -63,6 +65,7 @@ def test_more_tokens_never_cost_less(tokens: Tokens, which: int, more: int) -> N
 
 
 @given(JSON | usages())
+@settings(deadline=None)
 def test_any_json_as_usage_has_a_price(raw: object) -> None:
     """Never an exception, never NaN, never negative, always a status."""
     event = TextGeneration(model="m")
@@ -75,6 +78,7 @@ def test_any_json_as_usage_has_a_price(raw: object) -> None:
 
 
 @given(TOKENS)
+@settings(deadline=None)
 def test_the_callers_decimal_context_changes_nothing(tokens: Tokens) -> None:
     """Neither its precision, nor its rounding, nor its traps."""
     expected = price_of(EVERY_RATE, tokens)

@@ -4,7 +4,7 @@ from typing import Any
 
 from birdfeed_worker.usage import normalise_usage
 from birdfeed_worker.usage_shapes import MAX_TOKENS
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 COUNTS = st.integers(0, MAX_TOKENS)
@@ -52,6 +52,7 @@ def usages(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(JSON | usages())
+@settings(deadline=None)
 def test_any_json_is_read_without_an_exception(raw: Any) -> None:
     """Whatever stands where usage belongs: a status, and whole counts from 0 that fit their columns."""
     usage = normalise_usage(raw)
@@ -80,6 +81,7 @@ def chats(draw: st.DrawFn) -> tuple[dict[str, Any], int, int]:
 
 
 @given(chats())
+@settings(deadline=None)
 def test_classes_sum_to_the_totals(case: tuple[dict[str, Any], int, int]) -> None:
     """Whatever the parts say, the classes sum to the totals; "ok" only if no part was capped."""
     raw, prompt, completion = case
@@ -93,6 +95,7 @@ def test_classes_sum_to_the_totals(case: tuple[dict[str, Any], int, int]) -> Non
 
 
 @given(COUNTS, COUNTS, st.integers(0, 2**62), st.integers(0, 2**62))
+@settings(deadline=None)
 def test_anthropic_sums_what_it_reports(input_tokens: int, output: int, read: int, written: int) -> None:
     """Anthropic's input and caches are beside each other: they sum, or are too many."""
     usage = normalise_usage(

@@ -153,11 +153,11 @@ class Found(NamedTuple):
 
 
 def _whole(numbers: list[Decimal]) -> tuple[int, tuple[int, ...]]:
-    """Numbers times a power of ten that makes all of them whole: its exponent, MIN_SCALE at least, and they."""
-    for scale in (MIN_SCALE, MAX_SCALE):
-        scaled = [number.scaleb(scale, EXACT) for number in numbers]
-        if all(number == int(number) for number in scaled):
-            break
-    else:
-        raise ValueError(f"a rate has more than {MAX_SCALE} decimal places with its multiplier: {numbers}")
-    return scale, tuple(map(int, scaled))
+    """Numbers times the power of ten, of two, that makes all of them whole: its exponent, and they.
+
+    Rates and multipliers have at most RATE_PLACES and MULTIPLIER_PLACES, so MAX_SCALE always does.
+    """
+    scaled = [number.scaleb(MIN_SCALE, EXACT) for number in numbers]
+    if all(number == int(number) for number in scaled):
+        return MIN_SCALE, tuple(map(int, scaled))
+    return MAX_SCALE, tuple(int(number.scaleb(MAX_SCALE, EXACT)) for number in numbers)

@@ -14,7 +14,7 @@ from birdfeed_schemas.events import Event
 from birdfeed_schemas.facts import CostStatus, Price, PriceMatch, Usage
 from birdfeed_schemas.rows import image_dimensions
 
-from birdfeed_worker.money import PLACES, TOO_LARGE, ZERO, from_last_places, half_even, plain, to_cost
+from birdfeed_worker.money import TOO_LARGE, ZERO, from_last_places, half_even, plain, to_cost
 from birdfeed_worker.price_book import Books
 from birdfeed_worker.price_entry import MULTIPLIER, REPORTED, Entry
 from birdfeed_worker.price_receipt import megapixels, seconds_as_stored, total
@@ -105,8 +105,6 @@ def _by_tokens(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostS
     units = sum(map(mul, tokens, plan.scaled))
     if plan.divisor != 1:
         units = half_even(units, plan.divisor)
-    if units >= TOO_LARGE:
-        return ZERO, "unpriced", _NO_RATES
     status = plan.status
     if status == "priced" and usage.status == "inconsistent":
         status = "estimated"
@@ -134,7 +132,7 @@ def _by_units(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostSt
     if rates and multiplier is not None and multiplier != 1:
         rates[MULTIPLIER] = plain(multiplier)
     cost = to_cost(total(rates, quantities))
-    if not cost.is_finite() or cost.adjusted() >= 38 - PLACES:
+    if cost >= TOO_LARGE:  # megapixels of impossible images
         return ZERO, "unpriced", _NO_RATES
     return cost, status, rates
 
