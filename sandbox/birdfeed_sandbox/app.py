@@ -23,6 +23,8 @@ from birdfeed_sandbox.service import Service
 
 #: Requests under way when the server is told to stop have this long, in seconds; a fault's waits end at once.
 _GRACE_SECONDS: Final = 3
+#: Idle connections are kept this long, in seconds, as load balancers do.
+_KEEP_ALIVE_SECONDS: Final = 75
 
 
 def create_app(service: Service) -> Starlette:
@@ -84,6 +86,7 @@ def serve(service: Service, listener: socket.socket, *, on_ready: Callable[[], N
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     server = _Server(config, service, on_ready)

@@ -49,9 +49,18 @@ def decoded(body: bytes, encoding: str, *, limit: int) -> bytes:
             content = _unzstd(body, limit)
         case other:
             raise ApiError(400, f"Content-Encoding {other} is not supported: use gzip or zstd")
-    if len(content) > limit:
-        raise ApiError(413, f"Request Entity Too Large: the limit is {limit} bytes")
+    check_length(len(content), limit)
     return content
+
+
+def check_length(length: int, limit: int) -> None:
+    """Make sure that a body isn't too long.
+
+    Raises:
+        ApiError: 413.
+    """
+    if length > limit:
+        raise ApiError(413, f"Request Entity Too Large: the limit is {limit} bytes")
 
 
 def _gunzipped(body: bytes, limit: int) -> bytes:

@@ -6,19 +6,14 @@ through `convert`, one by one.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
-import orjson
-
 from birdfeed_sandbox.column_types import ColumnType, parse_type
-
-#: Longest piece of a value that an error text repeats.
-_SHOWN = 100
+from birdfeed_sandbox.values import Reject, as_text, wrong
 
 _DAY = r"(?P<y>\d{4})-(?P<m>0[1-9]|1[0-2])-(?P<d>0[1-9]|[12]\d|3[01])"
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?"
@@ -30,13 +25,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 _ENUM_MEMBER = re.compile(r"'((?:[^'\\]|\\.)*)'\s*(?:=\s*(-?\d+))?")
 _INT = re.compile(r"(U?)Int(8|16|32|64|128|256)")
 _DECIMAL_PRECISION = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
-
-
 _ANY: Final = frozenset({str, int, float, bool, list, dict})
-
-
-class Reject(Exception):  # noqa: N818 - a verdict, not a fault
-    """This value puts its row into quarantine; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,40 +77,6 @@ def check_for(type_: ColumnType, *, strict_ranges: bool = False) -> Check:
             return _maps(check_for(parse_type(type_.arguments[1]), strict_ranges=strict_ranges))
         case _:
             return Check(_ANY, _as_it_is)
-
-
-def as_text(value: Any) -> str:
-    """A value as a String column holds it: text as it is, everything else as its JSON.
-
-    Raises:
-        Reject: It holds a lone surrogate, which no UTF-8 can write.
-    """
-    if not isinstance(value, str):
-        try:
-            return orjson.dumps(value).decode()
-        except TypeError:
-            value = json_text(value)
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise Reject("Invalid UTF-8: lone surrogate in a string") from error
-    return str(value)
-
-
-def json_text(value: Any) -> str:
-    """A value as JSON, also where it holds lone surrogates or whole numbers of any size."""
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-
-
-def wrong(value: Any, type_name: str) -> Reject:
-    """The reason for a value of the wrong kind."""
-    kind = {str: "String", bool: "Bool", int: "Number", float: "Number", list: "Array", dict: "Object"}[type(value)]
-    shown = json_text(value).encode(errors="backslashreplace").decode()
-    shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-    return Reject(f"Invalid value, should be {type_name} but is {kind}: {shown}")
 
 
 #: Whole numbers outside of these go to the engine as text, which JSON libraries and ClickHouse both can carry.
@@ -191,7 +146,7 @@ def _fixed_strings(length: int) -> Check:
     def convert(value: Any) -> str:
         text = as_text(value)
         if len(text.encode()) > length:
-            raise Reject(f"Too large value for FixedString({length}): {text[:_SHOWN]}")
+            raise Reject(f"Too large value for FixedString({length}): {text[:100]}")
         return text
 
     return Check(frozenset(), convert)

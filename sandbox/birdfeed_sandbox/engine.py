@@ -13,7 +13,7 @@ from typing import Any
 from chdb import ChdbError
 from chdb.session import Session
 
-from birdfeed_sandbox.errors import EngineError
+from birdfeed_sandbox.errors import EngineError, SandboxError
 from birdfeed_sandbox.tables import DATABASE
 
 #: chDB marks itself as typed, and leaves this class without types.
@@ -35,7 +35,17 @@ class Engine:
     """One data directory, opened for writing and, apart, for reading."""
 
     def __init__(self, folder: Path) -> None:
-        self._writer = _open(str(folder))
+        """Open it.
+
+        Raises:
+            SandboxError: It can't be opened; most often, another process has.
+        """
+        if "?" in str(folder):
+            raise SandboxError(f"the data directory {folder} can't have a question mark in its name")
+        try:
+            self._writer = _open(str(folder))
+        except RuntimeError as error:
+            raise SandboxError(f"the data directory {folder} can't be opened: {error}") from error
         self.execute(f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic")
         self.execute(f"USE {DATABASE}")
         self.execute(f"SET {_WRITE_SETTINGS}")

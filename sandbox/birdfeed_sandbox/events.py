@@ -11,12 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from birdfeed_sandbox.answers import Answer
-from birdfeed_sandbox.bodies import decoded, read_body
+from birdfeed_sandbox.bodies import check_length, decoded, read_body
 from birdfeed_sandbox.errors import ApiError, BodyError, EngineError
-from birdfeed_sandbox.extract import Batch, split_lines
-from birdfeed_sandbox.faults import Switches
+from birdfeed_sandbox.extract import Batch
+from birdfeed_sandbox.fault_switches import Switches
 from birdfeed_sandbox.journal import Entry
 from birdfeed_sandbox.journey import authorise, rate_of, travel
+from birdfeed_sandbox.ndjson import split_lines
 from birdfeed_sandbox.service import Service
 from birdfeed_sandbox.workspace import Written
 
@@ -38,6 +39,7 @@ class Events:
         entry.body_sha256 = hashlib.sha256(body).hexdigest()
         content: bytes | ApiError
         try:
+            check_length(entry.body_bytes, limit)
             content = decoded(body, request.headers.get("content-encoding", ""), limit=limit)
         except ApiError as error:
             content = error  # told when its turn comes: a wrong token is said first

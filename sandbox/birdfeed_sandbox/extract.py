@@ -5,19 +5,16 @@ Pure: no engine here. Rows that break a column's rule are set aside with the rea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import Any
 
-import orjson
-
-from birdfeed_sandbox.checks import Check, Reject, as_text, check_for, json_text
+from birdfeed_sandbox.checks import Check, check_for
 from birdfeed_sandbox.column_types import parse_type
 from birdfeed_sandbox.datafiles import EACH, Column, Datasource, JsonPath, parse_path
-from birdfeed_sandbox.errors import BodyError, DatafileError
-
-Row = dict[str, Any]
+from birdfeed_sandbox.errors import DatafileError
+from birdfeed_sandbox.ndjson import Row, parse, parse_exactly, split_lines
+from birdfeed_sandbox.values import Reject, as_text, json_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ class Extractor:
             BodyError: A line isn't a JSON object, or there is none.
         """
         lines = split_lines(body)
-        rows, suspects = _parse(lines)
+        rows, suspects = parse(lines)
         values = self._values(rows)
         widened = self._widen(rows, lines, values)
         if widened:
@@ -128,7 +125,7 @@ class Extractor:
             if column.name in integers and float in set(map(type, taken)):
                 widened.update(i for i, value in enumerate(taken) if type(value) is float and abs(value) >= 2**63)
         for index in widened:
-            rows[index] = _parse_exactly(lines[index], index + 1)
+            rows[index] = parse_exactly(lines[index], index + 1)
         return widened
 
     def _check(
@@ -187,18 +184,6 @@ class Extractor:
         return Batch(rows, quarantined)
 
 
-def split_lines(body: bytes) -> list[bytes]:
-    """The lines of a body that hold anything.
-
-    Raises:
-        BodyError: None does.
-    """
-    lines = [line for line in body.split(b"\n") if line and not line.isspace()]
-    if not lines:
-        raise BodyError("the body is empty")
-    return lines
-
-
 def dig(value: Any, steps: JsonPath) -> Any:
     """What lies at a path, or None: nothing, or null, or something along the way is of another kind."""
     for position, step in enumerate(steps):
@@ -210,38 +195,6 @@ def dig(value: Any, steps: JsonPath) -> Any:
             return None
         value = value.get(step)
     return value
-
-
-def _parse(lines: list[bytes]) -> tuple[list[Row], list[int]]:
-    """The rows, and the numbers of those that orjson couldn't read: they may hold lone surrogates."""
-    try:
-        rows = [orjson.loads(line) for line in lines]
-        suspects: list[int] = []
-    except orjson.JSONDecodeError:
-        rows, suspects = [], []
-        for index, line in enumerate(lines):
-            try:
-                rows.append(orjson.loads(line))
-            except orjson.JSONDecodeError:
-                rows.append(_parse_exactly(line, index + 1))
-                suspects.append(index)
-    for index, row in enumerate(rows):
-        if type(row) is not dict:
-            raise BodyError(f"line {index + 1} is not a JSON object")
-    return rows, suspects
-
-
-def _parse_exactly(line: bytes, number: int) -> Row:
-    """A line by Python's own parser, which reads lone surrogates and whole numbers of any size."""
-    try:
-        row: Row = json.loads(line, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise BodyError(f"line {number} is not valid JSON: {error}") from error
-    return row
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _missing(column: Column) -> str:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from birdfeed_sandbox.answers import HTML_200, HTML_503, Answer, Dropped, Halved
 from birdfeed_sandbox.errors import ApiError, EngineError, QueryError, TemplateError
-from birdfeed_sandbox.faults import Side, Switches
+from birdfeed_sandbox.fault_switches import Side, Switches
 from birdfeed_sandbox.journal import Entry
 from birdfeed_sandbox.service import Service
 

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from birdfeed_sandbox.answers import Answer
-from birdfeed_sandbox.bodies import read_body
+from birdfeed_sandbox.bodies import check_length, read_body
 from birdfeed_sandbox.errors import ApiError
-from birdfeed_sandbox.faults import Switches
+from birdfeed_sandbox.fault_switches import Switches
 from birdfeed_sandbox.journal import Entry
 from birdfeed_sandbox.journey import authorise, travel
 from birdfeed_sandbox.service import Service
@@ -102,8 +102,7 @@ class Reads:
         async def work(switches: Switches, _: Entry) -> Answer:
             authorise(request, service.settings.read_token, service.settings.admin_token)
             self._count(switches)
-            if entry.body_bytes > _MAX_BODY:
-                raise ApiError(413, f"Request Entity Too Large: the limit is {_MAX_BODY} bytes")
+            check_length(entry.body_bytes, _MAX_BODY)
             return await run(_parameters(request, body, raw_body_is))
 
         return await travel(service, request, entry, side="reads", name=name, probe=body, work=work)

@@ -80,7 +80,7 @@ def _items(text: str, path: str, first_line: int) -> Iterator[tuple[int, list[st
     quote = ""
     depth = 0
     line = item_line = first_line
-    characters = iter(re.sub(r"^\s*(--|#).*$", "", text, flags=re.MULTILINE) + "\n,")
+    characters = iter(re.sub(r"^[ \t]*(--|#).*$", "", text, flags=re.MULTILINE) + "\n,")
     for character in characters:
         if quote:
             piece += character

@@ -1,0 +1,327 @@
+"""Every fault switch, on the server: what the client sees, and what was written."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from birdfeed_sandbox import Sandbox
+
+#: How long a test waits for what must come, in seconds.
+_DEADLINE = 20.0
+
+
+def lines(*names: str) -> bytes:
+    return "\n".join(json.dumps({"event_id": name, "at": "2026-11-01T10:00:00Z"}) for name in names).encode()
+
+
+def send(client: httpx.Client, *names: str, **options: Any) -> httpx.Response:
+    return client.post("/v0/events?name=events&wait=true", content=lines(*names or ("a",)), **options)
+
+
+def written(tinybird: Sandbox) -> list[str]:
+    return [row["event_id"] for row in tinybird.sql("SELECT event_id FROM events ORDER BY event_id")]
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + _DEADLINE
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def last(tinybird: Sandbox) -> dict[str, Any]:
+    entry: dict[str, Any] = tinybird.state()["log"][-1]
+    return entry
+
+
+def test_outage_is_503_on_both_sides_until_cleared(tinybird: Sandbox, append: httpx.Client, read: httpx.Client) -> None:
+    """With a body that isn't JSON."""
+    tinybird.fault(outage=True)
+
+    answers = [send(append), read.get("/v0/sql", params={"q": "SELECT 1"})]
+
+    assert [answer.status_code for answer in answers] == [503, 503]
+    assert all(answer.text.startswith("<html>") for answer in answers)
+    assert tinybird.clear_faults() == 1
+    assert send(append).status_code == 200
+    assert written(tinybird) == ["a"]
+
+
+def test_status_answers_with_headers_and_body(tinybird: Sandbox, append: httpx.Client) -> None:
+    tinybird.fault(status=418, headers={"X-Tea": "pot", "Content-Type": "text/tea"}, body="short", times=1)
+
+    answer = send(append)
+
+    assert (answer.status_code, answer.text, answer.headers["X-Tea"]) == (418, "short", "pot")
+    assert answer.headers["Content-Type"].startswith("text/tea")
+    assert written(tinybird) == []
+    assert send(append).status_code == 200
+
+
+def test_status_alone_has_an_error_in_the_body(tinybird: Sandbox, append: httpx.Client) -> None:
+    tinybird.fault(status=503, retry_after=7)
+
+    answer = send(append)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
+    assert answer.json()["error"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_auth_refuses_a_good_token(tinybird: Sandbox, append: httpx.Client, status: int) -> None:
+    tinybird.fault(auth=status, datasource="events")
+
+    assert send(append).status_code == status
+    assert append.post("/v0/events?name=other", content=b'{"id": "x"}').status_code == 202
+    assert written(tinybird) == []
+
+
+def test_retry_after_is_a_429_that_asks_for_so_long(tinybird: Sandbox, append: httpx.Client) -> None:
+    tinybird.fault(retry_after=2.5, times=1)
+
+    answer = send(append)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "2.5")
+    assert written(tinybird) == []
+
+
+def test_rate_limit_takes_so_many_and_refuses_the_rest(tinybird: Sandbox, append: httpx.Client) -> None:
+    """With every header that Tinybird sends."""
+    tinybird.fault(rate_limit=0.01)
+
+    first, second = send(append, "a"), send(append, "b")
+
+    assert (first.status_code, second.status_code) == (200, 429)
+    assert 90 <= int(second.headers["Retry-After"]) <= 100
+    assert second.headers["X-RateLimit-Remaining"] == "0"
+    assert int(second.headers["X-RateLimit-Reset"]) <= 100
+    assert written(tinybird) == ["a"]
+
+
+def test_read_quota_ends_the_queries_and_not_the_writes(
+    tinybird: Sandbox, append: httpx.Client, read: httpx.Client
+) -> None:
+    tinybird.fault(read_quota=2)
+
+    statuses = [read.get("/v0/sql", params={"q": "SELECT 1"}).status_code for _ in range(3)]
+
+    assert statuses == [200, 200, 429]
+    assert send(append).status_code == 200
+
+
+@pytest.mark.parametrize("switch", ["delay_seconds", "answer_delay_seconds"])
+def test_delays_overlap(tinybird: Sandbox, switch: str) -> None:
+    """64 requests of a second each, at once, take nothing like 64 seconds."""
+    tinybird.fault(**{switch: 1.0})
+    headers = {"Authorization": f"Bearer {tinybird.append_token}"}
+
+    async def all_at_once() -> list[int]:
+        async with httpx.AsyncClient(base_url=tinybird.url, headers=headers, timeout=60, trust_env=False) as client:
+            posts = [client.post("/v0/events?name=events", content=lines(str(n))) for n in range(64)]
+            return [answer.status_code for answer in await asyncio.gather(*posts)]
+
+    began = time.monotonic()
+    statuses = asyncio.run(all_at_once())
+    took = time.monotonic() - began
+
+    assert statuses == [202] * 64
+    assert 1.0 <= took < 16
+    assert len(written(tinybird)) == 64
+
+
+def test_reset_before_writes_nothing(tinybird: Sandbox, append: httpx.Client) -> None:
+    tinybird.fault(reset="before", times=1)
+
+    with pytest.raises(httpx.TransportError):
+        send(append)
+
+    assert written(tinybird) == []
+    assert (last(tinybird)["status"], last(tinybird)["written_at"]) == (None, None)
+    assert send(append).status_code == 200
+
+
+def test_reset_after_has_written(tinybird: Sandbox, append: httpx.Client) -> None:
+    tinybird.fault(reset="after", times=1)
+
+    with pytest.raises(httpx.TransportError):
+        send(append)
+
+    assert written(tinybird) == ["a"]
+    assert last(tinybird)["status"] is None
+
+
+def test_reset_mid_answer_sends_half(tinybird: Sandbox, append: httpx.Client) -> None:
+    """The head says how long the body is, and then it doesn't come."""
+    tinybird.fault(reset_mid_answer=True, times=1)
+
+    with pytest.raises(httpx.RemoteProtocolError, match="complete message body"):
+        send(append)
+
+    assert written(tinybird) == ["a"]
+
+
+def test_not_json_keeps_the_status(tinybird: Sandbox, append: httpx.Client) -> None:
+    tinybird.fault(not_json=True)
+
+    answer = send(append)
+
+    assert answer.status_code == 200
+    assert answer.text.startswith("<html>")
+    assert written(tinybird) == ["a"]
+
+
+def test_max_body_bytes_refuses_longer_bodies(tinybird: Sandbox, append: httpx.Client) -> None:
+    tinybird.fault(max_body_bytes=len(lines("a")))
+
+    assert send(append, "b", "c").status_code == 413
+    assert send(append, "a").status_code == 200
+    assert written(tinybird) == ["a"]
+
+
+def test_poison_refuses_bodies_that_hold_it(tinybird: Sandbox, append: httpx.Client) -> None:
+    """So that a client which halves its batch finds the one row."""
+    tinybird.fault(poison='"bad"')
+
+    assert send(append, "a", "bad").status_code == 400
+    assert send(append, "a").status_code == 200
+    assert send(append, "bad").status_code == 400
+    assert written(tinybird) == ["a"]
+
+
+def test_quarantine_rows_sets_chosen_rows_aside(tinybird: Sandbox, append: httpx.Client) -> None:
+    tinybird.fault(quarantine_rows={"path": "$.event_id", "equals": "b"})
+
+    answer = send(append, "a", "b", "c")
+
+    assert answer.json() == {"successful_rows": 2, "quarantined_rows": 1}
+    assert written(tinybird) == ["a", "c"]
+    assert [row["event_id"] for row in tinybird.sql("SELECT event_id FROM events_quarantine")] == ["b"]
+
+
+def test_partly_written_is_422_with_the_first_rows_in(tinybird: Sandbox, append: httpx.Client) -> None:
+    tinybird.fault(partly_written=0.5)
+
+    assert send(append, "a", "b", "c", "d").status_code == 422
+    assert written(tinybird) == ["a", "b"]
+
+
+@pytest.mark.parametrize(("writes", "expected"), [("all", ["a", "b", "c"]), ("counted", ["a", "b"])])
+def test_short_count_says_too_few(tinybird: Sandbox, append: httpx.Client, writes: str, expected: list[str]) -> None:
+    """Whether or not the rest was written."""
+    tinybird.fault(short_count=1, short_count_writes=writes)
+
+    answer = send(append, "a", "b", "c")
+
+    assert (answer.status_code, answer.json()["successful_rows"]) == (200, 2)
+    assert written(tinybird) == expected
+
+
+@pytest.mark.parametrize("status", [200, 202])
+def test_vanish_says_all_is_well_and_writes_nothing(tinybird: Sandbox, append: httpx.Client, status: int) -> None:
+    tinybird.fault(vanish=status)
+
+    answer = send(append, "a", "b")
+
+    assert (answer.status_code, answer.json()) == (status, {"successful_rows": 2, "quarantined_rows": 0})
+    assert written(tinybird) == []
+
+
+@pytest.mark.parametrize("status", [500, 502, 504, 408])
+def test_commit_then_status_has_written(tinybird: Sandbox, append: httpx.Client, status: int) -> None:
+    tinybird.fault(commit_then_status=status, times=1)
+
+    assert send(append).status_code == status
+    assert written(tinybird) == ["a"]
+
+
+def test_commit_then_status_leaves_refusals_alone(tinybird: Sandbox, append: httpx.Client) -> None:
+    """There was no commit to hide."""
+    tinybird.fault(commit_then_status=504)
+
+    assert append.post("/v0/events?name=events", content=b"broken").status_code == 400
+
+
+def test_commit_then_hang_has_written_and_says_nothing(tinybird: Sandbox, append: httpx.Client) -> None:
+    tinybird.fault(commit_then_hang=60)
+
+    with pytest.raises(httpx.ReadTimeout):
+        send(append, timeout=1.0)
+
+    assert written(tinybird) == ["a"]
+    assert eventually(lambda: bool(last(tinybird)["client_gone"]))
+    assert last(tinybird)["status"] is None
+
+
+def test_commit_then_hang_ends_in_a_reset(tinybird: Sandbox, append: httpx.Client) -> None:
+    """For a client with more patience than the fault."""
+    tinybird.fault(commit_then_hang=0.1)
+
+    with pytest.raises(httpx.TransportError):
+        send(append)
+
+    assert last(tinybird)["client_gone"] is False
+
+
+def test_late_commit_lands_after_the_client_has_gone(tinybird: Sandbox, append: httpx.Client) -> None:
+    tinybird.fault(late_commit_seconds=1.5, times=1)
+
+    with pytest.raises(httpx.ReadTimeout):
+        send(append, timeout=0.3)
+
+    gave_up = time.time()
+    assert eventually(lambda: written(tinybird) == ["a"])
+    entry = last(tinybird)
+    assert entry["written_at"] - entry["time"] >= 1.5
+    assert entry["written_at"] > gave_up
+    assert (entry["status"], entry["successful_rows"]) == (None, 1)
+
+
+def test_late_commit_may_answer_at_once(tinybird: Sandbox, append: httpx.Client) -> None:
+    """With what a gateway says while the write goes on behind it."""
+    tinybird.fault(late_commit_seconds=0.5, late_commit_status=504)
+
+    assert send(append).status_code == 504
+    assert eventually(lambda: written(tinybird) == ["a"])
+    assert last(tinybird)["written_at"] > last(tinybird)["answered_at"]
+
+
+def test_reset_of_the_sandbox_drops_late_commits(tinybird: Sandbox, append: httpx.Client) -> None:
+    """A write of one test never lands in the next."""
+    tinybird.fault(late_commit_seconds=0.5, late_commit_status=504, times=1)
+    assert send(append, "late").status_code == 504
+
+    tinybird.reset()
+    tinybird.fault(late_commit_seconds=1.0, late_commit_status=504, times=1)
+    assert send(append, "later").status_code == 504
+
+    assert eventually(lambda: written(tinybird) != [])
+    assert written(tinybird) == ["later"]
+
+
+def test_a_delayed_write_goes_on_without_its_client(tinybird: Sandbox, append: httpx.Client) -> None:
+    tinybird.fault(delay_seconds=0.6, times=1)
+
+    with pytest.raises(httpx.ReadTimeout):
+        send(append, timeout=0.2)
+
+    assert eventually(lambda: written(tinybird) == ["a"])
+
+
+def test_the_log_names_the_faults_a_request_met(tinybird: Sandbox, append: httpx.Client) -> None:
+    """And what is on, with what each has left, as it was given."""
+    number = tinybird.fault(delay_seconds=0.01, commit_then_status=500, times=3)
+
+    send(append)
+
+    assert sorted(last(tinybird)["faults"]) == ["commit_then_status", "delay_seconds"]
+    assert tinybird.state()["faults"] == [
+        {"delay_seconds": 0.01, "commit_then_status": 500, "times": 3, "id": number, "left": 2}
+    ]

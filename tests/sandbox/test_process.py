@@ -1,0 +1,206 @@
+"""The sandbox as a process: the command line, how it starts, and every way it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from birdfeed_sandbox import Sandbox, SandboxError
+from birdfeed_sandbox.cli import main
+from birdfeed_sandbox.errors import StartError
+
+_DEADLINE = 30.0
+_ROW = b'{"event_id": "a", "at": "2026-11-01T10:00:00Z"}'
+
+
+def send(sandbox: Sandbox, *, timeout: float = 30) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {sandbox.append_token}"}
+    url = f"{sandbox.url}/v0/events?name=events&wait=true"
+    return httpx.post(url, content=_ROW, headers=headers, timeout=timeout, trust_env=False)
+
+
+def start(*options: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+    """The command itself, once it answers."""
+    port_file = Path(next(option for option in options if option.startswith("--port-file=")).partition("=")[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "birdfeed_sandbox", *options],
+        env=environment,
+        pass_fds=pass_fds,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + _DEADLINE
+    while not port_file.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_cleanly_on_a_signal(project: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Status 0, nothing on stderr, its temporary rows gone."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    os.environ["TMPDIR"], before = str(temporary), os.environ.get("TMPDIR")
+    try:
+        process = start(f"--project={project}", f"--port-file={tmp_path / 'port'}")
+    finally:
+        del os.environ["TMPDIR"]
+        if before is not None:
+            os.environ["TMPDIR"] = before
+    assert len(list(temporary.iterdir())) == 1
+
+    process.send_signal(number)
+    out, err = process.communicate(timeout=_DEADLINE)
+
+    assert (process.returncode, err.decode()) == (0, "")
+    assert "for development and tests" in out.decode()
+    assert f"127.0.0.1:{(tmp_path / 'port').read_text()}" in out.decode()
+    assert list(temporary.iterdir()) == []
+
+
+def test_it_ends_with_its_parent(project: Path, tmp_path: Path) -> None:
+    """As soon as the other end of the pipe is closed, however that came."""
+    watched, held = os.pipe()
+    process = start(
+        f"--project={project}", f"--port-file={tmp_path / 'port'}", f"--parent-fd={watched}", pass_fds=(watched,)
+    )
+    os.close(watched)
+    assert process.poll() is None
+
+    os.close(held)
+    _, err = process.communicate(timeout=_DEADLINE)
+
+    assert (process.returncode, err.decode()) == (0, "")
+
+
+def test_it_ends_though_a_request_hangs(project: Path) -> None:
+    """A fault's wait is cut short, not waited for."""
+    with Sandbox(project=project) as sandbox:
+        sandbox.fault(commit_then_hang=3600)
+        with pytest.raises(httpx.ReadTimeout):
+            send(sandbox, timeout=0.5)
+        sandbox.fault(late_commit_seconds=3600, late_commit_status=504)
+        assert send(sandbox).status_code in (504, 500)
+
+        began = time.monotonic()
+        assert sandbox.stop() == 0
+        assert time.monotonic() - began < 10
+
+
+def test_rows_outlive_a_stop_and_a_kill(project: Path, tmp_path: Path) -> None:
+    """Same address, same rows."""
+    with Sandbox(project=project, data_dir=tmp_path / "rows") as sandbox:
+        url = sandbox.url
+        assert send(sandbox).status_code == 200
+        assert sandbox.stop() == 0
+        sandbox.start()
+        assert sandbox.sql("SELECT event_id FROM events") == [{"event_id": "a"}]
+        sandbox.kill()
+        with pytest.raises(httpx.TransportError):
+            send(sandbox)
+        sandbox.start()
+        assert sandbox.url == url
+        assert sandbox.sql("SELECT event_id FROM events") == [{"event_id": "a"}]
+
+
+def test_a_changed_datafile_does_not_meet_old_rows(project: Path, tmp_path: Path) -> None:
+    """It is said which table, and what to do."""
+    folder = tmp_path / "project"
+    (folder / "datasources").mkdir(parents=True)
+    datafile = folder / "datasources" / "x.datasource"
+    datafile.write_text("SCHEMA >\n    `a` String `json:$.a`\n")
+    with Sandbox(project=folder, data_dir=tmp_path / "rows"):
+        pass
+
+    datafile.write_text("SCHEMA >\n    `a` UInt8 `json:$.a`\n")
+    with pytest.raises(StartError, match=r"the table x in .* was made from another datafile"):
+        Sandbox(project=folder, data_dir=tmp_path / "rows").start()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("datasources/x.datasource", "SCHEMA >\n    a\n", "x.datasource:2: column a has no type"),
+        ("datasources/x.datasource", "SCHEMA >\n    a Strin\n", "x.datasource: .*Strin"),
+        ("endpoints/p.pipe", "NODE n\nSQL >\n    %\n    {{Strin(x)}}\nTYPE endpoint\n", "p.pipe:4: .*'Strin'"),
+    ],
+)
+def test_a_wrong_datafile_is_one_sentence(project: Path, tmp_path: Path, file: str, text: str, message: str) -> None:
+    """With file and line, and no traceback."""
+    for folder in ("datasources", "endpoints"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "datasources" / "good.datasource").write_text("SCHEMA >\n    a String\n")
+    (tmp_path / file).write_text(text)
+
+    with pytest.raises(StartError, match=message) as caught:
+        Sandbox(project=tmp_path).start()
+
+    assert "Traceback" not in str(caught.value)
+    assert "exit status 1" in str(caught.value)
+
+
+def test_a_taken_port_is_one_sentence(process: Sandbox, project: Path) -> None:
+    port = int(process.url.rpartition(":")[2])
+
+    with pytest.raises(StartError, match="Address already in use") as caught:
+        Sandbox(project=project, port=port).start()
+
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org", "::"])
+def test_other_machines_are_let_in_only_on_purpose(
+    project: Path, host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([f"--host={host}", f"--project={project}"])
+
+    assert caught.value.code == 2
+    assert "--allow-remote" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [["--requests-per-second=0"], ["--port=x"], ["--nonsense"]])
+def test_a_wrong_option_is_refused(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(options)
+
+    assert caught.value.code == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_a_folder_without_a_project_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"--project={tmp_path}"]) == 1
+    assert "there is no datasources/*.datasource" in capsys.readouterr().err
+
+
+def test_the_help_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    text = " ".join(capsys.readouterr().out.split())
+    assert "For development and tests, never for production" in text
+    for option in ("--port", "--host", "--data-dir", "--project", "--append-token", "--read-token", "--admin-token"):
+        assert option in text
+
+
+def test_a_sandbox_that_does_not_run_says_so(project: Path) -> None:
+    sandbox = Sandbox(project=project)
+
+    for use in (sandbox.stop, sandbox.kill, sandbox.state, sandbox.reset, lambda: sandbox.pid, lambda: sandbox.url):
+        with pytest.raises(StartError, match=r"doesn't run|start it first"):
+            use()
+    assert sandbox.output() == ""
+    sandbox.close()
+
+
+def test_a_running_sandbox_is_not_started_twice(process: Sandbox) -> None:
+    with pytest.raises(SandboxError, match="runs already"):
+        process.start()
+    assert process.pid > 0
