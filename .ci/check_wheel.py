@@ -77,7 +77,7 @@ def check_full(bin_folder: Path, work: Path) -> None:
             "headers={'Authorization': 'Bearer ' + os.environ['TINYBIRD_READ_TOKEN']}).text)"
         )
         deadline = time.monotonic() + 30
-        rows = []
+        rows: list[dict[str, str]] = []
         while not rows and time.monotonic() < deadline:
             rows = json.loads(run(bin_folder / "python", "-c", ask, env=clean))["data"]
         assert rows == [{"model": "openai", "cost": "0.0000009"}], rows

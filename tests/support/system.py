@@ -15,6 +15,7 @@ from typing import Any, Self
 from birdfeed_sandbox.server import Sandbox
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.replay import DeadLetterInfo, dead_letters_of
+from birdfeed_worker.take import as_text
 from redis import Redis
 
 from tests.support.wait import eventually
@@ -111,9 +112,9 @@ class System(AbstractContextManager["System"]):
         """Names and process ids of the workers rq knows."""
         found = {}
         for key in self.redis.smembers("rq:workers"):
-            pid = self.redis.hget(key, "pid")
+            pid = self.redis.hget(as_text(key), "pid")
             if pid is not None:
-                found[key.decode().removeprefix("rq:worker:")] = int(pid)
+                found[as_text(key).removeprefix("rq:worker:")] = int(pid)
         return found
 
     def kill_a_worker(self, signum: int = signal.SIGKILL) -> int:
@@ -154,7 +155,7 @@ class System(AbstractContextManager["System"]):
 
     def ledger(self) -> dict[str, int]:
         """The ledger's counts that are not 0."""
-        return {name.decode(): int(value) for name, value in self.redis.hgetall(self.keys.ledger).items() if int(value)}
+        return {as_text(name): int(value) for name, value in self.redis.hgetall(self.keys.ledger).items() if int(value)}
 
     def said(self) -> str:
         """What the workers logged."""

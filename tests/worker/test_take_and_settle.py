@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 import pytest
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.decode import decode
-from birdfeed_worker.outcomes import Dead, Later, Written
+from birdfeed_worker.outcomes import Dead, Later, Outcome, Written
 from birdfeed_worker.replay import dead_letters_of, replay
 from birdfeed_worker.settle import Settler
-from birdfeed_worker.take import Keeper, Taker
+from birdfeed_worker.take import Keeper, Taker, as_text
 from redis import Redis
 from rq import Queue
 from rq.job import Job, JobStatus
@@ -86,7 +86,7 @@ def test_a_settled_job_is_gone(redis: Redis, keys: Keys, taker: Taker, settler: 
 
     assert totals.written == 2
     assert redis.hgetall(keys.ledger) == {b"written:text_generation": b"2"}
-    left = {key.decode() for key in redis.keys("*")}
+    left = {as_text(key) for key in redis.keys("*")}
     assert left == {keys.ledger, keys.done(jobs[0].id), keys.queues}
 
 
@@ -117,7 +117,7 @@ def test_bad_events_become_one_dead_letter_and_the_rest_waits(
     jobs = taker.take(**ALL)
     decoded = decode(jobs)
     due = datetime.now(UTC).timestamp() + 60
-    outcomes = [Written(), Dead("invalid", "model: missing"), Dead("invalid", "model: missing"), Later(due, 12.5)]
+    outcomes: list[Outcome] = [Written(), Dead("invalid", "model: missing"), Dead("invalid", "model: missing"), Later(due, 12.5)]
     for item, outcome in zip(decoded.items, [*outcomes, Later(due)], strict=True):
         item.outcome = outcome
 
