@@ -82,10 +82,11 @@ def configure(
     Raises:
         ConfigurationError: A setting is wrong.
     """
+    from birdfeed_schemas.settings import explain
     from pydantic import ValidationError
 
     from birdfeed.errors import ConfigurationError
-    from birdfeed.settings import ProducerSettings, explain
+    from birdfeed.settings import ProducerSettings
 
     if settings is not None and overrides:
         raise ConfigurationError("give settings or single overrides, not both")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final, Protocol
 
-from birdfeed.log import say
+from birdfeed.log import place, say
 
 #: Seconds between rounds while a stop waits for Redis or the spool.
 _STOPPING_PAUSE: Final = 0.05
@@ -69,7 +69,8 @@ class Flusher:
     def _run(self) -> None:
         first = True
         while True:
-            self._wake.wait(0 if first else self._interval())
+            at_once = first or self._stop_at is not None
+            self._wake.wait(0 if at_once else self._interval())
             first = False
             self._wake.clear()
             if self._once():
@@ -84,7 +85,7 @@ class Flusher:
             safe = self._round(closing=stop_at is not None)
         except Exception as error:
             # A fault of ours must not end the thread: what it was about is still in the buffer, or held.
-            say(logging.ERROR, "internal", "a flush failed: %s; it will be tried again", type(error).__name__)
+            say(logging.ERROR, "internal", "a flush failed: %s; it will be tried again", place(error))
         for done in requests:
             if done.set_running_or_notify_cancel():  # whoever waited may have given up
                 done.set_result(safe)

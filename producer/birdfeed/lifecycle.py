@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Final, Protocol
 
 from birdfeed import forks
-from birdfeed.log import logger, say_once
+from birdfeed.log import logger, place, say_once
 
 
 class Living(Protocol):
@@ -83,7 +83,7 @@ def _at_exit() -> None:
         try:
             producer.at_exit()
         except Exception as error:
-            logger.error("events may be lost: closing failed: %s", type(error).__name__)
+            logger.error("events may be lost: closing failed: %s", place(error))
 
 
 def _after_fork_in_child() -> None:

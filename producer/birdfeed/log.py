@@ -49,6 +49,16 @@ def say_once(level: int, kind: str, message: str, *args: object) -> None:
         logger.log(level, message, *args)
 
 
+def place(error: BaseException) -> str:
+    """An error's type and where it was raised; not its message, which may hold event data."""
+    trace = error.__traceback__
+    if trace is None:
+        return type(error).__name__
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{type(error).__name__} at {trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
+
+
 def forget() -> None:
     """Forget what was said; for tests."""
     _said.clear()

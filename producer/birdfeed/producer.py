@@ -27,7 +27,7 @@ from birdfeed.counters import UNKNOWN_TYPE, Counters, Stats
 from birdfeed.encode import BeforeSend, Encoder, Names, Policy
 from birdfeed.flusher import Flusher
 from birdfeed.forks import gate
-from birdfeed.log import say, say_once
+from birdfeed.log import place, say, say_once
 
 if TYPE_CHECKING:
     from birdfeed.connect import Credentials
@@ -89,12 +89,12 @@ class Producer:
         except Exception as again:
             kind = event_type if type(event_type) is str and event_type in SPELLINGS else UNKNOWN_TYPE
             self.counters.drop(kind, "unserialisable")
-            first, second = type(error).__name__, type(again).__name__
+            first, second = place(error), place(again)
             say(logging.ERROR, "mishap", "an event could not be taken: %s, then %s", first, second)
 
     def _record_first(self, event_type: str, event_data: Mapping[str, Any]) -> None:
         """An event in any state but "on", or of a type that was not seen before."""
-        if self._state == "off":
+        if not self._wanted:
             return
         if not isinstance(event_data, Mapping) or not usable(event_type):
             self._bad_call()
@@ -110,7 +110,9 @@ class Producer:
                 self._put(event)
             return
         self._cold.keep(event_type, event_data)
-        if self._exiting:
+        if not self._wanted:  # that became known meanwhile
+            self._cold.forget()
+        elif self._exiting:
             self._round(closing=True)
 
     def _bad_call(self) -> None:
@@ -120,6 +122,8 @@ class Producer:
             "bad call",
             "track_event takes an event type (printable text) and a mapping; an event was dropped (reason bad_call)",
         )
+        if self._state in ("idle", "closed"):
+            self._start()  # a program all of whose calls are bad has its drops in the ledger, too
 
     def _put_and_send(self, event: tuple[str, bytes, int]) -> None:
         """The process is ending and has no flusher any more."""
@@ -127,6 +131,10 @@ class Producer:
         self._round(closing=True)
 
     # ---- settings
+
+    @property
+    def _wanted(self) -> bool:
+        return self._state != "off"
 
     @property
     def configured(self) -> bool:
@@ -175,11 +183,12 @@ class Producer:
     def _load(self) -> "ProducerSettings":
         """Read the settings, in the flusher's thread; wrong ones turn telemetry off."""
         with gate:
+            from birdfeed_schemas.settings import explain
             from pydantic import ValidationError
 
-            from birdfeed.settings import ProducerSettings, explain
+            from birdfeed.settings import ProducerSettings
         try:
-            settings = ProducerSettings.load()
+            settings = ProducerSettings()
         except ValidationError as error:
             say_once(logging.ERROR, "settings", "telemetry is off: %s", explain(error))
             settings = ProducerSettings.model_construct(enabled=False)
@@ -193,7 +202,7 @@ class Producer:
 
     def start(self) -> None:
         """Start the flusher now rather than at the first event."""
-        if self._state != "off":
+        if self._wanted:
             self._start()
 
     def _start(self) -> None:
@@ -266,7 +275,7 @@ class Producer:
         try:
             safe = self._round(closing=True)
         except Exception as error:
-            say(logging.ERROR, "internal", "the last flush failed: %s", type(error).__name__)
+            say(logging.ERROR, "internal", "the last flush failed: %s", place(error))
             safe = False
         delivery, self._delivery = self._delivery, None
         if delivery is not None:

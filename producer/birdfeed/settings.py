@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from birdfeed_schemas.settings import RedisSettings
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr
 
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
@@ -105,12 +105,3 @@ def default_spool_directory() -> Path:
         return home / ".local" / "state" / "birdfeed"
     user = os.getuid() if sys.platform != "win32" else "user"
     return Path(tempfile.gettempdir()) / f"birdfeed-{user}"
-
-
-def explain(error: ValidationError) -> str:
-    """What is wrong with the settings, one sentence each, without the values: they may be secret."""
-    said = []
-    for part in error.errors(include_input=False, include_url=False):
-        name = "_".join(str(piece) for piece in part["loc"])
-        said.append(f"{name}: {part['msg'].removeprefix('Value error, ')}")
-    return "; ".join(said)

@@ -83,11 +83,16 @@ class Work:
         if error is not None:
             event["status"] = "error"
             event.setdefault("error", _described(error))
-        event.setdefault("status", "error" if event.get("error") else "success")
+        event.setdefault("status", "error" if _given(event.get("error")) else "success")
         event.setdefault("start_time", self._started_at)
         event.setdefault("end_time", datetime.now(UTC))
         event.setdefault("duration", round((time.perf_counter() - self._started) * 1000, 3))
         api.track_event(self._event_type, event)
+
+
+def _given(error: object) -> bool:
+    """Whether the handler named an error; asked without running the object's own code, which may raise."""
+    return error is not None and not (isinstance(error, str | dict) and len(error) == 0)
 
 
 def _described(error: BaseException) -> object:

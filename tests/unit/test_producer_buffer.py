@@ -9,7 +9,9 @@ from birdfeed.buffer import Buffer
 from birdfeed.counters import Counters
 
 
-def make(policy: Literal["newest", "oldest"] = "newest", events: int = 10, size: int = 1_000) -> tuple[Buffer, Counters]:
+def make(
+    policy: Literal["newest", "oldest"] = "newest", events: int = 10, size: int = 1_000
+) -> tuple[Buffer, Counters]:
     counters = Counters()
     buffer = Buffer(counters=counters, wake=threading.Event())
     buffer.bound(max_events=events, max_bytes=size, drop_policy=policy)
@@ -104,13 +106,15 @@ def test_a_filling_buffer_wakes_the_flusher(events: int, size: int) -> None:
 def test_hundreds_of_threads_lose_nothing() -> None:
     """Two hundred threads put while one takes, switched as often as Python can."""
     buffer, counters = make(events=10**6, size=10**9)
+
+    def fill(start: int) -> None:
+        for number in range(start, start + 100):
+            buffer.put(item(number))
+
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        threads = [
-            threading.Thread(target=lambda start=start: [buffer.put(item(start + n)) for n in range(100)])
-            for start in range(0, 20_000, 100)
-        ]
+        threads = [threading.Thread(target=fill, args=(start,)) for start in range(0, 20_000, 100)]
         for thread in threads:
             thread.start()
         seen: list[int] = []

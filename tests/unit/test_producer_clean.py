@@ -35,7 +35,7 @@ class Data:
 
 
 class Old:
-    def dict(self) -> dict[str, int]:  # noqa: A003 - as pydantic 1 named it
+    def dict(self) -> dict[str, int]:
         return {"prompt_tokens": 5}
 
 
@@ -133,7 +133,9 @@ def usage_of(value: Any) -> Any:
     """What arrives where `value` is passed as usage."""
     counters = Counters()
     encoder = Encoder(Policy(), counters)
-    done = encoder.encode("text_generation", {"model": "m", "usage": value}, Policy().names(SPELLINGS["text_generation"]))
+    done = encoder.encode(
+        "text_generation", {"model": "m", "usage": value}, Policy().names(SPELLINGS["text_generation"])
+    )
     assert done is not None, counters.dropped()
     line = orjson.loads(done[1])
     assert line["data"]["model"] == "m"

@@ -142,9 +142,7 @@ def test_a_batch_that_can_never_fit_is_given_up(tmp_path: Path, clock: Clock) ->
 
 
 @pytest.mark.parametrize(("drop_oldest", "kept"), [(False, [0, 1, 2]), (True, [2, 3, 4])])
-def test_single_events_have_the_same_bound(
-    tmp_path: Path, clock: Clock, drop_oldest: bool, kept: list[int]
-) -> None:
+def test_single_events_have_the_same_bound(tmp_path: Path, clock: Clock, drop_oldest: bool, kept: list[int]) -> None:
     """They count towards it until they are packed."""
     spool = make(tmp_path, clock, max_bytes=3 * (10 + ROW_OVERHEAD), drop_oldest=drop_oldest)
     dropped = 0

@@ -1,0 +1,146 @@
+"""For the tests of programs that use birdfeed: see the events they track, with no Redis and no thread.
+
+    from birdfeed.testing import capture
+
+    def test_a_generation_is_tracked():
+        with capture() as events:
+            client.post("/generate", json={"prompt": "a cat"})
+        assert events.only.data["model"] == "flux"
+
+With pytest, the fixture `birdfeed_events` does the same for a whole test.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, overload
+
+import orjson
+
+from birdfeed import api
+from birdfeed.producer import Producer
+from birdfeed.settings import ProducerSettings
+
+if TYPE_CHECKING:
+    from birdfeed_schemas.events import Event
+    from birdfeed_schemas.registry import EventType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedEvent:
+    """An event as it would have left the process: filtered, renamed, hashed, through before_send, as JSON."""
+
+    event_id: str
+    event_type: str
+    occurred_at: datetime
+    data: dict[str, Any]
+    dropped_fields: int = 0
+
+    def validated(self) -> "Event":
+        """The event as the worker will read it.
+
+        Raises:
+            KeyError: No such event type is registered.
+            pydantic.ValidationError: The worker would make a dead letter of it.
+        """
+        from birdfeed_schemas.registry import registry
+
+        known: EventType = registry()[self.event_type]
+        return known.event.model_validate(self.data)
+
+
+class Captured(Sequence[CapturedEvent]):
+    """The events tracked so far, in order."""
+
+    def __init__(self, producer: "_CapturingProducer") -> None:
+        self._producer = producer
+
+    @property
+    def only(self) -> CapturedEvent:
+        """The one event; raises AssertionError if there are none, or several."""
+        assert len(self) == 1, f"{len(self)} events were tracked: {[event.event_type for event in self]}"
+        return self[0]
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Events that were not sent, by reason."""
+        return self._producer.counters.dropped()
+
+    def of(self, event_type: str) -> list[CapturedEvent]:
+        """The events of one type."""
+        return [event for event in self if event.event_type == event_type]
+
+    def clear(self) -> None:
+        """Forget what was tracked so far."""
+        self._producer.events.clear()
+
+    @overload
+    def __getitem__(self, at: int) -> CapturedEvent: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[CapturedEvent]: ...
+    def __getitem__(self, at: int | slice) -> CapturedEvent | Sequence[CapturedEvent]:
+        return self._producer.events[at]
+
+    def __len__(self) -> int:
+        return len(self._producer.events)
+
+    def __repr__(self) -> str:
+        return f"Captured({self._producer.events!r})"
+
+
+class _CapturingProducer(Producer):
+    """Filters and writes as ever, but keeps what it wrote."""
+
+    def __init__(self) -> None:
+        self.events: list[CapturedEvent] = []
+        super().__init__()
+
+    def _record_first(self, event_type: str, event_data: Mapping[str, Any]) -> None:
+        if not isinstance(event_data, Mapping) or not isinstance(event_type, str):
+            self._bad_call()
+            return
+        event = self._encoder.encode(event_type, event_data, self._allowed.meet(event_type))
+        if event is not None:
+            self._keep(event)
+
+    def _keep(self, event: tuple[str, bytes, int]) -> None:
+        line = orjson.loads(event[1])
+        self.events.append(
+            CapturedEvent(
+                event_id=line["event_id"],
+                event_type=event[0],
+                occurred_at=datetime.fromisoformat(line["occurred_at"]),
+                data=line["data"],
+                dropped_fields=event[2],
+            )
+        )
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Nothing to stop."""
+        return True
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Nothing to send."""
+        return True
+
+
+@contextmanager
+def capture(**settings: Any) -> Iterator[Captured]:
+    """Capture every event tracked in the block, in any thread, instead of sending it.
+
+    A program's own configure() in the block is heeded for what it says about privacy.
+
+    Args:
+        settings: Single settings, such as extra_fields or user_hmac_key.
+    """
+    producer = _CapturingProducer()
+    producer.configure(ProducerSettings(**settings))
+    before = api.use_producer(producer)
+    try:
+        yield Captured(producer)
+    finally:
+        api.use_producer(before)

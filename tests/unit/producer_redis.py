@@ -1,0 +1,43 @@
+"""Read back what the producer put into Redis, by rq's own Job class and the schemas' own decoding."""
+
+from typing import Any
+
+import orjson
+from birdfeed_schemas.envelope import split_batch
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+
+def batches_in(redis: Redis, keys: Keys) -> list[tuple[Any, list[dict[str, Any]]]]:
+    """Every batch in the queue: its header and its events. A job that is queued twice is there twice."""
+    found = []
+    for job_id in redis.lrange(keys.queue_list, 0, -1):
+        job = Job.fetch(text(job_id), connection=redis, serializer=JSONSerializer)
+        batch = split_batch(job.args[0])
+        assert batch.header.batch_id == job.id
+        assert batch.header.count == len(batch.lines)
+        found.append((batch.header, [orjson.loads(line) for line in batch.lines]))
+    return found
+
+
+def events_in(redis: Redis, keys: Keys, event_type: str | None = "text_generation") -> list[dict[str, Any]]:
+    """Every event in the queue, of one type or of all; checks that the ledger counts as many."""
+    batches = batches_in(redis, keys)
+    total = sum(len(events) for _, events in batches)
+    ledger = ledger_of(redis, keys)
+    accepted = sum(count for name, count in ledger.items() if name.startswith("accepted:"))
+    dropped = sum(count for name, count in ledger.items() if name.startswith("dropped:"))
+    assert accepted - dropped == total, ledger
+    return [event for header, events in batches if event_type in (None, header.event_type) for event in events]
+
+
+def ledger_of(redis: Redis, keys: Keys) -> dict[str, int]:
+    """The ledger."""
+    return {text(name): int(count) for name, count in redis.hgetall(keys.ledger).items()}
+
+
+def text(value: bytes | str) -> str:
+    """What redis-py gives, as text."""
+    return value.decode() if isinstance(value, bytes) else value
