@@ -117,7 +117,12 @@ def test_bad_events_become_one_dead_letter_and_the_rest_waits(
     jobs = taker.take(**ALL)
     decoded = decode(jobs)
     due = datetime.now(UTC).timestamp() + 60
-    outcomes: list[Outcome] = [Written(), Dead("invalid", "model: missing"), Dead("invalid", "model: missing"), Later(due, 12.5)]
+    outcomes: list[Outcome] = [
+        Written(),
+        Dead("invalid", "model: missing"),
+        Dead("invalid", "model: missing"),
+        Later(due, 12.5),
+    ]
     for item, outcome in zip(decoded.items, [*outcomes, Later(due)], strict=True):
         item.outcome = outcome
 
