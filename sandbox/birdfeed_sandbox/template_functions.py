@@ -9,15 +9,15 @@ from typing import Any, NoReturn
 
 from birdfeed_sandbox.errors import TemplateError
 
-_MISSING = (
-    "Template Syntax Error: Required parameter is not defined."
-    " Please provide a value or set a default value in the pipe code."
-)
+_MISSING = "Template Syntax Error: Required parameter is not defined."
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
 _DATE_TIME_64 = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d{3,9}")
 _NAME = re.compile(r"[\w ./+-]+")
-_ESCAPES = str.maketrans({"\\": "\\\\", "'": "\\'", "\0": "\\0", "\b": "\\b", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+#: As Tinybird escapes; so `%` is a plain one to LIKE, and with its backslash equal to no other text.
+_ESCAPES = str.maketrans(
+    {"\\": "\\\\", "'": "\\'", "%": "\\%", "\0": "\\0", "\b": "\\b", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+)
 
 
 class MissingParameterError(TemplateError):
@@ -55,12 +55,19 @@ def print_sql(value: Any) -> str:
     if isinstance(value, str):
         return "'" + value.translate(_ESCAPES) + "'"
     if isinstance(value, list | tuple):
-        return "[" + ",".join(print_sql(item) for item in value) + "]"
+        return "[" + ",".join(print_sql(_plain(item)) for item in value) + "]"
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, int | float):
         return str(value)
     raise TemplateError(f"Template Syntax Error: can't print a {type(value).__name__}")
+
+
+def _plain(value: Any) -> Any:
+    """A number without its type, as it stands in an array."""
+    if isinstance(value, _Number):
+        return int(value)
+    return float(value) if isinstance(value, _Float) else value
 
 
 def _invalid(value: object, type_name: str) -> TemplateError:

@@ -93,7 +93,8 @@ class SqlTemplate:
             sql = self._template.generate(**values, **FUNCTIONS, _print_sql=print_sql, __builtins__=BUILTINS)
         except MissingParameterError as error:
             missing = sorted(name for name in self._undefaulted if values.get(name) is None)
-            raise TemplateError(f"{error.message} Check the parameters {', '.join(missing)}.") from error
+            advice = "Please provide a value or set a default value in the pipe code."
+            raise TemplateError(f"{error.message} Check the parameters {', '.join(missing)}. {advice}") from error
         except (TypeError, ValueError, AttributeError, KeyError, IndexError, NameError) as error:
             raise TemplateError(f"Template Syntax Error: {error}") from error
         return sql.decode()

@@ -15,6 +15,7 @@ from birdfeed_sandbox.datafiles import (
     Datasource,
     Pipe,
     load_project,
+    packaged_project,
     parse_datasource,
     parse_path,
     parse_pipe,
@@ -246,6 +247,13 @@ def test_a_wrong_pipe_is_refused_with_file_and_line(text: str, line: int, messag
 
     assert (caught.value.path, caught.value.line) == ("p.pipe", line)
     assert caught.value.message.startswith(message)
+
+
+def test_the_project_that_comes_with_birdfeed_is_read() -> None:
+    """What a sandbox serves by default."""
+    pytest.importorskip("birdfeed_schemas")
+
+    assert {"llm_events", "image_events"} <= set(load_project(packaged_project()).datasources)
 
 
 def test_a_folder_without_data_sources_is_refused(tmp_path: Path) -> None:

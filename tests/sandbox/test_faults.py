@@ -24,6 +24,11 @@ def send(client: httpx.Client, *names: str, **options: Any) -> httpx.Response:
     return client.post("/v0/events?name=events&wait=true", content=lines(*names or ("a",)), **options)
 
 
+def impatient(seconds: float) -> httpx.Timeout:
+    """Patient in everything but waiting for an answer."""
+    return httpx.Timeout(30, read=seconds)
+
+
 def written(tinybird: Sandbox) -> list[str]:
     return [row["event_id"] for row in tinybird.sql("SELECT event_id FROM events ORDER BY event_id")]
 
@@ -253,7 +258,7 @@ def test_commit_then_hang_has_written_and_says_nothing(tinybird: Sandbox, append
     tinybird.fault(commit_then_hang=60)
 
     with pytest.raises(httpx.ReadTimeout):
-        send(append, timeout=1.0)
+        send(append, timeout=impatient(0.5))
 
     assert written(tinybird) == ["a"]
     assert eventually(lambda: bool(last(tinybird)["client_gone"]))
@@ -271,15 +276,15 @@ def test_commit_then_hang_ends_in_a_reset(tinybird: Sandbox, append: httpx.Clien
 
 
 def test_late_commit_lands_after_the_client_has_gone(tinybird: Sandbox, append: httpx.Client) -> None:
-    tinybird.fault(late_commit_seconds=1.5, times=1)
+    tinybird.fault(late_commit_seconds=2.0, times=1)
 
     with pytest.raises(httpx.ReadTimeout):
-        send(append, timeout=0.3)
+        send(append, timeout=impatient(0.3))
 
     gave_up = time.time()
     assert eventually(lambda: written(tinybird) == ["a"])
     entry = last(tinybird)
-    assert entry["written_at"] - entry["time"] >= 1.5
+    assert entry["written_at"] - entry["time"] >= 2.0
     assert entry["written_at"] > gave_up
     assert (entry["status"], entry["successful_rows"]) == (None, 1)
 
@@ -291,6 +296,18 @@ def test_late_commit_may_answer_at_once(tinybird: Sandbox, append: httpx.Client)
     assert send(append).status_code == 504
     assert eventually(lambda: written(tinybird) == ["a"])
     assert last(tinybird)["written_at"] > last(tinybird)["answered_at"]
+
+
+def test_a_late_commit_that_is_refused_is_told_in_the_output(tinybird: Sandbox, append: httpx.Client) -> None:
+    """There is nobody left to answer."""
+    tinybird.fault(late_commit_seconds=0.05, late_commit_status=504)
+    years = "\n".join(json.dumps({"event_id": "a", "at": f"{year}-01-01T00:00:00Z"}) for year in range(2010, 2026))
+
+    assert append.post("/v0/events?name=events", content=years.encode()).status_code == 504
+
+    number = last(tinybird)["id"]
+    assert eventually(lambda: f"late write of request {number} was refused: " in tinybird.output())
+    assert last(tinybird)["written_at"] is None
 
 
 def test_reset_of_the_sandbox_drops_late_commits(tinybird: Sandbox, append: httpx.Client) -> None:
@@ -310,7 +327,7 @@ def test_a_delayed_write_goes_on_without_its_client(tinybird: Sandbox, append: h
     tinybird.fault(delay_seconds=0.6, times=1)
 
     with pytest.raises(httpx.ReadTimeout):
-        send(append, timeout=0.2)
+        send(append, timeout=impatient(0.2))
 
     assert eventually(lambda: written(tinybird) == ["a"])
 

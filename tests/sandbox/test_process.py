@@ -22,7 +22,7 @@ _ROW = b'{"event_id": "a", "at": "2026-11-01T10:00:00Z"}'
 def send(sandbox: Sandbox, *, timeout: float = 30) -> httpx.Response:
     headers = {"Authorization": f"Bearer {sandbox.append_token}"}
     url = f"{sandbox.url}/v0/events?name=events&wait=true"
-    return httpx.post(url, content=_ROW, headers=headers, timeout=timeout, trust_env=False)
+    return httpx.post(url, content=_ROW, headers=headers, timeout=httpx.Timeout(30, read=timeout), trust_env=False)
 
 
 def start(*options: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
@@ -122,6 +122,25 @@ def test_a_changed_datafile_does_not_meet_old_rows(project: Path, tmp_path: Path
     datafile.write_text("SCHEMA >\n    `a` UInt8 `json:$.a`\n")
     with pytest.raises(StartError, match=r"the table x in .* was made from another datafile"):
         Sandbox(project=folder, data_dir=tmp_path / "rows").start()
+
+
+def test_two_do_not_share_a_data_directory(project: Path, tmp_path: Path) -> None:
+    """It is said which, and no traceback."""
+    with Sandbox(project=project, data_dir=tmp_path), pytest.raises(StartError, match="can't be opened") as caught:
+        Sandbox(project=project, data_dir=tmp_path).start()
+
+    assert str(tmp_path) in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
+def test_without_the_extra_it_says_what_to_install(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "birdfeed_sandbox.app", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+
+    assert main([f"--project={project}"]) == 1
+    assert "uvicorn is missing: pip install 'birdfeed[sandbox]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

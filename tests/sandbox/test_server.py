@@ -308,6 +308,14 @@ def test_control_wants_the_admin_token(tinybird: Sandbox, read: httpx.Client, pa
     assert httpx.request(method, f"{tinybird.url}/_sandbox/{path}", json={}, trust_env=False).status_code == 403
 
 
+def test_control_wants_json(tinybird: Sandbox) -> None:
+    headers = {"Authorization": f"Bearer {tinybird.admin_token}"}
+
+    answer = httpx.post(f"{tinybird.url}/_sandbox/fault", content=b"{", headers=headers, trust_env=False)
+
+    assert (answer.status_code, answer.json()["error"][:26]) == (400, "the body is not valid JSON")
+
+
 def test_control_answers_in_an_outage(tinybird: Sandbox) -> None:
     tinybird.fault(outage=True)
     tinybird.fault(read_quota=0)
