@@ -5,6 +5,10 @@ is killed or calls os._exit: durability="spool" is for those.
 """
 
 import atexit
+
+# Not used here. redis and pydantic-settings import it through asyncio, and it can't be imported any more once the main
+# thread has ended; a program that tracks its first event in its last moments would then have no way to send it.
+import concurrent.futures.thread  # noqa: F401
 import logging
 import os
 import signal

@@ -38,6 +38,8 @@ State = Literal["idle", "starting", "on", "off", "closed"]
 
 #: Seconds to close where the settings are not known.
 _CLOSE_SECONDS: Final = 5.0
+#: What pydantic reads as true.
+_TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 
 
 class Producer:
@@ -206,8 +208,11 @@ class Producer:
             self._start()
 
     def _start(self) -> None:
+        # Two settings can't wait for the flusher's thread, so the environment is asked for them here.
         if self._settings is None and os.environ.get("BIRDFEED_DURABILITY", "").lower() == "spool":
             self._load()  # such an event must be on disk before track_event returns, so this one call waits
+        if self._settings is None and os.environ.get("BIRDFEED_SIGTERM_HOOK", "").lower() in _TRUE:
+            lifecycle.hook_sigterm()  # only the main thread may install it
         with self._lock:
             if self._state == "on":
                 return
@@ -233,7 +238,7 @@ class Producer:
         self._flusher = flusher
 
     def _turn_on(self, settings: "ProducerSettings") -> None:
-        if settings.sigterm_hook:
+        if settings.sigterm_hook and not (self._flusher is not None and self._flusher.current):
             lifecycle.hook_sigterm()
         if self._exiting:
             self._put = self._put_and_send

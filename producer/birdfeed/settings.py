@@ -60,7 +60,8 @@ class ProducerSettings(RedisSettings):
     )
     sigterm_hook: bool = Field(
         False,
-        description="Turn SIGTERM into an orderly exit where the program has no handler of its own for it.",
+        description="Turn SIGTERM into an orderly exit where the program has no handler of its own for it. Takes "
+        "effect at the first event, or start(), in the main thread.",
     )
     redis_timeout: Seconds = Field(1.0, description="Seconds to wait for Redis: for a connection, and for an answer.")
     wait_replicas: Annotated[int, Field(ge=0)] = Field(

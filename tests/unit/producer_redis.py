@@ -23,14 +23,17 @@ def batches_in(redis: Redis, keys: Keys) -> list[tuple[Any, list[dict[str, Any]]
 
 
 def events_in(redis: Redis, keys: Keys, event_type: str | None = "text_generation") -> list[dict[str, Any]]:
-    """Every event in the queue, of one type or of all; checks that the ledger counts as many."""
+    """Every event in the queue, of one type or of all."""
     batches = batches_in(redis, keys)
-    total = sum(len(events) for _, events in batches)
+    return [event for header, events in batches if event_type in (None, header.event_type) for event in events]
+
+
+def assert_balanced(redis: Redis, keys: Keys) -> None:
+    """The ledger counts the events in the queue as accepted, and beside them only drops."""
     ledger = ledger_of(redis, keys)
     accepted = sum(count for name, count in ledger.items() if name.startswith("accepted:"))
     dropped = sum(count for name, count in ledger.items() if name.startswith("dropped:"))
-    assert accepted - dropped == total, ledger
-    return [event for header, events in batches if event_type in (None, header.event_type) for event in events]
+    assert accepted - dropped == sum(len(events) for _, events in batches_in(redis, keys)), ledger
 
 
 def ledger_of(redis: Redis, keys: Keys) -> dict[str, int]:

