@@ -125,9 +125,10 @@ class System(AbstractContextManager["System"]):
 
     def waiting(self) -> int:
         """Jobs that are queued, in hand or scheduled."""
-        keys = self.keys
-        parts = (self.redis.llen(keys.queue_list), self.redis.zcard(keys.started), self.redis.zcard(keys.scheduled))
-        return sum(int(part) for part in parts)
+        # In one step: a job on its way from one to the other must not be missed by looking at each in turn.
+        with self.redis.pipeline(transaction=True) as pipe:
+            pipe.llen(self.keys.queue_list).zcard(self.keys.started).zcard(self.keys.scheduled)
+            return sum(int(part) for part in pipe.execute())
 
     def drained(self, within: float = 40.0) -> None:
         """Until nothing is under way."""
