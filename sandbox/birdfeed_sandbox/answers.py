@@ -102,7 +102,9 @@ async def _gone(receive: Callable[[], Any]) -> None:
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    """Close at once, telling the other side so with RST rather than FIN."""
+    """Close at once, telling the other side so with RST rather than FIN; nothing to do if it has gone itself."""
+    if transport.is_closing():
+        return
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

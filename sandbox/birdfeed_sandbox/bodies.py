@@ -19,6 +19,9 @@ async def read_body(request: Request, *, keep: int) -> tuple[bytes, int]:
 
     All of it is taken off the connection, so that the answer finds a client that is listening; no more than `keep`
     bytes and a chunk stay in memory.
+
+    Raises:
+        ClientDisconnect: The client left in the middle of it.
     """
     chunks: list[bytes] = []
     length = 0

@@ -7,7 +7,7 @@ import logging
 import time
 from dataclasses import dataclass
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from birdfeed_sandbox.answers import Answer
@@ -16,7 +16,7 @@ from birdfeed_sandbox.errors import ApiError, BodyError, EngineError
 from birdfeed_sandbox.extract import Batch
 from birdfeed_sandbox.fault_switches import Switches
 from birdfeed_sandbox.journal import Entry
-from birdfeed_sandbox.journey import authorise, rate_of, travel
+from birdfeed_sandbox.journey import abandoned, authorise, rate_of, travel
 from birdfeed_sandbox.ndjson import split_lines
 from birdfeed_sandbox.service import Service
 from birdfeed_sandbox.workspace import Written
@@ -35,7 +35,10 @@ class Events:
         service = self.service
         entry = service.journal.open(time=time.time(), method=request.method, path=request.url.path)
         limit = service.settings.max_body_bytes
-        body, entry.body_bytes = await read_body(request, keep=limit)
+        try:
+            body, entry.body_bytes = await read_body(request, keep=limit)
+        except ClientDisconnect:
+            return abandoned(service, entry)
         entry.body_sha256 = hashlib.sha256(body).hexdigest()
         content: bytes | ApiError
         try:

@@ -49,7 +49,7 @@ async def travel(
     try:
         if switches.delay_seconds is not None:
             await service.watch.pause(switches.delay_seconds)
-        answer = _refusal(switches)
+        answer = _refusal(request, switches)
         if answer is None and switches.reset != "before":
             answer = await work(switches, entry)
     except ApiError as error:
@@ -72,13 +72,13 @@ def authorise(request: Request, *tokens: str) -> None:
     """Make sure that the request carries one of these tokens.
 
     Raises:
-        ApiError: 403. As Tinybird's, the body repeats the token that was sent.
+        ApiError: 403.
     """
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise ApiError(403, "invalid authentication token. There is no Bearer token in the Authorization header")
     if not any(hmac.compare_digest(token.encode(), known.encode()) for known in tokens):
-        raise ApiError(403, f"invalid authentication token. The token '{token}' has no permission for this")
+        raise _refused(request)
 
 
 def rate_of(service: Service, side: Side, switches: Switches) -> float:
@@ -88,12 +88,27 @@ def rate_of(service: Service, side: Side, switches: Switches) -> float:
     return service.settings.requests_per_second
 
 
-def _refusal(switches: Switches) -> Answer | None:
+def _refused(request: Request, status: int = 403) -> ApiError:
+    """As Tinybird's, the body repeats the token that was sent."""
+    token = request.headers.get("authorization", "").partition(" ")[2]
+    return ApiError(status, f"invalid authentication token. The token '{token}' has no permission for this")
+
+
+def abandoned(service: Service, entry: Entry) -> Response:
+    """What is left to do when a client went away in the middle of its request."""
+    entry.client_gone = True
+    service.journal.answered(entry, None, time.time())
+    return Dropped()
+
+
+def _refusal(request: Request, switches: Switches) -> Answer | None:
     """The answer of a fault that leaves no work to do."""
     if switches.outage:
         return Answer(503, HTML_503, "text/html")
+    if switches.auth == 404:
+        raise ApiError(404, "not found: the workspace, or what was asked of it")
     if switches.auth is not None:
-        raise ApiError(switches.auth, f"refused with {switches.auth} by a fault of the sandbox")
+        raise _refused(request, switches.auth)
     retry_after = {} if switches.retry_after is None else {"Retry-After": f"{switches.retry_after:g}"}
     if switches.status is not None:
         if switches.body is None:
@@ -126,7 +141,8 @@ async def _send(
             answer = error_answer(switches.commit_then_status, message)
     if switches.answer_delay_seconds is not None:
         await service.watch.pause(switches.answer_delay_seconds)
-    if answer is None or switches.reset is not None:
+    entry.client_gone = entry.client_gone or await request.is_disconnected()
+    if answer is None or switches.reset is not None or entry.client_gone:
         service.journal.answered(entry, None, time.time())
         return Dropped()
     if switches.not_json:

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from birdfeed_sandbox.answers import Answer
@@ -17,7 +17,7 @@ from birdfeed_sandbox.bodies import check_length, read_body
 from birdfeed_sandbox.errors import ApiError
 from birdfeed_sandbox.fault_switches import Switches
 from birdfeed_sandbox.journal import Entry
-from birdfeed_sandbox.journey import authorise, travel
+from birdfeed_sandbox.journey import abandoned, authorise, travel
 from birdfeed_sandbox.service import Service
 from birdfeed_sandbox.sql import MAX_QUERY_BYTES
 from birdfeed_sandbox.workspace import Result
@@ -97,7 +97,10 @@ class Reads:
     ) -> Response:
         service = self.service
         entry = service.journal.open(time=time.time(), method=request.method, path=request.url.path)
-        body, entry.body_bytes = await read_body(request, keep=_MAX_BODY)
+        try:
+            body, entry.body_bytes = await read_body(request, keep=_MAX_BODY)
+        except ClientDisconnect:
+            return abandoned(service, entry)
 
         async def work(switches: Switches, _: Entry) -> Answer:
             authorise(request, service.settings.read_token, service.settings.admin_token)

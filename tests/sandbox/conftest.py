@@ -23,6 +23,7 @@ def process() -> Iterator[Sandbox]:
     """The process, with limits as they are by default."""
     with Sandbox(project=PROJECT) as sandbox:
         yield sandbox
+        assert "Traceback" not in sandbox.output()
 
 
 @pytest.fixture

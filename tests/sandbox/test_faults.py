@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -84,7 +85,10 @@ def test_status_alone_has_an_error_in_the_body(tinybird: Sandbox, append: httpx.
 def test_auth_refuses_a_good_token(tinybird: Sandbox, append: httpx.Client, status: int) -> None:
     tinybird.fault(auth=status, datasource="events")
 
-    assert send(append).status_code == status
+    answer = send(append)
+
+    assert answer.status_code == status
+    assert (tinybird.append_token in answer.json()["error"]) is (status != 404)
     assert append.post("/v0/events?name=other", content=b'{"id": "x"}').status_code == 202
     assert written(tinybird) == []
 
@@ -329,7 +333,23 @@ def test_a_delayed_write_goes_on_without_its_client(tinybird: Sandbox, append: h
     with pytest.raises(httpx.ReadTimeout):
         send(append, timeout=impatient(0.2))
 
-    assert eventually(lambda: written(tinybird) == ["a"])
+    assert eventually(lambda: last(tinybird)["client_gone"])
+    assert written(tinybird) == ["a"]
+    assert last(tinybird)["status"] is None
+
+
+@pytest.mark.parametrize("target", ["POST /v0/events?name=events", "POST /v0/sql"])
+def test_a_client_that_leaves_in_the_middle_of_its_body_has_written_nothing(tinybird: Sandbox, target: str) -> None:
+    """As a worker does that is killed."""
+    address = httpx.URL(tinybird.url)
+    head = f"{target} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode()
+
+    with socket.create_connection((address.host, address.port or 0)) as connection:
+        connection.sendall(head + lines("a") + b"\n")
+
+    assert eventually(lambda: bool(tinybird.state()["log"]) and last(tinybird)["client_gone"])
+    assert written(tinybird) == []
+    assert last(tinybird)["status"] is None
 
 
 def test_the_log_names_the_faults_a_request_met(tinybird: Sandbox, append: httpx.Client) -> None:
