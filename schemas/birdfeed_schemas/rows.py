@@ -9,7 +9,7 @@ built as plain dicts, because a worker makes tens of thousands a second.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict
@@ -30,12 +30,21 @@ MAX_EXTRA: Final = 4_096
 MAX_TEXT: Final = 512
 
 
+class Times(NamedTuple):
+    """Start and end (UTC), duration in ms, and whether something of it had to be clamped."""
+
+    start: datetime
+    end: datetime
+    duration: float
+    clamped: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enriched:
     """A valid event with all that a row is made of. `enriched_at` (UTC) is the worker's clock, the row's version.
 
     `extra` holds the fields the operator allowed by name; `dropped_fields` counts what is not stored;
-    `replay_id` is set on replayed events.
+    `replay_id` is set on replayed events; `times` is what times() says of the event, computed here if left out.
     """
 
     envelope: Envelope
@@ -48,6 +57,7 @@ class Enriched:
     dropped_fields: int = 0
     replay_id: str = ""
     keep_traceback: bool = False
+    times: Times | None = None
 
 
 class TokenCounts(BaseModel):
@@ -181,7 +191,7 @@ class ImageEventRow(Row):
 def common(enriched: Enriched) -> dict[str, Any]:
     """The part of a row that every data source has (the fields of Row)."""
     envelope, event, price = enriched.envelope, enriched.event, enriched.price
-    start, end, duration, clamped = times(envelope.occurred_at, event.start_time, event.end_time, event.duration)
+    start, end, duration, clamped = enriched.times or times_of(event, envelope.occurred_at)
     error = event.error
     return {
         "event_id": envelope.event_id,
@@ -269,7 +279,8 @@ def image_event_row(enriched: Enriched) -> dict[str, Any]:
     row["image_size"] = _text(event.image_size)
     row["width"] = width
     row["height"] = height
-    row["num_images"] = 1 if event.num_images is None else event.num_images
+    # One by default, but not for a request that gave none; priced alike.
+    row["num_images"] = (0 if event.failed else 1) if event.num_images is None else event.num_images
     row["quality"] = _text(event.quality)
     row["has_input_image"] = bool(event.has_input_image)
     row["video_seconds"] = 0.0 if event.video_seconds is None else float(event.video_seconds)
@@ -277,9 +288,12 @@ def image_event_row(enriched: Enriched) -> dict[str, Any]:
     return row
 
 
-def times(
-    occurred_at: datetime, start: datetime | None, end: datetime | None, duration: float | None
-) -> tuple[datetime, datetime, float, bool]:
+def times_of(event: Event, occurred_at: datetime) -> Times:
+    """The times of an event that was tracked at `occurred_at`."""
+    return times(occurred_at, event.start_time, event.end_time, event.duration)
+
+
+def times(occurred_at: datetime, start: datetime | None, end: datetime | None, duration: float | None) -> Times:
     """Start, end, duration in ms, and whether something had to be clamped.
 
     What is missing follows from the rest: start from end or occurred_at minus the duration, end from start plus the
@@ -303,7 +317,7 @@ def times(
         start = (end or occurred_at) - length
     if end is None:
         end = start + length
-    return start, end, duration, clamped
+    return Times(start, end, duration, clamped)
 
 
 def image_dimensions(size: str | None) -> tuple[int, int]:

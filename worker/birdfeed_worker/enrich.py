@@ -6,7 +6,7 @@ from datetime import datetime
 import orjson
 from birdfeed_schemas.events import Event
 from birdfeed_schemas.registry import EventType
-from birdfeed_schemas.rows import Enriched
+from birdfeed_schemas.rows import Enriched, times_of
 
 from birdfeed_worker.decode import Item
 from birdfeed_worker.price_source import BookSource
@@ -37,14 +37,17 @@ class Enricher:
 
     def enrich(self, event_type: EventType, events: Sequence[tuple[Item, Event]], now: datetime) -> None:
         """Give every item its row, as JSON. One round trip for the tiers of all users together."""
-        users = {event.user for _, event in events if event.user is not None and event.tier is None}
+        users = {event.user for _, event in events if event.user and not (event.tier and event.tier.strip())}
         books = self._books.current()
         answers = self._tiers.look_up(users) if users else {}
         for item, event in events:
             envelope = item.envelope
             assert envelope is not None
             usage = normalise_usage(event.usage)
-            price = price_event(event_type.name, event, usage, envelope.occurred_at, books)
+            times = times_of(event, envelope.occurred_at)
+            # A start that can't be true is clamped, for the price as for the row.
+            at = envelope.occurred_at if event.start_time is None else times.start
+            price = price_event(event_type.name, event, usage, at, books)
             tier = choose_tier(event.tier, event.user, answers.get(event.user) if event.user else None)
             extra, dropped = leftover(event_type.name, envelope.data, self._extra)
             row = event_type.build_row(
@@ -59,6 +62,7 @@ class Enricher:
                     dropped_fields=envelope.dropped_fields + dropped,
                     replay_id=item.header.replay_id,
                     keep_traceback=self._keep_traceback,
+                    times=times,
                 )
             )
             item.row = orjson.dumps(row)

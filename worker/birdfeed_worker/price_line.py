@@ -68,7 +68,9 @@ def price_record(record: object, books: Books, now: datetime | None = None) -> P
             )
         ) from error
     usage = normalise_usage(event.usage)
-    return PricedRecord(event, usage, price_event(kind, event, usage, occurred_at, books))
+    # Taken at its word, unlike in a row: any date can be asked about.
+    at = event.start_time or occurred_at
+    return PricedRecord(event, usage, price_event(kind, event, usage, at, books))
 
 
 def price_line(record: object, books: Books, now: datetime | None = None) -> dict[str, Any]:

@@ -24,20 +24,20 @@ TEXT: Final = "text_generation"
 _NO_RATES: Final[Mapping[str, str]] = {}
 
 
-def price_event(event_type: str, event: Event, usage: Usage, occurred_at: datetime, book: Books) -> Price:
+def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book: Books) -> Price:
     """The cost of one event.
 
     Args:
         event_type: Its type; only text models have a fallback.
         usage: Its usage, normalised.
-        occurred_at: When it was tracked (aware): the date of the price if the event has no start_time.
+        at: The date of the price (aware): the event's start_time, or when it was tracked if it has none.
         book: Where prices are.
 
     Returns:
         The price. Its cost is 0 where nothing could be priced, and cost_status says why. Never raises for an event
         that is valid.
     """
-    found = _find(event_type, event, usage, event.start_time or occurred_at, book)
+    found = _find(event_type, event, usage, at, book)
     if found is None:
         cost, status, rates = _without_price(event)
         return Price(
