@@ -256,6 +256,21 @@ TABLE: Mapping[str, tuple[dict[str, Any], str, dict[str, int]]] = {
         "ok",
         {"prompt_text": 12, "prompt_image": 4},
     ),
+    "gemini: details that are an object, of digits and nothing": (
+        {
+            "promptTokenCount": "10",
+            "promptTokensDetails": {"audio_tokens": "4", "image_tokens": None},
+            "toolUsePromptTokenCount": 2,
+            "toolUsePromptTokensDetails": {"audio_tokens": "1"},
+        },
+        "ok",
+        {"prompt_text": 7, "prompt_audio": 5},
+    ),
+    "gemini: details that are an object, of no counts": (
+        {"promptTokenCount": 10, "promptTokensDetails": {"audio_tokens": "four"}},
+        "invalid",
+        {},
+    ),
     "gemini: all of the prompt cached, its audio too": (
         {
             "promptTokenCount": 1000,

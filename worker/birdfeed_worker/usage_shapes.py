@@ -186,8 +186,8 @@ def from_gemini(source: Mapping[str, Any]) -> dict[str, Any]:
         "prompt_tokens": (first_count(source, _GEMINI_PROMPT) or 0) + (first_count(source, _GEMINI_TOOL_PROMPT) or 0),
         "prompt_tokens_details": {
             "cached_tokens": first_count(source, _GEMINI_CACHED),
-            "audio_tokens": prompt_parts.get("audio_tokens", 0) + tool_parts.get("audio_tokens", 0),
-            "image_tokens": prompt_parts.get("image_tokens", 0) + tool_parts.get("image_tokens", 0),
+            "audio_tokens": (count(prompt_parts, "audio_tokens") or 0) + (count(tool_parts, "audio_tokens") or 0),
+            "image_tokens": (count(prompt_parts, "image_tokens") or 0) + (count(tool_parts, "image_tokens") or 0),
             "cached_tokens_details": details(source, _GEMINI_CACHED_PARTS),
         },
         "completion_tokens": (first_count(source, _GEMINI_COMPLETION) or 0) + (thoughts or 0),
