@@ -19,6 +19,7 @@ import httpx
 import orjson
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.connect import connect
+from birdfeed_worker.depth import depth
 from birdfeed_worker.replay import DeadLetterInfo, dead_letters_of, replay
 from redis import Redis
 from rich.table import Table
@@ -71,8 +72,7 @@ class Demo:
 
     def waiting(self) -> int:
         """Jobs that are queued, in hand, or scheduled for later."""
-        keys = self.keys
-        return int(self.redis.llen(keys.queue_list) + self.redis.zcard(keys.started) + self.redis.zcard(keys.scheduled))
+        return depth(self.redis, self.keys).total
 
     def drained(self) -> None:
         """Wait until nothing is under way any more."""

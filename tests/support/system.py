@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from birdfeed_sandbox.server import Sandbox
 from birdfeed_schemas.keys import Keys
+from birdfeed_worker.depth import depth
 from birdfeed_worker.replay import DeadLetterInfo, dead_letters_of
 from birdfeed_worker.take import as_text
 from redis import Redis
@@ -125,10 +126,7 @@ class System(AbstractContextManager["System"]):
 
     def waiting(self) -> int:
         """Jobs that are queued, in hand or scheduled."""
-        # In one step: a job on its way from one to the other must not be missed by looking at each in turn.
-        with self.redis.pipeline(transaction=True) as pipe:
-            pipe.llen(self.keys.queue_list).zcard(self.keys.started).zcard(self.keys.scheduled)
-            return sum(int(part) for part in pipe.execute())
+        return depth(self.redis, self.keys).total
 
     def drained(self, within: float = 40.0) -> None:
         """Until nothing is under way."""

@@ -1,0 +1,29 @@
+"""How many jobs are where: waiting in the queue, in workers' hands, or scheduled for later."""
+
+from dataclasses import dataclass
+
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Jobs by where they are; dead letters are not among them."""
+
+    queued: int
+    started: int
+    scheduled: int
+
+    @property
+    def total(self) -> int:
+        """All jobs that are under way."""
+        return self.queued + self.started + self.scheduled
+
+
+def depth(connection: Redis, keys: Keys) -> Depth:
+    """Read in one step: a job on its way from one place to the next must not be missed by looking at each in turn."""
+    with connection.pipeline(transaction=True) as pipe:
+        pipe.llen(keys.queue_list)
+        pipe.zcard(keys.started)
+        pipe.zcard(keys.scheduled)
+        return Depth(*pipe.execute())
