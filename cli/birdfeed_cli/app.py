@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 dead_app = typer.Typer(no_args_is_help=True, help="Dead letters: events that could not be written as they are.")
 app.add_typer(dead_app, name="dead")
+prices_app = typer.Typer(no_args_is_help=True, help="Price books: check, compare and search them, find what they lack.")
+app.add_typer(prices_app, name="prices")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -83,6 +85,41 @@ def price(
     from birdfeed_cli.price import run_price
 
     raise typer.Exit(run_price(book, explain=explain))
+
+
+@prices_app.command("check")
+def prices_check(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A price book (TOML).")],
+    as_json: Json = False,
+) -> None:
+    """Say everything that is wrong with a price book, or what it changes against the shipped one."""
+    from birdfeed_cli.prices import run_check
+
+    raise typer.Exit(run_check(file, as_json=as_json))
+
+
+@prices_app.command("diff")
+def prices_diff(
+    old: Annotated[str, typer.Argument(help="A price book (TOML), or: shipped.")],
+    new: Annotated[str, typer.Argument(help="Another, or: shipped.")],
+    as_json: Json = False,
+) -> None:
+    """Print every difference between two price books that changes a price."""
+    from birdfeed_cli.prices import run_diff
+
+    raise typer.Exit(run_diff(old, new, as_json=as_json))
+
+
+@prices_app.command("show")
+def prices_show(
+    model: Annotated[str, typer.Argument(help="Any of a model's names.")],
+    at: Annotated[str | None, typer.Option(help="A date or time, UTC; now if left out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print what each layer of the price books says of a model, and which one is used."""
+    from birdfeed_cli.prices import run_show
+
+    raise typer.Exit(run_show(model, at, as_json=as_json))
 
 
 @app.command()

@@ -69,6 +69,11 @@ class PriceBook:
                 return found
         return None
 
+    def known(self, name: str) -> Found | None:
+        """Some price of a model, by any of its names, whatever its dates; what tells whether the book has it."""
+        dated = self._dated.get(name)
+        return self._undated.get(name) if dated is None else dated[0][2]
+
     def _add(self, name: str, match: PriceMatch, prices: tuple[tuple[datetime, datetime, Entry], ...]) -> None:
         if len(prices) == 1 and prices[0][:2] == (ALWAYS, FOR_EVER):
             self._undated[name] = Found(prices[0][2], match)

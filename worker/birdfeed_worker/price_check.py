@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -61,23 +62,33 @@ def read(text: str, origin: str) -> PriceFile:
         file = PriceFile.model_validate(data)
     except ValidationError as error:
         found = [(_path(part["loc"], data), _message(part["type"], part["msg"])) for part in error.errors()]
+        found += _contradictions(_sound_models(data))
         raise PriceBookError(origin, _located(text, found, data)) from error
-    problems = list(_contradictions(file))
+    problems = list(_contradictions(enumerate(file.model)))
     if problems:
         raise PriceBookError(origin, _located(text, problems, data))
     return file
 
 
-def _contradictions(file: PriceFile) -> Iterator[tuple[TomlPath, str]]:
+def _sound_models(data: Mapping[str, object]) -> Iterator[tuple[int, ModelPrices]]:
+    """The models that are right by themselves, of a book where others aren't, with their positions."""
+    models = data.get("model")
+    for position, model in enumerate(models if isinstance(models, list) else ()):
+        with suppress(ValidationError):
+            yield position, ModelPrices.model_validate(model)
+
+
+def _contradictions(placed: Iterable[tuple[int, ModelPrices]]) -> Iterator[tuple[TomlPath, str]]:
     """What no single field shows: names used twice, rates of another unit, dates that overlap."""
+    models = list(placed)
     names: dict[str, str] = {}
     originals: dict[str, str] = {}
-    for position, model in enumerate(file.model):
+    for position, model in models:
         at: TomlPath = ("model", position)
         if model.name in names:
             yield (*at, "name"), f"the name {model.name!r} is taken by {names[model.name]}"
         names.setdefault(model.name, f"the model {model.name!r}")
-    for position, model in enumerate(file.model):
+    for position, model in models:
         at = ("model", position)
         for which, alias in enumerate(model.aliases):
             if alias in names:

@@ -48,6 +48,12 @@ def diff(old: PriceBook, new: PriceBook) -> list[Change]:
     return changes
 
 
+def names_of(model: ModelPrices) -> tuple[str, ...]:
+    """Every name a model's price is found by."""
+    original = () if model.original_name is None else (model.original_name,)
+    return tuple(dict.fromkeys((model.name, *model.aliases, *original)))
+
+
 def _fields(model: ModelPrices) -> Iterator[tuple[str, str]]:
     yield "unit", model.unit
     if model.aliases:
@@ -58,7 +64,7 @@ def _fields(model: ModelPrices) -> Iterator[tuple[str, str]]:
         yield "provider", model.provider
     yield from _multipliers(model.service_tiers).items()
     for price in sorted(model.price, key=lambda price: str(price.since or "")):
-        dates = _dates(price)
+        dates = dates_of(price)
         for name, rate in price.given.items():
             yield f"{name}{dates}", plain(rate)
         for position, variant in enumerate(price.variants, 1):
@@ -67,7 +73,8 @@ def _fields(model: ModelPrices) -> Iterator[tuple[str, str]]:
                 yield f"variant {position} ({when}) {name}{dates}", plain(rate)
 
 
-def _dates(price: DatedPrice) -> str:
+def dates_of(price: DatedPrice) -> str:
+    """ " from ... until ..." (UTC), without what is open; empty for a price that always holds."""
     since = f" from {price.since:%Y-%m-%d %H:%M}" if price.since is not None else ""
     until = f" until {price.until:%Y-%m-%d %H:%M}" if price.until is not None else ""
     return (since + until).replace(" 00:00", "")
