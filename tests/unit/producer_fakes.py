@@ -139,3 +139,9 @@ class Bench:
 
     def close(self) -> None:
         self.delivery.close()
+
+
+def add_project(event: dict[str, Any]) -> dict[str, Any]:
+    """A before_send hook."""
+    event["event_data"]["project"] = "added"
+    return event
