@@ -20,6 +20,11 @@ REASON_FIELD: Final = "bf_reason"
 POSTED_FIELD: Final = "bf_posted"
 #: How often a worker took the job, and when first (epoch s).
 ATTEMPTS_FIELD: Final = "bf_attempts"
+#: How often a worker died with the job in hand; such a job is looked at apart before it is delivered.
+SUSPECT_FIELD: Final = "bf_suspect"
+#: How often the job's outcome was unknown while its destination took other rows, and the seconds that went by so.
+UNKNOWNS_FIELD: Final = "bf_unknowns"
+SPENT_FIELD: Final = "bf_spent"
 FIRST_TAKEN_FIELD: Final = "bf_first_taken"
 
 

@@ -1,11 +1,14 @@
 """Wires the objects of one worker process. Nothing else in the worker connects, reads settings or makes clients."""
 
+from collections.abc import Sequence
+
 from birdfeed_schemas.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.connect import connect
 from birdfeed_worker.enrich import Enricher
+from birdfeed_worker.hold import Hold
 from birdfeed_worker.job import Delivery
 from birdfeed_worker.pace import Limits, Pacer
 from birdfeed_worker.settings import WorkerSettings
@@ -13,7 +16,7 @@ from birdfeed_worker.settle import Settler
 from birdfeed_worker.take import Keeper, Taker
 from birdfeed_worker.wire_pricing import book_source_of, tiers_of
 from birdfeed_worker.wire_store import tinybird_of
-from birdfeed_worker.worker import Hold, Worker
+from birdfeed_worker.worker import Worker
 from birdfeed_worker.write import WriteLimits, Writer
 
 
@@ -22,7 +25,7 @@ def keys_of(settings: WorkerSettings) -> Keys:
     return Keys(settings.key_prefix, settings.queue)
 
 
-def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None) -> Worker:
+def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None, beat_fd: int | None = None) -> Worker:
     """A worker ready to work; raises ConfigurationError, and nothing is written to Redis yet."""
     clock = clock or Clock()
     keys = keys_of(settings)
@@ -34,20 +37,26 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None)
         extra_fields=settings.allowed_extra,
         keep_traceback=settings.keep_traceback,
     )
+    keeper = Keeper(connect(settings.redis_url_text, tries=3), keys, name, settings.hold_seconds)
+    hold = Hold(keeper, settings.hold_seconds / 5, beat_fd)
+
+    def mark(execution: str, job_ids: Sequence[str]) -> frozenset[str]:
+        hold.step()
+        return settler.mark(execution, job_ids, clock.time())
+
     writer = Writer(
         tinybird_of(settings),
         pacer_of(settings, connection, name),
         clock,
         WriteLimits(settings.request_rows, settings.request_bytes, settings.bisect_requests, settings.settle_seconds),
-        lambda execution, job_ids: settler.mark(execution, job_ids, clock.time()),
+        mark,
     )
-    keeper = Keeper(connect(settings.redis_url_text, tries=3), keys, name, settings.hold_seconds)
     return Worker(
         connection,
         keys,
         name,
         taker=Taker(connection, keys, name, settings.hold_seconds),
-        hold=Hold(keeper, settings.hold_seconds / 5),
+        hold=hold,
         delivery=Delivery(clock, enricher, writer, settler),
         clock=clock,
         take_jobs=settings.take_jobs,

@@ -1,6 +1,7 @@
-"""One worker process, started by the launcher: `python -m birdfeed_worker.child NAME`.
+"""One worker process, started by the launcher: `python -m birdfeed_worker.child NAME BEAT_FD`.
 
-Its standard input is a pipe from the launcher; when that ends, the launcher is gone and the worker stops.
+Its standard input is a pipe from the launcher; when that ends, the launcher is gone and the worker stops. Into BEAT_FD
+it writes a byte every few seconds as a sign of life.
 """
 
 import logging
@@ -29,7 +30,7 @@ def watch_launcher(stop_timeout: float) -> None:
 
 def main() -> int:
     """Work until told to stop. Exit codes: 0 stopped as asked, 2 settings that can't work."""
-    name = sys.argv[1]
+    name, beat_fd = sys.argv[1], int(sys.argv[2])
     try:
         settings = WorkerSettings.load()
         configure_logs(settings.log_format, settings.log_level)
@@ -37,7 +38,7 @@ def main() -> int:
         os.environ.setdefault("RQ_KEY_PREFIX", settings.key_prefix)
         from birdfeed_worker.bootstrap import make_worker
 
-        worker = make_worker(settings, name)
+        worker = make_worker(settings, name, beat_fd=beat_fd)
     except (ConfigurationError, ValueError) as error:
         print(f"birdfeed: {error}", file=sys.stderr)
         return 2

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 import orjson
 from birdfeed_schemas.envelope import (
@@ -24,6 +24,12 @@ from birdfeed_worker.take import TakenJob
 
 #: A batch that unpacks to more than this is no batch of ours: producers stop far below (zip bomb).
 MAX_UNPACKED_BYTES: Final = 256_000_000
+
+
+#: Events that kill a worker process: job id and line from 0, or None for a job that can't even be opened.
+Killers: TypeAlias = frozenset[tuple[str, int | None]]
+NO_KILLERS: Final[Killers] = frozenset()
+KILLS_WORKER: Final = Dead("kills_worker", "three processes died of this event alone; it is never worked on again")
 
 
 @dataclass(slots=True)
@@ -93,10 +99,19 @@ def repack(header: Header, lines: Sequence[bytes], level: int = 6) -> tuple[byte
     return pack(packed, level), len(packed)
 
 
-def decode(jobs: Sequence[TakenJob]) -> Decoded:
-    """Open the jobs. Events are parsed here; a damaged line leaves its item without an envelope and with a reason."""
+def decode(jobs: Sequence[TakenJob], killers: Killers = NO_KILLERS) -> Decoded:
+    """Open the jobs. Events are parsed here; a damaged line leaves its item without an envelope and with a reason.
+
+    Args:
+        jobs: As they were taken.
+        killers: Events (job id and line from 0; line None: the whole job) that are known to kill a worker; they are
+            not even parsed.
+    """
     decoded = Decoded()
     for job in jobs:
+        if (job.id, None) in killers:
+            decoded.unreadable.append(Unreadable(job, KILLS_WORKER.reason, KILLS_WORKER.detail))
+            continue
         try:
             batch = split_batch(unpack(job.data))
         except NewerVersionError as error:
@@ -105,22 +120,29 @@ def decode(jobs: Sequence[TakenJob]) -> Decoded:
         except WireError as error:
             decoded.unreadable.append(Unreadable(job, "undecodable", error.reason))
             continue
-        decoded.items.extend(_items(job, batch))
+        decoded.items.extend(_items(job, batch, killers))
     return decoded
 
 
-def _items(job: TakenJob, batch: Batch) -> list[Item]:
+def _items(job: TakenJob, batch: Batch, killers: Killers) -> list[Item]:
     header = batch.header
     # Sent before, enqueued before, or dead before: the store may have it.
     verify = job.posted is not None or header.retried or bool(header.replay_id or header.reason)
+    deadly = {number for job_id, number in killers if job_id == job.id}
     try:
-        envelopes: list[Envelope | str] = list(read_events(batch))
+        if deadly:
+            raise WireError("some lines must not be parsed")
+        envelopes: list[Envelope | str | None] = list(read_events(batch))
     except WireError:
-        envelopes = [_read_or_reason(header, line) for line in batch.lines]
+        envelopes = [
+            None if number in deadly else _read_or_reason(header, line) for number, line in enumerate(batch.lines)
+        ]
     items = []
     for line, envelope in zip(batch.lines, envelopes, strict=True):
         item = Item(job.id, header, line, verify=verify)
-        if isinstance(envelope, str):
+        if envelope is None:
+            item.outcome = KILLS_WORKER
+        elif isinstance(envelope, str):
             item.outcome = Dead("undecodable", envelope)
         else:
             item.envelope = envelope

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from birdfeed_schemas.registry import registry
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.decode import Decoded, Item, decode
+from birdfeed_worker.decode import NO_KILLERS, Decoded, Item, Killers, decode
 from birdfeed_worker.enrich import Enricher
 from birdfeed_worker.settle import Settler, Totals
 from birdfeed_worker.take import TakenJob
@@ -28,9 +28,12 @@ class Delivery:
     writer: Writer
     settler: Settler
 
-    def deliver(self, jobs: Sequence[TakenJob]) -> Totals:
-        """Bring the events of these jobs (of one take) to the store; afterwards every job is settled."""
-        decoded = decode(jobs)
+    def deliver(self, jobs: Sequence[TakenJob], killers: Killers = NO_KILLERS) -> Totals:
+        """Bring the events of these jobs (of one take) to the store; afterwards every job is settled.
+
+        `killers` are events that would kill this process.
+        """
+        decoded = decode(jobs, killers)
         rows = self._rows(decoded)
         posted = {job.id: job.posted for job in jobs if job.posted is not None}
         for datasource, items in rows.items():

@@ -31,6 +31,8 @@ RESPAWN_CAP: Final = 30.0
 GOOD_RUN: Final = 60.0
 #: Exit code of a child whose settings can't work.
 SETTINGS_WRONG: Final = 2
+#: Seconds without a sign of life after which a worker is killed: its own watch ends a stalled one long before.
+SILENT_SECONDS: Final = 360.0
 #: Seconds between looks at the children.
 LOOK_SECONDS: Final = 0.2
 
@@ -40,6 +42,8 @@ class Child:
     """One place in the pool, and the process that fills it."""
 
     process: subprocess.Popen[bytes] | None = None
+    beat_fd: int = -1
+    last_beat: float = 0.0
     name: str = ""
     started: float = 0.0
     failures: int = 0
@@ -90,6 +94,11 @@ class Pool:
     def _look_after(self, child: Child, now: float) -> None:
         if child.process is not None and child.process.poll() is not None:
             self._bury(child, now)
+        if child.process is not None and self._silent(child, now):
+            log.critical("worker %s gave no sign of life for %.0f s; it is killed", child.name, SILENT_SECONDS)
+            child.process.kill()
+            child.process.wait()
+            self._bury(child, now)
         if child.process is None and now >= child.start_at:
             self._start(child, now)
 
@@ -98,14 +107,28 @@ class Pool:
         environment = dict(os.environ)
         # rq reads its prefix when it is imported.
         environment["RQ_KEY_PREFIX"] = self.keys.prefix
+        child.beat_fd, write_end = os.pipe()
+        os.set_blocking(child.beat_fd, False)
         child.process = subprocess.Popen(
-            [sys.executable, "-m", "birdfeed_worker.child", child.name],
+            [sys.executable, "-m", "birdfeed_worker.child", child.name, str(write_end)],
+            pass_fds=(write_end,),
             stdin=subprocess.PIPE,
             env=environment,
             # Ctrl-C in a terminal reaches the whole process group; only the launcher decides when children stop.
             start_new_session=True,
         )
-        child.started = now
+        os.close(write_end)
+        child.started = child.last_beat = now
+
+    @staticmethod
+    def _silent(child: Child, now: float) -> bool:
+        """Whether a worker that lives has given no sign of life for too long: native code that never ends."""
+        try:
+            if os.read(child.beat_fd, 65_536):
+                child.last_beat = now
+        except BlockingIOError:
+            pass
+        return now - child.last_beat > SILENT_SECONDS
 
     def _bury(self, child: Child, now: float) -> None:
         """Give the dead child's jobs back, and plan its successor."""
@@ -118,15 +141,15 @@ class Pool:
         child.failures = 1 if lived >= GOOD_RUN else child.failures + 1
         wait = min(RESPAWN_CAP, RESPAWN_BASE * 2.0 ** (child.failures - 1))
         log.error("worker %s ended (%s); another starts in %.1f s", child.name, _how(process.returncode), wait)
-        self._close(process)
+        self._close(child)
         child.process = None
         child.start_at = now + wait
-        self._give_back(child.name)
+        self._give_back(child.name, died=True)
 
-    def _give_back(self, name: str) -> None:
+    def _give_back(self, name: str, *, died: bool) -> None:
         taker = Taker(self.connection, self.keys, "", self.settings.hold_seconds)
         try:
-            ids = taker.recover(name)
+            ids = taker.recover(name, died=died)
             with self.connection.pipeline(transaction=False) as pipe:
                 pipe.srem(f"{self.keys.prefix}:workers", f"{self.keys.prefix}:worker:{name}")
                 pipe.srem(f"{self.keys.prefix}:workers:{self.keys.queue}", f"{self.keys.prefix}:worker:{name}")
@@ -158,18 +181,20 @@ class Pool:
             if child.process is None:
                 continue
             child.process.wait()
-            self._close(child.process)
-            if child.process.returncode != 0:
-                self._give_back(child.name)
+            code = child.process.returncode
+            self._close(child)
+            if code != 0:
+                self._give_back(child.name, died=False)
         log.info("stopped")
 
     def _running(self) -> list[Child]:
         return [child for child in self.children if child.process is not None and child.process.poll() is None]
 
     @staticmethod
-    def _close(process: "subprocess.Popen[bytes]") -> None:
-        if process.stdin is not None:
-            process.stdin.close()
+    def _close(child: Child) -> None:
+        os.close(child.beat_fd)
+        if child.process is not None and child.process.stdin is not None:
+            child.process.stdin.close()
 
 
 def _how(code: int) -> str:

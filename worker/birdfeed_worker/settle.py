@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.registry import registry
 from redis import Redis
 
 from birdfeed_worker.dead_letters import DeadLetter, dead_letters, unreadable_letter
@@ -33,7 +34,7 @@ JOBS_PER_STEP: Final = 200
 
 @dataclass(slots=True)
 class JobPlan:
-    """What happens to one job: done, back (to the queue's front) or at (a time)."""
+    """What happens to one job: done, back (to the queue's front), at (a time), suspect (the same, still suspected)."""
 
     job: TakenJob
     action: str = "done"
@@ -90,6 +91,15 @@ class Settler:
             self._step(list(jobs[start : start + JOBS_PER_STEP]), by_job, decoded, now, totals)
         return totals
 
+    def put_off(self, jobs: Sequence[TakenJob], until: float) -> None:
+        """Give suspects back untried until a time (epoch s); they stay suspects."""
+        for start in range(0, len(jobs), JOBS_PER_STEP):
+            step = list(jobs[start : start + JOBS_PER_STEP])
+            while step:
+                plans = [JobPlan(job, "suspect", until, posted=job.posted) for job in step]
+                lost = self._send(plans, Counter(), [])
+                step = [job for job in step if job.id not in lost] if lost else []
+
     def _step(
         self,
         jobs: list[TakenJob],
@@ -127,7 +137,7 @@ class Settler:
         args.append(len(plans))
         for one in plans:
             args += [one.job.id, one.action, repr(one.when), one.data, one.events, one.size]
-            args.append("" if one.posted is None else repr(one.posted))
+            args += ["" if one.posted is None else repr(one.posted), destination_of(one.job.event_type)]
         args.append(len(entries))
         for name, amount in sorted(entries.items()):
             args += [name, amount]
@@ -137,6 +147,12 @@ class Settler:
             for name, value in letter.fields.items():
                 args += [name, value]
         return frozenset(as_text(job_id) for job_id in self._settle(keys=[self._keys.queue_list], args=args))
+
+
+def destination_of(event_type: str) -> str:
+    """The data source of a type's rows; nothing for a type nobody knows."""
+    known = registry().get(event_type)
+    return "" if known is None else known.datasource
 
 
 def plan(job: TakenJob, items: Sequence[Item]) -> JobPlan:

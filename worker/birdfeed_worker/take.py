@@ -12,7 +12,10 @@ from birdfeed_schemas.keys import (
     EVENTS_FIELD,
     FIRST_TAKEN_FIELD,
     POSTED_FIELD,
+    SPENT_FIELD,
+    SUSPECT_FIELD,
     TYPE_FIELD,
+    UNKNOWNS_FIELD,
     Keys,
 )
 from redis import Redis
@@ -28,6 +31,8 @@ class TakenJob:
 
     `data` is rq's job data as it lies in Redis (zlib over JSON). `posted` is when rows of this job were last sent
     with no answer, or None. `events` and `event_type` are what the producer said, for jobs that can't be decoded.
+    `suspect` counts the workers that died with it in hand. `unknowns` counts the times its outcome was unknown while
+    its destination took other rows, `spent` the seconds that went by so.
     """
 
     id: str
@@ -38,7 +43,10 @@ class TakenJob:
     size: int
     attempts: int
     first_taken: float
-    posted: float | None
+    posted: float | None = None
+    suspect: int = 0
+    unknowns: int = 0
+    spent: float = 0.0
 
 
 class Taker:
@@ -74,9 +82,13 @@ class Taker:
         key = self._keys.queue_list
         self._connection.blmove(key, key, seconds, "LEFT", "LEFT")  # type: ignore[arg-type]
 
-    def recover(self, worker: str = "") -> list[str]:
-        """Give back the jobs of a worker that is gone, or (no name) every job whose hold has run out."""
-        ids = self._recover(keys=[self._keys.queue_list], args=[self._keys.prefix, self._keys.queue, worker])
+    def recover(self, worker: str = "", *, died: bool = True) -> list[str]:
+        """Give back the jobs of a worker that is gone, or (no name) every job whose hold has run out.
+
+        `died` of itself, that is, not because it was told to: then one of its jobs may have killed it, and all of them
+        are looked at apart before they are delivered.
+        """
+        ids = self._recover(keys=[self._keys.queue_list], args=[self._keys.prefix, self._keys.queue, worker, int(died)])
         return [as_text(job_id) for job_id in ids]
 
     def promote(self) -> float | None:
@@ -132,6 +144,9 @@ def _read_job(job_id: str, flat: list[bytes], execution: str) -> TakenJob:
         attempts=_number(fields.get(ATTEMPTS_FIELD), 1),
         first_taken=float(fields.get(FIRST_TAKEN_FIELD, b"0")),
         posted=float(fields[POSTED_FIELD]) if fields.get(POSTED_FIELD) else None,
+        suspect=_number(fields.get(SUSPECT_FIELD), 0),
+        unknowns=_number(fields.get(UNKNOWNS_FIELD), 0),
+        spent=float(fields.get(SPENT_FIELD, b"0")),
     )
 
 

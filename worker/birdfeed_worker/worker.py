@@ -8,8 +8,8 @@ process to lose.
 """
 
 import logging
+import os
 import signal
-import threading
 import time
 from types import FrameType
 from typing import Any, Final
@@ -23,9 +23,12 @@ from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
 from birdfeed_worker.clock import Clock
+from birdfeed_worker.decode import NO_KILLERS
+from birdfeed_worker.hold import Hold
+from birdfeed_worker.isolate import find_killers
 from birdfeed_worker.job import Delivery
 from birdfeed_worker.settle import Totals
-from birdfeed_worker.take import Keeper, TakenJob, Taker
+from birdfeed_worker.take import TakenJob, Taker
 
 log = logging.getLogger(__name__)
 
@@ -37,38 +40,10 @@ PROMOTE_SECONDS: Final = 0.5
 RECOVER_SECONDS: Final = 5.0
 #: Longest wait at an empty queue before the stop flag is looked at again.
 IDLE_WAIT: Final = 1.0
+#: Seconds until suspects are looked at again, where the look was cut short.
+UNTRIED_WAIT: Final = 5.0
 #: Seconds to wait after Redis failed for longer than the client's own retries.
 REDIS_DOWN_WAIT: Final = 2.0
-
-
-class Hold(threading.Thread):
-    """Renews the hold on the jobs in hand while they are being delivered, however long the store takes."""
-
-    def __init__(self, keeper: Keeper, every: float) -> None:
-        super().__init__(name="birdfeed-hold", daemon=True)
-        self._keeper = keeper
-        self._every = every
-        self._jobs: list[TakenJob] = []
-        self._ended = threading.Event()
-
-    def hold(self, jobs: list[TakenJob]) -> None:
-        """These are in hand now; none when the list is empty."""
-        self._jobs = jobs
-
-    def run(self) -> None:
-        """Until ended."""
-        while not self._ended.wait(self._every):
-            jobs = self._jobs
-            if not jobs:
-                continue
-            try:
-                self._keeper.renew(jobs)
-            except RedisError as error:
-                log.warning("can't renew the hold on %d jobs: %s", len(jobs), type(error).__name__)
-
-    def end(self) -> None:
-        """Stop renewing."""
-        self._ended.set()
 
 
 class Worker(SimpleWorker):
@@ -117,7 +92,8 @@ class Worker(SimpleWorker):
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """Second signal: leave now; the launcher, or the end of the hold, gives the jobs back."""
-        raise SystemExit(1)
+        # Not SystemExit: raised in the middle of anything, it could be swallowed.
+        os._exit(1)
 
     def work(self, burst: bool = False, **_: Any) -> bool:  # type: ignore[override]
         """Take, deliver, settle, until told to stop; `burst`: until the queue is empty. True if any job was done."""
@@ -193,7 +169,15 @@ class Worker(SimpleWorker):
         self._hold.hold(jobs)
         self.set_state(WorkerStatus.BUSY)
         try:
-            totals = self._delivery.deliver(jobs)
+            suspects = [job for job in jobs if job.suspect]
+            killers = find_killers(suspects) if suspects else NO_KILLERS
+            if killers is None:
+                log.warning("%d jobs that a worker died with could not be looked at; later", len(suspects))
+                self._delivery.settler.put_off(suspects, self._clock.time() + UNTRIED_WAIT)
+                jobs = [job for job in jobs if not job.suspect]
+            elif suspects:
+                log.warning("of %d jobs that a worker died with, %d events kill one", len(suspects), len(killers))
+            totals = self._delivery.deliver(jobs, killers or NO_KILLERS) if jobs else Totals()
         finally:
             self._hold.hold([])
             self.set_state(WorkerStatus.IDLE)

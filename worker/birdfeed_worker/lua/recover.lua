@@ -1,4 +1,5 @@
--- Give back jobs whose worker is gone. ARGV[3]: a worker's name, or '' for every hold that has run out.
+-- Give back jobs whose worker is gone. ARGV[3]: a worker's name, or '' for every hold that has run out; ARGV[4]: '1' if
+-- the worker died of itself, so that one of its jobs may have killed it.
 -- Returns the ids given back. Costs no retry: losing a worker is not the job's fault.
 local worker = ARGV[3]
 local composites
@@ -14,6 +15,7 @@ for _, composite in ipairs(composites) do
   local held = drop_execution(id, execution, has[2])
   if held == 1 and has[1] == 'started' and (worker == '' or has[2] == worker) then
     redis.call('HSET', job_key(id), 'status', 'queued')
+    if ARGV[4] == '1' then redis.call('HINCRBY', job_key(id), 'bf_suspect', 1) end
     ids[#ids + 1] = id
   end
 end

@@ -1,17 +1,19 @@
 -- Settle jobs, all or none: if one of them is no longer held by this worker nothing changes and its id is returned.
 -- ARGV[3] worker, [4] execution id, [5] seconds a settled batch is remembered, [6] number of jobs; then for each job:
---   id, action, when, data, events, bytes, posted
---     action  done: delete it; back: to the front of the queue; at: wait until `when` (epoch s)
+--   id, action, when, data, events, bytes, posted, destination
+--     action  done: delete it; back: to the front of the queue; at: wait until `when` (epoch s); suspect: the same,
+--             and it is still suspected of having killed a worker
 --     data    the shrunk job's data, or '' if unchanged; events and bytes then are what is left
 --     posted  epoch s of a request whose outcome is unknown, or ''
+--     destination  the data source its rows go to, or ''
 -- then number of ledger entries, and each: field, increment
 -- then number of dead letters, and each: id, traceback stream entry (base64), number of hash fields, field, value ...
 local worker, execution, remember = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local i = 7
 local jobs = {}
 for n = 1, tonumber(ARGV[6]) do
-  jobs[n] = {ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6]}
-  i = i + 7
+  jobs[n] = {ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]}
+  i = i + 8
 end
 
 local lost = {}
@@ -32,8 +34,20 @@ for _, job in ipairs(jobs) do
     redis.call('SET', P .. ':birdfeed:' .. Q .. ':done:' .. id, '1', 'EX', remember)
   else
     if job[4] ~= '' then redis.call('HSET', key, 'data', job[4], 'bf_events', job[5], 'bf_bytes', job[6]) end
-    if job[7] ~= '' then redis.call('HSET', key, 'bf_posted', job[7]) else redis.call('HDEL', key, 'bf_posted') end
-    if action == 'at' then
+    if job[7] ~= '' then
+      -- Unknown again, while the destination took other rows since the last try: it is this job, not the store.
+      local before = tonumber(redis.call('HGET', key, 'bf_unknown_at') or '')
+      local taking = tonumber(redis.call('HGET', P .. ':birdfeed:' .. Q .. ':destination:' .. job[8], 'last_success') or '')
+      if before and taking and taking > before and tonumber(job[7]) > before then
+        redis.call('HINCRBY', key, 'bf_unknowns', 1)
+        redis.call('HINCRBYFLOAT', key, 'bf_spent', tostring(tonumber(job[7]) - before))
+      end
+      redis.call('HSET', key, 'bf_posted', job[7], 'bf_unknown_at', job[7])
+    else
+      redis.call('HDEL', key, 'bf_posted')
+    end
+    if action ~= 'suspect' then redis.call('HDEL', key, 'bf_suspect') end
+    if action == 'at' or action == 'suspect' then
       redis.call('HSET', key, 'status', 'scheduled')
       redis.call('ZADD', SCHEDULED, tonumber(job[3]), id)
     else
