@@ -13,6 +13,7 @@ from birdfeed_worker.decode import Item
 from birdfeed_worker.outcomes import Dead, Later, Written
 from birdfeed_worker.pace import Limits, Pacer
 from birdfeed_worker.retry import Answer
+from birdfeed_worker.take import TakenJob
 from birdfeed_worker.write import WriteLimits, Writer, requests
 from redis import Redis
 
@@ -21,6 +22,15 @@ from tests.support.fake_store import FakeStore, taken
 
 Write = Callable[..., None]
 NOW = 1_800_000_000.0
+JOB: dict[str, Any] = {
+    "execution": "e1",
+    "data": b"",
+    "event_type": "text_generation",
+    "events": 1,
+    "size": 1,
+    "attempts": 1,
+    "first_taken": NOW,
+}
 
 
 def items(count: int, when: datetime | None = None, **header: Any) -> list[Item]:
@@ -56,7 +66,15 @@ def write(redis: Redis, keys: Keys, store: FakeStore, marks: list[tuple[str, ...
 
     pacer = Pacer(redis, keys, "w1", Limits(1e6, 1e12, 1.0, 60.0, 50.0), draw=lambda: 0.5)
     writer = Writer(store, pacer, Clock(time=lambda: NOW), WriteLimits(1000, 10**6, 64, 60.0), mark)
-    return lambda made, posted=None: writer.write("llm_events", made, posted or {}, "e1")
+
+    def write(made: Sequence[Item], **fields: dict[str, Any]) -> None:
+        jobs = {
+            job_id: TakenJob(id=job_id, **{**JOB, **fields.get(job_id.replace("-", "_"), {})})
+            for job_id in {item.job_id for item in made}
+        }
+        writer.write("llm_events", made, jobs)
+
+    return write
 
 
 def test_rows_go_in_one_request(write: Write, store: FakeStore, marks: list[tuple[str, ...]]) -> None:
@@ -184,7 +202,7 @@ def test_an_unknown_outcome_is_asked_about_and_only_the_rest_is_sent(
     redis.flushall()
     for item in made:
         item.outcome, item.verify = None, True
-    write(made, {f"job-{n}": NOW - 60 for n in range(3)})
+    write(made, **{f"job_{n}": {"posted": NOW - 60} for n in range(3)})
 
     assert [item.outcome for item in made] == [Written(before=n % 2 == 0) for n in range(6)]
     assert len(store.ids()) == len(set(store.ids())) == 6
@@ -196,7 +214,7 @@ def test_nobody_is_asked_before_the_settle_time(write: Write, store: FakeStore) 
     for item in made:
         item.verify = True
 
-    write(made, {"job-0": NOW - 59.0, "job-1": NOW - 61.0})
+    write(made, job_0={"posted": NOW - 59.0}, job_1={"posted": NOW - 61.0})
 
     assert [item.outcome for item in made] == [Later(NOW + 1, NOW - 59), Written(), Written()]
 
@@ -208,7 +226,7 @@ def test_where_the_question_fails_nothing_is_sent(write: Write, store: FakeStore
     for item in made:
         item.verify = True
 
-    write(made, {"job-0": NOW - 100})
+    write(made, job_0={"posted": NOW - 100})
 
     assert store.requests == []
     assert made[0].outcome == Later(NOW + 30, NOW - 100)
@@ -270,6 +288,31 @@ def test_rows_of_jobs_that_somebody_else_has_are_not_sent(write: Write, store: F
 
     assert made[0].outcome == Later()
     assert len(store.ids()) == 2
+
+
+def test_a_job_that_keeps_failing_is_sent_in_ever_smaller_parts(write: Write, store: FakeStore) -> None:
+    """A row that makes the store fail is alone in the end: its neighbours, and other jobs, are written."""
+    made = items(12)
+    assert made[4].envelope is not None
+    deadly = made[4].envelope.event_id
+    store.rules.append(lambda rows: Answer(status=422) if deadly in {r["event_id"] for r in rows} else None)
+
+    write(made, job_1={"unknowns": 3})
+
+    assert [n for n, item in enumerate(made) if isinstance(item.outcome, Later)] == [4]
+    assert sorted(len(request) for request in store.requests) == [1, 1, 1, 1, 8]
+
+
+def test_what_never_has_an_outcome_is_given_up(write: Write, store: FakeStore) -> None:
+    """By the time that went by while the store took other rows, never by a count that an outage burns."""
+    made = items(3)
+
+    write(made, job_1={"unknowns": 9, "spent": 86_400.0})
+
+    assert outcomes(made) == ["Written", "Dead", "Written"]
+    assert made[1].outcome == Dead(
+        "gave_up", "its outcome stayed unknown for 24.0 h while the store took other rows; it may be written"
+    )
 
 
 def test_requests_are_cut_by_rows_bytes_and_months() -> None:

@@ -48,7 +48,13 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         tinybird_of(settings),
         pacer_of(settings, connection, name),
         clock,
-        WriteLimits(settings.request_rows, settings.request_bytes, settings.bisect_requests, settings.settle_seconds),
+        WriteLimits(
+            settings.request_rows,
+            settings.request_bytes,
+            settings.bisect_requests,
+            settings.settle_seconds,
+            settings.give_up_after,
+        ),
         mark,
     )
     return Worker(

@@ -35,9 +35,9 @@ class Delivery:
         """
         decoded = decode(jobs, killers)
         rows = self._rows(decoded)
-        posted = {job.id: job.posted for job in jobs if job.posted is not None}
+        by_id = {job.id: job for job in jobs}
         for datasource, items in rows.items():
-            self.writer.write(datasource, items, posted, jobs[0].execution)
+            self.writer.write(datasource, items, by_id)
         return self.settler.settle(jobs, decoded, self.clock.now())
 
     def _rows(self, decoded: Decoded) -> dict[str, list[Item]]:

@@ -5,7 +5,7 @@ Decisions are retry.py's; here they are carried out: wait, halve, bisect, ask wh
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +17,7 @@ from birdfeed_worker.errors import QueryError, QuotaError
 from birdfeed_worker.outcomes import Dead, Later, Written
 from birdfeed_worker.pace import Pacer
 from birdfeed_worker.retry import Answer, Bisect, Done, Halve, Pause, SetAside, Unknown, Wait, decide
+from birdfeed_worker.take import TakenJob
 from birdfeed_worker.tinybird import Tinybird
 from birdfeed_worker.verify import find, find_quarantined
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 #: Tinybird refuses an insert that touches more monthly partitions than this.
 MAX_PARTITIONS: Final = 12
+GAVE_UP: Final = "its outcome stayed unknown for {hours:.1f} h while the store took other rows; it may be written"
 #: Waits up to this many seconds are waited with the jobs in hand; longer ones give them back.
 SHORT_WAIT: Final = 2.0
 #: Tries of identical bytes in one go after an unknown outcome, where nobody can be asked (no read token).
@@ -34,12 +36,18 @@ REFUSED_ROWS_UNTIL_PAUSE: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class WriteLimits:
-    """Rows and bytes (before compression) of one request, requests spent on bisecting one, seconds until asking."""
+    """What bounds the writing.
+
+    Rows and bytes (before compression) of one request; requests spent on bisecting one; seconds until Tinybird is asked
+    after an unknown outcome; seconds of unknown outcomes, while the destination takes other rows, after which a job is
+    given up.
+    """
 
     rows: int
     bytes: int
     bisect_requests: int
     settle_seconds: float
+    give_up_after: float = 86_400.0
 
 
 class Writer:
@@ -68,33 +76,55 @@ class Writer:
         self._limits = limits
         self._mark = mark
 
-    def write(self, datasource: str, items: Sequence[Item], posted: dict[str, float], execution: str) -> None:
+    def write(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> None:
         """Give every item an outcome.
 
         Args:
             datasource: Where the rows go.
             items: Items with rows and no outcome yet.
-            posted: Job id → when its rows were last sent with unknown outcome (epoch s).
-            execution: The take the items' jobs belong to.
+            jobs: The jobs they came with, all of one take, by id.
         """
         fresh = [item for item in items if not item.verify]
         asked = [item for item in items if item.verify]
         if asked:
-            fresh.extend(self._ask(datasource, asked, posted))
-        for request in requests(fresh, self._limits):
+            fresh.extend(self._ask(datasource, asked, jobs))
+        for request in self._requests(fresh, jobs):
             if self._clock.stop.is_set():
                 _set(request, Later())
             else:
-                self._send(datasource, request, execution)
+                self._send(datasource, request, jobs[request[0].job_id].execution)
 
-    def _ask(self, datasource: str, items: Sequence[Item], posted: dict[str, float]) -> list[Item]:
+    def _requests(self, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> Iterator[Sequence[Item]]:
+        """Ordinary jobs together; jobs that keep failing where others don't, apart and in ever smaller parts.
+
+        So a row that makes the store time out is alone after a few tries, and its neighbours are written; the row
+        itself is given up in the end.
+        """
+        troubled: dict[str, list[Item]] = {}
+        ordinary: list[Item] = []
+        for item in items:
+            if jobs[item.job_id].unknowns:
+                troubled.setdefault(item.job_id, []).append(item)
+            else:
+                ordinary.append(item)
+        yield from requests(ordinary, self._limits)
+        for job_id, part in troubled.items():
+            job = jobs[job_id]
+            if job.spent >= self._limits.give_up_after:
+                _set(part, Dead("gave_up", GAVE_UP.format(hours=job.spent / 3600)))
+                continue
+            size = max(1, len(part) // 2 ** min(job.unknowns - 1, 32))
+            for start in range(0, len(part), size):
+                yield from requests(part[start : start + size], self._limits)
+
+    def _ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> list[Item]:
         """Settle what the store already has; returns the items it doesn't have."""
         if not self._tinybird.can_read:
             return list(items)
         now = self._clock.time()
         ready = []
         for item in items:
-            since = posted.get(item.job_id)
+            since = jobs[item.job_id].posted
             if since is not None and now < since + self._limits.settle_seconds:
                 item.outcome = Later(since + self._limits.settle_seconds, since)
             else:
@@ -105,16 +135,16 @@ class Writer:
             found = find(self._tinybird, datasource, [(e.event_id, e.occurred_at) for e in _envelopes(ready)])
         except QuotaError as error:
             log.warning("%s: read quota used up; %d events wait to be verified", datasource, len(ready))
-            _keep_asking(ready, posted, now + error.retry_after)
+            _keep_asking(ready, jobs, now + error.retry_after)
             return []
         except QueryError as error:
             log.warning("%s: can't ask what was written (%s); %d events wait", datasource, error, len(ready))
-            _keep_asking(ready, posted, now + 30.0)
+            _keep_asking(ready, jobs, now + 30.0)
             return []
         missing = []
         for item, envelope in zip(ready, _envelopes(ready), strict=True):
             if envelope.event_id in found.written:
-                double = item.header.retried and item.job_id not in posted
+                double = item.header.retried and jobs[item.job_id].posted is None
                 item.outcome = Written(before=True, double=double)
             elif envelope.event_id in found.quarantined and not (item.header.replay_id or item.header.reason):
                 item.outcome = Dead("quarantined", found.quarantined[envelope.event_id])
@@ -281,6 +311,6 @@ def _set(items: Sequence[Item], outcome: Written | Dead | Later) -> None:
         item.outcome = outcome
 
 
-def _keep_asking(items: Sequence[Item], posted: dict[str, float], until: float) -> None:
+def _keep_asking(items: Sequence[Item], jobs: Mapping[str, TakenJob], until: float) -> None:
     for item in items:
-        item.outcome = Later(until, posted.get(item.job_id, until))
+        item.outcome = Later(until, jobs[item.job_id].posted)
