@@ -21,10 +21,10 @@ _WAKE_AT: Final = 0.5
 class Buffer:
     """Events on their way to the flusher."""
 
-    def __init__(self, *, counters: Counters, wake: threading.Event) -> None:
+    def __init__(self, *, counters: Counters, wake: threading.Event | None = None) -> None:
         """`wake` is set where the buffer fills faster than the flusher's interval allows for."""
         self._counters = counters
-        self._wake = wake
+        self._wake = wake if wake is not None else threading.Event()
         self._items: deque[Item] = deque()
         self._added = 0
         self._taken = 0
@@ -75,6 +75,11 @@ class Buffer:
         """Put taken events back in front, in their order."""
         self._items.extendleft(reversed(items))
         self._taken -= sum(len(item[1]) for item in items)
+
+    def forget(self) -> None:
+        """Empty it: telemetry is off."""
+        self._items.clear()
+        self._taken = self._added
 
     def _make_room(self, item: Item) -> bool:
         """Over half full: wake the flusher. At a bound: drop. Whether there is room for `item` now."""

@@ -49,7 +49,11 @@ def connect(url: str, *, timeout: float, credentials: Credentials | None = None)
         return _from_sentinel(url, options)
     if not url.startswith("unix:"):
         options["socket_keepalive"] = True
-    return Redis.from_url(url, **options)
+    client = Redis.from_url(url, **options)
+    if credentials is not None:  # redis-py takes either these or the URL's, and refuses both
+        for name in ("username", "password"):
+            client.connection_pool.connection_kwargs.pop(name, None)
+    return client
 
 
 class _Provider(CredentialProvider):

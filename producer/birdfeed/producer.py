@@ -249,7 +249,8 @@ class Producer:
         self._state = "off"
         self._names = {}
         self._cold.forget()
-        if settings.enabled:
+        self._buffer.forget()
+        if settings.enabled and settings.redis_url is None:
             say_once(
                 logging.WARNING,
                 "off",
@@ -345,7 +346,14 @@ class Producer:
         if delivery is None:
             with gate:  # this imports redis
                 from birdfeed.assemble import assemble
-            delivery = self._delivery = assemble(settings, self._buffer, self.counters, self._credentials)
+            try:
+                delivery = self._delivery = assemble(settings, self._buffer, self.counters, self._credentials)
+            except ValueError as error:
+                say_once(logging.ERROR, "url", "telemetry is off: the Redis URL can't be read: %s", error)
+                with self._lock:
+                    self._use(settings.model_copy(update={"enabled": False}), None, None)
+                    self._turn_off(settings)
+                return True
         with self._lock:
             if self._state == "starting":
                 self._turn_on(settings)

@@ -174,7 +174,7 @@ def _role(server: Server) -> str:
 
 def _linked(server: Server) -> bool:
     with server.client() as client:
-        return client.info("replication").get("master_link_status") == "up"
+        return bool(client.info("replication").get("master_link_status") == "up")
 
 
 @pytest.mark.parametrize("kill_after", [0.05, 0.5])

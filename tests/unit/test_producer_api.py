@@ -406,3 +406,15 @@ def test_every_setting_is_described() -> None:
     undescribed = [name for name, field in ProducerSettings.model_fields.items() if not field.description]
 
     assert undescribed == []
+
+
+def test_a_url_that_cannot_be_read_turns_telemetry_off(caplog: pytest.LogCaptureFixture) -> None:
+    """Its scheme is right, so the settings took it; memory must not fill with what can never be sent."""
+    birdfeed.configure(redis_url="redis://:secret@host:port/0")
+    track()
+    birdfeed.flush()
+    eventually(lambda: birdfeed.stats().state == "off", what="telemetry is off")
+
+    assert "the Redis URL can't be read" in caplog.text
+    assert "secret" not in caplog.text
+    assert birdfeed.stats().buffered == 0

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import birdfeed
-import django
+import django  # type: ignore[import-untyped, unused-ignore]
 import flask
 import pytest
 from birdfeed import api, pytest_plugin, track
@@ -20,9 +20,9 @@ from birdfeed.log import forget
 from birdfeed.producer import Producer
 from birdfeed.testing import Captured, capture
 from birdfeed_schemas.keys import Keys
-from django.conf import settings as django_settings
-from django.http import HttpRequest, StreamingHttpResponse
-from django.test import RequestFactory
+from django.conf import settings as django_settings  # type: ignore[import-untyped, unused-ignore]
+from django.http import HttpRequest, StreamingHttpResponse  # type: ignore[import-untyped, unused-ignore]
+from django.test import RequestFactory  # type: ignore[import-untyped, unused-ignore]
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
@@ -152,7 +152,7 @@ def test_any_asgi_program(env: None, producer: Producer, redis: Redis, keys: Key
     async def index() -> None:
         birdfeed.track_event("text_generation", {"model": "m"})
 
-    with TestClient(BirdfeedMiddleware(app)) as client:  # type: ignore[arg-type]
+    with TestClient(BirdfeedMiddleware(app)) as client:
         assert birdfeed.stats().state == "on"
         client.get("/")
 
@@ -273,7 +273,7 @@ def test_django(producer: Producer, valkey_url: str, redis: Redis, tmp_path: Pat
 
         response = view(RequestFactory().get("/"))
         assert len(events) == 0
-        assert b"".join(response) == b"ab"  # type: ignore[arg-type]
+        assert b"".join(response) == b"ab"
         given_up = view(RequestFactory().get("/"))
         given_up.close()
 

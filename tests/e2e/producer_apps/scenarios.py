@@ -218,7 +218,12 @@ def tracks_when_told(count: str) -> None:
 def tracks_steadily(rate: str) -> None:
     """Tracks at a rate until a word comes, then ends in order; says how many it tracked."""
     told = threading.Event()
-    threading.Thread(target=lambda: (wait_for_word(), told.set()), daemon=True).start()
+
+    def listen() -> None:
+        wait_for_word()
+        told.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     number = 0
     say("ready")
     while not told.is_set():
