@@ -44,6 +44,11 @@ class Item:
     outcome: Outcome | None = None
     verify: bool = False
 
+    @property
+    def event_id(self) -> str:
+        """The event's id; nothing for a line that can't be read."""
+        return "" if self.envelope is None else self.envelope.event_id
+
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:

@@ -1,6 +1,7 @@
 """Enrich: usage, price and tier for each event, and the row the store gets."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import orjson
@@ -9,12 +10,16 @@ from birdfeed_schemas.registry import EventType
 from birdfeed_schemas.rows import Enriched, times_of
 
 from birdfeed_worker.decode import Item
+from birdfeed_worker.outcomes import Dead
+from birdfeed_worker.price_book import Books
 from birdfeed_worker.price_source import BookSource
 from birdfeed_worker.pricing import price_event
 from birdfeed_worker.tier_lookup import TierLookup
 from birdfeed_worker.tiers import choose_tier
 from birdfeed_worker.usage import normalise_usage
 from birdfeed_worker.validate import leftover
+
+log = logging.getLogger(__name__)
 
 
 class Enricher:
@@ -41,28 +46,43 @@ class Enricher:
         books = self._books.current()
         answers = self._tiers.look_up(users) if users else {}
         for item, event in events:
-            envelope = item.envelope
-            assert envelope is not None
-            usage = normalise_usage(event.usage)
-            times = times_of(event, envelope.occurred_at)
-            # A start that can't be true is clamped, for the price as for the row.
-            at = envelope.occurred_at if event.start_time is None else times.start
-            price = price_event(event_type.name, event, usage, at, books)
-            tier = choose_tier(event.tier, event.user, answers.get(event.user) if event.user else None)
-            extra, dropped = leftover(event_type.name, envelope.data, self._extra)
-            row = event_type.build_row(
-                Enriched(
-                    envelope=envelope,
-                    event=event,
-                    usage=usage,
-                    price=price,
-                    tier=tier,
-                    enriched_at=now,
-                    extra=extra,
-                    dropped_fields=envelope.dropped_fields + dropped,
-                    replay_id=item.header.replay_id,
-                    keep_traceback=self._keep_traceback,
-                    times=times,
+            try:
+                item.row = orjson.dumps(
+                    event_type.build_row(self._enriched(event_type, item, event, books, answers, now))
                 )
-            )
-            item.row = orjson.dumps(row)
+            except Exception as error:
+                # A fault of ours, or of a plugged-in row builder: it costs this event, no neighbour and no worker.
+                log.exception("%s: event %s can't be enriched", event_type.name, item.event_id)
+                item.outcome = Dead(
+                    "internal_error", f"birdfeed's own code failed on this event: {type(error).__name__}"
+                )
+
+    def _enriched(
+        self,
+        event_type: EventType,
+        item: Item,
+        event: Event,
+        books: Books,
+        answers: Mapping[str, str],
+        now: datetime,
+    ) -> Enriched:
+        envelope = item.envelope
+        assert envelope is not None
+        usage = normalise_usage(event.usage)
+        times = times_of(event, envelope.occurred_at)
+        # A start that can't be true is clamped, for the price as for the row.
+        at = envelope.occurred_at if event.start_time is None else times.start
+        extra, dropped = leftover(event_type.name, envelope.data, self._extra)
+        return Enriched(
+            envelope=envelope,
+            event=event,
+            usage=usage,
+            price=price_event(event_type.name, event, usage, at, books),
+            tier=choose_tier(event.tier, event.user, answers.get(event.user) if event.user else None),
+            enriched_at=now,
+            extra=extra,
+            dropped_fields=envelope.dropped_fields + dropped,
+            replay_id=item.header.replay_id,
+            keep_traceback=self._keep_traceback,
+            times=times,
+        )

@@ -51,7 +51,7 @@ class Delivery:
             if valid:
                 event_type = registry()[name]
                 self.enricher.enrich(event_type, valid, self.clock.now())
-                rows[event_type.datasource].extend(item for item, _ in valid)
+                rows[event_type.datasource].extend(item for item, _ in valid if item.outcome is None)
         return rows
 
 

@@ -1,0 +1,51 @@
+"""Rows in a sandbox's tables, made by the worker's own enrichment and sent by its own client."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from birdfeed_sandbox.server import Sandbox
+from birdfeed_schemas.envelope import Header
+from birdfeed_schemas.registry import registry
+from birdfeed_worker.decode import Item
+from birdfeed_worker.enrich import Enricher
+from birdfeed_worker.price_source import BookSource
+from birdfeed_worker.tier_lookup import NoTiers
+from birdfeed_worker.tinybird import Tinybird
+from birdfeed_worker.validate import validate
+
+from tests.support.events import envelope
+
+
+def client_of(sandbox: Sandbox) -> Tinybird:
+    """The worker's client, on a sandbox."""
+    return Tinybird(sandbox.url, sandbox.append_token, sandbox.read_token)
+
+
+def rows_of(
+    books: BookSource, event_type: str, events: Iterable[tuple[datetime, Mapping[str, Any]]], enriched_at: datetime
+) -> list[bytes]:
+    """Rows of events (when tracked, data), as the worker makes them."""
+    header = Header(batch_id="b", event_type=event_type, count=1)
+    items = [
+        Item(job_id="j", header=header, line=b"", envelope=envelope(data, event_type, when)) for when, data in events
+    ]
+    valid = validate(event_type, items)
+    assert len(valid) == len(items), [item.outcome for item in items]
+    enricher = Enricher(books, NoTiers(), extra_fields=frozenset({"colour"}), keep_traceback=True)
+    enricher.enrich(registry()[event_type], valid, enriched_at)
+    return [item.row for item in items]
+
+
+def store(
+    sandbox: Sandbox,
+    books: BookSource,
+    event_type: str,
+    events: Iterable[tuple[datetime, Mapping[str, Any]]],
+    enriched_at: datetime | None = None,
+) -> None:
+    """Events into the sandbox, as a worker would bring them in."""
+    rows = rows_of(books, event_type, events, enriched_at or datetime.now(UTC))
+    with client_of(sandbox) as client:
+        answer = client.append(registry()[event_type].datasource, client.encode(rows))
+        assert (answer.status, answer.successful, answer.quarantined) == (200, len(rows), 0), answer
