@@ -87,6 +87,23 @@ def price(
     raise typer.Exit(run_price(book, explain=explain))
 
 
+@app.command()
+def reprice(
+    since: Annotated[str, typer.Option(help="Events from then on: 7d, 24h, 2026-01-31 or 2026-01-31T12:00:00Z.")],
+    until: Annotated[str | None, typer.Option(help="Events before then; now if left out.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only this model, by any name; may be repeated.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Show the difference and write nothing.")] = False,
+    yes: Annotated[bool, typer.Option(help="Write without asking.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most rows to correct in this run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Price stored rows by the books of today, show the difference, and write corrections."""
+    from birdfeed_cli.reprice import run_reprice
+
+    code = run_reprice(since, until, model, dry_run=dry_run, yes=yes, limit=limit, as_json=as_json)
+    raise typer.Exit(code)
+
+
 @prices_app.command("check")
 def prices_check(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A price book (TOML).")],

@@ -218,20 +218,27 @@ def common(enriched: Enriched) -> dict[str, Any]:
         "cache_hit": bool(event.cache_hit),
         "cache_key": _text(event.cache_key),
         "service_tier": _text(event.service_tier),
-        "cost": float(price.cost),
-        "cost_exact": format(price.cost, "f"),
-        "cost_status": price.cost_status,
         "usage_status": enriched.usage.status,
-        "price_match": price.price_match,
-        "price_model": price.price_model or "",
-        "price_source": price.price_source,
-        "price_book": price.price_book,
-        "price_rates": orjson.dumps(price.rates).decode() if price.rates else "",
+        **price_fields(price),
         "tokens": token_counts(enriched.usage.tokens),
         "extra": bounded_json(enriched.extra) if enriched.extra else "",
         "dropped_fields": enriched.dropped_fields,
         "enriched_at": format_time(enriched.enriched_at),
         "replay_id": enriched.replay_id,
+    }
+
+
+def price_fields(price: Price) -> dict[str, Any]:
+    """The part of a row that says what an event cost and why; all that a later price may change."""
+    return {
+        "cost": float(price.cost),
+        "cost_exact": format(price.cost, "f"),
+        "cost_status": price.cost_status,
+        "price_match": price.price_match,
+        "price_model": price.price_model or "",
+        "price_source": price.price_source,
+        "price_book": price.price_book,
+        "price_rates": orjson.dumps(price.rates).decode() if price.rates else "",
     }
 
 

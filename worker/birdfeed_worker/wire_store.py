@@ -1,5 +1,6 @@
 """Wires the client of the store, by the settings."""
 
+from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird import Tinybird
 
@@ -9,6 +10,21 @@ def tinybird_of(settings: WorkerSettings) -> Tinybird:
     return Tinybird(
         settings.host,
         settings.append_token,
+        settings.read_token,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+    )
+
+
+def reader_of(settings: WorkerSettings) -> Tinybird:
+    """A client that only asks; raises ConfigurationError where host or read token is missing."""
+    if settings.read_token is None:
+        raise ConfigurationError(
+            "TINYBIRD_READ_TOKEN is not set; set it to a token with READ scope on llm_events and image_events"
+        )
+    return Tinybird(
+        settings.host,
+        "",
         settings.read_token,
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
