@@ -20,12 +20,11 @@ REASONS: Final[Mapping[str, str]] = {
     "before_send": "the before_send hook returned None",
     "before_send_failed": "the before_send hook raised, so the event was not sent unseen",
     "closed": "the process ended and neither Redis nor the spool took the event within close_timeout",
-    "internal": "a fault in birdfeed itself; the log has the error's type",
 }
 
 #: Of these, the ones that are dropped before the flusher takes them.
 _BEFORE_TAKING: Final = frozenset(
-    {"bad_call", "unserialisable", "too_large", "buffer_full", "before_send", "before_send_failed", "internal"}
+    {"bad_call", "unserialisable", "too_large", "buffer_full", "before_send", "before_send_failed"}
 )
 
 #: The event type of drops that have no usable one.
