@@ -63,7 +63,8 @@ class Header:
 
     `retried` says that the producer sent the batch before and lost the answer; `replay_id` names the replay that
     put a dead letter back. Either makes the worker ask the store what it has before it writes.
-    `reason`, `detail`, `attempts`, `first_failed_at` and `last_failed_at` (UTC, ISO 8601) are set on dead letters.
+    `reason`, `detail`, `attempts`, `first_failed_at` and `last_failed_at` (UTC, ISO 8601) are set on dead letters;
+    `replays` counts how often an operator brought the events back.
     """
 
     batch_id: str
@@ -77,6 +78,7 @@ class Header:
     attempts: int = 0
     first_failed_at: str = ""
     last_failed_at: str = ""
+    replays: int = 0
 
 
 _HEADER_DEFAULTS: Final[dict[str, object]] = {
@@ -87,6 +89,7 @@ _HEADER_DEFAULTS: Final[dict[str, object]] = {
     "attempts": 0,
     "first_failed_at": "",
     "last_failed_at": "",
+    "replays": 0,
 }
 
 

@@ -135,9 +135,8 @@ def test_bad_events_become_one_dead_letter_and_the_rest_waits(
     (dead_id,) = FailedJobRegistry(queue=queue).get_job_ids()
     dead = Job.fetch(dead_id, connection=redis, serializer=JSONSerializer)
     assert dead.get_status() == JobStatus.FAILED
-    result = dead.latest_result()
-    assert result is not None
-    assert result.exc_string == "invalid: model: missing"
+    assert dead.description == "birdfeed dead letter: 2 text_generation, invalid: model: missing"
+    assert dead.get_meta()["attempts"] == 1
     assert dead.func_name == "birdfeed_worker.job.deliver"
     (letter,) = dead_letters_of(redis, keys)
     assert letter.batch is not None
@@ -205,7 +204,7 @@ def test_replay_and_requeue_bring_dead_letters_back(
     jobs = taker.take(**ALL)
     decoded = decode(jobs)
     for number, item in enumerate(decoded.items):
-        item.outcome = Dead("invalid", f"reason {number}")
+        item.outcome = Dead("invalid", ("no model", "no user")[number])
     settler.settle(jobs, decoded, now())
     letters = list(dead_letters_of(redis, keys))
     assert redis.hget(keys.ledger, "dead:text_generation:invalid") == b"2"

@@ -143,7 +143,7 @@ class Settler:
             args += [name, amount]
         args.append(len(letters))
         for letter in letters:
-            args += [letter.id, letter.error, len(letter.fields)]
+            args += [letter.id, len(letter.fields)]
             for name, value in letter.fields.items():
                 args += [name, value]
         return frozenset(as_text(job_id) for job_id in self._settle(keys=[self._keys.queue_list], args=args))

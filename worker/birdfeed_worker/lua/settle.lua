@@ -7,7 +7,7 @@
 --     posted  epoch s of a request whose outcome is unknown, or ''
 --     destination  the data source its rows go to, or ''
 -- then number of ledger entries, and each: field, increment
--- then number of dead letters, and each: id, traceback stream entry (base64), number of hash fields, field, value ...
+-- then number of dead letters, and each: id, number of hash fields, field, value ...
 local worker, execution, remember = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local i = 7
 local jobs = {}
@@ -68,8 +68,8 @@ end
 local dead = tonumber(ARGV[i])
 i = i + 1
 for _ = 1, dead do
-  local id, trace, count = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
-  i = i + 3
+  local id, count = ARGV[i], tonumber(ARGV[i + 1])
+  i = i + 2
   local fields = {}
   for n = 1, count * 2 do
     fields[n] = ARGV[i]
@@ -77,8 +77,6 @@ for _ = 1, dead do
   end
   redis.call('HSET', job_key(id), unpack(fields))
   redis.call('ZADD', FAILED, -1, id)
-  -- rq keeps the error's text in a stream of results: type 2 is "failed".
-  redis.call('XADD', P .. ':results:' .. id, '*', 'type', '2', 'worker_name', worker, 'exc_string', trace)
 end
 redis.call('SADD', P .. ':queues', QUEUE)
 return lost
