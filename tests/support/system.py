@@ -74,10 +74,10 @@ class System(AbstractContextManager["System"]):
         self.redis.close()
 
     def start_pool(
-        self, processes: int = 1, command: Iterable[str] = ("-m", "birdfeed_worker")
+        self, processes: int = 1, command: Iterable[str] = ("-m", "birdfeed_worker"), *, wait: bool = True
     ) -> subprocess.Popen[bytes]:
         """A launcher with its workers; returns once they are registered."""
-        before = len(self.workers())
+        before = len(self.workers()) if wait else 0
         with self.log.open("ab") as log:
             pool = subprocess.Popen(
                 [sys.executable, *command],
@@ -88,7 +88,8 @@ class System(AbstractContextManager["System"]):
                 cwd=self.folder,
             )
         self.pools.append(pool)
-        eventually(lambda: len(self.workers()) >= before + processes, what="the workers are registered")
+        if wait:
+            eventually(lambda: len(self.workers()) >= before + processes, what="the workers are registered")
         return pool
 
     def run(self, *command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:

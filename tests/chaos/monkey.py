@@ -1,0 +1,132 @@
+"""A seeded schedule of faults: what breaks, when, for how long; a seed gives the same schedule again."""
+
+import os
+import random
+import signal
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from tests.e2e.producer_apps.run import Server
+from tests.support.system import System
+from tests.support.wait import pause
+
+#: Faults of the store, each with the switches of the sandbox. Late commits come before settle_seconds (SETTLE).
+SETTLE = 4.0
+STORE_FAULTS: dict[str, dict[str, Any]] = {
+    "outage": {"outage": True},
+    "slow": {"delay_seconds": 1.5},
+    "slow answer": {"answer_delay_seconds": 1.5},
+    "429": {"status": 429, "retry_after": 1},
+    "503": {"status": 503},
+    "500": {"status": 500},
+    "502": {"status": 502},
+    "408": {"status": 408},
+    "403": {"auth": 403},
+    "404": {"status": 404},
+    "413 above 20 kB": {"max_body_bytes": 20_000},
+    "written, then 500": {"commit_then_status": 500},
+    "written, then 504": {"commit_then_status": 504},
+    "written, then silence": {"commit_then_hang": 8},
+    "written after the client gave up": {"late_commit_seconds": 2.0, "late_commit_status": 504},
+    "202 and lost": {"vanish": 202},
+    "short count, all written": {"short_count": 1},
+    "reset before": {"reset": "before"},
+    "reset after": {"reset": "after"},
+    "reset in the answer": {"reset_mid_answer": True},
+    "not JSON": {"not_json": True},
+    "half of them fail": {"status": 500, "probability": 0.5, "seed": 3},
+    "422 partly written": {"partly_written": 0.5},
+}
+
+
+class Monkey:
+    """Breaks one thing at a time, at random, and mends it again.
+
+    Args:
+        seed: Of the schedule.
+        system: What to break.
+        redis: The Redis it stands on, to be killed and restarted; None leaves it alone.
+        processes: Workers of each pool it starts.
+    """
+
+    def __init__(self, seed: int, system: System, redis: Server | None, processes: int = 2) -> None:
+        self.draw = random.Random(seed)
+        self.system = system
+        self.redis = redis
+        self.processes = processes
+        self.done: Counter[str] = Counter()
+        self.acts: list[tuple[int, Callable[[], str]]] = [
+            (8, self.kill_worker),
+            (4, self.terminate_worker),
+            (1, self.kill_launcher),
+            (1, self.terminate_launcher),
+            (10, self.break_store),
+        ]
+        if redis is not None:
+            self.acts += [(1, self.kill_redis), (1, self.freeze_redis)]
+
+    def act(self) -> str:
+        """One fault; says which."""
+        weights = [weight for weight, _ in self.acts]
+        said = self.draw.choices([act for _, act in self.acts], weights)[0]()
+        self.done[said] += 1
+        return said
+
+    def kill_worker(self) -> str:
+        """kill -9 of a worker."""
+        return self._signal_worker(signal.SIGKILL)
+
+    def terminate_worker(self) -> str:
+        """SIGTERM of a worker."""
+        return self._signal_worker(signal.SIGTERM)
+
+    def _signal_worker(self, signum: signal.Signals) -> str:
+        pids = sorted(self.system.workers().values())
+        if pids:
+            with suppress(ProcessLookupError):
+                os.kill(self.draw.choice(pids), signum)
+        pause(self.draw.uniform(0.1, 1.0))
+        return f"{signum.name} a worker"
+
+    def kill_launcher(self) -> str:
+        """kill -9 of the launcher; another is started beside what is left of its workers."""
+        pool = self.system.pools[-1]
+        pool.kill()
+        pool.wait()
+        self.system.start_pool(self.processes, wait=False)
+        return "SIGKILL the launcher"
+
+    def terminate_launcher(self) -> str:
+        """SIGTERM of the launcher, as a deploy does."""
+        pool = self.system.pools[-1]
+        pool.terminate()
+        self.system.start_pool(self.processes, wait=False)
+        pool.wait(40)
+        assert pool.returncode == 0, f"the launcher ended with {pool.returncode}"
+        return "SIGTERM the launcher"
+
+    def break_store(self) -> str:
+        """One of the store's faults, for a while."""
+        name = self.draw.choice(sorted(STORE_FAULTS))
+        only = self.draw.choice([None, None, "llm_events", "image_events"])
+        self.system.sandbox.fault(**STORE_FAULTS[name], **({} if only is None else {"datasource": only}))
+        pause(self.draw.uniform(0.3, 2.0))
+        self.system.sandbox.clear_faults()
+        return f"store: {name}"
+
+    def kill_redis(self) -> str:
+        """kill -9 of Redis, and its restart from the append-only file."""
+        assert self.redis is not None
+        self.redis.kill()
+        pause(self.draw.uniform(0.1, 1.5))
+        self.redis.start()
+        return "SIGKILL Redis"
+
+    def freeze_redis(self) -> str:
+        """Redis takes bytes and answers nothing, for a while."""
+        assert self.redis is not None
+        with self.redis.frozen():
+            pause(self.draw.uniform(0.5, 2.0))
+        return "Redis hangs"
