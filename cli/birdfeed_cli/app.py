@@ -139,6 +139,18 @@ def prices_show(
     raise typer.Exit(run_show(model, at, as_json=as_json))
 
 
+@prices_app.command("missing")
+def prices_missing(
+    since: Annotated[str, typer.Option(help="Events from then on: 7d, 24h, 2026-01-31.")] = "7d",
+    toml: Annotated[bool, typer.Option("--toml", help="Print nothing but the entries for a book.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List models whose rows have no price or a part of one, with entries to paste into a book."""
+    from birdfeed_cli.prices_missing import run_missing
+
+    raise typer.Exit(run_missing(since, only_toml=toml, json=as_json))
+
+
 @app.command()
 def settings(
     as_json: Json = False,

@@ -1,7 +1,6 @@
 """`birdfeed reprice` on a store over HTTP: what it shows, what it writes, what it leaves alone, how it goes on."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +12,7 @@ from birdfeed_sandbox.server import Sandbox
 from birdfeed_worker.price_source import BookSource
 from typer.testing import CliRunner
 
-from tests.support.stored import store
+from tests.support.stored import store, use
 
 #: When the events were tracked.
 THEN = datetime.now(UTC).replace(microsecond=123456) - timedelta(hours=30)
@@ -121,16 +120,7 @@ class Shop:
         self.sandbox = sandbox
         self.book = folder / "prices.toml"
         self.book.write_text(OLD)
-        self.monkeypatch = monkeypatch
-        monkeypatch.chdir(folder)
-        for name, value in {
-            "TINYBIRD_HOST": sandbox.url,
-            "TINYBIRD_TOKEN": sandbox.append_token,
-            "TINYBIRD_READ_TOKEN": sandbox.read_token,
-            "BIRDFEED_PRICE_BOOK": str(self.book),
-            "BIRDFEED_PRICE_FALLBACK": "false",
-        }.items():
-            monkeypatch.setenv(name, value)
+        use(sandbox, folder, self.book, monkeypatch)
 
     def store(self, event_type: str, events: list[dict[str, Any]], when: datetime = THEN, **times: Any) -> None:
         store(self.sandbox, BookSource(self.book), event_type, [(when, event) for event in events], **times)
@@ -155,7 +145,7 @@ class Shop:
 
 
 @pytest.fixture
-def shop(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def shop(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     shop = Shop(sandbox, tmp_path, monkeypatch)
     shop.store("text_generation", TEXTS)
     shop.store("image_generation", IMAGES)

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import pytest
 from birdfeed_sandbox.server import Sandbox
 from birdfeed_schemas.envelope import Header
 from birdfeed_schemas.registry import registry
@@ -20,6 +22,20 @@ from tests.support.events import envelope
 def client_of(sandbox: Sandbox) -> Tinybird:
     """The worker's client, on a sandbox."""
     return Tinybird(sandbox.url, sandbox.append_token, sandbox.read_token)
+
+
+def use(sandbox: Sandbox, folder: Path, book: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
+    """Commands run in this process work on a sandbox with a book, away from anybody's .env; no fallback."""
+    monkeypatch.chdir(folder)
+    for name, value in {
+        "TINYBIRD_HOST": sandbox.url,
+        "TINYBIRD_TOKEN": sandbox.append_token,
+        "TINYBIRD_READ_TOKEN": sandbox.read_token,
+        "BIRDFEED_PRICE_BOOK": str(book),
+        "BIRDFEED_PRICE_FALLBACK": "false",
+        **settings,
+    }.items():
+        monkeypatch.setenv(name, value)
 
 
 def rows_of(

@@ -5,7 +5,7 @@ that writing it again gives every column the value it has.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -51,15 +51,18 @@ class Column:
             return f"toString({self.name}, 'UTC') AS {self.name}"
         return self.name
 
-    def value(self, answered: Any) -> Any:
-        """The value as a row's JSON has it, from what the SQL API answered."""
+    @property
+    def convert(self) -> Callable[[Any], Any] | None:
+        """Makes of what the SQL API answered the value a row's JSON has; None where it is that already."""
         if self.type.startswith("DateTime"):
-            return answered.replace(" ", "T") + "Z"
+            return _iso
         if self.type.startswith("UInt"):
-            return int(answered)  # 64-bit numbers may come as text
-        if self.type.startswith("Float"):
-            return float(answered)
-        return answered
+            return int  # 64-bit numbers may come as text
+        return float if self.type.startswith("Float") else None
+
+
+def _iso(text: str) -> str:
+    return text.replace(" ", "T") + "Z"
 
 
 @cache
@@ -76,14 +79,21 @@ def columns_of(datasource: str) -> tuple[Column, ...]:
     return tuple(Column(match["name"], match["type"], tuple(match["path"].split("."))) for match in found)
 
 
-def to_json(columns: Sequence[Column], answered: Mapping[str, Any]) -> dict[str, Any]:
+@cache
+def _readers(datasource: str) -> tuple[tuple[str, tuple[str, ...], str, Callable[[Any], Any] | None], ...]:
+    """For each column: its name, the objects its value lies in, its key there, and how to convert it."""
+    return tuple((column.name, column.path[:-1], column.path[-1], column.convert) for column in columns_of(datasource))
+
+
+def to_json(datasource: str, answered: Mapping[str, Any]) -> dict[str, Any]:
     """A row as it was written, from the SQL API's answer. `cost`, for the older table's column, isn't there."""
     row: dict[str, Any] = {}
-    for column in columns:
+    for name, inside, key, convert in _readers(datasource):
+        value = answered[name]
         place = row
-        for part in column.path[:-1]:
+        for part in inside:
             place = place.setdefault(part, {})
-        place[column.path[-1]] = column.value(answered[column.name])
+        place[key] = value if convert is None else convert(value)
     return row
 
 
@@ -195,7 +205,7 @@ class StoredRows:
                 f"ORDER BY toStartOfHour(occurred_at), model, event_id LIMIT {self._page_rows})"
             )
             if answered:
-                yield [to_json(self._columns, row) for row in answered]
+                yield [to_json(self._datasource, row) for row in answered]
             if len(answered) < self._page_rows:
                 return
             hour, model, event_id = max(_position(row) for row in answered)
