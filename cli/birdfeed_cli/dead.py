@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.errors import ConfigurationError
-from birdfeed_worker.replay import DeadLetterInfo, dead_letters_of, replay
+from birdfeed_worker.letters import Choice, DeadLetterInfo, dead_letters_of
+from birdfeed_worker.replay import Order, Replay
 from birdfeed_worker.settings import WorkerSettings
 from redis import Redis
 from rich.progress import Progress
@@ -43,10 +44,12 @@ def run_replay(reason: str | None, event_type: str | None, *, everything: bool, 
         return fail(str(error), UNREACHABLE)
     except (ConfigurationError, ValueError) as error:
         return fail(str(error), USAGE)
-    letters = list(chosen(connection, keys, reason, event_type))
+    choice = Choice(reason=reason, event_type=event_type)
     with Progress(console=err, transient=True, disable=as_json) as progress:
-        task = progress.add_task("replaying", total=sum(letter.events for letter in letters))
-        result = replay(connection, keys, iter(letters), lambda events: progress.advance(task, events))
+        task = progress.add_task("replaying", total=None)
+        result = Replay(
+            connection, keys, Order(choice=choice), progress=lambda events: progress.advance(task, events)
+        ).run()
     if as_json:
         print_json(
             {
@@ -67,9 +70,7 @@ def run_replay(reason: str | None, event_type: str | None, *, everything: bool, 
 
 def chosen(connection: Redis, keys: Keys, reason: str | None, event_type: str | None) -> Iterator[DeadLetterInfo]:
     """The dead letters that fit the filters."""
-    for letter in dead_letters_of(connection, keys):
-        if (reason is None or letter.reason == reason) and (event_type is None or letter.event_type == event_type):
-            yield letter
+    yield from dead_letters_of(connection, keys, Choice(reason=reason, event_type=event_type))
 
 
 def describe(letter: DeadLetterInfo) -> dict[str, object]:

@@ -20,7 +20,8 @@ import orjson
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.connect import connect
 from birdfeed_worker.depth import depth
-from birdfeed_worker.replay import DeadLetterInfo, dead_letters_of, replay
+from birdfeed_worker.letters import Choice, DeadLetterInfo, dead_letters_of
+from birdfeed_worker.replay import replay
 from redis import Redis
 from rich.table import Table
 
@@ -157,7 +158,7 @@ def _play(demo: Demo, events: int) -> list[str]:
     problems = _check(demo, tracked, dead)
     demo.set_faults()
     say("5. Somebody mends the schema and replays what it refused: birdfeed replay --reason quarantined")
-    result = replay(demo.redis, demo.keys, iter([letter for letter in dead if letter.reason == "quarantined"]))
+    result = replay(demo.redis, demo.keys, Choice(reason="quarantined"))
     demo.drained()
     say(f"   {result.events} events replayed; what was bad in itself stays dead")
     dead = demo.dead()

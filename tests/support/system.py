@@ -15,7 +15,7 @@ from typing import Any, Self
 from birdfeed_sandbox.server import Sandbox
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.depth import depth
-from birdfeed_worker.replay import DeadLetterInfo, dead_letters_of
+from birdfeed_worker.letters import DeadLetterInfo, dead_letters_of
 from birdfeed_worker.take import as_text
 from redis import Redis
 

@@ -34,7 +34,10 @@ JOBS_PER_STEP: Final = 200
 
 @dataclass(slots=True)
 class JobPlan:
-    """What happens to one job: done, back (to the queue's front), at (a time), suspect (the same, still suspected)."""
+    """What happens to one job: done, back (to the queue's front), at (a time), suspect (the same, still suspected).
+
+    `events` and `size` are what is left where `data` is new; of a job that is done, `events` is how many died.
+    """
 
     job: TakenJob
     action: str = "done"
@@ -159,7 +162,7 @@ def plan(job: TakenJob, items: Sequence[Item]) -> JobPlan:
     """What happens to a job, from what became of its events. Pure."""
     left = [item for item in items if isinstance(item.outcome, Later) or item.outcome is None]
     if not left:
-        return JobPlan(job)
+        return JobPlan(job, events=sum(isinstance(item.outcome, Dead) for item in items))
     laters = [item.outcome for item in left if isinstance(item.outcome, Later)]
     until = max((later.until for later in laters), default=0.0)
     posted = max((later.posted for later in laters if later.posted is not None), default=None)

@@ -3,7 +3,8 @@
 --   id, action, when, data, events, bytes, posted, destination
 --     action  done: delete it; back: to the front of the queue; at: wait until `when` (epoch s); suspect: the same,
 --             and it is still suspected of having killed a worker
---     data    the shrunk job's data, or '' if unchanged; events and bytes then are what is left
+--     data    the shrunk job's data, or '' if unchanged; events and bytes then are what is left. Done: events is how
+--             many died, which is kept for a while with the job's id (a replay waits for it)
 --     posted  epoch s of a request whose outcome is unknown, or ''
 --     destination  the data source its rows go to, or ''
 -- then number of ledger entries, and each: field, increment
@@ -31,7 +32,7 @@ for _, job in ipairs(jobs) do
   drop_execution(id, execution, worker)
   if action == 'done' then
     redis.call('DEL', key, P .. ':results:' .. id)
-    redis.call('SET', P .. ':birdfeed:' .. Q .. ':done:' .. id, '1', 'EX', remember)
+    redis.call('SET', P .. ':birdfeed:' .. Q .. ':done:' .. id, job[5], 'EX', remember)
   else
     if job[4] ~= '' then redis.call('HSET', key, 'data', job[4], 'bf_events', job[5], 'bf_bytes', job[6]) end
     if job[7] ~= '' then

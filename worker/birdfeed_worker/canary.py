@@ -1,0 +1,50 @@
+"""Canary: one event is brought back first; the others of its kind follow only if it gets home."""
+
+import enum
+from collections.abc import Callable
+from typing import Final
+
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+
+from birdfeed_worker.clock import Clock
+
+#: Seconds between two looks.
+LOOK_SECONDS: Final = 0.1
+
+
+class Verdict(enum.Enum):
+    """What became of the event that went first."""
+
+    WRITTEN = "written"
+    DIED = "died again"
+    #: It still waits: no worker is at it, or its data source is paused.
+    NO_OUTCOME = "no outcome in time"
+
+
+class Canary:
+    """Waits for the outcome of a job of one event.
+
+    Args:
+        connection: Redis.
+        keys: Names of the keys.
+        patience: Seconds to wait for each.
+        clock: Time and sleep.
+    """
+
+    def __init__(self, connection: Redis, keys: Keys, patience: float, clock: Clock | None = None) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._patience = patience
+        self._clock = clock or Clock()
+
+    def wait(self, job_id: str, stop: Callable[[], bool] = lambda: False) -> Verdict:
+        """Its outcome: a settled job leaves behind how many of its events died."""
+        deadline = self._clock.monotonic() + self._patience
+        while True:
+            died = self._connection.get(self._keys.done(job_id))
+            if died is not None:
+                return Verdict.WRITTEN if int(died) == 0 else Verdict.DIED
+            if stop() or self._clock.monotonic() >= deadline:
+                return Verdict.NO_OUTCOME
+            self._clock.sleep(LOOK_SECONDS)

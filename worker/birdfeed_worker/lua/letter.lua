@@ -1,0 +1,43 @@
+-- Take events out of a dead letter, all or some: back into the queue, or away for good. One step, so that two who take
+-- from one letter at once, or a kill in the middle, neither lose nor double an event.
+-- ARGV[3] letter, [4] SHA-1 of the data the taker saw ('' = take all of whatever is there), [5] back or purge,
+-- [6] events taken, [7] the data of what is left ('' = nothing), [8] its bytes, [9] its description, [10] the new job's
+-- id, [11] the new job's event type, [12...] its fields and values.
+-- Returns {1, events taken}, or {0} if the letter is no longer there, {2} if it isn't as it was seen.
+local id, seen, action, taken = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local key = job_key(id)
+if action == 'back' and redis.call('EXISTS', job_key(ARGV[10]), P .. ':birdfeed:' .. Q .. ':done:' .. ARGV[10]) > 0 then
+  return {1, taken} -- this very step was done before, and its answer was lost
+end
+if not redis.call('ZSCORE', FAILED, id) then return {0} end
+local has = redis.call('HMGET', key, 'data', 'bf_events', 'bf_type', 'bf_reason')
+if not has[1] then
+  redis.call('ZREM', FAILED, id)
+  return {0}
+end
+if seen ~= '' and redis.sha1hex(has[1]) ~= seen then return {2} end
+local there, type, reason = tonumber(has[2] or '') or taken, has[3] or 'unknown', has[4]
+local left = ARGV[7] ~= '' and there - taken or 0
+taken = there - left
+if reason and reason ~= '' then redis.call('HINCRBY', LEDGER, 'dead:' .. type .. ':' .. reason, -taken) end
+-- A job that no producer of birdfeed's made was never counted.
+if not has[2] then redis.call('HINCRBY', LEDGER, 'accepted:' .. type, there) end
+if action == 'purge' then
+  redis.call('HINCRBY', LEDGER, 'purged:' .. type, taken)
+elseif ARGV[11] ~= type then
+  -- Mended into another type: it counts there from now on.
+  redis.call('HINCRBY', LEDGER, 'accepted:' .. type, -taken)
+  redis.call('HINCRBY', LEDGER, 'accepted:' .. ARGV[11], taken)
+end
+if left > 0 then
+  redis.call('HSET', key, 'data', ARGV[7], 'bf_events', left, 'bf_bytes', ARGV[8], 'description', ARGV[9])
+else
+  redis.call('ZREM', FAILED, id)
+  redis.call('DEL', key, P .. ':results:' .. id)
+end
+if action == 'back' then
+  redis.call('HSET', job_key(ARGV[10]), unpack(ARGV, 12))
+  redis.call('RPUSH', QUEUE, ARGV[10])
+  redis.call('SADD', P .. ':queues', QUEUE)
+end
+return {1, taken}
