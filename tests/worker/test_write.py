@@ -129,6 +129,17 @@ def test_where_everything_is_refused_no_row_is_to_blame(write: Write, store: Fak
     assert redis.hget("rq:birdfeed:birdfeed:destination:llm_events", "paused") == b"1"
 
 
+def test_a_store_that_recovers_in_the_middle_condemns_nobody(write: Write, store: FakeStore) -> None:
+    """Rows refused alone while everything was refused get another chance once the store takes rows again."""
+    made = items(64)
+    answers = iter([Answer(status=400)] * 9)
+    store.rules.append(lambda rows: next(answers, None))
+
+    write(made)
+
+    assert outcomes(made) == ["Written"] * 64
+
+
 def test_413_halves(write: Write, store: FakeStore) -> None:
     """Too large a body: smaller ones; a single row that is too large is dead."""
     made = items(9)

@@ -138,13 +138,17 @@ class Pool:
             # It has said what is wrong with the settings; another one would say the same.
             self._hopeless = True
         lived = now - child.started
-        child.failures = 1 if lived >= GOOD_RUN else child.failures + 1
-        wait = min(RESPAWN_CAP, RESPAWN_BASE * 2.0 ** (child.failures - 1))
+        if process.returncode == 0:
+            # Somebody told this worker to stop; the pool stays as large as it was asked to be.
+            child.failures = 0
+        else:
+            child.failures = 1 if lived >= GOOD_RUN else child.failures + 1
+        wait = min(RESPAWN_CAP, RESPAWN_BASE * 2.0 ** max(0, child.failures - 1))
         log.error("worker %s ended (%s); another starts in %.1f s", child.name, _how(process.returncode), wait)
         self._close(child)
         child.process = None
         child.start_at = now + wait
-        self._give_back(child.name, died=True)
+        self._give_back(child.name, died=process.returncode != 0)
 
     def _give_back(self, name: str, *, died: bool) -> None:
         taker = Taker(self.connection, self.keys, "", self.settings.hold_seconds)

@@ -50,6 +50,15 @@ class WriteLimits:
     give_up_after: float = 86_400.0
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that was refused with 400 alone; whether the store had taken other rows of the same request by then."""
+
+    item: Item
+    reason: str
+    after_success: bool
+
+
 class Writer:
     """Writes rows to Tinybird for one worker process.
 
@@ -155,7 +164,7 @@ class Writer:
     def _send(self, datasource: str, items: Sequence[Item], execution: str) -> None:
         """One request, and what follows from its answer, until each of the items has an outcome."""
         waiting: deque[Sequence[Item]] = deque([items])
-        budget, taken, refused = self._limits.bisect_requests, False, list[tuple[Item, str]]()
+        budget, taken, refused = self._limits.bisect_requests, False, list[Refused]()
         while waiting:
             part = waiting.popleft()
             part = self._admitted(datasource, part, execution)
@@ -188,7 +197,7 @@ class Writer:
                 case Bisect(reason):
                     budget -= 1
                     if len(part) == 1:
-                        refused.append((part[0], reason))
+                        refused.append(Refused(part[0], reason, after_success=taken))
                     elif budget > 0 and (taken or len(refused) < REFUSED_ROWS_UNTIL_PAUSE):
                         waiting.extendleft(reversed(halves(part)))
                     else:
@@ -199,7 +208,7 @@ class Writer:
                     closed = self._pacer.closed(datasource, None, reason)
                     wait = self._limits.settle_seconds if self._tinybird.can_read else closed
                     _set(part, Later(now + wait, now))
-        self._condemn(datasource, refused, taken, len(items))
+        self._condemn(datasource, refused, taken, len(items), execution)
 
     def _admitted(self, datasource: str, part: Sequence[Item], execution: str) -> Sequence[Item]:
         """The items to send once the limiter lets the request through; the others have been given back."""
@@ -257,15 +266,17 @@ class Writer:
         log.error("%s: paused: every request is refused: %s", datasource, reason)
         _set(part, Later(self._clock.time() + closed))
 
-    def _condemn(self, datasource: str, refused: list[tuple[Item, str]], taken: bool, rows: int) -> None:
-        """Rows refused alone are to blame, unless nothing at all was taken out of many."""
-        if not refused:
-            return
+    def _condemn(self, datasource: str, refused: Sequence[Refused], taken: bool, rows: int, execution: str) -> None:
+        """Rows refused alone are to blame, unless the store refused everything at that time."""
         if not taken and rows > 1 and len(refused) >= min(rows, REFUSED_ROWS_UNTIL_PAUSE):
-            self._refuse_all(datasource, [item for item, _ in refused], refused[0][1])
+            self._refuse_all(datasource, [one.item for one in refused], refused[0].reason)
             return
-        for item, reason in refused:
-            item.outcome = Dead("rejected", reason)
+        for one in refused:
+            if taken and not one.after_success:
+                # The store took nothing yet when it refused this row; now that it does, the row gets another chance.
+                self._send(datasource, [one.item], execution)
+            else:
+                one.item.outcome = Dead("rejected", one.reason)
 
 
 def requests(items: Sequence[Item], limits: WriteLimits) -> Iterator[list[Item]]:

@@ -1,0 +1,346 @@
+"""The promises of docs/promises.md from the worker's side, row by row, each test named after its fault.
+
+Real Valkey, real workers, the sandbox Tinybird over HTTP; each ends with every event in the store once (or in the dead
+letter that the row says) and with the ledger.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from birdfeed_sandbox.server import Sandbox
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+
+from tests.e2e.producer_apps.run import Server
+from tests.support.events import enqueue, envelope, text
+from tests.support.system import System
+from tests.support.wait import eventually
+
+N = 60
+ALL = {f"r{number}": 1 for number in range(N)}
+
+
+@pytest.fixture
+def system(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> Iterator[System]:
+    sandbox.sql("SYSTEM STOP MERGES")
+    with System(valkey_url, sandbox, tmp_path) as system:
+        system.redis.flushall()
+        yield system
+
+
+def put(system: System, count: int = N, **fields: Any) -> None:
+    """Events in jobs of ten, as a producer enqueues them; the ledger knows of them."""
+    for start in range(0, count, 10):
+        enqueue(system.redis, system.keys, [
+            envelope(text(request_id=f"r{number}", **fields)) for number in range(start, min(count, start + 10))
+        ])  # fmt: skip
+    system.redis.hincrby(system.keys.ledger, "accepted:text_generation", count)
+
+
+def all_written_once(system: System, dead: int = 0) -> None:
+    """Every event is in the store once, and the ledger says so."""
+    system.drained(within=60)
+    rows = system.rows()
+    assert rows == {one: 1 for one in ALL if one not in system.dead_ids()}
+    assert len(rows) == N - dead
+    ledger = system.ledger()
+    assert ledger["accepted:text_generation"] == N
+    assert ledger["written:text_generation"] == N - dead
+
+
+def test_worker_killed_before_the_post(system: System) -> None:
+    """The limiter holds the request back; the worker dies waiting; another one sends it."""
+    put(system)
+    destination = system.keys.birdfeed("destination:llm_events")
+    system.redis.hset(destination, mapping={"next_request": str(time.time() + 1.5)})
+    system.start_pool(1)
+    eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
+    system.kill_a_worker()
+
+    all_written_once(system)
+
+
+def test_worker_killed_during_the_post(system: System) -> None:
+    """The rows are written although the worker died: the next one asks before it sends."""
+    system.sandbox.fault(answer_delay_seconds=3.0)
+    put(system)
+    system.start_pool(1)
+    eventually(lambda: system.rows(), what="rows are written")
+    system.kill_a_worker()
+    system.sandbox.clear_faults()
+
+    all_written_once(system)
+    assert len([r for r in posts(system) if r["rows"]]) == 1
+
+
+def test_worker_killed_after_the_answer(system: System) -> None:
+    """Redis hangs while the worker settles: it dies, its hold runs out, and nothing is written twice."""
+    put(system)
+    pid = int(system.redis.info("server")["process_id"])
+    system.sandbox.fault(answer_delay_seconds=1.0)
+    system.start_pool(1)
+    eventually(lambda: system.rows(), what="rows are written")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: any(post["answered_at"] for post in posts(system)), what="the store has answered")
+        for worker in worker_pids(system):
+            os.kill(worker, signal.SIGKILL)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    system.sandbox.clear_faults()
+
+    all_written_once(system)
+
+
+def worker_pids(system: System) -> list[int]:
+    """Children of the pools, asked of the system, for when Redis can't be asked."""
+    found = []
+    for pool in system.pools:
+        children = Path(f"/proc/{pool.pid}/task/{pool.pid}/children")
+        found += [int(pid) for pid in children.read_text().split()]
+    return found
+
+
+def posts(system: System) -> list[dict[str, Any]]:
+    """What the store was asked to write so far."""
+    return [entry for entry in system.sandbox.state()["log"] if entry["path"].startswith("/v0/events")]
+
+
+def test_redis_restarted(sandbox: Sandbox, tmp_path: Path) -> None:
+    """kill -9 of Redis with jobs queued and in hand, and its restart from the append-only file."""
+    with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
+        sandbox.fault(delay_seconds=1.0)
+        put(system)
+        system.start_pool(2)
+        eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
+        redis.kill()
+        redis.start()
+        sandbox.clear_faults()
+
+        all_written_once(system)
+        assert len(system.workers()) >= 2
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_429_503(system: System, status: int) -> None:
+    """Nothing was written: the whole pool waits as long as asked, and nobody asks meanwhile."""
+    system.sandbox.fault(status=status, retry_after=2, times=1)
+    put(system)
+    system.start_pool(2)
+
+    all_written_once(system)
+    asked = posts(system)
+    assert asked[1]["time"] - asked[0]["time"] >= 2.0
+
+
+UNKNOWN: dict[str, dict[str, Any]] = {
+    "500, written": {"commit_then_status": 500},
+    "502, written": {"commit_then_status": 502},
+    "504, written": {"commit_then_status": 504},
+    "408, written": {"commit_then_status": 408},
+    "500, not written": {"status": 500},
+    "timeout, written": {"commit_then_hang": 20},
+    "reset, not written": {"reset": "before"},
+    "reset, written": {"reset": "after"},
+    "reset in the middle of the answer": {"reset_mid_answer": True},
+    "422, partly written": {"partly_written": 0.5},
+    "202, lost": {"vanish": 202},
+    "short count, all written": {"short_count": 1},
+    "short count, the rest lost": {"short_count": 1, "short_count_writes": "counted"},
+    "200 that is not JSON": {"not_json": True},
+    "504, written later": {"late_commit_seconds": 0.7, "late_commit_status": 504},
+}
+
+
+@pytest.mark.parametrize("fault", UNKNOWN.values(), ids=UNKNOWN)
+def test_unknown_outcomes(system: System, fault: dict[str, Any]) -> None:
+    """Some, all or none may be in: the store is asked, not before settle_seconds, and only the rest is sent."""
+    system.environment["BIRDFEED_READ_TIMEOUT"] = "2"
+    system.sandbox.fault(**fault, times=1)
+    put(system)
+    system.start_pool(1)
+
+    all_written_once(system)
+
+
+def test_400_for_a_batch(system: System) -> None:
+    """Only the bad row is dead-lettered, with the store's words."""
+    put(system)
+    system.sandbox.fault(status=400, body='{"error": "bad row"}', poison='"request_id":"r31"')
+    system.start_pool(1)
+
+    all_written_once(system, dead=1)
+    assert [(letter.reason, letter.detail) for letter in system.dead()] == [("rejected", "HTTP 400: bad row")]
+    assert system.dead_ids() == ["r31"]
+
+
+def test_400_whatever_is_sent(system: System) -> None:
+    """No row's fault: the data source pauses, nothing is dead, and mending it is enough."""
+    system.sandbox.fault(status=400)
+    put(system)
+    system.start_pool(1)
+    eventually(lambda: "every request is refused" in system.said(), what="the pause is in the log")
+    assert system.dead() == []
+    system.sandbox.clear_faults()
+
+    all_written_once(system)
+
+
+def test_413(system: System) -> None:
+    """Halved until it fits."""
+    system.sandbox.fault(max_body_bytes=20_000)
+    put(system)
+    system.start_pool(1)
+
+    all_written_once(system)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_401_403_404(system: System, status: int) -> None:
+    """The data source pauses and its jobs are parked; the other one goes on; one request at a time probes."""
+    system.sandbox.fault(auth=status, datasource="llm_events")
+    system.start_pool(1)
+    put(system)
+    image = envelope({"model": "flux", "request_id": "image"}, "image_generation")
+    enqueue(system.redis, system.keys, [image])
+    eventually(lambda: system.rows() == {"image": 1}, what="the other data source goes on")
+    assert system.dead() == []
+    assert system.redis.hget(system.keys.birdfeed("destination:llm_events"), "paused") == b"1"
+    system.sandbox.clear_faults()
+
+    system.drained()
+    assert system.rows() == {**ALL, "image": 1}
+
+
+def test_quarantined_rows(system: System) -> None:
+    """Found by id in the quarantine, dead-lettered with the store's reason, never sent again by itself."""
+    put(system)
+    system.sandbox.fault(quarantine_rows={"path": "$.request_id", "equals": "r7"})
+    system.start_pool(1)
+
+    all_written_once(system, dead=1)
+    assert [letter.reason for letter in system.dead()] == ["quarantined"]
+    assert system.dead_ids() == ["r7"]
+    assert len(posts(system)) == 1
+
+
+def test_unknown_model_and_missing_usage_are_no_dead_letters(system: System) -> None:
+    """The row goes out and says so."""
+    put(system, model="nobody-knows-it", model_used="nobody-knows-it", usage=None)
+    system.start_pool(1)
+
+    all_written_once(system)
+    assert system.rows("cost_status") == {"unpriced": N}
+
+
+def test_a_host_is_lost(system: System) -> None:
+    """Nobody is left to give its jobs back: they are free when its hold has run out."""
+    system.sandbox.fault(delay_seconds=30)
+    put(system)
+    lost = system.start_pool(1)
+    eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
+    pids = worker_pids(system)
+    lost.send_signal(signal.SIGSTOP)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    system.sandbox.clear_faults()
+    system.start_pool(1)
+
+    try:
+        all_written_once(system)
+    finally:
+        lost.kill()
+        lost.wait()
+
+
+def test_an_enqueue_whose_answer_was_lost(system: System) -> None:
+    """The producer sends the batch again, marked: what the first one brought is neither written nor counted twice."""
+    events = [envelope(text(request_id=f"r{number}")) for number in range(N)]
+    system.start_pool(1)
+    for retried in (False, True):
+        enqueue(system.redis, system.keys, events, retried=retried)
+        system.redis.hincrby(system.keys.ledger, "accepted:text_generation", N)
+        system.drained()
+
+    all_written_once(system)
+
+
+def test_a_rolling_deploy(system: System) -> None:
+    """Jobs of a newer wire version wait for a newer worker and spend nothing; the others go on."""
+    newer = enqueue(system.redis, system.keys, [envelope(text(request_id="newer"))], version=2)
+    put(system)
+    system.start_pool(1)
+    eventually(lambda: system.rows() == ALL, what="our own version's events are written")
+
+    assert system.dead() == []
+    assert system.redis.zrange(system.keys.scheduled, 0, -1) == [newer.encode()]
+
+
+def test_redis_that_can_lose_events_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Eviction and a missing append-only file are said at the start."""
+    config = {"appendonly": "no", "maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}
+    with Server(tmp_path / "valkey", **config) as redis, System(redis.url, sandbox, tmp_path) as system:
+        system.start_pool(1)
+
+        assert "Redis evicts keys when it is full (maxmemory-policy allkeys-lru)" in system.said()
+        assert "Redis keeps no append-only file" in system.said()
+
+
+@pytest.mark.parametrize("trouble", ["READONLY", "OOM"])
+def test_redis_that_refuses_to_write(sandbox: Sandbox, tmp_path: Path, trouble: str) -> None:
+    """Workers wait and go on by themselves; none ends, none spins."""
+
+    def break_it(client: Redis) -> Callable[[], Any]:
+        if trouble == "READONLY":
+            client.replicaof("127.0.0.1", 1)
+            return lambda: client.replicaof("NO", "ONE")
+        client.config_set("maxmemory", 1)
+        return lambda: client.config_set("maxmemory", 0)
+
+    with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
+        sandbox.fault(delay_seconds=1.0)
+        put(system)
+        system.start_pool(2)
+        pids = set(system.workers().values())
+        eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
+        mend = break_it(system.redis)
+        eventually(lambda: "trying again" in system.said(), what="a worker says so", within=40)
+        mend()
+        sandbox.clear_faults()
+
+        all_written_once(system)
+        assert set(system.workers().values()) == pids
+        assert system.said().count("trying again") < 60
+
+
+def test_sigterm_again_and_again(system: System) -> None:
+    """Workers are told to stop at random moments under load: no job is orphaned, no worker hangs."""
+    put(system)
+    system.start_pool(1)
+    for _ in range(8):
+        pid = eventually(lambda: next(iter(system.workers().values()), 0), what="a worker is there")
+        os.kill(pid, signal.SIGTERM)
+        eventually(lambda: pid not in system.workers().values(), what="the worker stopped", within=10)  # noqa: B023
+        assert system.redis.zcard(system.keys.started) == 0
+
+    all_written_once(system)
+
+
+def test_keys_are_rqs_own() -> None:
+    """What the producer computes is what rq uses."""
+    from rq import Queue
+    from rq.job import Job
+    from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
+
+    keys = Keys("rq", "birdfeed")
+    assert keys.queue_list == Queue.redis_queue_namespace_prefix + "birdfeed"
+    assert keys.queues == Queue.redis_queues_keys
+    assert keys.job("x") == Job.key_for("x")
+    assert keys.started == StartedJobRegistry.key_template.format("birdfeed")
+    assert keys.scheduled == ScheduledJobRegistry.key_template.format("birdfeed")
+    assert keys.failed == FailedJobRegistry.key_template.format("birdfeed")
