@@ -99,4 +99,6 @@ class BookSource:
 
 
 def _log_error(error: PriceBookError) -> None:
-    log.error("the price book is broken, the one before stays in use: %s", error)
+    first, *more = str(error).splitlines()
+    rest = f" (and {len(more)} more; `birdfeed prices check` lists them all)" if more else ""
+    log.error("the price book is broken, the one before stays in use: %s%s", first, rest)

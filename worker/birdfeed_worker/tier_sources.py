@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from birdfeed_worker.errors import ConfigurationError
 
@@ -22,8 +22,6 @@ MAX_REQUESTS: Final = 8
 #: Seconds between two looks at the file's date.
 CHECK_EVERY: Final = 1.0
 
-#: What the auth service is asked by.
-AskedBy: TypeAlias = Literal["user", "token", "referrer"]
 #: Makes one GET with these query parameters: the status, and the body's JSON (None where there is none). Raises where
 #: there is no answer in time; who provides it sets the timeout.
 Fetch: TypeAlias = Callable[[Mapping[str, str]], tuple[int, object]]
@@ -53,12 +51,12 @@ class RedisTiers:
 
 
 class AuthServiceTiers:
-    """An auth service: GET with ?user=, ?token= or ?referrer= → {valid, userId or user_id, username, tier}.
+    """An auth service: GET with ?user= (or ?token=, ...) → {valid, userId or user_id, username, tier}.
 
     Several users are asked about at a time, one request each; an answer counts when it comes, whatever the others do.
     """
 
-    def __init__(self, fetch: Fetch, asked_by: AskedBy = "user") -> None:
+    def __init__(self, fetch: Fetch, asked_by: str = "user") -> None:
         self._fetch = fetch
         self._asked_by = asked_by
 

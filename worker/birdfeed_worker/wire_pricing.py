@@ -1,6 +1,9 @@
 """Wires what prices and tiers come from, by the settings."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from redis import Redis
 
@@ -9,9 +12,12 @@ from birdfeed_worker.price_book import Books, load
 from birdfeed_worker.price_fallback import GenaiPrices
 from birdfeed_worker.price_source import BookSource
 from birdfeed_worker.settings import WorkerSettings
-from birdfeed_worker.tier_lookup import CachedTiers, NoTiers, TierLookup
+from birdfeed_worker.tier_lookup import CachedTiers, NoTiers, TierLookup, TierSource
 from birdfeed_worker.tier_sources import AuthServiceTiers, FileTiers, RedisTiers
 from birdfeed_worker.tinybird import json_getter
+
+#: What stands for the user in the auth service's URL: https://auth.example/check?token={user}
+USER: Final = "{user}"
 
 
 def book_source_of(settings: WorkerSettings) -> BookSource:
@@ -24,8 +30,12 @@ def only_book(path: Path) -> Books:
     return Books((load(path),))
 
 
-def tiers_of(settings: WorkerSettings, connection: Redis) -> TierLookup:
-    """Where tiers are looked up.
+def tiers_of(
+    settings: WorkerSettings,
+    connection: Redis,
+    on_failure: Callable[[str, int], None] = lambda reason, users: None,
+) -> TierLookup:
+    """Where tiers are looked up. `on_failure` is told why, and for how many users, there was no answer.
 
     Raises:
         ConfigurationError: BIRDFEED_TIERS is none of redis:<key>, file:<path>, http(s)://..., or the file is wrong.
@@ -34,13 +44,25 @@ def tiers_of(settings: WorkerSettings, connection: Redis) -> TierLookup:
     if not where:
         return NoTiers()
     kind, _, rest = where.partition(":")
+    source: TierSource
     if kind == "file":
         return FileTiers(Path(rest))
     if kind == "redis" and rest:
-        return CachedTiers(RedisTiers(connection, rest), ttl=settings.tier_ttl, budget=settings.tier_timeout)
-    if kind in {"http", "https"}:
-        source = AuthServiceTiers(json_getter(where, settings.tier_timeout))
-        return CachedTiers(source, ttl=settings.tier_ttl, budget=settings.tier_timeout)
-    raise ConfigurationError(
-        f"BIRDFEED_TIERS is {where!r}; it is redis:<hash key>, file:<path>, or the auth service's http(s) URL"
-    )
+        source = RedisTiers(connection, rest)
+    elif kind in {"http", "https"}:
+        source = _auth_service(where, settings.tier_timeout)
+    else:
+        raise ConfigurationError(
+            f"BIRDFEED_TIERS is {where!r}; it is redis:<hash key>, file:<path>, or the auth service's http(s) URL"
+        )
+    return CachedTiers(source, ttl=settings.tier_ttl, budget=settings.tier_timeout, on_failure=on_failure)
+
+
+def _auth_service(url: str, timeout: float) -> AuthServiceTiers:
+    """The auth service at a URL. Its own parameters are kept; one with the value {user} says how the user is named."""
+    parts = urlsplit(url)
+    fixed = dict(parse_qsl(parts.query, keep_blank_values=True))
+    asked_by = next((name for name, value in fixed.items() if value == USER), "user")
+    fixed.pop(asked_by, None)
+    get = json_getter(urlunsplit(parts._replace(query="")), timeout)
+    return AuthServiceTiers(lambda asked: get({**fixed, **asked}), asked_by)
