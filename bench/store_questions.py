@@ -1,7 +1,10 @@
 """The questions of bench/store.py, as SQL."""
 
 from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
+
+from birdfeed_worker.verify import OURS, TEMPLATES, chunks, written_sql
 
 from bench.store_rows import START
 
@@ -15,19 +18,22 @@ FORMS: Final = {
     ),
     "argMax": (
         "SELECT tupleElement(last, 1) AS occurred_at, tupleElement(last, 2) AS tier, tupleElement(last, 3) AS cost "
-        "FROM (SELECT argMax((occurred_at, tier, cost), enriched_at) AS last FROM {table} WHERE {where} GROUP BY event_id)"
+        "FROM (SELECT argMax((occurred_at, tier, cost), enriched_at) AS last "
+        "FROM {table} WHERE {where} GROUP BY event_id)"
     ),
     "read twice": (
         "SELECT occurred_at, tier, cost FROM {table} WHERE {where} AND (event_id, enriched_at) IN "
         "(SELECT event_id, max(enriched_at) FROM {table} WHERE {where} GROUP BY event_id)"
     ),
 }
-#: How ids are asked for. `time`: by occurred_at alone; `time and id`: by the ids' own first and last beside.
-VERIFY: Final = ("ids alone", "ids and time", "ids and time, by hour")
+#: The llm_events of Tinybird's LLM template, where ids are asked for by `id` and `timestamp`.
+EXISTING: Final = "existing"
+#: How ids are asked for: as verify.py does, and without the time.
+VERIFY: Final = ("ids and time", "ids alone")
 
 
-def aggregations(tables: Collection[str], rows: int, days: int) -> Iterator[dict[str, Any]]:
-    """Cost by day and tier, over the last 7 days and over all."""
+def aggregations(tables: Collection[str], days: int) -> Iterator[dict[str, Any]]:
+    """Cost by day and tier, over the last 7 days and over all; of one model."""
     for over, first in ((f"7 of {days} days", max(0, days - 7)), (f"{days} days", 0)):
         where = f"occurred_at >= fromUnixTimestamp64Milli(toInt64({START + first * 86_400_000}), 'UTC')"
         for table in tables:
@@ -37,6 +43,9 @@ def aggregations(tables: Collection[str], rows: int, days: int) -> Iterator[dict
                     f"FROM ({rows_sql.format(table=table, where=where)}) GROUP BY day, tier ORDER BY day, tier"
                 )
                 yield {"table": table, "form": form, "over": over, "queries": [sql]}
+    for table in tables:
+        sql = f"SELECT tier, sum(cost) AS cost FROM {table} FINAL WHERE model = 'gemini' GROUP BY tier ORDER BY tier"
+        yield {"table": table, "form": "FINAL, one model of 20", "over": f"{days} days", "queries": [sql]}
 
 
 def ids_sql(table: str, rows: int, step: int) -> dict[str, str]:
@@ -59,18 +68,11 @@ def ids_sql(table: str, rows: int, step: int) -> dict[str, str]:
 
 def verifications(table: str, ids: Sequence[Sequence[str]], form: str) -> Iterator[str]:
     """The queries that find 10,000 ids. `ids`: event_id and epoch ms, in order of time."""
-    for first in range(0, len(ids), 4_000):
-        chunk = ids[first : first + 4_000]
-        listed = ",".join(f"'{event_id}'" for event_id, _ in chunk)
-        low, high = int(chunk[0][1]) - 1000, int(chunk[-1][1]) + 1000
-        between = (
-            f"occurred_at BETWEEN fromUnixTimestamp64Milli(toInt64({low}), 'UTC') "
-            f"AND fromUnixTimestamp64Milli(toInt64({high}), 'UTC') AND "
-        )
-        hours = ",".join(str(hour) for hour in sorted({int(ms) // 3_600_000 * 3600 for _, ms in chunk}))
-        where = {
-            "ids alone": "",
-            "ids and time": between,
-            "ids and time, by hour": f"{between}toStartOfHour(occurred_at) IN ({hours}) AND ",
-        }[form]
-        yield f"SELECT DISTINCT event_id FROM {table} WHERE {where}event_id IN ({listed})"
+    for chunk in chunks([(event_id, datetime.fromtimestamp(int(ms) / 1000, UTC)) for event_id, ms in ids]):
+        if form == "ids alone":
+            listed = ",".join(f"'{event_id}'" for event_id, _ in chunk)
+            yield f"SELECT DISTINCT event_id FROM {table} WHERE event_id IN ({listed})"
+        elif table == EXISTING:
+            yield written_sql(table, TEMPLATES, chunk, *TEMPLATES.windows[form == "the second window"])
+        else:
+            yield written_sql(table, OURS, chunk, *OURS.windows[0])

@@ -18,6 +18,8 @@ app = typer.Typer(
 )
 dead_app = typer.Typer(no_args_is_help=True, help="Dead letters: events that could not be written as they are.")
 app.add_typer(dead_app, name="dead")
+tinybird_app = typer.Typer(no_args_is_help=True, help="The Tinybird project: data sources and endpoints.")
+app.add_typer(tinybird_app, name="tinybird")
 prices_app = typer.Typer(no_args_is_help=True, help="Price books: check, compare and search them, find what they lack.")
 app.add_typer(prices_app, name="prices")
 
@@ -185,6 +187,25 @@ def replay(
     from birdfeed_cli.dead import run_replay
 
     raise typer.Exit(run_replay(reason, event_type, everything=everything, as_json=as_json))
+
+
+@tinybird_app.command("init")
+def tinybird_init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the project goes; made if it isn't there.")],
+    force: Annotated[bool, typer.Option(help="Overwrite files that differ from birdfeed's.")] = False,
+) -> None:
+    """Write the Tinybird project: data sources and endpoints, ready for `tb deploy`."""
+    from birdfeed_cli.tinybird import run_init
+
+    raise typer.Exit(run_init(folder, force=force))
+
+
+@tinybird_app.command("check")
+def tinybird_check(as_json: Json = False) -> None:
+    """Compare the live data sources with what the worker sends; name each mismatch. Nothing is written."""
+    from birdfeed_cli.tinybird import run_check
+
+    raise typer.Exit(run_check(as_json=as_json))
 
 
 @app.command()

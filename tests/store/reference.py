@@ -245,7 +245,7 @@ def tiers(rows: Iterable[Row], question: Question) -> list[dict[str, Any]]:
     """birdfeed_tiers."""
     lines = list(grouped(rows, question, lambda row: row["tier"]))
     periods = len(question.periods())
-    everything = [sum((group for _, _, group in lines[nth::periods]), []) for nth in range(periods)]
+    everything = [[row for _, _, group in lines[nth::periods] for row in group] for nth in range(periods)]
     return [
         {
             "period": period,

@@ -93,7 +93,7 @@ QUESTIONS = [
     Question(since=day(2026, 10, 24, 22), until=day(2026, 10, 25, 6), every="hour", filters={}, **BERLIN),
     Question(since=day(2026, 10, 24, 1), until=day(2026, 10, 24, 9), every="hour", filters={}, zone="Asia/Kolkata"),
     Question(since=day(2026, 10, 1), until=day(2026, 11, 1), every="total", filters={"tier": "seed"}),
-    Question(since=day(2026, 10, 1), until=day(2026, 11, 1), every="total", filters={"provider": "azure", "tier": "spore"}),
+    Question(since=day(2026, 10, 24), until=day(2026, 11, 1), every="day", filters={"provider": "aws", "tier": "seed"}),
     Question(since=day(2026, 10, 1), until=day(2026, 11, 1), every="total", filters={"user": "eve'; --"}),
     Question(since=day(2026, 10, 1), until=day(2026, 11, 1), every="day", filters={"model": "naïve model"}),
     Question(since=day(2026, 10, 1), until=day(2026, 11, 1), every="day", filters={"environment": "staging"}),

@@ -35,6 +35,12 @@ class FakeStore(Tinybird):
     def can_read(self) -> bool:
         return self.readable
 
+    def columns(self, datasource: str) -> dict[str, str]:
+        return {"event_id": "String", "occurred_at": "DateTime64(3)"}
+
+    def forget_columns(self, datasource: str) -> None:
+        """Nothing is remembered."""
+
     def encode(self, rows: Iterable[bytes]) -> bytes:
         return b"\n".join(rows)
 

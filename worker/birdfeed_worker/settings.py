@@ -77,6 +77,10 @@ class WorkerSettings(RedisSettings):
     )
     tier_timeout: Positive = Field(1.0, description="Most seconds the tier lookups of one batch may take.")
     tier_ttl: Positive = Field(300.0, description="Seconds an answer of the tier lookup is remembered.")
+    schema_check: Literal["off", "warn", "refuse"] = Field(
+        "warn",
+        description="At start, compare the store's columns with what is sent; warn of mismatches, or refuse to start.",
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Log lines for people or for machines; auto: console on a terminal, json elsewhere."
     )

@@ -11,6 +11,7 @@ from birdfeed_worker.connect import connect
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.logs import configure_logs
 from birdfeed_worker.pool import Pool
+from birdfeed_worker.schema_check import check_at_start
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wire_pricing import book_source_of, tiers_of
 from birdfeed_worker.wire_store import tinybird_of
@@ -46,7 +47,8 @@ def check(settings: WorkerSettings, connection: Redis) -> None:
     Raises:
         ConfigurationError: Something is missing or wrong; the message says what.
     """
-    tinybird_of(settings).close()
+    with tinybird_of(settings.model_copy(update={"read_timeout": min(10.0, settings.read_timeout)})) as tinybird:
+        check_at_start(tinybird, settings.schema_check)
     book_source_of(settings)
     tiers_of(settings, connection)
 

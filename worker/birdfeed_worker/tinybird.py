@@ -41,6 +41,7 @@ class Tinybird:
         self._append_token = append_token
         self._read_token = read_token
         self._secrets = [token for token in (append_token, read_token) if token]
+        self._columns: dict[str, dict[str, str]] = {}
         self._zstd = zstandard.ZstdCompressor(level=1)
         self._client = httpx.Client(
             base_url=host,
@@ -98,12 +99,34 @@ class Tinybird:
             QuotaError: The plan's read quota is used up; ask again later.
             QueryError: Anything else; the status says what.
         """
+        rows: list[dict[str, Any]] = self._read("POST", "/v0/sql", "data", f"{sql} FORMAT JSON")
+        return rows
+
+    def columns(self, datasource: str) -> Mapping[str, str]:
+        """Names and ClickHouse types of a data source's columns, asked for once and remembered. Raises as query."""
+        if datasource not in self._columns:
+            meta = self._read("POST", "/v0/sql", "meta", f"SELECT * FROM {datasource} LIMIT 0 FORMAT JSON")
+            self._columns[datasource] = {column["name"]: column["type"] for column in meta}
+        return self._columns[datasource]
+
+    def forget_columns(self, datasource: str) -> None:
+        """Ask again for them next time."""
+        self._columns.pop(datasource, None)
+
+    def describe(self, datasource: str) -> Mapping[str, Mapping[str, Any]]:
+        """Each column's jsonpath, default_value and nullable, where the token may see them. Raises as query."""
+        columns = self._read("GET", f"/v0/datasources/{datasource}", "columns")
+        return {column["name"]: column for column in columns}
+
+    def _read(self, method: str, path: str, key: str, body: str | None = None) -> Any:
+        """What stands under `key` in the answer to a request that reads; raises as query."""
         if self._read_token is None:
             raise QueryError(0, "no read token is set (TINYBIRD_READ_TOKEN)")
         try:
-            response = self._client.post(
-                "/v0/sql",
-                content=(sql + " FORMAT JSON").encode(),
+            response = self._client.request(
+                method,
+                path,
+                content=None if body is None else body.encode(),
                 headers={"Authorization": f"Bearer {self._read_token}", "Content-Type": "text/plain"},
             )
         except (httpx.HTTPError, httpx.StreamError) as error:
@@ -113,10 +136,9 @@ class Tinybird:
         if response.status_code != 200:
             raise QueryError(response.status_code, self._detail(response))
         try:
-            rows: list[dict[str, Any]] = orjson.loads(response.content)["data"]
+            return orjson.loads(response.content)[key]
         except (ValueError, KeyError, TypeError):
-            raise QueryError(response.status_code, "the answer is not the SQL API's JSON") from None
-        return rows
+            raise QueryError(response.status_code, "the answer is not the API's JSON") from None
 
     def _answer(self, response: httpx.Response) -> Answer:
         successful = quarantined = None

@@ -1,4 +1,9 @@
-"""Verify: ask Tinybird which events it already has, in the table and in quarantine, before anything is sent again."""
+"""Verify: ask Tinybird which events it already has, in the table and in quarantine, before anything is sent again.
+
+Cheap, because an event_id is a UUIDv7: a batch of events bounds its own stretch of time, and the data sources are
+sorted by occurred_at and event_id (docs/analytics.md has what it reads). The llm_events of Tinybird's LLM template has
+neither column: there an event is found by `id`, and by `timestamp`, which is its start_time.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +12,9 @@ from itertools import islice
 from typing import Final, TypeVar
 from uuid import UUID
 
+from birdfeed_schemas.rows import MAX_CLOCK_AHEAD, MAX_DURATION
+
+from birdfeed_worker.errors import QueryError
 from birdfeed_worker.tinybird import Tinybird
 
 T = TypeVar("T")
@@ -15,6 +23,8 @@ T = TypeVar("T")
 IDS_PER_QUERY: Final = 4_000
 #: A row's occurred_at is cut to milliseconds in the store, and an event_id's clock is that of occurred_at.
 _MARGIN: Final = timedelta(seconds=1)
+#: Nearly every event starts within this time before it is tracked.
+_USUAL_DURATION: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,31 @@ class Found:
     quarantined: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How a table knows an event.
+
+    Attributes:
+        id: The column with its event_id.
+        time: The column with a time of it.
+        windows: How far `time` may lie before and after occurred_at; each is asked in turn for what the one before
+            did not find.
+    """
+
+    id: str
+    time: str
+    windows: tuple[tuple[timedelta, timedelta], ...]
+
+
+OURS: Final = Identity("event_id", "occurred_at", ((_MARGIN, _MARGIN),))
+#: start_time is at most MAX_DURATION before an end_time that is at most MAX_DURATION before occurred_at (rows.times).
+TEMPLATES: Final = Identity(
+    "id",
+    "timestamp",
+    ((_USUAL_DURATION, _MARGIN), (2 * MAX_DURATION + _MARGIN, MAX_CLOCK_AHEAD + _MARGIN)),
+)
+
+
 def find(tinybird: Tinybird, datasource: str, events: Sequence[tuple[str, datetime]]) -> Found:
     """Which of these events (event_id, occurred_at) the data source already has.
 
@@ -32,30 +67,58 @@ def find(tinybird: Tinybird, datasource: str, events: Sequence[tuple[str, dateti
         QuotaError: Ask again later.
         QueryError: The question could not be answered; nothing may be concluded.
     """
+    identity = identity_of(tinybird, datasource)
     written: set[str] = set()
-    quarantined: dict[str, str] = {}
-    for chunk in chunks(events):
-        ids = ",".join(f"'{UUID(event_id)}'" for event_id, _ in chunk)
-        times = [occurred_at for _, occurred_at in chunk]
-        first, last = sql_time(min(times) - _MARGIN), sql_time(max(times) + _MARGIN)
-        rows = tinybird.query(
-            f"SELECT DISTINCT event_id FROM {datasource} "
-            f"WHERE occurred_at BETWEEN '{first}' AND '{last}' AND event_id IN ({ids})"
-        )
-        written.update(row["event_id"] for row in rows)
-        quarantined.update(find_quarantined(tinybird, datasource, [event_id for event_id, _ in chunk]))
-    return Found(frozenset(written), {one: why for one, why in quarantined.items() if one not in written})
+    try:
+        for before, after in identity.windows:
+            missing = [event for event in events if event[0] not in written]
+            for chunk in chunks(missing):
+                rows = tinybird.query(written_sql(datasource, identity, chunk, before, after))
+                written.update(row["event_id"] for row in rows)
+        quarantined = find_quarantined(tinybird, datasource, [one for one, _ in events if one not in written])
+    except QueryError:
+        tinybird.forget_columns(datasource)  # the table may have been exchanged for another
+        raise
+    return Found(frozenset(written), quarantined)
+
+
+def identity_of(tinybird: Tinybird, datasource: str) -> Identity:
+    """How a data source knows an event: by its columns, which are asked for once.
+
+    Raises:
+        QuotaError: Ask again later.
+        QueryError: They can't be read, or no column holds an event's id.
+    """
+    columns = tinybird.columns(datasource)
+    for identity in (OURS, TEMPLATES):
+        if identity.id in columns and identity.time in columns:
+            return identity
+    raise QueryError(0, f"{datasource} has neither event_id and occurred_at nor id and timestamp: see its datafile")
+
+
+def written_sql(
+    datasource: str, identity: Identity, chunk: Sequence[tuple[str, datetime]], before: timedelta, after: timedelta
+) -> str:
+    """The SELECT that finds these events, in order of time, with `identity.time` around their occurred_at."""
+    ids = ",".join(f"'{UUID(event_id)}'" for event_id, _ in chunk)
+    first, last = sql_time(chunk[0][1] - before), sql_time(chunk[-1][1] + after)
+    return (
+        f"SELECT DISTINCT {identity.id} AS event_id FROM {datasource} "
+        f"WHERE {identity.time} BETWEEN toDateTime64('{first}', 3, 'UTC') AND toDateTime64('{last}', 3, 'UTC') "
+        f"AND {identity.id} IN ({ids})"
+    )
 
 
 def find_quarantined(tinybird: Tinybird, datasource: str, event_ids: Iterable[str]) -> dict[str, str]:
     """Which of these are in quarantine: event_id → Tinybird's reason. Raises as find does."""
+    identity = identity_of(tinybird, datasource)
     found: dict[str, str] = {}
     for chunk in batched(event_ids, IDS_PER_QUERY):
         ids = ",".join(f"'{UUID(event_id)}'" for event_id in chunk)
         rows = tinybird.query(
-            "SELECT event_id, any(arrayStringConcat(c__error_column, ', ')) AS columns, "
+            f"SELECT {identity.id} AS event_id, any(arrayStringConcat(c__error_column, ', ')) AS columns, "
             "any(arrayStringConcat(c__error, '; ')) AS reasons "
-            f"FROM {datasource}_quarantine WHERE event_id IN ({ids}) GROUP BY event_id"
+            f"FROM {datasource}_quarantine WHERE {identity.id} IN ({ids}) GROUP BY {identity.id}"
         )
         for row in rows:
             found[row["event_id"]] = f"{row['columns']}: {row['reasons']}"

@@ -1,0 +1,84 @@
+"""The Tinybird project: the datafiles of birdfeed and of installed packages that add event types.
+
+A package that adds an event type keeps its own beside its code, as birdfeed does: data/datasources/<name>.datasource
+and data/endpoints/<name>.pipe.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from birdfeed_schemas.registry import registry
+
+#: Folder of the project → how its files end.
+_FOLDERS: Final = {"datasources": ".datasource", "endpoints": ".pipe"}
+_COLUMN: Final = re.compile(
+    r"^\s+`(?P<name>\w+)` (?P<type>.+?) `json:(?P<path>\$[^`]*)`(?P<default> DEFAULT )?", re.MULTILINE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a data source, its ClickHouse type, the JSON path it reads, and whether a row may go without."""
+
+    name: str
+    type: str
+    path: str
+    optional: bool
+
+
+def datafiles() -> Mapping[str, str]:
+    """Every datafile's text, by its path in the project, such as `datasources/llm_events.datasource`.
+
+    Raises:
+        ValueError: Two packages have a file of the same path.
+    """
+    found: dict[str, str] = {}
+    packages = dict.fromkeys(event_type.row.__module__.partition(".")[0] for event_type in registry().values())
+    for package in packages:
+        for path, text in _files_of(package):
+            if path in found:
+                raise ValueError(f"two installed packages have a {path}; rename the one in {package}")
+            found[path] = text
+    return found
+
+
+def _files_of(package: str) -> Iterator[tuple[str, str]]:
+    for folder, ending in _FOLDERS.items():
+        place = files(package) / "data" / folder
+        if place.is_dir():
+            for file in sorted(place.iterdir(), key=lambda one: one.name):
+                if file.name.endswith(ending):
+                    yield f"{folder}/{file.name}", file.read_text(encoding="utf-8")
+
+
+@cache
+def columns_of(datasource: str) -> tuple[Column, ...]:
+    """The columns a data source should have; none where no package has its datafile."""
+    text = datafiles().get(f"datasources/{datasource}.datasource", "")
+    return tuple(
+        Column(match["name"], match["type"], match["path"], match["default"] is not None)
+        for match in _COLUMN.finditer(text)
+    )
+
+
+def paths_of(row: type[BaseModel], prefix: str = "$") -> dict[str, Any]:
+    """Every JSON path that rows of a model have, with its Python type."""
+    found: dict[str, Any] = {}
+    for name, field in row.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found.update(paths_of(kind, f"{prefix}.{name}"))
+        else:
+            found[f"{prefix}.{name}"] = kind
+    return found
+
+
+def datasources() -> Mapping[str, type[BaseModel]]:
+    """Every data source the workers write to, and the model of its rows."""
+    return {event_type.datasource: event_type.row for event_type in registry().values()}

@@ -1,0 +1,167 @@
+"""Compare: a data source's columns as they are with what the worker sends. Pure; schema_check.py asks Tinybird."""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from birdfeed_schemas.project import Column
+
+
+class LiveColumn(NamedTuple):
+    """A column as it is: its type, and where visible its JSON path, and whether rows must have a value for it."""
+
+    type: str
+    path: str | None = None
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One thing that isn't as it should be.
+
+    Attributes:
+        datasource: Where.
+        column: Which column, or an empty text.
+        problem: no_table, no_scope, no_column, narrow_type, wrong_type, other_path, required_column or template.
+        said: It in a sentence, with what follows.
+    """
+
+    datasource: str
+    column: str
+    problem: str
+    said: str
+
+    def __str__(self) -> str:
+        return f"{self.datasource}{f'.{self.column}' if self.column else ''} {self.said}"
+
+
+#: Where the llm_events of Tinybird's LLM template reads a column from another path than ours, on purpose.
+TEMPLATE_PATHS: Final = {"cost": "$.cost", "response_status": "$.standard_logging_object_status"}
+#: Most of a list of columns that a sentence names.
+_NAMED: Final = 8
+_WRAPPED: Final = re.compile(r"(?:LowCardinality|Nullable)\((.*)\)")
+_WHOLE: Final = re.compile(r"(U?)Int(\d+)")
+_PRECISION: Final = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
+#: Whole digits that our costs can have (events.py: at most 10^15 USD).
+_COST_DIGITS: Final = 16
+
+
+def compare(
+    datasource: str, ours: Sequence[Column], live: Mapping[str, LiveColumn], sent: Collection[str]
+) -> list[Mismatch]:
+    """Everything in which a live data source differs so that values would be lost, changed or quarantined.
+
+    Args:
+        datasource: Its name.
+        ours: The columns birdfeed ships for it.
+        live: The columns it has.
+        sent: Every JSON path that birdfeed's rows have.
+    """
+    found = list(_missing(datasource, ours, live))
+    for column in ours:
+        if column.name not in live:
+            continue
+        is_ = live[column.name]
+        if is_.path is not None and is_.path not in (column.path, TEMPLATE_PATHS.get(column.name)):
+            said = f"reads {is_.path}, birdfeed sends it as {column.path}: it would always hold its default"
+            found.append(Mismatch(datasource, column.name, "other_path", said))
+        problem = type_problem(is_.type, column.type)
+        if problem is not None:
+            found.append(Mismatch(datasource, column.name, *problem))
+    names = {column.name for column in ours}
+    for name, is_ in live.items():
+        if name not in names and is_.required and is_.path is not None and not _is_sent(is_.path, sent):
+            said = f"has no default and reads {is_.path}, which birdfeed doesn't send: every row would be quarantined"
+            found.append(Mismatch(datasource, name, "required_column", said))
+    return found
+
+
+def _missing(datasource: str, ours: Sequence[Column], live: Mapping[str, LiveColumn]) -> Iterator[Mismatch]:
+    missing = [column for column in ours if column.name not in live]
+    if "event_id" not in live and {"id", "message_id", "timestamp"} <= set(live):
+        names = [column.name for column in missing]
+        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        said = (
+            "is the table of Tinybird's LLM template: rows land in it, but these fields are not stored: "
+            f"{shown}; docs/migrate.md takes it over to birdfeed's"
+        )
+        yield Mismatch(datasource, "", "template", said)
+        return
+    for column in missing:
+        yield Mismatch(datasource, column.name, "no_column", f"is missing: {column.path} would not be stored")
+
+
+def _is_sent(path: str, sent: Collection[str]) -> bool:
+    """Whether rows have something there: a value, or an object of values."""
+    return path in sent or any(one.startswith(f"{path}.") for one in sent)
+
+
+def type_problem(live: str, ours: str) -> tuple[str, str] | None:
+    """What goes wrong when values made for a column of type `ours` come to one of type `live`: a code and a sentence.
+
+    None where nothing does: the types are equal, or `live` holds at least as much.
+    """
+    live_type, our_type = bare(live), bare(ours)
+    if live_type == our_type:
+        return None
+    narrow = _narrow(live_type, our_type)
+    if narrow is not None:
+        return ("narrow_type", f"is {live} where birdfeed needs {ours}: {narrow}") if narrow else None
+    return "wrong_type", f"is {live} where birdfeed sends {ours}: rows would be quarantined"
+
+
+def _narrow(live: str, ours: str) -> str | None:
+    """What a type of the same kind can't hold; an empty text where it holds all; None where it is of another kind."""
+    our_whole, live_whole = _WHOLE.fullmatch(ours), _WHOLE.fullmatch(live)
+    if our_whole and live_whole:
+        largest = 2 ** (int(live_whole[2]) - (not live_whole[1])) - 1
+        # Our counts are from 0 up to 2^63 - 1, or to their own type's largest value.
+        needed = min(2 ** int(our_whole[2]) - 1, 2**63 - 1)
+        return "" if largest >= needed else f"a number over {largest:,} is changed without a word"
+    if ours.startswith("Float") and live.startswith("Float"):
+        return "" if live == "Float64" else "it keeps 7 digits"
+    if ours.startswith("Decimal"):
+        return _narrow_decimal(live, ours)
+    if ours.startswith("DateTime") and live.startswith("DateTime"):
+        return _narrow_time(live, ours)
+    if ours == "Bool" and live == "UInt8":
+        return ""
+    if ours == "String" and live.startswith(("FixedString", "Enum")):
+        return "other texts are quarantined"
+    return None
+
+
+def _narrow_decimal(live: str, ours: str) -> str | None:
+    if live.startswith("Float"):
+        return "sums drift, and costs can't be recomputed to the last digit"
+    if not live.startswith("Decimal"):
+        return None
+    (precision, scale), (_, our_scale) = _decimal(live), _decimal(ours)
+    if scale < our_scale:
+        return f"costs are cut to {scale} places"
+    return "" if precision - scale >= _COST_DIGITS else f"a cost of 10^{precision - scale} USD doesn't fit"
+
+
+def _decimal(type_: str) -> tuple[int, int]:
+    """Digits and places of a Decimal type."""
+    name, _, arguments = type_.rstrip(")").partition("(")
+    numbers = [int(number) for number in arguments.split(",")]
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else (_PRECISION[name], numbers[0])
+
+
+def _narrow_time(live: str, ours: str) -> str:
+    def places(type_: str) -> int:
+        match = re.match(r"DateTime64\((\d)", type_)
+        return int(match[1]) if match is not None else 0
+
+    kept = places(live)
+    return "" if kept >= places(ours) else f"times are cut to {f'{kept} places of a second' if kept else 'seconds'}"
+
+
+def bare(type_: str) -> str:
+    """A type without LowCardinality(...), Nullable(...) and blanks."""
+    text = "".join(type_.split())
+    while (match := _WRAPPED.fullmatch(text)) is not None:
+        text = match[1]
+    return text
