@@ -1,6 +1,7 @@
 """Receipts that went through the store: rows read back from chDB give their cost again, to the last digit."""
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -43,6 +44,7 @@ price = { video_second = 0.083333333333, audio_second = 0.02 }
 """
 #: Events in one request.
 BATCH = 5_000
+DOCS = Path(__file__).parents[2] / "docs" / "prices.md"
 STATUSES = {"priced", "estimated", "partial", "unpriced", "no_usage", "cache_hit", "reported"}
 
 
@@ -89,6 +91,13 @@ class Dice(random.Random):
             yield THEN + timedelta(seconds=self.randrange(36_000)), make()
 
 
+def sql_of_the_docs(datasource: str) -> str:
+    """What docs/prices.md tells analysts to run: rows whose receipt doesn't give their cost."""
+    found = [sql for sql in re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL) if datasource in sql]
+    assert len(found) == 1
+    return str(found[0])
+
+
 @pytest.mark.parametrize(
     "rows",
     [
@@ -111,6 +120,9 @@ def test_rows_read_back_recompute_exactly(sandbox: Sandbox, tmp_path: Path, rows
                 for row in page:
                     assert Decimal(row["cost_exact"]) == recompute(row), row
                     statuses[row["cost_status"]] += 1
+
+        again = sandbox.sql(sql_of_the_docs(datasource))
+        assert again == [], again[:3]
 
     assert statuses.total() == rows
     assert statuses.keys() == STATUSES

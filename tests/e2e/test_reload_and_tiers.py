@@ -97,7 +97,8 @@ EXPECTED = {
 def test_tiers_from_a_redis_hash(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> None:
     """BIRDFEED_TIERS=redis:<hash key>."""
     with system(valkey_url, sandbox, tmp_path, BIRDFEED_TIERS="redis:user-tiers") as running:
-        running.redis.hset("user-tiers", mapping=dict(TIERS))
+        for user, tier in TIERS.items():
+            running.redis.hset("user-tiers", user, tier)
         running.start_pool(1)
 
         assert tiers_of(running, USERS) == EXPECTED
