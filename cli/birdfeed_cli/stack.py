@@ -7,6 +7,7 @@ workers first, while Redis is still there to give jobs back to.
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -82,7 +83,7 @@ class Stack:
             ) from None
         folder = self.data_dir / "valkey"
         self.valkey = ValkeyServer(
-            port=self.redis_port,
+            port=free_port() if self.redis_port is None else self.redis_port,
             data_dir=folder,
             persist=True,
             config={"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""},
@@ -164,6 +165,13 @@ class Stack:
         if self.valkey is not None:
             self.valkey.stop(timeout=STOP_SECONDS)
             self.valkey = None
+
+
+def free_port() -> int:
+    """A port that is free now, chosen by the system: looking for one from a fixed number on collides with others."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def end(process: "subprocess.Popen[bytes]") -> int:

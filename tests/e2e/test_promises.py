@@ -33,6 +33,27 @@ def system(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> Iterator[System
         yield system
 
 
+@pytest.fixture(scope="module")
+def standing(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """One worker on a Valkey of its own for all tests here that leave it alone."""
+    folder = tmp_path_factory.mktemp("standing")
+    with Server(folder / "valkey") as redis, System(redis.url, sandbox_process, folder) as system:
+        system.environment["BIRDFEED_READ_TIMEOUT"] = "2"
+        system.start_pool(1)
+        yield system
+
+
+@pytest.fixture
+def working(standing: System, sandbox: Sandbox) -> Iterator[System]:
+    """The standing system, with nothing in the queue, the store or the ledger."""
+    sandbox.sql("SYSTEM STOP MERGES")
+    standing.log.write_text("")
+    yield standing
+    sandbox.clear_faults()
+    standing.drained()
+    standing.redis.flushall()
+
+
 def put(system: System, count: int = N, **fields: Any) -> None:
     """Events in jobs of ten, as a producer enqueues them; the ledger knows of them."""
     for start in range(0, count, 10):
@@ -127,14 +148,13 @@ def test_redis_restarted(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_429_503(system: System, status: int) -> None:
+def test_429_503(working: System, status: int) -> None:
     """Nothing was written: the whole pool waits as long as asked, and nobody asks meanwhile."""
-    system.sandbox.fault(status=status, retry_after=2, times=1)
-    put(system)
-    system.start_pool(2)
+    working.sandbox.fault(status=status, retry_after=2, times=1)
+    put(working)
 
-    all_written_once(system)
-    asked = posts(system)
+    all_written_once(working)
+    asked = posts(working)
     assert asked[1]["time"] - asked[0]["time"] >= 2.0
 
 
@@ -158,84 +178,76 @@ UNKNOWN: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("fault", UNKNOWN.values(), ids=UNKNOWN)
-def test_unknown_outcomes(system: System, fault: dict[str, Any]) -> None:
+def test_unknown_outcomes(working: System, fault: dict[str, Any]) -> None:
     """Some, all or none may be in: the store is asked, not before settle_seconds, and only the rest is sent."""
-    system.environment["BIRDFEED_READ_TIMEOUT"] = "2"
-    system.sandbox.fault(**fault, times=1)
-    put(system)
-    system.start_pool(1)
+    working.sandbox.fault(**fault, times=1)
+    put(working)
 
-    all_written_once(system)
+    all_written_once(working)
 
 
-def test_400_for_a_batch(system: System) -> None:
+def test_400_for_a_batch(working: System) -> None:
     """Only the bad row is dead-lettered, with the store's words."""
-    put(system)
-    system.sandbox.fault(status=400, body='{"error": "bad row"}', poison='"request_id":"r31"')
-    system.start_pool(1)
+    working.sandbox.fault(status=400, body='{"error": "bad row"}', poison='"request_id":"r31"')
+    put(working)
 
-    all_written_once(system, dead=1)
-    assert [(letter.reason, letter.detail) for letter in system.dead()] == [("rejected", "HTTP 400: bad row")]
-    assert system.dead_ids() == ["r31"]
+    all_written_once(working, dead=1)
+    assert [(letter.reason, letter.detail) for letter in working.dead()] == [("rejected", "HTTP 400: bad row")]
+    assert working.dead_ids() == ["r31"]
 
 
-def test_400_whatever_is_sent(system: System) -> None:
+def test_400_whatever_is_sent(working: System) -> None:
     """No row's fault: the data source pauses, nothing is dead, and mending it is enough."""
-    system.sandbox.fault(status=400)
-    put(system)
-    system.start_pool(1)
-    eventually(lambda: "every request is refused" in system.said(), what="the pause is in the log")
-    assert system.dead() == []
-    system.sandbox.clear_faults()
+    working.sandbox.fault(status=400)
+    put(working)
+    eventually(lambda: "every request is refused" in working.said(), what="the pause is in the log")
+    assert working.dead() == []
+    working.sandbox.clear_faults()
 
-    all_written_once(system)
+    all_written_once(working)
 
 
-def test_413(system: System) -> None:
+def test_413(working: System) -> None:
     """Halved until it fits."""
-    system.sandbox.fault(max_body_bytes=20_000)
-    put(system)
-    system.start_pool(1)
+    working.sandbox.fault(max_body_bytes=20_000)
+    put(working)
 
-    all_written_once(system)
+    all_written_once(working)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_401_403_404(system: System, status: int) -> None:
+def test_401_403_404(working: System, status: int) -> None:
     """The data source pauses and its jobs are parked; the other one goes on; one request at a time probes."""
-    system.sandbox.fault(auth=status, datasource="llm_events")
-    system.start_pool(1)
-    put(system)
+    working.sandbox.fault(auth=status, datasource="llm_events")
+    put(working)
     image = envelope({"model": "flux", "request_id": "image"}, "image_generation")
-    enqueue(system.redis, system.keys, [image])
-    eventually(lambda: system.rows() == {"image": 1}, what="the other data source goes on")
-    assert system.dead() == []
-    assert system.redis.hget(system.keys.birdfeed("destination:llm_events"), "paused") == b"1"
-    system.sandbox.clear_faults()
+    enqueue(working.redis, working.keys, [image])
+    eventually(lambda: working.rows() == {"image": 1}, what="the other data source goes on")
+    assert working.dead() == []
+    assert working.redis.hget(working.keys.birdfeed("destination:llm_events"), "paused") == b"1"
+    working.sandbox.clear_faults()
 
-    system.drained()
-    assert system.rows() == {**ALL, "image": 1}
+    working.drained()
+    assert working.rows() == {**ALL, "image": 1}
 
 
-def test_quarantined_rows(system: System) -> None:
+def test_quarantined_rows(working: System) -> None:
     """Found by id in the quarantine, dead-lettered with the store's reason, never sent again by itself."""
-    put(system)
-    system.sandbox.fault(quarantine_rows={"path": "$.request_id", "equals": "r7"})
-    system.start_pool(1)
+    working.sandbox.fault(quarantine_rows={"path": "$.request_id", "equals": "r7"})
+    put(working)
 
-    all_written_once(system, dead=1)
-    assert [letter.reason for letter in system.dead()] == ["quarantined"]
-    assert system.dead_ids() == ["r7"]
-    assert len(posts(system)) == 1
+    all_written_once(working, dead=1)
+    assert [letter.reason for letter in working.dead()] == ["quarantined"]
+    assert working.dead_ids() == ["r7"]
+    assert len(posts(working)) == 1
 
 
-def test_unknown_model_and_missing_usage_are_no_dead_letters(system: System) -> None:
+def test_unknown_model_and_missing_usage_are_no_dead_letters(working: System) -> None:
     """The row goes out and says so."""
-    put(system, model="nobody-knows-it", model_used="nobody-knows-it", usage=None)
-    system.start_pool(1)
+    put(working, model="nobody-knows-it", model_used="nobody-knows-it", usage=None)
 
-    all_written_once(system)
-    assert system.rows("cost_status") == {"unpriced": N}
+    all_written_once(working)
+    assert working.rows("cost_status") == {"unpriced": N}
 
 
 def test_a_host_is_lost(system: System) -> None:
@@ -258,16 +270,15 @@ def test_a_host_is_lost(system: System) -> None:
         lost.wait()
 
 
-def test_an_enqueue_whose_answer_was_lost(system: System) -> None:
+def test_an_enqueue_whose_answer_was_lost(working: System) -> None:
     """The producer sends the batch again, marked: what the first one brought is neither written nor counted twice."""
     events = [envelope(text(request_id=f"r{number}")) for number in range(N)]
-    system.start_pool(1)
     for retried in (False, True):
-        enqueue(system.redis, system.keys, events, retried=retried)
-        system.redis.hincrby(system.keys.ledger, "accepted:text_generation", N)
-        system.drained()
+        enqueue(working.redis, working.keys, events, retried=retried)
+        working.redis.hincrby(working.keys.ledger, "accepted:text_generation", N)
+        working.drained()
 
-    all_written_once(system)
+    all_written_once(working)
 
 
 def test_a_rolling_deploy(system: System) -> None:
