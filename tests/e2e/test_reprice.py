@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from birdfeed_cli.app import app
 from birdfeed_sandbox.server import Sandbox
@@ -143,6 +144,16 @@ class Shop:
         rows = [*self.rows("llm_events", final), *self.rows("image_events", final)]
         return {row["request_id"]: Decimal(row["cost"]) for row in rows}
 
+    def endpoint_total(self) -> tuple[int, Decimal]:
+        """Requests and cost of everything, as the endpoint answers it."""
+        answer = httpx.get(
+            f"{self.sandbox.url}/v0/pipes/birdfeed_cost.json",
+            params={"every": "total", "by": "event_type"},
+            headers={"Authorization": f"Bearer {self.sandbox.read_token}"},
+        )
+        rows = json.loads(answer.raise_for_status().text, parse_float=Decimal)["data"]
+        return sum(int(row["requests"]) for row in rows), sum((Decimal(row["cost_usd"]) for row in rows), Decimal(0))
+
 
 @pytest.fixture
 def shop(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
@@ -187,6 +198,7 @@ def test_a_new_book_for_old_rows(shop: Shop) -> None:
     assert {name: cost for name, cost in shop.costs().items() if name in CHANGED} == {
         name: new for name, (_, new) in CHANGED.items()
     }
+    assert shop.endpoint_total() == (len(TEXTS) + len(IMAGES), sum(shop.costs().values()))
     price_columns = {"cost", "cost_status", "enriched_at"}
     for table, rows in before.items():
         after = shop.rows(table)
