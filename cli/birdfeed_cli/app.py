@@ -10,14 +10,17 @@ from typing import Annotated
 
 import typer
 
+from birdfeed_cli.dead_commands import dead_app
+from birdfeed_cli.operate_commands import register
+
 app = typer.Typer(
     name="birdfeed",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Telemetry from request handlers to Tinybird, through a Redis queue and a pool of workers.",
 )
-dead_app = typer.Typer(no_args_is_help=True, help="Dead letters: events that could not be written as they are.")
 app.add_typer(dead_app, name="dead")
+register(app)
 tinybird_app = typer.Typer(no_args_is_help=True, help="The Tinybird project: data sources and endpoints.")
 app.add_typer(tinybird_app, name="tinybird")
 prices_app = typer.Typer(no_args_is_help=True, help="Price books: check, compare and search them, find what they lack.")
@@ -162,31 +165,6 @@ def settings(
     from birdfeed_cli.settings import run_settings
 
     raise typer.Exit(run_settings(as_json=as_json, markdown=markdown))
-
-
-Reason = Annotated[str | None, typer.Option(help="Only this reason, such as invalid.")]
-EventTypeOption = Annotated[str | None, typer.Option("--type", help="Only this event type.")]
-
-
-@dead_app.command("list")
-def dead_list(reason: Reason = None, event_type: EventTypeOption = None, as_json: Json = False) -> None:
-    """List dead letters with their reasons."""
-    from birdfeed_cli.dead import run_list
-
-    raise typer.Exit(run_list(reason, event_type, as_json=as_json))
-
-
-@app.command()
-def replay(
-    reason: Reason = None,
-    event_type: EventTypeOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="Replay every dead letter.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Put dead letters back into the queue, when what killed them is mended."""
-    from birdfeed_cli.dead import run_replay
-
-    raise typer.Exit(run_replay(reason, event_type, everything=everything, as_json=as_json))
 
 
 @tinybird_app.command("init")

@@ -1,76 +1,172 @@
-"""`birdfeed dead list` and `birdfeed replay`."""
+"""`birdfeed dead list` and `dead show`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
 
+import orjson
 from birdfeed_schemas.keys import Keys
-from birdfeed_worker.errors import ConfigurationError
-from birdfeed_worker.letters import Choice, DeadLetterInfo, dead_letters_of
-from birdfeed_worker.replay import Order, Replay
-from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.letters import Choice, DeadLetterInfo, dead_letters_of, find, letters_of
 from redis import Redis
-from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
-from birdfeed_cli.console import OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json
-from birdfeed_cli.redis_access import Unreachable, open_redis
+from birdfeed_cli.console import OK, PARTLY, fail, out, print_json
+from birdfeed_cli.dead_choice import Filters
+from birdfeed_cli.redis_access import with_redis
+
+#: Kinds of failure listed one by one; a million dead letters of as many kinds would not fit a screen, nor memory.
+MOST_KINDS: Final = 2_000
 
 
-def run_list(reason: str | None, event_type: str | None, *, as_json: bool) -> int:
-    """Print every dead letter that fits."""
-    try:
-        connection, keys = open_redis(WorkerSettings.load())
-    except Unreachable as error:
-        return fail(str(error), UNREACHABLE)
-    except (ConfigurationError, ValueError) as error:
-        return fail(str(error), USAGE)
-    letters = list(chosen(connection, keys, reason, event_type))
-    if as_json:
-        print_json([describe(letter) for letter in letters])
+@dataclass(slots=True)
+class Kind:
+    """Dead events of one kind: all letters with one fingerprint."""
+
+    reason: str
+    event_type: str
+    fingerprint: str
+    detail: str
+    events: int = 0
+    letters: int = 0
+    attempts: int = 0
+    first: str = ""
+    last: str = ""
+
+    def add(self, letter: DeadLetterInfo, events: int) -> None:
+        """Count a letter."""
+        self.events += events
+        self.letters += 1
+        self.attempts = max(self.attempts, letter.attempts)
+        self.first = min(self.first or letter.first_failed_at, letter.first_failed_at)
+        self.last = max(self.last, letter.last_failed_at)
+
+
+def run_list(filters: Filters, *, as_json: bool) -> int:
+    """Print what is dead, by what killed it."""
+
+    def run(connection: Redis, keys: Keys) -> int:
+        kinds = kinds_of(connection, keys, filters.choice())
+        if as_json:
+            print_json([describe_kind(kind) for kind in kinds])
+        elif not kinds:
+            out.print("no dead letters")
+        else:
+            out.print(kinds_table(kinds))
         return OK
-    if not letters:
-        out.print("no dead letters")
+
+    return with_redis(run)
+
+
+def run_letters(filters: Filters, *, as_json: bool) -> int:
+    """Print each dead letter that fits, as it is read."""
+
+    def run(connection: Redis, keys: Keys) -> int:
+        for letter, events in _counted(connection, keys, filters.choice()):
+            if as_json:
+                print(orjson.dumps({**describe(letter), "chosen": events}).decode())
+            else:
+                line = (
+                    f"{letter.id}  {_short(letter.last_failed_at)}  {events:>6}  {letter.event_type}, {letter.reason}"
+                )
+                out.print(line, markup=False, soft_wrap=True)
         return OK
-    out.print(dead_table(letters))
-    return OK
+
+    return with_redis(run)
 
 
-def run_replay(reason: str | None, event_type: str | None, *, everything: bool, as_json: bool) -> int:
-    """Put the dead letters that fit back into the queue. Exit code 1 if some could not be."""
-    if not (reason or event_type or everything):
-        return fail("say which dead letters: --reason, --type, or --all for every one", USAGE)
-    try:
-        connection, keys = open_redis(WorkerSettings.load())
-    except Unreachable as error:
-        return fail(str(error), UNREACHABLE)
-    except (ConfigurationError, ValueError) as error:
-        return fail(str(error), USAGE)
-    choice = Choice(reason=reason, event_type=event_type)
-    with Progress(console=err, transient=True, disable=as_json) as progress:
-        task = progress.add_task("replaying", total=None)
-        result = Replay(
-            connection, keys, Order(choice=choice), progress=lambda events: progress.advance(task, events)
-        ).run()
-    if as_json:
-        print_json(
-            {
-                "dead_letters": result.letters,
-                "events": result.events,
-                "vanished": result.vanished,
-                "unreadable": result.unreadable,
-            }
+def run_show(which: str, events: int, *, as_json: bool) -> int:
+    """Print one dead letter and some of its events. Exit code 1 if there is none."""
+
+    def run(connection: Redis, keys: Keys) -> int:
+        letter = find(connection, keys, which)
+        if letter is None:
+            for letter in dead_letters_of(connection, keys, Choice(fingerprint=which)):  # noqa: B007 - the last one
+                pass
+        if letter is None:
+            return fail(f"no dead letter has the id or fingerprint {which!r}; `birdfeed dead list` shows them", PARTLY)
+        shown = [_event(line) for line in (letter.batch.lines[:events] if letter.batch else ())]
+        if as_json:
+            print_json({**describe(letter), "shown": shown})
+            return OK
+        _say(letter)
+        for event in shown:
+            out.print(Text(orjson.dumps(event, option=orjson.OPT_INDENT_2).decode()))
+        if letter.events > len(shown):
+            out.print(f"... and {letter.events - len(shown)} more (--events)")
+        return OK
+
+    return with_redis(run)
+
+
+def kinds_of(connection: Redis, keys: Keys, choice: Choice) -> list[Kind]:
+    """Dead events that fit, by kind, the most frequent first."""
+    return group(_counted(connection, keys, choice))
+
+
+def group(letters: Iterable[tuple[DeadLetterInfo, int]]) -> list[Kind]:
+    """Letters and how many of their events count, by kind."""
+    kinds: dict[str, Kind] = {}
+    for letter, events in letters:
+        mark = letter.fingerprint
+        if mark not in kinds and len(kinds) >= MOST_KINDS:
+            mark = f"others:{letter.reason}"
+        kind = kinds.get(mark)
+        if kind is None:
+            others = mark != letter.fingerprint
+            detail = "many other kinds" if others else letter.detail
+            name = "" if others else mark
+            kind = kinds[mark] = Kind(letter.reason, letter.event_type, name, detail)
+        kind.add(letter, events)
+    return sorted(kinds.values(), key=lambda kind: -kind.events)
+
+
+def _counted(connection: Redis, keys: Keys, choice: Choice) -> Iterable[tuple[DeadLetterInfo, int]]:
+    """Letters that fit with how many of their events do; opened only where the events must be looked at."""
+    if not choice.by_event:
+        yield from ((letter, letter.events) for letter in letters_of(connection, keys, choice))
+        return
+    for letter in dead_letters_of(connection, keys, choice):
+        chosen = 0 if letter.batch is None else len(choice.chosen(letter.batch))
+        if chosen:
+            yield letter, chosen
+
+
+def kinds_table(kinds: list[Kind]) -> Table:
+    """Kinds of failure for people, at 80 columns."""
+    events = sum(kind.events for kind in kinds)
+    table = Table(
+        title=f"{events:,} dead event{'' if events == 1 else 's'}", title_justify="left", box=None, pad_edge=False
+    )
+    table.add_column("events", justify="right", no_wrap=True)
+    table.add_column("reason", no_wrap=True)
+    table.add_column("last failed (UTC)", no_wrap=True)
+    table.add_column("fingerprint", no_wrap=True)
+    table.add_column("event type: why", overflow="fold")
+    for kind in kinds:
+        table.add_row(
+            f"{kind.events:,}",
+            kind.reason,
+            _short(kind.last),
+            kind.fingerprint,
+            Text(f"{kind.event_type}: {kind.detail}"),
         )
-    else:
-        out.print(f"{result.events} events of {result.letters} dead letters are back in the queue")
-        if result.vanished:
-            out.print(f"{result.vanished} dead letters were not there any more")
-        if result.unreadable:
-            out.print(f"{result.unreadable} dead letters can't be opened and stay where they are")
-    return PARTLY if result.vanished or result.unreadable else OK
+    return table
 
 
-def chosen(connection: Redis, keys: Keys, reason: str | None, event_type: str | None) -> Iterator[DeadLetterInfo]:
-    """The dead letters that fit the filters."""
-    yield from dead_letters_of(connection, keys, Choice(reason=reason, event_type=event_type))
+def describe_kind(kind: Kind) -> dict[str, object]:
+    """A kind of failure for machines."""
+    return {
+        "reason": kind.reason,
+        "event_type": kind.event_type,
+        "fingerprint": kind.fingerprint,
+        "detail": kind.detail,
+        "events": kind.events,
+        "dead_letters": kind.letters,
+        "attempts": kind.attempts,
+        "first_failed_at": kind.first,
+        "last_failed_at": kind.last,
+    }
 
 
 def describe(letter: DeadLetterInfo) -> dict[str, object]:
@@ -80,33 +176,42 @@ def describe(letter: DeadLetterInfo) -> dict[str, object]:
         "event_type": letter.event_type,
         "reason": letter.reason,
         "detail": letter.detail,
+        "fingerprint": letter.fingerprint,
         "events": letter.events,
         "attempts": letter.attempts,
+        "replays": letter.replays,
+        "replay_id": letter.replay_id,
         "first_failed_at": letter.first_failed_at,
         "last_failed_at": letter.last_failed_at,
-        "readable": letter.batch is not None,
     }
 
 
 def dead_table(letters: list[DeadLetterInfo]) -> Table:
-    """Dead letters for people, those of one reason and detail in one row."""
-    groups: dict[tuple[str, str, str], list[DeadLetterInfo]] = {}
-    for letter in letters:
-        groups.setdefault((letter.reason, letter.event_type, letter.detail), []).append(letter)
-    table = Table(title=f"{sum(letter.events for letter in letters)} dead events", title_justify="left")
-    table.add_column("reason")
-    table.add_column("event type")
-    table.add_column("events", justify="right")
-    table.add_column("last failed (UTC)")
-    table.add_column("why", overflow="fold")
-    for (reason, event_type, detail), group in sorted(
-        groups.items(), key=lambda entry: -sum(letter.events for letter in entry[1])
+    """Dead letters for people, by kind."""
+    return kinds_table(group((letter, letter.events) for letter in letters))
+
+
+def _say(letter: DeadLetterInfo) -> None:
+    again = f", brought back {letter.replays} times" if letter.replays else ""
+    for name, value in (
+        ("dead letter", letter.id),
+        ("reason", f"{letter.reason}: {letter.detail}"),
+        ("fingerprint", letter.fingerprint),
+        ("events", f"{letter.events} {letter.event_type}"),
+        ("failed", f"first {_short(letter.first_failed_at)}, last {_short(letter.last_failed_at)} UTC"),
+        ("taken", f"{letter.attempts} times by a worker{again}"),
     ):
-        table.add_row(
-            reason,
-            event_type,
-            str(sum(letter.events for letter in group)),
-            max(letter.last_failed_at for letter in group)[:19].replace("T", " "),
-            detail,
-        )
-    return table
+        out.print(Text.assemble((f"{name:<12}", "bold"), value), soft_wrap=True)
+    if letter.batch is None:
+        out.print("It can't be opened; `rq` and redis-cli show what it is.", style="yellow")
+
+
+def _event(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {"damaged line": line.decode(errors="replace")}
+
+
+def _short(stamp: str) -> str:
+    return stamp[:19].replace("T", " ")

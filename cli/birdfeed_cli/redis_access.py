@@ -1,10 +1,15 @@
 """Redis for commands that look and leave: quick to say that it isn't there."""
 
+from collections.abc import Callable
+
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.connect import connect
+from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.settings import WorkerSettings
 from redis import Redis
 from redis.exceptions import RedisError
+
+from birdfeed_cli.console import UNREACHABLE, USAGE, fail
 
 
 class Unreachable(Exception):  # noqa: N818 - a state of the world, shown to people as a sentence
@@ -28,6 +33,18 @@ def open_redis(settings: WorkerSettings) -> tuple[Redis, Keys]:
             "`birdfeed up` starts one"
         ) from None
     return connection, Keys(settings.key_prefix, settings.queue)
+
+
+def with_redis(run: Callable[[Redis, Keys], int]) -> int:
+    """Run a command on Redis; what is wrong with settings or Redis is said in one sentence. Returns the exit code."""
+    try:
+        return run(*open_redis(WorkerSettings.load()))
+    except Unreachable as error:
+        return fail(str(error), UNREACHABLE)
+    except (ConfigurationError, ValueError) as error:
+        return fail(str(error), USAGE)
+    except RedisError as error:
+        return fail(f"Redis failed: {type(error).__name__}: {error}", UNREACHABLE)
 
 
 def without_password(url: str) -> str:

@@ -55,11 +55,17 @@ while jobs < most_jobs do
       break
     end
     jobs, events, bytes = jobs + 1, events + n, bytes + b
+    if not size[1] then
+      -- No producer of birdfeed's made it: it is counted from here on.
+      redis.call('HSET', key, 'bf_events', 1)
+      redis.call('HSETNX', key, 'bf_type', 'unknown')
+      redis.call('HINCRBY', LEDGER, 'accepted:' .. redis.call('HGET', key, 'bf_type'), 1)
+    end
     -- rq requeue (or rq-dashboard) brought a dead letter back: it is no longer dead.
     local dead = redis.call('HMGET', key, 'bf_reason', 'bf_type')
     if dead[1] and dead[1] ~= '' then
       redis.call('HINCRBY', LEDGER, 'dead:' .. (dead[2] or 'unknown') .. ':' .. dead[1], -n)
-      redis.call('HDEL', key, 'bf_reason')
+      redis.call('HDEL', key, 'bf_reason', 'meta')
     end
     redis.call('HSET', key, 'status', 'started', 'worker_name', worker)
     redis.call('HINCRBY', key, 'bf_attempts', 1)

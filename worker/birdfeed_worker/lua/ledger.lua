@@ -1,0 +1,47 @@
+-- The ledger's counts and, computed from the jobs themselves, what is in flight: one moment, whatever goes on.
+-- ARGV[3] most jobs looked at. Returns {ledger as field, value ...; in flight as type, events ...; oddities as name,
+-- jobs ...; dead letters that rq put back as type:reason, events ...; '1' if there were more jobs than that (all but
+-- the ledger is then empty)}.
+local ledger = redis.call('HGETALL', LEDGER)
+local most = tonumber(ARGV[3])
+if redis.call('LLEN', QUEUE) + redis.call('ZCARD', WIP) + redis.call('ZCARD', SCHEDULED) > most then
+  return {ledger, {}, {}, {}, '1'}
+end
+local seen, flight, odd, requeued = {}, {}, {}, {}
+
+local function note(what) odd[what] = (odd[what] or 0) + 1 end
+
+local function look(id)
+  if seen[id] then return end
+  seen[id] = true
+  local has = redis.call('HMGET', job_key(id), 'status', 'bf_events', 'bf_type', 'bf_reason')
+  if not has[1] then note('gone')
+  elseif has[1] ~= 'queued' and has[1] ~= 'started' and has[1] ~= 'scheduled' then note('stray')
+  elseif has[4] and has[4] ~= '' then 
+    -- By rq; counted as dead until a worker takes it.
+    note('requeued')
+    local entry = (has[3] or 'unknown') .. ':' .. has[4]
+    requeued[entry] = (requeued[entry] or 0) + (tonumber(has[2] or 1) or 1)
+  elseif not has[2] then note('foreign') -- counted when a worker takes it
+  else
+    local type = has[3] or 'unknown'
+    flight[type] = (flight[type] or 0) + tonumber(has[2])
+  end
+end
+
+for _, id in ipairs(redis.call('LRANGE', QUEUE, 0, -1)) do look(id) end
+for _, composite in ipairs(redis.call('ZRANGE', WIP, 0, -1)) do
+  local id = split_composite(composite)
+  look(id)
+end
+for _, id in ipairs(redis.call('ZRANGE', SCHEDULED, 0, -1)) do look(id) end
+
+local function flat(pairs_of)
+  local out = {}
+  for name, count in pairs(pairs_of) do
+    out[#out + 1] = name
+    out[#out + 1] = tostring(count)
+  end
+  return out
+end
+return {ledger, flat(flight), flat(odd), flat(requeued), ''}
