@@ -16,6 +16,7 @@ from tests.support.servers import MUST_HAVE_ALL
 #: The first run installs the parser.
 pytestmark = pytest.mark.timeout(400)
 
+ROOT = Path(__file__).parents[2]
 RENDERINGS: list[dict[str, str]] = [
     {},
     {"every": "hour", "by": "tier", "timezone": "Europe/Berlin", "top": "3"},
@@ -86,6 +87,19 @@ def rendering(sql: str, parameters: dict[str, str], *, template: bool) -> str:
 def squeezed(sql: str) -> str:
     """Without differing blanks; of an error only that it is one: the words differ."""
     return "error" if sql.startswith("error: ") else re.sub(r"\s+", " ", sql).strip()
+
+
+def test_the_migration_is_valid(python: Path, tmp_path: Path) -> None:
+    """docs/migrate.md's FORWARD_QUERY at the end of the shipped datafile."""
+    [block] = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "migrate.md").read_text(), re.DOTALL)
+    (tmp_path / "datasources").mkdir()
+    shipped = (files("birdfeed_schemas") / "data" / "datasources" / "llm_events.datasource").read_text()
+    (tmp_path / "datasources" / "llm_events.datasource").write_text(f"{shipped}\n{block}")
+
+    [said] = parse(python, tmp_path, []).values()
+
+    assert "error" not in said, said
+    assert said["forward_query"].split()[0] == "SELECT"
 
 
 @pytest.mark.parametrize(
