@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.decode import decode
-from birdfeed_worker.outcomes import Dead, Later, Outcome, Written
 from birdfeed_worker.letters import dead_letters_of
+from birdfeed_worker.outcomes import Dead, Later, Outcome, Written
 from birdfeed_worker.replay import replay
 from birdfeed_worker.settle import Settler
 from birdfeed_worker.take import Keeper, Taker, as_text
