@@ -167,6 +167,21 @@ def settings(
     raise typer.Exit(run_settings(as_json=as_json, markdown=markdown))
 
 
+@app.command()
+def report(
+    since: Annotated[str, typer.Option(help="Events from then on: 24h, 7d, 2026-01-31.")] = "24h",
+    by: Annotated[str, typer.Option(help="What to group by, the first one also over time.")] = "model,tier,user",
+    timezone: Annotated[str, typer.Option(help="Zone of hours and days, such as Europe/Berlin.")] = "UTC",
+    as_json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots; it opens without internet.")] = None,
+) -> None:
+    """Show cost, requests, errors and latency of what is in the store."""
+    from birdfeed_cli.report import run_report
+
+    raise typer.Exit(run_report(since, by, timezone, as_json=as_json, as_csv=as_csv, html=html))
+
+
 @tinybird_app.command("init")
 def tinybird_init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where the project goes; made if it isn't there.")],

@@ -1,0 +1,104 @@
+"""The plots of the report's page: inline SVG, no script, nothing to load. Colours are the page's CSS variables."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from html import escape
+from math import floor, log10
+from typing import Final
+
+#: Size of a plot in its own units; the page scales it.
+WIDTH: Final = 960
+HEIGHT: Final = 260
+_LEFT: Final = 64
+_RIGHT: Final = 8
+_TOP: Final = 10
+_BOTTOM: Final = 26
+_INNER: Final = WIDTH - _LEFT - _RIGHT
+#: About so many labels fit beneath.
+_LABELS: Final = 9
+Format = Callable[[float], str]
+
+
+def stacked_bars(
+    title: str,
+    periods: Sequence[datetime],
+    every: str,
+    layers: Sequence[tuple[str, Sequence[float], str]],
+    text: Format,
+) -> str:
+    """Bars over time, one layer on another.
+
+    Args:
+        title: What a screen reader says.
+        periods: Starts of the hours or days.
+        every: hour or day.
+        layers: Name, value for each period, and CSS colour; from the bottom up.
+        text: A value as people read it.
+    """
+    totals = [sum(values[nth] for _, values, _ in layers) for nth in range(len(periods))]
+    top, step = scale(max(totals, default=0.0))
+    height = HEIGHT - _TOP - _BOTTOM
+    slot = _INNER / max(1, len(periods))
+    width = max(1.0, slot - min(4.0, slot * 0.25))
+    parts = [_grid(top, step, text)]
+    for nth, period in enumerate(periods):
+        x = _LEFT + nth * slot + (slot - width) / 2
+        y = float(HEIGHT - _BOTTOM)
+        bars = []
+        for _, values, colour in layers:
+            tall = values[nth] / top * height
+            if tall > 0:
+                y -= tall
+                bars.append(f'<rect x="{x:.1f}" y="{y:.2f}" width="{width:.1f}" height="{tall:.2f}" fill="{colour}"/>')
+        said = [f"{_when(period, every, long=True)}: {text(totals[nth])}"]
+        said += [f"{name or '(none)'}: {text(values[nth])}" for name, values, _ in reversed(layers) if values[nth]]
+        # The whole slot answers to the pointer, not only what is drawn.
+        hover = f'<rect x="{_LEFT + nth * slot:.1f}" y="{_TOP}" width="{slot:.1f}" height="{height}" class="hover"/>'
+        parts.append(f"<g>{hover}{''.join(bars)}<title>{escape(chr(10).join(said))}</title></g>")
+    parts.append(_labels(periods, every, slot))
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+
+
+def scale(largest: float) -> tuple[float, float]:
+    """The top of an axis that holds `largest`, and the step between its lines: 1, 2 or 5 times a power of ten."""
+    if largest <= 0:
+        return 1.0, 1.0
+    rough = largest / 4
+    power = 10.0 ** floor(log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    lines = -(-largest // step)
+    return lines * step, step
+
+
+def _grid(top: float, step: float, text: Format) -> str:
+    parts = []
+    height = HEIGHT - _TOP - _BOTTOM
+    for nth in range(round(top / step) + 1):
+        y = HEIGHT - _BOTTOM - nth * step / top * height
+        kind = "axis" if nth == 0 else "grid"
+        parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="{kind}"/>')
+        label = escape(text(nth * step))
+        parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" class="tick" text-anchor="end">{label}</text>')
+    return "".join(parts)
+
+
+def _labels(periods: Sequence[datetime], every: str, slot: float) -> str:
+    each = max(1, -(-len(periods) // _LABELS))
+    if every == "hour":
+        each = next((hours for hours in (1, 2, 3, 4, 6, 8, 12, 24) if hours >= each), 24)
+    parts = []
+    for nth, period in enumerate(periods):
+        if (period.hour if every == "hour" else nth) % each == 0:
+            x = _LEFT + (nth + 0.5) * slot
+            label = escape(_when(period, every))
+            parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 8}" class="tick" text-anchor="middle">{label}</text>')
+    return "".join(parts)
+
+
+def _when(period: datetime, every: str, *, long: bool = False) -> str:
+    """A period's name: beneath the axis short, at midnight with its day."""
+    if every == "day":
+        return period.strftime("%a %Y-%m-%d" if long else "%b %d")
+    if long:
+        return period.strftime("%a %Y-%m-%d %H:%M")
+    return period.strftime("%b %d" if period.hour == 0 else "%H:%M")
