@@ -213,6 +213,40 @@ def test_verification_finds_what_is_there(store: Sandbox, ours: bool) -> None:
     assert all("stream" in why for why in found.quarantined.values())
 
 
+@pytest.mark.parametrize("ours", [True, False], ids=["birdfeed's", "existing"])
+def test_ids_that_end_alike_are_told_apart(store: Sandbox, ours: bool) -> None:
+    """The question names ends only; the answer is compared whole. Also in quarantine."""
+    if not ours:
+        store.replace_datasource("llm_events", existing_datasource())
+    dice = random.Random(8)
+    rows = [made.built(dice, "text_generation", NOON + timedelta(seconds=nth), {"model": "m"}) for nth in range(4)]
+    ids = [f"{row['event_id'][:-12]}0123456789ab" for row in rows]
+    for row, event_id in zip(rows, ids, strict=True):
+        row["event_id"] = row["id"] = event_id
+    rows[1]["stream"] = "perhaps"  # no Bool
+    send(store, rows[:3])
+    # The third is there too, between the first and the fourth in time, and nobody asks for it.
+    asked = [(ids[nth], NOON + timedelta(seconds=nth)) for nth in (0, 1, 3)]
+
+    with reader(store) as tinybird:
+        found = find(tinybird, "llm_events", asked)
+
+    assert (found.written, set(found.quarantined)) == ({ids[0]}, {ids[1]})
+
+
+def test_a_full_request_is_one_question(store: Sandbox) -> None:
+    """10,000 events fit the query's 256 kB; a question is dear where the plan answers 1,000 a day."""
+    dice = random.Random(9)
+    asked = [(made.event_id(dice, NOON), NOON) for _ in range(10_000)]
+    store.clear_faults()
+    before = store.state()["requests"]
+
+    with reader(store) as tinybird:
+        assert find(tinybird, "llm_events", asked).written == set()
+
+    assert store.state()["requests"] - before == 3  # the columns, the table, the quarantine
+
+
 def test_an_exchanged_table_is_noticed(existing: Sandbox) -> None:
     """Workers run on through the migration: the first failed question makes them look at the columns again."""
     row = made.built(random.Random(5), "text_generation", NOON, {"model": "m"})

@@ -70,5 +70,7 @@ class FakeStore(Tinybird):
         datasource = sql.split(" FROM ")[1].split()[0]
         if datasource.endswith("_quarantine"):
             held = self.quarantine.get(datasource.removesuffix("_quarantine"), {})
-            return [{"event_id": one, "columns": "cost", "reasons": why} for one, why in held.items() if one in sql]
-        return [{"event_id": one} for one in dict.fromkeys(self.ids(datasource)) if one in sql]
+            return [
+                {"event_id": one, "columns": "cost", "reasons": why} for one, why in held.items() if one[-12:] in sql
+            ]
+        return [{"event_id": one} for one in dict.fromkeys(self.ids(datasource)) if one[-12:] in sql]
