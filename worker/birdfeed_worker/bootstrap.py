@@ -8,16 +8,22 @@ from redis import Redis
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.connect import connect
 from birdfeed_worker.enrich import Enricher
+from birdfeed_worker.guard import Guard
 from birdfeed_worker.hold import Hold
 from birdfeed_worker.job import Delivery
 from birdfeed_worker.pace import Limits, Pacer
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.settle import Settler
+from birdfeed_worker.sweep import Caps, Sweeper
 from birdfeed_worker.take import Keeper, Taker
+from birdfeed_worker.tally import Sampler, Tally
+from birdfeed_worker.upkeep import Upkeep
 from birdfeed_worker.wire_pricing import book_source_of, tiers_of
 from birdfeed_worker.wire_store import tinybird_of
 from birdfeed_worker.worker import Worker
 from birdfeed_worker.write import WriteLimits, Writer
+
+SECONDS_A_DAY = 86_400.0
 
 
 def keys_of(settings: WorkerSettings) -> Keys:
@@ -63,7 +69,19 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         name,
         taker=Taker(connection, keys, name, settings.hold_seconds),
         hold=hold,
-        delivery=Delivery(clock, enricher, writer, settler),
+        delivery=Delivery(
+            clock,
+            enricher,
+            writer,
+            settler,
+            Guard(connection, keys, clock, share=settings.guard_share, least=settings.guard_events),
+            Tally(connection, keys),
+        ),
+        upkeep=Upkeep(
+            Sweeper(connection, keys, name, Caps(settings.dead_bytes, settings.dead_days * SECONDS_A_DAY), clock),
+            Sampler(connection, keys, clock),
+            clock,
+        ),
         clock=clock,
         take_jobs=settings.take_jobs,
         take_events=settings.request_rows,

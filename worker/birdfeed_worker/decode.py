@@ -43,6 +43,7 @@ class Item:
     row: bytes = b""
     outcome: Outcome | None = None
     verify: bool = False
+    cost_status: str = ""
 
     @property
     def event_id(self) -> str:

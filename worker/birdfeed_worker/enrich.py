@@ -47,9 +47,9 @@ class Enricher:
         answers = self._tiers.look_up(users) if users else {}
         for item, event in events:
             try:
-                item.row = orjson.dumps(
-                    event_type.build_row(self._enriched(event_type, item, event, books, answers, now))
-                )
+                enriched = self._enriched(event_type, item, event, books, answers, now)
+                item.row = orjson.dumps(event_type.build_row(enriched))
+                item.cost_status = enriched.price.cost_status
             except Exception as error:
                 # A fault of ours, or of a plugged-in row builder: it costs this event, no neighbour and no worker.
                 log.exception("%s: event %s can't be enriched", event_type.name, item.event_id)

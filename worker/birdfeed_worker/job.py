@@ -13,8 +13,10 @@ from birdfeed_schemas.registry import registry
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.decode import NO_KILLERS, Decoded, Item, Killers, decode
 from birdfeed_worker.enrich import Enricher
+from birdfeed_worker.guard import Guard
 from birdfeed_worker.settle import Settler, Totals
 from birdfeed_worker.take import TakenJob
+from birdfeed_worker.tally import Tally
 from birdfeed_worker.validate import validate
 from birdfeed_worker.write import Writer
 
@@ -27,6 +29,8 @@ class Delivery:
     enricher: Enricher
     writer: Writer
     settler: Settler
+    guard: Guard
+    tally: Tally
 
     def deliver(self, jobs: Sequence[TakenJob], killers: Killers = NO_KILLERS) -> Totals:
         """Bring the events of these jobs (of one take) to the store; afterwards every job is settled.
@@ -34,11 +38,15 @@ class Delivery:
         `killers` are events that would kill this process.
         """
         decoded = decode(jobs, killers)
-        rows = self._rows(decoded)
         by_id = {job.id: job for job in jobs}
+        self.guard.park(decoded.items, by_id)
+        rows = self._rows(decoded)
         for datasource, items in rows.items():
             self.writer.write(datasource, items, by_id)
-        return self.settler.settle(jobs, decoded, self.clock.now())
+        self.guard.judge(decoded.items, by_id)
+        totals = self.settler.settle(jobs, decoded, self.clock.now())
+        self.tally.count(decoded.items)
+        return totals
 
     def _rows(self, decoded: Decoded) -> dict[str, list[Item]]:
         """Valid events with their rows, by data source."""

@@ -127,6 +127,9 @@ class Replay:
             letter for letter in letters_of(self._connection, self._keys, self._order.choice) if self._mine(letter)
         )
         for some in _chunks(letters, STEPS):
+            # The sweeper merges no letters for a minute, so that none is missed on its way from one to the next.
+            if not self._order.dry_run:
+                self._connection.set(self._keys.birdfeed("replaying"), self._order.replay_id, ex=60)
             there = opened(self._connection, self._keys, some)
             self.result.vanished += len(some) - len(there)
             for letter in there:

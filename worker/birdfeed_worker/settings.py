@@ -65,6 +65,20 @@ class WorkerSettings(RedisSettings):
     stop_timeout: Positive = Field(
         25.0, description="After SIGTERM: seconds to finish what is in hand before it is given back."
     )
+    guard_share: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.5,
+        description="Where more than this share of an event type's recent events would die of one thing, the type "
+        "pauses until `birdfeed resume`; 1: never.",
+    )
+    guard_events: Annotated[int, Field(ge=10)] = Field(
+        100, description="Fewest recent events of a type for the guard to judge by; it remembers five times as many."
+    )
+    dead_bytes: Annotated[int, Field(ge=0)] = Field(
+        500_000_000, description="Most bytes of Redis for dead letters; the oldest are purged, and counted. 0: no cap."
+    )
+    dead_days: Annotated[float, Field(ge=0)] = Field(
+        30.0, description="Days after its last failure that a dead event is purged, and counted. 0: never."
+    )
     keep_traceback: bool = Field(False, description="Store tracebacks of errors; they can hold parts of prompts.")
     extra_fields: Annotated[str, Field(pattern=r"^[A-Za-z0-9_, ]*$")] = Field(
         "", description="Comma-separated names of fields outside the models that are stored all the same."

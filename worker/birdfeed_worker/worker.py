@@ -29,6 +29,7 @@ from birdfeed_worker.isolate import find_killers
 from birdfeed_worker.job import Delivery
 from birdfeed_worker.settle import Totals
 from birdfeed_worker.take import TakenJob, Taker
+from birdfeed_worker.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Worker(SimpleWorker):
         taker, hold, delivery: Wired by bootstrap.py.
         clock: Its stop flag ends the loop.
         take_jobs, take_events, take_bytes: Most of each in one take.
+        upkeep: What is done now and then beside the work.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Worker(SimpleWorker):
         take_jobs: int,
         take_events: int,
         take_bytes: int,
+        upkeep: Upkeep,
     ) -> None:
         super().__init__(
             [keys.queue], name=name, connection=connection, serializer=JSONSerializer, worker_ttl=WORKER_TTL
@@ -80,6 +83,7 @@ class Worker(SimpleWorker):
         self._hold = hold
         self._delivery = delivery
         self._clock = clock
+        self._upkeep = upkeep
         self._limits = {"jobs": take_jobs, "events": take_events, "size": take_bytes}
         self._last_beat = self._last_promote = self._last_recover = float("-inf")
 
@@ -161,6 +165,7 @@ class Worker(SimpleWorker):
         if now - self._last_promote >= PROMOTE_SECONDS:
             self._last_promote = now
             self._next_due = self._taker.promote()
+        self._upkeep.step()
         return self._next_due
 
     _next_due: float | None = None

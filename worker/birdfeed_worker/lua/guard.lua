@@ -1,0 +1,31 @@
+-- Count events of one type as they come out, and pause the type where too many of them die of one thing.
+-- ARGV[3] type, [4] share above which it pauses, [5] fewest events to judge by, [6] events remembered, [7] events that
+-- came out, then reason, events dead of it ... Returns the reason it is paused for, or ''.
+-- Remembered are counts that are halved when they pass ARGV[6]: the last few hundred events, however fast they come.
+local type, share, least, most = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local window, paused = P .. ':birdfeed:' .. Q .. ':guard-window:' .. type, P .. ':birdfeed:' .. Q .. ':guard'
+local at = now()
+local off_until = tonumber(redis.call('HGET', P .. ':birdfeed:' .. Q .. ':guard-off', type) or 0) or 0
+if off_until > at then
+  redis.call('DEL', window)
+  return ''
+end
+local is = redis.call('HGET', paused, type)
+if is then return cjson.decode(is)['reason'] end
+local all = redis.call('HINCRBY', window, 'all', ARGV[7])
+local worst, worst_reason = 0, ''
+for i = 8, #ARGV, 2 do
+  local dead = redis.call('HINCRBY', window, 'dead:' .. ARGV[i], ARGV[i + 1])
+  if dead > worst then worst, worst_reason = dead, ARGV[i] end
+end
+redis.call('EXPIRE', window, 3600)
+if all >= least and worst > share * all then
+  redis.call('HSET', paused, type, cjson.encode({reason = worst_reason, dead = worst, seen = all, since = at}))
+  redis.call('DEL', window)
+  return worst_reason
+end
+if all > most then
+  local counts = redis.call('HGETALL', window)
+  for i = 1, #counts, 2 do redis.call('HSET', window, counts[i], math.floor(tonumber(counts[i + 1]) / 2)) end
+end
+return ''
