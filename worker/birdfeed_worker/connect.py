@@ -2,6 +2,7 @@
 
 import socket
 
+from birdfeed_schemas.redis_url import client_of
 from redis import Redis, exceptions
 from redis.backoff import EqualJitterBackoff
 from redis.retry import Retry
@@ -15,19 +16,20 @@ def connect(url: str, *, tries: int = 20) -> Redis:
 
     Scripts are safe to try again: take adopts what an unanswered take took, settle's fence refuses a second time.
     """
-    return Redis.from_url(
+    return client_of(
         url,
-        socket_timeout=SOCKET_TIMEOUT,
-        socket_connect_timeout=3.0,
-        socket_keepalive=True,
-        health_check_interval=15,
-        retry=Retry(EqualJitterBackoff(cap=1.0, base=0.05), tries),
-        retry_on_error=[
-            exceptions.ConnectionError,
-            exceptions.TimeoutError,
-            exceptions.BusyLoadingError,
-            exceptions.ReadOnlyError,
-            socket.timeout,
-        ],
-        client_name="birdfeed-worker",
+        {
+            "socket_timeout": SOCKET_TIMEOUT,
+            "socket_connect_timeout": 3.0,
+            "health_check_interval": 15,
+            "retry": Retry(EqualJitterBackoff(cap=1.0, base=0.05), tries),
+            "retry_on_error": [
+                exceptions.ConnectionError,
+                exceptions.TimeoutError,
+                exceptions.BusyLoadingError,
+                exceptions.ReadOnlyError,
+                socket.timeout,
+            ],
+            "client_name": "birdfeed-worker",
+        },
     )

@@ -62,6 +62,10 @@ class WorkerSettings(RedisSettings):
     hold_seconds: Annotated[int, Field(ge=5, le=60)] = Field(
         20, description="A worker's hold on its jobs, renewed all the time; a lost worker's jobs are free after it."
     )
+    redis_check: Literal["warn", "refuse"] = Field(
+        "warn",
+        description="Where Redis can lose events (it evicts, or keeps no append-only file): say so, or don't start.",
+    )
     stop_timeout: Positive = Field(
         25.0, description="After SIGTERM: seconds to finish what is in hand before it is given back."
     )

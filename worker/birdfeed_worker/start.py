@@ -36,8 +36,12 @@ def run_pool(processes: int | None = None) -> int:
             "TINYBIRD_READ_TOKEN is not set: after a lost answer the worker can't ask what was written and "
             "sends the same bytes again, which may duplicate rows"
         )
-    for warning in redis_warnings(connection):
+    warnings = redis_warnings(connection)
+    for warning in warnings:
         log.warning("%s", warning)
+    if warnings and settings.redis_check == "refuse":
+        print(f"birdfeed: {'; '.join(warnings)}; BIRDFEED_REDIS_CHECK=refuse, so no worker starts", file=sys.stderr)
+        return 2
     return Pool(settings, connection, Keys(settings.key_prefix, settings.queue)).run()
 
 
