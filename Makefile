@@ -36,10 +36,7 @@ test: $(STAMP) ## All tests but the long ones, lint and types first.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not soak"
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --skip-covered
+	$(BIN)/pytest -m "not soak" -n 4 --dist loadfile --cov --cov-report=term:skip-covered
 
 soak: $(STAMP) ## The long tests.
 	$(BIN)/pytest -m soak
@@ -54,7 +51,7 @@ docs: $(STAMP) ## Write the references that are made from the code.
 	$(BIN)/birdfeed settings --markdown > docs/settings.md
 
 bench: $(STAMP) ## Benchmarks; ratios, measured in one run.
-	for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	for name in producer enrich deliver slow_sink backlog; do echo "== $$name"; $(BIN)/python -m bench.$$name || exit 1; done
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-header --no-annotate --quiet --upgrade
