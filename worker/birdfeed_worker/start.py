@@ -1,16 +1,20 @@
 """Start a pool: read the settings, look at Redis once, run the launcher."""
 
 import logging
+import os
+import signal
 import sys
+import threading
+from typing import Final
 
 from birdfeed_schemas.keys import Keys
 from redis import Redis
-from redis.exceptions import RedisError
 
 from birdfeed_worker.connect import connect
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.logs import configure_logs
 from birdfeed_worker.pool import Pool
+from birdfeed_worker.redis_check import redis_warnings
 from birdfeed_worker.schema_check import check_at_start
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wire_pricing import book_source_of, tiers_of
@@ -19,8 +23,27 @@ from birdfeed_worker.wire_store import tinybird_of
 log = logging.getLogger(__name__)
 
 
+#: Environment variable with a pipe's reading end: when the pipe ends, whoever started the pool is gone, and it stops.
+PARENT_FD: Final = "BIRDFEED_PARENT_FD"
+
+
+def stop_with_parent() -> None:
+    """Stop like at SIGTERM when the process that started us is gone, if it gave us a pipe to tell by."""
+    if PARENT_FD not in os.environ:
+        return
+    fd = int(os.environ.pop(PARENT_FD))
+
+    def watch() -> None:
+        while os.read(fd, 1024):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="birdfeed-parent", daemon=True).start()
+
+
 def run_pool(processes: int | None = None) -> int:
     """Run workers until SIGTERM. Exit codes: 0 stopped as asked, 2 settings that can't work."""
+    stop_with_parent()
     try:
         settings = WorkerSettings.load()
         if processes is not None:
@@ -55,23 +78,3 @@ def check(settings: WorkerSettings, connection: Redis) -> None:
         check_at_start(tinybird, settings.schema_check)
     book_source_of(settings)
     tiers_of(settings, connection)
-
-
-def redis_warnings(connection: Redis) -> list[str]:
-    """What about this Redis can lose events, one sentence each; nothing where it can't be asked."""
-    said = []
-    try:
-        policy = _config(connection, "maxmemory-policy")
-        limit = _config(connection, "maxmemory")
-        append_only = _config(connection, "appendonly")
-    except RedisError as error:
-        return [f"can't read Redis's configuration ({type(error).__name__}); check that it keeps an append-only file"]
-    if policy not in {"", "noeviction"} and limit not in {"", "0"}:
-        said.append(f"Redis evicts keys when it is full (maxmemory-policy {policy}): queued events can vanish")
-    if append_only == "no":
-        said.append("Redis keeps no append-only file (appendonly no): a restart loses queued events")
-    return said
-
-
-def _config(connection: Redis, name: str) -> str:
-    return str(connection.config_get(name).get(name, ""))
