@@ -20,7 +20,8 @@ MUST_HAVE_ALL = os.environ.get("BIRDFEED_TESTS_NEED_ALL") == "1"
 @contextmanager
 def valkey(data_dir: Path, **config: str) -> Iterator[str]:
     """An embedded Valkey with an append-only file; yields its URL."""
-    server = ValkeyServer(port=free_port(), data_dir=data_dir, persist=True, config={"appendonly": "yes", "save": "", **config})
+    settings = {"appendonly": "yes", "save": "", **config}
+    server = ValkeyServer(port=free_port(), data_dir=data_dir, persist=True, config=settings)
     server.start()
     try:
         yield f"redis://127.0.0.1:{server.port}/0"
