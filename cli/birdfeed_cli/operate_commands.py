@@ -12,9 +12,18 @@ Watch = Annotated[bool, typer.Option("--watch", help="Look again every two secon
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    app.command("status")(status)
     app.command("ledger")(ledger)
+    app.command("resume")(resume)
     # The short form that the docs use.
     app.command("replay")(dead_replay)
+
+
+def status(as_json: Json = False, watch: Watch = False) -> None:
+    """Show on one screen how everything is doing. Exit code 0 healthy, 1 degraded, 3 down."""
+    from birdfeed_cli.status import run_status
+
+    raise typer.Exit(run_status(as_json=as_json, watch=watch))
 
 
 def ledger(
@@ -28,3 +37,19 @@ def ledger(
     from birdfeed_cli.ledger import run_ledger
 
     raise typer.Exit(run_ledger(as_json=as_json, watch=watch, missing_to_purged=write_off))
+
+
+def resume(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="An event type or a data source; all that is stopped if left out."),
+    ] = None,
+    guard_off: Annotated[
+        str | None, typer.Option(metavar="SPAN", help="Let events die unguarded for so long: 10m, 1h.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Let go on what was paused, when its cause is mended."""
+    from birdfeed_cli.resume import run_resume
+
+    raise typer.Exit(run_resume(name, guard_off, as_json=as_json))

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from birdfeed_worker.ledger import ODDITIES, Ledger, read_ledger
 from birdfeed_worker.letters import letters_of
-from birdfeed_worker.start import redis_warnings
+from birdfeed_worker.redis_check import redis_warnings
 from birdfeed_worker.take import as_text
 
 #: Job keys looked at in search of jobs that are in no registry.
