@@ -60,6 +60,7 @@ class Round:
     seen: int = 0
     small: dict[Kin, list[DeadLetterInfo]] = field(default_factory=dict)
     remembered: int = 0
+    merged: int = 0
 
 
 class Sweeper:
@@ -171,21 +172,22 @@ class Sweeper:
             # The last one made it too much.
             this.small[kin] = [group.pop()]
             this.remembered -= len(group)
-            self._merge_group(group)
+            self._merge_group(this, group)
 
     def _end(self, this: Round) -> None:
         for group in this.small.values():
             if len(group) >= MERGE_LETTERS:
-                self._merge_group(group)
-        self._excess = max(0, this.size - self._caps.bytes) if self._caps.bytes else 0
+                self._merge_group(this, group)
+        # What was merged takes less by now: measured anew, before anything is purged for it.
+        self._excess = max(0, this.size - self._caps.bytes) if self._caps.bytes and not this.merged else 0
         self._connection.hset(
             self._keys.birdfeed("dead-size"),
             mapping={"bytes": this.size, "letters": this.seen, "at": repr(self._clock.time())},
         )
         self._round = None
-        self._next_round = self._clock.monotonic() + (0.0 if self._excess else ROUND_SECONDS)
+        self._next_round = self._clock.monotonic() + (0.0 if self._excess or this.merged else ROUND_SECONDS)
 
-    def _merge_group(self, group: Sequence[DeadLetterInfo]) -> None:
+    def _merge_group(self, this: Round, group: Sequence[DeadLetterInfo]) -> None:
         """Put these letters into one, unless somebody replays just now and would miss them."""
         if len(group) < 2 or self._connection.exists(self._keys.birdfeed("replaying")):
             return
@@ -212,4 +214,5 @@ class Sweeper:
         for name, value in letter_fields(header, lines, self._keys.queue, replay_id=first.replay_id).items():
             args += [name, value]
         if self._merge(keys=[self._keys.failed], args=args):
+            this.merged += len(there)
             log.debug("%d small dead letters are one now: %s", len(there), job_id)
