@@ -207,7 +207,7 @@ def _workers(connection: Redis, keys: Keys, now: float) -> list[WorkerState]:
                 name=name.removeprefix(f"{keys.prefix}:worker:"),
                 host=read.get("hostname", ""),
                 pid=int(read.get("pid") or 0),
-                state=read.get("state", ""),
+                state=read.get("state") or "starting",
                 in_hand=in_hand,
                 done=int(read.get("successful_job_count") or 0),
                 silent=now - _epoch(read.get("last_heartbeat"), now),
