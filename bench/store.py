@@ -1,10 +1,10 @@
-"""What reading the store costs: candidates of sorting key and of counting each event once, on ten million rows.
+"""What reading the store costs: candidates of sorting key and of counting each event once, on millions of rows.
 
-    PYTHONPATH=. python bench/store.py [--rows 10000000] [--days 30] [--folder DIR] [--keep]
+    python -m bench.store [--rows 10000000] [--days 30] [--folder DIR] [--keep] [--only cost]
 
 Real ClickHouse (chDB), the shipped llm_events.datasource with other sorting keys, rows made by SQL. One row in a
-hundred is written twice, the second time with another tier, provider and cost, in parts not merged yet. Needs about
-1 GB of disk a key and 4 GB of memory; 10 minutes on 2 cores. docs/analytics.md has the table this prints.
+hundred is written twice, the second time with another tier, provider and cost, in parts not merged yet. Ten
+million need 5 GB of disk, 4 GB of memory and 15 minutes on 2 cores. docs/analytics.md has the table this prints.
 
 Each question is asked in a process of its own: its peak memory is the process's. rows and MB are what ClickHouse says
 it read; seconds are the better of two runs, so with warm files.
@@ -38,6 +38,7 @@ KEYS: Final = {
     "time_id": "occurred_at, event_id",
     "model_hour_id": "model, toStartOfHour(occurred_at), event_id",
 }
+_SELF: Final = (sys.executable, "-m", "bench.store")
 #: Rows of one insert: parts as large as those that Tinybird's own merging of small inserts makes.
 CHUNK: Final = 250_000
 #: One row in so many is written a second time.
@@ -56,7 +57,7 @@ def main() -> None:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="birdfeed-store-"))
     try:
         if not (folder / "made").exists():
-            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--folder", str(folder), "--make"], check=True)
+            subprocess.run([*_SELF, *sys.argv[1:], "--folder", str(folder), "--make"], check=True)
         report(folder, options.rows, options.days, step, options.only)
     finally:
         if not options.keep:
@@ -65,7 +66,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--days", type=int, default=30)
     parser.add_argument("--folder", type=Path, help="where the tables are made, or lie from a run with --keep")
     parser.add_argument("--keep", action="store_true", help="leave the tables in the folder")
@@ -192,7 +193,7 @@ def asked(count: int, step: int) -> Iterator[dict[str, Any]]:
 
 def told_by_child(folder: Path, question: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, __file__, "--folder", str(folder), "--ask", json.dumps(question)],
+        [*_SELF, "--folder", str(folder), "--ask", json.dumps(question)],
         capture_output=True,
         text=True,
         check=False,

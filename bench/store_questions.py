@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from birdfeed_worker.verify import OURS, TEMPLATES, chunks, written_sql
+from birdfeed_worker.verify import OURS, TEMPLATES, batched, chunks, written_sql
 
 from bench.store_rows import START
 
@@ -28,8 +28,8 @@ FORMS: Final = {
 }
 #: The llm_events of Tinybird's LLM template, where ids are asked for by `id` and `timestamp`.
 EXISTING: Final = "existing"
-#: How ids are asked for: as verify.py does, and without the time.
-VERIFY: Final = ("ids and time", "ids alone")
+#: How ids are asked for: as verify.py does, or plainly.
+VERIFY: Final = ("verify.py", "whole ids")
 
 
 def aggregations(tables: Collection[str], days: int) -> Iterator[dict[str, Any]]:
@@ -68,11 +68,14 @@ def ids_sql(table: str, rows: int, step: int) -> dict[str, str]:
 
 def verifications(table: str, ids: Sequence[Sequence[str]], form: str) -> Iterator[str]:
     """The queries that find 10,000 ids. `ids`: event_id and epoch ms, in order of time."""
-    for chunk in chunks([(event_id, datetime.fromtimestamp(int(ms) / 1000, UTC)) for event_id, ms in ids]):
-        if form == "ids alone":
-            listed = ",".join(f"'{event_id}'" for event_id, _ in chunk)
+    events = [(event_id, datetime.fromtimestamp(int(ms) / 1000, UTC)) for event_id, ms in ids]
+    if form == "whole ids":  # 10,000 of them don't fit a query's 256 kB
+        for part in batched(events, 4_000):
+            listed = ",".join(f"'{event_id}'" for event_id, _ in part)
             yield f"SELECT DISTINCT event_id FROM {table} WHERE event_id IN ({listed})"
-        elif table == EXISTING:
+        return
+    for chunk in chunks(events):
+        if table == EXISTING:
             yield written_sql(table, TEMPLATES, chunk, *TEMPLATES.windows[form == "the second window"])
         else:
             yield written_sql(table, OURS, chunk, *OURS.windows[0])

@@ -1,0 +1,88 @@
+"""What the data sources promise: keys that repricing can't move, types that hold every value, tokens of least scope."""
+
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from birdfeed_sandbox import Sandbox
+from birdfeed_sandbox.datafiles import Datasource, load_project, packaged_project
+from birdfeed_schemas.project import columns_of, datafiles
+
+PROJECT = load_project(packaged_project())
+DOCS = Path(__file__).parents[2] / "docs"
+#: Taken in track_event, and the same in every version of a row.
+FROZEN = {"event_id", "event_type", "occurred_at", "model"}
+each = pytest.mark.parametrize("datasource", PROJECT.datasources.values(), ids=lambda one: one.name)
+
+
+@each
+def test_keys_hold_only_what_is_frozen(datasource: Datasource) -> None:
+    """ReplacingMergeTree merges rows of equal keys in one partition: a key with a tier in it would keep both."""
+    names = {column.name for column in datasource.columns}
+    keys = datasource.options["SORTING_KEY"], datasource.options["PARTITION_KEY"]
+
+    assert datasource.engine == "ReplacingMergeTree"
+    assert datasource.options["VER"] == "enriched_at"
+    assert {word for key in keys for word in re.findall(r"\w+", key) if word in names} <= FROZEN
+    assert datasource.options["SORTING_KEY"].split(", ")[-1] == "event_id"
+    assert datasource.options["PARTITION_KEY"] == "toYYYYMM(occurred_at)"
+
+
+@each
+def test_types_hold_every_value(datasource: Datasource) -> None:
+    """Counts of 64 bits, exact costs from text, times to the millisecond; the version finer than any retry."""
+    for column in datasource.columns:
+        if column.name.endswith("_tokens"):
+            assert column.type == "UInt64"
+        elif column.name in ("occurred_at", "timestamp", "end_time"):
+            assert column.type == "DateTime64(3)"
+    types = {column.name: (column.type, column.path) for column in datasource.columns}
+    assert types["cost"] == ("Decimal(38, 12)", "$.cost_exact")
+    assert types["enriched_at"] == ("DateTime64(6)", "$.enriched_at")
+
+
+def test_tokens_have_the_least_scope() -> None:
+    """Writers can't read, dashboards read no table."""
+    tables = {(token.name, token.permission) for one in PROJECT.datasources.values() for token in one.tokens}
+    endpoints = {(token.name, token.permission) for one in PROJECT.pipes.values() for token in one.tokens}
+
+    assert tables == {("birdfeed_append", "APPEND"), ("birdfeed_verify", "READ")}
+    assert endpoints == {("birdfeed_read", "READ")}
+
+
+@each
+def test_the_workers_reader_of_datafiles_reads_the_same(datasource: Datasource) -> None:
+    """schemas/project.py reads columns by a pattern; the sandbox's parser is the measure."""
+    read = [(column.name, column.type, column.path, column.optional) for column in columns_of(datasource.name)]
+
+    assert read == [(one.name, one.type, one.path, one.default is not None) for one in datasource.columns]
+
+
+def test_the_project_is_what_init_writes() -> None:
+    """Every shipped datafile, and none else."""
+    root = files("birdfeed_schemas") / "data"
+    there = {f"{folder}/{file.name}" for folder in ("datasources", "endpoints") for file in (root / folder).iterdir()}
+
+    assert set(datafiles()) == there
+
+
+@pytest.mark.parametrize("name", PROJECT.pipes)
+def test_every_endpoint_and_parameter_is_in_the_docs(name: str) -> None:
+    """docs/analytics.md names them; the endpoint's own row those that not all endpoints have."""
+    text = (DOCS / "analytics.md").read_text()
+    [row] = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+    sql = " ".join(node.sql for node in PROJECT.pipes[name].nodes)
+    taken = set(re.findall(r"\{\{ ?\w+\((\w+),", sql)) | set(re.findall(r"defined\((\w+)\)", sql))
+
+    assert taken >= {"since", "until", "timezone", "model", "provider", "tier", "user", "environment"}
+    for parameter in taken:
+        assert f"`{parameter}`" in text
+    for parameter in {"top", "order", "limit", "every"} & taken:
+        assert f"`{parameter}`" in row
+
+
+def test_the_docs_sql_runs(store: Sandbox) -> None:
+    """The example of docs/analytics.md."""
+    for sql in re.findall(r"```sql\n(.*?)```", (DOCS / "analytics.md").read_text(), re.DOTALL):
+        assert store.sql(sql) == []
