@@ -106,7 +106,7 @@ def birdfeed_on(url: str, **settings: Any) -> Iterator[None]:
 
 
 def otel() -> Callable[[dict[str, Any]], object]:
-    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    exporter = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call, unused-ignore]
     provider = LoggerProvider()
     provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
     logger = provider.get_logger("bench")

@@ -1,5 +1,7 @@
 """Build what delivers events from the settings. Imported by the flusher's thread: importing redis takes 100 ms."""
 
+import codecs
+
 from birdfeed_schemas.keys import Keys
 
 from birdfeed.buffer import Buffer
@@ -16,9 +18,12 @@ def assemble(
 ) -> Delivery:
     """The delivery these settings describe; nothing is connected or opened yet.
 
+    Called under the gate against forks, so it also imports what connecting would import later.
+
     Raises:
         ValueError: The Redis URL can't be read.
     """
+    codecs.lookup("idna")  # which the standard library imports when a host's name is looked up
     return Delivery(
         settings=settings,
         buffer=buffer,

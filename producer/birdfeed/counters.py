@@ -130,3 +130,20 @@ class Counters:
             for (_, reason), events in self._dropped.items():
                 totals[reason] = totals.get(reason, 0) + events
             return totals
+
+    def stats(self, *, state: str, redis: str, buffered: int, buffered_bytes: int) -> Stats:
+        """All counts, with what the producer knows beside them."""
+        return Stats(
+            state=state,
+            redis=redis,
+            tracked=self.taken + buffered + self.refused(),
+            buffered=buffered,
+            buffered_bytes=buffered_bytes,
+            enqueued=self.enqueued,
+            batches=self.batches,
+            spooled=self.spooled,
+            drained=self.drained,
+            dropped=self.dropped(),
+            dropped_fields=self.dropped_fields,
+            mended=self.mended,
+        )

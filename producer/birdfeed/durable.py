@@ -28,6 +28,10 @@ class DurablePut:
         self._counters = counters
         self._otherwise = otherwise
 
+    def close(self) -> None:
+        """Close the file; the next event opens it again."""
+        self._spool.close()
+
     def put(self, event: tuple[str, bytes, int]) -> None:
         """Keep one event on disk."""
         try:

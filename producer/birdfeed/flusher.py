@@ -66,6 +66,11 @@ class Flusher:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def end(self) -> None:
+        """Let the thread end after the round it is in, without waiting for it: telemetry is off."""
+        self._stop_at = time.monotonic()
+        self._wake.set()
+
     def _run(self) -> None:
         first = True
         while True:

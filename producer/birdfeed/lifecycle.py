@@ -44,9 +44,7 @@ def watch(producer: Living) -> None:
     _living.add(producer)
     if not _installed:
         _installed = True
-        os.register_at_fork(
-            before=forks.close_gate, after_in_parent=forks.open_gate, after_in_child=_after_fork_in_child
-        )
+        os.register_at_fork(before=forks.before, after_in_parent=forks.in_parent, after_in_child=_after_fork_in_child)
         atexit.register(_at_exit)
     _watch_multiprocessing()
 
@@ -91,6 +89,6 @@ def _at_exit() -> None:
 
 
 def _after_fork_in_child() -> None:
-    forks.open_gate()
+    forks.in_child()
     for producer in list(_living):
         producer.after_fork()

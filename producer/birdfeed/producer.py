@@ -26,12 +26,13 @@ from birdfeed.cold import Cold
 from birdfeed.counters import UNKNOWN_TYPE, Counters, Stats
 from birdfeed.encode import BeforeSend, Encoder, Names, Policy
 from birdfeed.flusher import Flusher
-from birdfeed.forks import gate
+from birdfeed.forks import gate, sending
 from birdfeed.log import place, say, say_once
 
 if TYPE_CHECKING:
     from birdfeed.connect import Credentials
     from birdfeed.deliver import Delivery
+    from birdfeed.durable import DurablePut
     from birdfeed.settings import ProducerSettings
 
 State = Literal["idle", "starting", "on", "off", "closed"]
@@ -65,6 +66,7 @@ class Producer:
         self._allowed = Allowed(self._policy)
         # What record looks types up in: empty in every state but "on", which sends each event the long way.
         self._names: dict[str, Names] = {}
+        self._durable: DurablePut | None = None
         self._flusher: Flusher | None = None
         self._delivery: Delivery | None = None
 
@@ -179,7 +181,8 @@ class Producer:
         if settings.durability == "spool" and settings.spool_bytes and settings.on:
             from birdfeed.durable import DurablePut
 
-            self._put = DurablePut(settings, self.counters, self._buffer.put).put
+            self._durable = DurablePut(settings, self.counters, self._buffer.put)
+            self._put = self._durable.put
         self._settings = settings
 
     def _load(self) -> "ProducerSettings":
@@ -250,6 +253,9 @@ class Producer:
         self._names = {}
         self._cold.forget()
         self._buffer.forget()
+        if self._flusher is not None:
+            self._flusher.end()
+            self._flusher = None
         if settings.enabled and settings.redis_url is None:
             say_once(
                 logging.WARNING,
@@ -288,6 +294,8 @@ class Producer:
             if not safe and (lost := delivery.give_up()):
                 say(logging.ERROR, "closed", "%d events were lost: neither Redis nor the spool took them", lost)
             delivery.close()
+        if self._durable is not None:
+            self._durable.close()
         return safe
 
     def at_exit(self) -> None:
@@ -297,7 +305,7 @@ class Producer:
 
     def after_fork(self) -> None:
         """In a forked child: the parent's events are the parent's; begin anew with its settings."""
-        _inherited.append((self._flusher, self._delivery))
+        _inherited.append((self._flusher, self._delivery, self._durable))
         before_send = self._policy.before_send
         self._begin()
         if self._settings is not None:
@@ -337,6 +345,10 @@ class Producer:
 
     def _round(self, *, closing: bool) -> bool:
         """One round of the flusher: settings, then what waited for them, then delivery."""
+        with sending:
+            return self._round_inside(closing)
+
+    def _round_inside(self, closing: bool) -> bool:
         settings = self._settings or self._load()
         if not settings.on:
             with self._lock:
@@ -344,10 +356,11 @@ class Producer:
             return True
         delivery = self._delivery
         if delivery is None:
-            with gate:  # this imports redis
-                from birdfeed.assemble import assemble
             try:
-                delivery = self._delivery = assemble(settings, self._buffer, self.counters, self._credentials)
+                with gate:  # this imports redis
+                    from birdfeed.assemble import assemble
+
+                    delivery = self._delivery = assemble(settings, self._buffer, self.counters, self._credentials)
             except ValueError as error:
                 say_once(logging.ERROR, "url", "telemetry is off: the Redis URL can't be read: %s", error)
                 with self._lock:
@@ -364,26 +377,16 @@ class Producer:
 
     def stats(self) -> Stats:
         """What this producer has done so far."""
-        counters = self.counters
-        waiting = len(self._cold) + len(self._buffer)
-        return Stats(
+        return self.counters.stats(
             state=self._state,
             redis=self._delivery.breaker.state if self._delivery is not None else "unknown",
-            tracked=counters.taken + waiting + counters.refused(),
-            buffered=waiting,
+            buffered=len(self._cold) + len(self._buffer),
             buffered_bytes=self._cold.size + self._buffer.size,
-            enqueued=counters.enqueued,
-            batches=counters.batches,
-            spooled=counters.spooled,
-            drained=counters.drained,
-            dropped=counters.dropped(),
-            dropped_fields=counters.dropped_fields,
-            mended=counters.mended,
         )
 
 
 #: What forked children inherited; kept, because it must neither be used nor closed there.
-_inherited: list[tuple[Flusher | None, "Delivery | None"]] = []
+_inherited: list[tuple[object, ...]] = []
 
 
 def _prepare(settings: "ProducerSettings") -> None:

@@ -1,8 +1,6 @@
 """Redis in every kind of trouble, and the spool too: each event is there once, or its loss is counted by reason."""
 
-import os
 import signal
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,22 +43,16 @@ def refusing(server: Server, how: str) -> Iterator[None]:
             client.config_set("maxmemory", "1")
         elif how == "read-only":
             client.replicaof("127.0.0.1", "1")
-        elif how == "no permission":
-            client.execute_command("ACL", "SETUSER", "default", "-evalsha", "-eval", "-script")
         elif how == "password":
             client.config_set("requirepass", "new")
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        elif how == "no replicas":
-            client.config_set("min-replicas-to-write", "1")
         yield
         client.config_set("maxmemory", "0")
         client.execute_command("REPLICAOF", "NO", "ONE")
         client.config_set("requirepass", "")
-        client.execute_command("ACL", "SETUSER", "default", "on", "nopass", "+@all")
-        client.config_set("min-replicas-to-write", "0")
 
 
-@pytest.mark.parametrize("how", ["full", "read-only", "no permission", "password", "no replicas"])
+@pytest.mark.parametrize("how", ["full", "read-only", "password"])
 def test_a_redis_that_refuses_to_write(server: Server, env: dict[str, str], how: str) -> None:
     """Events tracked meanwhile are safe in the spool at once, and arrive when it writes again."""
     with App("tracks_when_told", 100, env=env) as app:
@@ -246,19 +238,13 @@ def test_without_a_spool_and_without_redis_memory_is_bounded(server: Server, env
         assert 500 <= len(there) <= 800
 
 
-@pytest.mark.parametrize("damage", ["text", "half a database", "a directory", "a folder all may write to"])
+@pytest.mark.parametrize("damage", ["text", "a directory", "a folder all may write to"])
 def test_a_broken_spool_never_hurts_the_handler(server: Server, env: dict[str, str], damage: str) -> None:
     """With Redis away as well: events wait in memory, or in a new file, and arrive."""
     path = spool_of(env).path
     path.parent.mkdir(mode=0o700)
     if damage == "text":
         path.write_text("no database" * 1000)
-    elif damage == "half a database":
-        with sqlite3.connect(path) as db:
-            db.execute("CREATE TABLE batches (content)")
-            db.executemany("INSERT INTO batches VALUES (?)", [(os.urandom(5000),) for _ in range(20)])
-        db.close()
-        os.truncate(path, path.stat().st_size // 2 + 100)
     elif damage == "a directory":
         path.mkdir()
     else:

@@ -62,6 +62,6 @@ def test_urls_that_are_none(url: str) -> None:
 def test_credentials_win_over_the_urls() -> None:
     """They are asked for at each connection."""
     client = connect("redis://user:old@host/0", timeout=1, credentials=lambda: ("user", "new"))
-    connection = client.connection_pool.make_connection()
+    connection: Any = client.connection_pool.make_connection()
 
     assert connection.credential_provider.get_credentials() == ("user", "new")

@@ -168,7 +168,7 @@ def test_reports_of_drops_are_counted_once(redis: Redis, keys: Keys, enqueuer: E
 
 def test_a_batch_on_too_few_replicas_counts_as_unknown(valkey_url: str, redis: Redis, keys: Keys) -> None:
     """With wait_replicas=1 and no replica: it is in Redis, but a failover would lose it."""
-    enqueuer = Enqueuer(connect(valkey_url, timeout=0.2), keys, wait_replicas=1, timeout=0.2)
+    enqueuer = Enqueuer(connect(valkey_url, timeout=5), keys, wait_replicas=1, timeout=0.2)
 
     for _ in range(2):  # the second time the batch is known and nothing would be written but the mark WAIT needs
         answer = enqueuer.enqueue([batch()])

@@ -4,7 +4,9 @@ import os
 import sqlite3
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from birdfeed.errors import SpoolError
@@ -19,13 +21,30 @@ def batch(events: int = 2, size: int = 100) -> PackedBatch:
     return pack("text_generation", [os.urandom(size // 2).hex().encode()] * events, compression=0)
 
 
+_opened: list[Spool] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while _opened:
+        _opened.pop().close()
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
-def make(folder: Path, clock: Clock, *, max_bytes: int = 10**6, drop_oldest: bool = False) -> Spool:
-    return Spool(folder / "spool.sqlite3", max_bytes=max_bytes, drop_oldest=drop_oldest, clock=clock)
+def open_spool(path: Path, **options: Any) -> Spool:
+    """A spool that is closed after the test."""
+    spool = Spool(path, **{"max_bytes": 10**6, **options})
+    _opened.append(spool)
+    return spool
+
+
+def make(folder: Path, clock: Clock, **options: Any) -> Spool:
+    return open_spool(folder / "spool.sqlite3", clock=clock, **options)
 
 
 @pytest.fixture
@@ -137,7 +156,7 @@ def test_what_is_being_sent_is_not_given_up(tmp_path: Path, clock: Clock) -> Non
 def test_a_batch_that_can_never_fit_is_given_up(tmp_path: Path, clock: Clock) -> None:
     """With either policy."""
     for number, drop_oldest in enumerate((False, True)):
-        spool = Spool(tmp_path / str(number), max_bytes=100, drop_oldest=drop_oldest, clock=clock)
+        spool = open_spool(tmp_path / str(number), max_bytes=100, drop_oldest=drop_oldest, clock=clock)
         assert spool.add([batch()]) == (0, {("text_generation", "spool_full"): 2})
 
 
@@ -190,13 +209,13 @@ def test_reports_are_claimed_and_settled(spool: Spool, clock: Clock) -> None:
 
 def test_two_processes_worth_of_drainers_never_share_a_batch(tmp_path: Path) -> None:
     """Four spools on one file, claiming at once: each batch has one holder."""
-    filler = Spool(tmp_path / "spool.sqlite3", max_bytes=10**7)
+    filler = open_spool(tmp_path / "spool.sqlite3", max_bytes=10**7)
     batches = [batch() for _ in range(100)]
     filler.add(batches)
     claimed: list[str] = []
 
     def drain() -> None:
-        mine = Spool(tmp_path / "spool.sqlite3", max_bytes=10**7, busy_seconds=10)
+        mine = open_spool(tmp_path / "spool.sqlite3", max_bytes=10**7, busy_seconds=10)
         while taken := mine.claim(4)[0]:
             claimed.extend(one.id for one in taken)
             mine.settle(taken)
@@ -271,7 +290,7 @@ def test_a_file_removed_under_us_is_made_anew(tmp_path: Path, clock: Clock) -> N
 
 def test_another_process_writing_for_long_is_told_as_such(tmp_path: Path, clock: Clock) -> None:
     """The caller keeps its events and comes back."""
-    spool = Spool(tmp_path / "spool.sqlite3", max_bytes=10**6, busy_seconds=0.05, clock=clock)
+    spool = open_spool(tmp_path / "spool.sqlite3", max_bytes=10**6, busy_seconds=0.05, clock=clock)
     spool.add([batch()])
     writer = sqlite3.connect(tmp_path / "spool.sqlite3", isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
@@ -285,7 +304,7 @@ def test_another_process_writing_for_long_is_told_as_such(tmp_path: Path, clock:
 
 def test_the_directory_is_the_users_own(tmp_path: Path, clock: Clock) -> None:
     """Made for the user alone; one that all may write is refused."""
-    mine = Spool(tmp_path / "a" / "b" / "spool", max_bytes=10**6, clock=clock)
+    mine = open_spool(tmp_path / "a" / "b" / "spool", max_bytes=10**6, clock=clock)
     mine.add([batch()])
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
 
@@ -293,14 +312,14 @@ def test_the_directory_is_the_users_own(tmp_path: Path, clock: Clock) -> None:
     shared.mkdir()
     shared.chmod(0o777)
     with pytest.raises(SpoolError, match="writable by all"):
-        Spool(shared / "spool", max_bytes=10**6, clock=clock).add([batch()])
+        open_spool(shared / "spool", max_bytes=10**6, clock=clock).add([batch()])
 
 
 def test_a_directory_that_cannot_be_made_is_told_as_such(tmp_path: Path, clock: Clock) -> None:
     """A file is in its place."""
     (tmp_path / "file").write_text("")
     with pytest.raises(SpoolError, match="can't be made"):
-        Spool(tmp_path / "file" / "spool", max_bytes=10**6, clock=clock).add([batch()])
+        open_spool(tmp_path / "file" / "spool", max_bytes=10**6, clock=clock).add([batch()])
 
 
 def test_each_target_has_a_file_of_its_own(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -140,6 +140,7 @@ class App:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         self.pid = self._process.pid
 
@@ -164,7 +165,7 @@ class App:
         try:
             out, err = self._process.communicate(timeout=within)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill_all()
             raise
         return self._process.returncode, out, err
 
@@ -174,9 +175,13 @@ class App:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
+        self._kill_all()
         self._process.communicate()
+
+    def _kill_all(self) -> None:
+        """The program and its children, which would else keep its pipes open."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
 
 def environment() -> dict[str, str]:
