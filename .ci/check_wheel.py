@@ -35,7 +35,9 @@ def environment(folder: Path, wheel: Path, extras: str, constraints: Path) -> Pa
 
 def check_base(bin_folder: Path, work: Path) -> None:
     """The base install: small, importable beside an app's own schemas.py and worker.py, and clear about extras."""
-    installed = json.loads(run(bin_folder / "python", "-m", "pip", "list", "--format=json", "--disable-pip-version-check"))
+    installed = json.loads(
+        run(bin_folder / "python", "-m", "pip", "list", "--format=json", "--disable-pip-version-check")
+    )
     names = {package["name"].lower() for package in installed}
     too_much = names & NOT_IN_BASE
     assert not too_much, f"a plain install brings {too_much}"
@@ -94,7 +96,9 @@ def main() -> None:
         run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", work, ROOT)
         (wheel,) = work.glob("*.whl")
         constraints = work / "constraints.txt"
-        pinned = re.findall(r"^([a-z0-9-]+==[^\s\\]+(?: ;[^\\\n]+)?)", (ROOT / "requirements/dev.txt").read_text(), re.M)
+        pinned = re.findall(
+            r"^([a-z0-9-]+==[^\s\\]+(?: ;[^\\\n]+)?)", (ROOT / "requirements/dev.txt").read_text(), re.M
+        )
         constraints.write_text("\n".join(pinned))
         for name, extras, check in (
             ("base", "", check_base),
