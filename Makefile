@@ -49,6 +49,7 @@ lint: $(STAMP) ## Format and lint.
 
 docs: $(STAMP) ## Write the references that are made from the code.
 	$(BIN)/birdfeed settings --markdown > docs/settings.md
+	$(BIN)/birdfeed metrics --markdown > docs/metrics.md
 
 bench: $(STAMP) ## Benchmarks; ratios, measured in one run.
 	for name in producer enrich deliver slow_sink backlog; do echo "== $$name"; $(BIN)/python -m bench.$$name || exit 1; done

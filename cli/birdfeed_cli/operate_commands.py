@@ -15,6 +15,7 @@ def register(app: typer.Typer) -> None:
     app.command("status")(status)
     app.command("ledger")(ledger)
     app.command("resume")(resume)
+    app.command("metrics")(metrics)
     # The short form that the docs use.
     app.command("replay")(dead_replay)
 
@@ -53,3 +54,12 @@ def resume(
     from birdfeed_cli.resume import run_resume
 
     raise typer.Exit(run_resume(name, guard_off, as_json=as_json))
+
+
+def metrics(
+    markdown: Annotated[bool, typer.Option(help="Print the reference that docs/metrics.md holds.")] = False,
+) -> None:
+    """Print the queue's metrics as Prometheus reads them; the workers' own are served by `birdfeed worker`."""
+    from birdfeed_cli.metrics import run_metrics
+
+    raise typer.Exit(run_metrics(markdown=markdown))

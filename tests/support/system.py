@@ -29,6 +29,7 @@ HASTE = {
     "BIRDFEED_HOLD_SECONDS": "5",
     "BIRDFEED_STOP_TIMEOUT": "10",
     "BIRDFEED_READ_TIMEOUT": "5",
+    "BIRDFEED_METRICS_PORT": "0",
 }
 TABLES = ("llm_events", "image_events")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from birdfeed_cli.app import app
 from birdfeed_cli.settings import reference
+from birdfeed_worker.metrics import reference as metrics_reference
 from typer.main import get_command
 
 ROOT = Path(__file__).parents[2]
@@ -13,6 +14,11 @@ ROOT = Path(__file__).parents[2]
 def test_the_settings_reference_is_up_to_date() -> None:
     """docs/settings.md is made from the models: `make docs` writes it."""
     assert (ROOT / "docs" / "settings.md").read_text() == reference()
+
+
+def test_the_metrics_reference_is_up_to_date() -> None:
+    """docs/metrics.md is made from the table of metrics: `make docs` writes it."""
+    assert (ROOT / "docs" / "metrics.md").read_text() == metrics_reference()
 
 
 def test_every_setting_has_a_meaning() -> None:

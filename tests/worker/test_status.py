@@ -15,6 +15,7 @@ from birdfeed_worker.depth import Depth
 from birdfeed_worker.destinations import Destination, read_destination
 from birdfeed_worker.guard import Paused
 from birdfeed_worker.ledger import Account, Ledger
+from birdfeed_worker.metrics import Meter
 from birdfeed_worker.outcomes import Dead, Later, Written
 from birdfeed_worker.status import Health, Status, WorkerState, judged, made_at, read_status
 from birdfeed_worker.tally import Sampler, Tally
@@ -111,7 +112,7 @@ def test_everything_is_read(redis: Redis, keys: Keys) -> None:
     items = work(redis, keys, lambda item: Written())
     for number, item in enumerate(items):
         item.cost_status = "unpriced" if number == 0 else "priced"
-    Tally(redis, keys).count(items)
+    Tally(redis, keys, Meter(keys, "p")).count(items)
     Sampler(redis, keys, Clock()).step()
     accept(redis, keys, events(5))
     work(redis, keys, lambda item: Later(9_999_999_999.0))

@@ -11,6 +11,8 @@ from birdfeed_worker.enrich import Enricher
 from birdfeed_worker.guard import Guard
 from birdfeed_worker.hold import Hold
 from birdfeed_worker.job import Delivery
+from birdfeed_worker.metrics import Meter
+from birdfeed_worker.names import pool_of
 from birdfeed_worker.pace import Limits, Pacer
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.settle import Settler
@@ -19,7 +21,7 @@ from birdfeed_worker.take import Keeper, Taker
 from birdfeed_worker.tally import Sampler, Tally
 from birdfeed_worker.upkeep import Upkeep
 from birdfeed_worker.wire_pricing import book_source_of, tiers_of
-from birdfeed_worker.wire_store import tinybird_of
+from birdfeed_worker.wire_store import metered_tinybird_of
 from birdfeed_worker.worker import Worker
 from birdfeed_worker.write import WriteLimits, Writer
 
@@ -36,6 +38,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
     clock = clock or Clock()
     keys = keys_of(settings)
     connection = connect(settings.redis_url_text)
+    meter = Meter(keys, pool_of(name))
     settler = Settler(connection, keys, name)
     enricher = Enricher(
         book_source_of(settings),
@@ -51,7 +54,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         return settler.mark(execution, job_ids, clock.time())
 
     writer = Writer(
-        tinybird_of(settings),
+        metered_tinybird_of(settings, meter),
         pacer_of(settings, connection, name),
         clock,
         WriteLimits(
@@ -75,7 +78,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
             writer,
             settler,
             Guard(connection, keys, clock, share=settings.guard_share, least=settings.guard_events),
-            Tally(connection, keys),
+            Tally(connection, keys, meter),
         ),
         upkeep=Upkeep(
             Sweeper(connection, keys, name, Caps(settings.dead_bytes, settings.dead_days * SECONDS_A_DAY), clock),

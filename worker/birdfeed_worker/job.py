@@ -37,6 +37,7 @@ class Delivery:
 
         `killers` are events that would kill this process.
         """
+        began = self.clock.monotonic()
         decoded = decode(jobs, killers)
         by_id = {job.id: job for job in jobs}
         self.guard.park(decoded.items, by_id)
@@ -45,7 +46,7 @@ class Delivery:
             self.writer.write(datasource, items, by_id)
         self.guard.judge(decoded.items, by_id)
         totals = self.settler.settle(jobs, decoded, self.clock.now())
-        self.tally.count(decoded.items)
+        self.tally.count(decoded.items, len(jobs), totals.lost, self.clock.monotonic() - began)
         return totals
 
     def _rows(self, decoded: Decoded) -> dict[str, list[Item]]:

@@ -19,7 +19,8 @@ from birdfeed_schemas.keys import Keys
 from redis import Redis
 from redis.exceptions import RedisError
 
-from birdfeed_worker.names import worker_name
+from birdfeed_worker.health import Pulse
+from birdfeed_worker.names import pool_name, worker_name
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.take import Taker
 
@@ -64,6 +65,7 @@ class Pool:
     connection: Redis
     keys: Keys
     children: list[Child] = field(default_factory=list)
+    pulse: Pulse = field(default_factory=lambda: Pulse(pool_name()))
     _signals: int = 0
     _hopeless: bool = False
     _wake: threading.Event = field(default_factory=threading.Event)
@@ -83,7 +85,9 @@ class Pool:
             now = time.monotonic()
             for child in self.children:
                 self._look_after(child, now)
+            self.pulse.turn(len(self._running()))
             self._wake.wait(LOOK_SECONDS)
+        self.pulse.stopping = True
         self._stop()
         return SETTINGS_WRONG if self._hopeless else 0
 
@@ -137,6 +141,7 @@ class Pool:
         if process.returncode == SETTINGS_WRONG:
             # It has said what is wrong with the settings; another one would say the same.
             self._hopeless = True
+        self.pulse.ends += 1
         lived = now - child.started
         if process.returncode == 0:
             # Somebody told this worker to stop; the pool stays as large as it was asked to be.

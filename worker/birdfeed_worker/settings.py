@@ -99,6 +99,12 @@ class WorkerSettings(RedisSettings):
         "warn",
         description="At start, compare the store's columns with what is sent; warn of mismatches, or refuse to start.",
     )
+    metrics_host: str = Field(
+        "127.0.0.1", description="Address on which the launcher serves /metrics, /healthz and /readyz."
+    )
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        9808, description="Port for them; 0: not served. Taken by another launcher: a warning, and work goes on."
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Log lines for people or for machines; auto: console on a terminal, json elsewhere."
     )

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 REMEMBER_SECONDS: Final = 600
 #: Seconds that a job of a newer wire version waits for a newer worker.
 NEWER_VERSION_WAIT: Final = 30.0
+#: Ids of batches and of events in one line of the log.
+LOGGED_IDS: Final = 20
 #: Jobs settled in one step.
 JOBS_PER_STEP: Final = 200
 
@@ -128,6 +130,7 @@ class Settler:
             lost = self._send(plans, ledger_entries(items, letters), letters)
             if not lost:
                 count(totals, items, letters)
+                tell(letters)
                 return
             log.warning("%d jobs are no longer held by this worker; whoever has them settles them", len(lost))
             totals.lost += len(lost)
@@ -185,6 +188,24 @@ def ledger_entries(items: Iterable[Item], letters: Iterable[DeadLetter]) -> Coun
     for letter in letters:
         entries[f"dead:{letter.event_type}:{letter.reason}"] += letter.events
     return entries
+
+
+def tell(letters: Iterable[DeadLetter]) -> None:
+    """One line in the log for each dead letter, by which its events can be found; never what is in them."""
+    for letter in letters:
+        log.warning(
+            "%d %s events are dead: %s: %s",
+            letter.events,
+            letter.event_type,
+            letter.reason,
+            letter.detail,
+            extra={
+                "dead_letter": letter.id,
+                "reason": letter.reason,
+                "batch_ids": sorted(letter.sources)[:LOGGED_IDS],
+                "event_ids": list(letter.event_ids[:LOGGED_IDS]),
+            },
+        )
 
 
 def count(totals: Totals, items: Iterable[Item], letters: Iterable[DeadLetter]) -> None:

@@ -12,6 +12,7 @@ from redis import Redis
 
 from birdfeed_worker.connect import connect
 from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.health import Pages, serve
 from birdfeed_worker.logs import configure_logs
 from birdfeed_worker.pool import Pool
 from birdfeed_worker.redis_check import redis_warnings
@@ -65,7 +66,12 @@ def run_pool(processes: int | None = None) -> int:
     if warnings and settings.redis_check == "refuse":
         print(f"birdfeed: {'; '.join(warnings)}; BIRDFEED_REDIS_CHECK=refuse, so no worker starts", file=sys.stderr)
         return 2
-    return Pool(settings, connection, Keys(settings.key_prefix, settings.queue)).run()
+    keys = Keys(settings.key_prefix, settings.queue)
+    pool = Pool(settings, connection, keys)
+    if settings.metrics_port:
+        pages = Pages(pool.pulse, connect(settings.redis_url_text, tries=1), keys)
+        serve(pages, settings.metrics_host, settings.metrics_port)
+    return pool.run()
 
 
 def check(settings: WorkerSettings, connection: Redis) -> None:

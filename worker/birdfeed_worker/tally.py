@@ -5,37 +5,51 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.registry import registry
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.decode import Item
-from birdfeed_worker.outcomes import Written
+from birdfeed_worker.metrics import DELIVERY_SECONDS, EVENTS, JOBS, LOST, Meter
+from birdfeed_worker.outcomes import Dead, Written
 from birdfeed_worker.take import as_text
 
+#: What an outcome is called in the metrics.
+OUTCOMES: Final = {Written: "written", Dead: "dead"}
 #: Seconds between samples, and how many are kept: an hour.
 SAMPLE_SECONDS: Final = 10
 SAMPLES: Final = 360
 
 
 class Tally:
-    """Counts written rows by type and cost status."""
+    """Counts what a delivery came to: written rows by type and cost status, and what its pool's metrics need."""
 
-    def __init__(self, connection: Redis, keys: Keys) -> None:
+    def __init__(self, connection: Redis, keys: Keys, meter: Meter) -> None:
         self._connection = connection
         self._key = keys.birdfeed("costs")
+        self._meter = meter
 
-    def count(self, items: Sequence[Item]) -> None:
-        """Add what this delivery wrote."""
-        found = Counter(
-            f"{item.header.event_type}:{item.cost_status}"
-            for item in items
-            if item.cost_status and isinstance(item.outcome, Written)
-        )
-        if found:
-            with self._connection.pipeline(transaction=False) as pipe:
-                for name, amount in found.items():
-                    pipe.hincrby(self._key, name, amount)
-                pipe.execute()
+    def count(self, items: Sequence[Item], jobs: int = 0, lost: int = 0, seconds: float = 0.0) -> None:
+        """Add a delivery of so many jobs, `lost` of which another worker has; it took so many seconds."""
+        known, meter = registry(), self._meter
+        costs, outcomes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        for item in items:
+            # Anybody may make up a type; each would be a series of its own.
+            event_type = item.header.event_type if item.header.event_type in known else "other"
+            outcomes[event_type, OUTCOMES.get(type(item.outcome), "later")] += 1
+            if item.cost_status and isinstance(item.outcome, Written):
+                costs[event_type, item.cost_status] += 1
+        for (event_type, outcome), amount in outcomes.items():
+            meter.add(EVENTS, event_type, outcome, amount=amount)
+        meter.add(JOBS, amount=jobs)
+        if lost:
+            meter.add(LOST, amount=lost)
+        meter.observe(DELIVERY_SECONDS, seconds=seconds)
+        with self._connection.pipeline(transaction=False) as pipe:
+            for (event_type, status), amount in costs.items():
+                pipe.hincrby(self._key, f"{event_type}:{status}", amount)
+            meter.send(pipe)
+            pipe.execute()
 
 
 class Sampler:

@@ -1,6 +1,8 @@
 """Wires the client of the store, by the settings."""
 
 from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.metered import MeteredTinybird
+from birdfeed_worker.metrics import Meter
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird import Tinybird
 
@@ -13,6 +15,18 @@ def tinybird_of(settings: WorkerSettings) -> Tinybird:
         settings.read_token,
         connect_timeout=settings.connect_timeout,
         read_timeout=settings.read_timeout,
+    )
+
+
+def metered_tinybird_of(settings: WorkerSettings, meter: Meter) -> Tinybird:
+    """The same with its requests counted."""
+    return MeteredTinybird(
+        settings.host,
+        settings.append_token,
+        settings.read_token,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+        meter=meter,
     )
 
 

@@ -27,7 +27,7 @@ from birdfeed_worker.decode import NO_KILLERS
 from birdfeed_worker.hold import Hold
 from birdfeed_worker.isolate import find_killers
 from birdfeed_worker.job import Delivery
-from birdfeed_worker.settle import Totals
+from birdfeed_worker.settle import LOGGED_IDS, Totals
 from birdfeed_worker.take import TakenJob, Taker
 from birdfeed_worker.upkeep import Upkeep
 
@@ -186,19 +186,20 @@ class Worker(SimpleWorker):
         finally:
             self._hold.hold([])
             self.set_state(WorkerStatus.IDLE)
-        self._report(len(jobs), totals)
+        self._report(jobs, totals)
 
-    def _report(self, jobs: int, totals: Totals) -> None:
+    def _report(self, jobs: list[TakenJob], totals: Totals) -> None:
         with self.connection.pipeline(transaction=False) as pipe:
-            pipe.hincrby(self.key, "successful_job_count", jobs)
+            pipe.hincrby(self.key, "successful_job_count", len(jobs))
             if totals.dead:
                 pipe.hincrby(self.key, "failed_job_count", sum(totals.dead.values()))
             pipe.execute()
         log.info(
             "%d jobs: %d events written, %d dead%s, %d wait",
-            jobs,
+            len(jobs),
             totals.written,
             sum(totals.dead.values()),
             f" ({', '.join(f'{reason} {n}' for reason, n in sorted(totals.dead.items()))})" if totals.dead else "",
             totals.later,
+            extra={"batch_ids": [job.id for job in jobs[:LOGGED_IDS]], "worker": self.name},
         )
