@@ -29,9 +29,9 @@ from birdfeed.spool import Drops, Spool
 _TAKE_EVENTS: Final = 20_000
 _TAKE_BYTES: Final = 16_000_000
 _TAKES: Final = 10
-#: Batches, and bytes, sent in one round trip.
+#: Batches, and bytes, sent in one round trip; a slow line must carry them within redis_timeout.
 _SEND_BATCHES: Final = 16
-_SEND_BYTES: Final = 4_000_000
+_SEND_BYTES: Final = 1_000_000
 #: Seconds between looks at whether the spool has something to send, and between writes of drop counts into it.
 _LOOK_SECONDS: Final = 1.0
 _REPORT_SECONDS: Final = 30.0

@@ -31,7 +31,7 @@ from birdfeed.spool_file import ROW_OVERHEAD, SpoolFile, spool_path
 #: Seconds for which a process has a claimed batch to itself; sending takes a second or two at worst.
 LEASE_SECONDS: Final = 30.0
 #: Bytes claimed at once: what one round trip carries.
-CLAIM_BYTES: Final = 4_000_000
+CLAIM_BYTES: Final = 1_000_000
 #: Events packed in one transaction; others wait for it about 5 ms.
 COLLECT_EVENTS: Final = 1_000
 
