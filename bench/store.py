@@ -77,7 +77,7 @@ def arguments() -> argparse.Namespace:
 
 
 def open_session(folder: Path) -> Any:
-    session: Any = Session(str(folder / "chdb"))  # type: ignore[no-untyped-call]
+    session: Any = Session(str(folder / "chdb"))
     session.query("CREATE DATABASE IF NOT EXISTS workspace")
     session.query("USE workspace")
     return session
