@@ -17,6 +17,7 @@ from birdfeed_sandbox import Sandbox
 from birdfeed_sandbox.datafiles import parse_datasource
 from birdfeed_sandbox.tables import create_table
 from birdfeed_schemas.events import TextGeneration
+from birdfeed_worker.errors import QueryError
 from birdfeed_worker.tinybird import Tinybird
 from birdfeed_worker.verify import OURS, TEMPLATES, chunks, find, identity_of, written_sql
 from hypothesis import HealthCheck, given, settings
@@ -257,6 +258,24 @@ def test_an_exchanged_table_is_noticed(existing: Sandbox) -> None:
         existing.replace_datasource("llm_events", shipped)
         send(existing, [row])
         assert find(tinybird, "llm_events", asked).written == {row["event_id"]}
+
+
+def test_a_question_that_fails_is_asked_otherwise_next_time(store: Sandbox) -> None:
+    """Nothing is concluded from a failed question, and the columns are looked at again; without an id nothing can be."""
+    row = made.built(random.Random(7), "text_generation", NOON, {"model": "m"})
+    asked = [(row["event_id"], NOON)]
+    with reader(store) as tinybird:
+        assert find(tinybird, "llm_events", asked).written == set()
+        store.replace_datasource("llm_events", existing_datasource())
+        send(store, [row])
+        with pytest.raises(QueryError, match="event_id"):
+            find(tinybird, "llm_events", asked)
+        assert find(tinybird, "llm_events", asked).written == {row["event_id"]}
+
+        tinybird.forget_columns("llm_events")
+        store.replace_datasource("llm_events", "SCHEMA >\n    `user` String `json:$.user`\n")
+        with pytest.raises(QueryError, match="neither event_id and occurred_at nor id and timestamp"):
+            find(tinybird, "llm_events", asked)
 
 
 def old_row(dice: random.Random, nth: int) -> dict[str, Any]:
