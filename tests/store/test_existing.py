@@ -261,7 +261,7 @@ def test_an_exchanged_table_is_noticed(existing: Sandbox) -> None:
 
 
 def test_a_question_that_fails_is_asked_otherwise_next_time(store: Sandbox) -> None:
-    """Nothing is concluded from a failed question, and the columns are looked at again; without an id nothing can be."""
+    """Nothing is concluded from a failed question, the columns are looked at again, and without an id none is asked."""
     row = made.built(random.Random(7), "text_generation", NOON, {"model": "m"})
     asked = [(row["event_id"], NOON)]
     with reader(store) as tinybird:
