@@ -5,9 +5,11 @@ letter that the row says) and with the ledger.
 """
 
 import os
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from redis import Redis
 from tests.e2e.producer_apps.run import Server
 from tests.support.events import enqueue, envelope, text
 from tests.support.system import System
-from tests.support.wait import eventually
+from tests.support.wait import eventually, pause
 
 N = 60
 ALL = {f"r{number}": 1 for number in range(N)}
@@ -329,17 +331,40 @@ def test_redis_that_refuses_to_write(sandbox: Sandbox, tmp_path: Path, trouble: 
         assert system.said().count("trying again") < 60
 
 
+def stop_workers(system: System, times: int) -> None:
+    """SIGTERM at random moments while jobs keep coming; nobody hangs, nothing is orphaned."""
+    draw = random.Random(7)
+    system.start_pool(2)
+    for number in range(times):
+        for _ in range(draw.randint(1, 5)):
+            enqueue(system.redis, system.keys, [envelope(text(request_id=f"s{number}-{draw.random()}"))])
+        pid = eventually(
+            lambda: next(iter(draw.sample(sorted(system.workers().values()), len(system.workers()))), 0),
+            what="a worker is there",
+        )
+        pause(draw.uniform(0, 0.05))
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        eventually(lambda: pid not in system.workers().values(), what="the worker stopped", within=15)  # noqa: B023
+    system.drained()
+    rows = system.rows()
+    assert set(rows.values()) == {1}
+    assert system.dead() == []
+    assert rows.total() == system.ledger()["written:text_generation"]
+
+
 def test_sigterm_again_and_again(system: System) -> None:
     """Workers are told to stop at random moments under load: no job is orphaned, no worker hangs."""
-    put(system)
-    system.start_pool(1)
-    for _ in range(8):
-        pid = eventually(lambda: next(iter(system.workers().values()), 0), what="a worker is there")
-        os.kill(pid, signal.SIGTERM)
-        eventually(lambda: pid not in system.workers().values(), what="the worker stopped", within=10)  # noqa: B023
-        assert system.redis.zcard(system.keys.started) == 0
+    system.sandbox.fault(delay_seconds=0.05)
+    stop_workers(system, 8)
 
-    all_written_once(system)
+
+@pytest.mark.soak
+@pytest.mark.timeout(1500)
+def test_sigterm_two_hundred_and_fifty_times(system: System) -> None:
+    """The same, long enough to meet the moments that are rare."""
+    system.sandbox.fault(delay_seconds=0.05)
+    stop_workers(system, 250)
 
 
 def test_keys_are_rqs_own() -> None:
