@@ -25,6 +25,8 @@ tinybird_app = typer.Typer(no_args_is_help=True, help="The Tinybird project: dat
 app.add_typer(tinybird_app, name="tinybird")
 prices_app = typer.Typer(no_args_is_help=True, help="Price books: check, compare and search them, find what they lack.")
 app.add_typer(prices_app, name="prices")
+spool_app = typer.Typer(no_args_is_help=True, help="What producers of this host keep on disk while Redis is away.")
+app.add_typer(spool_app, name="spool")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -79,6 +81,26 @@ def send(
     from birdfeed_cli.send import run_send
 
     raise typer.Exit(run_send(file, as_json=as_json))
+
+
+@spool_app.command("list")
+def spool_list(as_json: Json = False) -> None:
+    """List the batches that wait on this host's disk."""
+    from birdfeed_cli.spool import run_list
+
+    raise typer.Exit(run_list(as_json=as_json))
+
+
+@spool_app.command("drain")
+def spool_drain(
+    path: Annotated[Path | None, typer.Option(help="Another spool than the settings name.")] = None,
+    rate: Annotated[float | None, typer.Option(min=1, help="Events a second (default: as fast as Redis).")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send what waits on this host's disk, oldest first."""
+    from birdfeed_cli.spool import run_drain
+
+    raise typer.Exit(run_drain(path, rate, as_json=as_json))
 
 
 @app.command()

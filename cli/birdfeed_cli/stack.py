@@ -181,7 +181,8 @@ class Stack:
         try:
             return subprocess.Popen(
                 command,
-                env={**os.environ, **(environment or {})},
+                # A store speaks UTC, whatever zone this machine is in; chDB takes the process's.
+                env={**os.environ, "TZ": "UTC", **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 pass_fds=(self._reading,),
                 stdout=output,

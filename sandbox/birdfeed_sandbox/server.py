@@ -120,7 +120,7 @@ class Sandbox:
             f"--data-dir={self._data_dir or self._temporary / 'data'}", f"--port-file={port_file}",
             f"--parent-fd={watched}", *self._options,
         ]  # fmt: skip
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry), "TZ": "UTC"}
         with (self._temporary / "output").open("ab") as output:
             self._process = subprocess.Popen(
                 command,
