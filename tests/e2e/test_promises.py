@@ -338,10 +338,7 @@ def stop_workers(system: System, times: int) -> None:
     for number in range(times):
         for _ in range(draw.randint(1, 5)):
             enqueue(system.redis, system.keys, [envelope(text(request_id=f"s{number}-{draw.random()}"))])
-        pid = eventually(
-            lambda: next(iter(draw.sample(sorted(system.workers().values()), len(system.workers()))), 0),
-            what="a worker is there",
-        )
+        pid = draw.choice(eventually(lambda: sorted(system.workers().values()), what="a worker is there"))
         pause(draw.uniform(0, 0.05))
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
