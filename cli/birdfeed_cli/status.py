@@ -30,11 +30,14 @@ MOST_WORKERS = 8
 
 def run_status(*, as_json: bool, watch: bool) -> int:
     """Print it. Exit codes: 0 healthy, 1 degraded, 3 down (no worker runs, or Redis can't be reached)."""
+    shown = False
 
     def run(connection: Redis, keys: Keys) -> int:
+        nonlocal shown
         if watch:
             return watched(lambda: view(read_status(connection, keys, time.time()), spool_of_this_host()))
         status, spool = read_status(connection, keys, time.time()), spool_of_this_host()
+        shown = True
         if as_json:
             print_json(describe(status, spool))
         else:
@@ -42,7 +45,7 @@ def run_status(*, as_json: bool, watch: bool) -> int:
         return int(status.health)
 
     code = with_redis(run)
-    if code == UNREACHABLE and as_json:
+    if code == UNREACHABLE and as_json and not shown:
         print_json({"health": "down", "problems": ["Redis can't be reached"]})
     return code
 

@@ -155,6 +155,7 @@ def test_one_screen(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
     """80 columns, 24 lines; the exit code is the verdict; --json has the same."""
     bury(redis, keys, events(3))
     accept(redis, keys, events(4))
+    assert (run("status").exit_code, json.loads(run("status", "--json").stdout)["health"]) == (3, "down")
     worker = SimpleWorker([keys.queue], connection=redis, name="w1")
     worker.register_birth()
     redis.hset(
