@@ -87,7 +87,7 @@ def test_an_outage_loses_nothing(system: System) -> None:
 
 def test_a_killed_worker_loses_nothing_and_its_jobs_are_back_at_once(system: System) -> None:
     """kill -9 with jobs in hand: the launcher gives them to another worker within seconds, and nothing is doubled."""
-    system.sandbox.fault(delay_seconds=1.0)
+    system.sandbox.fault(answer_delay_seconds=4.0)
     system.start_pool(1)
     system.send(numbered(500))
     eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
@@ -158,7 +158,7 @@ def test_what_failed_is_replayed_when_it_is_mended(system: System, tool: str) ->
 
 def test_sigterm_finishes_what_is_in_hand(system: System) -> None:
     """The pool stops with exit code 0 and leaves nothing in limbo."""
-    system.sandbox.fault(delay_seconds=0.5)
+    system.sandbox.fault(answer_delay_seconds=4.0)
     pool = system.start_pool(1)
     system.send(numbered(100))
     eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
