@@ -137,7 +137,7 @@ def posts(system: System) -> list[dict[str, Any]]:
 def test_redis_restarted(sandbox: Sandbox, tmp_path: Path) -> None:
     """kill -9 of Redis with jobs queued and in hand, and its restart from the append-only file."""
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
-        sandbox.fault(delay_seconds=1.0)
+        sandbox.fault(answer_delay_seconds=2.0)
         put(system)
         system.start_pool(2)
         eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
@@ -254,7 +254,7 @@ def test_unknown_model_and_missing_usage_are_no_dead_letters(working: System) ->
 
 def test_a_host_is_lost(system: System) -> None:
     """Nobody is left to give its jobs back: they are free when its hold has run out."""
-    system.sandbox.fault(delay_seconds=30)
+    system.sandbox.fault(answer_delay_seconds=30)
     put(system)
     lost = system.start_pool(1)
     eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
@@ -316,7 +316,7 @@ def test_redis_that_refuses_to_write(sandbox: Sandbox, tmp_path: Path, trouble: 
         return lambda: client.config_set("maxmemory", 0)
 
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
-        sandbox.fault(delay_seconds=1.0)
+        sandbox.fault(answer_delay_seconds=2.0)
         put(system)
         system.start_pool(2)
         pids = set(system.workers().values())
