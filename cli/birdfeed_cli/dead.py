@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.letters import Choice, DeadLetterInfo, dead_letters_of, find, letters_of
 from redis import Redis
-from rich.table import Table
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.text import Text
 
 from birdfeed_cli.console import OK, PARTLY, fail, out, print_json
 from birdfeed_cli.dead_choice import Filters
 from birdfeed_cli.redis_access import with_redis
+from birdfeed_cli.spans import age
 
 #: Kinds of failure listed one by one; a million dead letters of as many kinds would not fit a screen, nor memory.
 MOST_KINDS: Final = 2_000
@@ -132,26 +135,25 @@ def _counted(connection: Redis, keys: Keys, choice: Choice) -> Iterable[tuple[De
             yield letter, chosen
 
 
-def kinds_table(kinds: list[Kind]) -> Table:
-    """Kinds of failure for people, at 80 columns."""
+def kinds_table(kinds: list[Kind], now: datetime | None = None) -> Group:
+    """Kinds of failure for people, at 80 columns: how many of what in one line, why in the next."""
+    now = now or datetime.now(UTC)
     events = sum(kind.events for kind in kinds)
-    table = Table(
-        title=f"{events:,} dead event{'' if events == 1 else 's'}", title_justify="left", box=None, pad_edge=False
-    )
-    table.add_column("events", justify="right", no_wrap=True)
-    table.add_column("reason", no_wrap=True)
-    table.add_column("last failed (UTC)", no_wrap=True)
-    table.add_column("fingerprint", no_wrap=True)
-    table.add_column("event type: why", overflow="fold")
+    rows = [("events", "reason", "last failed", "fingerprint", "event type")]
     for kind in kinds:
-        table.add_row(
-            f"{kind.events:,}",
-            kind.reason,
-            _short(kind.last),
-            kind.fingerprint,
-            Text(f"{kind.event_type}: {kind.detail}"),
-        )
-    return table
+        ago = f"{age((now - datetime.fromisoformat(kind.last)).total_seconds(), parts=1)} ago" if kind.last else ""
+        rows.append((f"{kind.events:,}", kind.reason, ago, kind.fingerprint, kind.event_type))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    parts: list[RenderableType] = [Text(f"{events:,} dead event{'' if events == 1 else 's'}", style="bold")]
+    for row, why in zip(rows, ["", *(kind.detail for kind in kinds)], strict=True):
+        cells = [
+            row[0].rjust(widths[0]),
+            *(cell.ljust(width) for cell, width in zip(row[1:4], widths[1:], strict=True)),
+        ]
+        parts.append(Text("  ".join([*cells, row[4]]), style="bold"))
+        if why:
+            parts.append(Padding(Text(why), (0, 0, 0, widths[0] + 2)))
+    return Group(*parts)
 
 
 def describe_kind(kind: Kind) -> dict[str, object]:
@@ -186,7 +188,7 @@ def describe(letter: DeadLetterInfo) -> dict[str, object]:
     }
 
 
-def dead_table(letters: list[DeadLetterInfo]) -> Table:
+def dead_table(letters: list[DeadLetterInfo]) -> Group:
     """Dead letters for people, by kind."""
     return kinds_table(group((letter, letter.events) for letter in letters))
 

@@ -45,5 +45,7 @@ def words(details: dict[str, Any]) -> str:
         if name == "choice":
             said.append(choice_words(value))
         elif name != "started" and value not in (None, 0, False, "", [], {}):
+            if isinstance(value, dict):
+                value = ", ".join(f"{key} {amount}" for key, amount in value.items())
             said.append(f"{name.replace('_', ' ')} {value}" if value is not True else name)
     return "; ".join(said)

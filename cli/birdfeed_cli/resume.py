@@ -1,6 +1,5 @@
 """`birdfeed resume`: let go on what the guard or a refusing data source has stopped."""
 
-import re
 import time
 
 from birdfeed_schemas.keys import Keys
@@ -10,9 +9,7 @@ from redis import Redis
 
 from birdfeed_cli.console import OK, out, print_json
 from birdfeed_cli.redis_access import with_redis
-
-_SPAN = re.compile(r"(\d{1,6})\s*([smhd])")
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+from birdfeed_cli.spans import seconds
 
 
 def run_resume(name: str | None, guard_off: str | None, *, as_json: bool) -> int:
@@ -46,15 +43,3 @@ def run_resume(name: str | None, guard_off: str | None, *, as_json: bool) -> int
         return OK
 
     return with_redis(run)
-
-
-def seconds(text: str) -> float:
-    """A span: 30s, 10m, 2h, 1d.
-
-    Raises:
-        ValueError: It is none.
-    """
-    found = _SPAN.fullmatch(text.strip().lower())
-    if found is None:
-        raise ValueError(f"{text!r} is no span of time; write 30s, 10m, 2h or 1d")
-    return float(int(found[1]) * _UNITS[found[2]])

@@ -16,6 +16,7 @@ from rich.text import Text
 from birdfeed_cli.console import UNREACHABLE, out, print_json
 from birdfeed_cli.ledger import account_json
 from birdfeed_cli.redis_access import with_redis
+from birdfeed_cli.spans import age
 from birdfeed_cli.watch import watched
 
 #: Words and colours of the verdict; each colour is one that shows on light and on dark ground.
@@ -170,16 +171,6 @@ def _spool(spool: dict[str, Any]) -> Text:
     if "error" in spool:
         return Text(f"can't be read: {spool['error']}", style="yellow")
     return Text(f"{spool['events']:,} events, {spool['bytes'] / 1e6:.1f} MB wait on disk for Redis")
-
-
-def age(seconds: float) -> str:
-    """A span for people, two parts at most."""
-    whole = max(0, round(seconds))
-    for unit, name, smaller, small in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= unit:
-            rest = whole % unit // smaller
-            return f"{whole // unit} {name}" + (f" {rest} {small}" if rest else "")
-    return f"{whole} s"
 
 
 def describe(status: Status, spool: dict[str, Any] | None) -> dict[str, Any]:

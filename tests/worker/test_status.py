@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from birdfeed_cli.app import app
-from birdfeed_cli.status import age
+from birdfeed_cli.spans import age
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.depth import Depth

@@ -118,6 +118,7 @@ class Replay:
         self._waiting: list[Step] = []
         self._tried: dict[str, bool] = {}
         self._until = format_time(order.started + CLOCKS_APART)
+        self._last_letter = ""
         self._begun = self._clock.monotonic()
         self.result = Replayed()
 
@@ -231,7 +232,9 @@ class Replay:
         again = []
         for one, taken in zip(steps, self._take_out.back(steps), strict=True):
             if taken is Taken.DONE:
-                self.result.letters += 1
+                # One letter may go back in several steps, one after the other.
+                self.result.letters += one.letter.id != self._last_letter
+                self._last_letter = one.letter.id
                 self.result.events += len(one.lines)
             elif taken is Taken.GONE:
                 self.result.vanished += 1
