@@ -9,6 +9,9 @@ from rich.console import Console
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+#: Styles that show on light and on dark ground alike; plain yellow doesn't show on white.
+NOTE, GOOD_BADGE, WARN_BADGE, BAD_BADGE = "magenta", "black on green", "black on yellow", "bold white on red"
+
 #: Exit codes of every command (docs/operator.md).
 OK, PARTLY, USAGE, UNREACHABLE = 0, 1, 2, 3
 

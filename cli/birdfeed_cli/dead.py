@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from birdfeed_cli.console import OK, PARTLY, fail, out, print_json
+from birdfeed_cli.console import NOTE, OK, PARTLY, fail, out, print_json
 from birdfeed_cli.dead_choice import Filters
 from birdfeed_cli.redis_access import with_redis
 from birdfeed_cli.spans import age
@@ -205,7 +205,7 @@ def _say(letter: DeadLetterInfo) -> None:
     ):
         out.print(Text.assemble((f"{name:<12}", "bold"), value), soft_wrap=True)
     if letter.batch is None:
-        out.print("It can't be opened; `rq` and redis-cli show what it is.", style="yellow")
+        out.print("It can't be opened; `rq` and redis-cli show what it is.", style=NOTE)
 
 
 def _event(line: bytes) -> Any:

@@ -17,7 +17,7 @@ from birdfeed_worker.take import as_text
 from redis import Redis
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from birdfeed_cli.console import err
+from birdfeed_cli.console import NOTE, err
 from birdfeed_cli.when import read_when
 
 
@@ -97,7 +97,7 @@ def stoppable() -> Iterator[Clock]:
         if clock.stop.is_set():
             raise KeyboardInterrupt
         clock.stop.set()
-        err.print("stopping after the step in hand", style="yellow")
+        err.print("stopping after the step in hand", style=NOTE)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -14,7 +14,7 @@ from birdfeed_worker.exchange import Exported, Import, export
 from birdfeed_worker.replay import new_replay_id
 from redis import Redis
 
-from birdfeed_cli.console import OK, PARTLY, USAGE, err, fail, out, print_json
+from birdfeed_cli.console import NOTE, OK, PARTLY, USAGE, err, fail, out, print_json
 from birdfeed_cli.dead_choice import Filters, choice_json, stoppable
 from birdfeed_cli.redis_access import with_redis
 
@@ -33,7 +33,7 @@ def run_export(filters: Filters, file: str, limit: int | None) -> int:
         note(connection, keys, "export", choice=choice_json(choice), events=done.events, unreadable=done.unreadable)
         err.print(f"{done.events} events exported; they stay dead until they are imported, replayed or purged")
         if done.unreadable:
-            err.print(f"{done.unreadable} events can't be read and were left out", style="yellow")
+            err.print(f"{done.unreadable} events can't be read and were left out", style=NOTE)
         return PARTLY if done.unreadable else OK
 
     try:
@@ -56,7 +56,7 @@ def run_import(file: str, *, dry_run: bool, as_json: bool) -> int:
             nonlocal told
             told += 1
             if told <= TOLD:
-                err.print(f"line {number}: {what}", style="yellow", markup=False, soft_wrap=True)
+                err.print(f"line {number}: {what}", style=NOTE, markup=False, soft_wrap=True)
 
         replay_id = new_replay_id()
         with stoppable() as clock, _reader(file) as stream:

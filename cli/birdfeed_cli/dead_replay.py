@@ -13,7 +13,7 @@ from birdfeed_worker.mend import Mend, parse
 from birdfeed_worker.replay import Order, Replay, Replayed
 from redis import Redis
 
-from birdfeed_cli.console import OK, PARTLY, err, out, print_json
+from birdfeed_cli.console import NOTE, OK, PARTLY, err, out, print_json
 from birdfeed_cli.dead_choice import Filters, choice_from, choice_json, progress, stoppable
 from birdfeed_cli.redis_access import with_redis
 
@@ -127,7 +127,7 @@ def _canary(connection: Redis, keys: Keys, wish: Wish, clock: Clock) -> Canary |
     if not wish.canary or wish.dry_run:
         return None
     if not connection.scard(f"{keys.prefix}:workers:{keys.queue}"):
-        err.print("no worker runs, so no event is tried first; all go back and wait", style="yellow")
+        err.print("no worker runs, so no event is tried first; all go back and wait", style=NOTE)
         return None
     return Canary(connection, keys, wish.canary_wait, clock)
 

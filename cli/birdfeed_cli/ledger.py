@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from birdfeed_cli.console import OK, PARTLY, fail, out, print_json
+from birdfeed_cli.console import NOTE, OK, PARTLY, fail, out, print_json
 from birdfeed_cli.redis_access import with_redis
 from birdfeed_cli.watch import watched
 
@@ -85,7 +85,7 @@ def _row(table: Table, name: str, account: Account) -> None:
 
 def _verdict(findings: Findings) -> Text:
     if not findings.sharp:
-        return Text("Things move while the ledger is read: no verdict. Look again when they rest.", style="yellow")
+        return Text("Things move while the ledger is read: no verdict. Look again when they rest.", style=NOTE)
     if findings.balanced:
         return Text("The ledger balances.", style="green")
     said = []

@@ -13,17 +13,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from birdfeed_cli.console import UNREACHABLE, out, print_json
+from birdfeed_cli.console import BAD_BADGE, GOOD_BADGE, NOTE, UNREACHABLE, WARN_BADGE, out, print_json
 from birdfeed_cli.ledger import account_json
 from birdfeed_cli.redis_access import with_redis
 from birdfeed_cli.spans import age
 from birdfeed_cli.watch import watched
 
-#: Words and colours of the verdict; each colour is one that shows on light and on dark ground.
+#: Words and styles of the verdict.
 VERDICTS = {
-    Health.HEALTHY: ("healthy", "bold green"),
-    Health.DEGRADED: ("degraded", "bold yellow"),
-    Health.DOWN: ("down", "bold red"),
+    Health.HEALTHY: ("healthy", GOOD_BADGE),
+    Health.DEGRADED: ("degraded", WARN_BADGE),
+    Health.DOWN: ("down", BAD_BADGE),
 }
 #: Workers shown one by one.
 MOST_WORKERS = 8
@@ -70,7 +70,7 @@ def view(status: Status, spool: dict[str, Any] | None) -> RenderableType:
     """The screen, at 80 columns."""
     word, style = VERDICTS[status.health]
     parts: list[RenderableType] = [Text.assemble("birdfeed is ", (word, style))]
-    parts += [Text(f"! {problem}", style=style.removeprefix("bold ")) for problem in status.problems]
+    parts += [Text.assemble(("! ", "bold"), problem) for problem in status.problems]
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -149,7 +149,7 @@ def _destination(state: Destination, now: float) -> Text:
     last = "nothing written yet" if state.last_success is None else f"last write {age(now - state.last_success)} ago"
     if state.state == "open":
         return Text(f"open, {last}")
-    style = "bold red" if state.state == "paused" else "bold yellow"
+    style = BAD_BADGE if state.state == "paused" else WARN_BADGE
     wait = f"next try in {age(state.until - now)}" if state.until > now else "trying now"
     since = f" for {age(now - state.since)}" if state.since is not None else ""
     return Text.assemble((state.state, style), f"{since}: {state.reason}; {wait}; {last}")
@@ -163,13 +163,16 @@ def _dead(status: Status) -> RenderableType:
         for reason, one in sorted(status.dead.items(), key=lambda pair: -pair[1].events)
     ]
     if status.dead_bytes:
-        shown.append(Text(f"about {status.dead_bytes / 1e6:.1f} MB of Redis in all"))
+        size = (
+            f"{status.dead_bytes / 1e6:,.1f} MB" if status.dead_bytes >= 1e6 else f"{status.dead_bytes / 1e3:,.0f} kB"
+        )
+        shown.append(Text(f"about {size} of Redis in all"))
     return Group(*shown)
 
 
 def _spool(spool: dict[str, Any]) -> Text:
     if "error" in spool:
-        return Text(f"can't be read: {spool['error']}", style="yellow")
+        return Text(f"can't be read: {spool['error']}", style=NOTE)
     return Text(f"{spool['events']:,} events, {spool['bytes'] / 1e6:.1f} MB wait on disk for Redis")
 
 
