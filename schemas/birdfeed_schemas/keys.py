@@ -16,6 +16,9 @@ TYPE_FIELD: Final = "bf_type"
 BYTES_FIELD: Final = "bf_bytes"
 #: On dead letters: the reason (a short code) they are counted under in the ledger.
 REASON_FIELD: Final = "bf_reason"
+#: On dead letters: JSON by which they are filtered without being opened (fingerprint, attempts, times, replays). Not in
+#: rq's `meta`, which tools that expect pickle fail on.
+DEAD_FIELD: Final = "bf_dead"
 #: Set before each POST, cleared when it is settled: when (epoch s) this job's rows may have been written.
 POSTED_FIELD: Final = "bf_posted"
 #: How often a worker took the job, and when first (epoch s).

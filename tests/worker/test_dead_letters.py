@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from birdfeed_schemas.envelope import format_time
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.dead_letters import LETTER_EVENTS, fingerprint
 from birdfeed_worker.letters import Choice, dead_letters_of, find, letters_of
@@ -15,7 +16,7 @@ from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
 from tests.support.dead import accept, bury, events, work
-from tests.support.events import envelope, text
+from tests.support.events import NOON, envelope, text
 
 DETAIL = "usage.prompt_tokens: Input should be a valid integer; duration: Input should be greater than or equal to 0"
 
@@ -102,7 +103,7 @@ def test_times_and_attempts_add_up_over_deaths(redis: Redis, keys: Keys) -> None
 
 
 def test_rq_sees_a_failed_job_with_everything_said(redis: Redis, keys: Keys) -> None:
-    """The description says what happened, meta the rest; nothing of it expires."""
+    """The description and the times say what happened; nothing of it expires."""
     (letter,) = bury(redis, keys, events(2))
 
     registry = FailedJobRegistry(queue=Queue(keys.queue, connection=redis, serializer=JSONSerializer))
@@ -112,13 +113,20 @@ def test_rq_sees_a_failed_job_with_everything_said(redis: Redis, keys: Keys) -> 
     assert registry.get_job_ids() == [letter.id]
     assert job.is_failed
     assert job.description == "birdfeed dead letter: 2 text_generation, invalid: model: Field required"
-    assert job.get_meta() == {
-        "fingerprint": letter.fingerprint,
-        "attempts": 1,
-        "first": letter.first_failed_at,
-        "last": letter.last_failed_at,
-    }
+    assert (format_time(job.created_at), format_time(job.ended_at or NOON)) == (letter.first_failed_at,) * 2
     assert redis.ttl(keys.job(letter.id)) == -1
+
+
+def test_a_tool_that_expects_pickle_sees_it_too(redis: Redis, keys: Keys) -> None:
+    """rq-dashboard without --json: everything its pages ask of a job, and its requeue button."""
+    (letter,) = bury(redis, keys, events(2))
+
+    job = Job.fetch(letter.id, connection=redis)
+
+    assert (job.get_meta(), job.latest_result(), job.return_value(), job.dependency_ids) == ({}, None, None, [])
+    assert (job.description or "").startswith("birdfeed dead letter")
+    Queue(keys.queue, connection=redis).failed_job_registry.requeue(letter.id)
+    assert len(work(redis, keys)) == 2
 
 
 def test_letters_are_read_in_order_while_others_come_and_go(redis: Redis, keys: Keys) -> None:

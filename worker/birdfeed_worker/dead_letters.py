@@ -2,8 +2,8 @@
 
 Events that fail together for the same thing share one, so that a thousand bad events cost little more than the job
 they came in. What is known about a letter stands twice: in its batch's header, which travels with the events, and in
-the job's `meta` (JSON), which rq-dashboard shows and by which letters are listed and filtered without unpacking them.
-rq's stream of results is not written: it takes 4.4 kB for each job, and `description` and `meta` say the same.
+a field of the job (JSON) by which letters are listed and filtered without unpacking them.
+rq's stream of results is not written: it takes 4.4 kB for each job, and the description says what happened.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 from birdfeed_schemas.envelope import Header, format_time
-from birdfeed_schemas.keys import BYTES_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD
+from birdfeed_schemas.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD
 from uuid_utils import uuid7
 
 from birdfeed_worker.decode import Item, Unreadable, repack
@@ -171,11 +171,11 @@ def hash_fields(
         "timeout": 180,
         "failure_ttl": -1,
         "retries_left": 1_000_000,
-        "meta": meta_of(header, replay_id),
         EVENTS_FIELD: header.count,
         BYTES_FIELD: size,
         TYPE_FIELD: header.event_type,
         REASON_FIELD: header.reason,
+        DEAD_FIELD: known_of(header, replay_id),
     }
 
 
@@ -185,16 +185,16 @@ def describe(header: Header) -> str:
     return text[:DESCRIPTION]
 
 
-def meta_of(header: Header, replay_id: str) -> bytes:
-    """The job's meta: what letters are filtered by, beside the fields of the hash."""
-    meta: dict[str, Any] = {
+def known_of(header: Header, replay_id: str) -> bytes:
+    """What letters are filtered by, beside the fields of the hash."""
+    known: dict[str, Any] = {
         "fingerprint": fingerprint(header.event_type, header.reason, header.detail),
         "attempts": header.attempts,
         "first": header.first_failed_at,
         "last": header.last_failed_at,
     }
     if header.replays:
-        meta["replays"] = header.replays
+        known["replays"] = header.replays
     if replay_id:
-        meta["replay"] = replay_id
-    return orjson.dumps(meta)
+        known["replay"] = replay_id
+    return orjson.dumps(known)

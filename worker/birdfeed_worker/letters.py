@@ -8,11 +8,11 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import orjson
 from birdfeed_schemas.envelope import Batch, WireError, format_time, split_batch
-from birdfeed_schemas.keys import BYTES_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
+from birdfeed_schemas.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
 from birdfeed_schemas.registry import spellings_of
 from redis import Redis
 
@@ -25,7 +25,7 @@ PAGE: Final = 500
 #: What a job has that rq failed by itself (a stock worker took it), until the sweeper counts it.
 FAILED_BY_RQ: Final = "failed"
 
-_FIELDS: Final = (TYPE_FIELD, REASON_FIELD, EVENTS_FIELD, BYTES_FIELD, "description", "ended_at", "meta")
+_FIELDS: Final = (TYPE_FIELD, REASON_FIELD, EVENTS_FIELD, BYTES_FIELD, "description", "ended_at", DEAD_FIELD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,29 +186,21 @@ def _open(letter: DeadLetterInfo, data: bytes) -> DeadLetterInfo:
 
 def _info(job_id: str, values: Sequence[bytes | None]) -> DeadLetterInfo:
     event_type, reason, events, size, description, ended_at = (as_text(value or b"") for value in values[:6])
-    meta = _meta(values[6])
+    known = orjson.loads(values[6] or b"{}")
     detail = description.partition(f", {reason}: ")[2] or description
-    failed_at = meta.get("last") or ended_at
+    failed_at = known.get("last") or ended_at
     return DeadLetterInfo(
         id=job_id,
         event_type=event_type or "unknown",
         reason=reason or FAILED_BY_RQ,
         detail=detail,
-        fingerprint=meta.get("fingerprint") or fingerprint(event_type, reason, detail),
+        fingerprint=known.get("fingerprint") or fingerprint(event_type, reason, detail),
         events=int(events or 1),
         size=int(size or 0),
-        attempts=meta.get("attempts", 0),
-        replays=meta.get("replays", 0),
-        replay_id=meta.get("replay", ""),
-        first_failed_at=meta.get("first") or failed_at,
+        attempts=known.get("attempts", 0),
+        replays=known.get("replays", 0),
+        replay_id=known.get("replay", ""),
+        first_failed_at=known.get("first") or failed_at,
         last_failed_at=failed_at,
         counted=bool(reason),
     )
-
-
-def _meta(value: bytes | None) -> dict[str, Any]:
-    try:
-        found = orjson.loads(value or b"{}")
-    except orjson.JSONDecodeError:  # rq's command line writes it again with pickle
-        return {}
-    return found if isinstance(found, dict) else {}

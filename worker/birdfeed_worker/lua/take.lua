@@ -65,7 +65,7 @@ while jobs < most_jobs do
     local dead = redis.call('HMGET', key, 'bf_reason', 'bf_type')
     if dead[1] and dead[1] ~= '' then
       redis.call('HINCRBY', LEDGER, 'dead:' .. (dead[2] or 'unknown') .. ':' .. dead[1], -n)
-      redis.call('HDEL', key, 'bf_reason', 'meta')
+      redis.call('HDEL', key, 'bf_reason', 'bf_dead')
     end
     redis.call('HSET', key, 'status', 'started', 'worker_name', worker)
     redis.call('HINCRBY', key, 'bf_attempts', 1)
