@@ -15,13 +15,15 @@ from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.settings import WorkerSettings
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from birdfeed_cli.console import OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json
+from birdfeed_cli.console import NOTE, OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json
 from birdfeed_cli.redis_access import Unreachable, open_redis
 
 #: Events between two flushes: a file is read much faster than Redis takes it, and nothing may be dropped.
 FLUSH_EVERY = 5_000
 #: Lines told about one by one; after that they are only counted.
 TOLD = 20
+#: What a line that `birdfeed dead export` wrote holds beside the event.
+EXPORTED = b'"dead":{"letter":'
 #: Seconds for one flush.
 FLUSH_SECONDS = 60.0
 
@@ -52,6 +54,7 @@ def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
     refused: Counter[str] = Counter()
     limit = ProducerSettings().max_event_bytes
     read = tracked = too_large = 0
+    exported = False
     columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=as_json) as progress:
         task = progress.add_task("sending", total=size)
@@ -65,12 +68,21 @@ def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
             except BadLine as bad:
                 refused[bad.reason] += 1
                 if sum(refused.values()) <= TOLD:
-                    err.print(f"line {number}: {bad}", style="yellow", markup=False, soft_wrap=True)
+                    err.print(f"line {number}: {bad}", style=NOTE, markup=False, soft_wrap=True)
                 continue
             if event_type not in registry() and sum(refused.values()) <= TOLD:
                 err.print(
                     f"line {number}: no event type is named {event_type!r}; the worker keeps it as a dead letter",
-                    style="yellow",
+                    style=NOTE,
+                    markup=False,
+                    soft_wrap=True,
+                )
+            if not exported and EXPORTED in line:
+                exported = True
+                err.print(
+                    f"line {number}: this was exported from dead letters; `send` makes new events of such lines, "
+                    "`birdfeed dead import` brings the dead ones back",
+                    style=NOTE,
                     markup=False,
                     soft_wrap=True,
                 )
@@ -80,7 +92,7 @@ def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
                 too_large += 1
                 err.print(
                     f"line {number}: the event is over {limit / 1e6:g} MB (BIRDFEED_MAX_EVENT_BYTES) and is refused",
-                    style="yellow",
+                    style=NOTE,
                     markup=False,
                 )
             if tracked % FLUSH_EVERY == 0:

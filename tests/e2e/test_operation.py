@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from birdfeed_sandbox.server import Sandbox
 
+from tests.support.dead import bury, events
 from tests.support.events import text
 from tests.support.servers import free_port
 from tests.support.system import System
@@ -81,6 +82,35 @@ def test_logs_carry_ids_and_no_data(system: System) -> None:
     (done,) = [line for line in lines if line["event"].startswith("1 jobs: ")]
     assert done["batch_ids"] == dead["batch_ids"]
     assert SECRET not in system.said()
+
+
+def test_an_export_can_be_sent_as_new_events(system: System) -> None:
+    """To another installation, say: under new ids, and with a word about it."""
+    system.start_pool(1)
+    system.send([("text_generation", text(request_id=f"b{number}", model=4.1)) for number in range(3)])
+    system.drained()
+    lines = system.run("dead", "export").stdout.replace('"model":4.1', '"model":"openai"')
+
+    sent = system.run("send", "-", text=lines)
+
+    assert sent.returncode == 0
+    assert "3 events read, 3 accepted" in sent.stdout
+    assert sent.stderr.count("`send` makes new events of such lines") == 1
+    system.drained()
+    assert system.rows() == {f"b{number}": 1 for number in range(3)}
+    old = {json.loads(line)["event_id"] for line in lines.splitlines()}
+    assert not old & set(system.rows("event_id"))
+    assert system.run("ledger").returncode == 0
+
+
+def test_workers_keep_dead_letters_small(system: System) -> None:
+    """Lone deaths of one kind are one letter soon, without anybody asking for it."""
+    bury(system.redis, system.keys, events(30), each=True)
+
+    system.start_pool(2)
+
+    eventually(lambda: [letter.events for letter in system.dead()] == [30], what="they are merged")
+    assert system.run("ledger").returncode == 0
 
 
 @pytest.mark.parametrize("serializer", [(), ("-S", "rq.serializers.JSONSerializer")])
