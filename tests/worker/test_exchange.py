@@ -4,7 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+import pytest
 from birdfeed_schemas.keys import Keys
+from birdfeed_worker import letters as letters_module
 from birdfeed_worker.exchange import Exported, Import, Imported, export
 from birdfeed_worker.ledger import read_ledger
 from birdfeed_worker.letters import Choice, dead_letters_of, letters_of
@@ -147,6 +149,26 @@ def test_purged_events_are_counted(redis: Redis, keys: Keys) -> None:
     assert (total.accepted, total.purged, total.dead, total.missing) == (15, 15, {}, 0)
     assert redis.keys("rq:job:*") == []
     assert replay(redis, keys).events == 0
+
+
+def test_a_purge_looks_again_at_what_changes_meanwhile(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody replays from the same letter."""
+    bury(redis, keys, [envelope(text(user=("ann", "bob")[number % 2])) for number in range(10)])
+    look = letters_module.opened
+
+    def look_and_lose(*args: Any) -> Any:
+        found = look(*args)
+        replay(redis, keys, Choice(user="bob"))
+        return found
+
+    monkeypatch.setattr("birdfeed_worker.purge.opened", look_and_lose)
+
+    assert purge(redis, keys, Choice(user="ann")) == Purged(1, 5)
+    assert list(letters_of(redis, keys)) == []
+    assert len(work(redis, keys)) == 5
+    assert read_ledger(redis, keys).balanced
 
 
 def test_a_purge_can_be_stopped(redis: Redis, keys: Keys) -> None:

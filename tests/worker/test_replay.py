@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from birdfeed_schemas.keys import Keys
+from birdfeed_worker import letters as letters_module
 from birdfeed_worker.canary import Canary, Verdict
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.decode import Item
@@ -250,6 +252,43 @@ def test_who_comes_second_looks_again(redis: Redis, keys: Keys) -> None:
     assert TakeOut(redis, keys).back([stale]) == [Taken.CHANGED]
     assert run(redis, keys, choice=Choice(user="ann")).events == 3
     assert Counter(ids(work(redis, keys))) == Counter(ids([*ann, *bob]))
+
+
+def test_a_replay_looks_again_at_what_changes_meanwhile(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else replays from the same letters, between its look and its step."""
+    everything = [envelope(text(user=("ann", "bob")[number % 2])) for number in range(20)]
+    bury(redis, keys, everything[:10])
+    bury(redis, keys, everything[10:])
+    look, others = letters_module.opened, list[Taken]()
+
+    def look_and_lose(*args: Any) -> Any:
+        found: Any = look(*args)
+        if not others:
+            line = found[0].batch.lines[1]
+            others.extend(TakeOut(redis, keys).back([step(found[0], {1: line}, "replay-other")]))
+        return found
+
+    monkeypatch.setattr("birdfeed_worker.replay.opened", look_and_lose)
+
+    result = run(redis, keys)
+
+    assert (result.events, result.vanished) == (19, 0)
+    assert Counter(ids(work(redis, keys))) == Counter(ids(everything))
+    assert balanced(redis, keys)
+
+
+def test_a_replay_is_stopped_between_two_steps(redis: Redis, keys: Keys) -> None:
+    """And says so; what is back is counted."""
+    bury(redis, keys, events(250), each=True)
+    asked = iter(range(1_000))
+
+    result = Replay(redis, keys, Order(), stop=lambda: next(asked) > 120).run()
+
+    assert result.stopped
+    assert 50 <= result.events <= 121
+    assert redis.llen(keys.queue_list) == result.events
 
 
 REPLAYER = """

@@ -4,11 +4,14 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from io import StringIO
 from typing import Any
 
 import pytest
 from birdfeed_cli.app import app
 from birdfeed_cli.spans import age
+from birdfeed_cli.status import describe, view
+from birdfeed_cli.watch import watched
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.depth import Depth
@@ -17,9 +20,11 @@ from birdfeed_worker.guard import Paused
 from birdfeed_worker.ledger import Account, Ledger
 from birdfeed_worker.metrics import Meter
 from birdfeed_worker.outcomes import Dead, Later, Written
-from birdfeed_worker.status import Health, Status, WorkerState, judged, made_at, read_status
+from birdfeed_worker.status import DeadReason, Health, Rates, Status, WorkerState, judged, made_at, read_status
 from birdfeed_worker.tally import Sampler, Tally
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from rich.console import Console
 from rq import SimpleWorker
 from typer.testing import CliRunner
 
@@ -187,6 +192,70 @@ def test_status_without_redis(run: Callable[..., Any], monkeypatch: pytest.Monke
 
     assert done.exit_code == 3
     assert json.loads(done.stdout)["health"] == "down"
+
+
+def test_a_screen_with_everything_on_it() -> None:
+    """Many workers, rates, throttled and paused sources, a spool that can't be read, an unbalanced ledger."""
+    console = Console(width=80, file=StringIO())
+    status = replace(
+        WELL,
+        depth=Depth(5, 2, 7),
+        lag=4_000.0,
+        next_due=12.0,
+        rates=Rates(accepted=10.5, written=9.0, dead=1.5, seconds=60.0),
+        workers=[replace(WORKER, pid=pid, state="busy", in_hand=3, silent=40.0) for pid in range(12)],
+        destinations={"d": Destination(state="throttled", reason="HTTP 429", until=1_030.0, since=900.0)},
+        dead_bytes=2_500_000,
+        dead={"invalid": DeadReason(events=3, oldest=None)},
+        ledger=Ledger(accounts={"t": Account(accepted=5, dropped={"closed": 1})}, odd={}, sharp=False),
+        costs={"priced": 3, "unpriced": 1, "no_usage": 9},
+    )
+
+    for spool in (None, {"events": 3, "bytes": 2_000_000, "reports": 0}, {"error": "SpoolError: no"}):
+        console.print(view(judged(status), spool))
+        describe(status, spool)
+
+    shown = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+    for words in (
+        "5 jobs wait, 2 in hand, 7 for later (next in 12 s); the oldest is 1 h 6 min old",
+        "10.5 events/s in, 9.0 written, 1.5 dead (last 1 min)",
+        "h 0: busy, 3 jobs in hand, 0 done, silent for 40 s",
+        "and 4 more, 4 of them busy",
+        "throttled for 1 min 40 s: HTTP 429; next try in 30 s; nothing written yet",
+        "about 2.5 MB of Redis in all",
+        "3 events, 2.0 MB wait on disk for Redis",
+        "can't be read: SpoolError: no",
+        "25.0% of rows unpriced",
+        "4 MISSING; it moves too fast for a verdict",
+    ):
+        assert words in shown, (words, shown)
+
+
+def test_watching_goes_on_while_redis_is_away(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And ends with Ctrl-C."""
+    looks = iter(["first", RedisConnectionError("gone"), "second", KeyboardInterrupt()])
+
+    def look() -> str:
+        found = next(looks)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    monkeypatch.setattr("birdfeed_cli.watch.time.sleep", lambda seconds: None)
+
+    assert watched(look) == 0
+    assert "second" in capsys.readouterr().out
+
+
+def test_metrics_without_a_launcher(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
+    """From the command line."""
+    accept(redis, keys, events(4))
+
+    done = run("metrics")
+
+    assert 'birdfeed_queue_jobs{place="queued"} 1.0' in done.stdout
 
 
 def test_resume(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:

@@ -42,16 +42,22 @@ def purge(
         some = list(islice(letters, STEP))
         if not some:
             break
-        room = None if limit is None else limit - result.events
-        for batch, numbers in _cut(connection, keys, choice, some, room, result):
-            if dry_run:
-                gone = [len(n) for n in numbers] if numbers is not None else [letter.events for letter in batch]
-            else:
-                gone = take_out.purge(batch, numbers)
-            result.letters += sum(1 for events in gone if events > 0)
-            result.events += sum(events for events in gone if events > 0)
-            result.vanished += sum(1 for events in gone if events <= 0)
-        progress(sum(letter.events for letter in some))
+        looked_at = sum(letter.events for letter in some)
+        while some:
+            room = None if limit is None else limit - result.events
+            changed: list[DeadLetterInfo] = []
+            for batch, numbers in _cut(connection, keys, choice, some, room, result):
+                if dry_run:
+                    gone = [len(n) for n in numbers] if numbers is not None else [letter.events for letter in batch]
+                else:
+                    gone = take_out.purge(batch, numbers)
+                result.letters += sum(1 for events in gone if events > 0)
+                result.events += sum(events for events in gone if events > 0)
+                result.vanished += gone.count(0)
+                changed += [letter for letter, events in zip(batch, gone, strict=True) if events < 0]
+            # Somebody else took from these meanwhile: what is left in them is looked at again.
+            some = changed
+        progress(looked_at)
     return result
 
 
