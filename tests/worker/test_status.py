@@ -1,7 +1,7 @@
 """Status: what one screen tells, and the verdict on it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from io import StringIO
@@ -235,9 +235,9 @@ def test_watching_goes_on_while_redis_is_away(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """And ends with Ctrl-C."""
-    looks = iter(["first", RedisConnectionError("gone"), "second", KeyboardInterrupt()])
+    looks: Iterator[Any] = iter(["first", RedisConnectionError("gone"), "second", KeyboardInterrupt()])
 
-    def look() -> str:
+    def look() -> Any:
         found = next(looks)
         if isinstance(found, BaseException):
             raise found
