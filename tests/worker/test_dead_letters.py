@@ -129,6 +129,16 @@ def test_a_tool_that_expects_pickle_sees_it_too(redis: Redis, keys: Keys) -> Non
     assert len(work(redis, keys)) == 2
 
 
+def test_letters_of_somebody_elses_making_are_listed_as_well_as_may_be(redis: Redis, keys: Keys) -> None:
+    """Whatever stands in their fields."""
+    redis.hset(keys.job("x"), mapping={"status": "failed", "bf_events": "many", "bf_bytes": "-", "bf_dead": "[}"})
+    redis.zadd(keys.failed, {"x": -1})
+
+    (letter,) = letters_of(redis, keys)
+
+    assert (letter.event_type, letter.reason, letter.events, letter.batch) == ("unknown", "failed", 1, None)
+
+
 def test_letters_are_read_in_order_while_others_come_and_go(redis: Redis, keys: Keys) -> None:
     """A page is cut by id, so letters that vanish or appear meanwhile hide none."""
     bury(redis, keys, events(1_200), each=True)

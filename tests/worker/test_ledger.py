@@ -195,6 +195,15 @@ def test_the_long_look_sees_what_the_short_one_sees(redis: Redis, keys: Keys) ->
     assert (blunt.accounts, dict(blunt.odd), blunt.sharp) == (sharp.accounts, dict(sharp.odd), True)
 
 
+def test_a_quick_look_takes_for_granted_what_it_does_not_look_at(redis: Redis, keys: Keys) -> None:
+    """For a screen and for metrics, where a million jobs wait."""
+    accept(redis, keys, events(4))
+
+    quick = read_ledger(redis, keys, sharp_jobs=0, quick=True)
+
+    assert (quick.total.in_flight, quick.sharp, quick.balanced) == (4, False, True)
+
+
 def test_a_job_nobody_of_ours_made_is_counted_when_it_is_taken(redis: Redis, keys: Keys) -> None:
     """It is named before, and dead after."""
     Queue(keys.queue, connection=redis, serializer=JSONSerializer).enqueue("os.system", "true")

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from birdfeed_schemas.envelope import Batch, WireError, format_time, split_batch
@@ -186,7 +186,7 @@ def _open(letter: DeadLetterInfo, data: bytes) -> DeadLetterInfo:
 
 def _info(job_id: str, values: Sequence[bytes | None]) -> DeadLetterInfo:
     event_type, reason, events, size, description, ended_at = (as_text(value or b"") for value in values[:6])
-    known = orjson.loads(values[6] or b"{}")
+    known = _known(values[6])
     detail = description.partition(f", {reason}: ")[2] or description
     failed_at = known.get("last") or ended_at
     return DeadLetterInfo(
@@ -195,8 +195,8 @@ def _info(job_id: str, values: Sequence[bytes | None]) -> DeadLetterInfo:
         reason=reason or FAILED_BY_RQ,
         detail=detail,
         fingerprint=known.get("fingerprint") or fingerprint(event_type, reason, detail),
-        events=int(events or 1),
-        size=int(size or 0),
+        events=_number(events, 1),
+        size=_number(size, 0),
         attempts=known.get("attempts", 0),
         replays=known.get("replays", 0),
         replay_id=known.get("replay", ""),
@@ -204,3 +204,15 @@ def _info(job_id: str, values: Sequence[bytes | None]) -> DeadLetterInfo:
         last_failed_at=failed_at,
         counted=bool(reason),
     )
+
+
+def _known(value: bytes | None) -> dict[str, Any]:
+    try:
+        found = orjson.loads(value or b"{}")
+    except orjson.JSONDecodeError:  # not of our making
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _number(text: str, otherwise: int) -> int:
+    return int(text) if text.isdigit() else otherwise

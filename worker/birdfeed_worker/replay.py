@@ -128,9 +128,7 @@ class Replay:
             letter for letter in letters_of(self._connection, self._keys, self._order.choice) if self._mine(letter)
         )
         for some in _chunks(letters, STEPS):
-            # The sweeper merges no letters for a minute, so that none is missed on its way from one to the next.
-            if not self._order.dry_run:
-                self._connection.set(self._keys.birdfeed("replaying"), self._order.replay_id, ex=60)
+            self._hold_merging()
             there = opened(self._connection, self._keys, some)
             self.result.vanished += len(some) - len(there)
             for letter in there:
@@ -229,6 +227,8 @@ class Replay:
             self.result.letters += len(steps)
             self.result.events += sum(len(one.lines) for one in steps)
             return
+        if steps:
+            self._hold_merging()
         again = []
         for one, taken in zip(steps, self._take_out.back(steps), strict=True):
             if taken is Taken.DONE:
@@ -247,6 +247,11 @@ class Replay:
             self._replay(find(self._connection, self._keys, job_id))
         if again:
             self._flush()
+
+    def _hold_merging(self) -> None:
+        """The sweeper merges no letters for a minute, so that none seems to vanish on its way into another."""
+        if not self._order.dry_run:
+            self._connection.set(self._keys.birdfeed("replaying"), self._order.replay_id, ex=60)
 
     def _try(self, one: Step) -> bool:
         assert self._canary is not None

@@ -102,7 +102,7 @@ class Status:
 
 def read_status(connection: Redis, keys: Keys, now: float) -> Status:
     """Read it. `now` is epoch seconds."""
-    ledger = read_ledger(connection, keys)
+    ledger = read_ledger(connection, keys, quick=True)
     at = depth(connection, keys)
     due: list[Any] = connection.zrange(keys.scheduled, 0, 0, withscores=True)
     size = connection.hget(keys.birdfeed("dead-size"), "bytes")

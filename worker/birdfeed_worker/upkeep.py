@@ -3,7 +3,7 @@
 import logging
 from typing import Final
 
-from redis.exceptions import ResponseError
+from redis import exceptions
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.sweep import Sweeper
@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two steps, so that a loop that spins fast over small jobs doesn't pay for it.
 EVERY: Final = 0.5
+#: Seconds until the next try after one failed.
+PATIENCE: Final = 60.0
 
 
 class Upkeep:
@@ -38,6 +40,13 @@ class Upkeep:
         try:
             self._sampler.step()
             self._sweeper.step()
-        except ResponseError as error:
-            # A Redis that is full, or a key of ours that somebody else wrote: the work goes on, or says itself why not.
+        except (exceptions.ConnectionError, exceptions.TimeoutError):
+            raise
+        except exceptions.ResponseError as error:
+            # A Redis that is full or read-only: the work itself says what it can't do.
             log.warning("upkeep failed: %s", error)
+            self._next += PATIENCE
+        except Exception:
+            # A dead letter of somebody else's making, say. The work must not stop for that.
+            log.exception("upkeep failed; again in %.0f s", PATIENCE)
+            self._next += PATIENCE
