@@ -1,4 +1,7 @@
-"""What a program calls: states, settings, flush and close, in one process with a real Redis."""
+"""What a program calls: states, settings, flush and close, in one process with a real Redis.
+
+Longer than other files: every test stands on the same few fixtures, which would be copied by splitting it.
+"""
 
 import asyncio
 import logging
