@@ -30,3 +30,8 @@ def redis(valkey_url: str) -> Iterator[Redis]:
 def keys() -> Keys:
     """Names as they are by default."""
     return Keys("rq", "birdfeed")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by their parameter: what gzip made holds the time, and xdist's workers must agree on every id."""
+    return argname if isinstance(val, bytes) else None
