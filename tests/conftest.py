@@ -5,9 +5,17 @@ from pathlib import Path
 
 import pytest
 from birdfeed_schemas.keys import Keys
+from hypothesis import HealthCheck, settings
 from redis import Redis
 
 from tests.support.servers import valkey
+
+#: A slow machine is no fault of the code, and a gate must not draw other examples each time: what fails, fails for
+#: whoever looks. `pytest --hypothesis-profile=explore` looks for new ones.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("birdfeed", PATIENT, derandomize=True)
+settings.register_profile("explore", PATIENT, max_examples=1_000)
+settings.load_profile("birdfeed")
 
 
 @pytest.fixture(scope="session")

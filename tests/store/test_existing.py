@@ -155,7 +155,7 @@ datas = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(datas, min_size=1, max_size=40))
 def test_whatever_a_handler_sends_lands(existing: Sandbox, data: list[dict[str, Any]]) -> None:
     """Any text and any number a valid event can hold."""
