@@ -1,9 +1,11 @@
 """What the worker finds out about an event: its usage, its price, its tier."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
+
+import orjson
 
 UsageStatus: TypeAlias = Literal["ok", "inconsistent", "invalid", "missing"]
 CostStatus: TypeAlias = Literal["priced", "estimated", "partial", "unpriced", "no_usage", "cache_hit", "reported"]
@@ -42,21 +44,19 @@ class Tokens(NamedTuple):
 NO_TOKENS = Tokens()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(NamedTuple):
     """Normalised usage of one event. `tokens` is all zeros unless `status` is ok or inconsistent."""
 
     status: UsageStatus
     tokens: Tokens = NO_TOKENS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Price:
     """The cost of one event in USD (12 places), and the receipt to recompute it from.
 
-    `rates` maps the names of what was priced (token class, "image", "megapixel", "video_second", "audio_second",
-    "reported" for a handler's own cost, and "service_tier_multiplier" where one applied) to the rate used, as exact
-    decimal text. Token rates are USD per 1,000,000 tokens. `provider` is the event's own, else that of the price entry.
+    `rates_json` is what the row keeps: the JSON text of `rates`, or nothing. It is text, because most events of a model
+    are priced by the same rates, whose text is made once. `provider` is the event's own, else that of the price entry.
     """
 
     cost: Decimal
@@ -66,11 +66,20 @@ class Price:
     price_book: str = ""
     price_source: PriceSource = "none"
     provider: str | None = None
-    rates: Mapping[str, str] = field(default_factory=dict)
+    rates_json: str = ""
+
+    @property
+    def rates(self) -> Mapping[str, str]:
+        """What was priced, and the rate used, as exact decimal text.
+
+        The names are token classes (USD per 1,000,000 tokens), "image", "megapixel", "video_second", "audio_second",
+        "reported" for a handler's own cost, and "service_tier_multiplier" where one applied.
+        """
+        rates: dict[str, str] = orjson.loads(self.rates_json) if self.rates_json else {}
+        return rates
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tier:
+class Tier(NamedTuple):
     """The tier of the event's user, and where it was read."""
 
     tier: str

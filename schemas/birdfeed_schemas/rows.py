@@ -2,8 +2,9 @@
 
 A row for llm_events also lands, without quarantine, in the llm_events of Tinybird's own LLM template: the JSON keeps
 that template's paths where it has a column, and start_time, end_time, message_id and response.id, which have no
-default there, are always present. The models are the truth the data sources are tested against; rows themselves are
-built as plain dicts, because a worker makes tens of thousands a second.
+default there, are always present. Other values that equal their column's default are left out: a quarter of an
+ordinary row said nothing. The models are the truth the data sources are tested against, their defaults the columns';
+rows themselves are built as plain dicts, because a worker makes tens of thousands a second.
 """
 
 from collections.abc import Mapping
@@ -14,13 +15,14 @@ from typing import Any, Final, NamedTuple
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from birdfeed_schemas.envelope import Envelope, format_time
+from birdfeed_schemas.envelope import Envelope
 from birdfeed_schemas.events import Event, ImageGeneration, TextGeneration
 from birdfeed_schemas.facts import Price, Tier, Tokens, Usage
 
 #: A start_time further from occurred_at than this is clamped: clocks that are wrong, epochs in the wrong unit.
 MAX_CLOCK_AHEAD: Final = timedelta(hours=1)
 MAX_DURATION: Final = timedelta(days=7)
+_MAX_DURATION_MS: Final = MAX_DURATION / timedelta(milliseconds=1)
 #: Characters kept of an error's message and traceback: they can hold parts of prompts.
 MAX_ERROR_MESSAGE: Final = 1_000
 MAX_TRACEBACK: Final = 8_000
@@ -39,7 +41,7 @@ class Times(NamedTuple):
     clamped: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Enriched:
     """A valid event with all that a row is made of. `enriched_at` (UTC) is the worker's clock, the row's version.
 
@@ -65,63 +67,64 @@ class TokenCounts(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    prompt_text: int
-    prompt_cached: int
-    prompt_cache_write: int
-    prompt_audio: int
-    prompt_image: int
-    completion_text: int
-    completion_reasoning: int
-    completion_audio: int
-    completion_image: int
+    prompt_text: int = 0
+    prompt_cached: int = 0
+    prompt_cache_write: int = 0
+    prompt_audio: int = 0
+    prompt_image: int = 0
+    completion_text: int = 0
+    completion_reasoning: int = 0
+    completion_audio: int = 0
+    completion_image: int = 0
 
 
 class Row(BaseModel):
-    """What the rows of every data source have. Times are UTC text, cost is USD, duration milliseconds.
+    """What the rows of every data source have. Times are UTC (ISO 8601 in the JSON), duration milliseconds, cost USD.
 
     cost is a plain number for the existing Float32 column, cost_exact the same as exact text for our Decimal column.
+    A field with a default is left out of the JSON where it has that value: it is its column's default.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     event_id: str
     event_type: str
-    occurred_at: str
-    start_time: str
-    end_time: str
-    time_clamped: bool
+    occurred_at: datetime
+    start_time: datetime
+    end_time: datetime
+    time_clamped: bool = False
     model: str
     model_used: str
-    provider: str
-    user: str
-    username: str
-    tier: str
-    tier_source: str
+    provider: str = "unknown"
+    user: str = "unknown"
+    username: str = ""
+    tier: str = "unknown"
+    tier_source: str = "none"
     status: str
-    error_type: str
-    error_code: str
-    exception: str
-    traceback: str
+    error_type: str = ""
+    error_code: str = ""
+    exception: str = ""
+    traceback: str = ""
     duration: float
-    request_id: str
-    referrer: str
-    cache_hit: bool
-    cache_key: str
-    service_tier: str
+    request_id: str = ""
+    referrer: str = ""
+    cache_hit: bool = False
+    cache_key: str = ""
+    service_tier: str = ""
     cost: float
     cost_exact: str
     cost_status: str
     usage_status: str
-    price_match: str
-    price_model: str
-    price_source: str
-    price_book: str
-    price_rates: str
-    tokens: TokenCounts
-    extra: str
-    dropped_fields: int
-    enriched_at: str
-    replay_id: str
+    price_match: str = "none"
+    price_model: str = ""
+    price_source: str = "none"
+    price_book: str = ""
+    price_rates: str = ""
+    tokens: TokenCounts = TokenCounts()
+    extra: str = ""
+    dropped_fields: int = 0
+    enriched_at: datetime
+    replay_id: str = ""
 
 
 class ProxyMetadata(BaseModel):
@@ -129,10 +132,10 @@ class ProxyMetadata(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    organization: str
-    project: str
-    environment: str
-    chat_id: str
+    organization: str = ""
+    project: str = ""
+    environment: str = ""
+    chat_id: str = ""
 
 
 class ResponseUsage(BaseModel):
@@ -140,9 +143,9 @@ class ResponseUsage(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
 
 
 class Response(BaseModel):
@@ -152,7 +155,7 @@ class Response(BaseModel):
 
     id: str
     object: str
-    usage: ResponseUsage
+    usage: ResponseUsage = ResponseUsage()
 
 
 class LlmEventRow(Row):
@@ -162,74 +165,110 @@ class LlmEventRow(Row):
     message_id: str
     call_type: str
     log_event_type: str
-    stream: bool
+    stream: bool = False
     standard_logging_object_status: str
     standard_logging_object_response_time: float
     llm_api_duration_ms: float
-    proxy_metadata: ProxyMetadata
+    proxy_metadata: ProxyMetadata = ProxyMetadata()
     response: Response
-    moderation: str
-    moderation_flagged: bool
+    moderation: str = ""
+    moderation_flagged: bool = False
 
 
 class ImageEventRow(Row):
     """A row of image_events, from image_generation."""
 
-    environment: str
-    organization: str
-    project: str
-    image_size: str
-    width: int
-    height: int
+    environment: str = ""
+    organization: str = ""
+    project: str = ""
+    image_size: str = ""
+    width: int = 0
+    height: int = 0
     num_images: int
-    quality: str
-    has_input_image: bool
-    video_seconds: float
-    audio_seconds: float
+    quality: str = ""
+    has_input_image: bool = False
+    video_seconds: float = 0.0
+    audio_seconds: float = 0.0
 
 
 def common(enriched: Enriched) -> dict[str, Any]:
-    """The part of a row that every data source has (the fields of Row)."""
-    envelope, event, price = enriched.envelope, enriched.event, enriched.price
+    """The part of a row that every data source has (the fields of Row), ready for orjson."""
+    envelope, event, error = enriched.envelope, enriched.event, enriched.event.error
     start, end, duration, clamped = enriched.times or times_of(event, envelope.occurred_at)
-    error = event.error
-    return {
+    row: dict[str, Any] = {
         "event_id": envelope.event_id,
         "event_type": envelope.event_type,
-        "occurred_at": format_time(envelope.occurred_at),
-        "start_time": format_time(start),
-        "end_time": format_time(end),
-        "time_clamped": clamped,
+        "occurred_at": envelope.occurred_at,
+        "start_time": start,
+        "end_time": end,
         "model": event.model[:MAX_TEXT],
-        "model_used": _text(event.model_used or event.model),
-        "provider": _text(price.provider) or "unknown",
-        "user": _text(event.user) or "unknown",
-        "username": _text(event.username),
-        "tier": _text(enriched.tier.tier),
-        "tier_source": enriched.tier.source,
+        "model_used": (event.model_used or event.model)[:MAX_TEXT],
         "status": "error" if event.failed else "success",
-        "error_type": "" if error is None else error.type[:MAX_TEXT],
-        "error_code": "" if error is None else error.code[:MAX_TEXT],
-        "exception": "" if error is None else error.message[:MAX_ERROR_MESSAGE],
-        "traceback": error.traceback[:MAX_TRACEBACK] if error is not None and enriched.keep_traceback else "",
         "duration": duration,
-        "request_id": _text(event.request_id),
-        "referrer": _text(event.referrer),
-        "cache_hit": bool(event.cache_hit),
-        "cache_key": _text(event.cache_key),
-        "service_tier": _text(event.service_tier),
         "usage_status": enriched.usage.status,
-        **price_fields(price),
-        "tokens": token_counts(enriched.usage.tokens),
-        "extra": bounded_json(enriched.extra) if enriched.extra else "",
-        "dropped_fields": enriched.dropped_fields,
-        "enriched_at": format_time(enriched.enriched_at),
-        "replay_id": enriched.replay_id,
+        "enriched_at": enriched.enriched_at,
     }
+    _add_price(row, enriched.price)
+    tier, tier_source = enriched.tier
+    if tier != "unknown":
+        row["tier"] = tier[:MAX_TEXT]
+    if tier_source != "none":
+        row["tier_source"] = tier_source
+    # One by one, because a loop over their names costs as much again.
+    if event.user:
+        row["user"] = event.user[:MAX_TEXT]
+    if event.username:
+        row["username"] = event.username[:MAX_TEXT]
+    if event.request_id:
+        row["request_id"] = event.request_id[:MAX_TEXT]
+    if event.referrer:
+        row["referrer"] = event.referrer[:MAX_TEXT]
+    if event.cache_hit:
+        row["cache_hit"] = True
+    if event.cache_key:
+        row["cache_key"] = event.cache_key[:MAX_TEXT]
+    if event.service_tier:
+        row["service_tier"] = event.service_tier[:MAX_TEXT]
+    if clamped:
+        row["time_clamped"] = True
+    if error is not None:
+        row["error_type"] = error.type[:MAX_TEXT]
+        row["error_code"] = error.code[:MAX_TEXT]
+        row["exception"] = error.message[:MAX_ERROR_MESSAGE]
+        if enriched.keep_traceback:
+            row["traceback"] = error.traceback[:MAX_TRACEBACK]
+    tokens = token_counts(enriched.usage.tokens)
+    if tokens:
+        row["tokens"] = tokens
+    if enriched.extra:
+        row["extra"] = bounded_json(enriched.extra)
+    if enriched.dropped_fields:
+        row["dropped_fields"] = enriched.dropped_fields
+    if enriched.replay_id:
+        row["replay_id"] = enriched.replay_id
+    return row
+
+
+def _add_price(row: dict[str, Any], price: Price) -> None:
+    row["cost"] = float(price.cost)
+    row["cost_exact"] = format(price.cost, "f")
+    row["cost_status"] = price.cost_status
+    if price.provider:
+        row["provider"] = price.provider[:MAX_TEXT]
+    if price.price_match != "none":
+        row["price_match"] = price.price_match
+    if price.price_model:
+        row["price_model"] = price.price_model
+    if price.price_source != "none":
+        row["price_source"] = price.price_source
+    if price.price_book:
+        row["price_book"] = price.price_book
+    if price.rates_json:
+        row["price_rates"] = price.rates_json
 
 
 def price_fields(price: Price) -> dict[str, Any]:
-    """The part of a row that says what an event cost and why; all that a later price may change."""
+    """The part of a row that says what an event cost and why; all that a later price may change. Nothing left out."""
     return {
         "cost": float(price.cost),
         "cost_exact": format(price.cost, "f"),
@@ -238,39 +277,48 @@ def price_fields(price: Price) -> dict[str, Any]:
         "price_model": price.price_model or "",
         "price_source": price.price_source,
         "price_book": price.price_book,
-        "price_rates": orjson.dumps(price.rates).decode() if price.rates else "",
+        "price_rates": price.rates_json,
     }
 
 
 def llm_event_row(enriched: Enriched) -> dict[str, Any]:
     """A row of llm_events from an enriched text_generation event."""
-    event = enriched.event
+    event, event_id = enriched.event, enriched.envelope.event_id
     assert isinstance(event, TextGeneration)
     row = common(enriched)
-    tokens = enriched.usage.tokens
-    prompt, completion = tokens.prompt, tokens.completion
-    row["id"] = enriched.envelope.event_id
-    row["message_id"] = row["request_id"] or enriched.envelope.event_id
+    failed = row["status"] == "error"
+    row["id"] = event_id
+    row["message_id"] = row.get("request_id") or event_id
     row["call_type"] = "completion"
-    row["log_event_type"] = "failed_api_call" if event.failed else "successful_api_call"
-    row["stream"] = bool(event.stream)
-    row["standard_logging_object_status"] = "failure" if event.failed else "success"
-    row["standard_logging_object_response_time"] = row["duration"]
-    row["llm_api_duration_ms"] = row["duration"]
-    row["proxy_metadata"] = {
-        "organization": _text(event.organization),
-        "project": _text(event.project),
-        "environment": _text(event.environment),
-        "chat_id": _text(event.chat_id),
-    }
-    row["response"] = {
-        "id": _text(event.response_id),
-        "object": "chat.completion",
-        "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
-    }
-    verdicts, flagged = moderation_verdicts(event.moderation)
-    row["moderation"] = bounded_json(verdicts) if verdicts else ""
-    row["moderation_flagged"] = flagged
+    row["log_event_type"] = "failed_api_call" if failed else "successful_api_call"
+    row["standard_logging_object_status"] = "failure" if failed else "success"
+    row["standard_logging_object_response_time"] = row["llm_api_duration_ms"] = row["duration"]
+    if event.stream:
+        row["stream"] = True
+    caller = {}
+    if event.organization:
+        caller["organization"] = event.organization[:MAX_TEXT]
+    if event.project:
+        caller["project"] = event.project[:MAX_TEXT]
+    if event.environment:
+        caller["environment"] = event.environment[:MAX_TEXT]
+    if event.chat_id:
+        caller["chat_id"] = event.chat_id[:MAX_TEXT]
+    if caller:
+        row["proxy_metadata"] = caller
+    row["response"] = {"id": (event.response_id or "")[:MAX_TEXT], "object": "chat.completion"}
+    if "tokens" in row:
+        tokens = enriched.usage.tokens
+        prompt, completion = tokens.prompt, tokens.completion
+        row["response"]["usage"] = {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+    if event.moderation:
+        verdicts, flagged = moderation_verdicts(event.moderation)
+        row["moderation"] = bounded_json(verdicts) if verdicts else ""
+        row["moderation_flagged"] = flagged
     return row
 
 
@@ -279,19 +327,25 @@ def image_event_row(enriched: Enriched) -> dict[str, Any]:
     event = enriched.event
     assert isinstance(event, ImageGeneration)
     row = common(enriched)
-    width, height = image_dimensions(event.image_size)
-    row["environment"] = _text(event.environment)
-    row["organization"] = _text(event.organization)
-    row["project"] = _text(event.project)
-    row["image_size"] = _text(event.image_size)
-    row["width"] = width
-    row["height"] = height
+    if event.environment:
+        row["environment"] = event.environment[:MAX_TEXT]
+    if event.organization:
+        row["organization"] = event.organization[:MAX_TEXT]
+    if event.project:
+        row["project"] = event.project[:MAX_TEXT]
+    if event.image_size:
+        row["image_size"] = event.image_size[:MAX_TEXT]
+        row["width"], row["height"] = image_dimensions(event.image_size)
     # One by default, but not for a request that gave none; priced alike.
     row["num_images"] = (0 if event.failed else 1) if event.num_images is None else event.num_images
-    row["quality"] = _text(event.quality)
-    row["has_input_image"] = bool(event.has_input_image)
-    row["video_seconds"] = 0.0 if event.video_seconds is None else float(event.video_seconds)
-    row["audio_seconds"] = 0.0 if event.audio_seconds is None else float(event.audio_seconds)
+    if event.quality:
+        row["quality"] = event.quality[:MAX_TEXT]
+    if event.has_input_image:
+        row["has_input_image"] = True
+    if event.video_seconds:
+        row["video_seconds"] = float(event.video_seconds)
+    if event.audio_seconds:
+        row["audio_seconds"] = float(event.audio_seconds)
     return row
 
 
@@ -307,13 +361,23 @@ def times(occurred_at: datetime, start: datetime | None, end: datetime | None, d
     duration. occurred_at is our own clock; a start or end more than MAX_CLOCK_AHEAD after it or MAX_DURATION before
     it can't be true and is replaced by what occurred_at and the duration say.
     """
+    if (
+        # Handlers nearly always give all three, and sums of times are dear: this is what the rest comes to then.
+        start is not None
+        and end is not None
+        and duration is not None
+        and start <= end <= occurred_at
+        and occurred_at - start <= MAX_DURATION
+        and duration <= _MAX_DURATION_MS
+    ):
+        return Times(start, end, duration, clamped=False)
     clamped = False
     latest, earliest = occurred_at + MAX_CLOCK_AHEAD, occurred_at - MAX_DURATION
     if end is not None and not earliest <= end <= latest:
         end, clamped = None, True
     if start is not None and not earliest <= start <= latest:
         start, clamped = None, True
-    if duration is not None and duration > MAX_DURATION / timedelta(milliseconds=1):
+    if duration is not None and duration > _MAX_DURATION_MS:
         duration, clamped = None, True
     if start is not None and end is not None and end < start:
         end, clamped = None, True
@@ -365,18 +429,8 @@ def moderation_verdicts(moderation: dict[str, Any] | None) -> tuple[dict[str, An
 
 
 def token_counts(tokens: Tokens) -> dict[str, int]:
-    """Tokens as they stand in a row."""
-    return {
-        "prompt_text": tokens.prompt_text,
-        "prompt_cached": tokens.prompt_cached,
-        "prompt_cache_write": tokens.prompt_cache_write,
-        "prompt_audio": tokens.prompt_audio,
-        "prompt_image": tokens.prompt_image,
-        "completion_text": tokens.completion_text,
-        "completion_reasoning": tokens.completion_reasoning,
-        "completion_audio": tokens.completion_audio,
-        "completion_image": tokens.completion_image,
-    }
+    """Tokens as they stand in a row: those there are."""
+    return {name: count for name, count in zip(Tokens._fields, tokens, strict=True) if count}
 
 
 def bounded_json(value: Any) -> str:
@@ -385,7 +439,3 @@ def bounded_json(value: Any) -> str:
     if len(encoded) > MAX_EXTRA:
         encoded = orjson.dumps({"too_large": sorted(str(key)[:64] for key in value)[:32]})
     return encoded.decode() if len(encoded) <= MAX_EXTRA else ""
-
-
-def _text(value: str | None) -> str:
-    return value[:MAX_TEXT] if value else ""

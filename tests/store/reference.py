@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tests.support.rows import filled
+
 Row = Mapping[str, Any]
 PROMPT = ("prompt_text", "prompt_cached", "prompt_cache_write", "prompt_audio", "prompt_image")
 COMPLETION = ("completion_text", "completion_reasoning", "completion_audio", "completion_image")
@@ -89,9 +91,9 @@ def dimension(row: Row, name: str) -> str:
 
 
 def once(rows: Iterable[Row]) -> list[Row]:
-    """Each event in its last version."""
+    """Each event in its last version, with every field."""
     last: dict[str, Row] = {}
-    for row in rows:
+    for row in map(filled, rows):
         known = last.get(row["event_id"])
         if known is None or row["enriched_at"] >= known["enriched_at"]:
             last[row["event_id"]] = row

@@ -85,7 +85,7 @@ def expected(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def as_stored(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as it was read, the objects in text columns parsed."""
-    parsed = {name: json.loads(row[name]) for name in ("response", "proxy_metadata")}
+    parsed = {name: json.loads(row[name]) for name in ("response", "proxy_metadata") if row[name]}
     return {**row, **parsed, "prompt_tokens": int(row["prompt_tokens"])}
 
 

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, get_args
 
-from birdfeed_schemas.envelope import Envelope
+import orjson
+from birdfeed_schemas.envelope import Envelope, format_time
 from birdfeed_schemas.facts import CostStatus, Price, PriceMatch, PriceSource, Tier, Tokens, Usage, UsageStatus
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.rows import Enriched
@@ -37,10 +38,10 @@ def row(dice: random.Random, event_type: str, when: datetime) -> dict[str, Any]:
 
 
 def built(dice: random.Random, event_type: str, when: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
-    """The row of an event with this data and random facts."""
+    """The row of an event with this data and random facts, as it is sent."""
     kind = registry()[event_type]
     cost = Decimal(dice.randrange(10**11)) / Decimal(10**12)
-    return kind.build_row(
+    return sent(
         Enriched(
             envelope=Envelope(event_id=event_id(dice, when), event_type=event_type, occurred_at=when, data=dict(data)),
             event=kind.event.model_validate(data),
@@ -53,7 +54,7 @@ def built(dice: random.Random, event_type: str, when: datetime, data: Mapping[st
                 price_book="0123abcd",
                 price_source=dice.choice(get_args(PriceSource)),
                 provider=dice.choice(PROVIDERS),
-                rates={"prompt_text": "0.1", "completion_text": "0.4"},
+                rates_json='{"prompt_text":"0.1","completion_text":"0.4"}',
             ),
             tier=Tier(tier=dice.choice(TIERS), source="lookup"),
             enriched_at=when + timedelta(seconds=2, microseconds=dice.randrange(10**6)),
@@ -62,6 +63,21 @@ def built(dice: random.Random, event_type: str, when: datetime, data: Mapping[st
             keep_traceback=True,
         )
     )
+
+
+def sent(enriched: Enriched) -> dict[str, Any]:
+    """A row as its JSON says it: times are text, and what is its column's default is not there."""
+    build = registry()[enriched.envelope.event_type].build_row
+    row: dict[str, Any] = orjson.loads(orjson.dumps(build(enriched), option=orjson.OPT_UTC_Z))
+    return row
+
+
+def filled(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with what was left out, and times that compare as text: what its columns hold."""
+    model = registry()[row["event_type"]].row.model_validate(row)
+    return {
+        name: format_time(value) if isinstance(value, datetime) else value for name, value in model.model_dump().items()
+    }
 
 
 def repriced(dice: random.Random, before: Mapping[str, Any], enriched_at: str) -> dict[str, Any]:

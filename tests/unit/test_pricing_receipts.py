@@ -5,15 +5,14 @@ import random
 from decimal import Decimal
 from typing import Any
 
-import orjson
 import pytest
 from birdfeed_schemas.envelope import Envelope
-from birdfeed_schemas.registry import registry
 from birdfeed_schemas.rows import Enriched
 from birdfeed_worker.price_line import PricedRecord
 from birdfeed_worker.price_receipt import explain, recompute
 from birdfeed_worker.tiers import ANONYMOUS
 
+from tests.support.rows import filled, sent
 from tests.unit.pricing_cases import NOW, book, image, text, usd
 
 BOOK = book(
@@ -55,8 +54,7 @@ def row_of(event_type: str, priced: PricedRecord) -> dict[str, Any]:
         enriched_at=NOW,
         extra={},
     )
-    row: dict[str, Any] = json.loads(orjson.dumps(registry()[event_type].build_row(enriched)))
-    return row
+    return filled(sent(enriched))
 
 
 def some_count(source: random.Random) -> int:

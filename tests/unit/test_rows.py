@@ -1,5 +1,6 @@
 """Rows: every field has a column and a path, and what goes in comes out of the event."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
@@ -11,28 +12,66 @@ from birdfeed_sandbox.datafiles import Datasource, parse_datasource
 from birdfeed_schemas.envelope import Envelope
 from birdfeed_schemas.facts import Price, Tier, Tokens, Usage
 from birdfeed_schemas.registry import EventType, registry
-from birdfeed_schemas.rows import MAX_EXTRA, Enriched, bounded_json, image_dimensions, moderation_verdicts, times
+from birdfeed_schemas.rows import (
+    MAX_ERROR_MESSAGE,
+    MAX_EXTRA,
+    Enriched,
+    bounded_json,
+    image_dimensions,
+    moderation_verdicts,
+    times,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+
+from tests.support.existing import columns as existing_columns
+from tests.support.rows import filled, sent
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ID = "019afc3e-5a3c-7d10-8000-000000000001"
 TYPES = list(registry().values())
 
 
+#: An event with a value in every field a row keeps.
+LOADED: dict[str, Any] = {
+    **{name: f"a {name}" for name in ("model_used", "provider", "user", "username", "tier", "request_id", "referrer")},
+    **{
+        name: f"a {name}" for name in ("cache_key", "service_tier", "environment", "organization", "project", "quality")
+    },
+    **{name: f"a {name}" for name in ("chat_id", "response_id")},
+    "model": "m",
+    "start_time": "2026-11-23T11:59:58Z",
+    "end_time": "2026-11-23T11:59:59Z",
+    "duration": 1000.0,
+    "status": "error",
+    "error": {"type": "T", "code": "c", "message": "x" * 5000, "traceback": "secret"},
+    "cache_hit": True,
+    "stream": True,
+    "moderation": {"hate": {"filtered": False}},
+    "image_size": "1024x768",
+    "num_images": 2,
+    "has_input_image": True,
+    "video_seconds": "1.5",
+    "audio_seconds": 2,
+}
+TIMES = {"occurred_at", "start_time", "end_time", "enriched_at"}
+
+
 def row_of(event_type: EventType, data: dict[str, Any], **enriched: Any) -> dict[str, Any]:
     """The row of an event whose facts don't matter."""
     facts: dict[str, Any] = {
         "usage": Usage(status="ok", tokens=Tokens(prompt_text=3, completion_text=4, prompt_cached=5)),
-        "price": Price(cost=Decimal("0.000000000001"), cost_status="priced", price_match="name", rates={"a": "1"}),
+        "price": Price(
+            cost=Decimal("0.000000000001"), cost_status="priced", price_match="name", rates_json='{"a":"1"}'
+        ),
         "tier": Tier(tier="seed", source="event"),
         "enriched_at": NOON,
         "extra": {},
         **enriched,
     }
     envelope = Envelope(event_id=ID, event_type=event_type.name, occurred_at=NOON, data=data)
-    return event_type.build_row(Enriched(envelope=envelope, event=event_type.event.model_validate(data), **facts))
+    return sent(Enriched(envelope=envelope, event=event_type.event.model_validate(data), **facts))
 
 
 def leaves(model: type[BaseModel], prefix: str = "$") -> dict[str, Any]:
@@ -45,6 +84,27 @@ def leaves(model: type[BaseModel], prefix: str = "$") -> dict[str, Any]:
         else:
             found[f"{prefix}.{name}"] = kind
     return found
+
+
+def left_out(model: type[BaseModel], prefix: str = "$") -> dict[str, Any]:
+    """Every path that a row may lack, with the value that it has then."""
+    found: dict[str, Any] = {}
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found.update(left_out(kind, f"{prefix}.{name}"))
+        elif not field.is_required():
+            found[f"{prefix}.{name}"] = field.default
+    return found
+
+
+def paths_of(row: Mapping[str, Any], prefix: str = "$") -> set[str]:
+    """Every path of a row that leads to a value."""
+    return {
+        path
+        for name, value in row.items()
+        for path in (paths_of(value, f"{prefix}.{name}") if isinstance(value, dict) else {f"{prefix}.{name}"})
+    }
 
 
 def datasource(name: str) -> Datasource:
@@ -65,21 +125,67 @@ def test_every_row_field_has_a_column_and_every_column_a_field(event_type: Event
 
 
 @pytest.mark.parametrize("event_type", TYPES, ids=lambda one: one.name)
-def test_a_built_row_is_the_model(event_type: EventType) -> None:
-    """Rows are plain dicts for speed; the model is the truth they are held to, field by field and type by type."""
-    row = row_of(event_type, {"model": "m", "error": {"message": "x" * 5000, "traceback": "secret"}})
+def test_what_may_be_left_out_is_its_columns_default(event_type: EventType) -> None:
+    """Or a row would say something else than the event: in our tables, and in the existing llm_events."""
+    columns = {str(column.path): column.default for column in datasource(event_type.datasource).columns}
+    existing = {column["json_path"]: column["default"] for column in existing_columns()}
+    for path, default in left_out(event_type.row).items():
+        for said in (columns[path], existing.get(path, columns[path])):
+            assert said is not None, f"{path} may be left out, and its column has no default"
+            assert said == (f"'{default}'" if isinstance(default, str) else "false" if default is False else "0"), path
 
-    event_type.row.model_validate(row, strict=True)
-    assert len(row["exception"]) == 1000
-    assert row["traceback"] == ""
-    assert row["cost_exact"] == "0.000000000001"
+
+@pytest.mark.parametrize("event_type", TYPES, ids=lambda one: one.name)
+@pytest.mark.parametrize("data", [{"model": "m"}, LOADED], ids=["bare", "loaded"])
+def test_a_built_row_is_the_model(event_type: EventType, data: dict[str, Any]) -> None:
+    """Rows are plain dicts for speed; the model is the truth they are held to, field by field and type by type."""
+    row = row_of(event_type, data, keep_traceback=True)
+
+    parsed = event_type.row.model_validate_json(orjson.dumps(row), strict=True)
+    assert filled(row) == {**parsed.model_dump(), **{n: t for n, t in filled(row).items() if n in TIMES}}
+    assert row.items() >= {"cost_exact": "0.000000000001", "model": "m"}.items()
+
+
+@pytest.mark.parametrize("event_type", TYPES, ids=lambda one: one.name)
+def test_a_row_says_all_that_the_event_said(event_type: EventType) -> None:
+    """Nothing is taken for a default that isn't one."""
+    row = row_of(
+        event_type,
+        {**LOADED, "start_time": 0},
+        extra={"colour": "red"},
+        dropped_fields=2,
+        replay_id="r",
+        keep_traceback=True,
+        usage=Usage(status="ok", tokens=Tokens(*range(1, 10))),
+        price=Price(
+            cost=Decimal(1),
+            cost_status="priced",
+            price_match="name",
+            price_model="m",
+            price_book="b",
+            price_source="book",
+            provider="p",
+            rates_json="{}",
+        ),
+    )
+
+    assert set(leaves(event_type.row)) - paths_of(row) == set()
+    assert len(row["exception"]) == MAX_ERROR_MESSAGE
+
+
+def test_tracebacks_are_kept_only_if_asked_for() -> None:
+    """They can hold parts of prompts."""
+    kind = registry()["text_generation"]
+
+    assert "traceback" not in row_of(kind, LOADED)
+    assert row_of(kind, LOADED, keep_traceback=True)["traceback"] == "secret"
 
 
 def test_the_columns_without_a_default_are_always_there() -> None:
     """The existing llm_events has no default for these four: without them every row would be quarantined."""
     row = row_of(registry()["text_generation"], {"model": "m"})
 
-    assert (row["start_time"], row["end_time"]) == ("2026-11-23T12:00:00.000000Z",) * 2
+    assert (row["start_time"], row["end_time"]) == ("2026-11-23T12:00:00Z",) * 2
     assert (row["message_id"], row["response"]["id"]) == (ID, "")
 
 

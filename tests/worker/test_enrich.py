@@ -15,6 +15,7 @@ from birdfeed_worker.price_source import BookSource
 from birdfeed_worker.validate import validate
 
 from tests.support.events import envelope
+from tests.support.rows import filled
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 BOOK = """
@@ -64,8 +65,7 @@ def row_of(enricher: Enricher, event_type: str = "text_generation", **data: Any)
     valid = validate(event_type, [item])
     assert valid, item.outcome
     enricher.enrich(registry()[event_type], valid, NOON)
-    row: dict[str, Any] = orjson.loads(item.row)
-    return row
+    return filled(orjson.loads(item.row))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from birdfeed_worker.price_source import BookSource
 from birdfeed_worker.reprice import REASONS, Correction, Kept, reprice
 from birdfeed_worker.stored import Hour, Selection, _windows, columns_of, later_than, sql_text, to_json
 
+from tests.support.rows import filled
 from tests.support.stored import rows_of
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -94,7 +95,7 @@ def new(tmp_path: Path) -> BookSource:
 
 def rows(books: BookSource, event_type: str, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     made = rows_of(books, event_type, [(NOON, event) for event in events], NOON)
-    return [orjson.loads(row) for row in made]
+    return [filled(orjson.loads(row)) for row in made]
 
 
 def some_events(dice: random.Random, number: int) -> list[dict[str, Any]]:

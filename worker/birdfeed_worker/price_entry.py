@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, NamedTuple
 
+import orjson
 from birdfeed_schemas.events import Event
 from birdfeed_schemas.facts import CostStatus, PriceMatch, PriceSource
 from birdfeed_schemas.prices import MULTIPLIER_PLACES, RATE_PLACES, TOKEN_CLASSES, Unit
@@ -38,7 +39,7 @@ class TokenPlan(NamedTuple):
 
     scaled: tuple[int, ...]
     divisor: int
-    rates: Mapping[str, str]
+    rates_json: str
     status: CostStatus
 
 
@@ -142,7 +143,7 @@ class Entry:
         if rates and factor != 1:
             rates[MULTIPLIER] = plain(factor)
         scale, scaled = _whole(products)
-        return TokenPlan(scaled, 10 ** (scale - MIN_SCALE), rates, status)
+        return TokenPlan(scaled, 10 ** (scale - MIN_SCALE), as_json(rates), status)
 
 
 class Found(NamedTuple):
@@ -150,6 +151,11 @@ class Found(NamedTuple):
 
     entry: Entry
     match: PriceMatch
+
+
+def as_json(rates: Mapping[str, str]) -> str:
+    """Rates as a receipt keeps them; nothing where there are none."""
+    return orjson.dumps(rates).decode() if rates else ""
 
 
 def _whole(numbers: list[Decimal]) -> tuple[int, tuple[int, ...]]:

@@ -4,7 +4,6 @@ USD in 12 places, rounded half to even, once, at the end. Token counts times rat
 else there is to multiply is Decimal in a context of its own.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from operator import mul
@@ -16,12 +15,12 @@ from birdfeed_schemas.rows import image_dimensions
 
 from birdfeed_worker.money import TOO_LARGE, ZERO, from_last_places, half_even, plain, to_cost
 from birdfeed_worker.price_book import Books
-from birdfeed_worker.price_entry import MULTIPLIER, REPORTED, Entry
+from birdfeed_worker.price_entry import MULTIPLIER, REPORTED, Entry, as_json
 from birdfeed_worker.price_receipt import megapixels, seconds_as_stored, total
 
 #: The one type whose models the fallback prices: it knows no images, seconds or variants.
 TEXT: Final = "text_generation"
-_NO_RATES: Final[Mapping[str, str]] = {}
+_NO_RATES: Final = ""
 
 
 def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book: Books) -> Price:
@@ -46,7 +45,7 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
             price_match="none",
             price_source="event" if status == "reported" else "none",
             provider=event.provider,
-            rates=rates,
+            rates_json=rates,
         )
     entry, match = found
     source = entry.source
@@ -66,7 +65,7 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
         price_book=entry.book,
         price_source=source,
         provider=event.provider or entry.provider,
-        rates=rates,
+        rates_json=rates,
     )
 
 
@@ -84,17 +83,17 @@ def _find(event_type: str, event: Event, usage: Usage, at: datetime, book: Books
     return None
 
 
-def _without_price(event: Event) -> tuple[Decimal, CostStatus, Mapping[str, str]]:
+def _without_price(event: Event) -> tuple[Decimal, CostStatus, str]:
     """Cost, status and receipt of an event that needs no price, or has none."""
     if event.cache_hit:
         return ZERO, "cache_hit", _NO_RATES
     if event.cost is not None:
         cost = to_cost(event.cost)
-        return cost, "reported", {REPORTED: plain(cost)}
+        return cost, "reported", as_json({REPORTED: plain(cost)})
     return ZERO, "unpriced", _NO_RATES
 
 
-def _by_tokens(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostStatus, Mapping[str, str]]:
+def _by_tokens(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostStatus, str]:
     if usage.status == "invalid":
         return ZERO, "unpriced", _NO_RATES
     tokens = usage.tokens
@@ -108,10 +107,10 @@ def _by_tokens(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostS
     status = plan.status
     if status == "priced" and usage.status == "inconsistent":
         status = "estimated"
-    return from_last_places(units), status, plan.rates
+    return from_last_places(units), status, plan.rates_json
 
 
-def _by_units(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostStatus, Mapping[str, str]]:
+def _by_units(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostStatus, str]:
     """Images, megapixels and seconds. Tokens are never read as any of these."""
     quantities = _quantities(entry, event)
     if not quantities and usage.status == "invalid":
@@ -134,7 +133,7 @@ def _by_units(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostSt
     cost = to_cost(total(rates, quantities))
     if cost >= TOO_LARGE:  # megapixels of impossible images
         return ZERO, "unpriced", _NO_RATES
-    return cost, status, rates
+    return cost, status, as_json(rates)
 
 
 def _quantities(entry: Entry, event: Event) -> dict[str, Decimal]:

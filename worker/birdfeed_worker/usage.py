@@ -61,7 +61,7 @@ def normalise_usage(raw: object) -> Usage:
     """
     if raw is None:
         return MISSING
-    if not isinstance(raw, Mapping):
+    if not (type(raw) is dict or isinstance(raw, Mapping)):
         return INVALID
     if not raw:
         return MISSING
@@ -105,8 +105,8 @@ def _normalise(raw: Mapping[str, Any]) -> Usage:
         completion_image = min(completion_image, completion - completion_audio)
         reasoning = min(reasoning, completion - completion_audio - completion_image)
     return Usage(
-        status=status,
-        tokens=Tokens(
+        status,
+        Tokens(
             prompt_text,
             cached,
             cache_write,

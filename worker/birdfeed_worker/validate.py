@@ -61,8 +61,8 @@ def reasons(error: ValidationError) -> str:
 def leftover(event_type: str, data: Mapping[str, Any], extra: frozenset[str]) -> tuple[dict[str, Any], int]:
     """What the model doesn't hold: the fields the operator allowed by name, and how many others are dropped."""
     names = spellings_of(event_type) or {}
-    unknown = [name for name in data if name not in names]
-    if not unknown:
+    if names.keys() >= data.keys():
         return {}, 0
+    unknown = [name for name in data if name not in names]
     kept = {name: data[name] for name in unknown if name in extra}
     return kept, len(unknown) - len(kept)
