@@ -9,15 +9,67 @@
 The only file of the schemas that needs redis; nobody imports it who doesn't connect.
 """
 
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from redis import Redis
-from redis.sentinel import Sentinel
+from redis import Redis, SSLConnection
+from redis.backoff import NoBackoff
+from redis.connection import Connection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
 _SENTINEL_SCHEME: Final = "redis+sentinel"
 _SENTINEL_PORT: Final = 26379
+#: Seconds after which Sentinel is asked again, and at least this many times as long as the asking took.
+_ASK_SECONDS: Final = 1.0
+_ASK_SHARE: Final = 10.0
+
+
+class MasterConnection(SentinelManagedConnection):
+    """A connection that asks Sentinel each time it is made.
+
+    redis-py's own, where it tries a failed command again, goes back to the server that failed, for all its tries.
+    """
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send, over a new connection where there is none."""
+        if self._sock is None:
+            self._connect_retry()
+        super().send_packed_command(command, check_health)
+
+
+class MasterSSLConnection(MasterConnection, SSLConnection):
+    """The same over TLS."""
+
+
+class MasterPool(SentinelConnectionPool):
+    """Connections to the master, looked after: it may be none any more, and not know.
+
+    After a failover that Sentinel ordered, and for a master that had hung, Sentinel takes ten seconds to tell the old
+    master. What is written to it meanwhile is lost. So Sentinel is asked again now and then, between two commands.
+    """
+
+    def __init__(self, service_name: str, sentinel_manager: Sentinel, **options: Any) -> None:
+        options["connection_class"] = MasterSSLConnection if options.get("ssl") else MasterConnection
+        super().__init__(service_name, sentinel_manager, **options)
+        self._ask_at = time.monotonic() + _ASK_SECONDS
+
+    def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Connection:
+        """A connection to the master, as far as is known."""
+        before = time.monotonic()
+        if before >= self._ask_at:
+            # Closes idle connections where the master has moved. Where no Sentinel answers, a connection that stands
+            # may still be good.
+            with suppress(RedisConnectionError, RedisTimeoutError):
+                self.get_master_address()
+            now = time.monotonic()
+            self._ask_at = now + max(_ASK_SECONDS, _ASK_SHARE * (now - before))
+        return super().get_connection()
 
 
 def client_of(url: str, options: Mapping[str, Any]) -> Redis:
@@ -54,8 +106,10 @@ def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
         options["password"] = unquote(password)
         options["username"] = unquote(user) or None
     sentinel_options = {name: options[name] for name in options if name.startswith("socket_")}
+    # Whoever asks tries again itself; here it would be as often for each Sentinel that is gone.
+    sentinel_options["socket_timeout"] = min(options["socket_timeout"], options["socket_connect_timeout"])
     sentinel_options |= {
-        "retry": options["retry"],
+        "retry": Retry(NoBackoff(), 0),
         "username": query.get("sentinel_username"),
         "password": query.get("sentinel_password"),
     }
@@ -63,7 +117,7 @@ def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
         options["ssl"] = sentinel_options["ssl"] = True
     sentinels = [_address(host) for host in hosts.split(",") if host]
     manager = Sentinel(sentinels, sentinel_kwargs=sentinel_options)
-    master: Redis = manager.master_for(service, db=int(database or 0), **options)
+    master: Redis = manager.master_for(service, connection_pool_class=MasterPool, db=int(database or 0), **options)
     return master
 
 

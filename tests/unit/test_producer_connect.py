@@ -47,7 +47,7 @@ def test_sentinel() -> None:
     assert options["socket_timeout"] == 0.7
     assert [(one["host"], one["port"]) for one in sentinels] == [("one", 26379), ("two", 26379)]
     assert all((one["username"], one["password"], one["socket_timeout"]) == ("s", "sp", 0.7) for one in sentinels)
-    assert pool.connection_class.__name__ == "SentinelManagedSSLConnection"
+    assert pool.connection_class.__name__ == "MasterSSLConnection"
 
 
 @pytest.mark.parametrize(
