@@ -10,8 +10,8 @@ T = TypeVar("T")
 LOOK = 0.02
 
 
-def eventually(look: Callable[[], T], *, what: str, within: float = 20.0) -> T:
-    """The first true result of `look`.
+def eventually(look: Callable[[], T], *, what: str, within: float = 60.0) -> T:
+    """The first true result of `look`. Patience costs nothing where all is well, and slow machines need it.
 
     Raises:
         AssertionError: The time is up; says what was waited for and the last result.
