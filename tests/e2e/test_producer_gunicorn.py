@@ -8,18 +8,23 @@ import threading
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
+from typing import Self
 
 import pytest
 
-from tests.e2e.producer_apps.run import App, Server, arrives, environment
+from tests.e2e.producer_apps.run import App, Server, environment
 from tests.support.servers import free_port
 from tests.support.wait import eventually
 
 APPS = Path(__file__).parent / "producer_apps"
 
 
+#: What is asked to find out whether the server answers; it is tracked any number of times.
+READY = -1
+
+
 class Load:
-    """Threads that ask for /1, /2, ... and note which were answered, and by whom."""
+    """Threads that ask for /1, /2, ... and note which were answered, and by whom; as a context, until its end."""
 
     def __init__(self, port: int, threads: int = 4) -> None:
         self._port = port
@@ -39,11 +44,15 @@ class Load:
             try:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/{number}", timeout=10) as answer:
                     self.answered[number] = int(answer.read())
-            except (OSError, HTTPException):
+            except (OSError, HTTPException, ValueError):
                 # A worker that is stopping may close a connection unread; one that is killed, amid its answer.
                 self.unanswered.append(number)
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Also where a test has failed: else the threads would keep this process alive for ever."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -69,34 +78,33 @@ def test_a_rolling_restart_under_load(tmp_path: Path, options: list[str], at_imp
             gunicorn = subprocess.Popen([*command, "web:app"], cwd=APPS, env=env, stderr=log)
         try:
             eventually(lambda: _answers(port), what="gunicorn answers")
-            load = Load(port)
-            eventually(lambda: len(load.answered) > 200, what="requests")
-            before = set(load.answered.values())
-            gunicorn.send_signal(signal.SIGHUP)
-            eventually(lambda: len(set(load.answered.values()) - before) >= 4, what="four new workers")
-            so_far = len(load.answered)
-            eventually(lambda: len(load.answered) > so_far + 200, what="requests")
-            load.stop()
+            with Load(port) as load:
+                eventually(lambda: len(load.answered) > 200, what="requests")
+                before = set(load.answered.values())
+                gunicorn.send_signal(signal.SIGHUP)
+                eventually(lambda: len(set(load.answered.values()) - before) >= 4, what="four new workers")
+                so_far = len(load.answered)
+                eventually(lambda: len(load.answered) > so_far + 200, what="requests")
             gunicorn.send_signal(signal.SIGTERM)
-            gunicorn.wait(30)
+            gunicorn.wait(60)
         finally:
             if gunicorn.poll() is None:
                 gunicorn.kill()
                 gunicorn.wait()
         # A worker that had no answer from Redis in its last moments leaves its events to the next process.
-        with App("drains", 60, env=env) as drainer:
+        with App("drains", 300, env=env) as drainer:
             drainer.line()
-            expected = sorted([*load.answered, 0] if not at_import else [*load.answered, 0, 0])
-            tolerated = set(load.unanswered)
-            eventually(lambda: len(server.numbers()) >= len(expected), what="every event")
-        there = [number for number in server.final_numbers() if number not in tolerated]
-        assert there == [number for number in expected if number not in tolerated]
+            # Tracked at import, with --preload: once, by the parent of all workers.
+            expected = sorted([*load.answered, *([0] if at_import else [])])
+            tolerated = {*load.unanswered, READY}
+            eventually(lambda: set(expected) <= set(server.numbers()), what="every event")
+        assert [number for number in server.final_numbers() if number not in tolerated] == expected
         assert len(load.unanswered) < len(load.answered) / 10
 
 
 def _answers(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/0", timeout=5):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{READY}", timeout=5):
             return True
     except (OSError, HTTPException):
         return False
@@ -117,15 +125,15 @@ def test_a_killed_worker_loses_at_most_its_last_moments(tmp_path: Path) -> None:
             gunicorn = subprocess.Popen(command, cwd=APPS, env=env, stderr=log)
         try:
             eventually(lambda: _answers(port), what="gunicorn answers")
-            load = Load(port)
-            eventually(lambda: len(load.answered) > 100, what="requests")
-            os.kill(next(iter(load.answered.values())), signal.SIGKILL)
-            so_far = len(load.answered)
-            eventually(lambda: len(load.answered) > so_far + 100, what="requests")
-            load.stop()
+            with Load(port) as load:
+                eventually(lambda: len(load.answered) > 100, what="requests")
+                os.kill(next(iter(load.answered.values())), signal.SIGKILL)
+                so_far = len(load.answered)
+                eventually(lambda: len(load.answered) > so_far + 100, what="requests")
             expected = set(load.answered)
-            eventually(lambda: expected <= set(server.numbers()), what="every answered request's event", within=40)
-            arrives(server, server.numbers())
+            # What the killed worker was sending is free when its lease has run out.
+            eventually(lambda: expected <= set(server.numbers()), what="every answered request's event", within=120)
         finally:
             gunicorn.terminate()
-            gunicorn.wait(30)
+            gunicorn.wait(60)
+        server.final_numbers()
