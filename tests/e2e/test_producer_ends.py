@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,11 +46,11 @@ def test_a_process_that_ends_while_redis_is_away_leaves_its_events_in_the_spool(
     """The next process on the host sends them."""
     server = Server(tmp_path / "valkey")
     env = {"BIRDFEED_REDIS_URL": server.url, "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool")}
-    before = time.monotonic()
-    assert run("exits", 1000, env=env)[0] == 0
-    assert time.monotonic() - before < 8
+    code, out, err = run("exits", 1000, env={**env, "BIRDFEED_CLOSE_TIMEOUT": "5"})
+    assert code == 0, err
+    assert time.monotonic() - float(out) < 5 + 5
 
-    with server, App("drains", 30, env=env) as drainer:
+    with server, App("drains", 300, env=env) as drainer:
         drainer.line()
         arrives(server, list(range(1000)))
         assert not any(server.retried())
@@ -83,18 +83,21 @@ def test_a_kill_loses_no_more_than_the_last_flush_interval(
     server: Server, env: dict[str, str], number: signal.Signals
 ) -> None:
     """SIGKILL, and SIGTERM that nobody handles: what was tracked 0.2 s and a round trip before is there."""
-    with App("runs_until_killed", 300, env=env) as app:
-        tracked = dict(_numbered(app.line()) for _ in range(300))
-        app.signal(number)
-        killed_at = time.monotonic()
-        tracked |= dict(_numbered(line) for line in app.ended()[1].splitlines() if len(line.split()) == 2)
 
-    there = set(server.numbers())
-    lost = {event: at for event, at in tracked.items() if event not in there}
-    assert there <= tracked.keys() | {max(tracked) + 1}
-    # 200 ms of the interval, and what a busy machine takes to run a round.
-    assert all(killed_at - at < 0.2 + 0.3 for at in lost.values()), lost
-    assert len(lost) <= 300 * 0.5
+    def seconds_lost() -> float:
+        with server.client() as client:
+            client.flushall()
+        with App("runs_until_killed", 300, env=env) as app:
+            tracked = dict(_numbered(app.line()) for _ in range(300))
+            app.signal(number)
+            killed_at = time.monotonic()
+            tracked |= dict(_numbered(line) for line in app.ended()[1].splitlines() if len(line.split()) == 2)
+        there = set(server.numbers())
+        assert there <= tracked.keys() | {max(tracked) + 1}
+        return max((killed_at - at for event, at in tracked.items() if event not in there), default=0.0)
+
+    # 200 ms of the interval, and a round.
+    assert best_of_three(seconds_lost, 0.2 + 0.3) < 0.2 + 0.3
 
 
 def test_a_kill_loses_nothing_with_durability_spool(server: Server, env: dict[str, str]) -> None:
@@ -105,10 +108,10 @@ def test_a_kill_loses_nothing_with_durability_spool(server: Server, env: dict[st
         app.signal(signal.SIGKILL)
         tracked += [_numbered(line)[0] for line in app.ended()[1].splitlines() if len(line.split()) == 2]
 
-    with App("drains", 60, env=env) as drainer:
+    with App("drains", 300, env=env) as drainer:
         drainer.line()
         # A batch the dead process had in hand is free when its lease has run out.
-        eventually(lambda: set(tracked) <= set(server.numbers()), what="every tracked event", within=40)
+        eventually(lambda: set(tracked) <= set(server.numbers()), what="every tracked event", within=120)
     assert set(server.numbers()) <= set(tracked) | {max(tracked) + 1}
 
 
@@ -125,9 +128,9 @@ def test_os_exit_loses_nothing_with_durability_spool_or_after_a_flush(
         assert out == "True\n"
         assert server.final_numbers() == list(range(300))
 
-    with App("drains", 60, env=env) as drainer:
+    with App("drains", 300, env=env) as drainer:
         drainer.line()
-        arrives(server, list(range(300)), within=40)
+        arrives(server, list(range(300)), within=120)
 
 
 @pytest.mark.parametrize(
@@ -179,25 +182,36 @@ def test_ids_are_distinct_after_forks(env: dict[str, str]) -> None:
 
 def test_the_event_loop_is_not_blocked(server: Server, env: dict[str, str]) -> None:
     """Not by the first event, which makes the flusher import a great deal; the interpreter is shared, though."""
-    code, out, err = run("keeps_the_loop_free", 500, env=env)
 
-    assert code == 0, err
-    safe, longest = out.split()
-    assert safe == "True"
-    assert int(longest) < 100
-    assert server.final_numbers() == list(range(500))
+    def longest() -> float:
+        with server.client() as client:
+            client.flushall()
+        code, out, err = run("keeps_the_loop_free", 500, env=env)
+        assert code == 0, err
+        safe, milliseconds = out.split()
+        assert safe == "True"
+        assert server.final_numbers() == list(range(500))
+        return int(milliseconds)
+
+    assert best_of_three(longest, 100) < 100
 
 
 def test_the_event_loop_is_not_blocked_by_a_redis_that_hangs(server: Server, env: dict[str, str]) -> None:
     """It takes bytes and never answers; events are safe in the spool."""
-    with server.frozen():
-        _, out, _ = run("keeps_the_loop_free", 1500, env=env)
-    safe, longest = out.split()
-    assert safe == "True"
-    assert int(longest) < 100
-    with App("drains", 60, env=env) as drainer:
-        drainer.line()
-        arrives(server, list(range(1500)), within=40)
+
+    def longest() -> float:
+        with server.client() as client:
+            client.flushall()
+        with server.frozen():
+            _, out, err = run("keeps_the_loop_free", 1500, env=env)
+        safe, milliseconds = out.split()
+        assert safe == "True", err
+        with App("drains", 300, env=env) as drainer:
+            drainer.line()
+            arrives(server, list(range(1500)), within=120)
+        return int(milliseconds)
+
+    assert best_of_three(longest, 100) < 100
 
 
 def test_gevent(server: Server, env: dict[str, str]) -> None:
@@ -207,6 +221,19 @@ def test_gevent(server: Server, env: dict[str, str]) -> None:
     assert code == 0, err
     assert out == "500\n"
     assert server.final_numbers() == list(range(510))
+
+
+def best_of_three(measure: Callable[[], float], enough: float) -> float:
+    """The least of up to three measurements; no more are made once one is below `enough`.
+
+    A machine with much else to do makes such times longer, never shorter; what is slow by itself is so each time.
+    """
+    least = measure()
+    for _ in range(2):
+        if least < enough:
+            break
+        least = min(least, measure())
+    return least
 
 
 def _numbered(line: str) -> tuple[int, float]:

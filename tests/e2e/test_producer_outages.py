@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tests.e2e.producer_apps.run import App, Server, arrives, run, sentinel
 from tests.support.wait import eventually
 
+#: Seconds to wait for Redis, where it answers: longer than any machine is busy, as an answer that comes too late is a
+#: case of its own. And where it doesn't.
+PATIENT = {"BIRDFEED_REDIS_TIMEOUT": "20"}
+HASTY = {"BIRDFEED_REDIS_TIMEOUT": "0.5"}
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
@@ -23,16 +28,18 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def env(server: Server, tmp_path: Path) -> dict[str, str]:
-    return {
-        "BIRDFEED_REDIS_URL": server.url,
-        "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool"),
-        "BIRDFEED_REDIS_TIMEOUT": "0.5",
-    }
+    return {"BIRDFEED_REDIS_URL": server.url, "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool"), **PATIENT}
 
 
 def spool_of(env: dict[str, str]) -> Spool:
     settings = ProducerSettings(redis_url=env["BIRDFEED_REDIS_URL"], spool_dir=Path(env["BIRDFEED_SPOOL_DIR"]))
     return Spool.of(settings, busy_seconds=10)
+
+
+def events_in_spool(env: dict[str, str]) -> int:
+    """How many wait there; 0 where there is no spool."""
+    with closing(spool_of(env)) as spool:
+        return spool.totals().events if spool.exists() else 0
 
 
 @contextmanager
@@ -88,19 +95,19 @@ def test_a_redis_that_is_killed_and_comes_back(server: Server, env: dict[str, st
             before = len(server.numbers())
             eventually(lambda: len(server.numbers()) > before, what="new events")  # noqa: B023
             server.kill()
-            eventually(lambda: spool_of(env).exists() and spool_of(env).totals().events > 0, what="events in the spool")
+            eventually(lambda: events_in_spool(env) > 0, what="events in the spool")
             server.start()
         app.say("end")
         count = int(app.line())
         app.ended()
-    with App("drains", 60, env=env) as drainer:
+    with App("drains", 300, env=env) as drainer:
         drainer.line()
-        arrives(server, list(range(count)), within=40)
+        arrives(server, list(range(count)), within=120)
 
 
 def test_a_redis_that_hangs(server: Server, env: dict[str, str]) -> None:
     """It takes the bytes and answers too late: the batch is sent again under the same id, and marked."""
-    with App("tracks_when_told", 100, env=env) as app:
+    with App("tracks_when_told", 100, env=env | HASTY) as app:
         app.line()
         app.say("flush")
         assert app.line() == "True"
@@ -108,20 +115,17 @@ def test_a_redis_that_hangs(server: Server, env: dict[str, str]) -> None:
             app.say("flush")
             assert app.line() == "True"
         arrives(server, list(range(200)))
-        spool = spool_of(env)
-        eventually(lambda: spool.totals().events == 0, what="the spool is empty")
+        eventually(lambda: events_in_spool(env) == 0, what="the spool is empty")
         arrives(server, list(range(200)))
 
 
 def test_close_keeps_its_deadline_while_redis_hangs(server: Server, env: dict[str, str]) -> None:
     """And everything is in the spool."""
     with server.frozen():
-        before = time.monotonic()
-        code, _, err = run("exits", 500, env=env)
-        took = time.monotonic() - before
-    assert code == 0, err
-    assert took < 5 + 2
-    assert spool_of(env).totals().events == 500
+        code, out, err = run("exits", 500, env={**env, **HASTY, "BIRDFEED_CLOSE_TIMEOUT": "5"})
+        assert code == 0, err
+        assert time.monotonic() - float(out) < 5 + 5
+    assert events_in_spool(env) == 500
 
 
 def test_a_failover_to_a_replica(tmp_path: Path) -> None:
@@ -134,7 +138,7 @@ def test_a_failover_to_a_replica(tmp_path: Path) -> None:
             env = {
                 "BIRDFEED_REDIS_URL": f"redis+sentinel://127.0.0.1:{port}/mine/0",
                 "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool"),
-                "BIRDFEED_REDIS_TIMEOUT": "0.5",
+                **HASTY,
                 "BIRDFEED_WAIT_REPLICAS": "1",
             }
             with App("tracks_steadily", 200, env=env) as app:
@@ -151,9 +155,9 @@ def test_a_failover_to_a_replica(tmp_path: Path) -> None:
                     count = int(app.line())
                     assert app.line() == "True"
                     app.ended()
-                    with App("drains", 60, env=env) as drainer:
+                    with App("drains", 300, env=env) as drainer:
                         drainer.line()
-                        arrives(replica, list(range(count)), within=30)
+                        arrives(replica, list(range(count)), within=120)
 
 
 def _role(server: Server) -> str:
@@ -178,18 +182,17 @@ def test_two_processes_drain_and_one_is_killed(tmp_path: Path, kill_after: float
         "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool"),
         "BIRDFEED_SPOOL_DRAIN_RATE": "4000",
         "BIRDFEED_BATCH_EVENTS": "20",
-        "BIRDFEED_CLOSE_TIMEOUT": "10",
     }
     assert run("exits", 4000, env=env)[0] == 0
-    assert spool_of(env).totals().events == 4000
-    with server, App("drains", 60, env=env) as victim, App("drains", 60, env=env) as other:
+    assert events_in_spool(env) == 4000
+    with server, App("drains", 300, env=env) as victim, App("drains", 300, env=env) as other:
         victim.line()
         other.line()
         eventually(lambda: len(server.numbers()) > 4000 * kill_after, what="some events")
         victim.signal(signal.SIGKILL)
         # What the victim had in hand is free when its lease has run out.
-        arrives(server, list(range(4000)), within=45)
-        eventually(lambda: spool_of(env).totals().events == 0, what="the spool is empty", within=45)
+        arrives(server, list(range(4000)), within=120)
+        eventually(lambda: events_in_spool(env) == 0, what="the spool is empty", within=120)
         assert server.final_numbers() == list(range(4000))
 
 
@@ -202,7 +205,7 @@ def test_a_full_spool_drops_and_counts(server: Server, env: dict[str, str]) -> N
             for _ in range(5):
                 app.say("flush")
                 assert app.line() == "True"
-            kept = spool_of(env).totals().events
+            kept = events_in_spool(env)
             assert 0 < kept < 5000
         arrives(server, list(range(kept)))
         eventually(lambda: _dropped(server, "spool_full") == 5000 - kept, what="the drops are in the ledger")
@@ -218,7 +221,7 @@ def test_the_oldest_are_dropped_where_that_is_asked_for(server: Server, env: dic
             for _ in range(5):
                 app.say("flush")
                 assert app.line() == "True"
-            kept = spool_of(env).totals().events
+            kept = events_in_spool(env)
         arrives(server, list(range(5000 - kept, 5000)))
         eventually(lambda: _dropped(server, "spool_full") == 5000 - kept, what="the drops are in the ledger")
 

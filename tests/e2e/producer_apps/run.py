@@ -42,7 +42,7 @@ class Server:
 
     def start(self) -> Self:
         self._server = ValkeyServer(port=self.port, data_dir=self._folder, persist=True, config=self._config)
-        self._server.start()
+        self._server.start(timeout=60)
         return self
 
     def kill(self) -> None:
@@ -51,8 +51,9 @@ class Server:
         self._server.terminate()
 
     def stop(self) -> None:
-        if self._server is not None and self._server.is_running():
-            self._server.stop()
+        # Not is_running(): it gives a busy server one second to answer, and what isn't stopped here stays.
+        if self._server is not None and self._server._process is not None:
+            self._server.stop(timeout=60)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
@@ -119,7 +120,7 @@ def sentinel(folder: Path, master: Server) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _sees_a_replica(client: Redis) -> bool:
@@ -135,7 +136,8 @@ class App:
     def __init__(self, scenario: str, *arguments: object, env: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", "-W", "error", str(SCENARIOS), scenario, *map(str, arguments)],
-            env={**environment(), **env},
+            # Time to end in order, which takes a slow machine longer than users are asked to wait.
+            env={**environment(), "BIRDFEED_CLOSE_TIMEOUT": "60", **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -160,7 +162,7 @@ class App:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
-    def ended(self, within: float = 30.0) -> tuple[int, str, str]:
+    def ended(self, within: float = 120.0) -> tuple[int, str, str]:
         """Wait for its end: exit code, the rest of its output, and its errors."""
         try:
             out, err = self._process.communicate(timeout=within)
@@ -198,7 +200,7 @@ def run(scenario: str, *arguments: object, env: Mapping[str, str]) -> tuple[int,
         return app.ended()
 
 
-def arrives(server: Server, numbers: list[int], within: float = 20.0) -> None:
+def arrives(server: Server, numbers: list[int], within: float = 60.0) -> None:
     """Wait until exactly these events are in the queue."""
     eventually(lambda: len(server.numbers()) >= len(numbers), what=f"{len(numbers)} events", within=within)
     assert server.final_numbers() == numbers

@@ -47,7 +47,9 @@ def steadily(first: int, rate: float, until: Callable[[], bool]) -> int:
 
 
 def exits(count: str) -> None:
+    """Says when it begins to end."""
     track(0, int(count))
+    say(time.monotonic())
 
 
 def raises(count: str) -> None:
@@ -280,7 +282,9 @@ def is_patched_by_gevent(count: str) -> None:
 
     jobs = [gevent.spawn(track, first, 10) for first in range(0, int(count), 10)]
     gevent.joinall(jobs)
-    gevent.sleep(0.5)
+    deadline = time.monotonic() + 60
+    while birdfeed.stats().enqueued < int(count) and time.monotonic() < deadline:
+        gevent.sleep(0.01)
     say(birdfeed.stats().enqueued)
     track(int(count), 10)
 
