@@ -64,9 +64,6 @@ class ProducerSettings(RedisSettings):
         "effect at the first event, or start(), in the main thread.",
     )
     redis_timeout: Seconds = Field(1.0, description="Seconds to wait for Redis: for a connection, and for an answer.")
-    wait_replicas: Annotated[int, Field(ge=0)] = Field(
-        0, description="Replicas that must have each batch (WAIT) before it counts as delivered; 0: the master alone."
-    )
     compression: Annotated[int, Field(ge=0, le=9)] = Field(
         1, description="zlib level of jobs: 1 is quickest, 9 smallest, 0 none. 1 gives about 80 bytes an event."
     )

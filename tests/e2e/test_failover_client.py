@@ -1,4 +1,4 @@
-"""What `client_of` makes of a redis+sentinel:// URL: a client that is at the master, whatever became of the last one."""
+"""What `client_of` makes of a redis+sentinel:// URL: a client of the master, whatever became of the last one."""
 
 import socket
 import threading

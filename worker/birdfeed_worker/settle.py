@@ -20,6 +20,7 @@ from birdfeed_worker.dead_letters import DeadLetter, dead_letters, unreadable_le
 from birdfeed_worker.decode import Decoded, Item, repack
 from birdfeed_worker.lua import script
 from birdfeed_worker.outcomes import Dead, Later, Written
+from birdfeed_worker.replicated import Replicated
 from birdfeed_worker.take import TakenJob, as_text
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ REMEMBER_SECONDS: Final = 600
 NEWER_VERSION_WAIT: Final = 30.0
 #: Ids of batches and of events in one line of the log.
 LOGGED_IDS: Final = 20
+#: Key that says how many replicas a worker found, of how many that it needs, and the seconds for which that is news.
+UNREPLICATED: Final = "unreplicated"
+UNREPLICATED_SECONDS: Final = 30
 #: Jobs settled in one step.
 JOBS_PER_STEP: Final = 200
 
@@ -67,23 +71,32 @@ class Settler:
         connection: Redis.
         keys: Names of the keys.
         worker: The worker's name.
+        wait_replicas: How many replicas must have a mark before rows are sent. Settling needs none: what a failover
+            forgets of it is done again, and the mark, which was there first, has Tinybird asked.
     """
 
-    def __init__(self, connection: Redis, keys: Keys, worker: str) -> None:
+    def __init__(self, connection: Redis, keys: Keys, worker: str, wait_replicas: int = 0) -> None:
+        self._connection = connection
         self._keys = keys
         self._worker = worker
+        self._wait_replicas = wait_replicas
         self._settle = script(connection, "settle")
-        self._mark = script(connection, "mark")
+        self._mark = Replicated(connection, script(connection, "mark"), wait_replicas)
 
     def mark(self, execution: str, job_ids: Sequence[str], now: float) -> frozenset[str]:
         """Note that rows of these jobs may be written from now on (epoch s), until they are settled.
 
-        Returns the ids of jobs that are no longer ours: their rows must not be sent.
+        Returns the ids of jobs whose rows must not be sent: they are no longer ours, or too few replicas have the note.
         """
-        lost = self._mark(
-            keys=[self._keys.queue_list],
-            args=[self._keys.prefix, self._keys.queue, self._worker, repr(now), execution, *job_ids],
+        lost, replicas = self._mark(
+            [self._keys.queue_list],
+            [self._keys.prefix, self._keys.queue, self._worker, repr(now), execution, *job_ids],
         )
+        if replicas < self._wait_replicas:
+            found = f"{replicas} of {self._wait_replicas}"
+            log.error("%s replicas have the note about %d jobs; nothing is sent until they do", found, len(job_ids))
+            self._connection.set(self._keys.birdfeed(UNREPLICATED), found, ex=UNREPLICATED_SECONDS)
+            return frozenset(job_ids)
         return frozenset(as_text(job_id) for job_id in lost)
 
     def settle(self, jobs: Sequence[TakenJob], decoded: Decoded, now: datetime) -> Totals:

@@ -18,6 +18,7 @@ from birdfeed_worker.guard import Paused, paused
 from birdfeed_worker.ledger import Ledger, read_ledger
 from birdfeed_worker.letters import letters_of
 from birdfeed_worker.redis_check import redis_warnings
+from birdfeed_worker.settle import UNREPLICATED
 from birdfeed_worker.take import as_text
 from birdfeed_worker.tally import SAMPLE_SECONDS
 
@@ -75,7 +76,10 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Everything `birdfeed status` shows. Times are seconds from now; `lag` is the age of the oldest job under way."""
+    """Everything `birdfeed status` shows. Times are seconds from now; `lag` is the age of the oldest job under way.
+
+    `unreplicated` is how many replicas a worker found lately, of how many it needs; nothing where that is well.
+    """
 
     depth: Depth
     lag: float | None
@@ -90,6 +94,7 @@ class Status:
     ledger: Ledger
     warnings: Sequence[str]
     now: float
+    unreplicated: str = ""
     problems: Sequence[str] = field(default_factory=tuple)
     health: Health = Health.HEALTHY
 
@@ -106,6 +111,7 @@ def read_status(connection: Redis, keys: Keys, now: float) -> Status:
     at = depth(connection, keys)
     due: list[Any] = connection.zrange(keys.scheduled, 0, 0, withscores=True)
     size = connection.hget(keys.birdfeed("dead-size"), "bytes")
+    unreplicated = connection.get(keys.birdfeed(UNREPLICATED))
     status = Status(
         depth=at,
         lag=_lag(connection, keys, now),
@@ -120,6 +126,7 @@ def read_status(connection: Redis, keys: Keys, now: float) -> Status:
         ledger=ledger,
         warnings=redis_warnings(connection),
         now=now,
+        unreplicated=as_text(unreplicated or ""),
     )
     return judged(status)
 
@@ -131,6 +138,10 @@ def judged(status: Status) -> Status:
     if not alive:
         problems.append("no worker runs: `birdfeed worker` starts a pool")
         health = Health.DOWN
+    if status.unreplicated:
+        problems.append(
+            f"workers wait for replicas: {status.unreplicated} that BIRDFEED_WAIT_REPLICAS asks for are in step"
+        )
     for name, why in status.paused.items():
         problems.append(
             f"{name} is paused by the guard: {why.dead} of {why.seen} recent events died of {why.reason}; look at "
