@@ -1,12 +1,13 @@
 """Real servers for tests: an embedded Valkey, and Debian's redis-server where it is installed."""
 
+import atexit
 import os
 import random
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from redis import Redis
@@ -23,11 +24,11 @@ def valkey(data_dir: Path, **config: str) -> Iterator[str]:
     """An embedded Valkey with an append-only file; yields its URL."""
     settings = {"appendonly": "yes", "save": "", **config}
     server = ValkeyServer(port=free_port(), data_dir=data_dir, persist=True, config=settings)
-    server.start()
+    server.start(timeout=60)
     try:
         yield f"redis://127.0.0.1:{server.port}/0"
     finally:
-        server.stop()
+        server.stop(timeout=60)
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def redis_server(data_dir: Path) -> Iterator[str]:
         yield url
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def answers(url: str) -> bool:
@@ -64,12 +65,47 @@ def answers(url: str) -> bool:
         raise
 
 
+#: Ports that `free_port` has given out, held until this process ends.
+_held: list[socket.socket] = []
+
+
+@atexit.register
+def _let_go() -> None:
+    for holder in _held:
+        holder.close()
+
+
 def free_port() -> int:
-    """A port that was free a moment ago; below those that systems give to outgoing connections, which would take it
-    before the server does.
+    """A port for servers of this process alone, also while none of them runs there.
+
+    It is bound but not listened at: nobody else is given it, on Linux, and no other test process takes it, but a server
+    may that says SO_REUSEADDR, as all of ours do. It is below those that systems give to outgoing connections, for
+    systems on which it can't be held.
     """
     while True:
         port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
+        holder = socket.socket()
+        try:
+            holder.bind(("127.0.0.1", port))
+        except OSError:
+            holder.close()
+            continue
+        # Only now: with it, two test processes could bind the same port.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if _can_listen(port):
+            _held.append(holder)
+        else:
+            holder.close()
+        return port
+
+
+def _can_listen(port: int) -> bool:
+    """Whether a server can have the port although it is held."""
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind(("127.0.0.1", port))
+            server.listen()
+        except OSError:
+            return False
+        return True

@@ -48,6 +48,10 @@ class Server:
     def kill(self) -> None:
         """kill -9."""
         assert self._server is not None
+        assert self._server._process is not None
+        self._server._process.kill()
+        # terminate() alone gives it one second to be gone, and then forgets it.
+        self._server._process.wait(60)
         self._server.terminate()
 
     def stop(self) -> None:
