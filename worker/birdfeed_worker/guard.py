@@ -17,7 +17,7 @@ from redis import Redis
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.decode import KILLS_WORKER, Item
-from birdfeed_worker.lua import script
+from birdfeed_worker.lua import run_all, script
 from birdfeed_worker.outcomes import Dead, Later, Written
 from birdfeed_worker.take import TakenJob, as_text
 
@@ -101,14 +101,14 @@ class Guard:
         came = outcomes_of(items)
         if not came or self._share >= 1:
             return
-        with self._connection.pipeline(transaction=False) as pipe:
-            for event_type, outcomes in came.items():
-                args: list[Any] = [self._keys.prefix, self._keys.queue, event_type, self._share, self._least]
-                args += [self._least * MEMORY, outcomes.events]
-                for reason, amount in outcomes.dead.items():
-                    args += [reason, amount]
-                self._count(keys=[self._keys.birdfeed("guard")], args=args, client=pipe)
-            answers = [as_text(answer) for answer in pipe.execute()]
+        calls: list[tuple[list[str], list[Any]]] = []
+        for event_type, outcomes in came.items():
+            args: list[Any] = [self._keys.prefix, self._keys.queue, event_type, self._share, self._least]
+            args += [self._least * MEMORY, outcomes.events]
+            for reason, amount in outcomes.dead.items():
+                args += [reason, amount]
+            calls.append(([self._keys.birdfeed("guard")], args))
+        answers = [as_text(answer) for answer in run_all(self._connection, self._count, calls)]
         for event_type, reason in zip(came, answers, strict=True):
             if not reason:
                 continue

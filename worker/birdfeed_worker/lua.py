@@ -5,10 +5,13 @@ scheduled sorted sets, execution hashes, the job's status), which is what `rq in
 Redis Cluster is not supported: key names are made from the prefix inside the scripts.
 """
 
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from typing import Any
 
 from redis import Redis
 from redis.commands.core import Script
+from redis.exceptions import NoScriptError
 
 
 def script(connection: Redis, name: str) -> Script:
@@ -16,3 +19,24 @@ def script(connection: Redis, name: str) -> Script:
     folder = files("birdfeed_worker") / "lua"
     text = (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
     return connection.register_script(text)
+
+
+def run_all(connection: Redis, script: Script, calls: Iterable[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    """The answers of a script to several calls (keys, args), in one round trip.
+
+    redis-py's way, calling the script on a pipeline, asks first whether Redis knows it: a round trip more, and no help
+    where the master changes between the two.
+    """
+
+    def run() -> list[Any]:
+        with connection.pipeline(transaction=False) as pipe:
+            for keys, args in waiting:
+                pipe.evalsha(script.sha, len(keys), *keys, *args)
+            return pipe.execute()
+
+    waiting = list(calls)
+    try:
+        return run()
+    except NoScriptError:
+        connection.script_load(script.script)
+        return run()

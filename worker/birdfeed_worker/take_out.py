@@ -18,7 +18,7 @@ from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters import COMPRESSION, describe
 from birdfeed_worker.decode import repack
 from birdfeed_worker.letters import DeadLetterInfo
-from birdfeed_worker.lua import script
+from birdfeed_worker.lua import run_all, script
 
 
 class Taken(enum.Enum):
@@ -81,10 +81,8 @@ class TakeOut:
     def _run(self, args: Sequence[Sequence[Any]]) -> list[tuple[Taken, int]]:
         if not args:
             return []
-        with self._connection.pipeline(transaction=False) as pipe:
-            for one in args:
-                self._script(keys=[self._keys.failed], args=[self._keys.prefix, self._keys.queue, *one], client=pipe)
-            answers = pipe.execute()
+        calls = (([self._keys.failed], [self._keys.prefix, self._keys.queue, *one]) for one in args)
+        answers = run_all(self._connection, self._script, calls)
         return [(Taken(answer[0]), int(answer[1]) if len(answer) > 1 else 0) for answer in answers]
 
     def _back_args(self, one: Step) -> list[Any]:
