@@ -14,7 +14,7 @@ import pytest
 from birdfeed_sandbox import Sandbox
 
 #: How long a test waits for what must come, in seconds.
-_DEADLINE = 20.0
+_DEADLINE = 60.0
 
 
 def lines(*names: str) -> bytes:
@@ -141,7 +141,7 @@ def test_delays_overlap(tinybird: Sandbox) -> None:
     took = time.monotonic() - began
 
     assert statuses == [202] * 64
-    assert 1.0 <= took < 16
+    assert 1.0 <= took < 50
     assert len(written(tinybird)) == 64
 
 
@@ -327,7 +327,7 @@ def test_reset_of_the_sandbox_drops_late_commits(tinybird: Sandbox, append: http
 
 
 def test_a_delayed_write_goes_on_without_its_client(tinybird: Sandbox, append: httpx.Client) -> None:
-    tinybird.fault(delay_seconds=0.6, times=1)
+    tinybird.fault(delay_seconds=1.5, times=1)
 
     with pytest.raises(httpx.ReadTimeout):
         send(append, timeout=impatient(0.2))

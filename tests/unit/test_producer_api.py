@@ -34,6 +34,7 @@ def producer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Produc
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BIRDFEED_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("BIRDFEED_CLOSE_TIMEOUT", "60")  # for slow machines; flush waits as long, too
     forget()
     made = Producer()
     before = api.use_producer(made)
@@ -85,6 +86,7 @@ def test_with_no_redis_telemetry_is_off_and_says_so_once(caplog: pytest.LogCaptu
         for _ in range(10):
             track()
 
+    eventually(lambda: caplog.records, what="it is said")
     assert [record.message for record in caplog.records] == [
         "telemetry is off: no Redis is configured; set BIRDFEED_REDIS_URL (or REDIS_URL) to turn it on"
     ]
@@ -165,7 +167,7 @@ def test_events_leave_within_the_flush_interval(valkey_url: str, redis: Redis, k
     """With nobody asking for a flush."""
     birdfeed.configure(redis_url=valkey_url)
     track()
-    eventually(lambda: events_in(redis, keys), what="the event is in Redis", within=3)
+    eventually(lambda: events_in(redis, keys), what="the event is in Redis")
 
 
 def test_tracking_after_close_starts_anew(valkey_url: str, redis: Redis, keys: Keys) -> None:
@@ -197,9 +199,9 @@ def test_flush_tells_whether_all_is_safe(tmp_path: Path) -> None:
     assert birdfeed.flush() is True
     assert birdfeed.stats().spooled == 1
 
-    birdfeed.configure(redis_url=REDIS_URL, spool_bytes=0)
+    birdfeed.configure(redis_url=REDIS_URL, spool_bytes=0, close_timeout=1)
     track()
-    assert birdfeed.flush() is False
+    assert birdfeed.flush(60) is False
 
 
 def test_aflush_lets_the_event_loop_run(valkey_url: str, redis: Redis, keys: Keys) -> None:
@@ -375,14 +377,16 @@ def test_importing_it_is_cheap_and_does_nothing(tmp_path: Path) -> None:
     for name in ("schemas", "worker", "producer"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong module')")
     code = (
-        "import sys, threading, time; start = time.process_time(); import birdfeed; "
-        "print(int((time.process_time() - start) * 1000), threading.active_count(), "
+        "import sys, threading, time; start = time.process_time(); import {}; "
+        "print(time.process_time() - start, threading.active_count(), "
         "[m for m in ('redis', 'rq', 'pydantic', 'pydantic_settings', 'asyncio', 'sqlite3') if m in sys.modules])"
     )
-    best = min(
-        (
+
+    def best(module: str) -> tuple[float, str]:
+        """Seconds of the processor, of three tries; and what is there afterwards."""
+        tries = [
             subprocess.run(
-                [sys.executable, "-c", code],
+                [sys.executable, "-c", code.format(module)],
                 cwd=tmp_path,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
                 capture_output=True,
@@ -390,12 +394,13 @@ def test_importing_it_is_cheap_and_does_nothing(tmp_path: Path) -> None:
                 check=True,
             ).stdout.split(" ", 1)
             for _ in range(3)
-        ),
-        key=lambda printed: int(printed[0]),
-    )
+        ]
+        return min((float(seconds), there.strip()) for seconds, there in tries)
 
-    assert best[1].strip() == "1 []"
-    assert int(best[0]) <= 100
+    seconds, there = best("birdfeed")
+    assert there == "1 []"
+    # A quarter of it, as it is; milliseconds would be about the machine.
+    assert seconds < best("redis")[0] / 2
 
 
 def test_the_face_is_small_and_complete() -> None:

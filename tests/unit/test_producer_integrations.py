@@ -51,6 +51,7 @@ def env(monkeypatch: pytest.MonkeyPatch, valkey_url: str, redis: Redis, tmp_path
     monkeypatch.setenv("BIRDFEED_REDIS_URL", valkey_url)
     monkeypatch.setenv("BIRDFEED_SPOOL_DIR", str(tmp_path))
     monkeypatch.setenv("BIRDFEED_FLUSH_INTERVAL", "60")
+    monkeypatch.setenv("BIRDFEED_CLOSE_TIMEOUT", "60")
 
 
 # ---- birdfeed.testing
@@ -217,7 +218,7 @@ def test_flask(producer: Producer, valkey_url: str, redis: Redis, tmp_path: Path
 
     assert app.test_client().get("/").text == "ok"
     assert app.extensions["birdfeed"] is extension
-    birdfeed.flush()
+    birdfeed.flush(60)
     assert len(events_in(redis, Keys("rq", "flask"))) == 1
 
     app.config["BIRDFEED_FLUSH_INTERVAL"] = "never"
@@ -260,7 +261,7 @@ def test_django(producer: Producer, valkey_url: str, redis: Redis, tmp_path: Pat
     )
     django.setup()
     birdfeed.track_event("text_generation", {"model": "m"})
-    birdfeed.flush()
+    birdfeed.flush(60)
 
     (event,) = events_in(redis, Keys("rq", "django"))
     assert event["data"] == {"model": "m", "project": "added"}

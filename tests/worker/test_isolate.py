@@ -64,7 +64,7 @@ def test_an_endless_loop_is_guilty(tmp_path: Path) -> None:
         while model == "deadly":
             pass
 
-    assert search([job(0, ["fine", "deadly", "fine"])], work(loop), soon(), child_seconds=0.2) == [(0, 1)]
+    assert search([job(0, ["fine", "deadly", "fine"])], work(loop), soon(), child_seconds=0.5) == [(0, 1)]
 
 
 def test_a_child_killed_by_chance_condemns_nobody(tmp_path: Path) -> None:

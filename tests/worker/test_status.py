@@ -125,17 +125,17 @@ def test_everything_is_read(redis: Redis, keys: Keys) -> None:
     worker = SimpleWorker([keys.queue], connection=redis, name="w1")
     worker.register_birth()
 
-    status = read_status(redis, keys, datetime.now(UTC).timestamp() + 20)
+    status = read_status(redis, keys, datetime.now(UTC).timestamp() + 40)
 
     assert status.depth == Depth(1, 0, 1)
-    assert status.lag == pytest.approx(20, abs=5)
+    assert status.lag == pytest.approx(40, abs=15)
     assert {reason: one.events for reason, one in status.dead.items()} == {"invalid": 3, "rejected": 2}
-    assert status.dead["rejected"].oldest == pytest.approx(20, abs=5)
+    assert status.dead["rejected"].oldest == pytest.approx(40, abs=15)
     assert status.dead["invalid"].oldest is not None
     assert status.dead["invalid"].oldest > 86_400
     assert status.unpriced == 0.25
     assert status.rates is not None
-    assert status.rates.accepted == pytest.approx(6 / 20, rel=0.2)
+    assert status.rates.accepted == pytest.approx(6 / 40, rel=0.3)
     assert [(one.name, one.state) for one in status.workers] == [("w1", "starting")]
     assert status.health is Health.HEALTHY
 
