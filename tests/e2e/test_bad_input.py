@@ -119,7 +119,7 @@ def test_a_wrong_token_pauses_and_says_so(system: System) -> None:
     assert system.dead() == []
     assert "must-not-be-shown" not in system.said()
     pool.terminate()
-    pool.wait(15)
+    pool.wait(60)
 
     system.environment["TINYBIRD_TOKEN"] = good
     system.start_pool(1)

@@ -66,8 +66,9 @@ def test_an_event_that_makes_our_code_raise_costs_itself_alone(system: System) -
 def test_a_kill_from_outside_condemns_nobody(system: System) -> None:
     """kill -9 again and again with the same jobs in hand: suspects are looked at, found innocent and delivered."""
     system.sandbox.fault(answer_delay_seconds=2.0)
-    system.start_pool(1)
+    # Sent first: what is in hand could be settled again when `send` has come to its end.
     system.send(events(100))
+    system.start_pool(1)
     for _ in range(4):
         eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
         before = system.kill_a_worker()

@@ -26,7 +26,9 @@ TIERS = {"alice": "flower", "bob": "nectar"}
 @contextmanager
 def system(valkey_url: str, sandbox: Sandbox, folder: Path, **settings: str) -> Iterator[System]:
     """A running worker with these settings."""
-    with System(valkey_url, sandbox, folder, BIRDFEED_PRICE_FALLBACK="false", **settings) as running:
+    with System(
+        valkey_url, sandbox, folder, BIRDFEED_PRICE_FALLBACK="false", BIRDFEED_TIER_TIMEOUT="20", **settings
+    ) as running:
         running.redis.flushall()
         yield running
 
