@@ -56,7 +56,8 @@ def environment() -> Path:
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         venv.create(folder, with_pip=True, clear=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", *PINS]
+        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "10"]
+        command += ["--no-deps", *PINS]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_WITHIN, check=False)
         except subprocess.TimeoutExpired:
