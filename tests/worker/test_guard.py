@@ -98,7 +98,7 @@ def test_a_paused_type_waits_and_others_go_on(redis: Redis, keys: Keys, guard: G
         id="j1", execution="e", data=b"", event_type="t", events=1, size=1, attempts=1, first_taken=0.0, posted=12.5
     )
 
-    guard.park([waiting, other, replayed], {"j1": job})
+    guard.park(guard.parked(), [waiting, other, replayed], {"j1": job})
 
     assert waiting.outcome == Later(NOW + 300, 12.5)
     assert (other.outcome, replayed.outcome) == (None, None)
@@ -144,7 +144,7 @@ def deliver(redis: Redis, keys: Keys, guard: Guard, outcome: Outcome) -> Decoded
     jobs = Taker(redis, keys, "w", 20).take(jobs=500, events=10**6, size=10**9)
     decoded = decode(jobs)
     by_id = {job.id: job for job in jobs}
-    guard.park(decoded.items, by_id)
+    guard.park(guard.parked(), decoded.items, by_id)
     for one in decoded.items:
         one.outcome = one.outcome or outcome
     guard.judge(decoded.items, by_id)

@@ -1,5 +1,6 @@
 """The writer: what happens to each row after each answer."""
 
+import threading
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,13 +10,16 @@ import pytest
 from birdfeed_schemas.envelope import Header, encode_event
 from birdfeed_schemas.keys import Keys
 from birdfeed_worker.clock import Clock
+from birdfeed_worker.cut import Cutter
 from birdfeed_worker.decode import Item
 from birdfeed_worker.outcomes import Dead, Later, Written
 from birdfeed_worker.pace import Limits, Pacer
 from birdfeed_worker.retry import Answer
+from birdfeed_worker.send import Sender
 from birdfeed_worker.take import TakenJob
-from birdfeed_worker.write import WriteLimits, Writer, requests
+from birdfeed_worker.write import WriteLimits, Writer
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.support.events import envelope, text
 from tests.support.fake_store import FakeStore, taken
@@ -65,14 +69,17 @@ def write(redis: Redis, keys: Keys, store: FakeStore, marks: list[tuple[str, ...
         return frozenset({"job-of-somebody-else"})
 
     pacer = Pacer(redis, keys, "w1", Limits(1e6, 1e12, 1.0, 60.0, 50.0), draw=lambda: 0.5)
-    writer = Writer(store, pacer, Clock(time=lambda: NOW), WriteLimits(1000, 10**6, 64, 60.0), mark)
+    clock = Clock(time=lambda: NOW)
+    sender = Sender(store, pacer, clock, bisect_requests=64, settle_seconds=60.0, mark=mark)
+    writer = Writer(store, sender, clock, WriteLimits(1000, 10**6))
 
     def write(made: Sequence[Item], **fields: dict[str, Any]) -> None:
         jobs = {
             job_id: TakenJob(id=job_id, **{**JOB, **fields.get(job_id.replace("-", "_"), {})})
             for job_id in {item.job_id for item in made}
         }
-        writer.write("llm_events", made, jobs)
+        with writer.delivery(jobs) as writing:
+            writing.add("llm_events", made)
 
     return write
 
@@ -326,18 +333,81 @@ def test_what_never_has_an_outcome_is_given_up(write: Write, store: FakeStore) -
     )
 
 
+def cut(made: Sequence[Item], rows: int = 1000, size: int = 10**9) -> list[int]:
+    """How many rows each request has; each item is in one of them."""
+    cutter = Cutter(rows, size)
+    parts = [*cutter.add(made[: len(made) // 2]), *cutter.add(made[len(made) // 2 :]), *cutter.rest()]
+    assert sorted(item.event_id for part in parts for item in part) == sorted(item.event_id for item in made)
+    assert list(cutter.rest()) == []
+    for part in parts:
+        assert (
+            len({(item.envelope.occurred_at.year, item.envelope.occurred_at.month) for item in part if item.envelope})
+            <= 12
+        )
+    return [len(part) for part in parts]
+
+
 def test_requests_are_cut_by_rows_bytes_and_months() -> None:
     """No request passes a limit, and none touches more than 12 monthly partitions."""
-    limits = WriteLimits(rows=4, bytes=10**6, bisect_requests=1, settle_seconds=1)
-    assert [len(part) for part in requests(items(10), limits)] == [4, 4, 2]
+    assert cut(items(10), rows=4) == [4, 4, 2]
     row = len(items(1)[0].row) + 1
-    tight = WriteLimits(rows=100, bytes=3 * row, bisect_requests=1, settle_seconds=1)
-    assert [len(part) for part in requests(items(7), tight)] == [3, 3, 1]
-    old = [
-        item for month in range(30) for item in items(2, datetime(2024 + month // 12, month % 12 + 1, 3, tzinfo=UTC))
-    ]
-    wide = WriteLimits(rows=1000, bytes=10**9, bisect_requests=1, settle_seconds=1)
-    assert [len(part) for part in requests(old[::-1], wide)] == [24, 24, 12]
+    assert cut(items(7), size=3 * row) == [3, 3, 1]
+    assert cut(items(3), size=1) == [1, 1, 1]
+    months = [datetime(2024 + month // 12, month % 12 + 1, 3, tzinfo=UTC) for month in range(30)]
+    assert cut([item for when in months for item in items(2, when)][::-1]) == [24, 24, 12]
+    assert cut([item for when in months * 2 for item in items(1, when)]) == [24, 24, 12]
+    assert cut([item for when in months for item in items(2, when)], rows=5) == [5] * 12
+
+
+def test_requests_go_side_by_side(redis: Redis, keys: Keys, store: FakeStore) -> None:
+    """As many as the limit says, and no more: each waits for the others to have come in."""
+    together = threading.Barrier(3)
+    pacer = Pacer(redis, keys, "w1", Limits(1e6, 1e12, 1.0, 60.0, 50.0))
+    sender = Sender(
+        store, pacer, Clock(), bisect_requests=64, settle_seconds=60.0, mark=lambda execution, ids: frozenset()
+    )
+    writer = Writer(store, sender, Clock(), WriteLimits(rows=2, bytes=10**6, at_once=3))
+    made = items(12)
+
+    def meet(rows: list[dict[str, Any]]) -> None:
+        together.wait(30)
+
+    store.rules.append(meet)
+    with writer.delivery({job: TakenJob(id=job, **JOB) for job in ("job-0", "job-1", "job-2")}) as writing:
+        for item in made:
+            writing.add("llm_events", [item])
+
+    assert outcomes(made) == ["Written"] * 12
+    assert sorted(map(len, store.requests)) == [2] * 6
+
+
+def test_nothing_is_under_way_after_a_failure(store: FakeStore, redis: Redis, keys: Keys) -> None:
+    """Redis fails under one request: the others come to their end before the jobs are given back."""
+    release, ended = threading.Event(), threading.Event()
+
+    def mark(execution: str, ids: Sequence[str]) -> frozenset[str]:
+        if "job-0" in ids:
+            release.set()
+            raise RedisConnectionError("gone")
+        return frozenset()
+
+    def slow(rows: list[dict[str, Any]]) -> None:
+        assert release.wait(30)
+        ended.set()
+
+    store.rules.append(slow)
+    pacer = Pacer(redis, keys, "w1", Limits(1e6, 1e12, 1.0, 60.0, 50.0))
+    sender = Sender(store, pacer, Clock(), bisect_requests=64, settle_seconds=60.0, mark=mark)
+    writer = Writer(store, sender, Clock(), WriteLimits(rows=1, bytes=10**6, at_once=3))
+    made = items(3)[::-1]
+
+    jobs = {job: TakenJob(id=job, **JOB) for job in ("job-0", "job-1", "job-2")}
+    with pytest.raises(RedisConnectionError), writer.delivery(jobs) as writing:
+        writing.add("llm_events", made)
+
+    assert ended.is_set()
+    assert made[0].outcome == Written()
+    assert made[-1].outcome is None
 
 
 def test_taken_counts_what_it_is_given() -> None:

@@ -14,6 +14,7 @@ from birdfeed_worker.job import Delivery
 from birdfeed_worker.metrics import Meter
 from birdfeed_worker.names import pool_of
 from birdfeed_worker.pace import Limits, Pacer
+from birdfeed_worker.send import Sender
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.settle import Settler
 from birdfeed_worker.sweep import Caps, Sweeper
@@ -26,6 +27,8 @@ from birdfeed_worker.worker import Worker
 from birdfeed_worker.write import WriteLimits, Writer
 
 SECONDS_A_DAY = 86_400.0
+#: A row is about so many times its event. A take that is a little too large costs one request more, and takes no harm.
+ROW_GROWTH = 2.0
 
 
 def keys_of(settings: WorkerSettings) -> Keys:
@@ -53,18 +56,21 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         hold.step()
         return settler.mark(execution, job_ids, clock.time())
 
-    writer = Writer(
-        metered_tinybird_of(settings, meter),
+    tinybird = metered_tinybird_of(settings, meter)
+    sender = Sender(
+        tinybird,
         pacer_of(settings, connection, name),
         clock,
-        WriteLimits(
-            settings.request_rows,
-            settings.request_bytes,
-            settings.bisect_requests,
-            settings.settle_seconds,
-            settings.give_up_after,
-        ),
-        mark,
+        bisect_requests=settings.bisect_requests,
+        settle_seconds=settings.settle_seconds,
+        mark=mark,
+    )
+    limits = WriteLimits(
+        settings.request_rows,
+        settings.request_bytes,
+        settings.requests_at_once,
+        settings.settle_seconds,
+        settings.give_up_after,
     )
     return Worker(
         connection,
@@ -75,7 +81,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         delivery=Delivery(
             clock,
             enricher,
-            writer,
+            Writer(tinybird, sender, clock, limits),
             settler,
             Guard(connection, keys, clock, share=settings.guard_share, least=settings.guard_events),
             Tally(connection, keys, meter),
@@ -87,8 +93,8 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         ),
         clock=clock,
         take_jobs=settings.take_jobs,
-        take_events=settings.request_rows,
-        take_bytes=settings.request_bytes,
+        take_events=settings.request_rows * settings.requests_at_once,
+        take_bytes=int(settings.request_bytes * max(1.0, settings.requests_at_once - 1.0) / ROW_GROWTH),
     )
 
 

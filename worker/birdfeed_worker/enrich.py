@@ -40,6 +40,10 @@ class Enricher:
         self._extra = extra_fields
         self._keep_traceback = keep_traceback
 
+    def begin(self) -> None:
+        """A delivery begins: all its lookups together may take the time that is set for them."""
+        self._tiers.begin()
+
     def enrich(self, event_type: EventType, events: Sequence[tuple[Item, Event]], now: datetime) -> None:
         """Give every item its row, as JSON. One round trip for the tiers of all users together."""
         users = {event.user for _, event in events if event.user and not (event.tier and event.tier.strip())}

@@ -7,7 +7,7 @@ counted and not held up: it died before, and it shows whether the cause is mende
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -90,11 +90,14 @@ class Guard:
         self._least = least
         self._count = script(connection, "guard")
 
-    def park(self, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> None:
-        """Let the events of paused types wait."""
-        stopped = paused(self._connection, self._keys)
-        if stopped:
-            self._wait([item for item in items if item.header.event_type in stopped and counts(item)], jobs)
+    def parked(self) -> frozenset[str]:
+        """The types that are paused."""
+        return frozenset(paused(self._connection, self._keys))
+
+    def park(self, types: Collection[str], items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> None:
+        """Let the events of these types wait."""
+        if types:
+            self._wait([item for item in items if item.header.event_type in types and counts(item)], jobs)
 
     def judge(self, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> None:
         """Count what came out; where that pauses a type, let its deaths of that reason wait instead."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from birdfeed_schemas.registry import registry
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.decode import NO_KILLERS, Decoded, Item, Killers, decode
+from birdfeed_worker.decode import NO_KILLERS, Decoded, Item, Killers, chunks, decode
 from birdfeed_worker.enrich import Enricher
 from birdfeed_worker.guard import Guard
 from birdfeed_worker.settle import Settler, Totals
@@ -38,12 +38,17 @@ class Delivery:
         `killers` are events that would kill this process.
         """
         began = self.clock.monotonic()
-        decoded = decode(jobs, killers)
+        decoded = Decoded()
         by_id = {job.id: job for job in jobs}
-        self.guard.park(decoded.items, by_id)
-        rows = self._rows(decoded)
-        for datasource, items in rows.items():
-            self.writer.write(datasource, items, by_id)
+        parked = self.guard.parked()
+        self.enricher.begin()
+        with self.writer.delivery(by_id) as writing:
+            for part in chunks(jobs):
+                some = decode(part, killers)
+                self.guard.park(parked, some.items, by_id)
+                for datasource, items in self._rows(some).items():
+                    writing.add(datasource, items)
+                decoded.extend(some)
         self.guard.judge(decoded.items, by_id)
         totals = self.settler.settle(jobs, decoded, self.clock.now())
         self.tally.count(decoded.items, len(jobs), totals.lost, self.clock.monotonic() - began)
@@ -61,6 +66,8 @@ class Delivery:
                 event_type = registry()[name]
                 self.enricher.enrich(event_type, valid, self.clock.now())
                 rows[event_type.datasource].extend(item for item, _ in valid if item.outcome is None)
+        for item in decoded.items:
+            item.release()
         return rows
 
 

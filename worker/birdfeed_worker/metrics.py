@@ -6,6 +6,7 @@ sum() over launchers. Redis rather than prometheus-client's files, because worke
 leaves nothing half written and nothing behind.
 """
 
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -118,23 +119,26 @@ class Meter:
     def __init__(self, keys: Keys, pool: str) -> None:
         self._key = pool_key(keys, pool)
         self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()  # requests are counted in the threads that send them
 
     def add(self, metric: Metric, *labels: str, amount: float = 1) -> None:
         """Move a counter."""
-        self._counts[_field(metric, labels)] += amount  # type: ignore[assignment]
+        with self._lock:
+            self._counts[_field(metric, labels)] += amount  # type: ignore[assignment]
 
     def observe(self, metric: Metric, *labels: str, seconds: float) -> None:
         """Add a value to a histogram."""
-        for bound in BUCKETS:
-            if seconds <= bound:
-                self._counts[_field(metric, labels, str(bound))] += 1
-                break
-        self._counts[_field(metric, labels, "count")] += 1
-        self._counts[_field(metric, labels, "sum")] += seconds  # type: ignore[assignment]
+        bucket = next((bound for bound in BUCKETS if seconds <= bound), None)
+        with self._lock:
+            if bucket is not None:
+                self._counts[_field(metric, labels, str(bucket))] += 1
+            self._counts[_field(metric, labels, "count")] += 1
+            self._counts[_field(metric, labels, "sum")] += seconds  # type: ignore[assignment]
 
     def send(self, pipe: Pipeline) -> None:
         """Put what was counted since the last time into a pipeline."""
-        counts, self._counts = self._counts, Counter()
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
         for name, amount in counts.items():
             pipe.hincrbyfloat(self._key, name, amount)
         if counts:

@@ -5,6 +5,7 @@ wait), or paused because somebody has to mend it. When a closed time is over, on
 """
 
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class Pacer:
     Args:
         connection: Redis.
         keys: Names of the keys.
-        who: This process's name, for the probe.
+        who: This process's name.
         limits: Rates and waits.
         draw: Source of jitter from 0 to 1.
     """
@@ -64,7 +65,8 @@ class Pacer:
                 self._limits.requests_per_second,
                 self._limits.bytes_per_second,
                 size,
-                self._who,
+                # A thread sends one request at a time, so this names the one that probes.
+                f"{self._who}/{threading.get_ident()}",
                 self._limits.probe_seconds,
             ],
         )

@@ -34,6 +34,11 @@ class WorkerSettings(RedisSettings):
         5_000_000, description="Most bytes of NDJSON, before compression, in one request to Tinybird."
     )
     request_rows: Count = Field(10_000, description="Most rows in one request to Tinybird.")
+    requests_at_once: Annotated[int, Field(gt=0, le=16)] = Field(
+        4,
+        description="Requests a worker process has under way at once behind a deep backlog; it takes as many jobs as "
+        "fill them.",
+    )
     take_jobs: Annotated[int, Field(gt=0, le=2_000)] = Field(
         1_000, description="Most jobs a worker takes from the queue at once; taking 1,000 blocks Redis for about 15 ms."
     )

@@ -1,6 +1,7 @@
 """Tinybird over HTTP: append rows, ask what is there. The only file that imports httpx."""
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
@@ -12,6 +13,8 @@ import zstandard
 from birdfeed_worker.errors import QueryError, QuotaError
 from birdfeed_worker.retry import Answer
 
+#: zstd's; by measurement (docs/performance.md).
+COMPRESSION_LEVEL: Final = 1
 #: Characters kept of a server's words, after redaction.
 MAX_DETAIL: Final = 300
 _TOKEN = re.compile(r"p\.[A-Za-z0-9_.-]{20,}|eyJ[A-Za-z0-9_.-]{20,}")
@@ -42,12 +45,12 @@ class Tinybird:
         self._read_token = read_token
         self._secrets = [token for token in (append_token, read_token) if token]
         self._columns: dict[str, dict[str, str]] = {}
-        self._zstd = zstandard.ZstdCompressor(level=1)
+        self._local = threading.local()
         self._client = httpx.Client(
             base_url=host,
             http2=False,
             timeout=httpx.Timeout(connect=connect_timeout, read=read_timeout, write=read_timeout, pool=5.0),
-            limits=httpx.Limits(max_connections=4, max_keepalive_connections=2, keepalive_expiry=60.0),
+            limits=httpx.Limits(max_connections=20, max_keepalive_connections=16, keepalive_expiry=60.0),
             headers={"User-Agent": "birdfeed"},
             transport=transport,
         )
@@ -71,7 +74,11 @@ class Tinybird:
 
     def encode(self, rows: Iterable[bytes]) -> bytes:
         """The request body for some rows: NDJSON, zstd. Frozen by the caller, so that a resend is identical."""
-        return self._zstd.compress(b"\n".join(rows))
+        try:
+            compressor: zstandard.ZstdCompressor = self._local.compressor
+        except AttributeError:  # one for each thread: they can't be shared
+            compressor = self._local.compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
+        return compressor.compress(b"\n".join(rows))
 
     def append(self, datasource: str, body: bytes) -> Answer:
         """POST an encoded body with wait=true. Never raises for anything that can happen to a request."""
