@@ -46,9 +46,6 @@ class ProducerSettings(RedisSettings):
     spool_drain_rate: Annotated[float, Field(gt=0)] = Field(
         5_000.0, description="Events per second that each process sends from the spool when Redis is back."
     )
-    extra_fields: Annotated[str, Field(pattern=r"^[A-Za-z0-9_, ]*$")] = Field(
-        "", description="Comma-separated names of fields outside the models that are sent all the same."
-    )
     user_hmac_key: SecretStr | None = Field(
         None, description="With a key, user and username leave the process only as HMAC-SHA256 (32 hex digits)."
     )
@@ -67,11 +64,6 @@ class ProducerSettings(RedisSettings):
     compression: Annotated[int, Field(ge=0, le=9)] = Field(
         1, description="zlib level of jobs: 1 is quickest, 9 smallest, 0 none. 1 gives about 80 bytes an event."
     )
-
-    @property
-    def allowed_extra(self) -> frozenset[str]:
-        """The field names of `extra_fields`."""
-        return frozenset(name.strip() for name in self.extra_fields.split(",") if name.strip())
 
     @property
     def on(self) -> bool:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Self, TypeVar, cast
 
 from birdfeed import api
 from birdfeed.streams import async_generator, generator, response
@@ -73,6 +73,18 @@ class Work:
     def leave(self, token: Token[TrackedEvent | None]) -> None:
         """Make the event before the current one again."""
         _current.reset(token)
+
+    def __enter__(self) -> Self:
+        self._token = self.enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Not the end of work that went well: what it returned may be a stream."""
+        if error is not None:
+            self.end(error)
+        self.leave(self._token)
 
     def end(self, error: BaseException | None = None) -> None:
         """The work ended, well or with `error`."""
@@ -155,30 +167,16 @@ class track:  # noqa: N801 - used like a function, as contextlib.suppress is
 
     def _around_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def tracked(*args: Any, **kwargs: Any) -> Any:
-            work = self._begin()
-            token = work.enter()
-            try:
+            with self._begin() as work:
                 result = function(*args, **kwargs)
-            except BaseException as error:
-                work.end(error)
-                raise
-            finally:
-                work.leave(token)
             return response(result, work)
 
         return tracked
 
     def _around_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
         async def tracked(*args: Any, **kwargs: Any) -> Any:
-            work = self._begin()
-            token = work.enter()
-            try:
+            with self._begin() as work:
                 result = await function(*args, **kwargs)
-            except BaseException as error:
-                work.end(error)
-                raise
-            finally:
-                work.leave(token)
             return response(result, work)
 
         return tracked

@@ -33,6 +33,10 @@ class RedisSettings(BaseSettings):
         "before it sends rows. While there are fewer, producers spool and workers wait. 0: the master alone.",
     )
 
+    extra_fields: Annotated[str, Field(pattern=r"^[A-Za-z0-9_, ]*$")] = Field(
+        "", description="Comma-separated names of fields outside the models that are sent and stored all the same."
+    )
+
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, value: SecretStr | None) -> SecretStr | None:
@@ -41,6 +45,11 @@ class RedisSettings(BaseSettings):
         if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://", "redis+sentinel://")):
             raise ValueError("a Redis URL starts with redis://, rediss://, unix:// or redis+sentinel://")
         return value
+
+    @property
+    def allowed_extra(self) -> frozenset[str]:
+        """The field names of `extra_fields`."""
+        return frozenset(name.strip() for name in self.extra_fields.split(",") if name.strip())
 
     @property
     def redis_url_text(self) -> str:

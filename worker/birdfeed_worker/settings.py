@@ -89,9 +89,6 @@ class WorkerSettings(RedisSettings):
         30.0, description="Days after its last failure that a dead event is purged, and counted. 0: never."
     )
     keep_traceback: bool = Field(False, description="Store tracebacks of errors; they can hold parts of prompts.")
-    extra_fields: Annotated[str, Field(pattern=r"^[A-Za-z0-9_, ]*$")] = Field(
-        "", description="Comma-separated names of fields outside the models that are stored all the same."
-    )
     price_book: Path | None = Field(None, description="Your own price book (TOML); its entries come first.")
     price_fallback: bool = Field(True, description="Price text models that no book has by the genai-prices package.")
     tiers: str = Field(
@@ -126,11 +123,6 @@ class WorkerSettings(RedisSettings):
         if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
             raise ValueError("TINYBIRD_HOST uses http, which is allowed for this machine only; use https")
         return value.rstrip("/")
-
-    @property
-    def allowed_extra(self) -> frozenset[str]:
-        """The field names of `extra_fields`."""
-        return frozenset(name.strip() for name in self.extra_fields.split(",") if name.strip())
 
     @property
     def host(self) -> str:
