@@ -138,8 +138,8 @@ def test_redis_restarted(sandbox: Sandbox, tmp_path: Path) -> None:
     """kill -9 of Redis with jobs queued and in hand, and its restart from the append-only file."""
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
         sandbox.fault(answer_delay_seconds=2.0)
-        put(system)
         system.start_pool(2)
+        put(system)
         eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
         redis.kill()
         redis.start()
@@ -225,8 +225,9 @@ def test_401_403_404(working: System, status: int) -> None:
     image = envelope({"model": "flux", "request_id": "image"}, "image_generation")
     enqueue(working.redis, working.keys, [image])
     eventually(lambda: working.rows() == {"image": 1}, what="the other data source goes on")
+    llm = working.keys.birdfeed("destination:llm_events")
+    eventually(lambda: working.redis.hget(llm, "paused") == b"1", what="the data source is paused")
     assert working.dead() == []
-    assert working.redis.hget(working.keys.birdfeed("destination:llm_events"), "paused") == b"1"
     working.sandbox.clear_faults()
 
     working.drained()
@@ -320,8 +321,8 @@ def test_redis_that_refuses_to_write(sandbox: Sandbox, tmp_path: Path, trouble: 
 
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
         sandbox.fault(answer_delay_seconds=2.0)
-        put(system)
         system.start_pool(2)
+        put(system)
         pids = set(system.workers().values())
         eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
         mend = break_it(system.redis)
