@@ -3,12 +3,14 @@
 import os
 import random
 import signal
+import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tests.e2e.producer_apps.run import Server
+from tests.support.failover import Cluster
 from tests.support.system import System
 from tests.support.wait import pause
 
@@ -47,16 +49,22 @@ class Monkey:
     Args:
         seed: Of the schedule.
         system: What to break.
-        redis: The Redis it stands on, to be killed and restarted; None leaves it alone.
+        redis: The Redis it stands on, to be killed and restarted, or a cluster whose master changes; None leaves it
+            alone.
         processes: Workers of each pool it starts.
+        ordered: Whether the cluster is also told to fail over without the master's knowing.
     """
 
-    def __init__(self, seed: int, system: System, redis: Server | None, processes: int = 2) -> None:
+    def __init__(
+        self, seed: int, system: System, redis: Server | Cluster | None, processes: int = 2, *, ordered: bool = False
+    ) -> None:
         self.draw = random.Random(seed)
         self.system = system
         self.redis = redis
         self.processes = processes
         self.done: Counter[str] = Counter()
+        #: From when to when (epoch s) each took.
+        self.failovers: list[tuple[float, float]] = []
         self.acts: list[tuple[int, Callable[[], str]]] = [
             (8, self.kill_worker),
             (4, self.terminate_worker),
@@ -64,7 +72,11 @@ class Monkey:
             (1, self.terminate_launcher),
             (10, self.break_store),
         ]
-        if redis is not None:
+        if isinstance(redis, Cluster):
+            self.acts += [(3, self.kill_master), (2, self.hang_master), (2, self.hand_over), (2, self.freeze_redis)]
+            if ordered:
+                self.acts += [(3, self.order_failover)]
+        elif redis is not None:
             self.acts += [(1, self.kill_redis), (1, self.freeze_redis)]
 
     def act(self) -> str:
@@ -119,15 +131,54 @@ class Monkey:
 
     def kill_redis(self) -> str:
         """kill -9 of Redis, and its restart from the append-only file."""
-        assert self.redis is not None
+        assert isinstance(self.redis, Server)
         self.redis.kill()
         pause(self.draw.uniform(0.1, 1.5))
         self.redis.start()
         return "SIGKILL Redis"
 
     def freeze_redis(self) -> str:
-        """Redis takes bytes and answers nothing, for a while."""
+        """Redis takes bytes and answers nothing, for a while; too short a one for a failover."""
         assert self.redis is not None
-        with self.redis.frozen():
-            pause(self.draw.uniform(0.5, 2.0))
+        cluster = isinstance(self.redis, Cluster)
+        with self.redis.master().frozen() if isinstance(self.redis, Cluster) else self.redis.frozen():
+            pause(self.draw.uniform(0.2, 1.0) if cluster else self.draw.uniform(0.5, 2.0))
         return "Redis hangs"
+
+    # ---- the master changes; what follows from it is over before the next fault, for Sentinel stands no two at once
+
+    @contextmanager
+    def _failover(self) -> Iterator[tuple[Cluster, Server]]:
+        """A cluster that is whole, and its master; afterwards another one is, and the cluster is whole again."""
+        assert isinstance(self.redis, Cluster)
+        self.redis.whole()
+        before, old = time.time(), self.redis.master()
+        yield self.redis, old
+        self.redis.switched(old)
+        pause(self.draw.uniform(0.1, 1.5))
+        self.redis.mend()
+        self.failovers.append((before, time.time()))
+
+    def kill_master(self) -> str:
+        """kill -9 of the master, and its restart as a replica."""
+        with self._failover() as (_, old):
+            old.kill()
+        return "SIGKILL the master"
+
+    def hang_master(self) -> str:
+        """The master hangs until another one is in its place, and comes back as if nothing had been."""
+        with self._failover() as (cluster, old), old.frozen():
+            cluster.switched(old)
+        return "the master hangs until a failover"
+
+    def hand_over(self) -> str:
+        """The master hands over to a replica that has everything."""
+        with self._failover() as (cluster, _):
+            cluster.order_failover(coordinated=True)
+        return "coordinated failover"
+
+    def order_failover(self) -> str:
+        """A replica is promoted beside a master that goes on, and knows nothing of it."""
+        with self._failover() as (cluster, _):
+            cluster.order_failover()
+        return "ordered failover"

@@ -4,10 +4,10 @@ A failing seed is printed, and `BIRDFEED_CHAOS_SEED=<seed>` runs its schedule ag
 """
 
 import os
-import subprocess
-import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,10 +15,14 @@ from birdfeed_sandbox.server import Sandbox
 
 from tests.chaos.monkey import SETTLE, Monkey
 from tests.e2e.producer_apps.run import Server
+from tests.support.failover import Cluster
 from tests.support.system import System
+from tests.support.traffic import Traffic
 
-TRAFFIC = Path(__file__).with_name("traffic.py")
 SEEDS = [int(os.environ["BIRDFEED_CHAOS_SEED"])] if "BIRDFEED_CHAOS_SEED" in os.environ else [1, 2, 3, 4, 5]
+#: Events a second of each of the producers.
+RATE = 150
+PRODUCERS = 2
 
 
 @pytest.fixture
@@ -29,51 +33,91 @@ def sandbox() -> Iterator[Sandbox]:
         yield sandbox
 
 
-def storm(seed: int, seconds: float, sandbox: Sandbox, folder: Path) -> None:
-    """Traffic of two producers under a seeded schedule of faults, then calm, then the reckoning."""
-    with (
-        Server(folder / "valkey") as redis,
-        System(redis.url, sandbox, folder, BIRDFEED_SETTLE_SECONDS=str(SETTLE), BIRDFEED_READ_TIMEOUT="3") as system,
-    ):
-        system.start_pool(2)
-        accepted = folder / "accepted.txt"
-        producers = [produce(number, accepted, system) for number in range(2)]
-        monkey = Monkey(seed, system, redis)
-        history = []
-        try:
-            until = time.monotonic() + seconds
-            while time.monotonic() < until:
-                history.append(monkey.act())
-        finally:
-            sandbox.clear_faults()
-            for producer in producers:
-                producer.terminate()
-        story = f"seed {seed}: {history}"
-        for producer in producers:
-            assert producer.wait(90) == 0, story
-        system.drained(within=120)
-        ids = accepted.read_text().split()
-        rows = system.rows()
-        dead = system.dead_ids()
-        lost = [one for one in ids if not rows[one] and one not in dead]
-        twice = {one: count for one, count in rows.items() if count > 1}
-        print(f"{story}\n{len(ids)} accepted, {len(rows)} written, {len(dead)} dead, {len(twice)} twice")
-        assert lost == [], f"{len(lost)} events lost; {story}"
-        assert dead == [], f"wrongly dead: {[letter.reason for letter in system.dead()]}; {story}"
-        assert twice == {}, f"{len(twice)} rows doubled; {story}"
-        assert set(rows) == set(ids), story
-        assert total(system, "written") == len(ids), story
-        assert total(system, "accepted") == len(ids), story
+@dataclass(frozen=True, slots=True)
+class Reckoning:
+    """What became of it all: events by when they were tracked (epoch s), rows by event, dead events."""
 
+    story: str
+    system: System
+    failovers: list[tuple[float, float]]
+    accepted: dict[str, float]
+    rows: Counter[str]
+    dead: list[str]
 
-def produce(number: int, accepted: Path, system: System) -> subprocess.Popen[bytes]:
-    """A producer of 150 events a second with a spool of its own."""
-    with (system.folder / f"producer{number}.log").open("wb") as log:
-        return subprocess.Popen(
-            [sys.executable, TRAFFIC, accepted, "150", f"p{number}"],
-            env={**system.environment, "BIRDFEED_SPOOL_DIR": str(system.folder / f"spool{number}")},
-            stdout=log,
+    @property
+    def lost(self) -> list[str]:
+        return [one for one in self.accepted if not self.rows[one] and one not in self.dead]
+
+    @property
+    def twice(self) -> list[str]:
+        return [one for one, count in self.rows.items() if count > 1]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.story}\n{len(self.accepted)} accepted, {len(self.rows)} written, {len(self.failovers)} failovers, "
+            f"{len(self.lost)} lost, {len(self.dead)} dead, {len(self.twice)} twice"
         )
+
+    def nothing_lost(self) -> None:
+        """Every event is in the store once, and the ledger has counted it once."""
+        assert self.lost == [], f"{len(self.lost)} events lost; {self.story}"
+        assert self.dead == [], f"wrongly dead: {[letter.reason for letter in self.system.dead()]}; {self.story}"
+        assert self.twice == [], f"{len(self.twice)} rows doubled; {self.story}"
+        assert set(self.rows) == set(self.accepted), self.story
+        assert total(self.system, "written") == len(self.accepted), self.story
+        assert total(self.system, "accepted") == len(self.accepted), self.story
+
+
+def storm(monkey: Monkey, seed: int, seconds: float) -> Reckoning:
+    """Traffic of two producers under a seeded schedule of faults, then calm, then the reckoning."""
+    system = monkey.system
+    system.start_pool(2)
+    producers = [Traffic(system, f"p{number}", RATE) for number in range(PRODUCERS)]
+    history = []
+    try:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            history.append(monkey.act())
+    finally:
+        system.sandbox.clear_faults()
+        for producer in producers:
+            producer.stop()
+        print(f"seed {seed}: {history}")
+    accepted: dict[str, float] = {}
+    for producer in producers:
+        accepted |= producer.ended()
+    system.drained(within=120)
+    story = f"seed {seed}: {history}"
+    found = Reckoning(story, system, monkey.failovers, accepted, system.rows(), system.dead_ids())
+    print(found)
+    return found
+
+
+def plain_storm(seed: int, seconds: float, sandbox: Sandbox, folder: Path) -> None:
+    """On one Redis."""
+    settings = {"BIRDFEED_SETTLE_SECONDS": str(SETTLE), "BIRDFEED_READ_TIMEOUT": "3"}
+    with Server(folder / "valkey") as redis, System(redis.url, sandbox, folder, **settings) as system:
+        storm(Monkey(seed, system, redis), seed, seconds).nothing_lost()
+
+
+def failover_storm(
+    seed: int, seconds: float, sandbox: Sandbox, folder: Path, *, wait: int, ordered: bool = False
+) -> Reckoning:
+    """On a master with two replicas, which change places; with WAIT nothing is lost."""
+    settings = {
+        "BIRDFEED_SETTLE_SECONDS": str(SETTLE),
+        "BIRDFEED_READ_TIMEOUT": "3",
+        "BIRDFEED_WAIT_REPLICAS": str(wait),
+    }
+    with Cluster(folder / "cluster") as cluster, System(cluster.url, sandbox, folder, **settings) as system:
+        found = storm(Monkey(seed, system, cluster, ordered=ordered), seed, seconds)
+        assert found.failovers, found.story
+        if wait:
+            found.nothing_lost()
+        else:
+            ledger = system.run("ledger", "--json")
+            assert ledger.returncode == 0, ledger.stdout
+        return found
 
 
 def total(system: System, what: str) -> int:
@@ -84,7 +128,13 @@ def total(system: System, what: str) -> int:
 @pytest.mark.timeout(240)
 def test_a_short_storm(sandbox: Sandbox, tmp_path: Path) -> None:
     """Twenty seconds of it."""
-    storm(SEEDS[0], 20, sandbox, tmp_path)
+    plain_storm(SEEDS[0], 20, sandbox, tmp_path)
+
+
+@pytest.mark.timeout(240)
+def test_a_short_storm_with_failovers(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Eight seconds of it, with WAIT 1."""
+    failover_storm(SEEDS[0], 8, sandbox, tmp_path, wait=1)
 
 
 @pytest.mark.soak
@@ -92,4 +142,34 @@ def test_a_short_storm(sandbox: Sandbox, tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_storm(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
     """Ninety seconds for each seed."""
-    storm(seed, 90, sandbox, tmp_path)
+    plain_storm(seed, 90, sandbox, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_storm_with_failovers(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
+    """One replica has what counts as accepted: any failover but one that the master is not told of."""
+    failover_storm(seed, 90, sandbox, tmp_path, wait=1)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_a_storm_with_failovers_that_masters_are_not_told_of(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
+    """All replicas have what counts as accepted: whoever is promoted, the old master can't go on alone."""
+    failover_storm(seed, 90, sandbox, tmp_path, wait=2, ordered=True)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_a_storm_with_failovers_without_wait(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
+    """What is lost was tracked around a failover; what is written twice is counted. Nothing dies of it."""
+    found = failover_storm(seed, 90, sandbox, tmp_path, wait=0, ordered=True)
+    assert found.dead == []
+    assert set(found.rows) <= set(found.accepted)
+    for one in found.lost:
+        at = found.accepted[one]
+        # A second before it began, the event may still have been on its way to Redis.
+        assert any(begin - 1 <= at <= end for begin, end in found.failovers), f"{one} lost; {found.story}"

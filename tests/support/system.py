@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from birdfeed_sandbox.server import Sandbox
 from birdfeed_schemas.keys import Keys
+from birdfeed_worker.connect import connect
 from birdfeed_worker.depth import depth
 from birdfeed_worker.letters import DeadLetterInfo, dead_letters_of
 from birdfeed_worker.take import as_text
@@ -40,7 +41,8 @@ class System(AbstractContextManager["System"]):
     def __init__(self, redis_url: str, sandbox: Sandbox, folder: Path, **settings: str) -> None:
         self.sandbox = sandbox
         self.folder = folder
-        self.redis = Redis.from_url(redis_url)
+        # As patient as a worker where the Redis behind the URL changes.
+        self.redis = connect(redis_url) if redis_url.startswith("redis+sentinel:") else Redis.from_url(redis_url)
         self.keys = Keys("rq", "birdfeed")
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("BIRDFEED_", "TINYBIRD_"))},

@@ -11,8 +11,8 @@ from redis.exceptions import NoScriptError
 
 log = logging.getLogger(__name__)
 
-#: Milliseconds that replicas may take; under the client's time for one answer (connect.py).
-WAIT_MILLISECONDS: Final = 5_000
+#: Milliseconds that replicas may take; far under the client's time for one answer (connect.py).
+WAIT_MILLISECONDS: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
