@@ -17,6 +17,7 @@ from rq.serializers import JSONSerializer
 
 from tests.e2e.producer_apps.run import Server
 from tests.support.events import enqueue, envelope, text
+from tests.support.failover import followers
 from tests.support.killer_events import install
 from tests.support.system import System
 from tests.support.wait import eventually
@@ -277,6 +278,30 @@ def test_redis_was_restarted(sandbox: Sandbox, tmp_path: Path) -> None:
 
         follow(system, commands_of(title))
         all_once(system, 100)
+
+
+def test_workers_wait_for_replicas(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The only replica is lost, with jobs queued; it comes back."""
+    title = "Workers wait for replicas"
+    servers = Server(tmp_path / "master"), Server(tmp_path / "replica")
+    with (
+        servers[0] as master,
+        servers[1] as replica,
+        replica.client() as client,
+        System(master.url, sandbox, tmp_path, BIRDFEED_WAIT_REPLICAS="1") as system,
+    ):
+        client.replicaof("127.0.0.1", str(master.port))
+        eventually(lambda: followers(master) == 1, what="the replica follows")
+        system.send(numbered(20))
+        replica.kill()
+        system.start_pool(1)
+        eventually(lambda: says(title, "workers wait for replicas: 0 of 1") in status(system), what="status says so")
+        assert system.rows() == {}
+        replica.start()
+        client.replicaof("127.0.0.1", str(master.port))
+
+        follow(system, commands_of(title))
+        all_once(system, 20)
 
 
 def test_the_ledger_does_not_balance(working: System) -> None:

@@ -65,6 +65,22 @@ def test_a_mark_that_a_replica_has(followed: tuple[Redis, Redis], keys: Keys) ->
     assert replica.hget(keys.job(job.id), POSTED_FIELD) == b"2.0"
 
 
+def test_a_replica_that_comes_back(followed: tuple[Redis, Redis], keys: Keys, impatient: None) -> None:
+    """What `birdfeed status` said is over at once."""
+    master, replica = followed
+    enqueue(master, keys, [envelope(text())])
+    (job,) = Taker(master, keys, "w1", 20).take(**ALL)
+    settler = Settler(master, keys, "w1", wait_replicas=1)
+    of = replica.info("replication")
+    replica.replicaof("NO", "ONE")
+    assert eventually(lambda: settler.mark(job.execution, [job.id], 1.0), what="a mark that no replica has") == {job.id}
+    assert read_status(master, keys, 1_000.0).unreplicated == "0 of 1"
+    replica.replicaof(of["master_host"], of["master_port"])
+    eventually(lambda: not settler.mark(job.execution, [job.id], 2.0), what="a mark that the replica has")
+
+    assert read_status(master, keys, 1_000.0).unreplicated == ""
+
+
 def test_a_mark_of_a_job_that_another_worker_has(followed: tuple[Redis, Redis], keys: Keys) -> None:
     """The fence holds with replicas too."""
     master, _ = followed

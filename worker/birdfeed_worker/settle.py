@@ -33,7 +33,7 @@ NEWER_VERSION_WAIT: Final = 30.0
 LOGGED_IDS: Final = 20
 #: Key that says how many replicas a worker found, of how many that it needs, and the seconds for which that is news.
 UNREPLICATED: Final = "unreplicated"
-UNREPLICATED_SECONDS: Final = 30
+UNREPLICATED_SECONDS: Final = 10
 #: Jobs settled in one step.
 JOBS_PER_STEP: Final = 200
 
@@ -80,6 +80,7 @@ class Settler:
         self._keys = keys
         self._worker = worker
         self._wait_replicas = wait_replicas
+        self._complained = False
         self._settle = script(connection, "settle")
         self._mark = Replicated(connection, script(connection, "mark"), wait_replicas)
 
@@ -96,7 +97,11 @@ class Settler:
             found = f"{replicas} of {self._wait_replicas}"
             log.error("%s replicas have the note about %d jobs; nothing is sent until they do", found, len(job_ids))
             self._connection.set(self._keys.birdfeed(UNREPLICATED), found, ex=UNREPLICATED_SECONDS)
+            self._complained = True
             return frozenset(job_ids)
+        if self._complained:
+            self._complained = False
+            self._connection.delete(self._keys.birdfeed(UNREPLICATED))
         return frozenset(as_text(job_id) for job_id in lost)
 
     def settle(self, jobs: Sequence[TakenJob], decoded: Decoded, now: datetime) -> Totals:
