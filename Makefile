@@ -52,7 +52,7 @@ docs: $(STAMP) ## Write the references that are made from the code.
 	$(BIN)/birdfeed metrics --markdown > docs/metrics.md
 
 bench: $(STAMP) ## Benchmarks; ratios, measured in one run.
-	for name in producer enrich deliver slow_sink backlog; do echo "== $$name"; $(BIN)/python -m bench.$$name || exit 1; done
+	for name in producer enrich deliver slow_sink backlog latency compress; do echo "== $$name"; $(BIN)/python -m bench.$$name || exit 1; done
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-header --no-annotate --quiet --upgrade

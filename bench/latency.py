@@ -1,0 +1,119 @@
+"""How long an event takes from track_event to the store where nothing else is going on.
+
+    python -m bench.latency [--events 60] [--processes 2]
+
+One event at a time, at random moments, through a real pool to a sink that answers at once; what is above the flush
+interval is birdfeed's own (the target is 50 ms).
+"""
+
+import argparse
+import os
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import birdfeed
+import orjson
+import zstandard
+from birdfeed.settings import ProducerSettings
+
+from bench.delivery_parts import redis
+
+
+class Sink(BaseHTTPRequestHandler):
+    """Answers what Tinybird answers, and notes when which event was there."""
+
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    disable_nagle_algorithm = True
+    arrived: dict[str, float] = {}  # noqa: RUF012 - one sink in this program
+    news = threading.Condition()
+
+    def do_POST(self) -> None:
+        """Note the rows."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        lines = zstandard.ZstdDecompressor().decompressobj().decompress(body).splitlines()
+        answer = orjson.dumps({"successful_rows": len(lines), "quarantined_rows": 0})
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+        self.wfile.flush()
+        with self.news:
+            self.arrived.update((orjson.loads(line)["request_id"], time.perf_counter()) for line in lines)
+            self.news.notify_all()
+
+    def log_message(self, *args: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def sink() -> Iterator[None]:
+    """The sink in a thread, set in the environment."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    os.environ["TINYBIRD_HOST"] = f"http://127.0.0.1:{server.server_port}"
+    os.environ["TINYBIRD_TOKEN"] = "bench"
+    yield
+    server.shutdown()
+
+
+@contextmanager
+def pool(processes: int) -> Iterator[None]:
+    """Real workers."""
+    workers = subprocess.Popen(
+        [sys.executable, "-m", "birdfeed_worker"],
+        env={**os.environ, "BIRDFEED_PROCESSES": str(processes), "BIRDFEED_LOG_LEVEL": "error"},
+    )
+    try:
+        yield
+    finally:
+        workers.terminate()
+        workers.wait()
+
+
+def one(name: str) -> float:
+    """Seconds from track_event to the store."""
+    began = time.perf_counter()
+    birdfeed.track_event("text_generation", {"model": "openai", "request_id": name, "usage": {"prompt_tokens": 9}})
+    with Sink.news:
+        if not Sink.news.wait_for(lambda: name in Sink.arrived, timeout=60):
+            raise TimeoutError(f"{name} did not arrive within a minute")
+    return Sink.arrived[name] - began
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--events", type=int, default=60)
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    draw = random.Random(1)
+    with redis(), sink(), pool(options.processes):
+        birdfeed.start()
+        interval = ProducerSettings().flush_interval
+        one("warm-up")
+        took = []
+        for number in range(options.events):
+            time.sleep(draw.uniform(0.3, 0.7))
+            took.append(one(f"event-{number}"))
+        birdfeed.close()
+    took.sort()
+    print(f"track_event to the store, idle; flush interval {interval * 1000:.0f} ms; {options.events} events")
+    for label, seconds in (
+        ("median", statistics.median(took)),
+        ("p95", took[int(len(took) * 0.95)]),
+        ("worst", took[-1]),
+    ):
+        print(f"{label:<8}{seconds * 1000:>8.0f} ms{(seconds - interval) * 1000:>8.0f} ms above the interval")
+
+
+if __name__ == "__main__":
+    main()
