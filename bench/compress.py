@@ -1,6 +1,6 @@
 """What compressing a request costs and saves: the same rows by each way Tinybird takes; ratios measured in one run.
 
-    python -m bench.compress [--rows 3000]
+python -m bench.compress [--rows 3000]
 """
 
 import argparse
