@@ -102,7 +102,7 @@ class Worker(SimpleWorker):
     def work(self, burst: bool = False, **_: Any) -> bool:  # type: ignore[override]
         """Take, deliver, settle, until told to stop; `burst`: until the queue is empty. True if any job was done."""
         self._install_signal_handlers()
-        self._patiently(self.register_birth)
+        self._patiently(self._register)
         self._hold.start()
         worked = False
         try:
@@ -151,9 +151,13 @@ class Worker(SimpleWorker):
         now = self._clock.monotonic()
         if now - self._last_beat >= BEAT_SECONDS:
             self._last_beat = now
-            if not self.connection.exists(self.key):
-                self.register_birth()
+            self._register()
             self.heartbeat()
+
+    def _register(self) -> None:
+        # rq refuses a name that is there. Ours is unique: it is there if a try did it whose answer was lost.
+        if not self.connection.exists(self.key):
+            self.register_birth()
 
     def _maintain(self) -> float | None:
         now = self._clock.monotonic()
