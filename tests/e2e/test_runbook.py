@@ -57,12 +57,14 @@ def working(standing: System, sandbox: Sandbox) -> Iterator[System]:
     standing.log.write_text("")
     yield standing
     sandbox.clear_faults()
-    standing.drained()
-    workers = {key: standing.redis.dump(key) for key in standing.redis.keys("rq:worker*")}
-    standing.redis.flushall()
-    for key, value in workers.items():
-        if value is not None:
-            standing.redis.restore(key, 0, value)
+    try:
+        standing.drained(within=120)
+    finally:  # what a failed test leaves must not fail the next one
+        workers = {key: standing.redis.dump(key) for key in standing.redis.keys("rq:worker*")}
+        standing.redis.flushall()
+        for key, value in workers.items():
+            if value is not None:
+                standing.redis.restore(key, 0, value)
 
 
 def numbered(count: int, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
@@ -89,7 +91,7 @@ def follow(system: System, commands: Sequence[Sequence[str]]) -> list["subproces
 
 
 def settled(system: System) -> None:
-    system.drained(within=60)
+    system.drained(within=120)
 
 
 def all_once(system: System, count: int) -> None:
@@ -184,7 +186,9 @@ def test_the_schema_has_changed(working: System, count: int) -> None:
 
 def settled_or_paused(system: System) -> None:
     eventually(
-        lambda: system.waiting() == 0 or "paused by the guard" in status(system), what="it is dead or paused", within=40
+        lambda: system.waiting() == 0 or "paused by the guard" in status(system),
+        what="it is dead or paused",
+        within=120,
     )
 
 

@@ -37,14 +37,18 @@ def pack(envelopes: Sequence[Envelope], batch_id: str, **header: Any) -> str:
 
 
 def enqueue(connection: Redis, keys: Keys, envelopes: Sequence[Envelope], **header: Any) -> str:
-    """A job as the producer makes it, put into the queue by rq itself; returns its id."""
+    """A job as the producer makes it, put into the queue by rq itself, at once and whole; returns its id."""
     batch_id = str(uuid7())
     packed = pack(envelopes, batch_id, **header)
-    job = Queue(keys.queue, connection=connection, serializer=JSONSerializer).enqueue(
-        JOB_FUNCTION, packed, job_id=batch_id, failure_ttl=-1, description="test"
-    )
-    connection.hset(
-        job.key,
-        mapping={EVENTS_FIELD: len(envelopes), BYTES_FIELD: len(packed), TYPE_FIELD: envelopes[0].event_type},
-    )
+    fields: dict[Any, Any] = {
+        EVENTS_FIELD: len(envelopes),
+        BYTES_FIELD: len(packed),
+        TYPE_FIELD: envelopes[0].event_type,
+    }
+    with connection.pipeline() as pipe:
+        job = Queue(keys.queue, connection=connection, serializer=JSONSerializer).enqueue(
+            JOB_FUNCTION, packed, job_id=batch_id, failure_ttl=-1, description="test", pipeline=pipe
+        )
+        pipe.hset(job.key, mapping=fields)
+        pipe.execute()
     return batch_id

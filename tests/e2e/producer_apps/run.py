@@ -149,6 +149,8 @@ class App:
             start_new_session=True,
         )
         self.pid = self._process.pid
+        #: What was read of its output after the last line.
+        self._read = b""
 
     def say(self, word: str) -> None:
         """Give the program a word it waits for."""
@@ -159,9 +161,13 @@ class App:
     def line(self) -> str:
         """The next line it prints."""
         assert self._process.stdout is not None
-        line = self._process.stdout.readline().strip()
-        assert line, self.ended()
-        return line
+        # Not readline(): what that reads ahead, communicate() never sees.
+        while b"\n" not in self._read:
+            more = os.read(self._process.stdout.fileno(), 65_536)
+            assert more, self.ended()
+            self._read += more
+        line, _, self._read = self._read.partition(b"\n")
+        return line.decode().strip()
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
@@ -173,7 +179,7 @@ class App:
         except subprocess.TimeoutExpired:
             self._kill_all()
             raise
-        return self._process.returncode, out, err
+        return self._process.returncode, self._read.decode() + out, err
 
     def __enter__(self) -> Self:
         return self
