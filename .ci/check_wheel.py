@@ -28,7 +28,7 @@ def run(*command: str | Path, **options: object) -> str:
 def environment(folder: Path, wheel: Path, extras: str, constraints: Path) -> Path:
     """A new virtual environment with the wheel; returns its bin folder."""
     run(sys.executable, "-m", "venv", folder)
-    pip = (folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    pip = (folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "10")
     run(*pip, "-c", constraints, f"birdfeed{extras} @ {wheel.as_uri()}")
     return folder / "bin"
 
@@ -78,14 +78,14 @@ def check_full(bin_folder: Path, work: Path) -> None:
             "import httpx, os; print(httpx.post(os.environ['TINYBIRD_HOST'] + '/v0/sql', content=" + repr(query) + ", "
             "headers={'Authorization': 'Bearer ' + os.environ['TINYBIRD_READ_TOKEN']}).text)"
         )
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         rows: list[dict[str, str]] = []
         while not rows and time.monotonic() < deadline:
             rows = json.loads(run(bin_folder / "python", "-c", ask, env=clean))["data"]
         assert rows == [{"model": "openai", "cost": "0.0000009"}], rows
     finally:
         up.terminate()
-        code = up.wait(60)
+        code = up.wait(120)
     assert code == 0, f"birdfeed up ended with {code}"
 
 
