@@ -28,8 +28,8 @@ def run(*command: str | Path, **options: object) -> str:
 def environment(folder: Path, wheel: Path, extras: str, constraints: Path) -> Path:
     """A new virtual environment with the wheel; returns its bin folder."""
     run(sys.executable, "-m", "venv", folder)
-    pip = (folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "10")
-    run(*pip, "-c", constraints, f"birdfeed{extras} @ {wheel.as_uri()}")
+    pip = (folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*pip, "--retries", "10", "-c", constraints, f"birdfeed{extras} @ {wheel.as_uri()}")
     return folder / "bin"
 
 
