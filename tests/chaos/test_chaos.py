@@ -147,7 +147,7 @@ def test_a_storm(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", SEEDS[:3])
 def test_a_storm_with_failovers(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
     """One replica has what counts as accepted: any failover but one that the master is not told of."""
     failover_storm(seed, 90, sandbox, tmp_path, wait=1)

@@ -148,7 +148,7 @@ def test_a_master_that_hung(cluster: Cluster, sandbox: Sandbox, tmp_path: Path) 
         assert processes(system) == pids
 
 
-@pytest.mark.parametrize("wait", [1, 0])
+@pytest.mark.parametrize("wait", [1, pytest.param(0, marks=pytest.mark.soak)])
 def test_replicas_that_lag(cluster: Cluster, sandbox: Sandbox, tmp_path: Path, wait: int) -> None:
     """The replicas have heard nothing for a while when the master is killed. With WAIT nothing comes of it. Without,
     what only the old master knew is lost or written twice, and nothing else; both are counted.
