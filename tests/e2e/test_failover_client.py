@@ -28,7 +28,7 @@ OPTIONS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with Cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+    with Cluster(tmp_path_factory.mktemp("cluster"), sentinels=3) as cluster:
         yield cluster
 
 
