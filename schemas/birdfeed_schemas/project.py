@@ -79,6 +79,18 @@ def paths_of(row: type[BaseModel], prefix: str = "$") -> dict[str, Any]:
     return found
 
 
+def optional_paths_of(row: type[BaseModel], prefix: str = "$") -> frozenset[str]:
+    """The JSON paths that rows of a model may lack: those of fields with a default."""
+    found: set[str] = set()
+    for name, field in row.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            found |= optional_paths_of(kind, f"{prefix}.{name}")
+        elif not field.is_required():
+            found.add(f"{prefix}.{name}")
+    return frozenset(found)
+
+
 def datasources() -> Mapping[str, type[BaseModel]]:
     """Every data source the workers write to, and the model of its rows."""
     return {event_type.datasource: event_type.row for event_type in registry().values()}

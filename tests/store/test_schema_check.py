@@ -113,6 +113,13 @@ CHANGES = [
         "region",
         "required_column",
     ),
+    (
+        "a column of ours without its default",
+        "`username` String `json:$.username` DEFAULT ''",
+        "`username` String `json:$.username`",
+        "username",
+        "required_column",
+    ),
 ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -408,6 +409,75 @@ def test_nothing_is_under_way_after_a_failure(store: FakeStore, redis: Redis, ke
     assert ended.is_set()
     assert made[0].outcome == Written()
     assert made[-1].outcome is None
+
+
+@pytest.fixture
+def pacer(redis: Redis, keys: Keys) -> Pacer:
+    return Pacer(redis, keys, "w1", Limits(1e6, 1e12, 1.0, 60.0, 50.0), draw=lambda: 0.5)
+
+
+def test_rows_refused_before_an_outage_are_not_to_blame(write: Write, store: FakeStore) -> None:
+    """400 for all, then 503: whether the store refused these rows or everything is not known, so nobody dies."""
+    made = items(64)
+    answers = iter([Answer(status=400)] * 9)
+    store.rules.append(lambda rows: next(answers, Answer(status=503, retry_after=30)))
+
+    write(made)
+
+    assert set(outcomes(made)) == {"Later"}
+
+
+def test_an_answer_from_before_does_not_open_what_was_closed_since(pacer: Pacer) -> None:
+    """Two requests under way: one is told to wait 30 s, the other's 200 comes after that."""
+    early = pacer.admit("llm_events", 1)
+    pacer.closed("llm_events", 30.0, "HTTP 429")
+    pacer.opened("llm_events", early)
+
+    assert pacer.admit("llm_events", 1).wait > 29
+
+
+def test_a_probe_that_finds_out_nothing_lets_another_one_ask(pacer: Pacer, redis: Redis) -> None:
+    """A single row that is refused says nothing of the store; others must not wait for a probe's whole time."""
+    pacer.closed("llm_events", 0.0, "HTTP 503")
+    redis.hset("rq:birdfeed:birdfeed:destination:llm_events", "closed_until", "0")
+    assert pacer.admit("llm_events", 1).probe
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(pacer.admit, "llm_events", 1).result().wait > 0
+        pacer.over("llm_events")
+        assert other.submit(pacer.admit, "llm_events", 1).result().wait == 0
+
+
+def test_a_refused_probe_does_not_hold_the_others_up(write: Write, store: FakeStore, redis: Redis) -> None:
+    """After an outage the first row is too large; the next one goes at once."""
+    redis.hset("rq:birdfeed:birdfeed:destination:llm_events", mapping={"closed_until": "0", "failures": "3"})
+    store.rules.append(lambda rows: Answer(status=413))
+    large, good = items(1), items(1)
+    write(large)
+    store.rules.clear()
+    with ThreadPoolExecutor(1) as other:
+        other.submit(write, good).result(10)
+
+    assert (outcomes(large), outcomes(good)) == (["Dead"], ["Written"])
+
+
+def test_stopped_in_the_middle_of_asking(store: FakeStore, pacer: Pacer) -> None:
+    """Told to stop: what was not asked about yet waits, marked as it was, and nothing more is asked."""
+    clock = Clock(time=lambda: NOW)
+    clock.stop.set()
+    sender = Sender(
+        store, pacer, clock, bisect_requests=64, settle_seconds=60.0, mark=lambda execution, ids: frozenset()
+    )
+    steps: list[int] = []
+    writer = Writer(store, sender, clock, WriteLimits(1000, 10**6), lambda: steps.append(1))
+    made = items(3)
+    for item in made:
+        item.verify = True
+
+    with writer.delivery({f"job-{n}": TakenJob(id=f"job-{n}", **JOB, posted=NOW - 100) for n in range(3)}) as writing:
+        writing.add("llm_events", made)
+
+    assert [item.outcome for item in made] == [Later(NOW, NOW - 100)] * 3
+    assert steps == [1]
 
 
 def test_taken_counts_what_it_is_given() -> None:

@@ -14,7 +14,7 @@ from birdfeed_worker.job import Delivery
 from birdfeed_worker.metrics import Meter
 from birdfeed_worker.names import pool_of
 from birdfeed_worker.pace import Limits, Pacer
-from birdfeed_worker.send import Sender
+from birdfeed_worker.send import SHORT_WAIT, Sender
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.settle import Settler
 from birdfeed_worker.sweep import Caps, Sweeper
@@ -27,8 +27,8 @@ from birdfeed_worker.worker import Worker
 from birdfeed_worker.write import WriteLimits, Writer
 
 SECONDS_A_DAY = 86_400.0
-#: A row is about so many times its event. A take that is a little too large costs one request more, and takes no harm.
-ROW_GROWTH = 2.0
+#: A row is about twice its event. A little more, so that the last rows of a take don't need one request more.
+ROW_GROWTH = 2.2
 
 
 def keys_of(settings: WorkerSettings) -> Keys:
@@ -81,7 +81,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         delivery=Delivery(
             clock,
             enricher,
-            Writer(tinybird, sender, clock, limits),
+            Writer(tinybird, sender, clock, limits, hold.step),
             settler,
             Guard(connection, keys, clock, share=settings.guard_share, least=settings.guard_events),
             Tally(connection, keys, meter),
@@ -94,8 +94,14 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         clock=clock,
         take_jobs=settings.take_jobs,
         take_events=settings.request_rows * settings.requests_at_once,
-        take_bytes=int(settings.request_bytes * max(1.0, settings.requests_at_once - 1.0) / ROW_GROWTH),
+        take_bytes=take_bytes(settings),
     )
+
+
+def take_bytes(settings: WorkerSettings) -> int:
+    """Bytes of events whose rows fill the requests that go at once, and that the pool's rate lets go without delay."""
+    rows = min(settings.request_bytes * settings.requests_at_once, settings.bytes_per_second * SHORT_WAIT)
+    return int(rows / ROW_GROWTH)
 
 
 def pacer_of(settings: WorkerSettings, connection: Redis, name: str) -> Pacer:

@@ -1,8 +1,9 @@
 """Enrich: usage, price and tier for each event, and the row the store gets."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import TypeAlias
 
 import orjson
 from birdfeed_schemas.events import Event
@@ -20,6 +21,10 @@ from birdfeed_worker.usage import normalise_usage
 from birdfeed_worker.validate import leftover
 
 log = logging.getLogger(__name__)
+
+
+#: Items with their valid events.
+Valid: TypeAlias = Sequence[tuple[Item, Event]]
 
 
 class Enricher:
@@ -40,15 +45,28 @@ class Enricher:
         self._extra = extra_fields
         self._keep_traceback = keep_traceback
 
-    def begin(self) -> None:
-        """A delivery begins: all its lookups together may take the time that is set for them."""
-        self._tiers.begin()
+    def ready(self, events: Valid) -> bool:
+        """Whether the tiers of all their users are at hand."""
+        return self._tiers.knows(_users(events))
 
-    def enrich(self, event_type: EventType, events: Sequence[tuple[Item, Event]], now: datetime) -> None:
-        """Give every item its row, as JSON. One round trip for the tiers of all users together."""
-        users = {event.user for _, event in events if event.user and not (event.tier and event.tier.strip())}
+    def tiers(self, events: Iterable[tuple[Item, Event]]) -> Mapping[str, str]:
+        """The tiers of their users: one round trip for all of them, one time to wait."""
+        users = _users(events)
+        return self._tiers.look_up(users) if users else {}
+
+    def enrich(
+        self, event_type: EventType, events: Valid, now: datetime, tiers: Mapping[str, str] | None = None
+    ) -> None:
+        """Give every item its row, as JSON.
+
+        Args:
+            event_type: The type of all of them.
+            events: Items and their valid events.
+            now: The rows' version.
+            tiers: Users' tiers; None: they are looked up.
+        """
         books = self._books.current()
-        answers = self._tiers.look_up(users) if users else {}
+        answers = self.tiers(events) if tiers is None else tiers
         for item, event in events:
             try:
                 enriched = self._enriched(event_type, item, event, books, answers, now)
@@ -90,3 +108,8 @@ class Enricher:
             keep_traceback=self._keep_traceback,
             times=times,
         )
+
+
+def _users(events: Iterable[tuple[Item, Event]]) -> set[str]:
+    """Those whose tier their event doesn't say."""
+    return {event.user for _, event in events if event.user and not (event.tier and event.tier.strip())}

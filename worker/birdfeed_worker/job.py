@@ -5,20 +5,20 @@ by job: it takes many jobs and hands them to Delivery together.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from birdfeed_schemas.registry import registry
+from birdfeed_schemas.registry import EventType, registry
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.decode import NO_KILLERS, Decoded, Item, Killers, chunks, decode
-from birdfeed_worker.enrich import Enricher
+from birdfeed_worker.enrich import Enricher, Valid
 from birdfeed_worker.guard import Guard
 from birdfeed_worker.settle import Settler, Totals
 from birdfeed_worker.take import TakenJob
 from birdfeed_worker.tally import Tally
 from birdfeed_worker.validate import validate
-from birdfeed_worker.write import Writer
+from birdfeed_worker.write import Writer, Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,34 +41,45 @@ class Delivery:
         decoded = Decoded()
         by_id = {job.id: job for job in jobs}
         parked = self.guard.parked()
-        self.enricher.begin()
+        aside: list[tuple[EventType, Valid]] = []
         with self.writer.delivery(by_id) as writing:
             for part in chunks(jobs):
                 some = decode(part, killers)
-                self.guard.park(parked, some.items, by_id)
-                for datasource, items in self._rows(some).items():
-                    writing.add(datasource, items)
                 decoded.extend(some)
+                self.guard.park(parked, some.items, by_id)
+                for event_type, valid in _valid(some):
+                    if self.enricher.ready(valid):
+                        self._write(event_type, valid, writing)
+                    else:
+                        aside.append((event_type, valid))
+            if aside:
+                # Users whose tiers nobody remembers: asked about together, so that a slow answer is waited for once.
+                tiers = self.enricher.tiers(pair for _, valid in aside for pair in valid)
+                for event_type, valid in aside:
+                    self._write(event_type, valid, writing, tiers)
         self.guard.judge(decoded.items, by_id)
         totals = self.settler.settle(jobs, decoded, self.clock.now())
         self.tally.count(decoded.items, len(jobs), totals.lost, self.clock.monotonic() - began)
         return totals
 
-    def _rows(self, decoded: Decoded) -> dict[str, list[Item]]:
-        """Valid events with their rows, by data source."""
-        by_type: dict[str, list[Item]] = defaultdict(list)
-        for item in decoded.items:
-            by_type[item.header.event_type].append(item)
-        rows: dict[str, list[Item]] = defaultdict(list)
-        for name, items in by_type.items():
-            valid = validate(name, items)
-            if valid:
-                event_type = registry()[name]
-                self.enricher.enrich(event_type, valid, self.clock.now())
-                rows[event_type.datasource].extend(item for item, _ in valid if item.outcome is None)
-        for item in decoded.items:
+    def _write(
+        self, event_type: EventType, valid: Valid, writing: Writing, tiers: Mapping[str, str] | None = None
+    ) -> None:
+        self.enricher.enrich(event_type, valid, self.clock.now(), tiers)
+        writing.add(event_type.datasource, [item for item, _ in valid if item.outcome is None])
+        for item, _ in valid:
             item.release()
-        return rows
+
+
+def _valid(decoded: Decoded) -> Iterator[tuple[EventType, Valid]]:
+    """Valid events, by type."""
+    by_type: dict[str, list[Item]] = defaultdict(list)
+    for item in decoded.items:
+        by_type[item.header.event_type].append(item)
+    for name, items in by_type.items():
+        valid = validate(name, items)
+        if valid:
+            yield registry()[name], valid
 
 
 def deliver(packed: str) -> None:

@@ -8,6 +8,7 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from birdfeed_schemas.keys import Keys
 from redis import Redis
@@ -26,6 +27,19 @@ class Limits:
     retry_base: float
     retry_cap: float
     probe_seconds: float
+
+
+class Admission(NamedTuple):
+    """Whether a request may go: seconds to wait (0: now), and why.
+
+    `at` is when it was let through (epoch s by Redis's clock, as text); `probe` says that it is the one request that
+    finds out whether a closed destination is open again.
+    """
+
+    wait: float
+    reason: str
+    at: str
+    probe: bool
 
 
 class Pacer:
@@ -54,9 +68,9 @@ class Pacer:
         self._admit = script(connection, "admit")
         self._report = script(connection, "report")
 
-    def admit(self, destination: str, size: int) -> tuple[float, str]:
-        """Seconds to wait before a request of `size` bytes may go (0: now), and why."""
-        wait, reason = self._admit(
+    def admit(self, destination: str, size: int) -> Admission:
+        """May a request of `size` bytes go now?"""
+        wait, reason, at, probe = self._admit(
             keys=[self._keys.birdfeed(f"destination:{destination}")],
             args=[
                 self._keys.prefix,
@@ -65,16 +79,19 @@ class Pacer:
                 self._limits.requests_per_second,
                 self._limits.bytes_per_second,
                 size,
-                # A thread sends one request at a time, so this names the one that probes.
-                f"{self._who}/{threading.get_ident()}",
+                self._sender(),
                 self._limits.probe_seconds,
             ],
         )
-        return float(wait), as_text(reason)
+        return Admission(float(wait), as_text(reason), as_text(at), bool(probe))
 
-    def opened(self, destination: str) -> None:
+    def opened(self, destination: str, admission: Admission) -> None:
         """A request was answered as it should be."""
-        self._say(destination, "open", None, "")
+        self._say(destination, "open", None, "", admission.at)
+
+    def over(self, destination: str) -> None:
+        """This thread's probe found out nothing about the destination: another request may."""
+        self._say(destination, "over", None, "")
 
     def closed(self, destination: str, asked: float | None, reason: str) -> float:
         """The destination takes nothing: for the seconds it asked for, or a growing wait. Returns the seconds."""
@@ -84,7 +101,11 @@ class Pacer:
         """The destination is misconfigured; returns the seconds until the next probe."""
         return self._say(destination, "paused", None, reason)
 
-    def _say(self, destination: str, outcome: str, seconds: float | None, reason: str) -> float:
+    def _sender(self) -> str:
+        # A thread sends one request at a time, so this names the one that probes.
+        return f"{self._who}/{threading.get_ident()}"
+
+    def _say(self, destination: str, outcome: str, seconds: float | None, reason: str, admitted: str = "") -> float:
         return float(
             self._report(
                 keys=[self._keys.birdfeed(f"destination:{destination}")],
@@ -98,6 +119,8 @@ class Pacer:
                     self._limits.retry_cap,
                     self._draw(),
                     reason,
+                    admitted,
+                    self._sender(),
                 ],
             )
         )

@@ -48,7 +48,11 @@ _COST_DIGITS: Final = 16
 
 
 def compare(
-    datasource: str, ours: Sequence[Column], live: Mapping[str, LiveColumn], sent: Collection[str]
+    datasource: str,
+    ours: Sequence[Column],
+    live: Mapping[str, LiveColumn],
+    sent: Collection[str],
+    left_out: Collection[str] = (),
 ) -> list[Mismatch]:
     """Everything in which a live data source differs so that values would be lost, changed or quarantined.
 
@@ -57,6 +61,7 @@ def compare(
         ours: The columns birdfeed ships for it.
         live: The columns it has.
         sent: Every JSON path that birdfeed's rows have.
+        left_out: Those of them that a row may lack, where its value is the default.
     """
     found = list(_missing(datasource, ours, live))
     for column in ours:
@@ -66,6 +71,11 @@ def compare(
         if is_.path is not None and is_.path not in (column.path, TEMPLATE_PATHS.get(column.name)):
             said = f"reads {is_.path}, birdfeed sends it as {column.path}: it would always hold its default"
             found.append(Mismatch(datasource, column.name, "other_path", said))
+        if is_.required and is_.path in left_out:
+            said = (
+                f"has no default, and birdfeed leaves {is_.path} out where it says nothing: rows would be quarantined"
+            )
+            found.append(Mismatch(datasource, column.name, "required_column", said))
         problem = type_problem(is_.type, column.type)
         if problem is not None:
             found.append(Mismatch(datasource, column.name, *problem))

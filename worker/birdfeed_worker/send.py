@@ -14,7 +14,7 @@ from birdfeed_worker.cut import halves
 from birdfeed_worker.decode import Item
 from birdfeed_worker.errors import QueryError, QuotaError
 from birdfeed_worker.outcomes import Dead, Later, Outcome, Written
-from birdfeed_worker.pace import Pacer
+from birdfeed_worker.pace import Admission, Pacer
 from birdfeed_worker.retry import Answer, Bisect, Done, Halve, Pause, SetAside, Unknown, Wait, decide
 from birdfeed_worker.tinybird import Tinybird
 from birdfeed_worker.verify import find_quarantined
@@ -81,10 +81,12 @@ class Sender:
             set_outcome(items, Later())
             return
         waiting: deque[Sequence[Item]] = deque([items])
-        budget, taken, refused = self._bisect_requests, False, list[Refused]()
+        budget, taken, given_back, probing, refused = self._bisect_requests, False, False, False, list[Refused]()
         while waiting:
-            part = waiting.popleft()
-            part = self._admitted(datasource, part, execution)
+            part, admission = self._admitted(datasource, waiting.popleft(), execution)
+            probing = probing or admission.probe
+            if admission.wait > 0:
+                given_back = True
             if not part:
                 continue
             answer = self._post(datasource, part)
@@ -92,11 +94,11 @@ class Sender:
             match decision:
                 case Done():
                     taken = True
-                    self._pacer.opened(datasource)
+                    self._pacer.opened(datasource, admission)
                     set_outcome(part, Written())
                 case SetAside(rows):
                     taken = True
-                    self._pacer.opened(datasource)
+                    self._pacer.opened(datasource, admission)
                     self._set_aside(datasource, part, rows)
                 case Wait(seconds, reason):
                     closed = self._pacer.closed(datasource, seconds, reason)
@@ -125,24 +127,27 @@ class Sender:
                     closed = self._pacer.closed(datasource, None, reason)
                     wait = self._settle_seconds if self._tinybird.can_read else closed
                     set_outcome(part, Later(now + wait, now))
-        self._condemn(datasource, refused, taken, len(items), execution)
+            given_back = given_back or isinstance(decision, Wait | Pause | Unknown)
+        self._condemn(datasource, refused, taken, given_back, len(items), execution)
+        if probing:
+            self._pacer.over(datasource)
 
-    def _admitted(self, datasource: str, part: Sequence[Item], execution: str) -> Sequence[Item]:
+    def _admitted(self, datasource: str, part: Sequence[Item], execution: str) -> tuple[Sequence[Item], Admission]:
         """The items to send once the limiter lets the request through; the others have been given back."""
         size = sum(len(item.row) + 1 for item in part)
         while True:
-            wait, reason = self._pacer.admit(datasource, size)
-            if wait <= 0:
+            admission = self._pacer.admit(datasource, size)
+            if admission.wait <= 0:
                 break
-            if wait > SHORT_WAIT or self._clock.sleep(wait):
-                log.debug("%s: %d rows wait %.1f s (%s)", datasource, len(part), wait, reason)
-                set_outcome(part, Later(self._clock.time() + wait))
-                return ()
+            if admission.wait > SHORT_WAIT or self._clock.sleep(admission.wait):
+                log.debug("%s: %d rows wait %.1f s (%s)", datasource, len(part), admission.wait, admission.reason)
+                set_outcome(part, Later(self._clock.time() + admission.wait))
+                return (), admission
         lost = self._mark(execution, sorted({item.job_id for item in part}))
         if lost:
             set_outcome([item for item in part if item.job_id in lost], Later())
             part = [item for item in part if item.job_id not in lost]
-        return part
+        return part, admission
 
     def _post(self, datasource: str, part: Sequence[Item]) -> Answer:
         """One POST; where nobody can be asked about an unknown outcome, the identical bytes a few times more."""
@@ -183,11 +188,20 @@ class Sender:
         log.error("%s: paused: every request is refused: %s", datasource, reason)
         set_outcome(part, Later(self._clock.time() + closed))
 
-    def _condemn(self, datasource: str, refused: Sequence[Refused], taken: bool, rows: int, execution: str) -> None:
-        """Rows refused alone are to blame, unless the store refused everything at that time."""
-        if not taken and rows > 1 and len(refused) >= min(rows, REFUSED_ROWS_UNTIL_PAUSE):
-            self._refuse_all(datasource, [one.item for one in refused], refused[0].reason)
-            return
+    def _condemn(
+        self, datasource: str, refused: Sequence[Refused], taken: bool, given_back: bool, rows: int, execution: str
+    ) -> None:
+        """Rows refused alone are to blame, unless the store refused everything at that time.
+
+        Whether it did is not known where it took nothing and other rows were given back (`given_back`) untried.
+        """
+        if not taken and rows > 1:
+            if len(refused) >= min(rows, REFUSED_ROWS_UNTIL_PAUSE):
+                self._refuse_all(datasource, [one.item for one in refused], refused[0].reason)
+                return
+            if given_back:
+                set_outcome([one.item for one in refused], Later())
+                return
         for one in refused:
             if taken and not one.after_success:
                 # The store took nothing yet when it refused this row; now that it does, the row gets another chance.

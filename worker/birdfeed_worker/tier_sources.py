@@ -122,8 +122,9 @@ class FileTiers:
         tiers = self._tiers
         return ((user, tiers.get(user)) for user in users)
 
-    def begin(self) -> None:
-        """Nothing to do: it never waits."""
+    def knows(self, users: Collection[str]) -> bool:
+        """Nobody is ever waited for."""
+        return True
 
     def look_up(self, users: Collection[str]) -> Mapping[str, str]:
         """The tiers the file has; it needs no cache before it."""

@@ -97,6 +97,7 @@ class Tinybird:
             return Answer(status=0, sent=False, detail=self._said(error))
         except (httpx.HTTPError, httpx.StreamError) as error:
             return Answer(status=0, sent=True, detail=self._said(error))
+        _uncircle(response)
         return self._answer(response)
 
     def query(self, sql: str) -> list[dict[str, Any]]:
@@ -111,10 +112,11 @@ class Tinybird:
 
     def columns(self, datasource: str) -> Mapping[str, str]:
         """Names and ClickHouse types of a data source's columns, asked for once and remembered. Raises as query."""
-        if datasource not in self._columns:
+        known = self._columns.get(datasource)
+        if known is None:  # held in a variable: another thread may forget it meanwhile
             meta = self._read("POST", "/v0/sql", "meta", f"SELECT * FROM {datasource} LIMIT 0 FORMAT JSON")
-            self._columns[datasource] = {column["name"]: column["type"] for column in meta}
-        return self._columns[datasource]
+            known = self._columns[datasource] = {column["name"]: column["type"] for column in meta}
+        return known
 
     def forget_columns(self, datasource: str) -> None:
         """Ask again for them next time."""
@@ -138,6 +140,7 @@ class Tinybird:
             )
         except (httpx.HTTPError, httpx.StreamError) as error:
             raise QueryError(0, self._said(error)) from None
+        _uncircle(response)
         if response.status_code == 429:
             raise QuotaError(_seconds(response.headers, "Retry-After") or 60.0)
         if response.status_code != 200:
@@ -198,6 +201,14 @@ def json_getter(url: str, timeout: float) -> Callable[[Mapping[str, str]], tuple
             return response.status_code, None
 
     return get
+
+
+def _uncircle(response: httpx.Response) -> None:
+    """Take apart what holds a read response, and with it the request's body, until the cycle collector comes by.
+
+    A response and its stream refer to each other; a worker's collector comes rarely (child.py).
+    """
+    del response.stream
 
 
 def _count(body: Any, name: str) -> int | None:

@@ -5,7 +5,7 @@ Rows come as they are made: a request that is full is sent while the next one's 
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from birdfeed_worker.outcomes import Dead, Later, Written
 from birdfeed_worker.send import Sender, set_outcome
 from birdfeed_worker.take import TakenJob
 from birdfeed_worker.tinybird import Tinybird
-from birdfeed_worker.verify import find
+from birdfeed_worker.verify import IDS_PER_QUERY, batched, find
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +51,18 @@ class Writer:
         sender: Sends requests.
         clock: Time.
         limits: See WriteLimits.
+        step: Called where the delivery gets somewhere without sending.
     """
 
-    def __init__(self, tinybird: Tinybird, sender: Sender, clock: Clock, limits: WriteLimits) -> None:
+    def __init__(
+        self,
+        tinybird: Tinybird,
+        sender: Sender,
+        clock: Clock,
+        limits: WriteLimits,
+        step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._step = step
         self._tinybird = tinybird
         self._sender = sender
         self._clock = clock
@@ -97,10 +106,11 @@ class Writer:
             yield from cutter.add(items[start : start + size])
             yield from cutter.rest()
 
-    def ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> list[Item]:
-        """Settle what the store already has; returns the items it doesn't have."""
+    def ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> Iterator[Item]:
+        """Settle what the store already has; yields the items it doesn't have."""
         if not self._tinybird.can_read:
-            return list(items)
+            yield from items
+            return
         now = self._clock.time()
         ready = []
         for item in items:
@@ -109,20 +119,28 @@ class Writer:
                 item.outcome = Later(since + self._limits.settle_seconds, since)
             else:
                 ready.append(item)
-        if not ready:
-            return []
+        for part in batched(ready, IDS_PER_QUERY):
+            # Each part is two questions at least, and a question may take as long as a request.
+            self._step()
+            if self._clock.stop.is_set():
+                _keep_asking(part, jobs, now)
+            else:
+                yield from self._ask(datasource, part, jobs)
+
+    def _ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> list[Item]:
+        now = self._clock.time()
         try:
-            found = find(self._tinybird, datasource, list(_identities(ready)))
+            found = find(self._tinybird, datasource, list(_identities(items)))
         except QuotaError as error:
-            log.warning("%s: read quota used up; %d events wait to be verified", datasource, len(ready))
-            _keep_asking(ready, jobs, now + error.retry_after)
+            log.warning("%s: read quota used up; %d events wait to be verified", datasource, len(items))
+            _keep_asking(items, jobs, now + error.retry_after)
             return []
         except QueryError as error:
-            log.warning("%s: can't ask what was written (%s); %d events wait", datasource, error, len(ready))
-            _keep_asking(ready, jobs, now + 30.0)
+            log.warning("%s: can't ask what was written (%s); %d events wait", datasource, error, len(items))
+            _keep_asking(items, jobs, now + 30.0)
             return []
         missing = []
-        for item in ready:
+        for item in items:
             if item.event_id in found.written:
                 double = item.header.retried and jobs[item.job_id].posted is None
                 item.outcome = Written(before=True, double=double)

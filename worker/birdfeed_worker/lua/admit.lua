@@ -1,26 +1,30 @@
 -- May this process send a request to a destination now? ARGV[3] destination, [4] requests/s, [5] bytes/s, [6] bytes of
 -- this request, [7] who asks, [8] seconds a probe may take.
--- Returns the seconds to wait as text ('0': go), then the reason. One limiter for the whole pool:
---   hash  closed_until, failures, reason, paused (1), probe (who), probe_until, and per second tokens as GCRA times.
+-- Returns the seconds to wait as text ('0': go), the reason, the time (epoch s), and whether this is the probe (1).
+-- One limiter for the whole pool:
+--   hash  closed_until, closed_at, failures, reason, paused (1), probe (who), probe_until; and per second tokens as GCRA
+--         times.
 local name, per_s, bytes_s, size = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local who, probe_s = ARGV[7], tonumber(ARGV[8])
 local key = P .. ':birdfeed:' .. Q .. ':destination:' .. name
 local at = now()
 local has = redis.call('HMGET', key, 'closed_until', 'failures', 'probe', 'probe_until', 'next_request', 'next_byte', 'reason')
 local closed, failures = tonumber(has[1] or 0) or 0, tonumber(has[2] or 0) or 0
-if closed > at then return {tostring(closed - at), has[7] or ''} end
+if closed > at then return {tostring(closed - at), has[7] or '', '', 0} end
+local probing = 0
 if failures > 0 then
   -- It was closed: one request finds out whether it is open again, the others wait for what it finds.
   if has[3] and has[3] ~= '' and has[3] ~= who and (tonumber(has[4] or 0) or 0) > at then
-    return {tostring(math.min(1, tonumber(has[4]) - at)), has[7] or ''}
+    return {tostring(math.min(1, tonumber(has[4]) - at)), has[7] or '', '', 0}
   end
   redis.call('HSET', key, 'probe', who, 'probe_until', tostring(at + probe_s))
+  probing = 1
 end
 -- GCRA: a bucket refilled at the rate, one second deep.
 local next_request = math.max(tonumber(has[5] or 0) or 0, at - 1)
 local next_byte = math.max(tonumber(has[6] or 0) or 0, at - 1)
 local wait = math.max(next_request - at, next_byte - at, 0)
-if wait > 0 then return {tostring(wait), 'rate'} end
+if wait > 0 then return {tostring(wait), 'rate', '', probing} end
 redis.call('HSET', key, 'next_request', string.format('%.6f', next_request + 1 / per_s),
   'next_byte', string.format('%.6f', next_byte + size / bytes_s))
-return {'0', ''}
+return {'0', '', string.format('%.6f', at), probing}

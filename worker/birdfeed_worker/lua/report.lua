@@ -1,11 +1,21 @@
--- What a request to a destination came to. ARGV[3] destination, [4] outcome (open, closed, paused), [5] seconds closed
--- ('' = as the backoff says: base [6], cap [7], jitter [8] from 0 to 1), [9] reason.
+-- What a request to a destination came to. ARGV[3] destination, [4] outcome (open, closed, paused, or over: no news),
+-- [5] seconds closed ('' = as the backoff says: base [6], cap [7], jitter [8] from 0 to 1), [9] reason, [10] when the
+-- request was admitted (epoch s, or ''), [11] who sent it.
 -- Returns the seconds it is closed from now, as text.
 local name, outcome = ARGV[3], ARGV[4]
 local key = P .. ':birdfeed:' .. Q .. ':destination:' .. name
 local at = now()
+if outcome == 'over' then
+  -- A probe that found out nothing: somebody else's turn.
+  if redis.call('HGET', key, 'probe') == ARGV[11] then redis.call('HDEL', key, 'probe', 'probe_until') end
+  return '0'
+end
 if outcome == 'open' then
-  redis.call('HDEL', key, 'closed_until', 'failures', 'probe', 'probe_until', 'reason', 'paused', 'since')
+  -- An answer to a request that went out before the destination closed says nothing about it now.
+  local closed_at, admitted = tonumber(redis.call('HGET', key, 'closed_at') or 0) or 0, tonumber(ARGV[10]) or at
+  if admitted >= closed_at then
+    redis.call('HDEL', key, 'closed_until', 'closed_at', 'failures', 'probe', 'probe_until', 'reason', 'paused', 'since')
+  end
   redis.call('HSET', key, 'last_success', tostring(at))
   return '0'
 end
@@ -22,7 +32,7 @@ else
   seconds = full / 2 + full / 2 * draw
 end
 local new_until = math.max(closed_until, at + seconds)
-redis.call('HSET', key, 'closed_until', string.format('%.6f', new_until), 'reason', ARGV[9], 'probe', '', 'probe_until', '0',
-  'paused', outcome == 'paused' and '1' or '')
+redis.call('HSET', key, 'closed_until', string.format('%.6f', new_until), 'closed_at', string.format('%.6f', at),
+  'reason', ARGV[9], 'probe', '', 'probe_until', '0', 'paused', outcome == 'paused' and '1' or '')
 redis.call('HSETNX', key, 'since', tostring(at))
 return tostring(new_until - at)
