@@ -115,7 +115,7 @@ class Monkey:
         pool = self.system.pools[-1]
         pool.terminate()
         self.system.start_pool(self.processes, wait=False)
-        pool.wait(40)
+        pool.wait(180)
         # One that was only just started has no handler yet, and no worker either.
         assert pool.returncode in (0, -signal.SIGTERM), f"the launcher ended with {pool.returncode}"
         return "SIGTERM the launcher"

@@ -4,6 +4,7 @@ With WAIT every event is in the store once, whatever became of the master. Witho
 """
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,7 +74,7 @@ def goes_on(system: System, traffic: Traffic) -> None:
     eventually(
         lambda: any(int(one.rpartition("-")[2]) > marker for one in system.rows()),
         what="what is tracked now is written",
-        within=30,
+        within=120,
     )
 
 
@@ -81,7 +82,7 @@ def all_once(system: System, traffic: Traffic) -> None:
     """Everything that was tracked is in the store once, and the ledger says so."""
     traffic.stop()
     ids = traffic.ended()
-    system.drained(within=60)
+    system.drained()
     rows = system.rows()
     assert [one for one in ids if not rows[one]] == [], f"lost (log: {system.log})"
     assert {one: count for one, count in rows.items() if count > 1} == {}
@@ -101,13 +102,14 @@ def test_a_killed_master_and_one_that_hands_over(cluster: Cluster, sandbox: Sand
         sandbox.fault(answer_delay_seconds=0.5)
         pids = processes(system)
         eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
-        before, lines = cpu_seconds(pids), system.said().count("\n")
+        before, lines, began = cpu_seconds(pids), system.said().count("\n"), time.monotonic()
         old = cluster.master()
         old.kill()
         cluster.switched(old)
 
-        assert cpu_seconds(pids) - before < 1.0
-        assert system.said().count("\n") - lines < 20
+        # A hot loop takes all of a core, and logs each round.
+        assert cpu_seconds(pids) - before < max(2.0, (time.monotonic() - began) / 2)
+        assert system.said().count("\n") - lines < 40
         sandbox.clear_faults()
         goes_on(system, traffic)
         cluster.mend()
@@ -176,7 +178,7 @@ def test_replicas_that_lag(cluster: Cluster, sandbox: Sandbox, tmp_path: Path, w
             return
         traffic.stop()
         ids = traffic.ended()
-        system.drained(within=60)
+        system.drained()
         rows = system.rows()
         lost = [one for one in ids if not rows[one]]
         twice = [one for one, count in rows.items() if count > 1]

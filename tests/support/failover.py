@@ -73,7 +73,7 @@ class Cluster(AbstractContextManager["Cluster"]):
         master = self.master()
         return [server for server in self.servers if server is not master]
 
-    def switched(self, old: Server, within: float = 20.0) -> Server:
+    def switched(self, old: Server, within: float = 60.0) -> Server:
         """The new master, once Sentinel names another than the old one, and the other replicas follow it.
 
         Sentinel names it about a second before they do, in which they follow the old one still.
@@ -115,7 +115,7 @@ class Cluster(AbstractContextManager["Cluster"]):
             with server.client() as client:
                 client.replicaof("127.0.0.1", "1")
 
-    def whole(self, within: float = 40.0) -> None:
+    def whole(self, within: float = 120.0) -> None:
         """Until every server is up, one is master, and all the others follow it."""
 
         def look() -> bool:
@@ -178,7 +178,7 @@ class Cluster(AbstractContextManager["Cluster"]):
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
-    process.wait(10)
+    process.wait(60)
 
 
 def replication(server: Server) -> dict[str, Any]:

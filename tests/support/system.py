@@ -70,7 +70,7 @@ class System(AbstractContextManager["System"]):
             if pool.poll() is None:
                 pool.terminate()
                 try:
-                    pool.wait(20)
+                    pool.wait(60)
                 except subprocess.TimeoutExpired:
                     pool.kill()
                     pool.wait()
@@ -104,7 +104,7 @@ class System(AbstractContextManager["System"]):
             capture_output=True,
             text=True,
             cwd=self.folder,
-            timeout=90,
+            timeout=300,
             check=False,
         )
 
@@ -132,7 +132,7 @@ class System(AbstractContextManager["System"]):
         """Jobs that are queued, in hand or scheduled."""
         return depth(self.redis, self.keys).total
 
-    def drained(self, within: float = 40.0) -> None:
+    def drained(self, within: float = 120.0) -> None:
         """Until nothing is under way."""
         eventually(lambda: self.waiting() == 0, what=f"the queue runs dry (log: {self.log})", within=within)
 

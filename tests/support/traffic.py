@@ -45,7 +45,7 @@ class Traffic:
 
     def ended(self) -> dict[str, float]:
         """Wait until it has; all it tracked."""
-        code = self._process.wait(90)
+        code = self._process.wait(180)
         assert code == 0, f"the producer ended with {code}"
         return self.accepted()
 
