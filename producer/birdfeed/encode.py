@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import orjson
+from birdfeed_schemas.exact import exact
 from birdfeed_schemas.fields import ANY_TYPE
 from uuid_utils import uuid7
 
@@ -116,7 +117,7 @@ class Encoder:
         if dropped:
             line["dropped_fields"] = dropped
         try:
-            encoded = orjson.dumps(line, self._unwrap)
+            encoded = exact(orjson.dumps(line, self._unwrap))
         except orjson.JSONEncodeError:
             mended = self._mend(line)
             if mended is None:
@@ -136,7 +137,7 @@ class Encoder:
         """The line with what JSON can't hold replaced; None where that doesn't help either."""
         self._counters.mended += 1
         try:
-            return orjson.dumps(clean(line, keep_traceback=self._keep_traceback))
+            return exact(orjson.dumps(clean(line, keep_traceback=self._keep_traceback)))
         except (TypeError, RecursionError, MemoryError) as error:
             say(logging.WARNING, "unserialisable", "an event could not be made JSON: %s", type(error).__name__)
             return None
@@ -191,9 +192,9 @@ def snapshot(event_data: Mapping[str, Any]) -> bytes:
     if isinstance(error := data.get("error"), BaseException):
         data["error"] = describe(error, keep_traceback=True)
     try:
-        return orjson.dumps(data, _unwrap_all)
+        return exact(orjson.dumps(data, _unwrap_all))
     except orjson.JSONEncodeError:
-        return orjson.dumps(clean(data, keep_traceback=True))
+        return exact(orjson.dumps(clean(data, keep_traceback=True)))
 
 
 def _unwrap_all(value: object) -> object:

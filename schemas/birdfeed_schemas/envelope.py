@@ -18,6 +18,8 @@ from uuid import UUID
 
 import orjson
 
+from birdfeed_schemas.exact import exact
+
 #: The version this code writes.
 VERSION: Final = 1
 #: The versions this code reads: its own and the one before (0 was never released).
@@ -115,7 +117,7 @@ def encode_event(envelope: Envelope) -> bytes:
     }
     if envelope.dropped_fields:
         line["dropped_fields"] = envelope.dropped_fields
-    return orjson.dumps(line)
+    return exact(orjson.dumps(line))
 
 
 def encode_batch(header: Header, lines: Iterable[bytes]) -> str:

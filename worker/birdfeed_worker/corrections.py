@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import orjson
+from birdfeed_schemas.exact import exact
 
 from birdfeed_worker.errors import BirdfeedError
 from birdfeed_worker.retry import Answer, Done, SetAside, Unknown, Wait, backoff, decide
@@ -81,7 +82,7 @@ class Corrections:
 
     def add(self, datasource: str, row: dict[str, Any]) -> None:
         """Keep one. The first of each data source makes a request of its own: the canary."""
-        line, month = orjson.dumps(row), str(row["occurred_at"])[:7]
+        line, month = exact(orjson.dumps(row)), str(row["occurred_at"])[:7]
         is_new = datasource != self._datasource
         full = len(self._waiting) >= self._most_rows or self._size + len(line) > self._most_bytes
         if is_new or full or len(self._months | {month}) > MAX_MONTHS:

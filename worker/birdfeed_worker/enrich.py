@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import orjson
 from birdfeed_schemas.events import Event
+from birdfeed_schemas.exact import exact
 from birdfeed_schemas.registry import EventType
 from birdfeed_schemas.rows import Enriched, times_of
 
@@ -70,7 +71,7 @@ class Enricher:
         for item, event in events:
             try:
                 enriched = self._enriched(event_type, item, event, books, answers, now)
-                item.row = orjson.dumps(event_type.build_row(enriched), option=orjson.OPT_UTC_Z)
+                item.row = exact(orjson.dumps(event_type.build_row(enriched), option=orjson.OPT_UTC_Z))
                 item.cost_status = enriched.price.cost_status
             except Exception as error:
                 # A fault of ours, or of a plugged-in row builder: it costs this event, no neighbour and no worker.

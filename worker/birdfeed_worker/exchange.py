@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 import orjson
+from birdfeed_schemas.exact import exact
 from birdfeed_schemas.keys import Keys
 from redis import Redis
 
@@ -212,5 +213,5 @@ def _found(lines: Sequence[bytes], waiting: dict[str, Line]) -> dict[int, tuple[
             continue
         if edited is not None:
             fields["data"] = edited.data
-            found[number] = (fields["event_id"], edited, orjson.dumps(fields))
+            found[number] = (fields["event_id"], edited, exact(orjson.dumps(fields)))
     return found

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 from birdfeed_schemas.envelope import Header, WireError, read_event
+from birdfeed_schemas.exact import exact
 from birdfeed_schemas.registry import registry
 from pydantic import ValidationError
 
@@ -44,7 +45,7 @@ class Mend:
             _remove(data, path.split("."), {} if known is None else known.fields)
         for path, value in self.put.items():
             _put(data, path.split("."), value)
-        return orjson.dumps(fields)
+        return exact(orjson.dumps(fields))
 
 
 def parse(assignments: Sequence[str]) -> dict[str, Any]:
