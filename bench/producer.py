@@ -71,10 +71,7 @@ def event(number: int) -> dict[str, Any]:
 
 
 def measure(call: Callable[[dict[str, Any]], object], events: int) -> list[float]:
-    """Seconds of each call, sorted; measured the second time, for at first every kilobyte kept is memory that the
-    system has to hand out anew, which doubles the median. A service is in that state for its first seconds only.
-    """
-    run(call, events)
+    """Seconds of each call, sorted; from the first one on, in a process that has just begun."""
     return sorted(run(call, events))
 
 
