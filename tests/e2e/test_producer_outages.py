@@ -3,12 +3,14 @@
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool import Spool
+from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.e2e.producer_apps.run import App, Server, arrives, run, sentinel
@@ -103,6 +105,40 @@ def test_a_redis_that_is_killed_and_comes_back(server: Server, env: dict[str, st
     with App("drains", 300, env=env) as drainer:
         drainer.line()
         arrives(server, list(range(count)), within=120)
+
+
+def is_loading(server: Server) -> bool:
+    with server.client() as client:
+        try:
+            client.ping()
+        except BusyLoadingError:
+            return True
+        except RedisConnectionError:
+            return False  # not up yet
+    raise AssertionError("it was loaded before anybody looked")
+
+
+def test_a_redis_that_is_loading(tmp_path: Path) -> None:
+    """Back after a restart, and reading its file yet (LOADING): events go to the spool at once, and arrive later."""
+    with Server(tmp_path / "valkey", **{"key-load-delay": "500"}) as server:  # µs a key
+        env = {"BIRDFEED_REDIS_URL": server.url, "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool"), **PATIENT}
+        with server.client() as client, client.pipeline(transaction=False) as pipe:
+            for number in range(20_000):
+                pipe.set(f"ballast-{number}", "")
+            pipe.execute()
+        with App("tracks_when_told", 100, env=env) as app, ThreadPoolExecutor(1) as thread:
+            app.line()
+            app.say("flush")
+            assert app.line() == "True"
+            server.kill()
+            back = thread.submit(server.start)
+            eventually(lambda: is_loading(server), what="Redis is loading")
+            app.say("flush")
+            assert app.line() == "True"
+            assert events_in_spool(env) == 100
+            back.result()
+            arrives(server, list(range(200)))
+            assert not any(server.retried())
 
 
 def test_a_redis_that_hangs(server: Server, env: dict[str, str]) -> None:
