@@ -13,6 +13,7 @@ from birdfeed.counters import Counters
 from birdfeed.deliver import Delivery
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool import Spool, Totals
+from birdfeed.spool_file import require_spool
 
 #: Seconds between rounds; the rate decides how much each sends.
 _PAUSE: Final = 0.1
@@ -67,9 +68,11 @@ def drain(
         sleep: Waits for some seconds.
 
     Raises:
-        SpoolError: The spool can't be read.
+        SpoolError: The spool can't be read, or what stands at `path` is none.
         ValueError: The Redis URL can't be read.
     """
+    if path is not None:
+        require_spool(path)
     spool = Spool.of(settings) if path is None else Spool(path, max_bytes=settings.spool_bytes)
     counters = Counters()
     delivery = Delivery(

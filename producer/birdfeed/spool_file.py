@@ -59,6 +59,21 @@ def spool_path(settings: ProducerSettings) -> Path:
     return settings.spool_directory / f"spool-v{_VERSION}-{digest}.sqlite3"
 
 
+def require_spool(path: Path) -> None:
+    """Make sure that a file is a spool, before it is opened as one: that makes tables, and sets aside what is damaged.
+
+    Raises:
+        SpoolError: It isn't, or can't be read.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    except sqlite3.Error as error:
+        raise SpoolError(f"{path} is no spool of birdfeed's: {error}") from error
+    if not {"batches", "events", "reports", "totals"} <= {name for (name,) in found}:
+        raise SpoolError(f"{path} is no spool of birdfeed's: it is a database of something else")
+
+
 class SpoolFile:
     """A connection to the spool's file, opened at its first use; for the threads of one process."""
 

@@ -287,7 +287,7 @@ def old_row(dice: random.Random, nth: int) -> dict[str, Any]:
         "start_time": start.isoformat(),
         "end_time": (start + timedelta(seconds=3)).isoformat(),
         "message_id": f"msg-{nth}",
-        "id": "" if nth % 4 == 0 else f"chatcmpl-{nth}",
+        "id": "" if nth % 4 == 0 else f"chatcmpl-{nth // 4}",  # three requests of one id, seconds apart
         "model": dice.choice(("gpt-4o", "claude")),
         "user": dice.choice(("ann", "bob")),
         "provider": "openai",
@@ -341,7 +341,7 @@ def test_the_migration_takes_every_old_row_over(existing: Sandbox) -> None:
     for before in old:
         after = by_message[before["message_id"]]
         usage = before["response"]["usage"]
-        assert after["event_id"] == before["id"] or (before["id"] == "" and after["event_id"].startswith("old-"))
+        assert after["event_id"].startswith(f"{before['id'] or 'old'}-")
         assert float(after["usd"]) == before["cost"]
         assert (int(after["prompt_text_tokens"]), int(after["total_tokens"])) == (
             usage["prompt_tokens"],

@@ -1,10 +1,13 @@
 """What `birdfeed spool list` and `birdfeed spool drain` stand on."""
 
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from birdfeed.drain import drain, spool_files
+from birdfeed.errors import SpoolError
 from birdfeed.pack import pack
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool import Spool
@@ -106,6 +109,29 @@ def test_it_keeps_to_a_rate(live: ProducerSettings, spool: Spool, redis: Redis) 
 
     assert done.events == 100
     assert 1 < seconds.now < 4
+
+
+def database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE mine (precious TEXT)")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda path: path.write_text("precious"), database, lambda path: path.mkdir(), lambda path: None],
+    ids=["text", "another database", "a folder", "nothing"],
+)
+def test_what_is_no_spool_is_left_alone(live: ProducerSettings, tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A path given by mistake: told so, and not a byte of it is changed, moved or made."""
+    path = tmp_path / "notes.txt"
+    make(path)
+    before = path.read_bytes() if path.is_file() else None
+
+    with pytest.raises(SpoolError, match=r"notes\.txt is no spool of birdfeed's"):
+        drain(live, path=path)
+
+    assert (path.read_bytes() if path.is_file() else None) == before
+    assert [one.name for one in tmp_path.iterdir() if "notes" in one.name] == (["notes.txt"] if path.exists() else [])
 
 
 def test_damaged_files_are_listed(live: ProducerSettings, spool: Spool) -> None:

@@ -1,6 +1,7 @@
 """The writer: what happens to each row after each answer."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from birdfeed_schemas.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.cut import Cutter
 from birdfeed_worker.decode import Item
+from birdfeed_worker.errors import QuotaError
 from birdfeed_worker.outcomes import Dead, Later, Written
 from birdfeed_worker.pace import Limits, Pacer
 from birdfeed_worker.retry import Answer
@@ -458,6 +460,56 @@ def test_a_refused_probe_does_not_hold_the_others_up(write: Write, store: FakeSt
         other.submit(write, good).result(10)
 
     assert (outcomes(large), outcomes(good)) == (["Dead"], ["Written"])
+
+
+def test_the_pools_rates_hold_from_the_first_second_on(redis: Redis, keys: Keys) -> None:
+    """Two workers after a pause, as fast as they can: never more than the rates, in requests and in bytes."""
+    pacers = [Pacer(redis, keys, name, Limits(50, 1_000_000, 1.0, 60.0, 50.0)) for name in ("w1", "w2")]
+    for destination, size, rate in (("llm_events", 1, 50.0), ("image_events", 40_000, 25.0)):
+        began, admitted = time.monotonic(), 0
+        while time.monotonic() < began + 1.2:
+            admitted += sum(pacer.admit(destination, size).wait == 0 for pacer in pacers)
+        # One that is let through at once, and the bucket's twentieth of a second.
+        assert admitted <= rate * (time.monotonic() - began + 0.05) + 1
+        assert admitted > 10
+
+
+def test_more_bad_rows_than_the_budget_finds_pause_nothing(write: Write, store: FakeStore, redis: Redis) -> None:
+    """The store takes the others, so it is open; what was not tried again goes back, and nobody good dies."""
+    made = items(600)
+    bad = {item.event_id for item in made[::10]}
+    store.rules.append(lambda rows: Answer(status=400) if bad & {r["event_id"] for r in rows} else None)
+
+    rounds = 0
+    while left := [item for item in made if item.outcome is None or isinstance(item.outcome, Later)]:
+        for item in left:
+            item.outcome = None
+        write(left)
+        rounds += 1
+        assert redis.hget("rq:birdfeed:birdfeed:destination:llm_events", "paused") is None
+        assert rounds < 30
+
+    assert {item.event_id for item in made if isinstance(item.outcome, Dead)} == bad
+    assert len(store.ids()) == len(set(store.ids())) == 540
+
+
+def test_where_the_read_quota_is_used_up_events_wait(
+    write: Write, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the plan says, and nothing is sent blindly."""
+
+    def used_up(sql: str) -> list[dict[str, Any]]:
+        raise QuotaError(3600)
+
+    monkeypatch.setattr(store, "query", used_up)
+    made = items(3)
+    for item in made:
+        item.verify = True
+
+    write(made, job_0={"posted": NOW - 100})
+
+    assert store.requests == []
+    assert [item.outcome for item in made] == [Later(NOW + 3600, NOW - 100), Later(NOW + 3600), Later(NOW + 3600)]
 
 
 def test_stopped_in_the_middle_of_asking(store: FakeStore, pacer: Pacer) -> None:

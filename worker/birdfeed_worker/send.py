@@ -119,6 +119,10 @@ class Sender:
                         refused.append(Refused(part[0], reason, after_success=taken))
                     elif budget > 0 and (taken or len(refused) < REFUSED_ROWS_UNTIL_PAUSE):
                         waiting.extendleft(reversed(halves(part)))
+                    elif taken:
+                        # There are more bad rows than the budget finds; the store takes the others. Next time.
+                        given_back = True
+                        set_outcome(part, Later())
                     else:
                         self._refuse_all(datasource, part, reason)
                 case Unknown(reason):

@@ -2,7 +2,9 @@
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -15,6 +17,8 @@ from birdfeed_worker.retry import Answer
 
 #: zstd's; by measurement (docs/performance.md).
 COMPRESSION_LEVEL: Final = 1
+#: Longest wait in seconds that a header is believed.
+MAX_WAIT: Final = 86_400.0
 #: Characters kept of a server's words, after redaction.
 MAX_DETAIL: Final = 300
 _TOKEN = re.compile(r"p\.[A-Za-z0-9_.-]{20,}|eyJ[A-Za-z0-9_.-]{20,}")
@@ -217,9 +221,14 @@ def _count(body: Any, name: str) -> int | None:
 
 
 def _seconds(headers: Mapping[str, str], name: str) -> float | None:
-    """Seconds from a header; None where it is missing or no plain number (an epoch is no wait either)."""
+    """Seconds from a header that has a number or a date, at most a day; None where it is neither."""
+    value = headers.get(name, "")
     try:
-        seconds = float(headers.get(name, ""))
+        seconds = float(value)
     except ValueError:
-        return None
-    return seconds if 0 <= seconds <= 86_400 else None
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, OverflowError):
+            return None
+    # An epoch is no wait; nobody means years.
+    return min(max(seconds, 0.0), MAX_WAIT) if -MAX_WAIT < seconds < 1e9 else None

@@ -20,9 +20,10 @@ if failures > 0 then
   redis.call('HSET', key, 'probe', who, 'probe_until', tostring(at + probe_s))
   probing = 1
 end
--- GCRA: a bucket refilled at the rate, one second deep.
-local next_request = math.max(tonumber(has[5] or 0) or 0, at - 1)
-local next_byte = math.max(tonumber(has[6] or 0) or 0, at - 1)
+-- GCRA: a bucket refilled at the rate. It is a twentieth of a second deep in requests and one request deep in bytes:
+-- were it a second deep, the first second after a pause would get twice what is allowed.
+local next_request = math.max(tonumber(has[5] or 0) or 0, at - 0.05)
+local next_byte = math.max(tonumber(has[6] or 0) or 0, at)
 local wait = math.max(next_request - at, next_byte - at, 0)
 if wait > 0 then return {tostring(wait), 'rate', '', probing} end
 redis.call('HSET', key, 'next_request', string.format('%.6f', next_request + 1 / per_s),
