@@ -9,7 +9,8 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,14 @@ class Demo:
             rows.update({row["request_id"]: int(row["n"]) for row in found})
         return rows
 
+    def event_ids(self) -> Counter[str]:
+        """event_id of every row in the store, and how many rows it has."""
+        rows: Counter[str] = Counter()
+        for table in ("llm_events", "image_events"):
+            found = self.sql(f"SELECT event_id, toUInt32(count()) AS n FROM {table} GROUP BY event_id")
+            rows.update({row["event_id"]: int(row["n"]) for row in found})
+        return rows
+
     def dead(self) -> list[DeadLetterInfo]:
         """The dead letters."""
         return list(dead_letters_of(self.redis, self.keys))
@@ -109,7 +118,7 @@ class Demo:
 def run_demo(events: int, *, keep: bool) -> int:
     """Run it; exit code 0 only if every event is accounted for."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="birdfeed-demo-") as folder:
+    with tempfile.TemporaryDirectory(prefix="birdfeed-demo-") as folder, _away_from_settings(folder):
         os.environ.update(HASTE)
         try:
             with Stack(Path(folder), log_file=Path(folder) / "demo.log") as stack:
@@ -125,6 +134,22 @@ def run_demo(events: int, *, keep: bool) -> int:
     for problem in problems:
         fail(problem, PARTLY)
     return PARTLY if problems else OK
+
+
+@contextmanager
+def _away_from_settings(folder: str) -> Iterator[None]:
+    """The demo shows birdfeed as it comes: nobody's environment or .env is read, and none is changed."""
+    before, here = dict(os.environ), Path.cwd()
+    for name in before:
+        if name.startswith(("BIRDFEED_", "TINYBIRD_")) or name == "REDIS_URL":
+            del os.environ[name]
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(here)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _play(demo: Demo, events: int) -> list[str]:
@@ -182,33 +207,52 @@ def track(events: Iterable[tuple[str, dict[str, Any]]], tracked: list[str]) -> f
     return took / max(1, len(batch))
 
 
-def dead_ids(letters: Iterable[DeadLetterInfo]) -> list[str]:
-    """request_id of every dead event."""
-    ids = []
+def dead_events(letters: Iterable[DeadLetterInfo]) -> list[tuple[str, str]]:
+    """request_id and event_id of every dead event."""
+    found = []
     for letter in letters:
         for line in letter.batch.lines if letter.batch is not None else ():
-            ids.append(orjson.loads(line)["data"]["request_id"])
-    return ids
+            event = orjson.loads(line)
+            found.append((event["data"]["request_id"], event["event_id"]))
+    return found
+
+
+def check(
+    tracked: Sequence[str],
+    rows: Counter[str],
+    row_ids: Counter[str],
+    dead: Sequence[tuple[str, str]],
+    dropped: int,
+) -> list[str]:
+    """What doesn't add up, one sentence each. Pure.
+
+    Args:
+        tracked: request_id of every event.
+        rows: request_id of the store's rows, and how many there are of each.
+        row_ids: The same by event_id.
+        dead: request_id and event_id of the dead events.
+        dropped: Events the producer dropped.
+    """
+    lost_to = Counter(request_id for request_id, _ in dead)
+    dead_ids = {event_id for _, event_id in dead}
+    found = {
+        "events are lost": sum(not rows[one] and not lost_to[one] for one in tracked),
+        "events are in more than one place": sum(rows[one] + lost_to[one] > 1 for one in tracked),
+        "events in the store were never tracked": len((set(rows) | set(lost_to)) - set(tracked)),
+        "event_ids are in more than one place": sum(n > 1 or one in dead_ids for one, n in row_ids.items()),
+        "event_ids too many or too few": abs(len(set(row_ids) | dead_ids) - len(tracked)),
+        "events were dropped by the producer": dropped,
+    }
+    return [f"{amount} {what}" for what, amount in found.items() if amount]
 
 
 def _check(demo: Demo, tracked: list[str], dead: list[DeadLetterInfo]) -> list[str]:
-    """What doesn't add up, one sentence each."""
-    rows, lost_to = demo.written(), Counter(dead_ids(dead))
-    missing = [one for one in tracked if not rows[one] and not lost_to[one]]
-    twice = [one for one in tracked if rows[one] > 1 or lost_to[one] > 1 or (rows[one] and lost_to[one])]
-    strangers = (set(rows) | set(lost_to)) - set(tracked)
-    found = {
-        "events are lost": len(missing),
-        "events are in more than one place": len(twice),
-        "events in the store were never tracked": len(strangers),
-        "events were dropped by the producer": sum(birdfeed.stats().dropped.values()),
-    }
-    problems = [f"{amount} {what}" for what, amount in found.items() if amount]
-    return problems
+    dropped = sum(birdfeed.stats().dropped.values())
+    return check(tracked, demo.written(), demo.event_ids(), dead_events(dead), dropped)
 
 
 def _balance(demo: Demo, tracked: list[str], dead: list[DeadLetterInfo]) -> Table:
-    rows, lost_to = demo.written(), dead_ids(dead)
+    rows, lost_to = demo.event_ids(), dead_events(dead)
     table = Table(title="the balance", title_justify="left")
     for column in ("accepted", "written (distinct in the store)", "dead", "rows twice", "unaccounted for"):
         table.add_column(column, justify="right")

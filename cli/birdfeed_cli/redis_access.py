@@ -48,7 +48,8 @@ def with_redis(run: Callable[[Redis, Keys], int]) -> int:
 
 
 def without_password(url: str) -> str:
-    """A Redis URL as it may be shown."""
+    """A URL as it may be shown: who asks, and what with, may be secret."""
     scheme, _, rest = url.partition("://")
+    rest, query, _ = rest.partition("?")
     _, at, place = rest.rpartition("@")
-    return f"{scheme}://{'***@' if at else ''}{place.partition('?')[0]}"
+    return f"{scheme}://{'***@' if at else ''}{place}{'?***' if query else ''}"

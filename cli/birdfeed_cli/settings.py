@@ -88,8 +88,8 @@ def names_of(field: str, info: FieldInfo) -> tuple[str, ...]:
 
 def source_of(names: tuple[str, ...], model: type[RedisSettings]) -> str:
     """Where the value comes from: the environment, .env, or the default."""
-    environment = {name.upper() for name in os.environ}
-    dotenv = {name.upper() for name in dotenv_values(str(model.model_config["env_file"]))}
+    environment = {name.upper() for name, value in os.environ.items() if value}
+    dotenv = {name.upper() for name, value in dotenv_values(str(model.model_config["env_file"])).items() if value}
     for where, known in (("environment", environment), (".env", dotenv)):
         for name in names:
             if name in known:
@@ -98,7 +98,7 @@ def source_of(names: tuple[str, ...], model: type[RedisSettings]) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as it may be shown: secrets masked, URLs without their password."""
+    """A value as it may be shown: secrets masked, URLs without user, password and query."""
     if value is None:
         return "(none)"
     if isinstance(value, SecretStr):
@@ -108,6 +108,8 @@ def show(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, str) and "://" in value:
+        return without_password(value)
     return str(value) if value != "" else '""'
 
 

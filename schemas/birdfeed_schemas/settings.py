@@ -13,7 +13,12 @@ class RedisSettings(BaseSettings):
     """Read from the environment, then from a .env file in the working directory."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BIRDFEED_", env_file=".env", env_file_encoding="utf-8", extra="ignore", populate_by_name=True
+        env_prefix="BIRDFEED_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,  # compose files pass on what is not set as ""
+        extra="ignore",
+        populate_by_name=True,
     )
 
     redis_url: SecretStr | None = Field(

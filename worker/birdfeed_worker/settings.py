@@ -117,9 +117,15 @@ class WorkerSettings(RedisSettings):
     def _host(cls, value: str | None) -> str | None:
         if not value:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        try:
+            parts = urlsplit(value)
+            port_is_one = parts.port != 0
+        except ValueError:
+            port_is_one = False
+        if not port_is_one or parts.scheme not in {"http", "https"} or not parts.hostname:
             raise ValueError("TINYBIRD_HOST is a URL such as https://api.us-east.tinybird.co")
+        if parts.username or parts.password or parts.query or parts.path not in {"", "/"}:
+            raise ValueError("TINYBIRD_HOST is scheme and host alone, such as https://api.us-east.tinybird.co")
         if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
             raise ValueError("TINYBIRD_HOST uses http, which is allowed for this machine only; use https")
         return value.rstrip("/")
