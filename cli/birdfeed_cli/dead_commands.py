@@ -118,13 +118,14 @@ def dead_export(
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over FILE if it is there already.")] = False,
 ) -> None:
     """Write dead events as lines of JSON, to look at or to edit. They stay dead."""
     from birdfeed_cli.dead_choice import Filters
     from birdfeed_cli.dead_files import run_export
 
     filters = Filters(reason, fingerprint, event_type, model, user, since, until)
-    raise typer.Exit(run_export(filters, file, limit))
+    raise typer.Exit(run_export(filters, file, limit, force=force))
 
 
 @dead_app.command("import")

@@ -22,12 +22,12 @@ from birdfeed_cli.redis_access import with_redis
 TOLD: Final = 20
 
 
-def run_export(filters: Filters, file: str, limit: int | None) -> int:
-    """Write the chosen events. Exit code 1 if some can't be read."""
+def run_export(filters: Filters, file: str, limit: int | None, *, force: bool) -> int:
+    """Write the chosen events. Exit code 1 if some can't be read; a file that is there stays, unless forced."""
 
     def run(connection: Redis, keys: Keys) -> int:
         done, choice = Exported(), filters.choice()
-        with _writer(file) as stream:
+        with _writer(file, force=force) as stream:
             for line in islice(export(connection, keys, choice, done), limit):
                 stream.write(line)
         note(connection, keys, "export", choice=choice_json(choice), events=done.events, unreadable=done.unreadable)
@@ -42,6 +42,8 @@ def run_export(filters: Filters, file: str, limit: int | None) -> int:
         # Whoever read it has seen enough; Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except FileExistsError:
+        return fail(f"{file} is there already; take another name, or --force to write over it", USAGE)
     except OSError as error:
         return fail(f"can't write {file}: {error.strerror or error}", USAGE)
 
@@ -86,13 +88,15 @@ def run_import(file: str, *, dry_run: bool, as_json: bool) -> int:
 
 
 @contextmanager
-def _writer(file: str) -> Iterator[BinaryIO]:
+def _writer(file: str, *, force: bool) -> Iterator[BinaryIO]:
     if file == "-":
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     # Dead events hold what handlers sent: for the one who exports them only.
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    path = Path(file)
+    over = force or (path.exists() and not path.is_file())  # a pipe or /dev/null holds nothing to lose
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if over else os.O_EXCL), 0o600)
     with os.fdopen(descriptor, "wb") as stream:
         yield stream
 
