@@ -1,6 +1,8 @@
 """`birdfeed status`: one screen that tells all."""
 
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from birdfeed.settings import ProducerSettings
@@ -87,6 +89,8 @@ def _lines(status: Status, spool: dict[str, Any] | None) -> list[tuple[str, Rend
         ("workers", _workers(status.workers)),
     ]
     lines += [(name, _destination(state, status.now)) for name, state in status.destinations.items()]
+    if status.unguarded:
+        lines.append(("guard", _guard(status.unguarded)))
     lines.append(("dead", _dead(status)))
     if spool is not None:
         lines.append(("spool here", _spool(spool)))
@@ -155,6 +159,11 @@ def _destination(state: Destination, now: float) -> Text:
     return Text.assemble((state.state, style), f"{since}: {state.reason}; {wait}; {last}")
 
 
+def _guard(off: Mapping[str, float]) -> RenderableType:
+    times = {name: datetime.fromtimestamp(until, UTC) for name, until in off.items()}
+    return Group(*(Text(f"off for {name} until {at:%H:%M} UTC", style=NOTE) for name, at in times.items()))
+
+
 def _dead(status: Status) -> RenderableType:
     if not status.dead:
         return Text("none")
@@ -209,6 +218,7 @@ def describe(status: Status, spool: dict[str, Any] | None) -> dict[str, Any]:
             name: {"reason": why.reason, "dead": why.dead, "seen": why.seen, "seconds": status.now - why.since}
             for name, why in status.paused.items()
         },
+        "guard_off": {name: {"seconds": until - status.now} for name, until in status.unguarded.items()},
         "dead": {reason: {"events": one.events, "oldest_seconds": one.oldest} for reason, one in status.dead.items()},
         "dead_bytes": status.dead_bytes,
         "spool": spool,

@@ -277,6 +277,22 @@ def test_resume(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
     work(redis, keys, lambda item: Dead("invalid", "x"))
 
 
+def test_a_guard_that_is_switched_off_shows(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
+    """Until when, for people and for machines; not once that has passed, and nothing where it is on."""
+    on = run("status")
+    run("resume", "text_generation", "--guard-off", "10m")
+    redis.hset(keys.birdfeed("guard-off"), "image_generation", "1000.0")
+
+    shown = run("status").stdout
+    left = json.loads(run("status", "--json").stdout)["guard_off"]
+
+    until = datetime.fromtimestamp(float(redis.hget(keys.birdfeed("guard-off"), "text_generation") or 0), UTC)
+    assert f"off for text_generation until {until:%H:%M} UTC" in shown
+    assert "off for" not in on.stdout
+    assert "image_generation" not in shown
+    assert {name: round(one["seconds"]) in range(540, 601) for name, one in left.items()} == {"text_generation": True}
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0.4, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3_600, "1 h"), (7_320, "2 h 2 min"), (90_000, "1 d 1 h")],

@@ -143,6 +143,12 @@ def paused(connection: Redis, keys: Keys) -> dict[str, Paused]:
     return {as_text(name): Paused(**orjson.loads(value)) for name, value in found.items()}
 
 
+def unguarded(connection: Redis, keys: Keys, now: float) -> dict[str, float]:
+    """The types the guard doesn't look at, and until when (epoch s)."""
+    found = {as_text(name): float(until) for name, until in connection.hgetall(keys.birdfeed("guard-off")).items()}
+    return {name: until for name, until in sorted(found.items()) if until > now}
+
+
 def lift(connection: Redis, keys: Keys, event_type: str, *, off_seconds: float = 0.0, now: float) -> bool:
     """Let a type go on; for `off_seconds` the guard doesn't look at it. True if it was paused."""
     with connection.pipeline(transaction=True) as pipe:

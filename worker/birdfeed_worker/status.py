@@ -14,7 +14,7 @@ from redis import Redis
 
 from birdfeed_worker.depth import Depth, depth
 from birdfeed_worker.destinations import Destination, destinations
-from birdfeed_worker.guard import Paused, paused
+from birdfeed_worker.guard import Paused, paused, unguarded
 from birdfeed_worker.ledger import Ledger, read_ledger
 from birdfeed_worker.letters import letters_of
 from birdfeed_worker.redis_check import redis_warnings
@@ -78,6 +78,8 @@ class Rates:
 class Status:
     """Everything `birdfeed status` shows. Times are seconds from now; `lag` is the age of the oldest job under way.
 
+    `unguarded` are the types the guard doesn't look at, until epoch s.
+
     `unreplicated` is how many replicas a worker found lately, of how many it needs; nothing where that is well.
     """
 
@@ -95,6 +97,7 @@ class Status:
     warnings: Sequence[str]
     now: float
     unreplicated: str = ""
+    unguarded: Mapping[str, float] = field(default_factory=dict)
     problems: Sequence[str] = field(default_factory=tuple)
     health: Health = Health.HEALTHY
 
@@ -127,6 +130,7 @@ def read_status(connection: Redis, keys: Keys, now: float) -> Status:
         warnings=redis_warnings(connection),
         now=now,
         unreplicated=as_text(unreplicated or ""),
+        unguarded=unguarded(connection, keys, now),
     )
     return judged(status)
 
