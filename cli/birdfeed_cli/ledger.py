@@ -22,7 +22,7 @@ def run_ledger(*, as_json: bool, watch: bool, missing_to_purged: bool) -> int:
 
     def run(connection: Redis, keys: Keys) -> int:
         if missing_to_purged:
-            return _write_off(connection, keys)
+            return _write_off(connection, keys, as_json=as_json)
         if watch:
             return watched(lambda: ledger_view(*reconcile(connection, keys)))
         ledger, findings = reconcile(connection, keys)
@@ -35,10 +35,15 @@ def run_ledger(*, as_json: bool, watch: bool, missing_to_purged: bool) -> int:
     return with_redis(run)
 
 
-def _write_off(connection: Redis, keys: Keys) -> int:
+def _write_off(connection: Redis, keys: Keys, *, as_json: bool) -> int:
     events, findings = write_off(connection, keys)
     if events:
         note(connection, keys, "write off", events=events)
+    if as_json:
+        print_json({"written_off": events, "sharp": findings.sharp, "uncounted": findings.uncounted})
+    if events:
+        if as_json:
+            return OK
         out.print(f"{events} missing events are counted as purged; `birdfeed dead log` has a note of it")
         return OK
     if findings.uncounted:
@@ -47,7 +52,8 @@ def _write_off(connection: Redis, keys: Keys) -> int:
         )
     if not findings.sharp:
         return fail("the ledger moves; stop the producers and workers, or wait until they rest", PARTLY)
-    out.print("nothing is missing")
+    if not as_json:
+        out.print("nothing is missing")
     return OK if findings.balanced else PARTLY
 
 

@@ -143,6 +143,22 @@ def test_export_edit_import(run: Run, redis: Redis, keys: Keys, tmp_path: Path) 
     assert json.loads(run("dead", "log", "--json").stdout)[-1]["action"] == "export"
 
 
+def test_an_export_leaves_a_file_alone(run: Run, redis: Redis, keys: Keys, tmp_path: Path) -> None:
+    """Unless it is told to write over it; what is no file can be written to."""
+    bury(redis, keys, events(2))
+    file = tmp_path / "dead.ndjson"
+    file.write_text("edited\n" * 9)
+
+    refused = run("dead", "export", str(file))
+    kept = file.read_text()
+    forced = run("dead", "export", str(file), "--force")
+
+    assert (refused.exit_code, kept) == (2, "edited\n" * 9)
+    assert f"{file} is there already; take another name, or --force to write over it" in refused.stderr
+    assert (forced.exit_code, len(file.read_text().splitlines())) == (0, 2)
+    assert run("dead", "export", "/dev/null").exit_code == 0
+
+
 def test_export_to_standard_output(run: Run, redis: Redis, keys: Keys) -> None:
     """Lines only."""
     bury(redis, keys, events(2))
@@ -188,6 +204,17 @@ def test_ledger(run: Run, redis: Redis, keys: Keys) -> None:
     assert after.exit_code == 0
     work(redis, keys, lambda item: Dead("invalid", "x"))
     assert "dead: invalid 1" in run("ledger").stdout
+
+
+def test_a_write_off_for_machines(run: Run, redis: Redis, keys: Keys) -> None:
+    """JSON and nothing else, whether something was missing or not."""
+    lost = accept(redis, keys, events(2))
+    redis.delete(keys.job(lost))
+
+    done, again = (run("ledger", "--write-off", "--json") for _ in range(2))
+
+    assert (done.exit_code, json.loads(done.stdout)["written_off"]) == (0, 2)
+    assert (again.exit_code, json.loads(again.stdout)["written_off"]) == (0, 0)
 
 
 def test_without_redis(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
