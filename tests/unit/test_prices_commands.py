@@ -72,6 +72,14 @@ def bad(tmp_path: Path) -> str:
     return str(path)
 
 
+def test_a_book_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """As editors on Windows save it."""
+    path = tmp_path / "windows.toml"
+    path.write_text(GOOD, encoding="utf-8-sig")
+
+    assert run("check", str(path))[0] == 0
+
+
 def test_check_names_every_problem_at_once(bad: str) -> None:
     """Those of single fields and those between models, each with line and field; exit code 1."""
     code, said = run("check", bad)

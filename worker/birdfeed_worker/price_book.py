@@ -136,7 +136,7 @@ def load(path: Path | None = None) -> PriceBook:
         shipped = files("birdfeed_schemas") / "data" / "prices.toml"
         return parse(shipped.read_text(encoding="utf-8"), origin="prices.toml", source="book")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin with a BOM
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PriceBookError(str(path), [Problem(1, "", f"can't be read: {reason}")]) from error
