@@ -190,6 +190,22 @@ def test_unknown_outcomes(working: System, fault: dict[str, Any]) -> None:
     all_written_once(working)
 
 
+def test_a_commit_later_than_settle_seconds(working: System) -> None:
+    """Nobody can know of it in time: these rows are there twice, and counted once by whoever asks with FINAL."""
+    working.sandbox.fault(late_commit_seconds=5.0, late_commit_status=504, times=1)
+    put(working)
+    working.drained()
+    eventually(lambda: sum(working.rows().values()) > len(ALL), what="the late rows")
+    rows = working.rows()
+    (counted,) = working.sandbox.sql("SELECT toUInt32(count()) AS n FROM llm_events FINAL")
+
+    print(f"{sum(rows.values()) - len(rows)} rows twice")
+    assert set(rows) == set(ALL)
+    assert set(rows.values()) <= {1, 2}
+    assert int(counted["n"]) == len(ALL)
+    assert working.ledger()["written:text_generation"] == len(ALL)
+
+
 def test_400_for_a_batch(working: System) -> None:
     """Only the bad row is dead-lettered, with the store's words."""
     working.sandbox.fault(status=400, body='{"error": "bad row"}', poison='"request_id":"r31"')

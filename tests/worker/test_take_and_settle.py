@@ -2,6 +2,7 @@
 
 import zlib
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from birdfeed_schemas.keys import Keys
@@ -12,6 +13,7 @@ from birdfeed_worker.replay import replay
 from birdfeed_worker.settle import Settler
 from birdfeed_worker.take import Keeper, Taker, as_text
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
@@ -89,6 +91,37 @@ def test_a_settled_job_is_gone(redis: Redis, keys: Keys, taker: Taker, settler: 
     assert redis.hgetall(keys.ledger) == {b"written:text_generation": b"2"}
     left = {as_text(key) for key in redis.keys("*")}
     assert left == {keys.ledger, keys.done(jobs[0].id), keys.queues}
+
+
+def test_killed_between_two_steps_of_settling(
+    redis: Redis, keys: Keys, taker: Taker, settler: Settler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More jobs than one step settles: the first step's are gone for good, the others' next taker asks the store."""
+    ids = [enqueue(redis, keys, [envelope(text())]) for _ in range(5)]
+    jobs = taker.take(**ALL)
+    settler.mark(jobs[0].execution, ids, 12.5)
+    decoded = decode(jobs)
+    for item in decoded.items:
+        item.outcome = Written()
+    send, sent = settler._send, list[Any]()
+
+    def killed(*step: Any) -> frozenset[str]:
+        if sent:
+            raise RedisConnectionError("killed here")
+        sent.append(step)
+        return send(*step)
+
+    monkeypatch.setattr("birdfeed_worker.settle.JOBS_PER_STEP", 2)
+    monkeypatch.setattr(settler, "_send", killed)
+    with pytest.raises(RedisConnectionError):
+        settler.settle(jobs, decoded, now())
+
+    assert redis.hgetall(keys.ledger) == {b"written:text_generation": b"2"}
+    taker.recover("w1")
+    again = Taker(redis, keys, "w2", 20).take(**ALL)
+    assert [job.id for job in again] == ids[2:]
+    assert [job.posted for job in again] == [12.5] * 3
+    assert all(item.verify for item in decode(again).items)
 
 
 def test_a_job_that_another_worker_has_changes_nothing(redis: Redis, keys: Keys, taker: Taker) -> None:
