@@ -65,7 +65,7 @@ RESTARTS = Metric(
 )
 LEDGER = Metric(
     "birdfeed_ledger_events", "gauge", ("event_type", "state", "reason"), "queue",
-    "Events by where they are: accepted, written, dead and dropped (by reason), purged, in_flight; missing should be 0.",
+    "Events by where they are: accepted, written, dead or dropped (by reason), purged, in_flight; missing should be 0.",
 )  # fmt: skip
 QUEUE_JOBS = Metric(
     "birdfeed_queue_jobs",
