@@ -1,5 +1,7 @@
 """Docs that can't drift: what the code can do stands in them."""
 
+import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,29 @@ def test_every_setting_has_a_meaning() -> None:
     for line in reference().splitlines():
         if line.startswith("| `"):
             assert not line.endswith("| None |"), line
+
+
+def reasons() -> set[str]:
+    """Every reason of a dead letter that the workers' code makes."""
+    found: set[str] = set()
+    for path in (ROOT / "worker" / "birdfeed_worker").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                at = {"Dead": 0, "Unreadable": 1}.get(node.func.id)
+                if at is not None and len(node.args) > at and isinstance(node.args[at], ast.Constant):
+                    found.add(str(ast.literal_eval(node.args[at])))
+    return found
+
+
+def test_every_reason_of_a_dead_letter_is_in_the_docs() -> None:
+    """In the operator's table, with what it means; the runbook says what to type."""
+    table = (ROOT / "docs" / "operator.md").read_text().split("## Dead letters")[1].split("\n\n| command")[0]
+    listed = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
+
+    assert {"invalid", "undecodable", "kills_worker"} <= reasons()
+    assert listed == reasons()
+    assert [reason for reason in reasons() if f"`{reason}`" not in runbook] == []
 
 
 def commands() -> list[str]:
