@@ -253,6 +253,16 @@ def test_without_confirmation_nothing_is_written(shop: Shop) -> None:
     assert "look with --dry-run, then add --yes" in said
 
 
+@pytest.mark.parametrize(("since", "options"), [("zz", ()), ("7d", ("--until", "zz"))])
+def test_a_time_that_is_none(shop: Shop, since: str, options: tuple[str, ...]) -> None:
+    """What was given, and what a time looks like."""
+    code, said = shop.run("--dry-run", *options, since=since)
+
+    wrong = since if since != "7d" else "zz"
+    assert code == 2
+    assert f"'{wrong}' is no time; write 7d, 24h, 2026-01-31 or 2026-01-31T12:00:00Z" in said
+
+
 def test_a_canary_then_the_rest(shop: Shop) -> None:
     """--limit corrects so many; the next run goes on where this one ended."""
     shop.book.write_text(NEW)

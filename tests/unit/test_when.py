@@ -24,8 +24,9 @@ def test_times_that_can_be_read(text: str, expected: str) -> None:
     assert read_when(text, NOON).isoformat() == expected
 
 
-@pytest.mark.parametrize("text", ["", "soon", "7", "7y", "-1d", "2026", "2026-13-01", "nan"])
+@pytest.mark.parametrize("text", ["", "soon", "7", "7y", "-1d", "2026", "2026-13-01", "nan", "zz"])
 def test_times_that_can_not(text: str) -> None:
-    """A bare number could be anything."""
-    with pytest.raises(ValueError, match=r".*"):
+    """A bare number could be anything. The error holds what was given, for the sentence a command makes of it."""
+    with pytest.raises(ValueError, match=r".*") as caught:
         read_when(text, NOON)
+    assert str(caught.value) == text
