@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import orjson
+from birdfeed_worker.errors import QueryError, TinybirdError
 from rich.console import Console
 
 out = Console(highlight=False)
@@ -14,6 +15,13 @@ NOTE, GOOD_BADGE, WARN_BADGE, BAD_BADGE = "magenta", "black on green", "black on
 
 #: Exit codes of every command (docs/operator.md).
 OK, PARTLY, USAGE, UNREACHABLE = 0, 1, 2, 3
+
+
+def store_code(error: TinybirdError) -> int:
+    """The exit code where Tinybird doesn't do what it is asked: it doesn't answer now, or the settings are wrong."""
+    if not isinstance(error, QueryError) or error.status in (0, 408, 429) or error.status >= 500:
+        return UNREACHABLE
+    return USAGE
 
 
 def print_json(value: Any) -> None:

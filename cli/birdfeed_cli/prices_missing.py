@@ -13,7 +13,7 @@ from birdfeed_worker.wire_pricing import book_source_of
 from birdfeed_worker.wire_store import reader_of
 from rich.table import Table
 
-from birdfeed_cli.console import OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json
+from birdfeed_cli.console import OK, PARTLY, USAGE, err, fail, out, print_json, store_code
 from birdfeed_cli.when import read_when
 
 
@@ -38,11 +38,11 @@ def run_missing(since: str, *, only_toml: bool, json: bool) -> int:
                 answers += [(datasource, row) for row in Patient(store).query(question(datasource, start))]
             except QueryError as error:
                 if error.status not in (400, 404):
-                    return fail(str(error), UNREACHABLE)
+                    return fail(str(error), store_code(error))
                 refused += 1
                 err.print(f"birdfeed: {datasource} can't be asked: {error.detail}", style="yellow", markup=False)
             except QuotaError as error:
-                return fail(str(error), UNREACHABLE)
+                return fail(str(error), store_code(error))
     missing = missing_of(answers, books, now)
     if json:
         print_json({"since": start.isoformat(), "models": [as_json(one) for one in missing]})

@@ -22,7 +22,7 @@ from birdfeed_worker.wire_store import reader_of, tinybird_of
 from rich.progress import Progress
 from rich.table import Table as Rows
 
-from birdfeed_cli.console import OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json
+from birdfeed_cli.console import OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json, store_code
 from birdfeed_cli.when import read_when
 
 
@@ -65,7 +65,7 @@ def run_reprice(
             return fail(f"{error}; run the same command then: what is corrected already is skipped", UNREACHABLE)
         except (QueryError, CorrectionError) as error:
             written = f"; {run.written:,} corrections are written, the same command goes on" if run.written else ""
-            return fail(f"{error}{written}", UNREACHABLE)
+            return fail(f"{error}{written}", store_code(error) if isinstance(error, QueryError) else UNREACHABLE)
 
 
 class Run:

@@ -3,18 +3,25 @@
 from pathlib import Path
 
 from birdfeed_schemas.project import datafiles, datasources
-from birdfeed_worker.errors import ConfigurationError, QueryError, TinybirdError
+from birdfeed_worker.errors import ConfigurationError, TinybirdError
 from birdfeed_worker.schema_check import check_append, check_schemas
 from birdfeed_worker.schema_compare import Mismatch
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wire_store import tinybird_of
 from rich.table import Table
 
-from birdfeed_cli.console import OK, PARTLY, UNREACHABLE, USAGE, fail, out, print_json
+from birdfeed_cli.console import OK, PARTLY, USAGE, fail, out, print_json, store_code
 
 
 def run_init(folder: Path, *, force: bool) -> int:
     """Write the Tinybird project; a file that is there and differs stays, unless forced."""
+    try:
+        return _write(folder, force=force)
+    except OSError as error:
+        return fail(f"can't write {error.filename or folder}: {error.strerror or error}", USAGE)
+
+
+def _write(folder: Path, *, force: bool) -> int:
     files = datafiles()
     if folder.exists() and not folder.is_dir():
         return fail(f"{folder} is a file; name a folder for the Tinybird project", USAGE)
@@ -33,7 +40,7 @@ def run_init(folder: Path, *, force: bool) -> int:
 
 
 def _differs(place: Path, text: str) -> bool:
-    return place.exists() and place.read_text(encoding="utf-8") != text
+    return place.exists() and place.read_bytes() != text.encode()
 
 
 def run_check(*, as_json: bool) -> int:
@@ -48,10 +55,8 @@ def run_check(*, as_json: bool) -> int:
             return fail("can't check: TINYBIRD_READ_TOKEN is not set; set it to a token with READ scope", USAGE)
         try:
             found = [*check_schemas(store), *check_append(store)]
-        except QueryError as error:
-            return fail(f"can't check {settings.host}: {error}", UNREACHABLE if error.status == 0 else USAGE)
         except TinybirdError as error:
-            return fail(f"can't check {settings.host}: {error}", UNREACHABLE)
+            return fail(f"can't check {settings.host}: {error}", store_code(error))
     if as_json:
         print_json({"datasources": list(datasources()), "problems": [_described(mismatch) for mismatch in found]})
     elif found:

@@ -243,6 +243,30 @@ def test_a_wrong_read_token_and_a_host_that_is_not_there(run: Run) -> None:
     assert "can't check" in away.stderr
 
 
+@pytest.mark.parametrize("side", ["reads", "events"])
+@pytest.mark.parametrize("status", [408, 429, 503])
+def test_a_tinybird_that_can_not_now(store: Sandbox, run: Run, side: str, status: int) -> None:
+    """It doesn't answer: 3, whichever half of the check meets it. The settings may be right."""
+    store.fault(on=side, status=status)
+
+    done = run("tinybird", "check")
+
+    assert done.returncode == 3, done.stdout
+    assert "can't check" in done.stderr
+
+
+def test_init_where_nothing_can_be_written(run: Run, tmp_path: Path) -> None:
+    """One sentence with the path and the reason: a folder under /proc, and a file where a folder must go."""
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "datasources").write_text("")
+    for folder in ("/proc/zz", "project"):
+        done = run("tinybird", "init", folder)
+
+        assert done.returncode == 2
+        assert f"birdfeed: can't write {folder}" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_init_writes_the_project_and_keeps_edits(run: Run, tmp_path: Path) -> None:
     """Every datafile, as it is shipped; a file somebody edited is not overwritten unless asked."""
     assert run("tinybird", "init", "project").returncode == 0

@@ -96,7 +96,11 @@ def _with_paths(tinybird: Tinybird, datasource: str, types: Mapping[str, str]) -
 
 
 def check_append(tinybird: Tinybird) -> list[Mismatch]:
-    """Data sources the append token can't write to; asks with a broken line, so that nothing is written."""
+    """Data sources the append token can't write to; asks with a broken line, so that nothing is written.
+
+    Raises:
+        QueryError: Tinybird doesn't answer, or can't now.
+    """
     found = []
     for datasource in datasources():
         answer = tinybird.append(datasource, tinybird.encode([_BROKEN]))
@@ -106,6 +110,6 @@ def check_append(tinybird: Tinybird) -> list[Mismatch]:
         elif answer.status == 404:
             said = "Tinybird knows no such data source to append to: wrong region, or not made yet"
             found.append(Mismatch(datasource, "", "no_table", said))
-        elif answer.status == 0:
-            raise QueryError(0, answer.detail)
+        elif answer.status in (0, 408, 429) or answer.status >= 500:
+            raise QueryError(answer.status, answer.detail)
     return found
