@@ -127,6 +127,19 @@ def test_the_entries_go_into_a_book(book: Path) -> None:
     assert run("missing") == (0, "")
 
 
+def test_one_name_under_two_event_types(book: Path, sandbox: Sandbox) -> None:
+    """A book may name a model once: one entry, with what was used under each event type as comments."""
+    painter = {"model": "painter", "usage": USAGE}
+    store(sandbox, BookSource(book), "text_generation", [(NOW, painter)])
+    toml = run("missing", "--toml")[1]
+
+    assert toml.count('name = "painter"') == 1
+    assert "# used: image 4" in toml
+    assert "# used: prompt_text 1,000, completion_text 10" in toml
+    book.write_text(BOOK + toml.replace("# price = ", "price = ").replace("= ,", "= 2,").replace("=  }", "= 2 }"))
+    assert run("check", str(book))[0] == 0
+
+
 def test_what_has_a_price_by_now(book: Path) -> None:
     """A book that was completed meanwhile: the rows are to be repriced, and no entry is printed."""
     book.write_text(BOOK + '[[model]]\nname = "new \\"one\\" 2026"\nunit = "token"\nprice = { prompt_text = 1 }\n')
@@ -163,5 +176,8 @@ def test_what_can_go_wrong(book: Path, sandbox: Sandbox, monkeypatch: pytest.Mon
     sandbox.fault(on="reads", outage=True)
     monkeypatch.setattr("birdfeed_worker.reprice_run.QUERY_TRIES", 1)
     assert run("missing")[0] == 3
+    sandbox.clear_faults()
+    monkeypatch.setenv("TINYBIRD_READ_TOKEN", "p.wrong")
+    assert run("missing")[0] == 2
     monkeypatch.delenv("TINYBIRD_READ_TOKEN")
     assert run("missing")[0] == 2

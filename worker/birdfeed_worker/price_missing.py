@@ -1,7 +1,7 @@
 """Models that went out unpriced or partly priced: found in the store, and written as entries to fill in."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -130,7 +130,18 @@ def _find(name: str, one: Missing, books: Books, now: datetime) -> Entry | None:
 
 def entries(missing: Iterable[Missing], books: Books, now: datetime) -> Iterator[str]:
     """TOML for a book, its rates left to fill in: `prices check` names each that is not."""
+    grouped: dict[str, list[Missing]] = {}
     for one in missing:
+        grouped.setdefault(one.name, []).append(one)
+    for group in grouped.values():
+        yield from _told(group, books, now)
+        yield ""
+
+
+def _told(group: Sequence[Missing], books: Books, now: datetime) -> Iterator[str]:
+    """What is missing under one name, and one entry for it all: a book may name a model once."""
+    wanted: Missing | None = None
+    for one in group:
         entry = entry_of(one, books, now) if one.price_model else None
         yield f"# {one.events:,} events {one.status}, the last at {one.last} UTC" + (
             f"; asked for as {', '.join(map(_text, sorted(one.asked)))}" if one.asked else ""
@@ -143,9 +154,29 @@ def entries(missing: Iterable[Missing], books: Books, now: datetime) -> Iterator
         elif entry is not None and entry.source == "operator":
             yield f"# your book has {_text(entry.name)}: add what is missing there"
         else:
-            same = [name for name in sorted(one.asked) if entry and _names(name, entry, one, books, now)]
-            yield from _entry(one, entry, same)
-        yield ""
+            wanted = one if wanted is None else _both(wanted, one)
+    if wanted is not None:
+        entry = entry_of(wanted, books, now) if wanted.price_model else None
+        same = [name for name in sorted(wanted.asked) if entry and _names(name, entry, wanted, books, now)]
+        yield from _entry(wanted, entry, same)
+
+
+def _both(one: Missing, other: Missing) -> Missing:
+    """Two of one name, such as of two event types, as one: all that was used, and the price of whichever has one."""
+    return replace(
+        one,
+        price_model=one.price_model or other.price_model,
+        is_text=one.is_text or other.is_text,
+        provider=one.provider or other.provider,
+        events=one.events + other.events,
+        asked=one.asked | other.asked,
+        used=_sum(one.used, other.used),
+        lacking=_sum(one.lacking, other.lacking),
+    )
+
+
+def _sum(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
 def _names(name: str, entry: Entry, one: Missing, books: Books, now: datetime) -> bool:
