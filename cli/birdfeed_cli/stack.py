@@ -38,6 +38,10 @@ class StackError(Exception):
     """A part of the stack doesn't start; the text says which and why."""
 
 
+class FolderError(StackError):
+    """The data folder can't be used; the text says which and why."""
+
+
 @dataclass(slots=True)
 class Stack:
     """What is running, and the environment by which producers, workers and commands reach it.
@@ -66,7 +70,11 @@ class Stack:
     _lock: int = -1
 
     def __enter__(self) -> Self:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise FolderError(f"can't keep data in {self.data_dir}: {error.strerror or error}") from None
         self._lock_folder()
         # The others hold the reading end: when this process is gone, however it died, they stop by themselves.
         self._reading, self._writing = os.pipe()
@@ -85,7 +93,6 @@ class Stack:
 
     def _lock_folder(self) -> None:
         """Two stacks on one folder would write into one append-only file."""
-        self._lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

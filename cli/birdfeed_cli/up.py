@@ -11,7 +11,7 @@ from birdfeed_worker.settings import WorkerSettings
 
 from birdfeed_cli.console import OK, PARTLY, USAGE, fail, out
 from birdfeed_cli.redis_access import without_password
-from birdfeed_cli.stack import Stack, StackError
+from birdfeed_cli.stack import FolderError, Stack, StackError
 
 
 def run_up(data_dir: Path, processes: int | None, redis_port: int | None, tinybird_port: int) -> int:
@@ -46,6 +46,8 @@ def run_up(data_dir: Path, processes: int | None, redis_port: int | None, tinybi
                 if stack.valkey is not None and not stack.valkey.is_running():
                     return fail(f"the embedded Valkey ended; its log is {stack.valkey.log_path}", PARTLY)
             out.print("stopping")
+    except FolderError as error:
+        return fail(str(error), USAGE)
     except StackError as error:
         return fail(str(error), PARTLY)
     out.print("stopped")

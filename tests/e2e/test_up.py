@@ -78,6 +78,20 @@ def test_what_was_there_is_there_again(tmp_path: Path) -> None:
         assert "another birdfeed uses" in second.stderr
 
 
+def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:
+    """A file, a folder below a file, a folder nobody can make: one sentence with the path and the reason."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken" / "lock").mkdir(parents=True)
+    for folder in (str(tmp_path / "file"), str(tmp_path / "file" / "below"), str(tmp_path / "taken"), "/proc/zz"):
+        done = subprocess.run(
+            [*BIRDFEED, "up", "--data-dir", folder],
+            cwd=tmp_path, env=CLEAN, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert f"can't keep data in {folder}: " in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_killed_it_leaves_nothing_that_harms(tmp_path: Path) -> None:
     """kill -9: workers and sandbox end by themselves, and the next start takes over Valkey's folder with all in it."""
     with up(tmp_path) as (process, environment):
