@@ -1,5 +1,6 @@
 """`birdfeed send`: events from a file through the real producer, with a word for each line that is no event."""
 
+import codecs
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -60,6 +61,8 @@ def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
         task = progress.add_task("sending", total=size)
         for number, line in enumerate(stream, start=1):
             progress.advance(task, len(line))
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
             if not line.strip():
                 continue
             read += 1

@@ -68,6 +68,16 @@ def test_bad_lines_cost_themselves_alone(system: System) -> None:
     }
 
 
+def test_a_file_with_a_byte_order_mark(system: System, tmp_path: Path) -> None:
+    """As editors on Windows write it: the first event is one like the others."""
+    file = tmp_path / "events.ndjson"
+    file.write_text(line(request_id="first") + "\n" + line(request_id="second") + "\n", encoding="utf-8-sig")
+
+    done = system.run("send", str(file))
+
+    assert (done.returncode, says(done)) == (0, "2 events read, 2 accepted")
+
+
 def test_send_without_redis(system: System) -> None:
     """Nothing is read from the file before Redis answers."""
     system.environment["BIRDFEED_REDIS_URL"] = f"redis://:secret@127.0.0.1:{free_port()}/0"
