@@ -16,10 +16,11 @@ from birdfeed_worker.reprice_run import Patient
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird import Tinybird
 from birdfeed_worker.wire_store import reader_of
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from birdfeed_cli.console import OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json
+from birdfeed_cli.console import OK, PARTLY, USAGE, err, fail, out, print_json, store_code
 from birdfeed_cli.report_data import DIMENSIONS, OTHERS, Line, Report, largest_named, read_report
 from birdfeed_cli.when import read_when
 
@@ -30,10 +31,15 @@ COLUMNS: Final = (
 )  # fmt: skip
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _BAR_WIDTH: Final = 16
+_NAME_WIDTH: Final = 40
+#: Columns that a narrow terminal doesn't show, the first to go first.
+_LEAST_FIRST: Final = ("", "p50 ms", "out", "p95 ms", "tokens in", "unpriced", "failed")
 
 
 def run_report(since: str, by: str, zone: str, *, as_json: bool, as_csv: bool, html: Path | None) -> int:
     """Ask the store and tell. Exit code 1 if a table could not be asked."""
+    if as_json and as_csv:
+        return fail("--json and --csv can't be had at once; choose one", USAGE)
     until = datetime.now(UTC)
     try:
         start, dimensions, where = read_when(since, until), _dimensions(by), ZoneInfo(zone)
@@ -53,14 +59,17 @@ def run_report(since: str, by: str, zone: str, *, as_json: bool, as_csv: bool, h
         try:
             tables = list(_tables(store))
             if not tables:
-                return fail("no data source of birdfeed's can be read; see `birdfeed tinybird check`", UNREACHABLE)
+                return fail("no data source of birdfeed's can be read; see `birdfeed tinybird check`", USAGE)
             report = read_report(Patient(store).query, tables, start, until, dimensions, where)
         except TinybirdError as error:
-            return fail(str(error), UNREACHABLE)
+            return fail(str(error), store_code(error))
     if html is not None:
         from birdfeed_cli.report_page import page
 
-        html.write_text(page(report), encoding="utf-8")
+        try:
+            html.write_text(page(report), encoding="utf-8")
+        except OSError as error:
+            return fail(f"can't write {html}: {error.strerror or error}", USAGE)
         err.print(f"written to {html}", markup=False, soft_wrap=True)
     if as_json:
         print_json(_as_json(report))
@@ -161,24 +170,38 @@ def _print(report: Report) -> None:
 
 def _table(dimension: str, lines: list[Line]) -> Table:
     table = Table(title=f"by {dimension}", title_justify="left", title_style="bold")
-    table.add_column(dimension, overflow="fold", max_width=40)
-    for column in ("cost (USD)", "", "requests", "failed", "tokens in", "out", "p50 ms", "p95 ms", "unpriced"):
+    names = [Text(line.name or "(none)") for line in lines]
+    columns = _columns(lines)
+    # Names are shown whole, up to _NAME_WIDTH: what matters least makes room for them.
+    name_width = min(_NAME_WIDTH, max([cell_len(dimension), *(name.cell_len for name in names)]))
+    for column in _LEAST_FIRST:
+        widths = [max([cell_len(key), *(cell.cell_len for cell in cells)]) for key, cells in columns.items()]
+        if name_width + sum(widths) + 3 * len(widths) + 4 <= out.width:
+            break
+        del columns[column]
+    table.add_column(dimension, overflow="fold", min_width=name_width, max_width=_NAME_WIDTH)
+    for column in columns:
         table.add_column(column, justify="left" if column == "" else "right", no_wrap=True)
-    largest = largest_named(lines)
-    for line in lines:
-        table.add_row(
-            Text(line.name or "(none)"),
-            usd(line.cost_usd),
-            Text(bar(float(line.cost_usd / largest) if largest and line.name != OTHERS else 0.0), style="cyan"),
-            f"{line.requests:,}",
-            Text(f"{line.error_rate:.1%}", style="red" if line.error_rate >= 0.05 else ""),
-            f"{line.prompt_tokens:,}",
-            f"{line.completion_tokens:,}",
-            "" if line.p50_ms is None else f"{line.p50_ms:,.0f}",
-            "" if line.p95_ms is None else f"{line.p95_ms:,.0f}",
-            f"{line.unpriced:,}" if line.unpriced else "",
-        )
+    for row in zip(names, *columns.values(), strict=True):
+        table.add_row(*row)
     return table
+
+
+def _columns(lines: list[Line]) -> dict[str, list[Text]]:
+    """The cells of each column, by its heading; the bar has none."""
+    largest = largest_named(lines)
+    bars = [bar(float(line.cost_usd / largest) if largest and line.name != OTHERS else 0.0) for line in lines]
+    return {
+        "cost (USD)": [Text(usd(line.cost_usd)) for line in lines],
+        "": [Text(one, style="cyan") for one in bars],
+        "requests": [Text(f"{line.requests:,}") for line in lines],
+        "failed": [Text(f"{line.error_rate:.1%}", style="red" if line.error_rate >= 0.05 else "") for line in lines],
+        "tokens in": [Text(f"{line.prompt_tokens:,}") for line in lines],
+        "out": [Text(f"{line.completion_tokens:,}") for line in lines],
+        "p50 ms": [Text("" if line.p50_ms is None else f"{line.p50_ms:,.0f}") for line in lines],
+        "p95 ms": [Text("" if line.p95_ms is None else f"{line.p95_ms:,.0f}") for line in lines],
+        "unpriced": [Text(f"{line.unpriced:,}" if line.unpriced else "") for line in lines],
+    }
 
 
 def usd(cost: Decimal) -> str:

@@ -151,6 +151,22 @@ def test_the_terminal_shows_tables(store: Sandbox, run: Run) -> None:
         assert word in done.stdout
 
 
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_names_are_shown_whole(store: Sandbox, run: Run, width: int) -> None:
+    """However narrow the terminal: columns that matter less make room, and no line is longer than it."""
+    fill(store)
+
+    said = run(COLUMNS=str(width)).stdout
+
+    for dimension in ("model", "tier", "user"):
+        for name in (line["name"] for line in json.loads(run("--json", "--by", dimension).stdout)["by"][dimension]):
+            assert f"│ {name} " in said
+    assert max(map(len, said.splitlines())) <= width
+    for word in ("cost (USD)", "requests", "failed"):
+        assert word in said
+    assert ("│ █" in said) == (width == 160)
+
+
 def test_an_empty_store(run: Run, tmp_path: Path) -> None:
     """No event is no fault."""
     done = run("--html", "empty.html")
@@ -249,6 +265,9 @@ def test_days_and_the_others(store: Sandbox) -> None:
         (["--by", "traceback"], {}, 2, "not traceback"),
         (["--by", ","], {}, 2, "--by knows model"),
         (["--timezone", "Mars/Olympus"], {}, 2, "is no time zone"),
+        (["--json", "--csv"], {}, 2, "--json and --csv can't be had at once"),
+        (["--html", "/nonexistent/r.html"], {}, 2, "can't write /nonexistent/r.html: No such file or directory"),
+        ([], {"TINYBIRD_READ_TOKEN": "p.wrong"}, 2, "no data source of birdfeed's can be read"),
         ([], {"TINYBIRD_READ_TOKEN": ""}, 2, "TINYBIRD_READ_TOKEN is not set"),
         ([], {"TINYBIRD_HOST": "http://127.0.0.1:9"}, 3, "no answer"),
     ],
