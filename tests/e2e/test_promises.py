@@ -372,6 +372,26 @@ def stop_workers(system: System, times: int) -> None:
     assert rows.total() == system.ledger()["written:text_generation"]
 
 
+def test_a_second_signal_ends_at_once(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    """The store's answer isn't waited for any more; what was in hand is asked about, and done, by the next workers."""
+    sandbox.sql("SYSTEM STOP MERGES")
+    with System(valkey_url, sandbox, tmp_path, BIRDFEED_READ_TIMEOUT="120", BIRDFEED_STOP_TIMEOUT="120") as system:
+        system.redis.flushall()
+        sandbox.fault(answer_delay_seconds=60.0, times=1)
+        put(system)
+        pool = system.start_pool(1)
+        eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
+        pool.terminate()
+        eventually(lambda: "stopping" in system.said(), what="it has heard the first")
+        pool.terminate()
+        assert pool.wait(60) == 0
+        assert system.redis.zcard(system.keys.started) == 0
+        sandbox.clear_faults()
+        system.start_pool(1)
+
+        all_written_once(system)
+
+
 def test_sigterm_again_and_again(system: System) -> None:
     """Workers are told to stop at random moments under load: no job is orphaned, no worker hangs."""
     system.sandbox.fault(delay_seconds=0.05)
