@@ -62,7 +62,9 @@ class ProducerSettings(RedisSettings):
     )
     redis_timeout: Seconds = Field(1.0, description="Seconds to wait for Redis: for a connection, and for an answer.")
     compression: Annotated[int, Field(ge=0, le=9)] = Field(
-        1, description="zlib level of jobs: 1 is quickest, 9 smallest, 0 none. 1 gives about 35 bytes an event in a full batch."
+        1,
+        description="zlib level of jobs: 1 is quickest, 9 smallest, 0 none. 1 gives about 35 bytes an event in a full "
+        "batch.",
     )
 
     @property
