@@ -12,6 +12,7 @@ from typing import Any
 from tests.e2e.producer_apps.run import Server
 from tests.support.failover import Cluster
 from tests.support.system import System
+from tests.support.traffic import ODD_MODEL
 from tests.support.wait import pause
 
 #: Faults of the store, each with the switches of the sandbox. Late commits come before settle_seconds (SETTLE).
@@ -40,11 +41,19 @@ STORE_FAULTS: dict[str, dict[str, Any]] = {
     "not JSON": {"not_json": True},
     "half of them fail": {"status": 500, "probability": 0.5, "seed": 3},
     "422 partly written": {"partly_written": 0.5},
+    "401": {"status": 401},
+    "rate limit": {"rate_limit": 2},
+    "short count, the rest lost": {"short_count": 1, "short_count_writes": "counted"},
+    "reads fail": {"status": 500, "on": "reads"},
+    "read quota used up": {"read_quota": 0, "retry_after": 1},
+    # These two condemn rows, and rightly: the odd ones of the traffic.
+    "400 for some rows": {"status": 400, "poison": f'"model":"{ODD_MODEL}"'},
+    "some rows quarantined": {"quarantine_rows": {"path": "$.model", "equals": ODD_MODEL}},
 }
 
 
 class Monkey:
-    """Breaks one thing at a time, at random, and mends it again.
+    """Breaks things at random, and mends them again: the store for a while, and meanwhile something else, too.
 
     Args:
         seed: Of the schedule.
@@ -63,6 +72,7 @@ class Monkey:
         self.redis = redis
         self.processes = processes
         self.done: Counter[str] = Counter()
+        self._store_acts = 0  # for how many more acts the store stays broken
         #: From when to when (epoch s) each took.
         self.failovers: list[tuple[float, float]] = []
         self.acts: list[tuple[int, Callable[[], str]]] = [
@@ -81,6 +91,10 @@ class Monkey:
 
     def act(self) -> str:
         """One fault; says which."""
+        if self._store_acts:
+            self._store_acts -= 1
+            if not self._store_acts:
+                self.system.sandbox.clear_faults()
         weights = [weight for weight, _ in self.acts]
         said = self.draw.choices([act for _, act in self.acts], weights)[0]()
         self.done[said] += 1
@@ -121,13 +135,15 @@ class Monkey:
         return "SIGTERM the launcher"
 
     def break_store(self) -> str:
-        """One of the store's faults, for a while."""
+        """One of the store's faults, for a while, or for the next few acts, whatever they are."""
         name = self.draw.choice(sorted(STORE_FAULTS))
         only = self.draw.choice([None, None, "llm_events", "image_events"])
         self.system.sandbox.fault(**STORE_FAULTS[name], **({} if only is None else {"datasource": only}))
         pause(self.draw.uniform(0.3, 2.0))
-        self.system.sandbox.clear_faults()
-        return f"store: {name}"
+        self._store_acts = max(self._store_acts, self.draw.choice([0, 0, 1, 3]))
+        if not self._store_acts:
+            self.system.sandbox.clear_faults()
+        return f"store: {name}" + (f", and for {self._store_acts} acts more" if self._store_acts else "")
 
     def kill_redis(self) -> str:
         """kill -9 of Redis, and its restart from the append-only file."""
