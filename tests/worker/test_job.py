@@ -80,7 +80,7 @@ def test_one_slow_user_is_late_alone(redis: Redis, keys: Keys, service: Service,
         enqueue(redis, keys, [envelope(text(user=f"user-{start + number}")) for number in range(100)])
     store = FakeStore()
 
-    deliver(redis, keys, store, CachedTiers(service, budget=0.5), tmp_path)
+    deliver(redis, keys, store, CachedTiers(service, budget=5.0), tmp_path)
 
     tiers = {row["user"]: row.get("tier", "unknown") for row in store.rows["llm_events"]}
     assert len(tiers) == EVENTS
@@ -96,7 +96,7 @@ def test_a_take_is_cut_across_its_parts(redis: Redis, keys: Keys, service: Servi
         enqueue(redis, keys, [envelope(text(tier="seed")) for _ in range(100)])
     store = FakeStore()
 
-    deliver(redis, keys, store, CachedTiers(service, budget=0.5), tmp_path)
+    deliver(redis, keys, store, CachedTiers(service, budget=5.0), tmp_path)
 
     assert sorted(map(len, store.requests)) == [600, 700, 700]
     assert service.asked == []
