@@ -192,7 +192,7 @@ def test_unknown_outcomes(working: System, fault: dict[str, Any]) -> None:
 
 def test_a_commit_later_than_settle_seconds(working: System) -> None:
     """Nobody can know of it in time: these rows are there twice, and counted once by whoever asks with FINAL."""
-    working.sandbox.fault(late_commit_seconds=5.0, late_commit_status=504, times=1)
+    working.sandbox.fault(late_commit_seconds=15.0, late_commit_status=504, times=1)
     put(working)
     working.drained()
     eventually(lambda: sum(working.rows().values()) > len(ALL), what="the late rows")
