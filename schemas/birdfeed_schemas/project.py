@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from birdfeed_schemas.registry import registry
 
@@ -67,28 +68,16 @@ def columns_of(datasource: str) -> tuple[Column, ...]:
     )
 
 
-def paths_of(row: type[BaseModel], prefix: str = "$") -> dict[str, Any]:
-    """Every JSON path that rows of a model have, with its Python type."""
-    found: dict[str, Any] = {}
+def paths_of(row: type[BaseModel], prefix: str = "$") -> dict[str, FieldInfo]:
+    """Every JSON path that rows of a model have, with its field; a row may lack those of fields with a default."""
+    found: dict[str, FieldInfo] = {}
     for name, field in row.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             found.update(paths_of(kind, f"{prefix}.{name}"))
         else:
-            found[f"{prefix}.{name}"] = kind
+            found[f"{prefix}.{name}"] = field
     return found
-
-
-def optional_paths_of(row: type[BaseModel], prefix: str = "$") -> frozenset[str]:
-    """The JSON paths that rows of a model may lack: those of fields with a default."""
-    found: set[str] = set()
-    for name, field in row.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found |= optional_paths_of(kind, f"{prefix}.{name}")
-        elif not field.is_required():
-            found.add(f"{prefix}.{name}")
-    return frozenset(found)
 
 
 def datasources() -> Mapping[str, type[BaseModel]]:

@@ -11,6 +11,7 @@ import pytest
 from birdfeed_sandbox.datafiles import Datasource, parse_datasource
 from birdfeed_schemas.envelope import Envelope
 from birdfeed_schemas.facts import Price, Tier, Tokens, Usage
+from birdfeed_schemas.project import paths_of
 from birdfeed_schemas.registry import EventType, registry
 from birdfeed_schemas.rows import (
     MAX_ERROR_MESSAGE,
@@ -23,7 +24,6 @@ from birdfeed_schemas.rows import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
 
 from tests.support.existing import columns as existing_columns
 from tests.support.rows import filled, sent
@@ -74,36 +74,12 @@ def row_of(event_type: EventType, data: dict[str, Any], **enriched: Any) -> dict
     return sent(Enriched(envelope=envelope, event=event_type.event.model_validate(data), **facts))
 
 
-def leaves(model: type[BaseModel], prefix: str = "$") -> dict[str, Any]:
-    """Every path of a row model, with its type."""
-    found: dict[str, Any] = {}
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found.update(leaves(kind, f"{prefix}.{name}"))
-        else:
-            found[f"{prefix}.{name}"] = kind
-    return found
-
-
-def left_out(model: type[BaseModel], prefix: str = "$") -> dict[str, Any]:
-    """Every path that a row may lack, with the value that it has then."""
-    found: dict[str, Any] = {}
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found.update(left_out(kind, f"{prefix}.{name}"))
-        elif not field.is_required():
-            found[f"{prefix}.{name}"] = field.default
-    return found
-
-
-def paths_of(row: Mapping[str, Any], prefix: str = "$") -> set[str]:
+def values_of(row: Mapping[str, Any], prefix: str = "$") -> set[str]:
     """Every path of a row that leads to a value."""
     return {
         path
         for name, value in row.items()
-        for path in (paths_of(value, f"{prefix}.{name}") if isinstance(value, dict) else {f"{prefix}.{name}"})
+        for path in (values_of(value, f"{prefix}.{name}") if isinstance(value, dict) else {f"{prefix}.{name}"})
     }
 
 
@@ -117,7 +93,7 @@ def datasource(name: str) -> Datasource:
 def test_every_row_field_has_a_column_and_every_column_a_field(event_type: EventType) -> None:
     """Walked both ways: a path without a field would always be its default, a field without a column be lost."""
     paths = {str(column.path) for column in datasource(event_type.datasource).columns}
-    fields = set(leaves(event_type.row))
+    fields = set(paths_of(event_type.row))
     for_the_existing_table = {"$.cost"}  # its Float32 column; ours reads $.cost_exact
 
     assert paths - fields == set()
@@ -129,7 +105,8 @@ def test_what_may_be_left_out_is_its_columns_default(event_type: EventType) -> N
     """Or a row would say something else than the event: in our tables, and in the existing llm_events."""
     columns = {str(column.path): column.default for column in datasource(event_type.datasource).columns}
     existing = {column["json_path"]: column["default"] for column in existing_columns()}
-    for path, default in left_out(event_type.row).items():
+    left_out = {path: field.default for path, field in paths_of(event_type.row).items() if not field.is_required()}
+    for path, default in left_out.items():
         for said in (columns[path], existing.get(path, columns[path])):
             assert said is not None, f"{path} may be left out, and its column has no default"
             assert said == (f"'{default}'" if isinstance(default, str) else "false" if default is False else "0"), path
@@ -169,7 +146,7 @@ def test_a_row_says_all_that_the_event_said(event_type: EventType) -> None:
         ),
     )
 
-    assert set(leaves(event_type.row)) - paths_of(row) == set()
+    assert set(paths_of(event_type.row)) - values_of(row) == set()
     assert len(row["exception"]) == MAX_ERROR_MESSAGE
 
 

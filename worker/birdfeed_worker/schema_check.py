@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
-from birdfeed_schemas.project import columns_of, datasources, optional_paths_of, paths_of
+from birdfeed_schemas.project import columns_of, datasources, paths_of
 
 from birdfeed_worker.errors import ConfigurationError, QueryError, TinybirdError
 from birdfeed_worker.schema_compare import LiveColumn, Mismatch, compare
@@ -57,8 +57,9 @@ def _check(tinybird: Tinybird, datasource: str) -> Iterator[Mismatch]:
         yield _unreadable(tinybird, datasource, error)
         return
     live = _with_paths(tinybird, datasource, types)
-    row = datasources()[datasource]
-    yield from compare(datasource, columns_of(datasource), live, paths_of(row), optional_paths_of(row))
+    sent = paths_of(datasources()[datasource])
+    left_out = {path for path, field in sent.items() if not field.is_required()}
+    yield from compare(datasource, columns_of(datasource), live, sent, left_out)
 
 
 def _unreadable(tinybird: Tinybird, datasource: str, error: QueryError) -> Mismatch:
