@@ -46,9 +46,10 @@ class Enricher:
         self._extra = extra_fields
         self._keep_traceback = keep_traceback
 
-    def ready(self, events: Valid) -> bool:
-        """Whether the tiers of all their users are at hand."""
-        return self._tiers.knows(_users(events))
+    def tiers_at_hand(self, events: Valid) -> Mapping[str, str] | None:
+        """The tiers of their users, if nobody has to be asked; else None."""
+        users = _users(events)
+        return self._tiers.recall(users) if users else {}
 
     def tiers(self, events: Iterable[tuple[Item, Event]]) -> Mapping[str, str]:
         """The tiers of their users: one round trip for all of them, one time to wait."""

@@ -48,8 +48,9 @@ class Delivery:
                 decoded.extend(some)
                 self.guard.park(parked, some.items, by_id)
                 for event_type, valid in _valid(some):
-                    if self.enricher.ready(valid):
-                        self._write(event_type, valid, writing)
+                    at_hand = self.enricher.tiers_at_hand(valid)
+                    if at_hand is not None:
+                        self._write(event_type, valid, writing, at_hand)
                     else:
                         aside.append((event_type, valid))
             if aside:
@@ -62,9 +63,7 @@ class Delivery:
         self.tally.count(decoded.items, len(jobs), totals.lost, self.clock.monotonic() - began)
         return totals
 
-    def _write(
-        self, event_type: EventType, valid: Valid, writing: Writing, tiers: Mapping[str, str] | None = None
-    ) -> None:
+    def _write(self, event_type: EventType, valid: Valid, writing: Writing, tiers: Mapping[str, str]) -> None:
         self.enricher.enrich(event_type, valid, self.clock.now(), tiers)
         writing.add(event_type.datasource, [item for item, _ in valid if item.outcome is None])
         for item, _ in valid:

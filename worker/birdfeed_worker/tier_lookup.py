@@ -23,8 +23,8 @@ MAX_LOOKUPS: Final = 4
 class TierLookup(Protocol):
     """Something that knows users' tiers."""
 
-    def knows(self, users: Collection[str]) -> bool:
-        """Whether look_up would answer for all of them without waiting."""
+    def recall(self, users: Collection[str]) -> Mapping[str, str] | None:
+        """What look_up would answer, if nobody has to be waited for; else None."""
 
     def look_up(self, users: Collection[str]) -> Mapping[str, str]:
         """The tiers of those users it has an answer for. Never raises: no answer is no entry."""
@@ -43,9 +43,9 @@ class TierSource(Protocol):
 class NoTiers:
     """The lookup of a worker that has none."""
 
-    def knows(self, users: Collection[str]) -> bool:
-        """Nobody is ever waited for."""
-        return True
+    def recall(self, users: Collection[str]) -> Mapping[str, str]:
+        """No answers."""
+        return {}
 
     def look_up(self, users: Collection[str]) -> Mapping[str, str]:
         """No answers."""
@@ -101,13 +101,20 @@ class CachedTiers:
         self._threads: ThreadPoolExecutor | None = None
         self._process = os.getpid()
 
-    def knows(self, users: Collection[str]) -> bool:
-        """Whether all of them are remembered; see TierLookup."""
-        known, now = self._known, self._clock()
-        return all((entry := known.get(user)) is not None and entry[0] > now for user in users)
+    def recall(self, users: Collection[str]) -> Mapping[str, str] | None:
+        """The tiers of those users there is an answer for, if all of them are remembered; see TierLookup."""
+        answers, missing = self._remembered(users)
+        return None if missing else answers
 
     def look_up(self, users: Collection[str]) -> Mapping[str, str]:
         """The tiers of those users there is an answer for, within the budget; see TierLookup."""
+        answers, missing = self._remembered(users)
+        if missing:
+            answers.update(self._ask(missing))
+        return answers
+
+    def _remembered(self, users: Collection[str]) -> tuple[dict[str, str], list[str]]:
+        """Answers at hand, and the users to ask about."""
         answers: dict[str, str] = {}
         known, now = self._known, self._clock()
         missing: list[str] = []
@@ -117,9 +124,7 @@ class CachedTiers:
                 missing.append(user)
             elif entry[1] is not None:
                 answers[user] = entry[1]
-        if missing:
-            answers.update(self._ask(missing))
-        return answers
+        return answers, missing
 
     def close(self) -> None:
         """Let go of the threads; a request under way ends by its own timeout."""
