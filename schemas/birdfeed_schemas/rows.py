@@ -9,8 +9,8 @@ rows themselves are built as plain dicts, because a worker makes tens of thousan
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from datetime import datetime
+from typing import Any, Final
 
 import orjson
 from pydantic import BaseModel, ConfigDict
@@ -18,11 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from birdfeed_schemas.envelope import Envelope
 from birdfeed_schemas.events import Event, ImageGeneration, TextGeneration
 from birdfeed_schemas.facts import Price, Tier, Tokens, Usage
+from birdfeed_schemas.times import Times, times_of
 
-#: A start_time further from occurred_at than this is clamped: clocks that are wrong, epochs in the wrong unit.
-MAX_CLOCK_AHEAD: Final = timedelta(hours=1)
-MAX_DURATION: Final = timedelta(days=7)
-_MAX_DURATION_MS: Final = MAX_DURATION / timedelta(milliseconds=1)
 #: Characters kept of an error's message and traceback: they can hold parts of prompts.
 MAX_ERROR_MESSAGE: Final = 1_000
 MAX_TRACEBACK: Final = 8_000
@@ -30,15 +27,6 @@ MAX_TRACEBACK: Final = 8_000
 MAX_EXTRA: Final = 4_096
 #: Characters kept of any other text.
 MAX_TEXT: Final = 512
-
-
-class Times(NamedTuple):
-    """Start and end (UTC), duration in ms, and whether something of it had to be clamped."""
-
-    start: datetime
-    end: datetime
-    duration: float
-    clamped: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -249,6 +237,18 @@ def common(enriched: Enriched) -> dict[str, Any]:
     return row
 
 
+def _caller(event: Event) -> dict[str, str]:
+    """Whose event it is, as far as it says."""
+    caller = {}
+    if event.organization:
+        caller["organization"] = event.organization[:MAX_TEXT]
+    if event.project:
+        caller["project"] = event.project[:MAX_TEXT]
+    if event.environment:
+        caller["environment"] = event.environment[:MAX_TEXT]
+    return caller
+
+
 def _add_price(row: dict[str, Any], price: Price) -> None:
     row["cost"] = float(price.cost)
     row["cost_exact"] = format(price.cost, "f")
@@ -295,13 +295,7 @@ def llm_event_row(enriched: Enriched) -> dict[str, Any]:
     row["standard_logging_object_response_time"] = row["llm_api_duration_ms"] = row["duration"]
     if event.stream:
         row["stream"] = True
-    caller = {}
-    if event.organization:
-        caller["organization"] = event.organization[:MAX_TEXT]
-    if event.project:
-        caller["project"] = event.project[:MAX_TEXT]
-    if event.environment:
-        caller["environment"] = event.environment[:MAX_TEXT]
+    caller = _caller(event)
     if event.chat_id:
         caller["chat_id"] = event.chat_id[:MAX_TEXT]
     if caller:
@@ -326,13 +320,7 @@ def image_event_row(enriched: Enriched) -> dict[str, Any]:
     """A row of image_events from an enriched image_generation event."""
     event = enriched.event
     assert isinstance(event, ImageGeneration)
-    row = common(enriched)
-    if event.environment:
-        row["environment"] = event.environment[:MAX_TEXT]
-    if event.organization:
-        row["organization"] = event.organization[:MAX_TEXT]
-    if event.project:
-        row["project"] = event.project[:MAX_TEXT]
+    row = {**common(enriched), **_caller(event)}
     if event.image_size:
         row["image_size"] = event.image_size[:MAX_TEXT]
         row["width"], row["height"] = image_dimensions(event.image_size)
@@ -347,48 +335,6 @@ def image_event_row(enriched: Enriched) -> dict[str, Any]:
     if event.audio_seconds:
         row["audio_seconds"] = float(event.audio_seconds)
     return row
-
-
-def times_of(event: Event, occurred_at: datetime) -> Times:
-    """The times of an event that was tracked at `occurred_at`."""
-    return times(occurred_at, event.start_time, event.end_time, event.duration)
-
-
-def times(occurred_at: datetime, start: datetime | None, end: datetime | None, duration: float | None) -> Times:
-    """Start, end, duration in ms, and whether something had to be clamped.
-
-    What is missing follows from the rest: start from end or occurred_at minus the duration, end from start plus the
-    duration. occurred_at is our own clock; a start or end more than MAX_CLOCK_AHEAD after it or MAX_DURATION before
-    it can't be true and is replaced by what occurred_at and the duration say.
-    """
-    if (
-        # Handlers nearly always give all three, and sums of times are dear: this is what the rest comes to then.
-        start is not None
-        and end is not None
-        and duration is not None
-        and start <= end <= occurred_at
-        and occurred_at - start <= MAX_DURATION
-        and duration <= _MAX_DURATION_MS
-    ):
-        return Times(start, end, duration, clamped=False)
-    clamped = False
-    latest, earliest = occurred_at + MAX_CLOCK_AHEAD, occurred_at - MAX_DURATION
-    if end is not None and not earliest <= end <= latest:
-        end, clamped = None, True
-    if start is not None and not earliest <= start <= latest:
-        start, clamped = None, True
-    if duration is not None and duration > _MAX_DURATION_MS:
-        duration, clamped = None, True
-    if start is not None and end is not None and end < start:
-        end, clamped = None, True
-    if duration is None:
-        duration = max(0.0, ((end or occurred_at) - start) / timedelta(milliseconds=1)) if start is not None else 0.0
-    length = timedelta(milliseconds=duration)
-    if start is None:
-        start = (end or occurred_at) - length
-    if end is None:
-        end = start + length
-    return Times(start, end, duration, clamped)
 
 
 def image_dimensions(size: str | None) -> tuple[int, int]:

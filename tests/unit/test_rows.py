@@ -20,8 +20,8 @@ from birdfeed_schemas.rows import (
     bounded_json,
     image_dimensions,
     moderation_verdicts,
-    times,
 )
+from birdfeed_schemas.times import times
 from hypothesis import given
 from hypothesis import strategies as st
 

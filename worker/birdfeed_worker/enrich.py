@@ -9,7 +9,8 @@ import orjson
 from birdfeed_schemas.events import Event
 from birdfeed_schemas.exact import exact
 from birdfeed_schemas.registry import EventType
-from birdfeed_schemas.rows import Enriched, times_of
+from birdfeed_schemas.rows import Enriched
+from birdfeed_schemas.times import times_of
 
 from birdfeed_worker.decode import Item
 from birdfeed_worker.outcomes import Dead

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final, TypeVar
 from uuid import UUID
 
-from birdfeed_schemas.rows import MAX_CLOCK_AHEAD, MAX_DURATION
+from birdfeed_schemas.times import MAX_CLOCK_AHEAD, MAX_DURATION
 
 from birdfeed_worker.errors import QueryError
 from birdfeed_worker.tinybird import Tinybird
@@ -55,7 +55,7 @@ class Identity:
 
 
 OURS: Final = Identity("event_id", "occurred_at", ((_MARGIN, _MARGIN),))
-#: start_time is at most MAX_DURATION before an end_time that is at most MAX_DURATION before occurred_at (rows.times).
+#: start_time is at most MAX_DURATION before an end_time that is at most MAX_DURATION before occurred_at (times.py).
 TEMPLATES: Final = Identity(
     "id",
     "timestamp",
