@@ -1,35 +1,24 @@
 """`birdfeed demo`: what a stranger sees first, and its proof."""
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from birdfeed_cli.demo import check
 
-BIRDFEED = [sys.executable, "-c", "from birdfeed_cli.start import main; main()"]
+from tests.support.commands import birdfeed, clean_environment
 
 
 def test_the_demo_ends_well_whatever_is_set(tmp_path: Path) -> None:
     """An outage, a killed worker, a replay; and no setting of the user's is in its way."""
     (tmp_path / ".env").write_text("BIRDFEED_ENABLED=false\nBIRDFEED_KEY_PREFIX=mine\n")
-    done = subprocess.run(
-        [*BIRDFEED, "demo", "--events", "1500"],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
-            "BIRDFEED_QUEUE": "mine",
-            "BIRDFEED_WAIT_REPLICAS": "3",
-            "REDIS_URL": "redis://127.0.0.1:1/0",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    environment = {
+        **clean_environment(),
+        "BIRDFEED_QUEUE": "mine",
+        "BIRDFEED_WAIT_REPLICAS": "3",
+        "REDIS_URL": "redis://127.0.0.1:1/0",
+    }
+    done = birdfeed("demo", "--events", "1500", environment=environment, folder=tmp_path)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Every event is in the store once, or in a dead letter with its reason." in done.stdout

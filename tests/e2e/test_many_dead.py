@@ -18,11 +18,10 @@ from birdfeed_schemas.envelope import Header, encode_event, format_time
 from birdfeed_worker.dead_letters import letter_fields, new_letter_id
 
 from tests.e2e.producer_apps.run import Server
+from tests.support.commands import BIRDFEED
 from tests.support.events import NOON, envelope, text
 from tests.support.system import System
 from tests.support.wait import eventually
-
-MAIN = [sys.executable, "-c", "from birdfeed_cli.start import main; main()"]
 
 
 @pytest.fixture
@@ -117,7 +116,7 @@ def replay_cut_short(system: System, how: signal.Signals, after: int, *command: 
     """Start a replay, and end it by a signal once that many events are home; what it said."""
     before = sum(system.rows().values())
     replay = subprocess.Popen(
-        [*MAIN, *command], env=system.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*BIRDFEED, *command], env=system.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     eventually(lambda: sum(system.rows().values()) >= before + after, what="some are home", within=120)
     replay.send_signal(how)

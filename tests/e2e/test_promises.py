@@ -2,6 +2,8 @@
 
 Real Valkey, real workers, the sandbox Tinybird over HTTP; each ends with every event in the store once (or in the dead
 letter that the row says) and with the ledger.
+
+Longer than other files: the page is one list, and its tests stand on one system that is started once for all of them.
 """
 
 import os

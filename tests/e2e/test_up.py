@@ -1,11 +1,9 @@
 """`birdfeed up`: everything on one machine, from one command, and nothing left behind."""
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +11,12 @@ from pathlib import Path
 from redis import Redis
 from redis.exceptions import RedisError
 
+from tests.support.commands import BIRDFEED, clean_environment
 from tests.support.events import text
 from tests.support.processes import ended
 from tests.support.wait import eventually
 
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("BIRDFEED_", "TINYBIRD_", "REDIS"))}
-CLEAN["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if entry)
-BIRDFEED = [sys.executable, "-c", "from birdfeed_cli.start import main; main()"]
+CLEAN = clean_environment()
 
 
 @contextmanager

@@ -3,10 +3,8 @@
 import csv
 import io
 import json
-import os
 import random
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -29,6 +27,7 @@ from birdfeed_worker.tinybird import Tinybird
 
 from tests.store import reference
 from tests.support import rows as made
+from tests.support.commands import birdfeed, clean_environment
 from tests.support.existing import existing_datasource
 
 Rows = Sequence[Mapping[str, Any]]
@@ -42,22 +41,13 @@ def run(store: Sandbox, tmp_path: Path) -> Run:
 
     def command(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("BIRDFEED_", "TINYBIRD_"))},
+            **clean_environment(),
             "TINYBIRD_HOST": store.url,
             "TINYBIRD_READ_TOKEN": store.read_token,
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
             "COLUMNS": "160",
             **changes,
         }
-        return subprocess.run(
-            [sys.executable, "-c", "from birdfeed_cli.start import main; main()", "report", *arguments],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return birdfeed("report", *arguments, environment=environment, folder=tmp_path, timeout=60)
 
     return command
 

@@ -1,9 +1,7 @@
 """`birdfeed tinybird check` and the check at start, against a sandbox whose schema is wrong in every way."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +16,7 @@ from birdfeed_worker.schema_check import check_at_start, check_schemas
 from birdfeed_worker.schema_compare import type_problem
 from birdfeed_worker.tinybird import Tinybird
 
+from tests.support.commands import birdfeed, clean_environment
 from tests.support.existing import existing_datasource
 from tests.support.servers import free_port
 
@@ -34,23 +33,14 @@ def run(store: Sandbox, tmp_path: Path) -> Run:
 
     def command(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("BIRDFEED_", "TINYBIRD_"))},
+            **clean_environment(),
             "TINYBIRD_HOST": store.url,
             "TINYBIRD_TOKEN": store.append_token,
             "TINYBIRD_READ_TOKEN": store.read_token,
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
             "COLUMNS": "200",
             **settings,
         }
-        return subprocess.run(
-            [sys.executable, "-c", "from birdfeed_cli.start import main; main()", *arguments],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return birdfeed(*arguments, environment=environment, folder=tmp_path, timeout=60)
 
     return command
 

@@ -20,6 +20,7 @@ from birdfeed_worker.letters import DeadLetterInfo, dead_letters_of
 from birdfeed_worker.take import as_text
 from redis import Redis
 
+from tests.support.commands import birdfeed, clean_environment
 from tests.support.wait import eventually
 
 #: Waits as short as tests need them.
@@ -45,7 +46,7 @@ class System(AbstractContextManager["System"]):
         self.redis = connect(redis_url) if redis_url.startswith("redis+sentinel:") else Redis.from_url(redis_url)
         self.keys = Keys("rq", "birdfeed")
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("BIRDFEED_", "TINYBIRD_"))},
+            **clean_environment(),
             "BIRDFEED_REDIS_URL": redis_url,
             "TINYBIRD_HOST": sandbox.url,
             "TINYBIRD_TOKEN": sandbox.append_token,
@@ -53,7 +54,6 @@ class System(AbstractContextManager["System"]):
             "BIRDFEED_SPOOL_DIR": str(folder / "spool"),
             # Workers outlive many a test's patience with a buffered pipe.
             "PYTHONUNBUFFERED": "1",
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
             **HASTE,
             **settings,
         }
@@ -97,16 +97,7 @@ class System(AbstractContextManager["System"]):
 
     def run(self, *command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         """A command of the command line, to its end."""
-        return subprocess.run(
-            [sys.executable, "-c", "from birdfeed_cli.start import main; main()", *command],
-            input=text,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            cwd=self.folder,
-            timeout=300,
-            check=False,
-        )
+        return birdfeed(*command, environment=self.environment, folder=self.folder, text=text)
 
     def send(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> subprocess.CompletedProcess[str]:
         """Events through `birdfeed send -`."""

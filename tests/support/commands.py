@@ -1,0 +1,38 @@
+"""The command line as a program, away from anybody's settings."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+BIRDFEED: Final = (sys.executable, "-c", "from birdfeed_cli.start import main; main()")
+
+
+def clean_environment() -> dict[str, str]:
+    """This environment, with the sources, without anybody's settings."""
+    return {
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("BIRDFEED_", "TINYBIRD_", "REDIS"))
+        },
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+    }
+
+
+def birdfeed(
+    *arguments: str, environment: Mapping[str, str], folder: Path, text: str | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """A command, run to its end in a folder, with `text` as its standard input."""
+    return subprocess.run(
+        [*BIRDFEED, *arguments],
+        input=text,
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
