@@ -40,24 +40,22 @@ KEYS = Keys("rq", "birdfeed")
 
 
 class Sink(BaseHTTPRequestHandler):
-    """Answers what Tinybird answers, after `delay` seconds; counts requests and rows."""
+    """Answers what Tinybird answers, after `delay` seconds."""
 
     protocol_version = "HTTP/1.1"
     # Headers and body leave as one packet: two would wait 40 ms for each other's acknowledgement.
     wbufsize = -1
     disable_nagle_algorithm = True
     delay = 0.0
-    seen: Any = None
 
     def do_POST(self) -> None:
-        """Count the rows and say so."""
+        """Take the rows and say how many."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        rows = zstandard.ZstdDecompressor().decompressobj().decompress(body).count(b"\n") + 1
+        ndjson = zstandard.ZstdDecompressor().decompressobj().decompress(body)
+        rows = ndjson.count(b"\n") + 1
         if self.delay:
             time.sleep(self.delay)
-        with self.seen.get_lock():
-            self.seen[0] += 1
-            self.seen[1] += rows
+        self.took(ndjson, rows)
         answer = orjson.dumps({"successful_rows": rows, "quarantined_rows": 0})
         self.send_response(200)
         self.send_header("Content-Length", str(len(answer)))
@@ -65,13 +63,28 @@ class Sink(BaseHTTPRequestHandler):
         self.wfile.write(answer)
         self.wfile.flush()
 
+    def took(self, ndjson: bytes, rows: int) -> None:
+        """A request's rows are in; its answer follows."""
+
     def log_message(self, *args: object) -> None:
         """Say nothing."""
 
 
+class CountingSink(Sink):
+    """Counts requests and rows."""
+
+    seen: Any = None
+
+    def took(self, ndjson: bytes, rows: int) -> None:
+        """Count them."""
+        with self.seen.get_lock():
+            self.seen[0] += 1
+            self.seen[1] += rows
+
+
 def serve(pipe: Any, delay: float, seen: Any) -> None:
-    Sink.delay, Sink.seen = delay, seen
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+    CountingSink.delay, CountingSink.seen = delay, seen
+    server = ThreadingHTTPServer(("127.0.0.1", 0), CountingSink)
     server.daemon_threads = True
     pipe.send(server.server_port)
     server.serve_forever()

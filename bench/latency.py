@@ -16,47 +16,32 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import birdfeed
 import orjson
-import zstandard
 from birdfeed.settings import ProducerSettings
 
-from bench.delivery_parts import redis
+from bench.delivery_parts import Sink, redis
 
 
-class Sink(BaseHTTPRequestHandler):
-    """Answers what Tinybird answers, and notes when which event was there."""
+class ArrivalsSink(Sink):
+    """Notes when which event was there."""
 
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    disable_nagle_algorithm = True
     arrived: dict[str, float] = {}  # noqa: RUF012 - one sink in this program
     news = threading.Condition()
 
-    def do_POST(self) -> None:
-        """Note the rows."""
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        lines = zstandard.ZstdDecompressor().decompressobj().decompress(body).splitlines()
-        answer = orjson.dumps({"successful_rows": len(lines), "quarantined_rows": 0})
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-        self.wfile.flush()
+    def took(self, ndjson: bytes, rows: int) -> None:
+        """Note them."""
         with self.news:
-            self.arrived.update((orjson.loads(line)["request_id"], time.perf_counter()) for line in lines)
+            self.arrived.update((orjson.loads(line)["request_id"], time.perf_counter()) for line in ndjson.splitlines())
             self.news.notify_all()
-
-    def log_message(self, *args: object) -> None:
-        """Say nothing."""
 
 
 @contextmanager
 def sink() -> Iterator[None]:
     """The sink in a thread, set in the environment."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ArrivalsSink)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     os.environ["TINYBIRD_HOST"] = f"http://127.0.0.1:{server.server_port}"
@@ -83,10 +68,10 @@ def one(name: str) -> float:
     """Seconds from track_event to the store."""
     began = time.perf_counter()
     birdfeed.track_event("text_generation", {"model": "openai", "request_id": name, "usage": {"prompt_tokens": 9}})
-    with Sink.news:
-        if not Sink.news.wait_for(lambda: name in Sink.arrived, timeout=60):
+    with ArrivalsSink.news:
+        if not ArrivalsSink.news.wait_for(lambda: name in ArrivalsSink.arrived, timeout=60):
             raise TimeoutError(f"{name} did not arrive within a minute")
-    return Sink.arrived[name] - began
+    return ArrivalsSink.arrived[name] - began
 
 
 def main() -> None:
