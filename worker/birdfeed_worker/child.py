@@ -9,12 +9,12 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from typing import Final
 
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.logs import configure_logs
+from birdfeed_worker.parent import when_gone
 from birdfeed_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -23,10 +23,8 @@ log = logging.getLogger(__name__)
 GC_THRESHOLD: Final = 20_000
 
 
-def watch_launcher(stop_timeout: float) -> None:
-    """Stop this process when the launcher is gone: politely, and after `stop_timeout` seconds for good."""
-    while os.read(0, 1024):
-        pass
+def stop_alone(stop_timeout: float) -> None:
+    """The launcher is gone: stop this process politely, and after `stop_timeout` seconds for good."""
     log.error("the launcher is gone; this worker stops")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(stop_timeout)
@@ -59,9 +57,7 @@ def main() -> int:
         print(f"birdfeed: {error}", file=sys.stderr)
         return 2
     spare_the_collector()
-    threading.Thread(
-        target=watch_launcher, args=(settings.stop_timeout,), name="birdfeed-launcher", daemon=True
-    ).start()
+    when_gone(0, lambda: stop_alone(settings.stop_timeout), "birdfeed-launcher")
     worker.work()
     return 0
 

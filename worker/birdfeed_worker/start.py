@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from typing import Final
 
 from birdfeed_schemas.keys import Keys
@@ -14,6 +13,7 @@ from birdfeed_worker.connect import connect
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.health import Pages, serve
 from birdfeed_worker.logs import configure_logs
+from birdfeed_worker.parent import when_gone
 from birdfeed_worker.pool import Pool
 from birdfeed_worker.redis_check import redis_warnings
 from birdfeed_worker.schema_check import check_at_start
@@ -33,13 +33,7 @@ def stop_with_parent() -> None:
     if PARENT_FD not in os.environ:
         return
     fd = int(os.environ.pop(PARENT_FD))
-
-    def watch() -> None:
-        while os.read(fd, 1024):
-            pass
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="birdfeed-parent", daemon=True).start()
+    when_gone(fd, lambda: os.kill(os.getpid(), signal.SIGTERM), "birdfeed-parent")
 
 
 def run_pool(processes: int | None = None) -> int:
