@@ -15,24 +15,24 @@ from typing import Any
 
 import orjson
 import zstandard
-from birdfeed.enqueue import Enqueuer
-from birdfeed.pack import pack
+from birdfeed.encoding.batch import pack
+from birdfeed.transport.enqueuer import Enqueuer
 from birdfeed_schemas.envelope import Envelope, encode_event
 from birdfeed_schemas.keys import Keys
 from birdfeed_schemas.registry import registry
-from birdfeed_worker.bootstrap import make_worker
-from birdfeed_worker.child import spare_the_collector
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.decode import decode
-from birdfeed_worker.decode import pack as pack_data
-from birdfeed_worker.enrich import Enricher
+from birdfeed_worker.pipeline.decode import decode
+from birdfeed_worker.pipeline.decode import pack as pack_data
+from birdfeed_worker.pipeline.enrich import Enricher
+from birdfeed_worker.pipeline.validate import validate
+from birdfeed_worker.process.bootstrap import make_worker
+from birdfeed_worker.process.child import spare_the_collector
+from birdfeed_worker.queue.reserve import TakenJob
 from birdfeed_worker.settings import WorkerSettings
-from birdfeed_worker.take import TakenJob
-from birdfeed_worker.tier_lookup import NoTiers
-from birdfeed_worker.tinybird import Tinybird
-from birdfeed_worker.validate import validate
-from birdfeed_worker.wire_pricing import book_source_of
-from birdfeed_worker.wire_store import tinybird_of
+from birdfeed_worker.tiers.lookup import NoTiers
+from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.wiring import book_source_of
+from birdfeed_worker.wiring_store import tinybird_of
 from redis import Redis
 from uuid_utils import uuid7
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from birdfeed_schemas.events import Event
 from birdfeed_schemas.registry import registry
-from birdfeed_worker.price_source import BookSource
-from birdfeed_worker.pricing import price_event
-from birdfeed_worker.tier_lookup import CachedTiers
-from birdfeed_worker.tiers import choose_tier
-from birdfeed_worker.usage import normalise_usage
+from birdfeed_worker.pricing.book.reload import BookSource
+from birdfeed_worker.pricing.price.price import price_event
+from birdfeed_worker.pricing.usage.normalise import normalise_usage
+from birdfeed_worker.tiers.choose import choose_tier
+from birdfeed_worker.tiers.lookup import CachedTiers
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 #: Usage as the common SDKs report it.

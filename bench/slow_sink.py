@@ -13,9 +13,9 @@ import subprocess
 import sys
 import time
 
-from birdfeed.enqueue import Enqueuer
-from birdfeed.pack import pack
-from birdfeed_worker.depth import depth
+from birdfeed.encoding.batch import pack
+from birdfeed.transport.enqueuer import Enqueuer
+from birdfeed_worker.monitoring.depth import depth
 from redis import Redis
 
 from bench.delivery_parts import KEYS, lines, redis, sink

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from birdfeed_sandbox.datafiles import parse_datasource
-from birdfeed_sandbox.tables import create_table
+from birdfeed_sandbox.store.ddl import create_table
 from chdb.session import Session
 
 from bench.store_questions import EXISTING, VERIFY, aggregations, ids_sql, verifications

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from birdfeed_cli.dead_commands import dead_app
-from birdfeed_cli.operate_commands import register
+from birdfeed_cli.dead_letters.commands import dead_app
+from birdfeed_cli.operate.commands import register
 
 app = typer.Typer(
     name="birdfeed",
@@ -51,7 +51,7 @@ def worker(
     processes: Annotated[int | None, typer.Option(min=1, help="Worker processes (BIRDFEED_PROCESSES).")] = None,
 ) -> None:
     """Run the pool of workers until SIGTERM or Ctrl-C."""
-    from birdfeed_worker.start import run_pool
+    from birdfeed_worker.process.main import run_pool
 
     raise typer.Exit(run_pool(processes))
 
@@ -67,7 +67,7 @@ def up(
 
     With BIRDFEED_REDIS_URL or REDIS_URL set, that Redis is used; with TINYBIRD_HOST set, that Tinybird.
     """
-    from birdfeed_cli.up import run_up
+    from birdfeed_cli.local.up import run_up
 
     raise typer.Exit(run_up(data_dir, processes, redis_port, tinybird_port))
 
@@ -78,7 +78,7 @@ def send(
     as_json: Json = False,
 ) -> None:
     """Send events from a file through the real producer."""
-    from birdfeed_cli.send import run_send
+    from birdfeed_cli.events.send import run_send
 
     raise typer.Exit(run_send(file, as_json=as_json))
 
@@ -86,7 +86,7 @@ def send(
 @spool_app.command("list")
 def spool_list(as_json: Json = False) -> None:
     """List the batches that wait on this host's disk."""
-    from birdfeed_cli.spool import run_list
+    from birdfeed_cli.events.spool import run_list
 
     raise typer.Exit(run_list(as_json=as_json))
 
@@ -98,7 +98,7 @@ def spool_drain(
     as_json: Json = False,
 ) -> None:
     """Send what waits on this host's disk, oldest first."""
-    from birdfeed_cli.spool import run_drain
+    from birdfeed_cli.events.spool import run_drain
 
     raise typer.Exit(run_drain(path, rate, as_json=as_json))
 
@@ -109,7 +109,7 @@ def price(
     explain: Annotated[bool, typer.Option(help="Print the arithmetic line by line instead of JSON.")] = False,
 ) -> None:
     """Price events: NDJSON of {"event_type", "event_data"} on stdin, one line of JSON out for each."""
-    from birdfeed_cli.price import run_price
+    from birdfeed_cli.prices.estimate import run_price
 
     raise typer.Exit(run_price(book, explain=explain))
 
@@ -125,7 +125,7 @@ def reprice(
     as_json: Json = False,
 ) -> None:
     """Price stored rows by the books of today, show the difference, and write corrections."""
-    from birdfeed_cli.reprice import run_reprice
+    from birdfeed_cli.prices.reprice import run_reprice
 
     code = run_reprice(since, until, model, dry_run=dry_run, yes=yes, limit=limit, as_json=as_json)
     raise typer.Exit(code)
@@ -137,7 +137,7 @@ def prices_check(
     as_json: Json = False,
 ) -> None:
     """Say everything that is wrong with a price book, or what it changes against the shipped one."""
-    from birdfeed_cli.prices import run_check
+    from birdfeed_cli.prices.book import run_check
 
     raise typer.Exit(run_check(file, as_json=as_json))
 
@@ -149,7 +149,7 @@ def prices_diff(
     as_json: Json = False,
 ) -> None:
     """Print every difference between two price books that changes a price."""
-    from birdfeed_cli.prices import run_diff
+    from birdfeed_cli.prices.book import run_diff
 
     raise typer.Exit(run_diff(old, new, as_json=as_json))
 
@@ -161,7 +161,7 @@ def prices_show(
     as_json: Json = False,
 ) -> None:
     """Print what each layer of the price books says of a model, and which one is used."""
-    from birdfeed_cli.prices import run_show
+    from birdfeed_cli.prices.book import run_show
 
     raise typer.Exit(run_show(model, at, as_json=as_json))
 
@@ -173,7 +173,7 @@ def prices_missing(
     as_json: Json = False,
 ) -> None:
     """List models whose rows have no price or a part of one, with entries to paste into a book."""
-    from birdfeed_cli.prices_missing import run_missing
+    from birdfeed_cli.prices.missing import run_missing
 
     raise typer.Exit(run_missing(since, only_toml=toml, json=as_json))
 
@@ -184,7 +184,7 @@ def settings(
     markdown: Annotated[bool, typer.Option(help="Print the reference that docs/settings.md holds.")] = False,
 ) -> None:
     """Show each setting with its value (secrets masked), where it comes from, and what it means."""
-    from birdfeed_cli.settings import run_settings
+    from birdfeed_cli.setup.settings import run_settings
 
     raise typer.Exit(run_settings(as_json=as_json, markdown=markdown))
 
@@ -199,7 +199,7 @@ def report(
     html: Annotated[Path | None, typer.Option(help="Write a page with plots; it opens without internet.")] = None,
 ) -> None:
     """Show cost, requests, errors and latency of what is in the store."""
-    from birdfeed_cli.report import run_report
+    from birdfeed_cli.report.command import run_report
 
     raise typer.Exit(run_report(since, by, timezone, as_json=as_json, as_csv=as_csv, html=html))
 
@@ -210,7 +210,7 @@ def tinybird_init(
     force: Annotated[bool, typer.Option(help="Overwrite files that differ from birdfeed's.")] = False,
 ) -> None:
     """Write the Tinybird project: data sources and endpoints, ready for `tb deploy`."""
-    from birdfeed_cli.tinybird import run_init
+    from birdfeed_cli.setup.tinybird import run_init
 
     raise typer.Exit(run_init(folder, force=force))
 
@@ -218,7 +218,7 @@ def tinybird_init(
 @tinybird_app.command("check")
 def tinybird_check(as_json: Json = False) -> None:
     """Compare the live data sources with what the worker sends; name each mismatch. Nothing is written."""
-    from birdfeed_cli.tinybird import run_check
+    from birdfeed_cli.setup.tinybird import run_check
 
     raise typer.Exit(run_check(as_json=as_json))
 
@@ -229,6 +229,6 @@ def demo(
     keep: Annotated[bool, typer.Option(help="Leave everything running at the end, until Ctrl-C.")] = False,
 ) -> None:
     """Show the whole way on embedded servers: events, an outage, a killed worker, dead letters, their replay."""
-    from birdfeed_cli.demo import run_demo
+    from birdfeed_cli.local.demo import run_demo
 
     raise typer.Exit(run_demo(events, keep=keep))

@@ -8,9 +8,9 @@ docs/handler.md has the rest. Importing this connects nothing and starts nothing
 """
 
 from birdfeed.api import aflush, close, configure, flush, start, stats, track_event
-from birdfeed.counters import Stats
 from birdfeed.errors import BirdfeedError, ConfigurationError
-from birdfeed.tracking import TrackedEvent, current_event, track
+from birdfeed.stats import Stats
+from birdfeed.tracking.track import TrackedEvent, current_event, track
 
 __all__ = [
     "BirdfeedError",

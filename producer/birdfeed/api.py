@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from birdfeed.counters import Stats
-from birdfeed.encode import BeforeSend
-from birdfeed.producer import Producer
+from birdfeed.client import Producer
+from birdfeed.encoding.encoder import BeforeSend
+from birdfeed.stats import Stats
 
 if TYPE_CHECKING:
-    from birdfeed.connect import Credentials
     from birdfeed.settings import ProducerSettings
+    from birdfeed.transport.connection import Credentials
 
 _producer = Producer()
 

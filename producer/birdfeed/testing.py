@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, overload
 import orjson
 
 from birdfeed import api
-from birdfeed.producer import Producer
+from birdfeed.client import Producer
 from birdfeed.settings import ProducerSettings
 
 if TYPE_CHECKING:

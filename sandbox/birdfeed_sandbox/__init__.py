@@ -9,6 +9,6 @@ with Sandbox() as tinybird:
 """
 
 from birdfeed_sandbox.errors import SandboxError
-from birdfeed_sandbox.server import Sandbox
+from birdfeed_sandbox.process import Sandbox
 
 __all__ = ["Sandbox", "SandboxError"]

@@ -89,9 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     project = load_project(options.project if options.project is not None else packaged_project())
     try:
-        from birdfeed_sandbox.app import listen, serve
-        from birdfeed_sandbox.service import Service
-        from birdfeed_sandbox.workspace import Workspace
+        from birdfeed_sandbox.http.server import listen, serve
+        from birdfeed_sandbox.http.state import Service
+        from birdfeed_sandbox.store.workspace import Workspace
     except ModuleNotFoundError as error:
         raise SandboxError(f"{error.name} is missing: pip install 'birdfeed[sandbox]'") from error
     settings = Settings(

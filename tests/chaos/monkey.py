@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from tests.e2e.producer_apps.run import Server
-from tests.support.failover import Cluster
-from tests.support.system import System
-from tests.support.traffic import ODD_MODEL
+from tests.support.producer.apps.run import Server
+from tests.support.servers.failover import Cluster
+from tests.support.servers.system import System
+from tests.support.servers.traffic import ODD_MODEL
 from tests.support.wait import pause
 
 #: Faults of the store, each with the switches of the sandbox. Late commits come before settle_seconds (SETTLE).

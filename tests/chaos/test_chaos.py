@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from birdfeed_sandbox.server import Sandbox
+from birdfeed_sandbox.process import Sandbox
 
 from tests.chaos.monkey import SETTLE, Monkey
-from tests.e2e.producer_apps.run import Server
-from tests.support.failover import Cluster
-from tests.support.system import System
-from tests.support.traffic import Traffic, is_odd
+from tests.support.producer.apps.run import Server
+from tests.support.servers.failover import Cluster
+from tests.support.servers.system import System
+from tests.support.servers.traffic import Traffic, is_odd
 
 SEEDS = [int(os.environ["BIRDFEED_CHAOS_SEED"])] if "BIRDFEED_CHAOS_SEED" in os.environ else [1, 2, 3, 4, 5]
 #: Events a second of each of the producers.

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from birdfeed_sandbox.server import Sandbox
+from birdfeed_sandbox.process import Sandbox
 
-from tests.support.servers import MUST_HAVE_ALL, redis_server, valkey
+from tests.support.servers.redis import MUST_HAVE_ALL, redis_server, valkey
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from birdfeed_sandbox.datafiles import (
     parse_pipe,
 )
 from birdfeed_sandbox.errors import SandboxError
-from birdfeed_sandbox.tables import create_quarantine, create_table
+from birdfeed_sandbox.store.ddl import create_quarantine, create_table
 
 
 def schema(text: str) -> tuple[Column, ...]:

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from birdfeed_sandbox.column_types import ColumnType, parse_type
 from birdfeed_sandbox.datafiles import DatafileError, parse_datasource
 from birdfeed_sandbox.errors import BodyError
-from birdfeed_sandbox.extract import Batch, Extractor, QuarantineRule, dig
+from birdfeed_sandbox.ingest.column_types import ColumnType, parse_type
+from birdfeed_sandbox.ingest.extract import Batch, Extractor, QuarantineRule, dig
 
 
 def extractor(columns: str, *, strict_ranges: bool = False) -> Extractor:

@@ -11,12 +11,12 @@ from typing import Any
 import birdfeed_sandbox
 import pytest
 import zstandard
-from birdfeed_sandbox.bodies import decoded
 from birdfeed_sandbox.errors import ApiError, FaultError
-from birdfeed_sandbox.fault_switches import FAULT_NAMES
-from birdfeed_sandbox.faults import FaultBook
-from birdfeed_sandbox.journal import Journal
-from birdfeed_sandbox.limits import RateLimiter, Remembered
+from birdfeed_sandbox.faults.registry import FaultBook
+from birdfeed_sandbox.faults.spec import FAULT_NAMES
+from birdfeed_sandbox.http.rate_limits import RateLimiter, Remembered
+from birdfeed_sandbox.http.request_body import decoded
+from birdfeed_sandbox.http.request_log import Journal
 
 
 def test_a_bucket_lets_a_second_of_requests_through_at_once_and_fills_up_again() -> None:

@@ -135,7 +135,7 @@ def test_two_do_not_share_a_data_directory(project: Path, tmp_path: Path) -> Non
 def test_without_the_extra_it_says_what_to_install(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(sys.modules, "birdfeed_sandbox.app", raising=False)
+    monkeypatch.delitem(sys.modules, "birdfeed_sandbox.http.server", raising=False)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
 
     assert main([f"--project={project}"]) == 1

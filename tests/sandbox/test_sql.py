@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from birdfeed_sandbox.errors import QueryError
-from birdfeed_sandbox.sql import MAX_QUERY_BYTES, check_select, with_ctes
+from birdfeed_sandbox.store.sql_guard import MAX_QUERY_BYTES, check_select, with_ctes
 
 
 @pytest.mark.parametrize(

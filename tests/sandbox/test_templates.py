@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from birdfeed_sandbox.errors import DatafileError, TemplateError
-from birdfeed_sandbox.templates import SqlTemplate
+from birdfeed_sandbox.store.templates import SqlTemplate
 
 
 def render(text: str, **parameters: str) -> str:

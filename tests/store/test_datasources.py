@@ -2,15 +2,15 @@
 
 import re
 from importlib.resources import files
-from pathlib import Path
 
 import pytest
 from birdfeed_sandbox import Sandbox
 from birdfeed_sandbox.datafiles import Datasource, load_project, packaged_project
 from birdfeed_schemas.project import columns_of, datafiles
 
+from tests.support.repository import DOCS
+
 PROJECT = load_project(packaged_project())
-DOCS = Path(__file__).parents[2] / "docs"
 #: Taken in track_event, and the same in every version of a row.
 FROZEN = {"event_id", "event_type", "occurred_at", "model"}
 each = pytest.mark.parametrize("datasource", PROJECT.datasources.values(), ids=lambda one: one.name)

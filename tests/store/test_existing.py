@@ -7,7 +7,6 @@ import struct
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,21 +14,21 @@ import orjson
 import pytest
 from birdfeed_sandbox import Sandbox
 from birdfeed_sandbox.datafiles import parse_datasource
-from birdfeed_sandbox.tables import create_table
+from birdfeed_sandbox.store.ddl import create_table
 from birdfeed_schemas.events import TextGeneration
 from birdfeed_worker.errors import QueryError
-from birdfeed_worker.tinybird import Tinybird
-from birdfeed_worker.verify import OURS, TEMPLATES, chunks, find, identity_of, written_sql
+from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.tinybird.lookup import OURS, TEMPLATES, chunks, find, identity_of, written_sql
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.support import rows as made
 from tests.support.existing import columns, existing_datasource
+from tests.support.repository import ROOT
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 Rows = Sequence[Mapping[str, Any]]
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -107,7 +106,7 @@ def test_generated_rows_land_with_equal_values(existing: Sandbox) -> None:
 
 def test_recorded_usages_land(existing: Sandbox) -> None:
     """SDKs' own usage objects and the cost cases, through the worker's own pricing."""
-    from birdfeed_worker.usage import normalise_usage
+    from birdfeed_worker.pricing.usage.normalise import normalise_usage
 
     dice = random.Random(2)
     recorded = json.loads((ROOT / "tests" / "data" / "cost_cases.json").read_text())

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from birdfeed_sandbox import Sandbox
 
-from tests.support.servers import valkey
-from tests.support.system import System
+from tests.support.repository import ROOT
+from tests.support.servers.redis import valkey
+from tests.support.servers.system import System
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to-add-an-event-type.md").read_text()
 #: The operator's price: 12.5 s at 0.02 USD are 0.25 USD.
 BOOK = """
@@ -72,7 +72,7 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
     """Step 5: what `birdfeed tinybird init` writes where the package is installed."""
     folder = tmp_path_factory.mktemp("tinybird") / "project"
     done = subprocess.run(
-        [sys.executable, "-c", "from birdfeed_cli.start import main; main()", "tinybird", "init", str(folder)],
+        [sys.executable, "-c", "from birdfeed_cli.__main__ import main; main()", "tinybird", "init", str(folder)],
         env=environment,
         capture_output=True,
         text=True,

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from birdfeed_sandbox.datafiles import load_project, packaged_project
 from birdfeed_sandbox.errors import SandboxError
-from birdfeed_sandbox.templates import SqlTemplate
+from birdfeed_sandbox.store.templates import SqlTemplate
 
 from tests.store.parser import NoParserError, environment, parse
-from tests.support.servers import MUST_HAVE_ALL
+from tests.support.repository import ROOT
+from tests.support.servers.redis import MUST_HAVE_ALL
 
 #: The first run installs the parser.
 pytestmark = pytest.mark.timeout(400)
 
-ROOT = Path(__file__).parents[2]
 RENDERINGS: list[dict[str, str]] = [
     {},
     {"every": "hour", "by": "tier", "timezone": "Europe/Berlin", "top": "3"},

@@ -17,13 +17,13 @@ from zoneinfo import ZoneInfo
 import httpx
 import orjson
 import pytest
-from birdfeed_cli.report import bar, sparkline, usd
-from birdfeed_cli.report_data import read_report
-from birdfeed_cli.report_page import page, short
-from birdfeed_cli.report_plots import scale
+from birdfeed_cli.report.charts import scale
+from birdfeed_cli.report.command import bar, sparkline, usd
+from birdfeed_cli.report.html import page, short
+from birdfeed_cli.report.query import read_report
 from birdfeed_sandbox import Sandbox
 from birdfeed_schemas.project import datasources
-from birdfeed_worker.tinybird import Tinybird
+from birdfeed_worker.tinybird.client import Tinybird
 
 from tests.store import reference
 from tests.support import rows as made

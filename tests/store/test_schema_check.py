@@ -12,13 +12,13 @@ import pytest
 from birdfeed_sandbox import Sandbox
 from birdfeed_schemas.project import columns_of
 from birdfeed_worker.errors import ConfigurationError, QueryError
-from birdfeed_worker.schema_check import check_at_start, check_schemas
-from birdfeed_worker.schema_compare import type_problem
-from birdfeed_worker.tinybird import Tinybird
+from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.tinybird.schema_check import check_at_start, check_schemas
+from birdfeed_worker.tinybird.schema_compare import type_problem
 
 from tests.support.commands import birdfeed, clean_environment
 from tests.support.existing import existing_datasource
-from tests.support.servers import free_port
+from tests.support.servers.redis import free_port
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-BIRDFEED: Final = (sys.executable, "-c", "from birdfeed_cli.start import main; main()")
+BIRDFEED: Final = (sys.executable, "-c", "from birdfeed_cli.__main__ import main; main()")
 
 
 def clean_environment() -> dict[str, str]:

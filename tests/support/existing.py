@@ -1,10 +1,11 @@
 """The llm_events that many workspaces hold already, made from Tinybird's LLM template, as a datafile."""
 
 import json
-from pathlib import Path
+
+from tests.support.repository import DATA
 
 #: Its columns, types, paths and defaults, as a live workspace has them. Engine and keys are those of the template.
-COLUMNS = Path(__file__).parents[1] / "data" / "llm_events_existing.json"
+COLUMNS = DATA / "llm_events_existing.json"
 ENGINE = """
 ENGINE "MergeTree"
 ENGINE_PARTITION_KEY "toYYYYMM(timestamp)"

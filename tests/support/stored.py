@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from birdfeed_sandbox.server import Sandbox
+from birdfeed_sandbox.process import Sandbox
 from birdfeed_schemas.envelope import Header
 from birdfeed_schemas.registry import registry
-from birdfeed_worker.decode import Item
-from birdfeed_worker.enrich import Enricher
-from birdfeed_worker.price_source import BookSource
-from birdfeed_worker.tier_lookup import NoTiers
-from birdfeed_worker.tinybird import Tinybird
-from birdfeed_worker.validate import validate
+from birdfeed_worker.pipeline.decode import Item
+from birdfeed_worker.pipeline.enrich import Enricher
+from birdfeed_worker.pipeline.validate import validate
+from birdfeed_worker.pricing.book.reload import BookSource
+from birdfeed_worker.tiers.lookup import NoTiers
+from birdfeed_worker.tinybird.client import Tinybird
 
 from tests.support.events import envelope
 

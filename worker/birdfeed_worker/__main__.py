@@ -2,7 +2,7 @@
 
 import sys
 
-from birdfeed_worker.start import run_pool
+from birdfeed_worker.process.main import run_pool
 
 if __name__ == "__main__":
     sys.exit(run_pool())

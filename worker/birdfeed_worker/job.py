@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from birdfeed_schemas.registry import EventType, registry
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.decode import NO_KILLERS, Decoded, Item, Killers, chunks, decode
-from birdfeed_worker.enrich import Enricher, Valid
-from birdfeed_worker.guard import Guard
-from birdfeed_worker.settle import Settler, Totals
-from birdfeed_worker.take import TakenJob
-from birdfeed_worker.tally import Tally
-from birdfeed_worker.validate import validate
-from birdfeed_worker.write import Writer, Writing
+from birdfeed_worker.flow.circuit_breaker import Guard
+from birdfeed_worker.monitoring.counters import Tally
+from birdfeed_worker.pipeline.decode import NO_KILLERS, Decoded, Item, Killers, chunks, decode
+from birdfeed_worker.pipeline.enrich import Enricher, Valid
+from birdfeed_worker.pipeline.settle import Settler, Totals
+from birdfeed_worker.pipeline.validate import validate
+from birdfeed_worker.pipeline.write import Writer, Writing
+from birdfeed_worker.queue.reserve import TakenJob
 
 
 @dataclass(frozen=True, slots=True)

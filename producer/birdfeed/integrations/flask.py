@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask
 
 from birdfeed import api
-from birdfeed.encode import BeforeSend
+from birdfeed.encoding.encoder import BeforeSend
 from birdfeed.settings import ProducerSettings
 
 _PREFIX = "BIRDFEED_"

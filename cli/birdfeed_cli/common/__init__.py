@@ -1,0 +1,1 @@
+"""What several commands share: the console, access to Redis, time spans."""

@@ -1,0 +1,30 @@
+"""`--watch`: the same view again every two seconds, until Ctrl-C."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from redis.exceptions import RedisError
+from rich.console import RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from birdfeed_cli.common.console import OK, out
+
+#: Seconds between two looks.
+EVERY: Final = 2.0
+
+
+def watched(view: Callable[[], RenderableType]) -> int:
+    """Show `view()` live; while Redis is away, say so and look again."""
+    with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
+        try:
+            while True:
+                try:
+                    shown = view()
+                except RedisError as error:
+                    shown = Text(f"Redis doesn't answer ({type(error).__name__}); looking again", style="red")
+                live.update(shown, refresh=True)
+                time.sleep(EVERY)
+        except KeyboardInterrupt:
+            return OK

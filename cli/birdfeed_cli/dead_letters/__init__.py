@@ -1,0 +1,1 @@
+"""`birdfeed dead ...`: list, replay, export and delete dead letters."""

@@ -1,0 +1,219 @@
+"""`birdfeed dead list` and `dead show`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from birdfeed_schemas.keys import Keys
+from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, dead_letters_of, find, letters_of
+from redis import Redis
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from birdfeed_cli.common.console import NOTE, OK, PARTLY, fail, out, print_json
+from birdfeed_cli.common.redis_access import with_redis
+from birdfeed_cli.common.time_spans import age
+from birdfeed_cli.dead_letters.filters import Filters
+
+#: Kinds of failure listed one by one; a million dead letters of as many kinds would not fit a screen, nor memory.
+MOST_KINDS: Final = 2_000
+
+
+@dataclass(slots=True)
+class Kind:
+    """Dead events of one kind: all letters with one fingerprint."""
+
+    reason: str
+    event_type: str
+    fingerprint: str
+    detail: str
+    events: int = 0
+    letters: int = 0
+    attempts: int = 0
+    first: str = ""
+    last: str = ""
+
+    def add(self, letter: DeadLetterInfo, events: int) -> None:
+        """Count a letter."""
+        self.events += events
+        self.letters += 1
+        self.attempts = max(self.attempts, letter.attempts)
+        self.first = min(self.first or letter.first_failed_at, letter.first_failed_at)
+        self.last = max(self.last, letter.last_failed_at)
+
+
+def run_list(filters: Filters, *, as_json: bool) -> int:
+    """Print what is dead, by what killed it."""
+
+    def run(connection: Redis, keys: Keys) -> int:
+        kinds = kinds_of(connection, keys, filters.choice())
+        if as_json:
+            print_json([describe_kind(kind) for kind in kinds])
+        elif not kinds:
+            out.print("no dead letters")
+        else:
+            out.print(kinds_table(kinds))
+        return OK
+
+    return with_redis(run)
+
+
+def run_letters(filters: Filters, *, as_json: bool) -> int:
+    """Print each dead letter that fits, as it is read."""
+
+    def run(connection: Redis, keys: Keys) -> int:
+        for letter, events in _counted(connection, keys, filters.choice()):
+            if as_json:
+                print(orjson.dumps({**describe(letter), "chosen": events}).decode())
+            else:
+                line = (
+                    f"{letter.id}  {_short(letter.last_failed_at)}  {events:>6}  {letter.event_type}, {letter.reason}"
+                )
+                out.print(line, markup=False, soft_wrap=True)
+        return OK
+
+    return with_redis(run)
+
+
+def run_show(which: str, events: int, *, as_json: bool) -> int:
+    """Print one dead letter and some of its events. Exit code 1 if there is none."""
+
+    def run(connection: Redis, keys: Keys) -> int:
+        letter = find(connection, keys, which)
+        if letter is None:
+            for letter in dead_letters_of(connection, keys, Choice(fingerprint=which)):  # noqa: B007 - the last one
+                pass
+        if letter is None:
+            return fail(f"no dead letter has the id or fingerprint {which!r}; `birdfeed dead list` shows them", PARTLY)
+        shown = [_event(line) for line in (letter.batch.lines[:events] if letter.batch else ())]
+        if as_json:
+            print_json({**describe(letter), "shown": shown})
+            return OK
+        _say(letter)
+        for event in shown:
+            out.print(Text(orjson.dumps(event, option=orjson.OPT_INDENT_2).decode()))
+        if letter.events > len(shown):
+            out.print(f"... and {letter.events - len(shown)} more (--events)")
+        return OK
+
+    return with_redis(run)
+
+
+def kinds_of(connection: Redis, keys: Keys, choice: Choice) -> list[Kind]:
+    """Dead events that fit, by kind, the most frequent first."""
+    return group(_counted(connection, keys, choice))
+
+
+def group(letters: Iterable[tuple[DeadLetterInfo, int]]) -> list[Kind]:
+    """Letters and how many of their events count, by kind."""
+    kinds: dict[str, Kind] = {}
+    for letter, events in letters:
+        mark = letter.fingerprint
+        if mark not in kinds and len(kinds) >= MOST_KINDS:
+            mark = f"others:{letter.reason}"
+        kind = kinds.get(mark)
+        if kind is None:
+            others = mark != letter.fingerprint
+            detail = "many other kinds" if others else letter.detail
+            name = "" if others else mark
+            kind = kinds[mark] = Kind(letter.reason, letter.event_type, name, detail)
+        kind.add(letter, events)
+    return sorted(kinds.values(), key=lambda kind: -kind.events)
+
+
+def _counted(connection: Redis, keys: Keys, choice: Choice) -> Iterable[tuple[DeadLetterInfo, int]]:
+    """Letters that fit with how many of their events do; opened only where the events must be looked at."""
+    if not choice.by_event:
+        yield from ((letter, letter.events) for letter in letters_of(connection, keys, choice))
+        return
+    for letter in dead_letters_of(connection, keys, choice):
+        chosen = 0 if letter.batch is None else len(choice.chosen(letter.batch))
+        if chosen:
+            yield letter, chosen
+
+
+def kinds_table(kinds: list[Kind], now: datetime | None = None) -> Group:
+    """Kinds of failure for people, at 80 columns: how many of what in one line, why in the next."""
+    now = now or datetime.now(UTC)
+    events = sum(kind.events for kind in kinds)
+    rows = [("events", "reason", "last failed", "fingerprint", "event type")]
+    for kind in kinds:
+        ago = f"{age((now - datetime.fromisoformat(kind.last)).total_seconds(), parts=1)} ago" if kind.last else ""
+        rows.append((f"{kind.events:,}", kind.reason, ago, kind.fingerprint, kind.event_type))
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    parts: list[RenderableType] = [Text(f"{events:,} dead event{'' if events == 1 else 's'}", style="bold")]
+    for row, why in zip(rows, ["", *(kind.detail for kind in kinds)], strict=True):
+        cells = [
+            row[0].rjust(widths[0]),
+            *(cell.ljust(width) for cell, width in zip(row[1:4], widths[1:], strict=True)),
+        ]
+        parts.append(Text("  ".join([*cells, row[4]]), style="bold"))
+        if why:
+            parts.append(Padding(Text(why), (0, 0, 0, widths[0] + 2)))
+    return Group(*parts)
+
+
+def describe_kind(kind: Kind) -> dict[str, object]:
+    """A kind of failure for machines."""
+    return {
+        "reason": kind.reason,
+        "event_type": kind.event_type,
+        "fingerprint": kind.fingerprint,
+        "detail": kind.detail,
+        "events": kind.events,
+        "dead_letters": kind.letters,
+        "attempts": kind.attempts,
+        "first_failed_at": kind.first,
+        "last_failed_at": kind.last,
+    }
+
+
+def describe(letter: DeadLetterInfo) -> dict[str, object]:
+    """A dead letter for machines, without its events."""
+    return {
+        "id": letter.id,
+        "event_type": letter.event_type,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "fingerprint": letter.fingerprint,
+        "events": letter.events,
+        "attempts": letter.attempts,
+        "replays": letter.replays,
+        "replay_id": letter.replay_id,
+        "first_failed_at": letter.first_failed_at,
+        "last_failed_at": letter.last_failed_at,
+    }
+
+
+def dead_table(letters: list[DeadLetterInfo]) -> Group:
+    """Dead letters for people, by kind."""
+    return kinds_table(group((letter, letter.events) for letter in letters))
+
+
+def _say(letter: DeadLetterInfo) -> None:
+    again = f", brought back {letter.replays} times" if letter.replays else ""
+    for name, value in (
+        ("dead letter", letter.id),
+        ("reason", f"{letter.reason}: {letter.detail}"),
+        ("fingerprint", letter.fingerprint),
+        ("events", f"{letter.events} {letter.event_type}"),
+        ("failed", f"first {_short(letter.first_failed_at)}, last {_short(letter.last_failed_at)} UTC"),
+        ("taken", f"{letter.attempts} times by a worker{again}"),
+    ):
+        out.print(Text.assemble((f"{name:<12}", "bold"), value), soft_wrap=True)
+    if letter.batch is None:
+        out.print("It can't be opened; `rq` and redis-cli show what it is.", style=NOTE)
+
+
+def _event(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {"damaged line": line.decode(errors="replace")}
+
+
+def _short(stamp: str) -> str:
+    return stamp[:19].replace("T", " ")

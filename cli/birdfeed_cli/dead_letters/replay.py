@@ -1,0 +1,159 @@
+"""`birdfeed dead replay` (and `birdfeed replay`)."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from birdfeed_schemas.envelope import format_time
+from birdfeed_schemas.keys import Keys
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.dead_letters.audit import entries, note
+from birdfeed_worker.operations.canary import Canary
+from birdfeed_worker.operations.edit import Mend, parse
+from birdfeed_worker.operations.replay import Order, Replay, Replayed
+from redis import Redis
+
+from birdfeed_cli.common.console import NOTE, OK, PARTLY, err, out, print_json
+from birdfeed_cli.common.redis_access import with_redis
+from birdfeed_cli.dead_letters.filters import Filters, choice_from, choice_json, progress, stoppable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How to replay, as it was typed."""
+
+    dry_run: bool = False
+    limit: int | None = None
+    rate: float | None = None
+    canary: bool = True
+    canary_wait: float = 30.0
+    max_replays: int = 5
+    put: tuple[str, ...] = ()
+    unset: tuple[str, ...] = ()
+    set_type: str | None = None
+    resume: str | None = None
+
+
+def run_replay(filters: Filters, wish: Wish, *, as_json: bool) -> int:
+    """Put the chosen dead events back into the queue. Exit code 1 if some that were meant could not be."""
+
+    def run(connection: Redis, keys: Keys) -> int:
+        order = resumed(connection, keys, filters, wish) if wish.resume else fresh(filters, wish)
+        with stoppable() as clock:
+            canary = _canary(connection, keys, wish, clock)
+            if not wish.dry_run:
+                note(connection, keys, "replay begins", **describe_order(order))
+            with progress(connection, keys, order.choice, "replaying", hide=as_json) as done:
+                result = Replay(
+                    connection, keys, order, canary=canary, stop=clock.stop.is_set, progress=done, clock=clock
+                ).run()
+            if not wish.dry_run:
+                note(connection, keys, "replay ends", replay=order.replay_id, **counts(result))
+        if as_json:
+            print_json({"replay": order.replay_id, "dry_run": order.dry_run, **counts(result)})
+        else:
+            _say(order, result)
+        return PARTLY if _fell_short(result) else OK
+
+    return with_redis(run)
+
+
+def fresh(filters: Filters, wish: Wish) -> Order:
+    """A new replay; raises ValueError for filters, times or assignments that make no sense."""
+    return Order(
+        choice=filters.named(),
+        mend=Mend(put=parse(wish.put), remove=wish.unset, event_type=wish.set_type),
+        limit=wish.limit,
+        rate=wish.rate,
+        max_replays=wish.max_replays,
+        dry_run=wish.dry_run,
+    )
+
+
+def resumed(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Order:
+    """The replay that was begun under that name, with its filters and its mending.
+
+    Raises:
+        ValueError: Nobody knows that replay, or filters are given as well.
+    """
+    if filters != Filters():
+        raise ValueError("--resume brings its filters with it; leave them out")
+    for entry in entries(connection, keys):
+        begun = entry.details
+        if entry.action == "replay begins" and begun.get("replay") == wish.resume:
+            return Order(
+                choice=choice_from(begun["choice"]),
+                replay_id=begun["replay"],
+                started=datetime.fromisoformat(begun["started"]),
+                mend=Mend(put=begun["set"], remove=begun["unset"], event_type=begun["type"]),
+                limit=wish.limit,
+                rate=wish.rate,
+                max_replays=wish.max_replays,
+                dry_run=wish.dry_run,
+            )
+    raise ValueError(f"no replay is named {wish.resume!r}; `birdfeed dead log` has their names")
+
+
+def describe_order(order: Order) -> dict[str, Any]:
+    """A replay for the log: enough to go on with it."""
+    return {
+        "replay": order.replay_id,
+        "started": format_time(order.started.astimezone(UTC)),
+        "choice": choice_json(order.choice),
+        "set": dict(order.mend.put),
+        "unset": list(order.mend.remove),
+        "type": order.mend.event_type,
+        "limit": order.limit,
+        "rate": order.rate,
+    }
+
+
+def counts(result: Replayed) -> dict[str, Any]:
+    """What came of a replay, for machines and the log."""
+    return {
+        "events": result.events,
+        "dead_letters": result.letters,
+        "vanished": result.vanished,
+        "unreadable": result.unreadable,
+        "too_often": result.too_often,
+        "held_back": result.held_back,
+        "refused": dict(result.refused),
+        "tried_first": dict(result.canaries),
+        "stopped": result.stopped,
+    }
+
+
+def _canary(connection: Redis, keys: Keys, wish: Wish, clock: Clock) -> Canary | None:
+    if not wish.canary or wish.dry_run:
+        return None
+    if not connection.scard(f"{keys.prefix}:workers:{keys.queue}"):
+        err.print("no worker runs, so no event is tried first; all go back and wait", style=NOTE)
+        return None
+    return Canary(connection, keys, wish.canary_wait, clock)
+
+
+def _fell_short(result: Replayed) -> bool:
+    return bool(result.unreadable or result.held_back or result.refused or result.too_often or result.stopped)
+
+
+def _say(order: Order, result: Replayed) -> None:
+    what = "would go back" if order.dry_run else "are back in the queue"
+    out.print(f"{result.events} events of {result.letters} dead letters {what}")
+    for amount, why in (
+        (result.canaries["died again"], "events were tried first and died again"),
+        (result.canaries["no outcome in time"], "events were tried first and had no outcome in time"),
+        (result.held_back, "events like these stay dead; `birdfeed dead list` says why"),
+        (result.too_often, "events were replayed too often already and stay dead (--max-replays)"),
+        (result.vanished, "dead letters were not there any more"),
+        (result.unreadable, "dead letters can't be opened and stay where they are"),
+    ):
+        if amount:
+            out.print(f"{amount} {why}")
+    for why, amount in result.refused.most_common(10):
+        out.print(f"{amount} would be refused by the worker and stay dead: {why}", markup=False, soft_wrap=True)
+    if order.dry_run:
+        return
+    if result.stopped:
+        out.print(f"stopped; go on with: birdfeed dead replay --resume {order.replay_id}", soft_wrap=True)
+    elif result.events:
+        out.print(f"their rows carry {order.replay_id}")

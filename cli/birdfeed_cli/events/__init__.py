@@ -1,0 +1,1 @@
+"""Commands that send events by hand and look after the spool."""

@@ -1,0 +1,148 @@
+"""`birdfeed send`: events from a file through the real producer, with a word for each line that is no event."""
+
+import codecs
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import birdfeed
+import orjson
+from birdfeed.settings import ProducerSettings
+from birdfeed_schemas.registry import registry
+from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.settings import WorkerSettings
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from birdfeed_cli.common.console import NOTE, OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json
+from birdfeed_cli.common.redis_access import Unreachable, open_redis
+
+#: Events between two flushes: a file is read much faster than Redis takes it, and nothing may be dropped.
+FLUSH_EVERY = 5_000
+#: Lines told about one by one; after that they are only counted.
+TOLD = 20
+#: What a line that `birdfeed dead export` wrote holds beside the event.
+EXPORTED = b'"dead":{"letter":'
+#: Seconds for one flush.
+FLUSH_SECONDS = 60.0
+
+
+class BadLine(Exception):  # noqa: N818 - a line that is no event, told to a person
+    """A line is no event; the text says why, `reason` is the short code it is counted under."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def run_send(file: str, *, as_json: bool) -> int:
+    """Send them. Exit codes: 0 all accepted, 1 some lines refused, 2 wrong use, 3 Redis can't be reached."""
+    try:
+        open_redis(WorkerSettings.load())
+        with _opened(file) as (stream, size):
+            return _send(stream, size, as_json=as_json)
+    except Unreachable as error:
+        return fail(str(error), UNREACHABLE)
+    except (ConfigurationError, ValueError) as error:
+        return fail(str(error), USAGE)
+    except OSError as error:
+        return fail(f"can't read {file}: {error.strerror or error}", USAGE)
+
+
+def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
+    refused: Counter[str] = Counter()
+    limit = ProducerSettings().max_event_bytes
+    read = tracked = too_large = 0
+    exported = False
+    columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=as_json) as progress:
+        task = progress.add_task("sending", total=size)
+        for number, line in enumerate(stream, start=1):
+            progress.advance(task, len(line))
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if not line.strip():
+                continue
+            read += 1
+            try:
+                event_type, data = read_line(line)
+            except BadLine as bad:
+                refused[bad.reason] += 1
+                if sum(refused.values()) <= TOLD:
+                    err.print(f"line {number}: {bad}", style=NOTE, markup=False, soft_wrap=True)
+                continue
+            if event_type not in registry() and sum(refused.values()) <= TOLD:
+                err.print(
+                    f"line {number}: no event type is named {event_type!r}; the worker keeps it as a dead letter",
+                    style=NOTE,
+                    markup=False,
+                    soft_wrap=True,
+                )
+            if not exported and EXPORTED in line:
+                exported = True
+                err.print(
+                    f"line {number}: this was exported from dead letters; `send` makes new events of such lines, "
+                    "`birdfeed dead import` brings the dead ones back",
+                    style=NOTE,
+                    markup=False,
+                    soft_wrap=True,
+                )
+            birdfeed.track_event(event_type, data)
+            tracked += 1
+            if len(line) > limit and birdfeed.stats().dropped.get("too_large", 0) > too_large:
+                too_large += 1
+                err.print(
+                    f"line {number}: the event is over {limit / 1e6:g} MB (BIRDFEED_MAX_EVENT_BYTES) and is refused",
+                    style=NOTE,
+                    markup=False,
+                )
+            if tracked % FLUSH_EVERY == 0:
+                birdfeed.flush(FLUSH_SECONDS)
+    birdfeed.close(FLUSH_SECONDS)
+    return _report(read, tracked, refused, as_json=as_json)
+
+
+def read_line(line: bytes) -> tuple[str, dict[str, Any]]:
+    """An event's type and data from a line of NDJSON; raises BadLine."""
+    try:
+        record = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise BadLine("broken_line", f"not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise BadLine("broken_line", 'not an object like {"event_type": "...", "event_data": {...}}')
+    event_type, data = record.get("event_type"), record.get("event_data")
+    if not isinstance(event_type, str) or not event_type:
+        raise BadLine("no_event_type", "event_type is missing or not text")
+    if not isinstance(data, dict):
+        raise BadLine("no_event_data", "event_data is missing or not an object")
+    return event_type, data
+
+
+def _report(read: int, tracked: int, refused: Counter[str], *, as_json: bool) -> int:
+    stats = birdfeed.stats()
+    refused.update(stats.dropped)
+    accepted = tracked - sum(stats.dropped.values())
+    spooled = stats.spooled - stats.drained
+    if as_json:
+        print_json({"read": read, "accepted": accepted, "spooled": spooled, "refused": dict(refused)})
+    else:
+        out.print(
+            f"{read} events read, {accepted} accepted"
+            + (f" ({spooled} of them wait in the spool)" if spooled > 0 else "")
+        )
+        for reason, amount in sorted(refused.items()):
+            out.print(f"{amount} refused: {reason}")
+    return PARTLY if refused else OK
+
+
+@contextmanager
+def _opened(file: str) -> Iterator[tuple[BinaryIO, int | None]]:
+    """The file's bytes and its size; standard input has none."""
+    if file == "-":
+        yield sys.stdin.buffer, None
+        return
+    path = Path(file)
+    with path.open("rb") as stream:
+        yield stream, path.stat().st_size

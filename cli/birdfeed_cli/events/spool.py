@@ -1,0 +1,98 @@
+"""`birdfeed spool list` and `birdfeed spool drain`: what producers of this host keep on disk while Redis is away."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from birdfeed.delivery.spool_drain import drain, spool_files
+from birdfeed.errors import SpoolError
+from birdfeed.settings import ProducerSettings
+from birdfeed.spool.store import Spool, SpooledBatch
+from birdfeed_schemas.settings import explain
+from pydantic import ValidationError
+from rich.progress import Progress
+from rich.table import Table
+
+from birdfeed_cli.common.console import OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json
+
+
+def run_list(*, as_json: bool) -> int:
+    """Print every batch of every spool of this host. Exit code 1 if a spool is damaged."""
+    try:
+        settings = ProducerSettings()
+    except ValidationError as error:
+        return fail(f"settings are wrong: {explain(error)}", USAGE)
+    files, damaged = spool_files(settings)
+    found: list[tuple[Path, list[SpooledBatch]]] = []
+    for path in files:
+        spool = Spool(path, max_bytes=settings.spool_bytes)
+        try:
+            found.append((path, spool.batches()))
+        except SpoolError as error:
+            damaged.append(path)
+            fail(f"{path}: {error}", PARTLY)
+        finally:
+            spool.close()
+    if as_json:
+        print_json(
+            {
+                "spools": [{"file": str(path), "batches": [describe(one) for one in held]} for path, held in found],
+                "damaged": [str(path) for path in damaged],
+            }
+        )
+    else:
+        for path, held in found:
+            out.print(_table(path, held))
+        if not found:
+            out.print(f"no spool in {settings.spool_directory}")
+        for path in damaged:
+            out.print(f"damaged, set aside: {path}", markup=False)
+    return PARTLY if damaged else OK
+
+
+def run_drain(path: Path | None, rate: float | None, *, as_json: bool) -> int:
+    """Send what a spool holds. Exit codes: 0 all sent, 1 some is left or lost, 2 wrong use, 3 no Redis."""
+    try:
+        settings = ProducerSettings()
+        with Progress(console=err, transient=True, disable=as_json) as progress:
+            task = progress.add_task("draining", total=None)
+            done = drain(settings, path=path, rate=rate, on_progress=lambda sent: progress.update(task, completed=sent))
+    except ValidationError as error:
+        return fail(f"settings are wrong: {explain(error)}", USAGE)
+    except (SpoolError, ValueError) as error:
+        return fail(str(error), USAGE)
+    if as_json:
+        print_json({"events": done.events, "batches": done.batches, "dropped": done.dropped, "left": done.left.events})
+    else:
+        out.print(f"{done.events} events sent in {done.batches} jobs")
+        if done.dropped:
+            out.print(f"{done.dropped} events could not be read back; the ledger counts them as dropped")
+        if done.left.events:
+            out.print(f"{done.left.events} events are left: Redis failed, or another process is sending them")
+    if done.redis == "down":
+        return fail("Redis does not take events; what is left stays in the spool", UNREACHABLE)
+    return PARTLY if done.dropped or done.left.events else OK
+
+
+def describe(batch: SpooledBatch) -> dict[str, object]:
+    """A batch for machines."""
+    return {
+        "id": batch.id,
+        "event_type": batch.event_type,
+        "events": batch.events,
+        "bytes": batch.bytes,
+        "added": datetime.fromtimestamp(batch.added, UTC).isoformat(timespec="seconds"),
+        "held": batch.held,
+    }
+
+
+def _table(path: Path, batches: list[SpooledBatch]) -> Table:
+    table = Table(title=f"{path.name}: {sum(batch.events for batch in batches)} events", title_justify="left")
+    table.add_column("added (UTC)")
+    table.add_column("event type")
+    for name in ("events", "bytes"):
+        table.add_column(name, justify="right")
+    table.add_column("being sent")
+    for batch in batches:
+        added = datetime.fromtimestamp(batch.added, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(added, batch.event_type, str(batch.events), str(batch.bytes), "yes" if batch.held else "")
+    return table

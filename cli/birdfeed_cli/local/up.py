@@ -1,0 +1,76 @@
+"""`birdfeed up`: everything birdfeed needs, on this machine, until Ctrl-C."""
+
+import os
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+
+from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.settings import WorkerSettings
+
+from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail, out
+from birdfeed_cli.common.redis_access import without_password
+from birdfeed_cli.local.services import FolderError, Stack, StackError
+
+
+def run_up(data_dir: Path, processes: int | None, redis_port: int | None, tinybird_port: int) -> int:
+    """Start, say how to reach each part, wait for Ctrl-C or SIGTERM, stop. Exit code 1 if a part ended by itself."""
+    try:
+        settings = WorkerSettings.load()
+    except ConfigurationError as error:
+        return fail(str(error), USAGE)
+    stop = threading.Event()
+
+    def on_signal(signum: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    stack = Stack(
+        data_dir.resolve(),
+        redis_url=settings.redis_url_text if settings.redis_url is not None else None,
+        tinybird_host=settings.tinybird_host,
+        redis_port=redis_port,
+        tinybird_port=tinybird_port,
+    )
+    try:
+        with stack:
+            pool = stack.start_pool(processes)
+            _say(stack)
+            while not stop.wait(0.5):
+                if pool.poll() is not None:
+                    return fail(f"the worker pool ended with exit code {pool.returncode}", PARTLY)
+                if stack.sandbox is not None and stack.sandbox.poll() is not None:
+                    return fail(f"the sandbox Tinybird ended with exit code {stack.sandbox.returncode}", PARTLY)
+                if stack.valkey is not None and not stack.valkey.is_running():
+                    return fail(f"the embedded Valkey ended; its log is {stack.valkey.log_path}", PARTLY)
+            out.print("stopping")
+    except FolderError as error:
+        return fail(str(error), USAGE)
+    except StackError as error:
+        return fail(str(error), PARTLY)
+    out.print("stopped")
+    return OK
+
+
+def _say(stack: Stack) -> None:
+    """How to reach each part, ready to paste into a shell."""
+    where = "embedded Valkey, append-only file on" if stack.valkey is not None else "from your settings"
+    out.print(f"Redis     {without_password(stack.environment['BIRDFEED_REDIS_URL'])}  ({where})")
+    store = "sandbox, for development and tests" if stack.sandbox is not None else "from your settings"
+    out.print(f"Tinybird  {stack.environment['TINYBIRD_HOST']}  ({store})")
+    if stack.valkey is not None or stack.sandbox is not None:
+        out.print(f"data      {stack.data_dir}")
+    out.print("\nIn another terminal:\n", style="bold")
+    for name, value in stack.environment.items():
+        if name == "BIRDFEED_REDIS_URL" and stack.valkey is None:
+            continue
+        out.print(f"  export {name}={value}", markup=False, soft_wrap=True)
+    out.print(
+        "\n  echo '" + '{"event_type":"text_generation","event_data":{"model":"openai","usage":{"prompt_tokens":9}}}'
+        "' | birdfeed send -\n",
+        markup=False,
+        soft_wrap=True,
+    )
+    out.print(f"Ctrl-C stops everything (this process is {os.getpid()}).")

@@ -1,0 +1,228 @@
+"""`birdfeed status`: one screen that tells all."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from birdfeed.settings import ProducerSettings
+from birdfeed.spool.store import Spool
+from birdfeed_schemas.keys import Keys
+from birdfeed_worker.flow.destinations import Destination
+from birdfeed_worker.monitoring.status import Health, Status, WorkerState, read_status
+from redis import Redis
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from birdfeed_cli.common.console import BAD_BADGE, GOOD_BADGE, NOTE, UNREACHABLE, WARN_BADGE, out, print_json
+from birdfeed_cli.common.redis_access import with_redis
+from birdfeed_cli.common.time_spans import age
+from birdfeed_cli.common.watch import watched
+from birdfeed_cli.operate.ledger import account_json
+
+#: Words and styles of the verdict.
+VERDICTS = {
+    Health.HEALTHY: ("healthy", GOOD_BADGE),
+    Health.DEGRADED: ("degraded", WARN_BADGE),
+    Health.DOWN: ("down", BAD_BADGE),
+}
+#: Workers shown one by one.
+MOST_WORKERS = 8
+
+
+def run_status(*, as_json: bool, watch: bool) -> int:
+    """Print it. Exit codes: 0 healthy, 1 degraded, 3 down (no worker runs, or Redis can't be reached)."""
+    shown = False
+
+    def run(connection: Redis, keys: Keys) -> int:
+        nonlocal shown
+        if watch:
+            return watched(lambda: view(read_status(connection, keys, time.time()), spool_of_this_host()))
+        status, spool = read_status(connection, keys, time.time()), spool_of_this_host()
+        shown = True
+        if as_json:
+            print_json(describe(status, spool))
+        else:
+            out.print(view(status, spool))
+        return int(status.health)
+
+    code = with_redis(run)
+    if code == UNREACHABLE and as_json and not shown:
+        print_json({"health": "down", "problems": ["Redis can't be reached"]})
+    return code
+
+
+def spool_of_this_host() -> dict[str, Any] | None:
+    """What this host's spool for this Redis holds; None where there is none. Never raises: it is a look aside."""
+    try:
+        spool = Spool.of(ProducerSettings())
+        if not spool.exists():
+            return None
+        try:
+            totals = spool.totals()
+        finally:
+            spool.close()
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"events": totals.events, "bytes": totals.bytes, "reports": totals.reports}
+
+
+def view(status: Status, spool: dict[str, Any] | None) -> RenderableType:
+    """The screen, at 80 columns."""
+    word, style = VERDICTS[status.health]
+    parts: list[RenderableType] = [Text.assemble("birdfeed is ", (word, style))]
+    parts += [Text.assemble(("! ", "bold"), problem) for problem in status.problems]
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _lines(status, spool):
+        table.add_row(name, value)
+    return Group(*parts, Text(""), table)
+
+
+def _lines(status: Status, spool: dict[str, Any] | None) -> list[tuple[str, RenderableType]]:
+    total = status.ledger.total
+    lines: list[tuple[str, RenderableType]] = [
+        ("queue", _queue(status)),
+        ("rates", _rates(status)),
+        ("workers", _workers(status.workers)),
+    ]
+    lines += [(name, _destination(state, status.now)) for name, state in status.destinations.items()]
+    if status.unguarded:
+        lines.append(("guard", _guard(status.unguarded)))
+    lines.append(("dead", _dead(status)))
+    if spool is not None:
+        lines.append(("spool here", _spool(spool)))
+    unpriced = "no rows yet" if status.unpriced is None else f"{status.unpriced:.1%} of rows unpriced"
+    lines.append(("prices", Text(unpriced)))
+    balance = "" if status.ledger.sharp else "; it moves too fast for a verdict"
+    lines.append(
+        (
+            "ledger",
+            Text(
+                f"{total.accepted:,} accepted = {total.written:,} written + {sum(total.dead.values()):,} dead + "
+                f"{sum(total.dropped.values()):,} dropped + {total.purged:,} purged + {total.in_flight:,} in flight"
+                + (f"; {total.missing:,} MISSING" if total.missing else "")
+                + balance
+            ),
+        )
+    )
+    return lines
+
+
+def _queue(status: Status) -> Text:
+    depth = status.depth
+    text = f"{depth.queued:,} jobs wait, {depth.started:,} in hand, {depth.scheduled:,} for later"
+    if depth.scheduled and status.next_due is not None:
+        text += f" (next in {age(status.next_due)})"
+    if status.lag is not None:
+        text += f"; the oldest is {age(status.lag)} old"
+    return Text(text)
+
+
+def _rates(status: Status) -> Text:
+    if status.rates is None:
+        return Text("not known yet (workers note them every 10 s)")
+    rates = status.rates
+    return Text(
+        f"{rates.accepted:,.1f} events/s in, {rates.written:,.1f} written, {rates.dead:,.1f} dead "
+        f"(last {age(rates.seconds)})"
+    )
+
+
+def _workers(workers: "list[WorkerState] | Any") -> RenderableType:
+    if not workers:
+        return Text("none")
+    shown = [
+        Text(
+            f"{one.host} {one.pid}: {one.state}"
+            + (f", {one.in_hand} jobs in hand" if one.in_hand else "")
+            + f", {one.done:,} done"
+            + (f", silent for {age(one.silent)}" if one.silent > 30 else "")
+        )
+        for one in workers[:MOST_WORKERS]
+    ]
+    if len(workers) > MOST_WORKERS:
+        busy = sum(1 for one in workers[MOST_WORKERS:] if one.state == "busy")
+        shown.append(Text(f"and {len(workers) - MOST_WORKERS} more, {busy} of them busy"))
+    return Group(*shown)
+
+
+def _destination(state: Destination, now: float) -> Text:
+    last = "nothing written yet" if state.last_success is None else f"last write {age(now - state.last_success)} ago"
+    if state.state == "open":
+        return Text(f"open, {last}")
+    style = BAD_BADGE if state.state == "paused" else WARN_BADGE
+    wait = f"next try in {age(state.until - now)}" if state.until > now else "trying now"
+    since = f" for {age(now - state.since)}" if state.since is not None else ""
+    return Text.assemble((state.state, style), f"{since}: {state.reason}; {wait}; {last}")
+
+
+def _guard(off: Mapping[str, float]) -> RenderableType:
+    times = {name: datetime.fromtimestamp(until, UTC) for name, until in off.items()}
+    return Group(*(Text(f"off for {name} until {at:%H:%M} UTC", style=NOTE) for name, at in times.items()))
+
+
+def _dead(status: Status) -> RenderableType:
+    if not status.dead:
+        return Text("none")
+    shown = [
+        Text(f"{one.events:,} {reason}" + (f", the oldest {age(one.oldest)} ago" if one.oldest is not None else ""))
+        for reason, one in sorted(status.dead.items(), key=lambda pair: -pair[1].events)
+    ]
+    if status.dead_bytes:
+        size = (
+            f"{status.dead_bytes / 1e6:,.1f} MB" if status.dead_bytes >= 1e6 else f"{status.dead_bytes / 1e3:,.0f} kB"
+        )
+        shown.append(Text(f"about {size} of Redis in all"))
+    return Group(*shown)
+
+
+def _spool(spool: dict[str, Any]) -> Text:
+    if "error" in spool:
+        return Text(f"can't be read: {spool['error']}", style=NOTE)
+    return Text(f"{spool['events']:,} events, {spool['bytes'] / 1e6:.1f} MB wait on disk for Redis")
+
+
+def describe(status: Status, spool: dict[str, Any] | None) -> dict[str, Any]:
+    """The same for machines. Times are seconds from now."""
+    return {
+        "health": status.health.name.lower(),
+        "problems": list(status.problems),
+        "queue": {
+            "queued": status.depth.queued,
+            "started": status.depth.started,
+            "scheduled": status.depth.scheduled,
+            "lag_seconds": status.lag,
+            "next_due_seconds": status.next_due,
+        },
+        "rates": None
+        if status.rates is None
+        else {name: getattr(status.rates, name) for name in ("accepted", "written", "dead", "seconds")},
+        "workers": [
+            {name: getattr(one, name) for name in ("name", "host", "pid", "state", "in_hand", "done", "silent")}
+            for one in status.workers
+        ],
+        "destinations": {
+            name: {
+                "state": state.state,
+                "reason": state.reason,
+                "next_try_seconds": max(0.0, state.until - status.now) if state.until else None,
+                "failures": state.failures,
+                "last_write_seconds_ago": None if state.last_success is None else status.now - state.last_success,
+            }
+            for name, state in status.destinations.items()
+        },
+        "paused": {
+            name: {"reason": why.reason, "dead": why.dead, "seen": why.seen, "seconds": status.now - why.since}
+            for name, why in status.paused.items()
+        },
+        "guard_off": {name: {"seconds": until - status.now} for name, until in status.unguarded.items()},
+        "dead": {reason: {"events": one.events, "oldest_seconds": one.oldest} for reason, one in status.dead.items()},
+        "dead_bytes": status.dead_bytes,
+        "spool": spool,
+        "unpriced_share": status.unpriced,
+        "cost_status": dict(status.costs),
+        "ledger": {**account_json(status.ledger.total), "balanced": status.ledger.balanced},
+    }

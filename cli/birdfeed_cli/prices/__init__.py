@@ -1,0 +1,1 @@
+"""`birdfeed prices ...`: the price book and stored costs."""

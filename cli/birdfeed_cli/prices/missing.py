@@ -1,0 +1,78 @@
+"""`birdfeed prices missing`: models whose rows went out without a price, or without a part of it."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from birdfeed_schemas.registry import registry
+from birdfeed_worker.errors import BirdfeedError, QueryError, QuotaError
+from birdfeed_worker.operations.reprice.run import Patient
+from birdfeed_worker.operations.unpriced import Missing, amounts, as_json, entries, missing_of, question
+from birdfeed_worker.pricing.book.book import Books
+from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.wiring import book_source_of
+from birdfeed_worker.wiring_store import reader_of
+from rich.table import Table
+
+from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print_json, store_code
+from birdfeed_cli.common.when import read_when
+
+
+def run_missing(since: str, *, only_toml: bool, json: bool) -> int:
+    """Print them, most events first. Exit code 1 if there are any."""
+    now = datetime.now(UTC)
+    try:
+        start = read_when(since, now)
+    except ValueError:
+        return fail(f"--since {since!r} is no time; write 7d, 24h, 2026-01-31 or 2026-01-31T12:00:00Z", USAGE)
+    try:
+        settings = WorkerSettings.load()
+        books = book_source_of(settings).current()
+        store = reader_of(settings)
+    except (BirdfeedError, ValueError) as error:
+        return fail(str(error), USAGE)
+    answers: list[tuple[str, dict[str, Any]]] = []
+    refused = 0
+    with store:
+        for datasource in dict.fromkeys(kind.datasource for kind in registry().values()):
+            try:
+                answers += [(datasource, row) for row in Patient(store).query(question(datasource, start))]
+            except QueryError as error:
+                if error.status not in (400, 404):
+                    return fail(str(error), store_code(error))
+                refused += 1
+                err.print(f"birdfeed: {datasource} can't be asked: {error.detail}", style="yellow", markup=False)
+            except QuotaError as error:
+                return fail(str(error), store_code(error))
+    missing = missing_of(answers, books, now)
+    if json:
+        print_json({"since": start.isoformat(), "models": [as_json(one) for one in missing]})
+    else:
+        _say(missing, start, books, now, only_toml=only_toml)
+    return PARTLY if missing or refused else OK
+
+
+def _say(missing: list[Missing], since: datetime, books: Books, now: datetime, *, only_toml: bool) -> None:
+    if not missing:
+        err.print(f"every event since {since:%Y-%m-%d %H:%M} UTC has its price", markup=False)
+        return
+    if not only_toml:
+        out.print(_table(missing, since))
+        out.print("\nFor your price book (birdfeed prices check FILE says what is still to fill in):\n", markup=False)
+    for line in entries(missing, books, now):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def _table(missing: list[Missing], since: datetime) -> Table:
+    table = Table(title=f"without a full price since {since:%Y-%m-%d %H:%M} UTC", title_justify="left")
+    table.add_column("model", overflow="fold")
+    table.add_column("status")
+    table.add_column("events", justify="right")
+    table.add_column("tokens", justify="right")
+    table.add_column("no rate for", overflow="fold")
+    table.add_column("last (UTC)")
+    table.add_column("now")
+    for one in missing:
+        lacking = amounts(one.lacking) if one.lacking else "all" if not one.price_model else "a part usage doesn't tell"
+        now = "has a price: reprice" if one.priced_now else "-"
+        table.add_row(one.name, one.status, f"{one.events:,}", f"{one.tokens:,}", lacking, one.last, now)
+    return table

@@ -1,0 +1,181 @@
+"""`birdfeed reprice`: stored rows at the prices of today."""
+
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+import typer
+from birdfeed_schemas.registry import registry
+from birdfeed_worker.errors import BirdfeedError, QueryError, QuotaError
+from birdfeed_worker.operations.reprice.corrections import CorrectionError, Corrections
+from birdfeed_worker.operations.reprice.judge import REASONS
+from birdfeed_worker.operations.reprice.row_reader import NotOursError, Selection
+from birdfeed_worker.operations.reprice.run import Patient, Table, Tally, open_table, scan
+from birdfeed_worker.pricing.book.book import Books
+from birdfeed_worker.pricing.price.money import plain
+from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.wiring import book_source_of
+from birdfeed_worker.wiring_store import reader_of, tinybird_of
+from rich.progress import Progress
+from rich.table import Table as Rows
+
+from birdfeed_cli.common.console import OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json, store_code
+from birdfeed_cli.common.when import read_when
+
+
+def run_reprice(
+    since: str,
+    until: str | None,
+    models: list[str] | None,
+    *,
+    dry_run: bool,
+    yes: bool,
+    limit: int | None,
+    as_json: bool,
+) -> int:
+    """Show the difference, ask, write the corrections. Exit code 1 if rows or a table had to be refused."""
+    now = datetime.now(UTC)
+    try:
+        selection = Selection(
+            since=read_when(since, now),
+            until=now if until is None else read_when(until, now),
+            models=tuple(models or ()),
+        )
+    except ValueError as error:
+        return fail(f"{str(error)!r} is no time; write 7d, 24h, 2026-01-31 or 2026-01-31T12:00:00Z", USAGE)
+    if selection.since >= selection.until:
+        return fail("--since must be before --until", USAGE)
+    if not (dry_run or yes or sys.stdin.isatty()):
+        return fail("nobody is there to confirm; look with --dry-run, then add --yes", USAGE)
+    try:
+        settings = WorkerSettings.load()
+        books = book_source_of(settings).current()
+        reader_of(settings).close()
+        store = reader_of(settings) if dry_run else tinybird_of(settings)
+    except (BirdfeedError, ValueError) as error:
+        return fail(str(error), USAGE)
+    with store, Corrections(store, rows=settings.request_rows, size=settings.request_bytes) as corrections:
+        run = Run(store, books, selection, corrections, now, as_json=as_json)
+        try:
+            return run.run(dry_run=dry_run, yes=yes, limit=limit)
+        except QuotaError as error:
+            return fail(f"{error}; run the same command then: what is corrected already is skipped", UNREACHABLE)
+        except (QueryError, CorrectionError) as error:
+            written = f"; {run.written:,} corrections are written, the same command goes on" if run.written else ""
+            return fail(f"{error}{written}", store_code(error) if isinstance(error, QueryError) else UNREACHABLE)
+
+
+class Run:
+    """One run of the command."""
+
+    def __init__(
+        self,
+        store: Tinybird,
+        books: Books,
+        selection: Selection,
+        corrections: Corrections,
+        now: datetime,
+        *,
+        as_json: bool,
+    ) -> None:
+        self._store = store
+        self._books = books
+        self._selection = selection
+        self._corrections = corrections
+        self._now = now
+        self._as_json = as_json
+        self._refused_tables: list[str] = []
+        self.tally = Tally()
+        self.written = 0
+
+    def run(self, *, dry_run: bool, yes: bool, limit: int | None) -> int:
+        """Look, show, ask, write; the exit code."""
+        self._look(limit)
+        if not self._as_json:
+            self._show()
+        wanted = bool(self.tally.corrections) and not dry_run
+        if wanted and not yes and not typer.confirm(f"Write {self.tally.corrections:,} corrections?", err=True):
+            return fail("nothing is written", PARTLY)
+        if wanted:
+            self._write()
+        if self._as_json:
+            print_json(self._json(dry_run=dry_run))
+        elif wanted:
+            out.print(f"{self.written:,} corrections are written")
+        return PARTLY if self.tally.refused or self._refused_tables else OK
+
+    def _look(self, limit: int | None) -> None:
+        reader = Patient(self._store)
+        tables: list[Table] = []
+        for datasource in dict.fromkeys(kind.datasource for kind in registry().values()):
+            try:
+                tables.append(open_table(reader, datasource, self._selection))
+            except NotOursError as error:
+                self._refused_tables.append(str(error))
+                err.print(f"birdfeed: {error}", style="yellow", markup=False, soft_wrap=True)
+        with Progress(console=err, transient=True, disable=self._as_json) as progress:
+            task = progress.add_task("looking", total=sum(table.events for table in tables))
+            for table in tables:
+                for judged in scan(table, self._books, self._now, self._corrections, self.tally, limit):
+                    progress.advance(task, judged)
+
+    def _write(self) -> None:
+        with Progress(console=err, transient=True, disable=self._as_json) as progress:
+            task = progress.add_task("writing", total=self.tally.corrections)
+            for rows in self._corrections.send(time.sleep):
+                self.written += rows
+                progress.advance(task, rows)
+
+    def _show(self) -> None:
+        tally, total = self.tally, self.tally.total
+        span = f"{self._selection.since:%Y-%m-%d %H:%M} to {self._selection.until:%Y-%m-%d %H:%M} UTC"
+        out.print(f"{tally.events:,} events, {span}", markup=False)
+        if tally.models:
+            rows = Rows("model")
+            for name in ("rows", "old cost", "new cost", "difference"):
+                rows.add_column(name, justify="right")
+            ordered = sorted(tally.models.items(), key=lambda entry: -abs(entry[1].new - entry[1].old))
+            for model, part in [*ordered, ("all", total)]:
+                rows.add_row(
+                    model, f"{part.rows:,}", plain(part.old), plain(part.new), f"{_signed(part.old, part.new)}"
+                )
+            out.print(rows)
+        else:
+            out.print("no row has another price now")
+        if tally.limited:
+            out.print(f"the limit of {tally.corrections:,} corrections is reached; there may be more")
+        for counts, what in ((tally.unchanged, "unchanged"), (tally.refused, "refused")):
+            for reason, count in counts.most_common():
+                out.print(f"{count:,} {what}: {REASONS[reason]}", markup=False, soft_wrap=True)
+
+    def _json(self, *, dry_run: bool) -> dict[str, Any]:
+        tally = self.tally
+        return {
+            "since": self._selection.since.isoformat(),
+            "until": self._selection.until.isoformat(),
+            "dry_run": dry_run,
+            "events": tally.events,
+            "corrections": tally.corrections,
+            "written": self.written,
+            "limited": tally.limited,
+            "old_cost": plain(tally.total.old),
+            "new_cost": plain(tally.total.new),
+            "models": [
+                {"model": model, "rows": part.rows, "old_cost": plain(part.old), "new_cost": plain(part.new)}
+                for model, part in tally.models.items()
+            ],
+            "unchanged": _counted(tally.unchanged),
+            "refused": _counted(tally.refused),
+            "refused_tables": self._refused_tables,
+        }
+
+
+def _counted(counts: Counter[str]) -> dict[str, int]:
+    return dict(counts.most_common())
+
+
+def _signed(old: Any, new: Any) -> str:
+    return ("+" if new >= old else "-") + plain(abs(new - old))

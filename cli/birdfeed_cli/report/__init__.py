@@ -1,0 +1,1 @@
+"""`birdfeed report`: usage and cost as text, JSON or a page."""

@@ -1,0 +1,228 @@
+"""`birdfeed report`: the analyst's first look: tables and bars, JSON, CSV, or a page with plots."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from birdfeed_schemas.project import datasources
+from birdfeed_worker.errors import BirdfeedError, QueryError, TinybirdError
+from birdfeed_worker.operations.reprice.run import Patient
+from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.wiring_store import reader_of
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+
+from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print_json, store_code
+from birdfeed_cli.common.when import read_when
+from birdfeed_cli.report.query import DIMENSIONS, OTHERS, Line, Report, largest_named, read_report
+
+#: Columns of the CSV.
+COLUMNS: Final = (
+    "dimension", "name", "requests", "errors", "error_rate", "cost_usd", "unpriced", "prompt_tokens",
+    "completion_tokens", "p50_ms", "p95_ms",
+)  # fmt: skip
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_BAR_WIDTH: Final = 16
+_NAME_WIDTH: Final = 40
+#: Columns that a narrow terminal doesn't show, the first to go first.
+_LEAST_FIRST: Final = ("", "p50 ms", "out", "p95 ms", "tokens in", "unpriced", "failed")
+
+
+def run_report(since: str, by: str, zone: str, *, as_json: bool, as_csv: bool, html: Path | None) -> int:
+    """Ask the store and tell. Exit code 1 if a table could not be asked."""
+    if as_json and as_csv:
+        return fail("--json and --csv can't be had at once; choose one", USAGE)
+    until = datetime.now(UTC)
+    try:
+        start, dimensions, where = read_when(since, until), _dimensions(by), ZoneInfo(zone)
+    except ZoneInfoNotFoundError:
+        return fail(f"--timezone {zone!r} is no time zone; write UTC or Europe/Berlin", USAGE)
+    except ValueError as error:
+        return fail(
+            str(error) if "--by" in str(error) else f"--since {since!r} is no time; write 24h, 7d or 2026-01-31", USAGE
+        )
+    if start >= until:
+        return fail(f"--since {since!r} is not in the past", USAGE)
+    try:
+        store = reader_of(WorkerSettings.load())
+    except (BirdfeedError, ValueError) as error:
+        return fail(str(error), USAGE)
+    with store:
+        try:
+            tables = list(_tables(store))
+            if not tables:
+                return fail("no data source of birdfeed's can be read; see `birdfeed tinybird check`", USAGE)
+            report = read_report(Patient(store).query, tables, start, until, dimensions, where)
+        except TinybirdError as error:
+            return fail(str(error), store_code(error))
+    if html is not None:
+        from birdfeed_cli.report.html import page
+
+        try:
+            html.write_text(page(report), encoding="utf-8")
+        except OSError as error:
+            return fail(f"can't write {html}: {error.strerror or error}", USAGE)
+        err.print(f"written to {html}", markup=False, soft_wrap=True)
+    if as_json:
+        print_json(_as_json(report))
+    elif as_csv:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([COLUMNS, *_as_csv(report)])
+    elif html is None:
+        _print(report)
+    return OK if len(tables) == len(datasources()) else PARTLY
+
+
+def _dimensions(text: str) -> list[str]:
+    """The dimensions of --by; raises ValueError."""
+    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    wrong = [one for one in found if one not in DIMENSIONS]
+    if wrong or not found:
+        said = f"--by knows {', '.join(DIMENSIONS)}"
+        raise ValueError(f"{said}; not {', '.join(wrong)}" if wrong else said)
+    return found
+
+
+def _tables(store: Tinybird) -> Iterator[str]:
+    """The data sources that have the columns reports are made of; says which have not."""
+    for datasource in datasources():
+        try:
+            columns = store.columns(datasource)
+        except QueryError as error:
+            if error.status not in (400, 403, 404):
+                raise
+            err.print(
+                f"birdfeed: {datasource} is left out: {error.detail}", style="yellow", markup=False, soft_wrap=True
+            )
+            continue
+        missing = {*DIMENSIONS, "event_id", "occurred_at"} - set(columns)
+        if missing:
+            said = f"it has no {', '.join(sorted(missing)[:3])} (docs/migrate.md)"
+            err.print(f"birdfeed: {datasource} is left out: {said}", style="yellow", markup=False, soft_wrap=True)
+        else:
+            yield datasource
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    return {
+        "since": report.since.isoformat(),
+        "until": report.until.isoformat(),
+        "timezone": report.zone,
+        "total": _line(report.total),
+        "by": {dimension: [_line(line) for line in lines] for dimension, lines in report.by.items()},
+        "every": report.every,
+        "periods": [period.isoformat() for period in report.periods],
+        "over_time": [
+            {
+                "name": one.name,
+                "cost_usd": [_usd(cost) for cost in one.cost_usd],
+                "requests": one.requests,
+                "errors": one.errors,
+            }
+            for one in report.over_time
+        ],
+    }
+
+
+def _line(line: Line) -> dict[str, Any]:
+    return {**asdict(line), "cost_usd": _usd(line.cost_usd), "error_rate": line.error_rate}
+
+
+def _usd(cost: Decimal) -> str:
+    """Exact text: JSON's numbers are doubles for most who read them."""
+    return format(cost, "f")
+
+
+def _as_csv(report: Report) -> Iterator[list[Any]]:
+    for dimension, lines in (("total", [report.total]), *report.by.items()):
+        for line in lines:
+            values = {**_line(line), "dimension": dimension}
+            yield ["" if values[column] is None else values[column] for column in COLUMNS]
+
+
+def _print(report: Report) -> None:
+    total = report.total
+    out.print(f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC", style="dim")
+    out.print(
+        Text.assemble(
+            (f"{usd(total.cost_usd)}", "bold"),
+            f"   {total.requests:,} requests   {total.error_rate:.1%} failed   ",
+            f"{total.prompt_tokens + total.completion_tokens:,} tokens   {total.unpriced:,} unpriced",
+        )
+    )
+    if not total.requests:
+        return
+    costs = [sum((one.cost_usd[nth] for one in report.over_time), Decimal(0)) for nth in range(len(report.periods))]
+    out.print(
+        Text.assemble((f"cost by {report.every} ", "dim"), sparkline([float(cost) for cost in costs])), soft_wrap=True
+    )
+    for dimension, lines in report.by.items():
+        out.print()
+        out.print(_table(dimension, lines))
+
+
+def _table(dimension: str, lines: list[Line]) -> Table:
+    table = Table(title=f"by {dimension}", title_justify="left", title_style="bold")
+    names = [Text(line.name or "(none)") for line in lines]
+    columns = _columns(lines)
+    # Names are shown whole, up to _NAME_WIDTH: what matters least makes room for them.
+    name_width = min(_NAME_WIDTH, max([cell_len(dimension), *(name.cell_len for name in names)]))
+    for column in _LEAST_FIRST:
+        widths = [max([cell_len(key), *(cell.cell_len for cell in cells)]) for key, cells in columns.items()]
+        if name_width + sum(widths) + 3 * len(widths) + 4 <= out.width:
+            break
+        del columns[column]
+    table.add_column(dimension, overflow="fold", min_width=name_width, max_width=_NAME_WIDTH)
+    for column in columns:
+        table.add_column(column, justify="left" if column == "" else "right", no_wrap=True)
+    for row in zip(names, *columns.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _columns(lines: list[Line]) -> dict[str, list[Text]]:
+    """The cells of each column, by its heading; the bar has none."""
+    largest = largest_named(lines)
+    bars = [bar(float(line.cost_usd / largest) if largest and line.name != OTHERS else 0.0) for line in lines]
+    return {
+        "cost (USD)": [Text(usd(line.cost_usd)) for line in lines],
+        "": [Text(one, style="cyan") for one in bars],
+        "requests": [Text(f"{line.requests:,}") for line in lines],
+        "failed": [Text(f"{line.error_rate:.1%}", style="red" if line.error_rate >= 0.05 else "") for line in lines],
+        "tokens in": [Text(f"{line.prompt_tokens:,}") for line in lines],
+        "out": [Text(f"{line.completion_tokens:,}") for line in lines],
+        "p50 ms": [Text("" if line.p50_ms is None else f"{line.p50_ms:,.0f}") for line in lines],
+        "p95 ms": [Text("" if line.p95_ms is None else f"{line.p95_ms:,.0f}") for line in lines],
+        "unpriced": [Text(f"{line.unpriced:,}" if line.unpriced else "") for line in lines],
+    }
+
+
+def usd(cost: Decimal) -> str:
+    """For people: cents above a dollar, else three digits that count."""
+    if cost == 0:
+        return "$0"
+    return (
+        f"${cost:,.2f}" if cost >= 1 else f"${float(cost):#.3g}" if cost >= Decimal("0.0001") else f"${float(cost):.2e}"
+    )
+
+
+def bar(share: float) -> str:
+    """A bar of at most _BAR_WIDTH characters, in eighths."""
+    eighths = round(share * _BAR_WIDTH * 8)
+    rest = "▏▎▍▌▋▊▉"[eighths % 8 - 1] if eighths % 8 else ""
+    return "█" * (eighths // 8) + rest if eighths else "▏" if share > 0 else ""
+
+
+def sparkline(values: list[float]) -> str:
+    """One character a value; at most 96, the values beside each other summed."""
+    step = -(-len(values) // 96) or 1
+    summed = [sum(values[nth : nth + step]) for nth in range(0, len(values), step)]
+    largest = max(summed, default=0.0)
+    return "".join(_BARS[min(7, int(value / largest * 8))] if largest and value else " " for value in summed)

@@ -1,0 +1,208 @@
+"""What `birdfeed report` tells, as data: two questions to the SQL API, whatever the number of dimensions."""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from birdfeed_worker.operations.reprice.row_reader import sql_text
+
+#: What may be grouped by: columns that every data source has.
+DIMENSIONS: Final = (
+    "model", "model_used", "provider", "tier", "user", "username", "event_type", "cost_status", "error_type",
+    "referrer", "service_tier", "price_model",
+)  # fmt: skip
+#: Groups told by name for each dimension, the most expensive ones.
+GROUPS: Final = 15
+#: Groups told by name over time; a plot with more colours can't be read.
+SERIES: Final = 7
+OTHERS: Final = "(others)"
+#: Up to this span, time is told by the hour.
+_HOURLY: Final = timedelta(days=3)
+_PROMPT: Final = (
+    "prompt_text_tokens + prompt_cached_tokens + prompt_cache_write_tokens + prompt_audio_tokens + prompt_image_tokens"
+)
+_COMPLETION: Final = (
+    "completion_text_tokens + completion_reasoning_tokens + completion_audio_tokens + completion_image_tokens"
+)
+Query = Callable[[str], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One group. USD; latencies in ms, of successful requests of known duration, None without any."""
+
+    name: str
+    requests: int = 0
+    errors: int = 0
+    unpriced: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: Decimal = Decimal(0)
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+
+    @property
+    def error_rate(self) -> float:
+        """Share of failed requests, 0 of none."""
+        return self.errors / self.requests if self.requests else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """One group over time: USD and requests for each period."""
+
+    name: str
+    cost_usd: list[Decimal]
+    requests: list[int]
+    errors: list[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All of it. `periods` are the starts of hours or days, in the zone; `over_time` is by the first dimension."""
+
+    since: datetime
+    until: datetime
+    zone: str
+    total: Line
+    by: Mapping[str, list[Line]]
+    every: str
+    periods: list[datetime]
+    over_time: list[Series] = field(default_factory=list)
+
+
+def largest_named(lines: Iterable[Line]) -> Decimal:
+    """The highest cost of a group told by name: what bars are measured against. The others together would dwarf it."""
+    return max((line.cost_usd for line in lines if line.name != OTHERS), default=Decimal(0))
+
+
+def read_report(
+    query: Query, datasources: Sequence[str], since: datetime, until: datetime, by: Sequence[str], zone: ZoneInfo
+) -> Report:
+    """Ask for it.
+
+    Args:
+        query: Runs a SELECT; its errors pass through.
+        datasources: The tables to count, all of birdfeed's shape.
+        since, until: From, and up to but not with; aware.
+        by: Of DIMENSIONS; the first one is told over time.
+        zone: The zone of hours and days.
+    """
+    found = [(row["dimension"], _line(row)) for row in query(_groups_sql(datasources, since, until, by))]
+    total = next((line for dimension, line in found if dimension == "total"), Line(name="total"))
+    groups = {one: _with_others([line for dimension, line in found if dimension == one], total) for one in by}
+    hourly = until - since <= _HOURLY
+    periods = list(_periods(since, until, zone, hourly=hourly))
+    names = [line.name for line in groups[by[0]] if line.name != OTHERS][:SERIES]
+    over_time = _series(
+        query(_over_time_sql(datasources, since, until, by[0], names, zone, hourly=hourly)), names, periods
+    )
+    return Report(
+        since=since,
+        until=until,
+        zone=zone.key,
+        total=total,
+        by=groups,
+        every="hour" if hourly else "day",
+        periods=periods,
+        over_time=over_time,
+    )
+
+
+def _events_sql(datasources: Sequence[str], since: datetime, until: datetime) -> str:
+    """Each event once: FINAL is the cheapest way (docs/analytics.md)."""
+    columns = f"{', '.join(DIMENSIONS)}, occurred_at, response_status, cache_hit, duration, cost, {_PROMPT} AS prompt, "
+    within = f"occurred_at >= {_moment(since)} AND occurred_at < {_moment(until)}"
+    parts = [f"SELECT {columns}{_COMPLETION} AS completion FROM {one} FINAL WHERE {within}" for one in datasources]
+    return " UNION ALL ".join(parts)
+
+
+def _groups_sql(datasources: Sequence[str], since: datetime, until: datetime, by: Sequence[str]) -> str:
+    pairs = ", ".join(["('total', '')", *(f"({sql_text(one)}, toString({one}))" for one in by)])
+    return (
+        "SELECT pair.1 AS dimension, pair.2 AS name, toString(count()) AS requests, "
+        "toString(countIf(response_status = 'error')) AS errors, "
+        "toString(countIf(cost_status = 'unpriced')) AS unpriced, "
+        "toString(sum(prompt)) AS prompt_tokens, toString(sum(completion)) AS completion_tokens, "
+        "toString(sum(cost)) AS cost_usd, "
+        "quantilesTDigestIf(0.5, 0.95)(duration, response_status != 'error' AND NOT cache_hit AND duration > 0) AS ms "
+        f"FROM (SELECT *, arrayJoin([{pairs}]) AS pair FROM ({_events_sql(datasources, since, until)})) "
+        f"GROUP BY pair ORDER BY dimension, sum(cost) DESC, count() DESC, name LIMIT {GROUPS} BY dimension"
+    )
+
+
+def _over_time_sql(
+    datasources: Sequence[str],
+    since: datetime,
+    until: datetime,
+    by: str,
+    names: Sequence[str],
+    zone: ZoneInfo,
+    *,
+    hourly: bool,
+) -> str:
+    known = ", ".join(map(sql_text, names)) or "''"
+    period = f"toStart{'OfHour' if hourly else 'OfDay'}(occurred_at, {sql_text(zone.key)})"
+    return (
+        f"SELECT toString(toUnixTimestamp({period})) AS period, "
+        f"if({by} IN ({known}), toString({by}), {sql_text(OTHERS)}) AS name, toString(count()) AS requests, "
+        "toString(countIf(response_status = 'error')) AS errors, toString(sum(cost)) AS cost_usd "
+        f"FROM ({_events_sql(datasources, since, until)}) GROUP BY period, name"
+    )
+
+
+def _moment(when: datetime) -> str:
+    text = when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+    return f"toDateTime64('{text}', 3, 'UTC')"
+
+
+def _line(row: Mapping[str, Any]) -> Line:
+    p50, p95 = (None if value is None else float(value) for value in row["ms"])
+    counts = {name: int(row[name]) for name in ("requests", "errors", "unpriced", "prompt_tokens", "completion_tokens")}
+    return Line(name=row["name"], cost_usd=Decimal(row["cost_usd"]), p50_ms=p50, p95_ms=p95, **counts)
+
+
+def _with_others(lines: list[Line], total: Line) -> list[Line]:
+    """What is not told by name is summed, so that every table adds up to the total."""
+
+    def rest(field_: str) -> Any:
+        return getattr(total, field_) - sum((getattr(line, field_) for line in lines), type(getattr(total, field_))(0))
+
+    if rest("requests") <= 0:
+        return lines
+    counts = {one: rest(one) for one in ("requests", "errors", "unpriced", "prompt_tokens", "completion_tokens")}
+    return [*lines, Line(name=OTHERS, cost_usd=rest("cost_usd"), **counts)]
+
+
+def _periods(since: datetime, until: datetime, zone: ZoneInfo, *, hourly: bool) -> Iterable[datetime]:
+    """The start of each hour or day from since to until: by the calendar, so days may have 23 or 25 hours."""
+    local = since.astimezone(zone)
+    if not hourly:
+        day: date = local.date()
+        while (start := datetime(day.year, day.month, day.day, tzinfo=zone)) < until:
+            yield start
+            day += timedelta(days=1)
+        return
+    moment = local.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
+    while moment < until:
+        yield moment.astimezone(zone)
+        moment += timedelta(hours=1)
+
+
+def _series(rows: Iterable[Mapping[str, Any]], names: Sequence[str], periods: Sequence[datetime]) -> list[Series]:
+    starts = [period.timestamp() for period in periods]
+    series: dict[str, Series] = {}
+    for name in (*names, OTHERS):
+        empty = [0] * len(periods)
+        series[name] = Series(name=name, cost_usd=[Decimal(0)] * len(periods), requests=empty[:], errors=empty[:])
+    for row in rows:
+        # By place, not by equality: where clocks change at midnight, a day's start is a matter of opinion.
+        nth, one = max(0, bisect_right(starts, int(row["period"])) - 1), series[row["name"]]
+        one.cost_usd[nth] += Decimal(row["cost_usd"])
+        one.requests[nth] += int(row["requests"])
+        one.errors[nth] += int(row["errors"])
+    return [one for one in series.values() if any(one.requests)]

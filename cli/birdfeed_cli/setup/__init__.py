@@ -1,0 +1,1 @@
+"""Commands that show settings and set up Tinybird."""

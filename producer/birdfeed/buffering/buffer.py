@@ -1,0 +1,98 @@
+"""Hold events in memory between track_event and the flusher, within bounds.
+
+The way in takes no lock: `deque.append` is atomic, and a lock held by a thread that loses the processor would make
+every other request wait for it. The size is kept as two running sums; a race between threads can lose an addition, so
+it is an estimate, set right whenever the flusher finds the buffer empty.
+"""
+
+import threading
+from collections import deque
+from typing import Any, Final, Literal, TypeAlias
+
+from birdfeed.stats import Counters
+
+#: (event type, bytes, ...): the buffer looks at the first two.
+Item: TypeAlias = tuple[Any, ...]
+
+#: From this share of a bound on the flusher is woken at once rather than at its next interval.
+_WAKE_AT: Final = 0.5
+
+
+class Buffer:
+    """Events on their way to the flusher."""
+
+    def __init__(self, *, counters: Counters, wake: threading.Event | None = None) -> None:
+        """`wake` is set where the buffer fills faster than the flusher's interval allows for."""
+        self._counters = counters
+        self._wake = wake if wake is not None else threading.Event()
+        self._items: deque[Item] = deque()
+        self._added = 0
+        self._taken = 0
+        self.bound(max_events=100_000, max_bytes=64_000_000, drop_policy="newest")
+
+    def bound(self, *, max_events: int, max_bytes: int, drop_policy: Literal["newest", "oldest"]) -> None:
+        """Set the bounds, and what is dropped at them."""
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._drop_oldest = drop_policy == "oldest"
+        self._many = max(1, int(max_events * _WAKE_AT))
+        self._much = int(max_bytes * _WAKE_AT)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def size(self) -> int:
+        """Bytes waiting; an estimate."""
+        return max(0, self._added - self._taken)
+
+    def put(self, item: Item) -> None:
+        """Add an event, or drop one by the policy where there is no room."""
+        size = len(item[1])
+        items = self._items
+        if (len(items) >= self._many or self._added + size - self._taken > self._much) and not self._make_room(item):
+            return
+        self._added += size
+        items.append(item)
+
+    def take(self, max_events: int, max_bytes: int) -> list[Item]:
+        """Up to that many of the oldest events; they are the caller's now."""
+        taken: list[Item] = []
+        size = 0
+        pop = self._items.popleft
+        try:
+            while len(taken) < max_events and size < max_bytes:
+                item = pop()
+                taken.append(item)
+                size += len(item[1])
+        except IndexError:
+            self._taken = self._added  # empty: nothing is added but not taken
+        else:
+            self._taken += size
+        return taken
+
+    def put_back(self, items: list[Item]) -> None:
+        """Put taken events back in front, in their order."""
+        self._items.extendleft(reversed(items))
+        self._taken -= sum(len(item[1]) for item in items)
+
+    def forget(self) -> None:
+        """Empty it: telemetry is off."""
+        self._items.clear()
+        self._taken = self._added
+
+    def _make_room(self, item: Item) -> bool:
+        """Over half full: wake the flusher. At a bound: drop. Whether there is room for `item` now."""
+        self._wake.set()
+        size = len(item[1])
+        while len(self._items) >= self._max_events or (self.size + size > self._max_bytes and self._items):
+            if not self._drop_oldest:
+                self._counters.drop(item[0], "buffer_full")
+                return False
+            try:
+                oldest = self._items.popleft()
+            except IndexError:
+                break  # the flusher took the rest meanwhile
+            self._taken += len(oldest[1])
+            self._counters.drop(oldest[0], "buffer_full")
+        return True

@@ -1,0 +1,1 @@
+"""From the buffer to Redis or the spool, in a thread of its own."""

@@ -1,0 +1,102 @@
+"""The thread that sends events: woken by a timer, or early by a flush or a filling buffer.
+
+A timer, not a queue with a blocked `get`: that would make every track_event wake a thread, at ten times its own cost.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Final, Protocol
+
+from birdfeed.logging_once import place, say
+
+#: Seconds between rounds while a stop waits for Redis or the spool.
+_STOPPING_PAUSE: Final = 0.05
+#: Share of the time to stop in which another round may begin; the rest is for that round to end.
+_TRYING_SHARE: Final = 0.8
+
+
+class Round(Protocol):
+    """One round of delivery; returns whether nothing is left in memory."""
+
+    def __call__(self, *, closing: bool) -> bool:
+        """Do it."""
+
+
+class Flusher:
+    """A daemon thread that calls `one_round` every `interval()` seconds."""
+
+    def __init__(self, one_round: Round, interval: Callable[[], float], wake: threading.Event) -> None:
+        """`wake`, when set, starts the next round at once."""
+        self._round = one_round
+        self._interval = interval
+        self._wake = wake
+        self._requests: deque[Future[bool]] = deque()
+        self._stop_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="birdfeed-flusher", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread; raises RuntimeError where the interpreter is shutting down."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def current(self) -> bool:
+        """Whether the caller is the thread itself."""
+        return threading.current_thread() is self._thread
+
+    def request(self) -> "Future[bool]":
+        """Ask for a round now; the future tells whether nothing tracked before is left in memory."""
+        done: Future[bool] = Future()
+        self._requests.append(done)
+        self._wake.set()
+        return done
+
+    def stop(self, timeout: float) -> bool:
+        """Let the thread do its last round, for at most `timeout` seconds; whether it has ended."""
+        self._stop_at = time.monotonic() + timeout * _TRYING_SHARE
+        self._wake.set()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def end(self) -> None:
+        """Let the thread end after the round it is in, without waiting for it: telemetry is off."""
+        self._stop_at = time.monotonic()
+        self._wake.set()
+
+    def _run(self) -> None:
+        first = True
+        while True:
+            at_once = first or self._stop_at is not None
+            self._wake.wait(0 if at_once else self._interval())
+            first = False
+            self._wake.clear()
+            if self._once():
+                return
+
+    def _once(self) -> bool:
+        """One round; whether it was the last."""
+        stop_at = self._stop_at
+        requests = [self._requests.popleft() for _ in range(len(self._requests))]
+        safe = False
+        try:
+            safe = self._round(closing=stop_at is not None)
+        except Exception as error:
+            # A fault of ours must not end the thread: what it was about is still in the buffer, or held.
+            say(logging.ERROR, "internal", "a flush failed: %s; it will be tried again", place(error))
+        for done in requests:
+            if done.set_running_or_notify_cancel():  # whoever waited may have given up
+                done.set_result(safe)
+        if stop_at is None:
+            return False
+        if not safe and time.monotonic() < stop_at:
+            time.sleep(_STOPPING_PAUSE)
+            return False
+        return not self._requests

@@ -1,0 +1,108 @@
+"""Look at the spools of this host and send what is in one, by an operator's wish: `birdfeed spool list | drain`."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from birdfeed.buffering.buffer import Buffer
+from birdfeed.delivery.delivery import Delivery
+from birdfeed.delivery.factory import enqueuer
+from birdfeed.settings import ProducerSettings
+from birdfeed.spool.database import require_spool
+from birdfeed.spool.store import Spool, Totals
+from birdfeed.stats import Counters
+from birdfeed.transport.connection import Credentials
+
+#: Seconds between rounds; the rate decides how much each sends.
+_PAUSE: Final = 0.1
+#: Seconds without progress after which a drain ends; the flusher looks at a spool it found empty once a second.
+_PATIENCE: Final = 1.5
+#: Events a second where none is asked for: as fast as Redis takes them.
+_UNBOUNDED: Final = 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drained:
+    """What became of a drain.
+
+    Attributes:
+        events: Events sent.
+        batches: Jobs they were in.
+        dropped: Events that could not be read back from the disk, which the ledger counts.
+        left: What is still in the spool: because Redis failed, or another process holds it.
+        redis: "up", "down", or "unknown" where there was nothing to send.
+    """
+
+    events: int
+    batches: int
+    dropped: int
+    left: Totals
+    redis: str
+
+
+def spool_files(settings: ProducerSettings) -> tuple[list[Path], list[Path]]:
+    """The spools in these settings' directory, and the files that were set aside as damaged."""
+    directory = settings.spool_directory
+    return sorted(directory.glob("spool-v*.sqlite3")), sorted(directory.glob("spool-v*.sqlite3.damaged-*[0-9]"))
+
+
+def drain(
+    settings: ProducerSettings,
+    *,
+    path: Path | None = None,
+    rate: float | None = None,
+    credentials: Credentials | None = None,
+    on_progress: Callable[[int], None] = lambda events: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Drained:
+    """Send what is in a spool, oldest first, until it is empty or Redis fails.
+
+    Args:
+        settings: Say where Redis is, and which spool is meant.
+        path: Another spool than theirs: one left by a Redis that has moved, say. Its events go to this Redis.
+        rate: Events a second; None is as fast as Redis takes them.
+        credentials: As for birdfeed.configure.
+        on_progress: Told after each round how many events were sent so far.
+        sleep: Waits for some seconds.
+
+    Raises:
+        SpoolError: The spool can't be read, or what stands at `path` is none.
+        ValueError: The Redis URL can't be read.
+    """
+    if path is not None:
+        require_spool(path)
+    spool = Spool.of(settings) if path is None else Spool(path, max_bytes=settings.spool_bytes)
+    counters = Counters()
+    delivery = Delivery(
+        # "spool" makes it also pack the single events that a killed process left.
+        settings=settings.model_copy(update={"spool_drain_rate": rate or _UNBOUNDED, "durability": "spool"}),
+        buffer=Buffer(counters=counters),
+        counters=counters,
+        sender=enqueuer(settings, credentials),
+        spool=spool,
+    )
+    try:
+        # What is left without progress for so long is in another process's hands.
+        patience = _PATIENCE + (settings.batch_events / rate if rate else 0)
+        idle, before = 0.0, -1
+        while spool.exists() and idle < patience:
+            delivery.round()
+            on_progress(counters.enqueued)
+            left = spool.totals()
+            if delivery.breaker.state == "down" or left.events + left.reports == 0:
+                break
+            idle = idle + _PAUSE if counters.enqueued == before else 0.0
+            before = counters.enqueued
+            sleep(_PAUSE)
+        left = spool.totals() if spool.exists() else Totals(events=0, bytes=0, reports=0)
+        return Drained(
+            events=counters.enqueued,
+            batches=counters.batches,
+            dropped=sum(counters.dropped().values()),
+            left=left,
+            redis=delivery.breaker.state,
+        )
+    finally:
+        delivery.close()

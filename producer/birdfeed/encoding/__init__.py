@@ -1,0 +1,1 @@
+"""From event data to the bytes on the wire."""

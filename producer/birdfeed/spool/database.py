@@ -1,0 +1,193 @@
+"""Open the spool's SQLite file safely: whose directory it is, damage, forks, and one transaction at a time."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from birdfeed.errors import SpoolError
+from birdfeed.logging_once import say
+from birdfeed.runtime.fork_lock import gate
+from birdfeed.settings import ProducerSettings
+
+#: Bytes counted for a row beside its payload.
+ROW_OVERHEAD: Final = 150
+#: SQLite's codes for a damaged file, and for one that is no database.
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+#: Part of the file's name; another number when the tables change, so that versions never meet in one file.
+_VERSION: Final = 1
+
+_SCHEMA: Final = f"""
+CREATE TABLE IF NOT EXISTS batches (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, event_type TEXT NOT NULL, events INTEGER NOT NULL,
+    size INTEGER NOT NULL, data BLOB NOT NULL, crc INTEGER NOT NULL, retried INTEGER NOT NULL, added REAL NOT NULL,
+    holder TEXT NOT NULL DEFAULT '', held_until REAL NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY, event_type TEXT NOT NULL, line BLOB NOT NULL, dropped_fields INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS reports (
+    id TEXT PRIMARY KEY, drops TEXT NOT NULL, held_until REAL NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS totals (
+    one INTEGER PRIMARY KEY CHECK (one = 1), bytes INTEGER NOT NULL, events INTEGER NOT NULL);
+INSERT OR IGNORE INTO totals VALUES (1, 0, 0);
+CREATE TRIGGER IF NOT EXISTS batch_in AFTER INSERT ON batches BEGIN
+    UPDATE totals SET bytes = bytes + length(new.data) + {ROW_OVERHEAD}, events = events + new.events; END;
+CREATE TRIGGER IF NOT EXISTS batch_changed AFTER UPDATE OF data ON batches BEGIN
+    UPDATE totals SET bytes = bytes + length(new.data) - length(old.data); END;
+CREATE TRIGGER IF NOT EXISTS batch_out AFTER DELETE ON batches BEGIN
+    UPDATE totals SET bytes = bytes - length(old.data) - {ROW_OVERHEAD}, events = events - old.events; END;
+CREATE TRIGGER IF NOT EXISTS event_in AFTER INSERT ON events BEGIN
+    UPDATE totals SET bytes = bytes + length(new.line) + {ROW_OVERHEAD}, events = events + 1; END;
+CREATE TRIGGER IF NOT EXISTS event_out AFTER DELETE ON events BEGIN
+    UPDATE totals SET bytes = bytes - length(old.line) - {ROW_OVERHEAD}, events = events - 1; END;
+"""
+
+#: Connections a forked child inherited. They must neither be used nor closed there: SQLite forbids both.
+_inherited: list[sqlite3.Connection] = []
+
+
+def spool_path(settings: ProducerSettings) -> Path:
+    """The spool's file: one for each Redis, key prefix and queue, so that staging is never drained into production."""
+    target = f"{_where(settings.redis_url_text)}|{settings.key_prefix}|{settings.queue}"
+    digest = hashlib.sha256(target.encode()).hexdigest()[:16]
+    return settings.spool_directory / f"spool-v{_VERSION}-{digest}.sqlite3"
+
+
+def require_spool(path: Path) -> None:
+    """Make sure that a file is a spool, before it is opened as one: that makes tables, and sets aside what is damaged.
+
+    Raises:
+        SpoolError: It isn't, or can't be read.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    except sqlite3.Error as error:
+        raise SpoolError(f"{path} is no spool of birdfeed's: {error}") from error
+    if not {"batches", "events", "reports", "totals"} <= {name for (name,) in found}:
+        raise SpoolError(f"{path} is no spool of birdfeed's: it is a database of something else")
+
+
+class SpoolFile:
+    """A connection to the spool's file, opened at its first use; for the threads of one process."""
+
+    def __init__(self, path: Path, *, busy_seconds: float) -> None:
+        """`busy_seconds` is how long to wait for another process's write."""
+        self.path = path
+        self._busy_seconds = busy_seconds
+        self._connection: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] = (0, 0)
+        self._process = 0
+
+    def exists(self) -> bool:
+        """Whether there is a file; nothing is opened."""
+        return self.path.exists()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction, committed at the end of the block.
+
+        Raises:
+            SpoolError: The file can't be opened, read or written now. Damaged files are set aside first.
+        """
+        try:
+            with gate:
+                connection = self._connect()
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
+                        connection.execute("ROLLBACK")
+                    raise
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    @contextlib.contextmanager
+    def statement(self) -> Iterator[sqlite3.Connection]:
+        """For one statement, which is a transaction of its own; raises SpoolError as `transaction` does."""
+        try:
+            with gate:
+                yield self._connect()
+        except sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def close(self) -> None:
+        """Close the connection; the next use opens it again."""
+        with gate:
+            connection, self._connection = self._connection, None
+            if connection is None:
+                return
+            if self._process != os.getpid():
+                _inherited.append(connection)
+                return
+            with contextlib.suppress(sqlite3.Error):  # nothing more can be done for it
+                connection.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is not None:
+            if self._process == os.getpid() and self._opened == self._identity():
+                return self._connection
+            self.close()  # forked since, or the file was moved or removed under us
+        self._make_directory()
+        connection = sqlite3.connect(
+            self.path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA journal_size_limit=4000000")
+            connection.executescript(_SCHEMA)
+        except sqlite3.Error:
+            connection.close()
+            raise
+        self._connection, self._process, self._opened = connection, os.getpid(), self._identity()
+        return connection
+
+    def _identity(self) -> tuple[int, int]:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return (0, 0)
+        return found.st_dev, found.st_ino
+
+    def _make_directory(self) -> None:
+        directory = self.path.parent
+        try:
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            found = os.stat(directory)
+        except OSError as error:
+            raise SpoolError(f"the directory {directory} can't be made: {error.strerror}") from error
+        # In a shared place such as /tmp somebody else may have made it first, to read or change what we write.
+        if found.st_mode & stat.S_IWOTH or found.st_uid not in {os.geteuid(), 0}:
+            raise SpoolError(f"the directory {directory} belongs to another user or is writable by all; set spool_dir")
+
+    def _explained(self, error: sqlite3.Error) -> SpoolError:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            self._set_aside()
+        return SpoolError(f"the spool {self.path} can't be used: {error}")
+
+    def _set_aside(self) -> None:
+        """Rename a damaged file, so that the next use makes a new one and a person can look at the old one."""
+        aside = f"{self.path}.damaged-{int(time.time())}"
+        with gate:
+            self.close()
+            for suffix in ("-wal", "-shm", ""):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
+        say(logging.ERROR, "spool damaged", "the spool was damaged; it was set aside as %s", aside)
+
+
+def _where(url: str) -> str:
+    """What a Redis URL names, without user and password, which may be rotated."""
+    parts = urlsplit(url)
+    database = parse_qs(parts.query).get("db", [""])[0]
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}?{database}"

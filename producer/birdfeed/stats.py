@@ -1,0 +1,149 @@
+"""Count what happens to events: how many were tracked and enqueued, and every drop with its reason.
+
+Nothing is lost in silence: each event that doesn't reach Redis or the spool moves one of the drop reasons below, and
+these counts travel to the ledger in Redis once it can be reached.
+"""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+#: Why an event was dropped, and what that means. The keys are what `stats().dropped` and the ledger use.
+REASONS: Final[Mapping[str, str]] = {
+    "bad_call": "the event type was no (usable) text, or the event data no mapping",
+    "unserialisable": "nothing in the event could be made JSON",
+    "too_large": "the event alone is larger than max_event_bytes",
+    "buffer_full": "the buffer in memory was at its bound",
+    "spool_full": "Redis was away and the spool on disk was at its bound",
+    "spool_unreadable": "the spool's file was damaged, and these events in it could not be read back",
+    "before_send": "the before_send hook returned None",
+    "before_send_failed": "the before_send hook raised, so the event was not sent unseen",
+    "closed": "the process ended and neither Redis nor the spool took the event within close_timeout",
+}
+
+#: Of these, the ones that are dropped before the flusher takes them.
+_BEFORE_TAKING: Final = frozenset(
+    {"bad_call", "unserialisable", "too_large", "buffer_full", "before_send", "before_send_failed"}
+)
+
+#: The event type of drops that have no usable one.
+UNKNOWN_TYPE: Final = "unknown"
+
+#: Pairs of type and reason counted apart; further types (made up from ids, say) are counted together.
+_MAX_PAIRS: Final = 500
+_OTHER_TYPES: Final = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """What the producer of this process has done since it started (a forked child starts at zero).
+
+    Attributes:
+        state: "idle" (no event yet), "starting", "on", "off" (no Redis configured, or disabled) or "closed".
+        redis: "up", "down", or "unknown" where nothing was sent yet.
+        tracked: Events track_event was called for, drops included.
+        buffered: Events in memory, waiting for the next flush.
+        buffered_bytes: Their size; an estimate that mends itself at each flush.
+        enqueued: Events in jobs Redis took from this process, the spool's included.
+        batches: Those jobs.
+        spooled: Events this process wrote to the spool.
+        drained: Events this process sent from the spool, whichever process wrote them.
+        dropped: Events that were given up, by reason (see `birdfeed.stats.REASONS`).
+        dropped_fields: Fields not passed on because birdfeed doesn't store them.
+        mended: Events that were not plain JSON and were cleaned.
+    """
+
+    state: str
+    redis: str
+    tracked: int
+    buffered: int
+    buffered_bytes: int
+    enqueued: int
+    batches: int
+    spooled: int
+    drained: int
+    dropped: Mapping[str, int]
+    dropped_fields: int
+    mended: int
+
+
+@dataclass(slots=True)
+class Counters:
+    """The counts of one producer. `drop` may be called from any thread; the fields belong to the flusher.
+
+    `taken` counts the events that left the buffer, or went straight to the spool.
+    """
+
+    taken: int = 0
+    enqueued: int = 0
+    batches: int = 0
+    spooled: int = 0
+    drained: int = 0
+    dropped_fields: int = 0
+    mended: int = 0
+    _dropped: dict[tuple[str, str], int] = field(default_factory=dict)
+    _unreported: dict[tuple[str, str], int] = field(default_factory=dict)
+    # Re-entrant: a signal handler or a __del__ may track an event while this thread counts one.
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def drop(self, event_type: str, reason: str, events: int = 1) -> None:
+        """Count `events` as dropped for `reason`, one of REASONS."""
+        with self._lock:
+            key = (event_type, reason)
+            if key not in self._dropped and len(self._dropped) >= _MAX_PAIRS:
+                key = (_OTHER_TYPES, reason)
+            self._dropped[key] = self._dropped.get(key, 0) + events
+            self._unreported[key] = self._unreported.get(key, 0) + events
+
+    def count_spooled(self) -> None:
+        """One event went straight to the spool."""
+        with self._lock:
+            self.taken += 1
+            self.spooled += 1
+
+    def refused(self) -> int:
+        """Events dropped before the flusher took them."""
+        return sum(events for reason, events in self.dropped().items() if reason in _BEFORE_TAKING)
+
+    @property
+    def unreported(self) -> bool:
+        """Whether drops were counted that take_unreported has not handed out."""
+        return bool(self._unreported)
+
+    def take_unreported(self) -> dict[tuple[str, str], int]:
+        """Drops by (event type, reason) that were not handed out before; they are the caller's to report."""
+        with self._lock:
+            taken, self._unreported = self._unreported, {}
+            return taken
+
+    def give_back(self, drops: Mapping[tuple[str, str], int]) -> None:
+        """Take back drops that could not be reported or stored."""
+        with self._lock:
+            for key, events in drops.items():
+                self._unreported[key] = self._unreported.get(key, 0) + events
+
+    def dropped(self) -> dict[str, int]:
+        """Drops by reason."""
+        with self._lock:
+            totals: dict[str, int] = {}
+            for (_, reason), events in self._dropped.items():
+                totals[reason] = totals.get(reason, 0) + events
+            return totals
+
+    def stats(self, *, state: str, redis: str, buffered: int, buffered_bytes: int) -> Stats:
+        """All counts, with what the producer knows beside them."""
+        return Stats(
+            state=state,
+            redis=redis,
+            tracked=self.taken + buffered + self.refused(),
+            buffered=buffered,
+            buffered_bytes=buffered_bytes,
+            enqueued=self.enqueued,
+            batches=self.batches,
+            spooled=self.spooled,
+            drained=self.drained,
+            dropped=self.dropped(),
+            dropped_fields=self.dropped_fields,
+            mended=self.mended,
+        )

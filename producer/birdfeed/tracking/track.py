@@ -1,0 +1,202 @@
+"""`track`: time a piece of work, and send exactly one event about it, however it ends.
+
+    with track("image_generation", model="flux", user=user.id) as event:
+        image = await generate(...)
+        event["usage"] = image.usage
+
+    @track("text_generation", model="gpt-4o-mini")
+    async def answer(question):
+        ...
+        current_event()["usage"] = response.usage
+
+Sets start_time, end_time, duration (ms, by a clock that is never set back), status, and error where the work raised,
+unless the handler set them. The work's exception always goes on to the caller. Work that is cancelled, and a stream
+whose client went away, is status "error", error type "cancelled".
+"""
+
+import contextlib
+import functools
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar, cast
+
+from birdfeed import api
+from birdfeed.tracking.streaming import async_generator, generator, response
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+#: Names of the exceptions that mean "nobody waits for this any more", in asyncio, concurrent.futures, trio, gevent,
+#: Starlette, and of a closed generator. By name: importing these libraries for it would cost every program.
+_CANCELLED: Final = frozenset({"CancelledError", "Cancelled", "GeneratorExit", "GreenletExit", "ClientDisconnect"})
+
+
+class TrackedEvent(dict[str, Any]):
+    """The event being made: set fields as items, as attributes, or by update()."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+_current: ContextVar[TrackedEvent | None] = ContextVar("birdfeed_event", default=None)
+
+
+def current_event() -> TrackedEvent:
+    """The event of the innermost tracked work this code runs in; outside of any, one that is never sent."""
+    event = _current.get()
+    return event if event is not None else TrackedEvent()
+
+
+class Work:
+    """One piece of work being timed; `end` sends its event, once."""
+
+    def __init__(self, event_type: str, fields: Mapping[str, Any]) -> None:
+        self.event = TrackedEvent(fields)
+        self._event_type = event_type
+        self._started_at = datetime.now(UTC)
+        self._started = time.perf_counter()
+        self._ended = False
+
+    def enter(self) -> Token[TrackedEvent | None]:
+        """Make this the current event; `leave` undoes it, in the same context."""
+        return _current.set(self.event)
+
+    def leave(self, token: Token[TrackedEvent | None]) -> None:
+        """Make the event before the current one again."""
+        _current.reset(token)
+
+    def __enter__(self) -> Self:
+        self._token = self.enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Not the end of work that went well: what it returned may be a stream."""
+        if error is not None:
+            self.end(error)
+        self.leave(self._token)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """The work ended, well or with `error`."""
+        if self._ended:
+            return
+        self._ended = True
+        event = dict(self.event)
+        if error is not None:
+            event["status"] = "error"
+            event.setdefault("error", _described(error))
+        event.setdefault("status", "error" if _given(event.get("error")) else "success")
+        event.setdefault("start_time", self._started_at)
+        event.setdefault("end_time", datetime.now(UTC))
+        event.setdefault("duration", round((time.perf_counter() - self._started) * 1000, 3))
+        api.track_event(self._event_type, event)
+
+
+def _given(error: object) -> bool:
+    """Whether the handler named an error; asked without running the object's own code, which may raise."""
+    return error is not None and not (isinstance(error, str | dict) and len(error) == 0)
+
+
+def _described(error: BaseException) -> object:
+    if any(kind.__name__ in _CANCELLED for kind in type(error).__mro__):
+        return {"type": "cancelled", "message": type(error).__name__}
+    return error
+
+
+class track:  # noqa: N801 - used like a function, as contextlib.suppress is
+    """Track the block or function it is put on; see the module.
+
+    Args:
+        event_type: As for track_event.
+        fields: What is known of the event before the work starts, such as model and user.
+    """
+
+    def __init__(self, event_type: str, /, **fields: Any) -> None:
+        self._event_type = event_type
+        self._fields = fields
+        self._open: list[tuple[Work, Token[TrackedEvent | None]]] = []
+
+    def __enter__(self) -> TrackedEvent:
+        work = self._begin()
+        self._open.append((work, work.enter()))
+        return work.event
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._open:
+            return
+        work, token = self._open.pop()
+        with contextlib.suppress(ValueError):  # a generator's block, closed from a context where nothing was set
+            work.leave(token)
+        work.end(error)
+
+    async def __aenter__(self) -> TrackedEvent:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __call__(self, function: Function) -> Function:
+        """As a decorator: one event for each call, or for each stream the function makes."""
+        wrapped: Callable[..., Any]
+        if inspect.isasyncgenfunction(function):
+            wrapped = self._around_async_generator(function)
+        elif inspect.isgeneratorfunction(function):
+            wrapped = self._around_generator(function)
+        elif inspect.iscoroutinefunction(function):
+            wrapped = self._around_coroutine(function)
+        else:
+            wrapped = self._around_function(function)
+        return cast(Function, functools.wraps(function)(wrapped))
+
+    def _begin(self) -> Work:
+        return Work(self._event_type, self._fields)
+
+    def _around_function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def tracked(*args: Any, **kwargs: Any) -> Any:
+            with self._begin() as work:
+                result = function(*args, **kwargs)
+            return response(result, work)
+
+        return tracked
+
+    def _around_coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def tracked(*args: Any, **kwargs: Any) -> Any:
+            with self._begin() as work:
+                result = await function(*args, **kwargs)
+            return response(result, work)
+
+        return tracked
+
+    def _around_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def tracked(*args: Any, **kwargs: Any) -> Any:
+            return (yield from generator(function(*args, **kwargs), self._begin()))
+
+        return tracked
+
+    def _around_async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def tracked(*args: Any, **kwargs: Any) -> Any:
+            stream = async_generator(function(*args, **kwargs), self._begin())
+            try:
+                async for part in stream:
+                    yield part
+            finally:
+                await stream.aclose()
+
+        return tracked
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._event_type!r})"

@@ -1,0 +1,1 @@
+"""Put batches into Redis."""

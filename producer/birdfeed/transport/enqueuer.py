@@ -1,0 +1,229 @@
+"""Put batches into Redis as rq jobs, each exactly once however often it is tried.
+
+One script writes a batch's job, its place in the queue and its count in the ledger together, and does nothing where the
+job exists or the batch was settled before. It writes the job itself rather than by rq: rq takes two round trips, reads
+its key prefix from the environment of the whole process, and importing it costs a handler's process 30 ms of its
+interpreter. A test holds the job's fields against rq's own.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from birdfeed_schemas.keys import BYTES_FIELD, EVENTS_FIELD, TYPE_FIELD, Keys
+from redis import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoScriptError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from birdfeed.encoding.batch import PackedBatch
+from birdfeed.encoding.encoder import now_text
+
+#: Seconds rq lets a job run.
+JOB_TIMEOUT: Final = 180
+#: Seconds rq keeps a finished job. Never 0: rq's own clean-up then raises after the work succeeded, and the job fails.
+RESULT_TTL: Final = 60
+#: Failed jobs are dead letters: they stay until they are replayed or purged, for rq's expiry is silent.
+FAILURE_TTL: Final = -1
+#: rq spends a try on each lost worker; a batch is given up by age, not by these.
+RETRIES: Final = 1_000_000
+#: Seconds for which a report of drops is known to have been counted.
+REPORT_TTL: Final = 86_400
+
+# The order is by what an error in the middle leaves (a script is not rolled back): the job, by which a second try knows
+# that nothing is left to do, comes last, and a queue entry without its job is passed over by the worker.
+_ENQUEUE: Final = """
+if redis.call('EXISTS', KEYS[1], KEYS[4]) > 0 then return 0 end
+redis.call('RPUSH', KEYS[2], ARGV[1])
+redis.call('SADD', KEYS[3], KEYS[2])
+redis.call('HINCRBY', KEYS[5], 'accepted:' .. ARGV[2], ARGV[3])
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+return 1
+"""
+
+_REPORT: Final = """
+if not redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 0 end
+for i = 2, #ARGV, 3 do
+  redis.call('HINCRBY', KEYS[2], 'accepted:' .. ARGV[i], ARGV[i + 2])
+  redis.call('HINCRBY', KEYS[2], 'dropped:' .. ARGV[i] .. ':' .. ARGV[i + 1], ARGV[i + 2])
+end
+return 1
+"""
+
+
+class Outcome(enum.Enum):
+    """What became of a batch."""
+
+    #: It is in Redis; `accepted` now, `known` before.
+    ACCEPTED = "accepted"
+    KNOWN = "known"
+    #: It is not in Redis.
+    REFUSED = "refused"
+    #: It may be in Redis: the answer was lost, or too few replicas had it in time.
+    UNKNOWN = "unknown"
+
+    @property
+    def delivered(self) -> bool:
+        """Whether Redis has the batch."""
+        return self in (Outcome.ACCEPTED, Outcome.KNOWN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What became of each batch, in order, and the first error, if there was one."""
+
+    outcomes: Sequence[Outcome]
+    error: Exception | None = None
+
+
+class Enqueuer:
+    """Writes jobs and reports to one Redis."""
+
+    def __init__(self, client: Redis, keys: Keys, *, wait_replicas: int = 0, timeout: float = 1.0) -> None:
+        """`timeout` is in seconds; with `wait_replicas` it is also how long replicas may take."""
+        self._client = client
+        self._keys = keys
+        self._wait_replicas = wait_replicas
+        # Under the time for one answer, which it is part of.
+        self._wait_milliseconds = max(1, int(timeout * 500))
+        self._enqueue = client.register_script(_ENQUEUE)
+        self._report = client.register_script(_REPORT)
+
+    def enqueue(self, batches: Sequence[PackedBatch]) -> Answer:
+        """Send batches in one round trip. Never raises for what Redis or the network does."""
+        if error := self._unreachable():
+            return Answer(outcomes=[Outcome.REFUSED] * len(batches), error=error)
+        pipeline = self._client.pipeline(transaction=False)
+        for batch in batches:
+            pipeline.evalsha(self._enqueue.sha, 5, *self._arguments(batch))
+        if self._wait_replicas:
+            # WAIT asks for this connection's last write; a batch that was known before writes nothing.
+            pipeline.set(self._keys.birdfeed("replicated"), "1", ex=REPORT_TTL)
+            pipeline.execute_command("WAIT", self._wait_replicas, self._wait_milliseconds)
+        try:
+            results: list[Any] = pipeline.execute(raise_on_error=False)
+            self._load_and_repeat(batches, results)
+        except (BusyLoadingError, AuthenticationError, AuthorizationError) as error:
+            return Answer(outcomes=[Outcome.REFUSED] * len(batches), error=error)
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            return Answer(outcomes=[Outcome.UNKNOWN] * len(batches), error=error)
+        return self._read(results, len(batches))
+
+    def report(self, report_id: str, drops: Mapping[tuple[str, str], int]) -> Exception | None:
+        """Add drops, by (event type, reason), to the ledger, once per `report_id`; the error if that failed."""
+        arguments: list[str | int] = [REPORT_TTL]
+        for (event_type, reason), events in drops.items():
+            arguments += [event_type, reason, events]
+        try:
+            self._report(keys=[self._keys.done(report_id), self._keys.ledger], args=arguments)
+        except Exception as error:  # the caller says it and keeps the report
+            return error
+        return None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _unreachable(self) -> Exception | None:
+        """The error if there is no good connection now. Told apart, for then nothing was sent."""
+        pool = self._client.connection_pool
+        try:
+            pool.release(pool.get_connection())
+        except Exception as error:  # a name that doesn't resolve, a credentials hook that raises, TLS, ...
+            return error
+        return None
+
+    def _arguments(self, batch: PackedBatch) -> list[str | bytes | int]:
+        keys = self._keys
+        arguments: list[str | bytes | int] = [
+            keys.job(batch.id),
+            keys.queue_list,
+            keys.queues,
+            keys.done(batch.id),
+            keys.ledger,
+            batch.id,
+            batch.event_type,
+            batch.events,
+        ]
+        for name, value in job_fields(batch, keys.queue).items():
+            arguments += [name, value]
+        return arguments
+
+    def _load_and_repeat(self, batches: Sequence[PackedBatch], results: list[Any]) -> None:
+        """Where Redis didn't know the script (a restart, a failover), load it and send those batches again."""
+        missing = [at for at, result in enumerate(results) if isinstance(result, NoScriptError)]
+        if not missing:
+            return
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.script_load(_ENQUEUE)
+        for at in missing:
+            pipeline.evalsha(self._enqueue.sha, 5, *self._arguments(batches[at]))
+        if self._wait_replicas:
+            pipeline.execute_command("WAIT", self._wait_replicas, self._wait_milliseconds)
+        again = pipeline.execute(raise_on_error=False)
+        for at, result in zip(missing, again[1:], strict=False):
+            results[at] = result
+        if self._wait_replicas:
+            results[-1] = again[-1]
+
+    def _read(self, results: list[Any], batches: int) -> Answer:
+        outcomes: list[Outcome] = []
+        error: Exception | None = None
+        for result in results[:batches]:
+            if isinstance(result, Exception):
+                outcomes.append(Outcome.REFUSED)
+                error = error or result
+            else:
+                outcomes.append(Outcome.ACCEPTED if result else Outcome.KNOWN)
+        if self._wait_replicas:
+            replicas = results[-1]
+            if isinstance(replicas, Exception) or replicas < self._wait_replicas:
+                error = error or NotReplicatedError(replicas if isinstance(replicas, int) else 0, self._wait_replicas)
+                outcomes = [Outcome.UNKNOWN if outcome.delivered else outcome for outcome in outcomes]
+        return Answer(outcomes=outcomes, error=error)
+
+
+class NotReplicatedError(Exception):
+    """Fewer replicas had the batches in time than wait_replicas asks for."""
+
+    def __init__(self, replicas: int, wanted: int) -> None:
+        super().__init__(f"{replicas} of {wanted} replicas had the batches in time")
+        self.replicas = replicas
+        self.wanted = wanted
+
+    def __reduce__(self) -> tuple[type["NotReplicatedError"], tuple[int, int]]:
+        return type(self), (self.replicas, self.wanted)
+
+
+def job_fields(batch: PackedBatch, queue: str) -> dict[str, str | bytes | int]:
+    """The hash of a batch's job: what rq writes for a job that was just enqueued, and birdfeed's own fields."""
+    now = now_text()
+    return {
+        "created_at": now,
+        "enqueued_at": now,
+        "data": batch.data,
+        "success_callback_name": "",
+        "failure_callback_name": "",
+        "stopped_callback_name": "",
+        "started_at": "",
+        "ended_at": "",
+        "last_heartbeat": "",
+        "worker_name": "",
+        "group_id": "",
+        "retries_left": RETRIES,
+        "origin": queue,
+        "description": f"birdfeed: {batch.events} {batch.event_type}",
+        "timeout": JOB_TIMEOUT,
+        "result_ttl": RESULT_TTL,
+        "failure_ttl": FAILURE_TTL,
+        "status": "queued",
+        EVENTS_FIELD: batch.events,
+        TYPE_FIELD: batch.event_type,
+        BYTES_FIELD: batch.size,
+    }

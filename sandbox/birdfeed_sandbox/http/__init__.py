@@ -1,0 +1,1 @@
+"""The sandbox's HTTP server: requests, responses and limits."""

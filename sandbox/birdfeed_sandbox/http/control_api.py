@@ -1,0 +1,98 @@
+"""/_sandbox/: what a real Tinybird hasn't. Faults, the journal, emptying tables, changing a schema, any SQL at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from birdfeed_sandbox.errors import ApiError, DatafileError, EngineError, FaultError
+from birdfeed_sandbox.http.request_handling import authorise, error_answer
+from birdfeed_sandbox.http.responses import Answer
+from birdfeed_sandbox.http.state import Service
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The handlers. All want the admin token; none is subject to faults, limits or the journal."""
+
+    service: Service
+
+    async def add_fault(self, request: Request) -> Answer:
+        """POST /_sandbox/fault: switch a fault on."""
+        fault = self.service.faults.add(await _json(request))
+        return Answer.json(200, {"id": fault.id, "faults": self.service.faults.report()})
+
+    async def clear_faults(self, request: Request) -> Answer:
+        """DELETE /_sandbox/fault[?id=N]: switch one off, or all."""
+        wanted = request.query_params.get("id")
+        if wanted is not None and not wanted.isdecimal():
+            raise ApiError(400, f"id must be a fault's number, not {wanted!r}")
+        cleared = self.service.faults.clear(None if wanted is None else int(wanted))
+        return Answer.json(200, {"cleared": cleared, "faults": self.service.faults.report()})
+
+    async def state(self, request: Request) -> Answer:
+        """GET /_sandbox/state[?since=ID]: requests, answers, rows by table, faults, the journal after an id."""
+        since = request.query_params.get("since", "0")
+        if not since.isdecimal():
+            raise ApiError(400, f"since must be an entry's id, not {since!r}")
+        tables = await self.service.engine.run(self.service.workspace.row_counts)
+        report = self.service.journal.report(since=int(since))
+        return Answer.json(
+            200, {"time": time.time(), **report, "tables": tables, "faults": self.service.faults.report()}
+        )
+
+    async def reset(self, _: Request) -> Answer:
+        """POST /_sandbox/reset: as it was at the start: no rows, no faults, no journal, the project's own schemas."""
+        self.service.forget()
+        await self.service.engine.run(self.service.workspace.reset)
+        return Answer.json(200, {"reset": True})
+
+    async def replace_table(self, request: Request) -> Answer:
+        """POST /_sandbox/tables {"datasource": name, "text": datafile}: make a table anew, and empty."""
+        content = await _json(request)
+        name, text = content.get("datasource"), content.get("text")
+        if not isinstance(name, str) or name not in self.service.workspace.datasources or not isinstance(text, str):
+            raise ApiError(400, 'send {"datasource": the name of one, "text": the whole .datasource file}')
+        datasource = await self.service.engine.run(self.service.workspace.replace, name, text)
+        return Answer.json(200, {"datasource": name, "columns": [column.name for column in datasource.columns]})
+
+    async def sql(self, request: Request) -> Answer:
+        """POST /_sandbox/sql {"q": statement}: run anything; a query's answer is in the format JSON."""
+        query = (await _json(request)).get("q")
+        if not isinstance(query, str):
+            raise ApiError(400, 'send {"q": a statement}')
+        body = await self.service.engine.run(self.service.workspace.admin_query, query)
+        return Answer(200, body or b'{"data":[]}')
+
+    def guarded(self, handler: Callable[[Request], Awaitable[Answer]]) -> Handler:
+        """A handler behind the admin token, its errors told in a sentence."""
+
+        async def guarded(request: Request) -> Response:
+            try:
+                authorise(request, self.service.settings.admin_token)
+                answer = await handler(request)
+            except ApiError as error:
+                answer = error_answer(error.status, error.message, error.headers)
+            except (FaultError, DatafileError, EngineError) as error:
+                answer = error_answer(400, str(error))
+            return answer.response()
+
+        return guarded
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        content = orjson.loads(await request.body())
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, f"the body is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ApiError(400, "the body is not a JSON object")
+    return content

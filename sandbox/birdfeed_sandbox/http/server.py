@@ -1,0 +1,143 @@
+"""The HTTP server: routes, uvicorn, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from birdfeed_sandbox.http.control_api import Control
+from birdfeed_sandbox.http.events_api import Events
+from birdfeed_sandbox.http.query_api import Reads
+from birdfeed_sandbox.http.responses import TRANSPORT
+from birdfeed_sandbox.http.state import Service
+
+#: Requests under way when the server is told to stop have this long, in seconds; a fault's waits end at once.
+_GRACE_SECONDS: Final = 3
+#: Idle connections are kept this long, in seconds, as load balancers do.
+_KEEP_ALIVE_SECONDS: Final = 75
+
+
+def create_app(service: Service) -> Starlette:
+    """The ASGI application."""
+    events, reads, control = Events(service), Reads(service), Control(service)
+    return Starlette(
+        routes=[
+            Route("/v0/events", events.post, methods=["POST"]),
+            Route("/v0/sql", reads.sql, methods=["GET", "POST"]),
+            Route("/v0/pipes/{file}", reads.pipe, methods=["GET", "POST"]),
+            Route("/v0/datasources/{name}", reads.datasource, methods=["GET"]),
+            Route("/_sandbox/fault", control.guarded(control.add_fault), methods=["POST"]),
+            Route("/_sandbox/fault", control.guarded(control.clear_faults), methods=["DELETE"]),
+            Route("/_sandbox/state", control.guarded(control.state), methods=["GET"]),
+            Route("/_sandbox/reset", control.guarded(control.reset), methods=["POST"]),
+            Route("/_sandbox/tables", control.guarded(control.replace_table), methods=["POST"]),
+            Route("/_sandbox/sql", control.guarded(control.sql), methods=["POST"]),
+        ],
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        OSError: The address is taken, or isn't this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol by name: only then does asyncio switch Nagle's algorithm off, which costs 40 ms an answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def serve(service: Service, listener: socket.socket, *, on_ready: Callable[[], None], parent_fd: int | None) -> None:
+    """Answer requests until SIGINT, SIGTERM or the parent's end.
+
+    Args:
+        service: The state.
+        listener: Where to listen.
+        on_ready: Called once requests are accepted.
+        parent_fd: The reading end of a pipe whose writing end the parent holds; None: nobody to watch.
+
+    Raises:
+        SandboxError: The workspace can't be opened.
+    """
+    config = uvicorn.Config(
+        create_app(service),
+        http=_Protocol,
+        loop="asyncio",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    server = _Server(config, service, on_ready)
+    asyncio.run(server.until_stopped(listener, parent_fd))
+
+
+class _Protocol(H11Protocol):
+    """Gives each request its connection, so that a fault can cut it."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, TRANSPORT: transport}
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, service: Service, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._service = service
+        self._on_ready = on_ready
+
+    async def until_stopped(self, listener: socket.socket, parent_fd: int | None) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop)
+        if parent_fd is not None:
+            loop.add_reader(parent_fd, self._parent_spoke, loop, parent_fd)
+        await self._service.start()
+        try:
+            await self.serve(sockets=[listener])
+        finally:
+            await self._service.stop()
+
+    def _stop(self) -> None:
+        self.should_exit = True
+        self._service.watch.stop()
+
+    def _parent_spoke(self, loop: asyncio.AbstractEventLoop, parent_fd: int) -> None:
+        if not os.read(parent_fd, 1024):
+            loop.remove_reader(parent_fd)
+            self._stop()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        # uvicorn would raise the signal again after a clean stop, and the process would end by it.
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> Any:
+        self._service.watch.stop()
+        await super().shutdown(sockets)

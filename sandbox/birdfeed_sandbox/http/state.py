@@ -1,0 +1,91 @@
+"""What the HTTP handlers share: the workspace and its threads, limits, faults, the journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from birdfeed_sandbox.faults.registry import FaultBook
+from birdfeed_sandbox.http.rate_limits import RateLimiter, Remembered
+from birdfeed_sandbox.http.request_log import Journal
+from birdfeed_sandbox.http.responses import Watch
+from birdfeed_sandbox.settings import Settings
+from birdfeed_sandbox.store.workspace import Workspace, Written
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Lane:
+    """One thread, which takes one job after another."""
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do a job in the thread; the event loop goes on meanwhile."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, lambda: job(*args, **kwargs))
+
+    def close(self) -> None:
+        """Finish what is under way, and end the thread."""
+        self._executor.shutdown(cancel_futures=True)
+
+
+class Service:
+    """The state behind the handlers.
+
+    Attributes:
+        engine: chDB is one engine a process: every call to it goes through this one thread.
+        parser: Bodies are read in a thread of their own, one while another is written.
+        seen: What identical bodies were answered with, for as long as the dedup window is.
+        reads: Queries counted against the read quota.
+    """
+
+    workspace: Workspace
+
+    def __init__(self, settings: Settings, open_workspace: Callable[[], Workspace]) -> None:
+        self.settings = settings
+        self.faults = FaultBook()
+        self.journal = Journal()
+        self.limiter = RateLimiter()
+        self.seen: Remembered[Written] = Remembered(settings.dedup_window_seconds)
+        self.watch = Watch()
+        self.reads = 0
+        self.engine = Lane("chdb")
+        self.parser = Lane("parser")
+        self._open_workspace = open_workspace
+        self._late: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Open the workspace."""
+        self.workspace = await self.engine.run(self._open_workspace)
+
+    async def stop(self) -> None:
+        """Drop the writes that were to come late, and close the workspace."""
+        self.drop_late()
+        self.parser.close()
+        await self.engine.run(self.workspace.close)
+        self.engine.close()
+
+    def later(self, job: Coroutine[Any, Any, None]) -> None:
+        """Start something that outlives the request that asked for it."""
+        task = asyncio.ensure_future(job)
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    def drop_late(self) -> None:
+        """Forget the writes that were to come late."""
+        for task in self._late:
+            task.cancel()
+
+    def forget(self) -> None:
+        """Begin anew: no requests seen, no limit used up, no fault on, no write to come."""
+        self.drop_late()
+        self.faults.clear()
+        self.journal.clear()
+        self.limiter.clear()
+        self.seen.clear()
+        self.reads = 0

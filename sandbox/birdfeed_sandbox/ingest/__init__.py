@@ -1,0 +1,1 @@
+"""From request bodies to typed rows, as Tinybird does it."""

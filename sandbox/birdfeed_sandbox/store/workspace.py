@@ -1,0 +1,251 @@
+"""The workspace: data sources as real tables, pipes as real queries. Synchronous; for one thread at a time.
+
+`extract` alone may run in another thread beside the rest: it touches no engine.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import orjson
+
+from birdfeed_sandbox.datafiles import Datasource, Pipe, Project, parse_datasource
+from birdfeed_sandbox.errors import EngineError, SandboxError
+from birdfeed_sandbox.ingest.extract import Batch, Extractor, Quarantined, QuarantineRule
+from birdfeed_sandbox.store.chdb_engine import Engine
+from birdfeed_sandbox.store.ddl import DATABASE, create_quarantine, create_table, quarantine_of, quoted
+from birdfeed_sandbox.store.sql_guard import FORMATS, check_select, with_ctes
+from birdfeed_sandbox.store.templates import SqlTemplate
+
+#: Where the data directory keeps what its tables were made from.
+_MANIFEST = "tables.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a batch."""
+
+    successful_rows: int
+    quarantined_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A query's answer, in the format it asked for."""
+
+    body: bytes
+    content_type: str
+
+
+class Workspace:
+    """A project of datafiles over one data directory."""
+
+    def __init__(self, project: Project, folder: Path, *, strict_ranges: bool = False) -> None:
+        """Open the directory and make its tables.
+
+        Raises:
+            DatafileError: A pipe's template is wrong.
+            SandboxError: The directory holds tables that were made from other datafiles, or one can't be made.
+        """
+        self._project = project
+        self._strict_ranges = strict_ranges
+        self._templates = _compiled(project)
+        self._datasources: dict[str, Datasource] = {}
+        self._extractors: dict[str, Extractor] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._manifest_path = folder / _MANIFEST
+        self._manifest: dict[str, str] = (
+            json.loads(self._manifest_path.read_text()) if self._manifest_path.exists() else {}
+        )
+        self._engine = Engine(folder / "chdb")
+        try:
+            for datasource in project.datasources.values():
+                self._open(datasource)
+        except SandboxError:
+            self._engine.close()
+            raise
+
+    @property
+    def datasources(self) -> Mapping[str, Datasource]:
+        """The data sources as they are now, by name."""
+        return self._datasources
+
+    @property
+    def pipes(self) -> Mapping[str, Pipe]:
+        """The endpoints, by name."""
+        return self._project.pipes
+
+    def extract(self, name: str, body: bytes, rule: QuarantineRule | None = None) -> Batch:
+        """The rows of a body, ready for the data source's table; nothing is written.
+
+        Raises:
+            BodyError: The body isn't NDJSON.
+        """
+        return self._extractors[name].extract(body, rule=rule)
+
+    def write(self, name: str, batch: Batch) -> Written:
+        """Write a batch: its rows to the table, those set aside to the quarantine.
+
+        Raises:
+            EngineError: The engine refused the rows as a whole; nothing was written.
+        """
+        rows = list(batch.rows)
+        aside = list(batch.quarantined)
+        while rows:
+            try:
+                self._engine.insert(quoted(name), orjson.dumps(rows))
+                break
+            except EngineError as error:
+                if error.row is None or not 0 < error.row <= len(rows):
+                    raise
+                aside.append(_set_aside(rows.pop(error.row - 1), error))
+        if aside:
+            self._engine.insert(quoted(quarantine_of(name)), orjson.dumps(_quarantine_rows(aside)))
+        return Written(len(rows), len(aside))
+
+    def query(self, sql: str) -> Result:
+        """Run one SELECT; pipes may be named in it like tables.
+
+        Raises:
+            QueryError: It isn't a SELECT that stays within the workspace.
+            TemplateError: It names a pipe that needs a parameter.
+            EngineError: The engine refused it.
+        """
+        select = check_select(sql)
+        named = [pipe for name, pipe in self._project.pipes.items() if name in select.names]
+        inlined = with_ctes(select.sql, [(pipe.name, self._rendered(pipe, {})) for pipe in named])
+        output = select.output or "JSON"
+        return Result(self._engine.select(inlined, output), FORMATS[output])
+
+    def endpoint(self, name: str, parameters: Mapping[str, str], output: str) -> Result:
+        """Run a pipe.
+
+        Args:
+            name: A pipe of the project.
+            parameters: Its parameters as text.
+            output: A ClickHouse format.
+
+        Raises:
+            TemplateError: A parameter is missing or wrong.
+            QueryError: Its SQL isn't a SELECT that stays within the workspace.
+            EngineError: The engine refused its SQL.
+        """
+        select = check_select(self._rendered(self._project.pipes[name], parameters))
+        return Result(self._engine.select(select.sql, output), FORMATS[output])
+
+    def admin_query(self, sql: str) -> bytes:
+        """Run any statement at all; what a SELECT answers comes in the format JSON."""
+        return self._engine.execute(sql)
+
+    def row_counts(self) -> dict[str, int]:
+        """Rows by table, quarantines included."""
+        counts = {}
+        for name in self._datasources:
+            for table in (name, quarantine_of(name)):
+                answer = self._engine.execute(f"SELECT count() FROM {DATABASE}.{quoted(table)}", "TSV")
+                counts[table] = int(answer)
+        return counts
+
+    def reset(self) -> None:
+        """Empty every table, and make those that were replaced as the project has them."""
+        for name, datasource in self._project.datasources.items():
+            if self._datasources[name] is not datasource:
+                self._remake(datasource)
+                continue
+            for table in (name, quarantine_of(name)):
+                self._engine.execute(f"TRUNCATE TABLE {DATABASE}.{quoted(table)}")
+
+    def replace(self, name: str, text: str) -> Datasource:
+        """Make a data source anew, and empty, from another datafile's text.
+
+        Raises:
+            DatafileError: The text isn't a data source; the table stays as it was.
+            EngineError: The engine refused the new table; the old one stays.
+        """
+        datasource = parse_datasource(text, name=name)
+        extractor = Extractor(datasource, strict_ranges=self._strict_ranges)
+        before = self._datasources[name]
+        try:
+            self._remake(datasource)
+        except EngineError:
+            self._remake(before)
+            raise
+        self._extractors[name] = extractor
+        return datasource
+
+    def close(self) -> None:
+        """Let go of the data directory."""
+        self._engine.close()
+
+    def _open(self, datasource: Datasource) -> None:
+        made_from = self._manifest.get(datasource.name)
+        if made_from is None:
+            self._remake(datasource)
+        elif made_from != create_table(datasource):
+            raise SandboxError(
+                f"the table {datasource.name} in {self._manifest_path.parent} was made from another datafile than"
+                f" {datasource.path}: use another data directory, or delete this one"
+            )
+        self._register(datasource)
+
+    def _remake(self, datasource: Datasource) -> None:
+        name = datasource.name
+        for table in (name, quarantine_of(name)):
+            self._engine.execute(f"DROP TABLE IF EXISTS {DATABASE}.{quoted(table)} SYNC")
+        try:
+            self._engine.execute(create_table(datasource))
+        except EngineError as error:
+            raise EngineError(error.code, f"{datasource.path}: {error.message}") from error
+        self._engine.execute(create_quarantine(datasource))
+        self._manifest[name] = create_table(datasource)
+        self._manifest_path.write_text(json.dumps(self._manifest, indent=1))
+        self._register(datasource)
+
+    def _register(self, datasource: Datasource) -> None:
+        self._datasources[datasource.name] = datasource
+        self._extractors[datasource.name] = Extractor(datasource, strict_ranges=self._strict_ranges)
+
+    def _rendered(self, pipe: Pipe, parameters: Mapping[str, str]) -> str:
+        """The endpoint's SQL, the nodes it stands on in front of it."""
+        wanted = {pipe.endpoint.name}
+        queries: dict[str, str] = {}
+        for node in reversed(pipe.nodes):
+            if node.name not in wanted:
+                continue
+            template = self._templates.get((pipe.name, node.name))
+            sql = template.render(parameters) if template is not None else node.sql
+            select = check_select(sql)
+            queries[node.name] = select.sql
+            wanted |= select.names
+        final = queries.pop(pipe.endpoint.name)
+        return with_ctes(final, reversed(queries.items()))
+
+
+def _compiled(project: Project) -> dict[tuple[str, str], SqlTemplate]:
+    return {
+        (pipe.name, node.name): SqlTemplate(node.sql, path=pipe.path, line=node.line)
+        for pipe in project.pipes.values()
+        for node in pipe.nodes
+        if node.template
+    }
+
+
+def _set_aside(row: dict[str, object], error: EngineError) -> Quarantined:
+    received = {
+        name: value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+        for name, value in row.items()
+    }
+    key = error.message.partition("while reading the value of key ")[2].partition(")")[0]
+    return Quarantined(received, [key], [error.message.splitlines()[0]])
+
+
+def _quarantine_rows(aside: list[Quarantined]) -> list[dict[str, object]]:
+    import_id = str(uuid4())
+    return [
+        {**row.values, "c__error_column": row.columns, "c__error": row.errors, "c__import_id": import_id}
+        for row in aside
+    ]

@@ -1,0 +1,110 @@
+"""`birdfeed up`: everything on one machine, from one command, and nothing left behind."""
+
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tests.support.commands import BIRDFEED, clean_environment
+from tests.support.events import text
+from tests.support.servers.processes import ended
+from tests.support.wait import eventually
+
+CLEAN = clean_environment()
+
+
+@contextmanager
+def up(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+    """`birdfeed up` and the environment it prints."""
+    process = subprocess.Popen(
+        [*BIRDFEED, "up", "--processes", "1"],
+        cwd=folder,
+        env={**CLEAN, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        said = ""
+        while "Ctrl-C" not in said:
+            line = process.stdout.readline()
+            assert line, f"it ended: {said}"
+            said += line
+        yield process, {**CLEAN, **dict(re.findall(r"export (\w+)=(\S+)", said))}
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.stdout.read()
+            assert process.wait(120) == 0
+
+
+def send(environment: dict[str, str], request_id: str) -> None:
+    line = json.dumps({"event_type": "text_generation", "event_data": text(request_id=request_id)})
+    subprocess.run([*BIRDFEED, "send", "-"], input=line, text=True, env=environment, check=True, capture_output=True)
+
+
+def ledger(environment: dict[str, str]) -> dict[bytes, bytes]:
+    with Redis.from_url(environment["BIRDFEED_REDIS_URL"]) as client:
+        found: dict[bytes, bytes] = client.hgetall("rq:birdfeed:birdfeed:ledger")
+        return found
+
+
+def answers(environment: dict[str, str]) -> bool:
+    try:
+        ledger(environment)
+    except RedisError:
+        return False
+    return True
+
+
+def test_what_was_there_is_there_again(tmp_path: Path) -> None:
+    """Ctrl-C stops it with exit code 0; the next start has the same rows, tokens and counts."""
+    with up(tmp_path) as (_, environment):
+        send(environment, "first")
+        eventually(lambda: ledger(environment).get(b"written:text_generation") == b"1", what="it is written")
+    with up(tmp_path) as (_, environment):
+        assert ledger(environment)[b"written:text_generation"] == b"1"
+        second = subprocess.run([*BIRDFEED, "up"], cwd=tmp_path, env=CLEAN, capture_output=True, text=True, check=False)
+        assert second.returncode == 1
+        assert "another birdfeed uses" in second.stderr
+
+
+def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:
+    """A file, a folder below a file, a folder nobody can make: one sentence with the path and the reason."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken" / "lock").mkdir(parents=True)
+    for folder in (str(tmp_path / "file"), str(tmp_path / "file" / "below"), str(tmp_path / "taken"), "/proc/zz"):
+        done = subprocess.run(
+            [*BIRDFEED, "up", "--data-dir", folder],
+            cwd=tmp_path, env=CLEAN, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2
+        assert f"can't keep data in {folder}: " in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_killed_it_leaves_nothing_that_harms(tmp_path: Path) -> None:
+    """kill -9: workers and sandbox end by themselves, and the next start takes over Valkey's folder with all in it."""
+    with up(tmp_path) as (process, environment):
+        send(environment, "first")
+        eventually(lambda: ledger(environment).get(b"written:text_generation") == b"1", what="it is written")
+        workers = [int(w) for w in re.findall(r"'pid': b?'?(\d+)", str(pids(environment)))]
+        process.kill()
+        process.wait()
+    eventually(lambda: all(ended(pid) for pid in workers), what="the workers are gone")
+
+    with up(tmp_path) as (_, again):
+        assert ledger(again)[b"written:text_generation"] == b"1"
+        assert not answers(environment)
+
+
+def pids(environment: dict[str, str]) -> list[dict[str, str]]:
+    """The workers' process ids."""
+    with Redis.from_url(environment["BIRDFEED_REDIS_URL"], decode_responses=True) as client:
+        return [{"pid": str(client.hget(str(key), "pid"))} for key in client.smembers("rq:workers")]

@@ -1,0 +1,140 @@
+"""gunicorn with four workers under load, and a rolling restart in the middle: nothing lost, nothing twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from http.client import HTTPException
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.support.producer.apps.run import App, Server, environment
+from tests.support.repository import ROOT
+from tests.support.servers.redis import free_port
+from tests.support.wait import eventually
+
+APPS = ROOT / "tests" / "support" / "producer" / "apps"
+
+
+#: What is asked to find out whether the server answers; it is tracked any number of times.
+READY = -1
+
+
+class Load:
+    """Threads that ask for /1, /2, ... and note which were answered, and by whom; as a context, until its end."""
+
+    def __init__(self, port: int, threads: int = 4) -> None:
+        self._port = port
+        self._numbers = iter(range(1, 10**9))
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self.answered: dict[int, int] = {}
+        self.unanswered: list[int] = []
+        self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with self._lock:
+                number = next(self._numbers)
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/{number}", timeout=10) as answer:
+                    self.answered[number] = int(answer.read())
+            except (OSError, HTTPException, ValueError):
+                # A worker that is stopping may close a connection unread; one that is killed, amid its answer.
+                self.unanswered.append(number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Also where a test has failed: else the threads would keep this process alive for ever."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("options", "at_import"),
+    [([], False), (["--preload"], True), (["--worker-class", "gthread", "--threads", "4"], False)],
+    ids=["sync", "preload, used at import", "threads"],
+)
+def test_a_rolling_restart_under_load(tmp_path: Path, options: list[str], at_import: bool) -> None:
+    """Every answered request's event is there once; before, during and after the workers change."""
+    port = free_port()
+    with Server(tmp_path / "valkey") as server:
+        env = {
+            **environment(),
+            "BIRDFEED_REDIS_URL": server.url,
+            "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool"),
+            **({"TRACK_AT_IMPORT": "1"} if at_import else {}),
+        }
+        command = [sys.executable, "-m", "gunicorn", "--workers", "4", "--bind", f"127.0.0.1:{port}", *options]
+        with (tmp_path / "log").open("w") as log:
+            gunicorn = subprocess.Popen([*command, "web:app"], cwd=APPS, env=env, stderr=log)
+        try:
+            eventually(lambda: _answers(port), what="gunicorn answers")
+            with Load(port) as load:
+                eventually(lambda: len(load.answered) > 200, what="requests")
+                before = set(load.answered.values())
+                gunicorn.send_signal(signal.SIGHUP)
+                eventually(lambda: len(set(load.answered.values()) - before) >= 4, what="four new workers")
+                so_far = len(load.answered)
+                eventually(lambda: len(load.answered) > so_far + 200, what="requests")
+            gunicorn.send_signal(signal.SIGTERM)
+            gunicorn.wait(60)
+        finally:
+            if gunicorn.poll() is None:
+                gunicorn.kill()
+                gunicorn.wait()
+        # A worker that had no answer from Redis in its last moments leaves its events to the next process.
+        with App("drains", 300, env=env) as drainer:
+            drainer.line()
+            # Tracked at import, with --preload: once, by the parent of all workers.
+            expected = sorted([*load.answered, *([0] if at_import else [])])
+            tolerated = {*load.unanswered, READY}
+            eventually(lambda: set(expected) <= set(server.numbers()), what="every event")
+        assert [number for number in server.final_numbers() if number not in tolerated] == expected
+        assert len(load.unanswered) < len(load.answered) / 10
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{READY}", timeout=5):
+            return True
+    except (OSError, HTTPException):
+        return False
+
+
+def test_a_killed_worker_loses_at_most_its_last_moments(tmp_path: Path) -> None:
+    """kill -9 of one of four workers; with durability=spool nothing is lost at all."""
+    port = free_port()
+    with Server(tmp_path / "valkey") as server:
+        env = {
+            **environment(),
+            "BIRDFEED_REDIS_URL": server.url,
+            "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool"),
+            "BIRDFEED_DURABILITY": "spool",
+        }
+        command = [sys.executable, "-m", "gunicorn", "--workers", "4", "--bind", f"127.0.0.1:{port}", "web:app"]
+        with (tmp_path / "log").open("w") as log:
+            gunicorn = subprocess.Popen(command, cwd=APPS, env=env, stderr=log)
+        try:
+            eventually(lambda: _answers(port), what="gunicorn answers")
+            with Load(port) as load:
+                eventually(lambda: len(load.answered) > 100, what="requests")
+                os.kill(next(iter(load.answered.values())), signal.SIGKILL)
+                so_far = len(load.answered)
+                eventually(lambda: len(load.answered) > so_far + 100, what="requests")
+            expected = set(load.answered)
+            # What the killed worker was sending is free when its lease has run out.
+            eventually(lambda: expected <= set(server.numbers()), what="every answered request's event", within=120)
+        finally:
+            gunicorn.terminate()
+            gunicorn.wait(60)
+        server.final_numbers()

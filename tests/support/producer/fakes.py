@@ -1,0 +1,147 @@
+"""Hand-written stand-ins for what the producer talks to, and small ways to build it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+from birdfeed.buffering.buffer import Buffer
+from birdfeed.delivery.delivery import Delivery
+from birdfeed.encoding.batch import PackedBatch, lines_of
+from birdfeed.encoding.encoder import Encoder, Policy
+from birdfeed.settings import ProducerSettings
+from birdfeed.spool.store import Spool
+from birdfeed.stats import Counters
+from birdfeed.transport.circuit_breaker import Breaker
+from birdfeed.transport.enqueuer import Answer, Outcome
+from birdfeed_schemas.fields import SPELLINGS
+
+#: Settings no environment has a say in.
+REDIS_URL = "redis://127.0.0.1:1/0"
+
+
+def settings(**values: Any) -> ProducerSettings:
+    return ProducerSettings(**{"redis_url": REDIS_URL, **values})
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeRedis:
+    """Takes batches once per id, as the enqueue script does; `mood` says how it answers."""
+
+    def __init__(self) -> None:
+        self.mood = Outcome.ACCEPTED
+        self.batches: dict[str, PackedBatch] = {}
+        self.reports: dict[str, dict[tuple[str, str], int]] = {}
+        self.tries = 0
+        #: With mood UNKNOWN: whether the batches arrive although the answer is lost.
+        self.arrives = True
+        self.closed = False
+
+    def enqueue(self, batches: Sequence[PackedBatch]) -> Answer:
+        self.tries += 1
+        if self.mood is Outcome.REFUSED:
+            return Answer(outcomes=[Outcome.REFUSED] * len(batches), error=ConnectionError("refused"))
+        outcomes = []
+        for batch in batches:
+            known = batch.id in self.batches
+            if self.mood is not Outcome.UNKNOWN or self.arrives:
+                self.batches.setdefault(batch.id, batch)
+            outcomes.append(Outcome.KNOWN if known else Outcome.ACCEPTED)
+        if self.mood is Outcome.UNKNOWN:
+            return Answer(outcomes=[Outcome.UNKNOWN] * len(batches), error=TimeoutError("no answer"))
+        return Answer(outcomes=outcomes)
+
+    def report(self, report_id: str, drops: Mapping[tuple[str, str], int]) -> Exception | None:
+        if self.mood is Outcome.REFUSED:
+            return ConnectionError("refused")
+        self.reports[report_id] = dict(drops)
+        return TimeoutError("no answer") if self.mood is Outcome.UNKNOWN else None
+
+    def close(self) -> None:
+        self.closed = True
+
+    @property
+    def event_ids(self) -> list[str]:
+        return [orjson.loads(line)["event_id"] for batch in self.batches.values() for line in lines_of(batch)]
+
+    @property
+    def dropped(self) -> dict[tuple[str, str], int]:
+        total: dict[tuple[str, str], int] = {}
+        for report in self.reports.values():
+            for key, events in report.items():
+                total[key] = total.get(key, 0) + events
+        return total
+
+
+class Bench:
+    """A producer's inside without its thread: events in, rounds by hand, a clock by hand."""
+
+    def __init__(self, tmp_path: Path | None = None, **values: Any) -> None:
+        import threading
+
+        self.settings = settings(spool_dir=tmp_path, **values) if tmp_path else settings(spool_bytes=0, **values)
+        self.clock = Clock()
+        self.counters = Counters()
+        self.redis = FakeRedis()
+        self.wake = threading.Event()
+        self.buffer = Buffer(counters=self.counters, wake=self.wake)
+        self.buffer.bound(
+            max_events=self.settings.buffer_events,
+            max_bytes=self.settings.buffer_bytes,
+            drop_policy=self.settings.drop_policy,
+        )
+        self.spool = self.make_spool() if tmp_path else None
+        self.encoder = Encoder(Policy(), self.counters)
+        self.delivery = Delivery(
+            settings=self.settings,
+            buffer=self.buffer,
+            counters=self.counters,
+            sender=self.redis,
+            spool=self.spool,
+            clock=self.clock,
+            breaker=Breaker(clock=self.clock, jitter=lambda: 0.0),
+        )
+        self.names = Policy().names(SPELLINGS["text_generation"])
+
+    def make_spool(self) -> Spool:
+        from birdfeed.spool.database import spool_path
+
+        return Spool(
+            spool_path(self.settings),
+            max_bytes=self.settings.spool_bytes,
+            drop_oldest=self.settings.drop_policy == "oldest",
+            clock=self.clock,
+        )
+
+    def track(self, count: int = 1, event_type: str = "text_generation") -> list[str]:
+        """Put events into the buffer; returns their ids."""
+        ids = []
+        for _ in range(count):
+            event = self.encoder.encode(event_type, {"model": "m", "user": "u"}, self.names)
+            assert event is not None
+            ids.append(orjson.loads(event[1])["event_id"])
+            self.buffer.put(event)
+        return ids
+
+    def round(self, seconds: float = 0.2, *, closing: bool = False) -> bool:
+        """Let time pass and do a round."""
+        self.clock.now += seconds
+        return self.delivery.round(closing=closing)
+
+    def close(self) -> None:
+        self.delivery.close()
+
+
+def add_project(event: dict[str, Any]) -> dict[str, Any]:
+    """A before_send hook."""
+    event["event_data"]["project"] = "added"
+    return event

@@ -1,0 +1,156 @@
+"""A system under test: where Redis and the store are, a pool of workers, and what can be asked of them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from birdfeed_sandbox.process import Sandbox
+from birdfeed_schemas.keys import Keys
+from birdfeed_worker.dead_letters.query import DeadLetterInfo, dead_letters_of
+from birdfeed_worker.monitoring.depth import depth
+from birdfeed_worker.queue.connect import connect
+from birdfeed_worker.queue.reserve import as_text
+from redis import Redis
+
+from tests.support.commands import birdfeed, clean_environment
+from tests.support.wait import eventually
+
+#: Waits as short as tests need them.
+HASTE = {
+    "BIRDFEED_SETTLE_SECONDS": "1",
+    "BIRDFEED_RETRY_BASE": "0.2",
+    "BIRDFEED_RETRY_CAP": "1",
+    "BIRDFEED_HOLD_SECONDS": "5",
+    "BIRDFEED_STOP_TIMEOUT": "10",
+    "BIRDFEED_READ_TIMEOUT": "5",
+    "BIRDFEED_METRICS_PORT": "0",
+}
+TABLES = ("llm_events", "image_events")
+
+
+class System(AbstractContextManager["System"]):
+    """Redis and a sandbox, and whatever runs on them; `settings` override the hasty defaults."""
+
+    def __init__(self, redis_url: str, sandbox: Sandbox, folder: Path, **settings: str) -> None:
+        self.sandbox = sandbox
+        self.folder = folder
+        # As patient as a worker where the Redis behind the URL changes.
+        self.redis = connect(redis_url) if redis_url.startswith("redis+sentinel:") else Redis.from_url(redis_url)
+        self.keys = Keys("rq", "birdfeed")
+        self.environment = {
+            **clean_environment(),
+            "BIRDFEED_REDIS_URL": redis_url,
+            "TINYBIRD_HOST": sandbox.url,
+            "TINYBIRD_TOKEN": sandbox.append_token,
+            "TINYBIRD_READ_TOKEN": sandbox.read_token,
+            "BIRDFEED_SPOOL_DIR": str(folder / "spool"),
+            # Workers outlive many a test's patience with a buffered pipe.
+            "PYTHONUNBUFFERED": "1",
+            **HASTE,
+            **settings,
+        }
+        self.log = folder / "workers.log"
+        self.pools: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for pool in self.pools:
+            if pool.poll() is None:
+                pool.terminate()
+                try:
+                    pool.wait(60)
+                except subprocess.TimeoutExpired:
+                    pool.kill()
+                    pool.wait()
+        self.redis.close()
+
+    def start_pool(
+        self, processes: int = 1, command: Iterable[str] = ("-m", "birdfeed_worker"), *, wait: bool = True
+    ) -> subprocess.Popen[bytes]:
+        """A launcher with its workers; returns once they are registered."""
+        before = len(self.workers()) if wait else 0
+        with self.log.open("ab") as log:
+            pool = subprocess.Popen(
+                [sys.executable, *command],
+                env={**self.environment, "BIRDFEED_PROCESSES": str(processes)},
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
+            )
+        self.pools.append(pool)
+        if wait:
+            eventually(lambda: len(self.workers()) >= before + processes, what="the workers are registered")
+        return pool
+
+    def run(self, *command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        """A command of the command line, to its end."""
+        return birdfeed(*command, environment=self.environment, folder=self.folder, text=text)
+
+    def send(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> subprocess.CompletedProcess[str]:
+        """Events through `birdfeed send -`."""
+        lines = (json.dumps({"event_type": kind, "event_data": data}) + "\n" for kind, data in events)
+        return self.run("send", "-", text="".join(lines))
+
+    def workers(self) -> dict[str, int]:
+        """Names and process ids of the workers rq knows."""
+        found = {}
+        for key in self.redis.smembers("rq:workers"):
+            pid = self.redis.hget(as_text(key), "pid")
+            if pid is not None:
+                found[as_text(key).removeprefix("rq:worker:")] = int(pid)
+        return found
+
+    def kill_a_worker(self, signum: int = signal.SIGKILL) -> int:
+        """A signal to one worker process; its id."""
+        pid = next(iter(self.workers().values()))
+        os.kill(pid, signum)
+        return pid
+
+    def waiting(self) -> int:
+        """Jobs that are queued, in hand or scheduled."""
+        return depth(self.redis, self.keys).total
+
+    def drained(self, within: float = 120.0) -> None:
+        """Until nothing is under way."""
+        eventually(lambda: self.waiting() == 0, what=f"the queue runs dry (log: {self.log})", within=within)
+
+    def rows(self, column: str = "request_id") -> Counter[str]:
+        """How many rows each value of a column has, over all tables."""
+        found: Counter[str] = Counter()
+        for table in TABLES:
+            for row in self.sandbox.sql(f"SELECT {column} AS value, count() AS n FROM {table} GROUP BY value"):
+                found[str(row["value"])] += int(row["n"])
+        return found
+
+    def dead(self) -> list[DeadLetterInfo]:
+        """The dead letters."""
+        return list(dead_letters_of(self.redis, self.keys))
+
+    def dead_ids(self) -> list[str]:
+        """request_id of every dead event that can be read."""
+        ids = []
+        for letter in self.dead():
+            for line in letter.batch.lines if letter.batch is not None else ():
+                ids.append(json.loads(line)["data"]["request_id"])
+        return ids
+
+    def ledger(self) -> dict[str, int]:
+        """The ledger's counts that are not 0."""
+        return {as_text(name): int(value) for name, value in self.redis.hgetall(self.keys.ledger).items() if int(value)}
+
+    def said(self) -> str:
+        """What the workers logged."""
+        return self.log.read_text()

@@ -1,0 +1,97 @@
+"""Traffic for tests of whole systems: `python traffic.py FILE RATE PREFIX` tracks events until SIGTERM, then sees them
+off. `Traffic` runs it.
+
+Every request_id is written to FILE, with the time, before track_event is called: the file is what was accepted.
+"""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import birdfeed
+
+from tests.support.servers.system import System
+
+#: The model of a few events, for stores that don't like it.
+ODD_MODEL = "odd-one"
+
+
+def is_odd(request_id: str) -> bool:
+    """Whether it is one of these: every fiftieth."""
+    return int(request_id.rpartition("-")[2]) % 50 == 7
+
+
+class Traffic:
+    """A producer process of some events a second, with a spool of its own.
+
+    Args:
+        system: What it sends to.
+        prefix: Of its request_ids.
+        rate: Events a second.
+    """
+
+    def __init__(self, system: System, prefix: str = "p", rate: int = 150) -> None:
+        self._file = system.folder / f"accepted-{prefix}.txt"
+        self._file.touch()
+        with (system.folder / f"producer-{prefix}.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, self._file, str(rate), prefix],
+                env={**system.environment, "BIRDFEED_SPOOL_DIR": str(system.folder / f"spool-{prefix}")},
+                stdout=log,
+            )
+
+    def accepted(self) -> dict[str, float]:
+        """The request_ids so far, in order, and when (epoch s) they were tracked."""
+        lines = self._file.read_text().splitlines()
+        return {request_id: float(at) for request_id, at in (line.split() for line in lines)}
+
+    def stop(self) -> None:
+        """Tell it to see off what it has."""
+        self._process.terminate()
+
+    def ended(self) -> dict[str, float]:
+        """Wait until it has; all it tracked."""
+        code = self._process.wait(180)
+        assert code == 0, f"the producer ended with {code}"
+        return self.accepted()
+
+    def kill(self) -> None:
+        """For a test that failed."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+def main() -> None:
+    """Track `rate` events a second; at SIGTERM flush, drain the spool, close."""
+    path, rate, prefix = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+    stopping: list[int] = []
+    signal.signal(signal.SIGTERM, lambda signum, frame: stopping.append(signum))
+    birdfeed.start()
+    number = 0
+    started = time.monotonic()
+    with path.open("a", buffering=1) as accepted:
+        while not stopping:
+            while number < (time.monotonic() - started) * rate:
+                request_id = f"{prefix}-{number}"
+                accepted.write(f"{request_id} {time.time()}\n")
+                kind, model = ("text_generation", "openai") if number % 3 else ("image_generation", "flux")
+                data = {"model": ODD_MODEL if is_odd(request_id) else model, "request_id": request_id}
+                birdfeed.track_event(kind, data)
+                number += 1
+            time.sleep(0.01)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        birdfeed.flush(5)
+        stats = birdfeed.stats()
+        if stats.buffered == 0 and stats.spooled <= stats.drained:
+            break
+        time.sleep(0.1)
+    birdfeed.close(10)
+    print(birdfeed.stats(), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Dead letters for tests, made the way workers make them; and a worker that writes nowhere."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from birdfeed_schemas.envelope import Envelope
+from birdfeed_schemas.keys import Keys
+from birdfeed_worker.dead_letters.query import DeadLetterInfo, dead_letters_of
+from birdfeed_worker.model import Dead, Outcome, Written
+from birdfeed_worker.pipeline.decode import Item, decode
+from birdfeed_worker.pipeline.settle import Settler
+from birdfeed_worker.queue.reserve import Taker
+from redis import Redis
+
+from tests.support.events import enqueue, envelope, text
+
+Rule = Callable[[Item], Outcome]
+
+
+def accept(redis: Redis, keys: Keys, envelopes: Sequence[Envelope], **header: object) -> str:
+    """A job, counted as the producer counts it; its id."""
+    redis.hincrby(keys.ledger, f"accepted:{envelopes[0].event_type}", len(envelopes))
+    return enqueue(redis, keys, envelopes, **header)
+
+
+def work(
+    redis: Redis, keys: Keys, rule: Rule = lambda item: Written(), *, name: str = "w", now: datetime | None = None
+) -> list[Item]:
+    """Take every waiting job and settle its events by the rule; the items, as they were settled."""
+    taker, settler = Taker(redis, keys, name, 20), Settler(redis, keys, name)
+    worked: list[Item] = []
+    while jobs := taker.take(jobs=500, events=100_000, size=10**9):
+        decoded = decode(jobs)
+        for item in decoded.items:
+            if item.outcome is None:
+                item.outcome = rule(item)
+        settler.settle(jobs, decoded, now or datetime.now(UTC))
+        worked += decoded.items
+    return worked
+
+
+def bury(
+    redis: Redis,
+    keys: Keys,
+    envelopes: Sequence[Envelope],
+    reason: str = "invalid",
+    detail: str = "model: Field required",
+    *,
+    each: bool = False,
+    now: datetime | None = None,
+) -> list[DeadLetterInfo]:
+    """These events as dead letters, together or each by itself; all dead letters there are now, opened."""
+    for part in [[one] for one in envelopes] if each else [envelopes]:
+        accept(redis, keys, part)
+        work(redis, keys, lambda item: Dead(reason, detail), now=now)
+    return list(dead_letters_of(redis, keys))
+
+
+def events(count: int, **fields: object) -> list[Envelope]:
+    """Valid events with request ids r0, r1, ..."""
+    return [envelope(text(request_id=f"r{number}", **fields)) for number in range(count)]
+
+
+def ids(items: Sequence[Item | Envelope]) -> list[str]:
+    """Their event ids."""
+    return [item.event_id for item in items]
+
+
+def dead_events(redis: Redis, keys: Keys) -> list[str]:
+    """Lines of every dead event that can be read."""
+    return [line.decode() for letter in dead_letters_of(redis, keys) if letter.batch for line in letter.batch.lines]

@@ -1,0 +1,65 @@
+"""What tests of writing share: items that are valid and have rows, and what sends them."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from birdfeed_schemas.envelope import Header, encode_event
+from birdfeed_schemas.keys import Keys
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.flow.rate_limit import Limits, Pacer
+from birdfeed_worker.pipeline.decode import Item
+from birdfeed_worker.pipeline.send import Sender
+from birdfeed_worker.queue.reserve import TakenJob
+from redis import Redis
+
+from tests.support.events import envelope, text
+from tests.support.worker.fake_store import FakeStore
+
+#: Writes items to llm_events; named arguments are fields of their jobs, by job id with an underscore.
+Write = Callable[..., None]
+Mark = Callable[[str, Sequence[str]], frozenset[str]]
+NOW = 1_800_000_000.0
+
+
+def job(job_id: str, **fields: Any) -> TakenJob:
+    """A job in hand."""
+    given: dict[str, Any] = {
+        "execution": "e1",
+        "data": b"",
+        "event_type": "text_generation",
+        "events": 1,
+        "size": 1,
+        "attempts": 1,
+        "first_taken": NOW,
+    }
+    return TakenJob(id=job_id, **{**given, **fields})
+
+
+def items(count: int, when: datetime | None = None, **header: Any) -> list[Item]:
+    """Items that are valid and have rows."""
+    made = []
+    for number in range(count):
+        event = envelope(text()) if when is None else envelope(text(), when=when)
+        head = Header(batch_id="b", event_type="text_generation", count=count, **header)
+        row = orjson.dumps({"event_id": event.event_id, "n": number})
+        made.append(Item(f"job-{number % 3}", head, encode_event(event), event, row))
+    return made
+
+
+def outcomes(made: Sequence[Item]) -> list[str]:
+    """The kinds of their outcomes."""
+    return [type(item.outcome).__name__ for item in made]
+
+
+def pacer_of(redis: Redis, keys: Keys, name: str = "w1", requests: float = 1e6, size: float = 1e12) -> Pacer:
+    """A worker's pacer, by default with rates that nothing reaches."""
+    return Pacer(redis, keys, name, Limits(requests, size, 1.0, 60.0, 50.0), draw=lambda: 0.5)
+
+
+def sender_of(
+    store: FakeStore, pacer: Pacer, clock: Clock, mark: Mark = lambda execution, job_ids: frozenset()
+) -> Sender:
+    """A worker's sender."""
+    return Sender(store, pacer, clock, bisect_requests=64, settle_seconds=60.0, mark=mark)

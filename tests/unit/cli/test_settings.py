@@ -1,0 +1,78 @@
+"""Settings as people set them: empty variables, secrets in URLs, hosts that are none."""
+
+import os
+
+import pytest
+from birdfeed.settings import ProducerSettings
+from birdfeed_cli.setup.settings import current
+from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.settings import WorkerSettings
+
+
+@pytest.fixture(autouse=True)
+def nobodys(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No variable of the environment, no .env."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
+    for name in list(os.environ):
+        if name.startswith(("BIRDFEED_", "TINYBIRD_")) or name == "REDIS_URL":
+            monkeypatch.delenv(name)
+
+
+def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files pass on what is not set as an empty text; it must not hide what is."""
+    monkeypatch.setenv("BIRDFEED_REDIS_URL", "")
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere:6379/1")
+    monkeypatch.setenv("BIRDFEED_PROCESSES", "")
+
+    assert ProducerSettings().redis_url_text == "redis://elsewhere:6379/1"
+    assert WorkerSettings.load().processes == 2
+    [shown] = [one for one in current() if "REDIS_URL" in one.names]
+    assert (shown.value, shown.source) == ("redis://elsewhere:6379/1", "environment: REDIS_URL")
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Passwords and keys stand in URLs too."""
+    secrets = {
+        "BIRDFEED_REDIS_URL": "redis://user:secret@host:6379/0?password=secret",
+        "TINYBIRD_TOKEN": "secret",
+        "TINYBIRD_READ_TOKEN": "secret",
+        "BIRDFEED_TIERS": "https://user:secret@auth.example/t?key=secret&token={user}",
+        "BIRDFEED_USER_HMAC_KEY": "secret",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+
+    shown = {one.names[0]: one.value for one in current()}
+
+    assert not [name for name, value in shown.items() if "secret" in value]
+    assert shown["BIRDFEED_TIERS"] == "https://***@auth.example/t?***"
+    assert shown["BIRDFEED_REDIS_URL"] == "redis://***@host:6379/0?***"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "https://user:secret@api.tinybird.co",
+        "https://api.tinybird.co/v0/events",
+        "https://api.tinybird.co?token=secret",
+        "https://api.tinybird.co:99999",
+        "https://",
+        "api.tinybird.co",
+        "http://api.tinybird.co",
+    ],
+)
+def test_a_host_is_scheme_and_host(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Said at once, with an example, without what may be secret in it."""
+    monkeypatch.setenv("TINYBIRD_HOST", host)
+
+    with pytest.raises(ConfigurationError, match="TINYBIRD_HOST") as raised:
+        WorkerSettings.load()
+
+    assert "secret" not in str(raised.value)
+
+
+def test_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A region's, with or without a slash, and this machine's."""
+    for host in ("https://api.us-east.tinybird.co", "https://api.us-east.tinybird.co/", "http://127.0.0.1:7181"):
+        monkeypatch.setenv("TINYBIRD_HOST", host)
+        assert WorkerSettings.load().host == host.rstrip("/")

@@ -1,0 +1,32 @@
+"""Times on the command line."""
+
+from datetime import UTC, datetime
+
+import pytest
+from birdfeed_cli.common.when import read_when
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("30m", "2026-11-23T11:30:00+00:00"),
+        ("24h", "2026-11-22T12:00:00+00:00"),
+        (" 7D ", "2026-11-16T12:00:00+00:00"),
+        ("2w", "2026-11-09T12:00:00+00:00"),
+        ("2026-01-31", "2026-01-31T00:00:00+00:00"),
+        ("2026-01-31T12:00:00+02:00", "2026-01-31T10:00:00+00:00"),
+    ],
+)
+def test_times_that_can_be_read(text: str, expected: str) -> None:
+    """So long ago, or ISO 8601; UTC where nothing else is said."""
+    assert read_when(text, NOON).isoformat() == expected
+
+
+@pytest.mark.parametrize("text", ["", "soon", "7", "7y", "-1d", "2026", "2026-13-01", "nan", "zz"])
+def test_times_that_can_not(text: str) -> None:
+    """A bare number could be anything. The error holds what was given, for the sentence a command makes of it."""
+    with pytest.raises(ValueError, match=r".*") as caught:
+        read_when(text, NOON)
+    assert str(caught.value) == text

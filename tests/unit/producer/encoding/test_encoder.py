@@ -1,0 +1,235 @@
+"""An event's line: the wire's own form, with only what may leave the process."""
+
+import hashlib
+import hmac
+from collections import OrderedDict
+from datetime import datetime
+from typing import Any
+
+import orjson
+import pytest
+from birdfeed.encoding.encoder import Encoder, Event, Policy, mint, now_text, pseudonym, snapshot
+from birdfeed.stats import Counters
+from birdfeed_schemas.envelope import Envelope, encode_event, format_time
+from birdfeed_schemas.fields import ANY_TYPE, SPELLINGS
+from hypothesis import given
+from hypothesis import strategies as st
+
+TEXT = SPELLINGS["text_generation"]
+
+
+def encode(data: Any, counters: Counters | None = None, **policy: Any) -> dict[str, Any] | None:
+    chosen = Policy(**policy)
+    done = Encoder(chosen, counters or Counters()).encode("text_generation", data, chosen.names(TEXT))
+    return None if done is None else dict(orjson.loads(done[1]), dropped=done[2])
+
+
+def test_a_line_is_what_the_schemas_write() -> None:
+    """The producer's own writing and the schemas' give the same bytes, dropped fields included."""
+    minted = mint()
+    data = {"model": "m", "usage": {"prompt_tokens": 3}, "prompt": "never", "userId": "u"}
+    done = Encoder(Policy(), Counters()).encode("text_generation", data, Policy().names(TEXT), minted)
+
+    expected = Envelope(
+        event_id=minted[0],
+        event_type="text_generation",
+        occurred_at=datetime.fromisoformat(minted[1]),
+        data={"model": "m", "usage": {"prompt_tokens": 3}, "user": "u"},
+        dropped_fields=1,
+    )
+    assert done == ("text_generation", encode_event(expected), 1)
+
+
+def test_the_time_is_written_as_the_schemas_write_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Microseconds always have six digits, also right after a full second."""
+    for nanoseconds in (1_700_000_000_000_000_000, 1_700_000_000_000_001_999, 1_700_000_059_999_999_999):
+        monkeypatch.setattr("birdfeed.encoding.encoder.time.time_ns", lambda at=nanoseconds: at)
+        written = now_text()
+        assert format_time(datetime.fromisoformat(written)) == written
+        assert datetime.fromisoformat(written).timestamp() == pytest.approx(nanoseconds / 1e9, abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("data", "stored", "dropped"),
+    [
+        ({"model": "m"}, {"model": "m"}, 0),
+        ({"modelRequested": "m", "userId": 7}, {"model": "m", "user": 7}, 0),
+        ({"userId": "other", "user": "own"}, {"user": "own"}, 0),
+        ({"user": "own", "userId": "other"}, {"user": "own"}, 0),
+        ({"user": None, "userId": "other"}, {"user": None}, 0),
+        ({"model": "m", "messages": [1], "prompt": "p"}, {"model": "m"}, 2),
+        ({"model": "m", 5: "no name"}, {"model": "m"}, 1),
+        ({}, {}, 0),
+    ],
+)
+def test_names_are_filtered_and_renamed(data: Any, stored: dict[str, Any], dropped: int) -> None:
+    """The field's own name wins over another spelling, whichever comes first; unknown names are counted."""
+    line = encode(data)
+
+    assert line is not None
+    assert line["data"] == stored
+    assert line["dropped"] == dropped
+    assert line.get("dropped_fields", 0) == dropped
+
+
+def test_what_was_passed_is_not_changed() -> None:
+    """The handler's own dict stays as it is, error and user included."""
+    data = {"model": "m", "user": "u", "error": ValueError("x")}
+    before = dict(data)
+
+    encode(data, hmac_key=b"k", before_send=lambda event: event)
+
+    assert data == before
+
+
+def test_other_mappings_are_read() -> None:
+    """Any mapping will do."""
+    line = encode(OrderedDict(model="m"))
+
+    assert line is not None
+    assert line["data"] == {"model": "m"}
+
+
+@pytest.mark.parametrize("data", [["model"], "model", 5, None, {"model"}])
+def test_what_is_no_mapping_raises(data: Any) -> None:
+    """The caller counts it as a bad call; it must never become an event."""
+    with pytest.raises(AttributeError):
+        encode(data)
+
+
+def test_extra_fields_pass() -> None:
+    """Names the operator allows are sent beside the models' own."""
+    line = encode({"model": "m", "team": "blue", "prompt": "p"}, extra=frozenset({"team"}))
+
+    assert line is not None
+    assert line["data"] == {"model": "m", "team": "blue"}
+    assert line["dropped_fields"] == 1
+
+
+def test_an_unknown_type_is_filtered_by_every_known_name() -> None:
+    """Nobody knows the type, so it will be a dead letter; a prompt has no business in one either."""
+    names = Policy().names(None)
+    done = Encoder(Policy(), Counters()).encode("video", {"videoSeconds": 2, "prompt": "p"}, names)
+
+    assert done is not None
+    assert orjson.loads(done[1])["data"] == {"video_seconds": 2}
+    assert names.own <= set(ANY_TYPE.values())
+
+
+def test_an_event_over_the_limit_is_refused_alone() -> None:
+    """Its neighbours are not its fault."""
+    counters = Counters()
+
+    assert encode({"model": "m" * 2000}, counters, max_event_bytes=1000) is None
+    assert encode({"model": "m"}, counters, max_event_bytes=1000) is not None
+    assert counters.dropped() == {"too_large": 1}
+
+
+def test_users_are_hashed_with_a_key() -> None:
+    """user and username leave as HMAC-SHA256, cut to 128 bits; a number as its digits."""
+    line = encode({"model": "m", "user": "u1", "username": 17, "tier": "seed"}, hmac_key=b"key")
+
+    assert line is not None
+    digest = hmac.new(b"key", b"u1", hashlib.sha256).hexdigest()[:32]
+    assert line["data"] == {"model": "m", "user": digest, "username": pseudonym(b"key", "17"), "tier": "seed"}
+
+
+def test_no_user_stays_no_user_with_a_key() -> None:
+    """Anonymous events must not all become one person."""
+    line = encode({"model": "m", "user": None}, hmac_key=b"key")
+
+    assert line is not None
+    assert line["data"]["user"] is None
+
+
+def test_the_hook_sees_a_copy_and_its_answer_is_sent() -> None:
+    """It can change what it sees as it likes; names outside the allow-list stay out."""
+    usage = {"prompt_tokens": 1}
+
+    def hook(event: Event) -> Event:
+        assert event["event_type"] == "text_generation"
+        event["event_data"]["usage"]["prompt_tokens"] = 2
+        event["event_data"]["prompt"] = "smuggled"
+        return event
+
+    line = encode({"model": "m", "usage": usage}, before_send=hook)
+
+    assert line is not None
+    assert line["data"] == {"model": "m", "usage": {"prompt_tokens": 2}}
+    assert usage == {"prompt_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    ("hook", "reason"),
+    [
+        (lambda event: None, "before_send"),
+        (lambda event: 1 / 0, "before_send_failed"),
+        (lambda event: {}, "before_send_failed"),
+        (lambda event: "text", "before_send_failed"),
+        (lambda event: {"event_data": 5}, "before_send_failed"),
+    ],
+)
+def test_a_hook_that_drops_or_fails_is_counted(hook: Any, reason: str) -> None:
+    """A hook is there for privacy: where it fails, the event is not sent unseen."""
+    counters = Counters()
+
+    assert encode({"model": "m"}, counters, before_send=hook) is None
+    assert counters.dropped() == {reason: 1}
+
+
+def test_the_hook_sees_hashed_users() -> None:
+    """What the hook logs or forwards is no more than what is sent."""
+    seen: list[Any] = []
+
+    def hook(event: Event) -> Event:
+        seen.append(event["event_data"]["user"])
+        return event
+
+    encode({"model": "m", "user": "u1"}, hmac_key=b"key", before_send=hook)
+
+    assert seen == [pseudonym(b"key", "u1")]
+
+
+def test_tracebacks_stay_home_unless_asked_for() -> None:
+    """An exception and a dict with a traceback are treated alike."""
+    try:
+        raise ValueError("broken")
+    except ValueError as caught:
+        error = caught
+    written = {"type": "E", "message": "m", "traceback": "secret"}
+
+    quiet = [encode({"model": "m", "error": one}) for one in (error, written)]
+    loud = [encode({"model": "m", "error": one}, keep_traceback=True) for one in (error, written)]
+
+    assert [line and line["data"]["error"] for line in quiet] == [
+        {"type": "ValueError", "message": "broken"},
+        {"type": "E", "message": "m"},
+    ]
+    assert all(line and line["data"]["error"]["traceback"] for line in loud)
+
+
+def test_a_snapshot_is_the_data_as_it_was() -> None:
+    """Events that wait for the settings are copied whole: the handler may reuse its dict."""
+    data: dict[Any, Any] = {"model": "m", "prompt": "p", 5: "no name", "usage": {"a": 1}}
+    kept = snapshot(data)
+    data["usage"]["a"] = 2
+
+    assert orjson.loads(kept) == {"model": "m", "prompt": "p", "usage": {"a": 1}}
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(TEXT)), st.none() | st.integers(-9, 9) | st.text(st.characters(codec="utf-8"))
+    )
+)
+def test_every_accepted_spelling_arrives_under_the_fields_name(data: dict[str, Any]) -> None:
+    """Whatever the mixture of spellings: each field once, with the value of its own name if that was given."""
+    line = encode(data)
+
+    assert line is not None
+    expected = {TEXT[name] for name in data}
+    assert set(line["data"]) == expected
+    for name, value in data.items():
+        if TEXT[name] == name:
+            assert line["data"][name] == value
+    assert line["dropped"] == 0

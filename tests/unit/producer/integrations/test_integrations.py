@@ -1,0 +1,355 @@
+"""The frameworks themselves, the test helpers, and the examples."""
+
+import importlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import birdfeed
+import django  # type: ignore[import-untyped, unused-ignore]
+import flask
+import pytest
+from birdfeed import api, pytest_plugin, track
+from birdfeed.client import Producer
+from birdfeed.integrations.asgi import BirdfeedMiddleware, birdfeed_lifespan
+from birdfeed.integrations.flask import Birdfeed
+from birdfeed.logging_once import forget
+from birdfeed.testing import Captured, capture
+from birdfeed_schemas.keys import Keys
+from django.conf import settings as django_settings  # type: ignore[import-untyped, unused-ignore]
+from django.http import HttpRequest, StreamingHttpResponse  # type: ignore[import-untyped, unused-ignore]
+from django.test import RequestFactory  # type: ignore[import-untyped, unused-ignore]
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
+from redis import Redis
+
+from tests.support.producer.redis import events_in
+from tests.support.repository import ROOT
+
+#: By name, so that the tests also run where birdfeed is not installed and pytest does not know its plugin.
+birdfeed_events = pytest_plugin.birdfeed_events
+
+
+@pytest.fixture
+def producer() -> Iterator[Producer]:
+    """A producer that sends for real."""
+    forget()
+    made = Producer()
+    before = api.use_producer(made)
+    yield made
+    made.close()
+    api.use_producer(before)
+
+
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch, valkey_url: str, redis: Redis, tmp_path: Path) -> None:
+    monkeypatch.setenv("BIRDFEED_REDIS_URL", valkey_url)
+    monkeypatch.setenv("BIRDFEED_SPOOL_DIR", str(tmp_path))
+    monkeypatch.setenv("BIRDFEED_FLUSH_INTERVAL", "60")
+    monkeypatch.setenv("BIRDFEED_CLOSE_TIMEOUT", "60")
+
+
+# ---- birdfeed.testing
+
+
+def test_capture_shows_what_would_be_sent() -> None:
+    """Filtered, renamed and hashed, and nothing goes anywhere."""
+    with capture(user_hmac_key="key", extra_fields="team") as events:
+        birdfeed.track_event("text_generation", {"modelRequested": "m", "user": "u", "prompt": "p", "team": "blue"})
+        birdfeed.track_event("image_generation", {"model": "flux"})
+        birdfeed.track_event("text_generation", None)  # type: ignore[arg-type]
+        assert birdfeed.flush() is True
+        birdfeed.close()
+
+    text, image = events
+    assert text.data == {"model": "m", "user": text.data["user"], "team": "blue"}
+    assert text.data["user"] != "u"
+    assert text.dropped_fields == 1
+    assert events.of("image_generation") == [image]
+    assert events[:1] == [text]
+    assert events.dropped == {"bad_call": 1}
+    with pytest.raises(AssertionError, match="2 events"):
+        _ = events.only
+    events.clear()
+    assert len(events) == 0
+
+
+def test_capture_heeds_the_programs_own_configuration() -> None:
+    """A program under test calls configure(), with its hook."""
+    with capture() as events:
+        birdfeed.configure(before_send=lambda event: {**event, "event_data": {"model": "changed"}})
+        birdfeed.track_event("text_generation", {"model": "m"})
+
+    assert events.only.data == {"model": "changed"}
+
+
+def test_captured_events_can_be_validated() -> None:
+    """As the worker will."""
+    with capture() as events:
+        birdfeed.track_event("text_generation", {"model": "m"})
+        birdfeed.track_event("text_generation", {"model": 5})
+        birdfeed.track_event("nobody_knows", {"model": "m"})
+
+    assert events[0].validated().model == "m"
+    with pytest.raises(ValidationError):
+        events[1].validated()
+    with pytest.raises(KeyError):
+        events[2].validated()
+
+
+def test_capturing_ends() -> None:
+    """The producer before is back, also after an error."""
+    before = api.current_producer()
+    with pytest.raises(RuntimeError), capture():
+        raise RuntimeError
+    assert api.current_producer() is before
+
+
+def test_the_fixture(birdfeed_events: Captured) -> None:
+    """Pytest finds it by the plugin."""
+    birdfeed.track_event("text_generation", {"model": "m"})
+
+    assert birdfeed_events.only.data == {"model": "m"}
+
+
+# ---- ASGI
+
+
+def test_fastapis_lifespan(env: None, producer: Producer, redis: Redis, keys: Keys) -> None:
+    """Started before the first request, flushed at the end; the program's own lifespan runs inside."""
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def own(app: FastAPI) -> AsyncIterator[dict[str, int]]:
+        seen.append(birdfeed.stats().state)
+        yield {"number": 5}
+        birdfeed.track_event("text_generation", {"model": "last"})
+
+    app = FastAPI(lifespan=birdfeed_lifespan(own))
+
+    @app.get("/")
+    async def index() -> None:
+        birdfeed.track_event("text_generation", {"model": "m"})
+
+    with TestClient(app) as client:
+        client.get("/")
+        assert events_in(redis, keys) == []
+
+    assert seen == ["on"]
+    assert [event["data"]["model"] for event in events_in(redis, keys)] == ["m", "last"]
+    assert birdfeed.stats().state == "closed"
+
+
+def test_any_asgi_program(env: None, producer: Producer, redis: Redis, keys: Keys) -> None:
+    """By the middleware."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def index() -> None:
+        birdfeed.track_event("text_generation", {"model": "m"})
+
+    with TestClient(BirdfeedMiddleware(app)) as client:
+        assert birdfeed.stats().state == "on"
+        client.get("/")
+
+    assert len(events_in(redis, keys)) == 1
+
+
+def test_wrong_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch, producer: Producer) -> None:
+    """Where a person sees it, and not a request."""
+    monkeypatch.setenv("BIRDFEED_BATCH_EVENTS", "many")
+    with (
+        pytest.raises(birdfeed.ConfigurationError, match="BIRDFEED_BATCH_EVENTS"),
+        TestClient(FastAPI(lifespan=birdfeed_lifespan())),
+    ):
+        pass
+
+
+def test_a_decorated_handler_that_streams_ends_with_its_stream(birdfeed_events: Captured) -> None:
+    """Starlette's StreamingResponse, whole and broken."""
+    from fastapi.responses import StreamingResponse
+
+    app = FastAPI()
+
+    @app.get("/{fail}")
+    @track("text_generation", model="m")
+    async def stream(fail: bool) -> StreamingResponse:
+        async def parts() -> AsyncIterator[str]:
+            yield "a"
+            assert len(birdfeed_events) == 0 or fail
+            yield "b"
+            if fail:
+                raise RuntimeError("in the middle")
+
+        return StreamingResponse(parts())
+
+    client = TestClient(app)
+    assert client.get("/0").text == "ab"
+    with pytest.raises(RuntimeError):
+        client.get("/1")
+
+    assert [event.data["status"] for event in birdfeed_events] == ["success", "error"]
+
+
+# ---- Flask
+
+
+def test_flask(producer: Producer, valkey_url: str, redis: Redis, tmp_path: Path) -> None:
+    """Settings come from the app's configuration."""
+    app = flask.Flask("app")
+    app.config.update(
+        BIRDFEED_REDIS_URL=valkey_url,
+        BIRDFEED_QUEUE="flask",
+        BIRDFEED_SPOOL_DIR=str(tmp_path),
+        BIRDFEED_OTHER="no setting",
+    )
+    extension = Birdfeed(before_send=lambda event: event)
+    extension.init_app(app)
+
+    @app.get("/")
+    def index() -> str:
+        birdfeed.track_event("text_generation", {"model": "m"})
+        return "ok"
+
+    assert app.test_client().get("/").text == "ok"
+    assert app.extensions["birdfeed"] is extension
+    birdfeed.flush(60)
+    assert len(events_in(redis, Keys("rq", "flask"))) == 1
+
+    app.config["BIRDFEED_FLUSH_INTERVAL"] = "never"
+    with pytest.raises(birdfeed.ConfigurationError):
+        Birdfeed(app)
+
+
+def test_flasks_streams(birdfeed_events: Captured) -> None:
+    """A generator as the response, read to its end, and given up by the client."""
+    app = flask.Flask("app")
+
+    @app.get("/")
+    @track("text_generation", model="m")
+    def stream() -> flask.Response:
+        return flask.Response(str(number) for number in range(3))
+
+    assert app.test_client().get("/").text == "012"
+    response = app.test_client().get("/", buffered=False)
+    assert len(birdfeed_events) == 1
+    next(iter(response.response))
+    response.close()
+
+    assert [event.data["status"] for event in birdfeed_events] == ["success", "error"]
+    assert birdfeed_events[1].data["error"]["type"] == "cancelled"
+
+
+# ---- Django
+
+
+def test_django(producer: Producer, valkey_url: str, redis: Redis, tmp_path: Path) -> None:
+    """Settings come from Django's; the app is ready when Django is."""
+    django_settings.configure(
+        INSTALLED_APPS=["birdfeed.integrations.django.BirdfeedConfig"],
+        BIRDFEED={
+            "redis_url": valkey_url,
+            "queue": "django",
+            "spool_dir": tmp_path,
+            "before_send": "tests.support.producer.fakes.add_project",
+        },
+    )
+    django.setup()
+    birdfeed.track_event("text_generation", {"model": "m"})
+    birdfeed.flush(60)
+
+    (event,) = events_in(redis, Keys("rq", "django"))
+    assert event["data"] == {"model": "m", "project": "added"}
+
+    with capture() as events:
+
+        @track("text_generation", model="m")
+        def view(request: HttpRequest) -> StreamingHttpResponse:
+            return StreamingHttpResponse(part for part in (b"a", b"b"))
+
+        response = view(RequestFactory().get("/"))
+        assert len(events) == 0
+        assert b"".join(response) == b"ab"
+        given_up = view(RequestFactory().get("/"))
+        given_up.close()
+
+    assert [event.data["status"] for event in events] == ["success", "error"]
+
+
+# ---- the examples
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+
+    def load(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    yield load
+    for name in ("provider", "text_service", "image_service"):
+        sys.modules.pop(name, None)
+
+
+def test_the_text_service(example: Any, birdfeed_events: Captured) -> None:
+    """Success, cached, error, streamed, and a stream that breaks: one event each, all valid."""
+    client = TestClient(example("text_service").app)
+    for path, prompt, code in [
+        ("/answer", "hello there", 200),
+        ("/answer", "hello there", 200),
+        ("/answer", "fail", 503),
+        ("/stream", "one two three", 200),
+    ]:
+        assert client.post(path, json={"prompt": prompt, "user": "ada"}).status_code == code
+    with pytest.raises(Exception, match="overloaded"):
+        client.post("/stream", json={"prompt": "one fail three"})
+
+    assert [
+        (event.data["status"], event.data.get("cache_hit"), event.data.get("stream"), "usage" in event.data)
+        for event in birdfeed_events
+    ] == [
+        ("success", None, None, True),
+        ("success", True, None, False),
+        ("error", None, None, False),
+        ("success", None, True, True),
+        ("error", None, True, False),
+    ]
+    assert birdfeed_events[0].data["usage"]["prompt_tokens"] == 2
+    assert birdfeed_events[2].data["error"]["type"] == "OverloadedError"
+    assert birdfeed_events[2].data["error"]["code"] == "503"
+    for event in birdfeed_events:
+        event.validated()
+        assert "hello" not in str(event.data)
+
+
+def test_the_image_service(example: Any, birdfeed_events: Captured) -> None:
+    """Success and error, by the decorator."""
+    client = TestClient(example("image_service").app)
+    assert client.post("/images", json={"prompt": "a cat", "user": "ada"}).status_code == 200
+    assert client.post("/images", json={"prompt": "fail", "size": "512x512"}).status_code == 503
+
+    good, bad = birdfeed_events
+    assert good.data["usage"] == {"input_tokens": 12, "output_tokens": 1_056, "details": {}}
+    assert (good.data["image_size"], good.data["model_used"], good.data["num_images"]) == (
+        "1024x1024",
+        "gpt-image-1",
+        1,
+    )
+    assert (bad.data["status"], bad.data["error"]["type"]) == ("error", "OverloadedError")
+    assert bad.data["image_size"] == "512x512"
+    for event in birdfeed_events:
+        event.validated()
+
+
+def test_integrations_are_not_imported_by_the_package() -> None:
+    """Nobody without Flask pays for Flask."""
+    code = "import sys, birdfeed; print([m for m in ('flask', 'django', 'starlette', 'pytest') if m in sys.modules])"
+    env = {"PYTHONPATH": ":".join(sys.path)}
+    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+
+    assert out == "[]\n"

@@ -1,0 +1,431 @@
+"""What a program calls: states, settings, flush and close, in one process with a real Redis.
+
+Longer than other files: every test stands on the same few fixtures, which would be copied by splitting it.
+"""
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import birdfeed
+import pytest
+from birdfeed import api
+from birdfeed.client import Producer
+from birdfeed.logging_once import forget
+from birdfeed.settings import ProducerSettings
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+
+from tests.support.producer.fakes import REDIS_URL
+from tests.support.producer.redis import events_in
+from tests.support.wait import eventually
+
+
+@pytest.fixture(autouse=True)
+def producer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Producer]:
+    """A producer of the test's own, in a folder of its own, with nothing from the environment."""
+    for name in [name for name in os.environ if name.startswith("BIRDFEED_") or name == "REDIS_URL"]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BIRDFEED_SPOOL_DIR", str(tmp_path / "spool"))
+    monkeypatch.setenv("BIRDFEED_CLOSE_TIMEOUT", "60")  # for slow machines; flush waits as long, too
+    forget()
+    made = Producer()
+    before = api.use_producer(made)
+    yield made
+    made.close()
+    api.use_producer(before)
+    forget()
+
+
+def track(times: int = 1) -> None:
+    for _ in range(times):
+        birdfeed.track_event("text_generation", {"model": "m", "user": "u"})
+
+
+def test_the_first_events_are_sent_by_the_environments_settings(
+    monkeypatch: pytest.MonkeyPatch, valkey_url: str, redis: Redis, keys: Keys
+) -> None:
+    """Nobody called configure: events wait for the settings, and get their privacy."""
+    monkeypatch.setenv("BIRDFEED_REDIS_URL", valkey_url)
+    monkeypatch.setenv("BIRDFEED_USER_HMAC_KEY", "key")
+    monkeypatch.setenv("BIRDFEED_EXTRA_FIELDS", "team, shift")
+    data = {"model": "m", "user": "u", "team": "blue", "prompt": "p"}
+    birdfeed.track_event("text_generation", data)
+    data["team"] = "changed afterwards"
+
+    assert birdfeed.flush() is True
+    (event,) = events_in(redis, keys)
+    assert event["data"]["team"] == "blue"
+    assert event["data"]["user"] != "u"
+    assert event["dropped_fields"] == 1
+    assert birdfeed.stats().state == "on"
+
+
+def test_a_dotenv_file_is_read(tmp_path: Path, valkey_url: str, redis: Redis, keys: Keys) -> None:
+    """In the working directory."""
+    (tmp_path / ".env").write_text(f"REDIS_URL={valkey_url}\nBIRDFEED_QUEUE=other\n")
+    track()
+
+    assert birdfeed.flush() is True
+    assert len(events_in(redis, Keys("rq", "other"))) == 1
+
+
+def test_with_no_redis_telemetry_is_off_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    """What was tracked until that was known is forgotten; it is no loss, nobody wanted it."""
+    with caplog.at_level(logging.INFO, "birdfeed"):
+        for _ in range(10):
+            track()
+        eventually(lambda: birdfeed.stats().state == "off", what="telemetry is off")
+        for _ in range(10):
+            track()
+
+    eventually(lambda: caplog.records, what="it is said")
+    assert [record.message for record in caplog.records] == [
+        "telemetry is off: no Redis is configured; set BIRDFEED_REDIS_URL (or REDIS_URL) to turn it on"
+    ]
+    assert birdfeed.stats().buffered == 0
+    assert birdfeed.flush() is True
+    eventually(
+        lambda: all(thread.name != "birdfeed-flusher" for thread in threading.enumerate()), what="the thread has ended"
+    )
+
+
+def test_wrong_settings_turn_telemetry_off_and_are_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The handler is unharmed; the log names the setting, and never its value."""
+    monkeypatch.setenv("BIRDFEED_REDIS_URL", "mysql://user:secret@host")
+    monkeypatch.setenv("BIRDFEED_FLUSH_INTERVAL", "soon")
+    track()
+    eventually(lambda: birdfeed.stats().state == "off", what="telemetry is off")
+
+    assert "a Redis URL starts with" in caplog.text
+    assert "BIRDFEED_FLUSH_INTERVAL" in caplog.text
+    assert "secret" not in caplog.text
+    assert "soon" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "given", [{"redis_url": "mysql://secret@host"}, {"queu": "typo"}, {"flush_interval": 0}, {"drop_policy": "all"}]
+)
+def test_configure_tells_what_is_wrong(given: dict[str, Any]) -> None:
+    """It is called where a program starts, so it may raise."""
+    with pytest.raises(birdfeed.ConfigurationError, match=f"(?i){next(iter(given))}") as told:
+        birdfeed.configure(**given)
+    assert "secret" not in str(told.value)
+
+
+def test_configure_takes_settings_or_overrides() -> None:
+    """Not a mixture, of which it would be unclear what wins."""
+    with pytest.raises(birdfeed.ConfigurationError):
+        birdfeed.configure(ProducerSettings(), queue="q")
+
+
+def test_overrides_win_over_the_environment(
+    monkeypatch: pytest.MonkeyPatch, valkey_url: str, redis: Redis, keys: Keys
+) -> None:
+    """Also for the Redis URL, which has two names there."""
+    monkeypatch.setenv("REDIS_URL", REDIS_URL)
+    monkeypatch.setenv("BIRDFEED_REDIS_URL", REDIS_URL)
+    monkeypatch.setenv("BIRDFEED_QUEUE", "env")
+    birdfeed.configure(redis_url=valkey_url, queue="birdfeed")
+    track()
+
+    assert birdfeed.flush() is True
+    assert len(events_in(redis, keys)) == 1
+
+
+def test_a_new_configuration_flushes_what_was_tracked_by_the_old(valkey_url: str, redis: Redis) -> None:
+    """Each event goes where it was meant to."""
+    for queue in ("one", "two"):
+        birdfeed.configure(redis_url=valkey_url, queue=queue, flush_interval=60)
+        track()
+    birdfeed.close()
+
+    assert len(events_in(redis, Keys("rq", "one"))) == 1
+    assert len(events_in(redis, Keys("rq", "two"))) == 1
+
+
+def test_disabled_means_off(valkey_url: str, redis: Redis) -> None:
+    """With a Redis configured, too; and the log keeps quiet about what was asked for."""
+    birdfeed.configure(redis_url=valkey_url, enabled=False)
+    track()
+    birdfeed.flush()
+
+    assert birdfeed.stats().state == "off"
+    assert redis.keys("*") == []
+
+
+def test_events_leave_within_the_flush_interval(valkey_url: str, redis: Redis, keys: Keys) -> None:
+    """With nobody asking for a flush."""
+    birdfeed.configure(redis_url=valkey_url)
+    track()
+    eventually(lambda: events_in(redis, keys), what="the event is in Redis")
+
+
+def test_tracking_after_close_starts_anew(valkey_url: str, redis: Redis, keys: Keys) -> None:
+    """An event in a background task that outlives the server's shutdown is not lost."""
+    birdfeed.configure(redis_url=valkey_url)
+    for _ in range(3):
+        track()
+        assert birdfeed.close() is True
+        assert birdfeed.stats().state == "closed"
+
+    assert len(events_in(redis, keys)) == 3
+
+
+def test_close_is_quick_and_honest_without_redis_and_spool(caplog: pytest.LogCaptureFixture) -> None:
+    """What can't be placed within the time is counted, logged, and given up."""
+    birdfeed.configure(redis_url=REDIS_URL, spool_bytes=0, flush_interval=60)
+    for _ in range(5):
+        track()
+
+    assert birdfeed.close(timeout=0.5) is False
+    assert birdfeed.stats().dropped == {"closed": 5}
+    assert "5 events were lost" in caplog.text
+
+
+def test_flush_tells_whether_all_is_safe(tmp_path: Path) -> None:
+    """In the spool is safe; only in memory is not."""
+    birdfeed.configure(redis_url=REDIS_URL, spool_dir=tmp_path / "s")
+    track()
+    assert birdfeed.flush() is True
+    assert birdfeed.stats().spooled == 1
+
+    birdfeed.configure(redis_url=REDIS_URL, spool_bytes=0, close_timeout=1)
+    track()
+    assert birdfeed.flush(60) is False
+
+
+def test_aflush_lets_the_event_loop_run(valkey_url: str, redis: Redis, keys: Keys) -> None:
+    """And tells the same as flush."""
+    birdfeed.configure(redis_url=valkey_url, flush_interval=60)
+
+    async def main() -> tuple[bool, int]:
+        turns = 0
+        track()
+        flushing = asyncio.ensure_future(birdfeed.aflush())
+        while not flushing.done():
+            turns += 1
+            await asyncio.sleep(0)
+        return await flushing, turns
+
+    safe, turns = asyncio.run(main())
+    assert safe is True
+    assert turns > 1
+    assert len(events_in(redis, keys)) == 1
+
+
+def test_aflush_gives_up_after_its_time(valkey_url: str, monkeypatch: pytest.MonkeyPatch, producer: Producer) -> None:
+    """A flusher that comes back later finds nobody waiting, and lives on."""
+    birdfeed.configure(redis_url=valkey_url)
+    track()
+    birdfeed.flush()
+    go_on = threading.Event()
+    monkeypatch.setattr(producer._delivery, "round", lambda closing: go_on.wait(10))
+    assert asyncio.run(birdfeed.aflush(timeout=0.05)) is False
+    assert birdfeed.flush(timeout=0.05) is False
+    go_on.set()
+    assert birdfeed.flush() is True
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: birdfeed.track_event(None, {}),  # type: ignore[arg-type]
+        lambda: birdfeed.track_event("", {}),
+        lambda: birdfeed.track_event("x" * 500, {}),
+        lambda: birdfeed.track_event("line\nbreak", {}),
+        lambda: birdfeed.track_event("\ud800", {}),
+        lambda: birdfeed.track_event([], {}),  # type: ignore[arg-type]
+        lambda: birdfeed.track_event("text_generation", None),  # type: ignore[arg-type]
+        lambda: birdfeed.track_event("text_generation", ["model"]),  # type: ignore[arg-type]
+        lambda: birdfeed.track_event("text_generation", "model"),  # type: ignore[arg-type]
+    ],
+)
+@pytest.mark.parametrize("warm", [False, True])
+def test_a_bad_call_is_counted(call: Callable[[], None], warm: bool, valkey_url: str, redis: Redis, keys: Keys) -> None:
+    """Before and after the settings are known; the drop reaches the ledger."""
+    birdfeed.configure(redis_url=valkey_url)
+    if warm:
+        track()
+    call()
+    birdfeed.flush()
+
+    assert birdfeed.stats().dropped == {"bad_call": 1}
+    assert birdfeed.stats().tracked == 1 + warm
+    ledger = redis.hgetall(keys.ledger)
+    assert ledger[b"dropped:unknown:bad_call"] == b"1"
+    assert ledger[b"accepted:unknown"] == b"1"
+
+
+def test_an_unknown_type_is_sent_without_what_nobody_stores(
+    valkey_url: str, redis: Redis, keys: Keys, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker makes a dead letter of it; one warning, however many events."""
+    birdfeed.configure(redis_url=valkey_url)
+    for _ in range(3):
+        birdfeed.track_event("video_generation", {"model": "m", "prompt": "secret"})
+        birdfeed.flush()
+
+    events = events_in(redis, keys, "video_generation")
+    assert [event["data"] for event in events] == [{"model": "m"}] * 3
+    assert caplog.text.count("video_generation") == 1
+
+
+def test_types_made_up_from_ids_do_not_fill_the_memory(
+    valkey_url: str, redis: Redis, keys: Keys, producer: Producer
+) -> None:
+    """They are all sent, filtered, but not remembered."""
+    birdfeed.configure(redis_url=valkey_url)
+    for round_ in range(2):
+        for number in range(400):
+            birdfeed.track_event(f"type{round_}-{number}", {"model": "m", "prompt": "p"})
+        birdfeed.flush()
+
+    assert len(producer._allowed.known) <= 256
+    assert len(events_in(redis, keys, None)) == 800
+
+
+def test_a_subclass_of_str_is_an_event_type(valkey_url: str, redis: Redis, keys: Keys) -> None:
+    """Such as an enum's member."""
+    import enum
+
+    class Kind(enum.StrEnum):
+        TEXT = "text_generation"
+
+    birdfeed.configure(redis_url=valkey_url)
+    for _ in range(2):
+        birdfeed.track_event(Kind.TEXT, {"model": "m"})
+        birdfeed.flush()
+    assert len(events_in(redis, keys)) == 2
+
+
+def test_a_dict_that_another_thread_changes_is_still_taken(valkey_url: str) -> None:
+    """Reading it fails half-way; a copy is made in one step."""
+
+    class Changing(dict[str, Any]):
+        failed = False
+
+        def items(self) -> Any:
+            if not Changing.failed:
+                Changing.failed = True
+                raise RuntimeError("dictionary changed size during iteration")
+            return super().items()
+
+    birdfeed.configure(redis_url=valkey_url)
+    track()
+    birdfeed.track_event("text_generation", Changing(model="m"))
+
+    assert birdfeed.stats().dropped == {}
+    assert birdfeed.stats().tracked == 2
+
+
+def test_a_hook_and_credentials_come_by_configure(redis: Redis, valkey_url: str, keys: Keys) -> None:
+    """The name and password are asked for when a connection is made."""
+    asked: list[int] = []
+
+    def credentials() -> tuple[str, str]:
+        asked.append(1)
+        return "app", "rotated"
+
+    redis.execute_command("ACL", "SETUSER", "app", "on", ">rotated", "~*", "&*", "+@all")
+    try:
+        birdfeed.configure(redis_url=valkey_url, credentials=credentials, before_send=lambda event: event)
+        track()
+        assert birdfeed.flush() is True
+        assert len(events_in(redis, keys)) == 1
+        assert asked
+        # The old password is revoked and the connection cut: the next one asks again.
+        redis.execute_command("ACL", "SETUSER", "app", "resetpass", ">rotated")
+        redis.execute_command("CLIENT", "KILL", "USER", "app")
+        track()
+        assert birdfeed.flush() is True
+        eventually(lambda: len(events_in(redis, keys)) == 2, what="the second event is in Redis")
+        assert len(asked) > 1
+    finally:
+        redis.execute_command("ACL", "DELUSER", "app")
+
+
+def test_hundreds_of_threads_track_at_once(valkey_url: str, redis: Redis, keys: Keys) -> None:
+    """From the very first event on, each is in Redis once."""
+    os.environ["BIRDFEED_REDIS_URL"] = valkey_url
+    try:
+        threads = [threading.Thread(target=track, args=(20,)) for _ in range(200)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert birdfeed.flush() is True
+    finally:
+        del os.environ["BIRDFEED_REDIS_URL"]
+
+    ids = [event["event_id"] for event in events_in(redis, keys)]
+    assert len(ids) == len(set(ids)) == 4_000
+    assert birdfeed.stats().tracked == 4_000
+
+
+def test_importing_it_is_cheap_and_does_nothing(tmp_path: Path) -> None:
+    """No redis, rq, pydantic, asyncio or sqlite3; no thread; also beside modules named as our folders are."""
+    for name in ("schemas", "worker", "producer"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong module')")
+    code = (
+        "import sys, threading, time; start = time.process_time(); import {}; "
+        "print(time.process_time() - start, threading.active_count(), "
+        "[m for m in ('redis', 'rq', 'pydantic', 'pydantic_settings', 'asyncio', 'sqlite3') if m in sys.modules])"
+    )
+
+    def best(module: str) -> tuple[float, str]:
+        """Seconds of the processor, of three tries; and what is there afterwards."""
+        tries = [
+            subprocess.run(
+                [sys.executable, "-c", code.format(module)],
+                cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.split(" ", 1)
+            for _ in range(3)
+        ]
+        return min((float(seconds), there.strip()) for seconds, there in tries)
+
+    seconds, there = best("birdfeed")
+    assert there == "1 []"
+    # A quarter of it, as it is; milliseconds would be about the machine.
+    assert seconds < best("redis")[0] / 2
+
+
+def test_the_face_is_small_and_complete() -> None:
+    """Forty lines, and every name of __all__ is there."""
+    lines = Path(birdfeed.__file__).read_text().splitlines()
+
+    assert len(lines) <= 40
+    assert all(hasattr(birdfeed, name) for name in birdfeed.__all__)
+    assert sorted(birdfeed.__all__) == birdfeed.__all__
+
+
+def test_every_setting_is_described() -> None:
+    """The settings' reference is made from these."""
+    undescribed = [name for name, field in ProducerSettings.model_fields.items() if not field.description]
+
+    assert undescribed == []
+
+
+def test_a_url_that_cannot_be_read_turns_telemetry_off(caplog: pytest.LogCaptureFixture) -> None:
+    """Its scheme is right, so the settings took it; memory must not fill with what can never be sent."""
+    birdfeed.configure(redis_url="redis://:secret@host:port/0")
+    track()
+    birdfeed.flush()
+    eventually(lambda: birdfeed.stats().state == "off", what="telemetry is off")
+
+    assert "the Redis URL can't be read" in caplog.text
+    assert "secret" not in caplog.text
+    assert birdfeed.stats().buffered == 0

@@ -1,0 +1,187 @@
+"""The sweeper: caps that are counted, small letters merged, nothing of rq's own failures forgotten."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from birdfeed_schemas.keys import Keys
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.dead_letters import query as letters_module
+from birdfeed_worker.dead_letters.audit import entries
+from birdfeed_worker.dead_letters.query import Choice, dead_letters_of, letters_of
+from birdfeed_worker.dead_letters.retention import OVERHEAD_BYTES, Caps, Sweeper
+from birdfeed_worker.model import Dead
+from birdfeed_worker.monitoring.ledger import read_ledger
+from birdfeed_worker.operations.reconcile import reconcile
+from birdfeed_worker.operations.replay import Order, Replay, replay
+from redis import Redis
+from rq.job import Job
+from rq.registry import FailedJobRegistry
+from rq.serializers import JSONSerializer
+
+from tests.support.worker.dead import accept, bury, events, ids, work
+
+NO_CAPS = Caps(0, 0.0)
+
+
+def sweep(redis: Redis, keys: Keys, caps: Caps = NO_CAPS, rounds: int = 1) -> None:
+    """Whole rounds."""
+    sweeper = Sweeper(redis, keys, "w", caps, Clock(monotonic=lambda: 0.0))
+    for _ in range(rounds):
+        redis.delete(keys.birdfeed("sweeper"))
+        sweeper._next_round = -1.0
+        while sweeper.step() and sweeper._round is not None:
+            pass
+
+
+def test_small_letters_of_a_kind_are_merged(redis: Redis, keys: Keys) -> None:
+    """A thousand lone deaths in one letter: every event once, times of all, a tenth of the memory."""
+    first, last = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    lone = events(30)
+    bury(redis, keys, lone[:29], each=True, now=first)
+    bury(redis, keys, lone[29:], each=True, now=last)
+    bury(redis, keys, events(3), "rejected", "HTTP 400", each=True)
+    before = sum(redis.memory_usage(key) or 0 for key in redis.keys("rq:job:*"))
+
+    sweep(redis, keys)
+
+    letters = {letter.reason: letter for letter in dead_letters_of(redis, keys) if letter.events > 1}
+    assert list(letters) == ["invalid"], "fewer than eight are left as they are"
+    merged = letters["invalid"]
+    assert merged.batch is not None
+    assert sorted(line.split(b'"')[3].decode() for line in merged.batch.lines) == sorted(ids(lone))
+    assert merged.first_failed_at.startswith("2026-01-01")
+    assert merged.last_failed_at.startswith("2026-01-02")
+    assert sum(redis.memory_usage(key) or 0 for key in redis.keys("rq:job:*")) < before / 4
+    assert reconcile(redis, keys)[1].balanced
+    replay(redis, keys, Choice(reason="invalid"))
+    assert sorted(ids(work(redis, keys))) == sorted(ids(lone))
+
+
+def test_merging_comes_before_purging(redis: Redis, keys: Keys) -> None:
+    """What fits once it is merged is not purged."""
+    letters = bury(redis, keys, events(40), each=True)
+    one = OVERHEAD_BYTES + redis.hstrlen(keys.job(letters[0].id), "data")
+
+    sweep(redis, keys, Caps(one * 10, 0.0), rounds=3)
+
+    assert [letter.events for letter in letters_of(redis, keys)] == [40]
+
+
+def test_what_differs_is_not_merged(redis: Redis, keys: Keys) -> None:
+    """Another kind, or a letter that was replayed before."""
+    bury(redis, keys, events(8), each=True)
+    Replay(redis, keys, Order(limit=4)).run()
+    work(redis, keys, lambda item: Dead("invalid", "model: Field required"))
+
+    sweep(redis, keys)
+
+    assert sorted((letter.replays, letter.events) for letter in letters_of(redis, keys)) == [(0, 1)] * 4 + [(1, 4)]
+
+
+def test_nothing_is_merged_while_somebody_replays(redis: Redis, keys: Keys) -> None:
+    """A letter must not slip from behind a replay's back to before its eyes, or the other way round."""
+    bury(redis, keys, events(10), each=True)
+    redis.set(keys.birdfeed("replaying"), "replay-1")
+
+    sweep(redis, keys)
+
+    assert len(list(letters_of(redis, keys))) == 10
+
+
+def test_a_letter_that_changes_meanwhile_is_not_merged(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of them are as they were seen, or nothing is done."""
+    bury(redis, keys, events(10), each=True)
+    look = letters_module.opened
+
+    def look_and_lose(connection: Redis, names: Keys, letters: list[object]) -> object:
+        found = look(connection, names, letters)  # type: ignore[arg-type]
+        replay_one = Replay(connection, names, Order(limit=1))
+        replay_one.run()
+        return found
+
+    monkeypatch.setattr("birdfeed_worker.dead_letters.retention.opened", look_and_lose)
+    sweep(redis, keys)
+
+    assert len(list(letters_of(redis, keys))) == 9
+    assert read_ledger(redis, keys).balanced
+
+
+def test_old_events_are_purged_counted_and_noted(redis: Redis, keys: Keys) -> None:
+    """By when they last failed."""
+    old = datetime.now(UTC) - timedelta(days=31)
+    bury(redis, keys, events(3), now=old)
+    bury(redis, keys, events(2))
+
+    sweep(redis, keys, Caps(0, 30 * 86_400))
+
+    total = read_ledger(redis, keys).total
+    assert (total.dead, total.purged, total.missing) == ({"invalid": 2}, 3, 0)
+    (entry,) = entries(redis, keys)
+    assert (entry.action, entry.details["events"], entry.details["why"]) == ("swept", 3, "over 30 days old")
+
+
+def test_the_oldest_go_where_all_together_are_too_large(redis: Redis, keys: Keys) -> None:
+    """In the round after it was noticed."""
+    for number in range(40):
+        letters = bury(redis, keys, events(1), detail=f"field {chr(97 + number % 20) * (1 + number // 20)}: missing")
+    one = OVERHEAD_BYTES + redis.hstrlen(keys.job(letters[0].id), "data")
+
+    sweep(redis, keys, Caps(one * 30, 0.0), rounds=2)
+
+    left = [letter.events for letter in letters_of(redis, keys)]
+    assert 27 <= sum(left) <= 30
+    total = read_ledger(redis, keys).total
+    assert (total.purged, total.missing) == (40 - sum(left), 0)
+    assert int(redis.hget(keys.birdfeed("dead-size"), "bytes") or 0) <= one * 30
+
+
+def test_the_size_it_assumes_is_about_right(redis: Redis, keys: Keys) -> None:
+    """So that the cap is about bytes of Redis."""
+    bury(redis, keys, events(1))
+    bury(redis, keys, events(500))
+    sweep(redis, keys)
+    real = sum(redis.memory_usage(key, samples=0) or 0 for key in [*redis.keys("rq:job:*"), keys.failed])
+
+    assert int(redis.hget(keys.birdfeed("dead-size"), "bytes") or 0) == pytest.approx(real, rel=0.15)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_what_rq_failed_itself_is_counted_and_kept(redis: Redis, keys: Keys, ours: bool) -> None:
+    """A stock worker's failure: a dead letter like any other from then on, that doesn't expire."""
+    job_id = accept(redis, keys, events(2))
+    if not ours:
+        redis.hdel(keys.job(job_id), "bf_events", "bf_type")
+        redis.delete(keys.ledger)
+    job = Job.fetch(job_id, connection=redis, serializer=JSONSerializer)
+    redis.lrem(keys.queue_list, 0, job_id)
+    FailedJobRegistry(keys.queue, connection=redis, serializer=JSONSerializer).add(job, ttl=3600)
+
+    sweep(redis, keys)
+
+    ledger, findings = reconcile(redis, keys)
+    assert findings.balanced
+    assert ledger.total.dead == {"failed": 2 if ours else 1}
+    assert (redis.ttl(keys.job(job_id)), redis.zscore(keys.failed, job_id)) == (-1, -1)
+
+
+def test_an_entry_without_a_job_is_removed(redis: Redis, keys: Keys) -> None:
+    """Its job was deleted; nothing is counted for it."""
+    redis.zadd(keys.failed, {"dead-gone": -1})
+    bury(redis, keys, events(1))
+    redis.zadd(keys.failed, {"other": 9999999999})
+
+    sweep(redis, keys)
+
+    assert reconcile(redis, keys)[1].balanced
+
+
+def test_one_sweeps_at_a_time(redis: Redis, keys: Keys) -> None:
+    """The others look again when its lease may have ended."""
+    bury(redis, keys, events(1))
+    first = Sweeper(redis, keys, "w1", NO_CAPS, Clock())
+    second = Sweeper(redis, keys, "w2", NO_CAPS, Clock())
+
+    assert [first.step(), second.step(), first.step()] == [True, False, True]
+    assert not first.step(), "the round is over"

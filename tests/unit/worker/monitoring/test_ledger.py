@@ -1,0 +1,284 @@
+"""The ledger: every event is counted once and is in one place, whatever happens to its job."""
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from birdfeed.encoding.batch import PackedBatch
+from birdfeed.transport.enqueuer import Enqueuer
+from birdfeed_schemas.envelope import Header, encode_batch, encode_event
+from birdfeed_schemas.keys import Keys
+from birdfeed_worker.dead_letters.query import Choice, letters_of
+from birdfeed_worker.model import Dead, Later, Outcome, Written
+from birdfeed_worker.monitoring import ledger as ledger_module
+from birdfeed_worker.monitoring.ledger import Account, accounts_of, read_ledger
+from birdfeed_worker.operations.purge import purge
+from birdfeed_worker.operations.reconcile import reconcile, write_off
+from birdfeed_worker.operations.replay import Order, Replay
+from birdfeed_worker.pipeline.decode import Item, decode, pack
+from birdfeed_worker.pipeline.settle import Settler
+from birdfeed_worker.queue.reserve import TakenJob, Taker
+from redis import Redis
+from rq import Queue
+from rq.job import Job
+from rq.registry import FailedJobRegistry, StartedJobRegistry
+from rq.serializers import JSONSerializer
+from uuid_utils import uuid7
+
+from tests.support.events import envelope, text
+from tests.support.worker.dead import accept, bury, events, work
+
+
+def test_accounts_are_read_from_the_hash() -> None:
+    """By type; fields nobody knows are ignored; what was never accepted is an excess."""
+    counts = {"accepted:a": 10, "written:a": 4, "dead:a:invalid": 3, "dropped:a:closed": 1, "purged:a": 1, "x:a": 9}
+
+    accounts = accounts_of({**counts, "written:b:c": 2, "dead:b:c:invalid": 0}, {"a": 1, "d": 5})
+
+    assert accounts["a"] == Account(
+        accepted=10, written=4, dead={"invalid": 3}, dropped={"closed": 1}, purged=1, in_flight=1
+    )
+    assert {name: account.missing for name, account in accounts.items()} == {"a": 0, "b:c": -2, "d": -5}
+
+
+class Life:
+    """A queue to which anything may happen; every step keeps the ledger's promise."""
+
+    def __init__(self, redis: Redis, keys: Keys, seed: int) -> None:
+        self.redis = redis
+        self.keys = keys
+        self.draw = random.Random(seed)
+        self.enqueuer = Enqueuer(redis, keys)
+        self.batches: list[PackedBatch] = []
+        self.hands: dict[str, list[TakenJob]] = {}
+        self.tracked = 0
+        self.failed = FailedJobRegistry(keys.queue, connection=redis, serializer=JSONSerializer)
+
+    def accept(self) -> None:
+        """The producer enqueues a batch, maybe twice."""
+        batch_id, kind = str(uuid7()), self.draw.choice(["text_generation", "image_generation"])
+        lines = [
+            encode_event(envelope(text(user=self.draw.choice("ab")), kind)) for _ in range(self.draw.randint(1, 5))
+        ]
+        packed = encode_batch(Header(batch_id=batch_id, event_type=kind, count=len(lines)), lines)
+        made = PackedBatch(id=batch_id, event_type=kind, events=len(lines), size=len(packed), data=pack(packed))
+        self.batches.append(made)
+        self.tracked += len(lines)
+        self.enqueuer.enqueue([made] * self.draw.randint(1, 2))
+
+    def enqueue_again(self) -> None:
+        """An answer was lost long ago: the same batch once more."""
+        if self.batches:
+            self.enqueuer.enqueue([self.draw.choice(self.batches)])
+
+    def drop(self) -> None:
+        """A producer reports drops, twice."""
+        report, amount = str(uuid7()), self.draw.randint(1, 3)
+        for _ in range(2):
+            self.enqueuer.report(report, {("text_generation", "closed"): amount})
+        self.tracked += amount
+
+    def take(self) -> None:
+        """A worker takes some."""
+        name = f"w{self.draw.randint(0, 2)}"
+        if not self.hands.get(name):
+            self.hands[name] = Taker(self.redis, self.keys, name, 20).take(
+                jobs=self.draw.randint(1, 4), events=8, size=10**6
+            )
+
+    def settle(self) -> None:
+        """A worker settles what it has (or had) in hand."""
+        for name, jobs in list(self.hands.items()):
+            if jobs and self.draw.random() < 0.7:
+                decoded = decode(jobs)
+                for item in decoded.items:
+                    item.outcome = self.outcome(item)
+                Settler(self.redis, self.keys, name).settle(jobs, decoded, datetime.now(UTC))
+                self.hands[name] = []
+
+    def outcome(self, item: Item) -> Outcome:
+        """Any."""
+        dead = [Dead("invalid", "x"), Dead("rejected", "HTTP 400")]
+        outcomes: list[Outcome] = [Written(), Written(), *dead, Later(), Later(1.0), Later(2.0, 1.0)]
+        return self.draw.choice(outcomes)
+
+    def lose(self) -> None:
+        """A worker is gone; its jobs go back. It may still think that it has them."""
+        name = f"w{self.draw.randint(0, 2)}"
+        Taker(self.redis, self.keys, "", 20).recover(name)
+        if self.draw.random() < 0.7:
+            self.hands[name] = []
+
+    def promote(self) -> None:
+        """What was put off is due."""
+        Taker(self.redis, self.keys, "", 20).promote()
+
+    def rq_cleans(self) -> None:
+        """`rq info` runs rq's own clean-up."""
+        if self.draw.random() < 0.3:
+            for member, _ in self.redis.zscan_iter(self.keys.started):
+                self.redis.zadd(self.keys.started, {member: 1})
+        StartedJobRegistry(queue=Queue(self.keys.queue, connection=self.redis, serializer=JSONSerializer)).cleanup()
+        self.failed.cleanup()
+
+    def rq_requeues(self) -> None:
+        """rq, or rq-dashboard, brings a dead letter back."""
+        for job_id in self.failed.get_job_ids(cleanup=False)[:1]:
+            self.failed.requeue(job_id)
+
+    def replay(self) -> None:
+        """All, or those of one user."""
+        choice = self.draw.choice([Choice(), Choice(user="a"), Choice(reason="invalid")])
+        Replay(self.redis, self.keys, Order(choice=choice, limit=self.draw.randint(1, 6), max_replays=99)).run()
+
+    def purge(self) -> None:
+        """A few."""
+        purge(self.redis, self.keys, self.draw.choice([Choice(), Choice(user="b")]), limit=self.draw.randint(1, 3))
+
+    STEPS = (
+        accept,
+        accept,
+        enqueue_again,
+        drop,
+        take,
+        take,
+        settle,
+        settle,
+        lose,
+        promote,
+        rq_cleans,
+        rq_requeues,
+        replay,
+    )
+
+    def step(self) -> str:
+        """Anything."""
+        action = self.draw.choice((*self.STEPS, Life.purge))
+        action(self)
+        return action.__name__
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_ledger_balances_at_every_moment(redis: Redis, keys: Keys, seed: int) -> None:
+    """Double enqueues, retries, lost workers, replays, purges, rq's clean-up and requeue: after each step."""
+    life = Life(redis, keys, seed)
+    steps = []
+    for _ in range(150):
+        steps.append(life.step())
+        ledger = read_ledger(redis, keys)
+        assert ledger.balanced, (steps, ledger)
+    ledger, findings = reconcile(redis, keys)
+    assert findings.dead_gone == {}, (steps, findings)
+    assert ledger.total.accepted == life.tracked, "each event was accepted once"
+    for _ in range(20):
+        redis.zunionstore(keys.scheduled, {keys.scheduled: 0})
+        life.promote()
+        for name in ("w0", "w1", "w2"):
+            Taker(redis, keys, "", 20).recover(name)
+        if not work(redis, keys, name="last"):
+            break
+    ledger = read_ledger(redis, keys)
+    assert ledger.balanced
+    assert ledger.total.in_flight == 0
+
+
+def test_the_long_look_sees_what_the_short_one_sees(redis: Redis, keys: Keys) -> None:
+    """With more jobs than one step may look at."""
+    life = Life(redis, keys, 3)
+    for _ in range(150):
+        life.step()
+    sharp = read_ledger(redis, keys)
+
+    blunt = read_ledger(redis, keys, sharp_jobs=0)
+
+    assert (blunt.accounts, dict(blunt.odd), blunt.sharp) == (sharp.accounts, dict(sharp.odd), True)
+
+
+def test_a_quick_look_takes_for_granted_what_it_does_not_look_at(redis: Redis, keys: Keys) -> None:
+    """For a screen and for metrics, where a million jobs wait."""
+    accept(redis, keys, events(4))
+
+    quick = read_ledger(redis, keys, sharp_jobs=0, quick=True)
+
+    assert (quick.total.in_flight, quick.sharp, quick.balanced) == (4, False, True)
+
+
+def test_a_job_nobody_of_ours_made_is_counted_when_it_is_taken(redis: Redis, keys: Keys) -> None:
+    """It is named before, and dead after."""
+    Queue(keys.queue, connection=redis, serializer=JSONSerializer).enqueue("os.system", "true")
+    before = read_ledger(redis, keys)
+    work(redis, keys)
+
+    after = read_ledger(redis, keys)
+    assert (before.balanced, before.odd) == (True, {"foreign": 1})
+    assert (after.balanced, after.total.accepted, after.total.dead) == (True, 1, {"undecodable": 1})
+
+
+def test_dead_letters_that_another_tool_deleted_are_missed(redis: Redis, keys: Keys) -> None:
+    """The sum would balance; the letters don't. Written off, they count as purged."""
+    letters = bury(redis, keys, events(3), each=True)
+    Job.fetch(letters[0].id, connection=redis, serializer=JSONSerializer).delete()
+
+    _, findings = reconcile(redis, keys)
+
+    assert read_ledger(redis, keys).balanced
+    assert findings.dead_gone == {("text_generation", "invalid"): 1}
+    assert not findings.balanced
+    assert any("another tool" in one for one in findings.suspects)
+    assert write_off(redis, keys)[0] == 1
+    ledger, findings = reconcile(redis, keys)
+    assert findings.balanced
+    assert (ledger.total.purged, ledger.total.dead) == (1, {"invalid": 2})
+
+
+def test_suspects_are_named(redis: Redis, keys: Keys) -> None:
+    """Jobs in registries birdfeed never uses, jobs in no registry, entries without a job."""
+    lost, cancelled, gone = (accept(redis, keys, events(2)) for _ in range(3))
+    redis.lrem(keys.queue_list, 0, lost)
+    Job.fetch(cancelled, connection=redis, serializer=JSONSerializer).cancel()
+    redis.delete(keys.job(gone))
+
+    _, findings = reconcile(redis, keys)
+
+    assert findings.missing == {"text_generation": 6}
+    said = " | ".join(findings.suspects)
+    assert "1 entries of the queue or a registry have no job behind them" in said
+    assert "1 jobs are in rq's canceled registry" in said
+    assert "4 events are in 2 jobs that are in no registry, such as rq:job:" in said
+
+
+def test_what_a_stock_worker_failed_is_named(redis: Redis, keys: Keys) -> None:
+    """Until it is counted as dead, nothing is written off."""
+    job_id = accept(redis, keys, events(2))
+    job = Job.fetch(job_id, connection=redis, serializer=JSONSerializer)
+    redis.lrem(keys.queue_list, 0, job_id)
+    FailedJobRegistry(keys.queue, connection=redis, serializer=JSONSerializer).add(job, ttl=-1)
+
+    _, findings = reconcile(redis, keys)
+
+    assert (findings.missing, findings.uncounted) == ({"text_generation": 2}, 2)
+    assert "2 events are in jobs that rq failed by itself" in findings.suspects[0]
+    assert write_off(redis, keys)[0] == 0
+
+
+def test_a_look_that_is_blurred_gives_no_verdict(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Things moved while many jobs were looked at."""
+    accept(redis, keys, events(2))
+    look = ledger_module._under_way
+
+    def moving(*args: Any) -> Any:
+        accept(redis, keys, events(1))
+        return look(*args)
+
+    monkeypatch.setattr(ledger_module, "_under_way", moving)
+
+    assert not read_ledger(redis, keys, sharp_jobs=0).sharp
+
+
+def test_nothing_at_all_balances(redis: Redis, keys: Keys) -> None:
+    """An empty Redis."""
+    ledger, findings = reconcile(redis, keys)
+
+    assert (ledger.accounts, findings.balanced, findings.suspects) == ({}, True, ())
+    assert list(letters_of(redis, keys)) == []

@@ -1,0 +1,193 @@
+"""Metrics and health: what Prometheus reads, and what a supervisor asks."""
+
+import json
+import math
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from birdfeed_schemas.keys import Keys
+from birdfeed_worker.model import Dead, Written
+from birdfeed_worker.monitoring import metrics
+from birdfeed_worker.monitoring.counters import Tally
+from birdfeed_worker.monitoring.metered import MeteredTinybird
+from birdfeed_worker.monitoring.metrics import METRICS, Meter, read_pool
+from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_queue
+from birdfeed_worker.process.http import Pages, Pulse, serve
+from birdfeed_worker.process.names import pool_name, pool_of, worker_name
+from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
+
+from tests.support.worker.dead import accept, bury, events, work
+
+
+def parsed(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def test_names_are_prometheus_names_and_each_has_a_meaning() -> None:
+    """Counters end in _total, times in _seconds; no two are the same."""
+    names = [one.name for one in METRICS]
+    assert len(set(names)) == len(names)
+    for one in METRICS:
+        assert one.name.startswith("birdfeed_")
+        assert one.name.endswith("_total") == (one.kind == "counter"), one.name
+        assert len(one.meaning) > 20
+
+
+def test_the_queues_metrics_are_what_status_shows(redis: Redis, keys: Keys) -> None:
+    """Every one of them is there."""
+    bury(redis, keys, events(3))
+    accept(redis, keys, events(2))
+    redis.hset(keys.birdfeed("destination:llm_events"), mapping={"closed_until": "9999999999", "failures": "1"})
+
+    text = expose(of_queue(redis, keys))
+    found = parsed(text)
+
+    def ledger(state: str, reason: str = "") -> float:
+        labels = {"event_type": "text_generation", "state": state, "reason": reason}
+        return found["birdfeed_ledger_events", tuple(sorted(labels.items()))]
+
+    assert (ledger("accepted"), ledger("dead", "invalid"), ledger("in_flight"), ledger("missing")) == (5, 3, 2, 0)
+    assert found["birdfeed_queue_jobs", (("place", "queued"),)] == 1
+    assert found["birdfeed_destination_open", (("datasource", "llm_events"),)] == 0
+    assert found["birdfeed_destination_open", (("datasource", "image_events"),)] == 1
+    assert found["birdfeed_health", ()] == 3
+    for one in METRICS:
+        assert (f"# TYPE {one.name} {one.kind}".encode() in text) == (one.scope == "queue"), one.name
+
+
+def test_a_pools_counts_add_up_over_its_workers(redis: Redis, keys: Keys) -> None:
+    """Two workers, one of which is gone; histograms are cumulative."""
+    for seconds, died in ((0.3, False), (3.0, True)):
+        accept(redis, keys, events(4))
+        items = work(redis, keys, lambda item, died=died: Dead("invalid", "x") if died else Written())  # type: ignore[misc]
+        Tally(redis, keys, Meter(keys, "p1")).count(items, 1, 0, seconds)
+    Tally(redis, keys, Meter(keys, "p2")).count([], 7, 2, 100.0)
+
+    found = parsed(expose(of_pool(read_pool(redis, keys, "p1"), workers=2, ends=1)))
+
+    assert found["birdfeed_events_total", (("event_type", "text_generation"), ("outcome", "written"))] == 4
+    assert found["birdfeed_events_total", (("event_type", "text_generation"), ("outcome", "dead"))] == 4
+    assert found["birdfeed_jobs_total", ()] == 2
+    assert (found["birdfeed_workers", ()], found["birdfeed_worker_ends_total", ()]) == (2, 1)
+    buckets = [found["birdfeed_delivery_seconds_bucket", (("le", le),)] for le in ("0.25", "0.5", "2.5", "5.0", "+Inf")]
+    assert buckets == [0, 1, 1, 2, 2]
+    assert math.isclose(found["birdfeed_delivery_seconds_sum", ()], 3.3)
+    other = parsed(expose(of_pool(read_pool(redis, keys, "p2"), workers=0, ends=0)))
+    assert other["birdfeed_jobs_lost_total", ()] == 2
+    assert other["birdfeed_delivery_seconds_bucket", (("le", "60.0"),)] == 0
+    assert other["birdfeed_delivery_seconds_bucket", (("le", "+Inf"),)] == 1
+
+
+def test_types_that_anybody_makes_up_are_one_series(redis: Redis, keys: Keys) -> None:
+    """Or a stream of them would fill Prometheus."""
+    from dataclasses import replace
+
+    for name in ("a", "b"):
+        accept(redis, keys, [replace(one, event_type=name) for one in events(1)])
+    Tally(redis, keys, Meter(keys, "p")).count(work(redis, keys, lambda item: Dead("unknown_event_type", "x")))
+
+    counts = read_pool(redis, keys, "p")
+    assert counts[metrics.EVENTS.name, "other", "dead"] == 2
+
+
+def test_requests_are_counted_by_status(redis: Redis, keys: Keys) -> None:
+    """0 where there was no answer."""
+    meter = Meter(keys, "p")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        client = MeteredTinybird(
+            f"http://127.0.0.1:{taken.getsockname()[1]}", "t", None, connect_timeout=1, read_timeout=1, meter=meter
+        )
+        client.append("llm_events", b"12345")
+        client.close()
+    with redis.pipeline() as pipe:
+        meter.send(pipe)
+        meter.send(pipe)
+        pipe.execute()
+
+    counts = read_pool(redis, keys, "p")
+    assert counts["birdfeed_requests_total", "llm_events", "0"] == 1
+    assert counts["birdfeed_request_bytes_total", "llm_events"] == 5
+    assert counts["birdfeed_request_seconds", "llm_events", "count"] == 1
+
+
+def test_a_worker_knows_its_launcher_by_its_own_name() -> None:
+    """So that they count in one hash."""
+    assert pool_of(worker_name()) == pool_name()
+
+
+@pytest.fixture
+def pulse() -> Pulse:
+    return Pulse("p", workers=1)
+
+
+@pytest.fixture
+def base(redis: Redis, keys: Keys, pulse: Pulse) -> Iterator[str]:
+    server = serve(Pages(pulse, redis, keys), "127.0.0.1", 0)
+    assert server is not None
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def get(url: str) -> tuple[int, str, Any]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.headers["Content-Type"], answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers["Content-Type"], error.read()
+
+
+def test_the_pages(base: str, pulse: Pulse) -> None:
+    """Metrics in Prometheus's text, health as JSON, nothing else."""
+    status, kind, body = get(f"{base}/metrics?name=x")
+
+    assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
+    assert parsed(body)["birdfeed_workers", ()] == 1
+    assert {one.name for one in METRICS if f"# TYPE {one.name} ".encode() not in body} == set()
+    assert get(f"{base}/healthz")[0] == 200
+    assert get(f"{base}/readyz")[0] == 200
+    assert get(f"{base}/")[0] == 404
+    assert get(f"{base}/secrets")[0] == 404
+
+
+def test_ready_and_healthy_are_different_things(base: str, pulse: Pulse) -> None:
+    """A launcher without workers, or one that stops, is not ready; one whose loop hangs is not healthy."""
+    pulse.workers = 0
+    status, _, body = get(f"{base}/readyz")
+    assert (status, json.loads(body)["problems"]) == (503, ["no worker is alive"])
+    assert get(f"{base}/healthz")[0] == 200
+    pulse.turn(1)
+    pulse.stopping = True
+    assert json.loads(get(f"{base}/readyz")[2])["problems"] == ["stopping"]
+    pulse.last_turn -= 1_000
+    assert get(f"{base}/healthz")[0] == 503
+
+
+def test_without_redis_the_launcher_still_answers(keys: Keys, pulse: Pulse) -> None:
+    """With what it knows itself."""
+    with Redis(port=1) as nowhere:
+        pages = Pages(pulse, nowhere, keys)
+
+        assert parsed(pages.page("/metrics").body)["birdfeed_workers", ()] == 1
+        assert pages.page("/readyz").status == 503
+        assert pages.page("/healthz").status == 200
+
+
+def test_a_port_that_is_taken_is_a_warning(redis: Redis, keys: Keys, pulse: Pulse) -> None:
+    """Two launchers on one host: work goes on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+
+        assert serve(Pages(pulse, redis, keys), "127.0.0.1", taken.getsockname()[1]) is None

@@ -1,0 +1,35 @@
+"""Rows are cut into requests within the limits."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from birdfeed_worker.pipeline.batch import Cutter
+from birdfeed_worker.pipeline.decode import Item
+
+from tests.support.worker.writing import items
+
+
+def cut(made: Sequence[Item], rows: int = 1000, size: int = 10**9) -> list[int]:
+    """How many rows each request has; each item is in one of them."""
+    cutter = Cutter(rows, size)
+    parts = [*cutter.add(made[: len(made) // 2]), *cutter.add(made[len(made) // 2 :]), *cutter.rest()]
+    assert sorted(item.event_id for part in parts for item in part) == sorted(item.event_id for item in made)
+    assert list(cutter.rest()) == []
+    for part in parts:
+        assert (
+            len({(item.envelope.occurred_at.year, item.envelope.occurred_at.month) for item in part if item.envelope})
+            <= 12
+        )
+    return [len(part) for part in parts]
+
+
+def test_requests_are_cut_by_rows_bytes_and_months() -> None:
+    """No request passes a limit, and none touches more than 12 monthly partitions."""
+    assert cut(items(10), rows=4) == [4, 4, 2]
+    row = len(items(1)[0].row) + 1
+    assert cut(items(7), size=3 * row) == [3, 3, 1]
+    assert cut(items(3), size=1) == [1, 1, 1]
+    months = [datetime(2024 + month // 12, month % 12 + 1, 3, tzinfo=UTC) for month in range(30)]
+    assert cut([item for when in months for item in items(2, when)][::-1]) == [24, 24, 12]
+    assert cut([item for when in months * 2 for item in items(1, when)]) == [24, 24, 12]
+    assert cut([item for when in months for item in items(2, when)], rows=5) == [5] * 12

@@ -1,0 +1,102 @@
+"""The way through a worker, stage by stage, with a store and a Redis that are not real."""
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from threading import Event
+
+import pytest
+from birdfeed_schemas.keys import Keys
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.flow.circuit_breaker import Guard
+from birdfeed_worker.flow.rate_limit import Limits, Pacer
+from birdfeed_worker.job import Delivery
+from birdfeed_worker.monitoring.counters import Tally
+from birdfeed_worker.monitoring.metrics import Meter
+from birdfeed_worker.pipeline.decode import CHUNK_EVENTS
+from birdfeed_worker.pipeline.enrich import Enricher
+from birdfeed_worker.pipeline.send import Sender
+from birdfeed_worker.pipeline.settle import Settler
+from birdfeed_worker.pipeline.write import WriteLimits, Writer
+from birdfeed_worker.pricing.book.reload import BookSource
+from birdfeed_worker.queue.reserve import Taker
+from birdfeed_worker.tiers.lookup import CachedTiers
+from redis import Redis
+
+from tests.support.events import enqueue, envelope, text
+from tests.support.worker.fake_store import FakeStore
+
+EVENTS = 4 * CHUNK_EVENTS
+
+
+class Service:
+    """Knows everybody's tier at once, but one user's only when told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.release = Event()
+
+    def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
+        self.asked.append(len(users))
+        for user in sorted(users, key=lambda user: user == "user-1"):
+            if user == "user-1":
+                self.release.wait(30)
+            yield user, "seed"
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    service = Service()
+    yield service
+    service.release.set()
+
+
+def deliver(redis: Redis, keys: Keys, store: FakeStore, tiers: CachedTiers, folder: Path) -> None:
+    """All that waits, by one worker, in one take."""
+    clock = Clock()
+    settler = Settler(redis, keys, "w")
+
+    def mark(execution: str, ids: Sequence[str]) -> frozenset[str]:
+        return settler.mark(execution, ids, time.time())
+
+    pacer = Pacer(redis, keys, "w", Limits(1e6, 1e12, 1.0, 60.0, 50.0))
+    sender = Sender(store, pacer, clock, bisect_requests=64, settle_seconds=60.0, mark=mark)
+    book = folder / "prices.toml"
+    book.write_text("")
+    delivery = Delivery(
+        clock,
+        Enricher(BookSource(book), tiers, extra_fields=frozenset(), keep_traceback=False),
+        Writer(store, sender, clock, WriteLimits(rows=700, bytes=10**9, at_once=3)),
+        settler,
+        Guard(redis, keys, clock, share=0.5, least=100),
+        Tally(redis, keys, Meter(keys, "pool")),
+    )
+    delivery.deliver(Taker(redis, keys, "w", 20).take(jobs=100, events=10**6, size=10**9))
+
+
+def test_one_slow_user_is_late_alone(redis: Redis, keys: Keys, service: Service, tmp_path: Path) -> None:
+    """A take is made into rows in parts, but users nobody remembers are asked about once, together."""
+    for start in range(0, EVENTS, 100):
+        enqueue(redis, keys, [envelope(text(user=f"user-{start + number}")) for number in range(100)])
+    store = FakeStore()
+
+    deliver(redis, keys, store, CachedTiers(service, budget=5.0), tmp_path)
+
+    tiers = {row["user"]: row.get("tier", "unknown") for row in store.rows["llm_events"]}
+    assert len(tiers) == EVENTS
+    assert [who for who, tier in tiers.items() if tier == "unknown"] == ["user-1"]
+    assert service.asked == [EVENTS]
+    assert redis.llen(keys.queue_list) == redis.zcard(keys.started) == 0
+    assert redis.hget(keys.ledger, "written:text_generation") == str(EVENTS).encode()
+
+
+def test_a_take_is_cut_across_its_parts(redis: Redis, keys: Keys, service: Service, tmp_path: Path) -> None:
+    """Requests are as full as the limits allow, whatever the parts; tiers that events bring are not asked about."""
+    for _ in range(0, EVENTS, 100):
+        enqueue(redis, keys, [envelope(text(tier="seed")) for _ in range(100)])
+    store = FakeStore()
+
+    deliver(redis, keys, store, CachedTiers(service, budget=5.0), tmp_path)
+
+    assert sorted(map(len, store.requests)) == [600, 700, 700]
+    assert service.asked == []

@@ -1,0 +1,114 @@
+"""Asking the store what it has: before anything is sent again, and never instead of an answer."""
+
+from typing import Any
+
+import pytest
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.errors import QuotaError
+from birdfeed_worker.flow.rate_limit import Pacer
+from birdfeed_worker.model import Later, Written
+from birdfeed_worker.pipeline.write import WriteLimits, Writer
+from birdfeed_worker.tinybird.decide import Answer
+from redis import Redis
+
+from tests.support.worker.fake_store import FakeStore
+from tests.support.worker.writing import NOW, Write, items, job, sender_of
+
+
+@pytest.mark.parametrize("status", [0, 408, 422, 500, 502, 504, 202])
+def test_an_unknown_outcome_is_asked_about_and_only_the_rest_is_sent(
+    write: Write, store: FakeStore, redis: Redis, status: int
+) -> None:
+    """Half of the rows were written before the answer was lost: they are not sent again."""
+    made = items(6)
+
+    def half(rows: list[dict[str, Any]]) -> Answer:
+        store.keep("llm_events", rows[::2])
+        return Answer(status=status)
+
+    store.rules.append(half)
+    write(made)
+    assert all(item.outcome == Later(NOW + 60, NOW) for item in made)
+
+    store.rules.clear()
+    redis.flushall()
+    for item in made:
+        item.outcome, item.verify = None, True
+    write(made, **{f"job_{n}": {"posted": NOW - 60} for n in range(3)})
+
+    assert [item.outcome for item in made] == [Written(before=n % 2 == 0) for n in range(6)]
+    assert len(store.ids()) == len(set(store.ids())) == 6
+
+
+def test_nobody_is_asked_before_the_settle_time(write: Write, store: FakeStore) -> None:
+    """A write may still land: the question waits, and so does the resend."""
+    made = items(3)
+    for item in made:
+        item.verify = True
+
+    write(made, job_0={"posted": NOW - 59.0}, job_1={"posted": NOW - 61.0})
+
+    assert [item.outcome for item in made] == [Later(NOW + 1, NOW - 59), Written(), Written()]
+
+
+def test_where_the_question_fails_nothing_is_sent(write: Write, store: FakeStore) -> None:
+    """Not knowing is no reason to resend: the events wait, still marked."""
+    store.refuse_queries = True
+    made = items(3)
+    for item in made:
+        item.verify = True
+
+    write(made, job_0={"posted": NOW - 100})
+
+    assert store.requests == []
+    assert made[0].outcome == Later(NOW + 30, NOW - 100)
+
+
+def test_an_enqueue_tried_twice_is_written_once(write: Write, store: FakeStore) -> None:
+    """The producer lost the answer and sent the batch again: what the first one wrote is counted once."""
+    made = items(2, retried=True)
+    assert made[0].envelope is not None
+    store.keep("llm_events", [{"event_id": made[0].envelope.event_id}])
+    for item in made:
+        item.verify = True
+
+    write(made)
+
+    assert [item.outcome for item in made] == [Written(before=True, double=True), Written()]
+
+
+def test_where_the_read_quota_is_used_up_events_wait(
+    write: Write, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the plan says, and nothing is sent blindly."""
+
+    def used_up(sql: str) -> list[dict[str, Any]]:
+        raise QuotaError(3600)
+
+    monkeypatch.setattr(store, "query", used_up)
+    made = items(3)
+    for item in made:
+        item.verify = True
+
+    write(made, job_0={"posted": NOW - 100})
+
+    assert store.requests == []
+    assert [item.outcome for item in made] == [Later(NOW + 3600, NOW - 100), Later(NOW + 3600), Later(NOW + 3600)]
+
+
+def test_stopped_in_the_middle_of_asking(store: FakeStore, pacer: Pacer) -> None:
+    """Told to stop: what was not asked about yet waits, marked as it was, and nothing more is asked."""
+    clock = Clock(time=lambda: NOW)
+    clock.stop.set()
+    sender = sender_of(store, pacer, clock)
+    steps: list[int] = []
+    writer = Writer(store, sender, clock, WriteLimits(1000, 10**6), lambda: steps.append(1))
+    made = items(3)
+    for item in made:
+        item.verify = True
+
+    with writer.delivery({f"job-{n}": job(f"job-{n}", posted=NOW - 100) for n in range(3)}) as writing:
+        writing.add("llm_events", made)
+
+    assert [item.outcome for item in made] == [Later(NOW, NOW - 100)] * 3
+    assert steps == [1]

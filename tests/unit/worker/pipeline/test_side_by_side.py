@@ -1,0 +1,65 @@
+"""Several requests of one delivery at a time."""
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from birdfeed_schemas.keys import Keys
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.model import Written
+from birdfeed_worker.pipeline.write import WriteLimits, Writer
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from tests.support.worker.fake_store import FakeStore
+from tests.support.worker.writing import items, job, outcomes, pacer_of, sender_of
+
+
+def test_requests_go_side_by_side(redis: Redis, keys: Keys, store: FakeStore) -> None:
+    """As many as the limit says, and no more: each waits for the others to have come in."""
+    together = threading.Barrier(3)
+    pacer = pacer_of(redis, keys)
+    sender = sender_of(store, pacer, Clock())
+    writer = Writer(store, sender, Clock(), WriteLimits(rows=2, bytes=10**6, at_once=3))
+    made = items(12)
+
+    def meet(rows: list[dict[str, Any]]) -> None:
+        together.wait(30)
+
+    store.rules.append(meet)
+    with writer.delivery({name: job(name) for name in ("job-0", "job-1", "job-2")}) as writing:
+        for item in made:
+            writing.add("llm_events", [item])
+
+    assert outcomes(made) == ["Written"] * 12
+    assert sorted(map(len, store.requests)) == [2] * 6
+
+
+def test_nothing_is_under_way_after_a_failure(store: FakeStore, redis: Redis, keys: Keys) -> None:
+    """Redis fails under one request: the others come to their end before the jobs are given back."""
+    release, ended = threading.Event(), threading.Event()
+
+    def mark(execution: str, ids: Sequence[str]) -> frozenset[str]:
+        if "job-0" in ids:
+            release.set()
+            raise RedisConnectionError("gone")
+        return frozenset()
+
+    def slow(rows: list[dict[str, Any]]) -> None:
+        assert release.wait(30)
+        ended.set()
+
+    store.rules.append(slow)
+    pacer = pacer_of(redis, keys)
+    sender = sender_of(store, pacer, Clock(), mark)
+    writer = Writer(store, sender, Clock(), WriteLimits(rows=1, bytes=10**6, at_once=3))
+    made = items(3)[::-1]
+
+    jobs = {name: job(name) for name in ("job-0", "job-1", "job-2")}
+    with pytest.raises(RedisConnectionError), writer.delivery(jobs) as writing:
+        writing.add("llm_events", made)
+
+    assert ended.is_set()
+    assert made[0].outcome == Written()
+    assert made[-1].outcome is None

@@ -1,0 +1,248 @@
+"""The writer: what happens to each row after each answer."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.model import Dead, Later
+from birdfeed_worker.tinybird.decide import Answer
+from redis import Redis
+
+from tests.support.worker.fake_store import FakeStore, taken
+from tests.support.worker.writing import NOW, Write, items, outcomes
+
+
+def test_rows_go_in_one_request(write: Write, store: FakeStore, marks: list[tuple[str, ...]]) -> None:
+    """Nothing wrong: one POST, marked before, all written."""
+    made = items(10)
+
+    write(made)
+
+    assert outcomes(made) == ["Written"] * 10
+    assert len(store.requests) == 1
+    assert marks == [("job-0", "job-1", "job-2")]
+
+
+def test_one_bad_row_is_found_and_its_neighbours_are_written(write: Write, store: FakeStore) -> None:
+    """400: halved until the bad row stands alone; about two requests for each halving."""
+    made = items(100)
+    assert made[41].envelope is not None
+    bad = made[41].envelope.event_id
+    store.rules.append(
+        lambda rows: Answer(status=400, detail="bad row") if bad in {r["event_id"] for r in rows} else None
+    )
+
+    write(made)
+
+    assert made[41].outcome == Dead("rejected", "HTTP 400: bad row")
+    assert outcomes(made).count("Written") == 99
+    assert sorted(store.ids()) == sorted(i.envelope.event_id for i in made if i is not made[41] and i.envelope)
+    assert len(store.requests) <= 15
+
+
+def test_two_bad_rows_in_different_halves_do_not_pause_the_stream(write: Write, store: FakeStore) -> None:
+    """Both halves answer 400, yet two rows are to blame: the rest is written."""
+    made = items(64)
+    bad = {i.envelope.event_id for i in (made[3], made[60]) if i.envelope}
+    store.rules.append(lambda rows: Answer(status=400) if bad & {r["event_id"] for r in rows} else None)
+
+    write(made)
+
+    assert [n for n, item in enumerate(made) if isinstance(item.outcome, Dead)] == [3, 60]
+    assert outcomes(made).count("Written") == 62
+
+
+def test_where_everything_is_refused_no_row_is_to_blame(write: Write, store: FakeStore, redis: Redis) -> None:
+    """400 for every request: the destination pauses, nothing is dead, and the budget bounds the requests."""
+    made = items(500)
+    store.rules.append(lambda rows: Answer(status=400, detail="no"))
+
+    write(made)
+
+    assert outcomes(made) == ["Later"] * 500
+    assert len(store.requests) <= 64
+    assert redis.hget("rq:birdfeed:birdfeed:destination:llm_events", "paused") == b"1"
+
+
+def test_a_store_that_recovers_in_the_middle_condemns_nobody(write: Write, store: FakeStore) -> None:
+    """Rows refused alone while everything was refused get another chance once the store takes rows again."""
+    made = items(64)
+    answers = iter([Answer(status=400)] * 9)
+    store.rules.append(lambda rows: next(answers, None))
+
+    write(made)
+
+    assert outcomes(made) == ["Written"] * 64
+
+
+def test_413_halves(write: Write, store: FakeStore) -> None:
+    """Too large a body: smaller ones; a single row that is too large is dead."""
+    made = items(9)
+    assert made[4].envelope is not None
+    huge = made[4].envelope.event_id
+    store.rules.append(
+        lambda rows: Answer(status=413) if len(rows) > 3 or huge in {r["event_id"] for r in rows} else None
+    )
+
+    write(made)
+
+    assert outcomes(made).count("Written") == 8
+    assert made[4].outcome == Dead("too_large", "one row is over the store's limit: HTTP 413")
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_nothing_written_waits_as_long_as_asked(write: Write, store: FakeStore, status: int) -> None:
+    """429 and 503: back to wait, never less than Retry-After; no mark of an unknown outcome."""
+    made = items(3)
+    store.rules.append(lambda rows: Answer(status=status, retry_after=30))
+
+    write(made)
+
+    for item in made:
+        assert isinstance(item.outcome, Later)
+        assert NOW + 30 <= item.outcome.until <= NOW + 33.1
+        assert item.outcome.posted is None
+
+
+def test_a_closed_destination_is_not_asked_again(write: Write, store: FakeStore) -> None:
+    """Once it said 503, the rest of the pool's rows wait without a request."""
+    store.rules.append(lambda rows: Answer(status=503, retry_after=30))
+    write(items(3))
+    more = items(3)
+
+    write(more)
+
+    assert outcomes(more) == ["Later"] * 3
+    assert len(store.requests) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_misconfigured_pauses_and_parks(write: Write, store: FakeStore, redis: Redis, status: int) -> None:
+    """The stream is neither burnt nor dead-lettered: it waits until somebody mends the settings."""
+    made = items(3)
+    store.rules.append(lambda rows: Answer(status=status, detail="who are you"))
+
+    write(made)
+
+    assert outcomes(made) == ["Later"] * 3
+    destination = redis.hgetall("rq:birdfeed:birdfeed:destination:llm_events")
+    assert (destination[b"paused"], destination[b"reason"]) == (b"1", f"HTTP {status}: who are you".encode())
+
+
+def test_without_a_read_token_identical_bytes_are_sent_again(
+    write: Write, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody to ask: the very same bytes a few times, in case Tinybird recognises them."""
+    store.readable = False
+    monkeypatch.setattr(Clock, "sleep", lambda self, seconds: False)
+    answers = iter([Answer(status=500), Answer(status=502)])
+    store.rules.append(lambda rows: next(answers, None))
+    made = items(2)
+
+    write(made)
+
+    assert outcomes(made) == ["Written"] * 2
+    assert len(store.bodies) == 3
+    assert len(set(store.bodies)) == 1
+
+
+def test_quarantined_rows_are_found_and_recorded_with_the_reason(write: Write, store: FakeStore) -> None:
+    """Tinybird says how many; the quarantine table says which and why. None is ever sent again by itself."""
+    made = items(5)
+
+    def set_aside(rows: list[dict[str, Any]]) -> Answer:
+        store.quarantine["llm_events"] = {rows[1]["event_id"]: "not a number"}
+        store.keep("llm_events", [row for n, row in enumerate(rows) if n != 1])
+        return Answer(status=200, successful=4, quarantined=1)
+
+    store.rules.append(set_aside)
+
+    write(made)
+
+    assert made[1].outcome == Dead("quarantined", "cost: not a number")
+    assert outcomes(made).count("Written") == 4
+
+
+def test_rows_of_jobs_that_somebody_else_has_are_not_sent(write: Write, store: FakeStore) -> None:
+    """The mark before the POST is a fence too."""
+    made = items(3)
+    made[0].job_id = "job-of-somebody-else"
+
+    write(made)
+
+    assert made[0].outcome == Later()
+    assert len(store.ids()) == 2
+
+
+def test_a_job_that_keeps_failing_is_sent_in_ever_smaller_parts(write: Write, store: FakeStore) -> None:
+    """A row that makes the store fail is alone in the end: its neighbours, and other jobs, are written."""
+    made = items(12)
+    assert made[4].envelope is not None
+    deadly = made[4].envelope.event_id
+    store.rules.append(lambda rows: Answer(status=422) if deadly in {r["event_id"] for r in rows} else None)
+
+    write(made, job_1={"unknowns": 3})
+
+    assert [n for n, item in enumerate(made) if isinstance(item.outcome, Later)] == [4]
+    assert sorted(len(request) for request in store.requests) == [1, 1, 1, 1, 8]
+
+
+def test_what_never_has_an_outcome_is_given_up(write: Write, store: FakeStore) -> None:
+    """By the time that went by while the store took other rows, never by a count that an outage burns."""
+    made = items(3)
+
+    write(made, job_1={"unknowns": 9, "spent": 86_400.0})
+
+    assert outcomes(made) == ["Written", "Dead", "Written"]
+    assert made[1].outcome == Dead(
+        "gave_up", "its outcome stayed unknown for 24.0 h while the store took other rows; it may be written"
+    )
+
+
+def test_rows_refused_before_an_outage_are_not_to_blame(write: Write, store: FakeStore) -> None:
+    """400 for all, then 503: whether the store refused these rows or everything is not known, so nobody dies."""
+    made = items(64)
+    answers = iter([Answer(status=400)] * 9)
+    store.rules.append(lambda rows: next(answers, Answer(status=503, retry_after=30)))
+
+    write(made)
+
+    assert set(outcomes(made)) == {"Later"}
+
+
+def test_a_refused_probe_does_not_hold_the_others_up(write: Write, store: FakeStore, redis: Redis) -> None:
+    """After an outage the first row is too large; the next one goes at once."""
+    redis.hset("rq:birdfeed:birdfeed:destination:llm_events", mapping={"closed_until": "0", "failures": "3"})
+    store.rules.append(lambda rows: Answer(status=413))
+    large, good = items(1), items(1)
+    write(large)
+    store.rules.clear()
+    with ThreadPoolExecutor(1) as other:
+        other.submit(write, good).result(40)
+
+    assert (outcomes(large), outcomes(good)) == (["Dead"], ["Written"])
+
+
+def test_more_bad_rows_than_the_budget_finds_pause_nothing(write: Write, store: FakeStore, redis: Redis) -> None:
+    """The store takes the others, so it is open; what was not tried again goes back, and nobody good dies."""
+    made = items(600)
+    bad = {item.event_id for item in made[::10]}
+    store.rules.append(lambda rows: Answer(status=400) if bad & {r["event_id"] for r in rows} else None)
+
+    rounds = 0
+    while left := [item for item in made if item.outcome is None or isinstance(item.outcome, Later)]:
+        for item in left:
+            item.outcome = None
+        write(left)
+        rounds += 1
+        assert redis.hget("rq:birdfeed:birdfeed:destination:llm_events", "paused") is None
+        assert rounds < 30
+
+    assert {item.event_id for item in made if isinstance(item.outcome, Dead)} == bad
+    assert len(store.ids()) == len(set(store.ids())) == 540
+
+
+def test_taken_counts_what_it_is_given() -> None:
+    """The fake answers as the store does."""
+    assert taken([1, 2]) == Answer(status=200, successful=2, quarantined=0)

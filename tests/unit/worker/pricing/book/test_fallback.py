@@ -1,0 +1,336 @@
+"""genai-prices as the fallback: its rates, and none of its gaps."""
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.pricing.book.book import Books, load
+from birdfeed_worker.pricing.book.entry import Entry
+from birdfeed_worker.pricing.book.fallback import GenaiPrices
+from genai_prices import Usage as TheirUsage
+from genai_prices import calc_price
+from genai_prices.data_snapshot import DataSnapshot, get_snapshot, set_custom_snapshot
+from genai_prices.types import (
+    ClauseEquals,
+    ClauseStartsWith,
+    ConditionalPrice,
+    ModelInfo,
+    ModelPrice,
+    PriceVariant,
+    Provider,
+    StartDateConstraint,
+    Tier,
+    TieredPrices,
+    TimeOfDateConstraint,
+)
+
+from tests.support.pricing.cases import NOW, image, text, usd
+
+BOOKS = Books((load(),), GenaiPrices())
+
+
+def model(name: str, **rates: Any) -> ModelInfo:
+    prices = ModelPrice(
+        **{key: rate if isinstance(rate, TieredPrices) else Decimal(rate) for key, rate in rates.items()}
+    )
+    return ModelInfo(id=name, match=ClauseEquals(name), prices=prices)
+
+
+def fallback(*models: ModelInfo, **providers: list[ModelInfo]) -> GenaiPrices:
+    """A fallback on data of our own: what is listed by its maker, whose models begin with "x-", and by others."""
+    listed = [
+        Provider(id="maker", name="Maker", api_pattern="", model_match=ClauseStartsWith("x-"), models=list(models))
+    ]
+    listed += [Provider(id=name, name=name, api_pattern="", models=theirs) for name, theirs in providers.items()]
+    set_custom_snapshot(DataSnapshot(providers=listed, from_auto_update=False))
+    try:
+        prices = GenaiPrices()
+        prices.find("", NOW, None, None, 0)  # takes the snapshot
+    finally:
+        set_custom_snapshot(None)
+    return prices
+
+
+def entry(prices: GenaiPrices, name: str, at: datetime = NOW, provider: str | None = None, **more: Any) -> Entry | None:
+    found = prices.find(name, at, provider, more.get("service_tier"), more.get("prompt_tokens", 0))
+    return found.entry if found is not None else None
+
+
+def test_a_model_no_book_has() -> None:
+    """Its price, and where it is from."""
+    price = text(BOOKS, model="gpt-4o", usage={"prompt_tokens": 1000, "completion_tokens": 100}).price
+
+    assert (usd("0.0035"), "priced", "requested", "gpt-4o", "genai-prices", "openai") == (
+        price.cost,
+        price.cost_status,
+        price.price_match,
+        price.price_model,
+        price.price_source,
+        price.provider,
+    )
+    assert price.price_book.startswith("genai-prices ")
+
+
+def test_books_come_first() -> None:
+    """A model that a book has too is the book's."""
+    assert text(BOOKS, model="gpt-5-chat", usage={"prompt_tokens": 1}).price.price_source == "book"
+
+
+def test_who_answered_before_who_was_asked() -> None:
+    """A model that only the fallback knows is priced as itself, not as the one that was asked for."""
+    price = text(BOOKS, model="openai", model_used="gpt-4o", usage={"prompt_tokens": 1000}).price
+
+    assert ("gpt-4o", "name", usd("0.0025")) == (price.price_model, price.price_match, price.cost)
+
+
+def test_off_by_leaving_it_out() -> None:
+    """Books without a fallback have no price for what they don't list."""
+    assert text(model="gpt-4o", usage={"prompt_tokens": 1}).price.cost_status == "unpriced"
+
+
+def test_only_text_models() -> None:
+    """An image event takes no price from it: it knows no images."""
+    assert image(BOOKS, model="gpt-4o", usage={"prompt_tokens": 1}).price.cost_status == "unpriced"
+
+
+def test_audio_is_not_text() -> None:
+    """Their gap: gpt-4o-audio-preview has no audio rate, and audio would go at the text rate."""
+    usage = {"prompt_tokens": 1000, "prompt_tokens_details": {"audio_tokens": 900}}
+    price = text(BOOKS, model="gpt-4o-audio-preview", usage=usage).price
+
+    assert (usd("0.00025"), "partial") == (price.cost, price.cost_status)
+    assert {"prompt_text"} == set(price.rates)
+
+
+@pytest.mark.parametrize("name", ["mystery", "constructor", "__proto__", "", "gpt-", "gpt-4o-ultra", "openai"])
+def test_unknown_models(name: str) -> None:
+    """None, whatever is asked."""
+    assert entry(GenaiPrices(), name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("claude-sonnet-4-5", "claude-sonnet-4-5"),
+        ("claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
+        ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5"),
+        ("claude-sonnet-4-5-latest", "claude-sonnet-4-5"),
+        ("claude-sonnet-4-5-turbo", None),
+        ("my-claude-sonnet-4-5", None),
+        ("gpt-5-nano-2025-08-07", "gpt-5-nano"),
+        ("gpt-5-nano-max", None),
+        ("gpt-4o-2024-08-06", "gpt-4o"),
+        ("GPT-4o", None),
+        ("gemini-1.5-flash-8b", None),
+        ("gemini-2.5-pro", "gemini-2.5-pro"),
+        ("gemini-2.5-pro-ultra", None),
+        ("content-moderation-x", None),
+        ("ft:gpt-4o-2024-08-06:org::id", None),
+    ],
+)
+def test_a_name_that_only_contains_a_models_is_not_its(name: str, found: str | None) -> None:
+    """Their gap: names match by beginning or by a part. Here only a date, a version or a region may be added."""
+    price = entry(GenaiPrices(), name)
+
+    assert found == (price and price.name)
+
+
+def test_a_fine_tuned_model_is_named_after_its_base() -> None:
+    """Such a name goes on with its owner's; its provider must be said, for nothing else tells."""
+    found = entry(GenaiPrices(), "ft:gpt-4o-2024-08-06:org::id", provider="openai")
+
+    assert found is not None
+    assert found.name == "ft:gpt-4o"
+
+
+@pytest.mark.parametrize(
+    ("provider", "estimated", "listed_by"),
+    [(None, False, "maker"), ("maker", False, "maker"), ("reseller", False, "reseller"), ("stranger", True, "maker")],
+)
+def test_provider(provider: str | None, estimated: bool, listed_by: str) -> None:
+    """The event's provider's price; the maker's as an estimate where that provider isn't known."""
+    prices = fallback(model("x-1", input_mtok="1"), reseller=[model("x-1", input_mtok="2")])
+    found = entry(prices, "x-1", provider=provider)
+
+    assert found is not None
+    assert (estimated, listed_by) == (found.estimated, found.provider)
+
+
+def test_a_provider_that_does_not_list_the_model() -> None:
+    """The maker's price, as an estimate."""
+    prices = fallback(model("x-1", input_mtok="1"), reseller=[model("y", input_mtok="2")])
+    price = text(Books((), prices), model="x-1", provider="reseller", usage={"prompt_tokens": 1000}).price
+
+    assert (usd("0.001"), "estimated", "reseller") == (price.cost, price.cost_status, price.provider)
+
+
+def test_service_tiers() -> None:
+    """Their gap: an unknown tier is ignored. Here it makes the row estimated, and so do rates known only in part."""
+    one = model("x-1", input_mtok="2", cache_read_mtok="1", output_mtok="8")
+    one.price_variants = [
+        PriceVariant(when={"processing": "batch"}, prices=ModelPrice(input_mtok=Decimal(1), output_mtok=Decimal(4))),
+        PriceVariant(
+            when={"service_tier": "flex"},
+            prices=ModelPrice(input_mtok=Decimal(1), cache_read_mtok=Decimal("0.5"), output_mtok=Decimal(4)),
+        ),
+        PriceVariant(
+            when={"service_tier": "priority"},
+            prices=ModelPrice(input_mtok=Decimal(9)),
+            constraint=StartDateConstraint(datetime(2030, 1, 1, tzinfo=UTC).date()),
+        ),
+    ]
+    books = Books((), fallback(one))
+
+    def priced(tier: str | None) -> tuple[str, str]:
+        price = text(books, model="x-1", service_tier=tier, usage={"prompt_tokens": 1_000_000}).price
+        return str(price.cost.normalize()), price.cost_status
+
+    assert ("2", "priced") == priced(None) == priced("default") == priced("standard")
+    assert priced("batch") == ("1", "estimated")
+    assert priced("flex") == ("1", "priced")
+    assert ("2", "estimated") == priced("priority") == priced("scale")
+
+
+def test_what_is_paid_per_request_is_left_out() -> None:
+    """A model that also costs something per request is partial."""
+    books = Books((), fallback(model("x-1", input_mtok="2", requests_kcount="5")))
+    price = text(books, model="x-1", usage={"prompt_tokens": 1_000_000}).price
+
+    assert (usd("2"), "partial", {"prompt_text": "2"}) == (price.cost, price.cost_status, price.rates)
+
+
+def test_models_without_token_rates_have_no_price() -> None:
+    """A model paid by characters or hours is none of ours."""
+    assert entry(fallback(model("x-1", input_mchars="2")), "x-1") is None
+
+
+@pytest.mark.parametrize(("prompt_tokens", "rate"), [(0, "1"), (200_000, "1"), (200_001, "2"), (2**62, "2")])
+def test_rates_that_grow_with_the_prompt(prompt_tokens: int, rate: str) -> None:
+    """Past a threshold all tokens go at the higher rate."""
+    tiered = TieredPrices(base=Decimal(1), tiers=[Tier(start=200_000, price=Decimal(2))])
+    prices = fallback(model("x-1", input_mtok=tiered))
+    found = entry(prices, "x-1", prompt_tokens=prompt_tokens)
+
+    assert found is not None
+    assert Decimal(rate) == found.rates["prompt_text"]
+
+
+def test_dated_prices() -> None:
+    """The price at the event's time."""
+    one = model("x-1", input_mtok="2")
+    one.prices = [
+        ConditionalPrice(prices=ModelPrice(input_mtok=Decimal(2))),
+        ConditionalPrice(
+            StartDateConstraint(datetime(2026, 6, 1, tzinfo=UTC).date()), prices=ModelPrice(input_mtok=Decimal(1))
+        ),
+    ]
+    prices = fallback(one)
+    rates = [
+        found.rates["prompt_text"]
+        for found in (entry(prices, "x-1", at=datetime(2026, month, 1, tzinfo=UTC)) for month in (5, 6, 7, 5))
+        if found is not None
+    ]
+
+    assert rates == [2, 1, 1, 2]
+
+
+def test_prices_by_the_hour() -> None:
+    """Off-peak prices hold off peak, on the same day."""
+    one = model("x-1", input_mtok="2")
+    night = TimeOfDateConstraint(
+        start_time=datetime(2026, 1, 1, 16, 30, tzinfo=UTC).timetz(),
+        end_time=datetime(2026, 1, 1, 0, 30, tzinfo=UTC).timetz(),
+    )
+    one.prices = [
+        ConditionalPrice(prices=ModelPrice(input_mtok=Decimal(2))),
+        ConditionalPrice(night, prices=ModelPrice(input_mtok=Decimal(1))),
+    ]
+    prices = fallback(one)
+    rates = [
+        found.rates["prompt_text"]
+        for found in (entry(prices, "x-1", at=datetime(2026, 5, 1, hour, tzinfo=UTC)) for hour in (12, 17, 0, 12))
+        if found is not None
+    ]
+
+    assert rates == [2, 1, 1, 2]
+
+
+def test_every_model_of_theirs_costs_what_they_say() -> None:
+    """For each model found by its own id at its provider: text in and out cost what calc_price says."""
+    prices, at = GenaiPrices(), datetime(2030, 1, 1, 12, tzinfo=UTC)
+    compared = 0
+    for provider in get_snapshot().providers:
+        for theirs in provider.models:
+            found = prices.find(theirs.id, at, provider.id, None, 1000)
+            if found is None or found.entry.estimated:
+                continue
+            if not {"prompt_text", "completion_text"} <= found.entry.rates.keys():
+                continue
+            said = calc_price(
+                TheirUsage(input_tokens=1000, output_tokens=100),
+                theirs.id,
+                provider_id=provider.id,
+                genai_request_timestamp=at,
+            )
+            ours = text(
+                Books((), prices),
+                model=theirs.id,
+                provider=provider.id,
+                start_time=at,
+                usage={"prompt_tokens": 1000, "completion_tokens": 100},
+            ).price
+            compared += 1
+
+            assert round(said.input_price + said.output_price, 12) == ours.cost, theirs.id
+
+    assert compared > 1500
+
+
+def test_looked_up_once() -> None:
+    """A model is looked for once, found or not."""
+    prices = GenaiPrices()
+    once = [prices.find("gpt-4o", NOW, None, None, 5), prices.find("mystery", NOW, None, None, 5)]
+    snapshot, prices.__dict__["_snapshot"] = prices.__dict__["_snapshot"], None
+    again = [prices.find("gpt-4o", NOW, None, None, 5), prices.find("mystery", NOW, None, None, 5)]
+
+    assert snapshot is not None
+    assert once[0] is again[0]
+    assert [once[1], again[1]] == [None, None]
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names come from handlers; a flood of them doesn't fill the memory."""
+    monkeypatch.setattr("birdfeed_worker.pricing.book.fallback._MAX_REMEMBERED", 10)
+    prices = GenaiPrices()
+    for number in range(100):
+        prices.find(f"flood-{number}", NOW, None, None, 0)
+        prices.find("gpt-4o", NOW, None, f"tier-{number}", 0)
+
+    assert max(len(prices._known), len(prices._found)) <= 10
+
+
+def test_imported_when_first_asked() -> None:
+    """The package takes 0.1 s to import: not before a model needs it."""
+    code = (
+        "import sys; from birdfeed_worker.pricing.book.fallback import GenaiPrices; GenaiPrices(); "
+        "assert not any(name.startswith('genai_prices') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said with what to do."""
+
+    def missing(name: str) -> str:
+        from importlib.metadata import PackageNotFoundError
+
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("birdfeed_worker.pricing.book.fallback.version", missing)
+
+    with pytest.raises(ConfigurationError, match=r"install birdfeed\[worker\]"):
+        GenaiPrices()

@@ -1,0 +1,158 @@
+"""The books in use: checked at most once a second, replaced when the file changes, kept when it breaks."""
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from birdfeed_worker.pricing.book.book import PriceBookError
+from birdfeed_worker.pricing.book.reload import BookSource
+
+BOOK = '[[model]]\nname = "m"\nunit = "token"\nprice = {{ prompt_text = {rate} }}\n'
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class File:
+    """An operator's book whose date changes with every writing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._date = 1_000_000_000
+        self.write("1")
+
+    def write(self, rate: str) -> None:
+        self.path.write_text(BOOK.format(rate=rate), encoding="utf-8")
+        self._date += 1
+        os.utime(self.path, (self._date, self._date))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> File:
+    return File(tmp_path / "prices.toml")
+
+
+def rate(source: BookSource) -> str:
+    """The operator's rate, as the books in use have it."""
+    return str(source.current().layers[0].models["m"].price[0].prompt_text)
+
+
+def test_without_a_file_the_shipped_book_is_all() -> None:
+    """No path, one layer; a reload has nothing to read."""
+    source = BookSource()
+
+    assert [layer.source for layer in source.current().layers] == ["book"]
+    assert source.reload() is source.current()
+
+
+def test_the_operators_book_comes_first(file: File) -> None:
+    """Its entries, then the shipped ones."""
+    assert [layer.source for layer in BookSource(file.path).current().layers] == ["operator", "book"]
+
+
+def test_a_change_is_seen_within_a_second(file: File) -> None:
+    """Not sooner than a second after the last look, whatever is asked meanwhile."""
+    clock = Clock()
+    source = BookSource(file.path, clock)
+    file.write("2")
+    clock.now += 0.99
+    before = rate(source)
+    clock.now += 0.01
+
+    assert (before, rate(source)) == ("1", "2")
+
+
+def test_the_file_is_looked_at_once_a_second(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand batches in a second cost one look."""
+    clock = Clock()
+    source = BookSource(file.path, clock)
+    looks: list[object] = []
+    real = os.stat
+
+    def look(path: Path) -> os.stat_result:
+        looks.append(path)
+        return real(path)
+
+    monkeypatch.setattr("birdfeed_worker.pricing.book.reload.os.stat", look)
+    clock.now += 5
+    for _ in range(1000):
+        source.current()
+
+    assert [file.path] == looks
+
+
+def test_an_unchanged_file_keeps_the_same_books(file: File) -> None:
+    """What is compiled stays compiled, also when the file is only touched."""
+    clock = Clock()
+    source = BookSource(file.path, clock)
+    books = source.current()
+    clock.now += 2
+    file.write("1")
+
+    assert books is source.current()
+
+
+def test_reload_reads_at_once(file: File) -> None:
+    """A reload signal doesn't wait for the second."""
+    source = BookSource(file.path, Clock())
+    file.write("3")
+
+    assert str(source.reload().layers[0].models["m"].price[0].prompt_text) == "3"
+
+
+def test_a_broken_file_keeps_the_old_book_and_is_told_once(file: File) -> None:
+    """One clear error; the old prices; the new ones when it is mended."""
+    clock = Clock()
+    told: list[PriceBookError] = []
+    source = BookSource(file.path, clock, on_error=told.append)
+    file.write("-1")
+    for _ in range(3):
+        clock.now += 1
+        assert rate(source) == "1"
+    error = source.error
+    file.write("2")
+    clock.now += 1
+    mended = rate(source)
+
+    assert (len(told), mended, source.error) == (1, "2", None)
+    assert error is told[0]
+    assert "prices.toml:4: m: price.prompt_text" in str(error)
+
+
+def test_a_file_that_vanished(file: File) -> None:
+    """The same for a file that is gone, and comes back."""
+    clock = Clock()
+    told: list[PriceBookError] = []
+    source = BookSource(file.path, clock, on_error=told.append)
+    file.path.unlink()
+    for _ in range(3):
+        clock.now += 1
+        assert rate(source) == "1"
+    file.write("5")
+    clock.now += 1
+
+    assert (len(told), rate(source)) == (1, "5")
+
+
+def test_errors_are_logged(file: File, caplog: pytest.LogCaptureFixture) -> None:
+    """Without anybody to tell, the log is told."""
+    source = BookSource(file.path, Clock())
+    file.write("-1")
+    with caplog.at_level(logging.ERROR):
+        source.reload()
+
+    assert "the one before stays in use" in caplog.text
+
+
+def test_a_broken_file_at_the_start_is_an_error(file: File) -> None:
+    """There is nothing to keep then."""
+    file.write("-1")
+
+    with pytest.raises(PriceBookError, match="not -1"):
+        BookSource(file.path)

@@ -1,0 +1,67 @@
+"""Upkeep: beside the work, and never in its way."""
+
+from collections.abc import Callable
+
+import pytest
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.process.maintenance import PATIENCE, Upkeep
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
+
+
+class Steps:
+    """A sweeper or sampler that does what the test says."""
+
+    def __init__(self, action: Callable[[], None] = lambda: None) -> None:
+        self.taken = 0
+        self.action = action
+
+    def step(self) -> None:
+        self.taken += 1
+        self.action()
+
+
+def fail(error: Exception) -> Callable[[], None]:
+    def action() -> None:
+        raise error
+
+    return action
+
+
+def test_it_takes_a_step_now_and_then() -> None:
+    """However fast the loop turns."""
+    at = [0.0]
+    sweeper, sampler = Steps(), Steps()
+    upkeep = Upkeep(sweeper, sampler, Clock(monotonic=lambda: at[0]))  # type: ignore[arg-type]
+
+    for _ in range(100):
+        upkeep.step()
+        at[0] += 0.01
+
+    assert (sweeper.taken, sampler.taken) == (2, 2)
+
+
+@pytest.mark.parametrize("error", [OutOfMemoryError("full"), ValueError("a letter of somebody else's making")])
+def test_what_fails_is_left_for_a_while(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """With a word in the log; the work goes on."""
+    at = [0.0]
+    sweeper = Steps(fail(error))
+    upkeep = Upkeep(sweeper, Steps(), Clock(monotonic=lambda: at[0]))  # type: ignore[arg-type]
+
+    upkeep.step()
+    at[0] += PATIENCE / 2
+    upkeep.step()
+    assert sweeper.taken == 1
+    at[0] += PATIENCE
+    upkeep.step()
+
+    assert sweeper.taken == 2
+    assert "upkeep failed" in caplog.text
+
+
+def test_a_redis_that_is_away_is_the_loops_business() -> None:
+    """It waits for it."""
+    upkeep = Upkeep(Steps(fail(RedisConnectionError("gone"))), Steps(), Clock())  # type: ignore[arg-type]
+
+    with pytest.raises(RedisConnectionError):
+        upkeep.step()

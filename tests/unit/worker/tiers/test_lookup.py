@@ -1,0 +1,279 @@
+"""Looking tiers up: remembered, once per user at a time, within a budget, and no failure remembered as an answer."""
+
+import logging
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from birdfeed_worker.tiers.lookup import CachedTiers, NoTiers, TierSource
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Source:
+    """Answers from a dict, and notes who was asked about. Waits for `gate` before it answers."""
+
+    def __init__(self, tiers: dict[str, str | None] | None = None) -> None:
+        self.tiers = tiers or {}
+        self.asked: list[str] = []
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
+        self.asked += users
+        assert self.gate.wait(60)
+        if self.error is not None:
+            raise self.error
+        for user in users:
+            if user in self.tiers:
+                yield user, self.tiers[user]
+
+
+class Counts:
+    def __init__(self) -> None:
+        self.failures: list[tuple[str, int]] = []
+
+    def __call__(self, reason: str, users: int) -> None:
+        self.failures.append((reason, users))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def lookup(source: TierSource, **options: Any) -> CachedTiers:
+    """One that waits for its threads as long as a slow machine may need."""
+    return CachedTiers(source, **{"budget": 60, **options})
+
+
+def test_answers_are_remembered_for_their_time(clock: Clock) -> None:
+    """One request, until the answer is too old."""
+    source = Source({"u": "seed"})
+    tiers = lookup(source, ttl=60, clock=clock)
+    first = tiers.look_up({"u"})
+    clock.now = 59.9
+    second = tiers.look_up({"u"})
+    source.tiers["u"] = "flower"
+    clock.now = 60
+    third = tiers.look_up({"u"})
+    tiers.close()
+
+    assert [first, second, third] == [{"u": "seed"}, {"u": "seed"}, {"u": "flower"}]
+    assert source.asked == ["u", "u"]
+
+
+def test_a_batch_asks_once_for_whom_it_does_not_know(clock: Clock) -> None:
+    """The source sees only the users that nothing is known of."""
+    source = Source({"a": "seed", "b": "spore"})
+    tiers = lookup(source, clock=clock)
+    tiers.look_up({"a"})
+    answers = tiers.look_up(["a", "b", "b"])
+    tiers.close()
+
+    assert answers == {"a": "seed", "b": "spore"}
+    assert source.asked == ["a", "b"]
+
+
+def test_no_users_no_request(clock: Clock) -> None:
+    """An anonymous batch asks nobody."""
+    source = Source()
+
+    assert lookup(source, clock=clock).look_up(set()) == {}
+    assert source.asked == []
+
+
+def test_a_failure_is_no_answer(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is claimed and nothing remembered; after a pause the source is asked again. Users are not logged."""
+    source, counts = Source({"user-1": "seed"}), Counts()
+    source.error = ConnectionError("user-1")
+    tiers = lookup(source, failure_pause=1, clock=clock, on_failure=counts)
+    with caplog.at_level(logging.WARNING):
+        failed = tiers.look_up({"user-1", "user-2"})
+    paused = tiers.look_up({"user-1"})
+    source.error = None
+    clock.now = 1
+    back = tiers.look_up({"user-1"})
+    tiers.close()
+
+    assert [failed, paused, back] == [{}, {}, {"user-1": "seed"}]
+    assert len(source.asked) == 3
+    assert counts.failures == [("error", 2)]
+    assert "ConnectionError" in caplog.text
+    assert "user-1" not in caplog.text
+
+
+def test_one_users_failure_is_his_own(clock: Clock) -> None:
+    """Who could be asked about has an answer, and the source gets no pause."""
+    source = Source({"a": "seed"})
+    tiers = lookup(source, clock=clock)
+    first = tiers.look_up(["a", "b"])
+    source.tiers["b"] = "spore"
+    second = tiers.look_up(["b"])
+    tiers.close()
+
+    assert [first, second] == [{"a": "seed"}, {"b": "spore"}]
+
+
+def test_an_answer_before_a_failure_counts(clock: Clock) -> None:
+    """A source that breaks half way keeps what it said."""
+
+    class Breaks:
+        def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
+            yield "a", "seed"
+            raise OSError
+
+    tiers = lookup(Breaks(), clock=clock)
+    answers = tiers.look_up(["a", "b"])
+    tiers.close()
+
+    assert answers == {"a": "seed"}
+
+
+def test_no_tier_is_no_answer(clock: Clock) -> None:
+    """That there is none is not claimed as a tier; the user is asked about again after a while, not in every batch."""
+    source, counts = Source({"u": None}), Counts()
+    tiers = lookup(source, no_answer_ttl=30, clock=clock, on_failure=counts)
+    answers = [tiers.look_up({"u"}), tiers.look_up({"u"})]
+    source.tiers["u"] = "seed"
+    clock.now = 30
+    answers.append(tiers.look_up({"u"}))
+    tiers.close()
+
+    assert answers == [{}, {}, {"u": "seed"}]
+    assert source.asked == ["u", "u"]
+    assert counts.failures == [("no_tier", 1)]
+
+
+def test_an_outdated_answer_is_not_used_in_an_outage(clock: Clock) -> None:
+    """What was true five minutes ago is no answer now: unknown, not a guess."""
+    source = Source({"u": "seed"})
+    tiers = lookup(source, ttl=60, clock=clock)
+    tiers.look_up({"u"})
+    source.error = ConnectionError()
+    clock.now = 61
+
+    assert tiers.look_up({"u"}) == {}
+    tiers.close()
+
+
+def test_a_batch_waits_no_longer_than_its_budget() -> None:
+    """A source that hangs costs the budget once; its late answer serves the next batch."""
+    source, counts = Source({"u": "seed"}), Counts()
+    source.gate.clear()
+    tiers = lookup(source, budget=0.05, on_failure=counts)
+    start = time.monotonic()
+    late = tiers.look_up({"u"})
+    took = time.monotonic() - start
+    source.gate.set()
+    deadline = time.monotonic() + 60
+    while not (answers := tiers.look_up({"u"})) and time.monotonic() < deadline:
+        pass
+    tiers.close()
+
+    assert (late, answers, source.asked) == ({}, {"u": "seed"}, ["u"])
+    assert 0.05 <= took < 10
+    assert ("late", 1) in counts.failures
+
+
+def test_the_budget_is_the_batchs_not_the_users() -> None:
+    """A hundred users of a source that hangs wait as long as one."""
+    source = Source()
+    source.gate.clear()
+    tiers = lookup(source, budget=0.05)
+    start = time.monotonic()
+    answers = tiers.look_up([f"u{number}" for number in range(100)])
+    took = time.monotonic() - start
+    source.gate.set()
+    tiers.close()
+
+    assert answers == {}
+    assert took < 10 < 100 * 0.5
+
+
+def test_one_request_per_user_at_a_time() -> None:
+    """However many threads want to know."""
+    source = Source({"u": "seed"})
+    source.gate.clear()
+    tiers = lookup(source, budget=60)
+    started = threading.Barrier(8)
+
+    def ask() -> object:
+        started.wait(60)
+        return tiers.look_up({"u"})
+
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(ask) for _ in range(7)]
+        started.wait(60)
+        source.gate.set()
+        answers = [one.result(60) for one in asked]
+    tiers.close()
+
+    assert answers == [{"u": "seed"}] * 7
+    assert source.asked == ["u"]
+
+
+def test_bounded(clock: Clock) -> None:
+    """The users remembered longest go first."""
+    source = Source({f"u{number}": "seed" for number in range(10)})
+    tiers = lookup(source, max_users=3, clock=clock)
+    for number in range(10):
+        tiers.look_up({f"u{number}"})
+    tiers.look_up(["u7", "u8", "u9"])
+    tiers.look_up(["u0"])
+    tiers.close()
+
+    assert [*(f"u{number}" for number in range(10)), "u0"] == source.asked
+    assert len(tiers._known) == 3
+
+
+def test_answers_about_others_are_not_taken(clock: Clock) -> None:
+    """A source that talks of users nobody asked about fills no memory."""
+
+    class Talks:
+        def answers(self, users: Collection[str]) -> Iterable[tuple[str, str | None]]:
+            return [("x", "seed"), *((user, "spore") for user in users)]
+
+    tiers = lookup(Talks(), clock=clock)
+    answers = tiers.look_up({"u"})
+    tiers.close()
+
+    assert answers == {"u": "spore"}
+    assert list(tiers._known) == ["u"]
+
+
+def test_closed(clock: Clock) -> None:
+    """A worker on its way out gets what is remembered, and no exception."""
+    tiers = lookup(Source({"a": "seed", "b": "seed"}), clock=clock)
+    tiers.look_up({"a"})
+    tiers.close()
+
+    assert tiers.look_up(["a", "b"]) == {"a": "seed"}
+
+
+def test_after_a_fork(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child has none of its parent's threads, and asks with its own, even if the parent's lock was held."""
+    source = Source({"a": "seed", "b": "spore"})
+    tiers = lookup(source, clock=clock)
+    tiers.look_up({"a"})
+    tiers._lock.acquire()
+    monkeypatch.setattr("birdfeed_worker.tiers.lookup.os.getpid", lambda: -1)
+    answers = tiers.look_up(["a", "b"])
+    tiers.close()
+
+    assert answers == {"a": "seed", "b": "spore"}
+
+
+def test_no_lookup() -> None:
+    """A worker without a lookup has no answers."""
+    assert NoTiers().look_up({"u"}) == {}

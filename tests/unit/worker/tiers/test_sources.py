@@ -1,0 +1,207 @@
+"""Where tiers are looked up: a Redis hash, an auth service, a file."""
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+import pytest
+from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.tiers.sources import AuthServiceTiers, FileTiers, RedisTiers, read_tiers
+
+
+@pytest.mark.parametrize("decode", [False, True])
+def test_redis(decode: bool) -> None:
+    """One HMGET for all; who isn't in the hash has none; the client may decode or not."""
+    client = fakeredis.FakeRedis(decode_responses=decode)
+    client.hset("tiers", mapping={"a": "seed", "b": " spore ", "c": ""})
+
+    assert list(RedisTiers(client, "tiers").answers(["a", "b", "c", "d"])) == [
+        ("a", "seed"),
+        ("b", "spore"),
+        ("c", None),
+        ("d", None),
+    ]
+
+
+def test_redis_asks_once() -> None:
+    """500 users are one round trip."""
+
+    class Client:
+        calls = 0
+
+        def hmget(self, name: str, keys: list[str]) -> Any:
+            self.calls += 1
+            return [None] * len(keys)
+
+    client = Client()
+    list(RedisTiers(client, "tiers").answers({f"u{number}" for number in range(500)}))
+
+    assert client.calls == 1
+
+
+def test_redis_errors_are_the_clients() -> None:
+    """Whoever remembers answers decides what a failure is."""
+
+    class Client:
+        def hmget(self, name: str, keys: list[str]) -> Any:
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        list(RedisTiers(Client(), "tiers").answers(["a"]))
+
+
+Answer = tuple[int, object]
+
+
+def auth(answers: Mapping[str, Answer | Exception], asked_by: Any = "user") -> AuthServiceTiers:
+    """A service that answers each user as given; asserts that it is asked by one parameter."""
+
+    def fetch(parameters: Mapping[str, str]) -> Answer:
+        assert [asked_by] == list(parameters)
+        answer = answers[parameters[asked_by]]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return AuthServiceTiers(fetch, asked_by)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ((200, {"valid": True, "userId": "u", "username": "n", "tier": "seed"}), [("u", "seed")]),
+        ((200, {"valid": True, "user_id": "u", "tier": " seed "}), [("u", "seed")]),
+        ((200, {"valid": True, "tier": "seed"}), [("u", "seed")]),
+        ((200, {"valid": False}), [("u", None)]),
+        ((200, {"valid": False, "tier": "seed"}), [("u", None)]),
+        ((404, None), [("u", None)]),
+        ((200, {"valid": True, "userId": "u"}), [("u", None)]),
+        ((200, {"valid": True, "userId": "u", "tier": None}), [("u", None)]),
+        ((200, {"valid": True, "userId": "u", "tier": ""}), [("u", None)]),
+        ((200, {"valid": True, "userId": "somebody-else", "tier": "seed"}), []),
+        ((200, {"tier": "seed"}), []),
+        ((200, {"valid": "yes", "tier": "seed"}), []),
+        ((200, None), []),
+        ((200, ["seed"]), []),
+        ((200, "seed"), []),
+        ((401, {"valid": False}), []),
+        ((429, {"valid": True, "tier": "seed"}), []),
+        ((500, None), []),
+        ((503, {"valid": True, "tier": "seed"}), []),
+        (TimeoutError(), []),
+    ],
+)
+def test_auth_service(answer: Answer | Exception, expected: list[tuple[str, str | None]]) -> None:
+    """A tier, a "has none", or no answer at all: three things."""
+    assert expected == list(auth({"u": answer}).answers(["u"]))
+
+
+@pytest.mark.parametrize("asked_by", ["token", "referrer"])
+def test_auth_service_by_token_or_referrer(asked_by: str) -> None:
+    """Asked by these, the answer is about whose they are."""
+    service = auth({"t-1": (200, {"valid": True, "userId": "u", "tier": "seed"})}, asked_by)
+
+    assert list(service.answers(["t-1"])) == [("t-1", "seed")]
+
+
+def test_auth_service_asks_several_at_a_time() -> None:
+    """An answer counts when it comes: a user that hangs keeps no other from it."""
+    gate = threading.Event()
+
+    def fetch(parameters: Mapping[str, str]) -> Answer:
+        if parameters["user"] == "slow":
+            assert gate.wait(10)
+        return 200, {"valid": True, "tier": "seed"}
+
+    answers = AuthServiceTiers(fetch).answers(["slow", "a", "b"])
+    first = {next(iter(answers))[0] for answers in [iter(answers)] for _ in range(1)}
+    gate.set()
+
+    assert first <= {"a", "b"}
+    assert {"slow", "a", "b"} - first == {user for user, _ in answers}
+
+
+def test_auth_service_failures_are_logged_without_whom(caplog: pytest.LogCaptureFixture) -> None:
+    """The status, not the user or the token."""
+    with caplog.at_level(logging.WARNING):
+        list(auth({"secret-token": (500, None)}, "token").answers(["secret-token"]))
+
+    assert "HTTP 500" in caplog.text
+    assert "secret-token" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.json", '{"a": "seed", "b": " spore "}'),
+        ("t.toml", 'a = "seed"\nb = "spore"\n'),
+        ("t.csv", "user,tier\na,seed\nb,spore\n"),
+        ("t.csv", "a,seed\n\nb,spore\n"),
+        ("T.CSV", '"a",seed\r\nb,spore\r\n'),
+    ],
+)
+def test_files(tmp_path: Path, name: str, text: str) -> None:
+    """JSON, TOML or CSV, as the name says."""
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+
+    assert read_tiers(path) == {"a": "seed", "b": "spore"}
+    assert FileTiers(path).look_up(["a", "x"]) == {"a": "seed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("t.json", "{", "Expecting"),
+        ("t.json", '["a"]', "holds user = tier"),
+        ("t.json", '{"a": 5}', "holds user = tier"),
+        ("t.json", '{"a": ""}', "holds user = tier"),
+        ("t.toml", "[a]\nb = 1\n", "holds user = tier"),
+        ("t.toml", "a = \n", "Invalid value"),
+        ("t.csv", "a,seed\nb\n", "line 2 has 1 columns"),
+        ("t.txt", "a seed", "is .json, .toml or .csv, not '.txt'"),
+        ("t", "a seed", "is .json, .toml or .csv, not ''"),
+    ],
+)
+def test_files_that_are_none(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    """Said with the file's name and what is wrong."""
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+
+    with pytest.raises(ConfigurationError, match=reason):
+        FileTiers(path)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    """An error at the start."""
+    with pytest.raises(ConfigurationError, match="No such file"):
+        FileTiers(tmp_path / "none.json")
+
+
+def test_a_file_is_read_again_when_it_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Looked at once a second; a broken one leaves the tiers as they were, and is logged once."""
+    now = [0.0]
+    path = tmp_path / "t.json"
+    tiers: list[Mapping[str, str]] = []
+
+    def step(text: str | None) -> None:
+        if text is not None:
+            path.write_text(text, encoding="utf-8")
+            os.utime(path, (1_000_000_000 + len(tiers),) * 2)
+        tiers.append(file.look_up(["a"]))
+        now[0] += 1
+
+    path.write_text('{"a": "seed"}', encoding="utf-8")
+    file = FileTiers(path, lambda: now[0])
+    for text in ('{"a": "spore"}', None, "broken", None, '{"a": "flower"}'):
+        step(text)
+    path.unlink()
+    step(None)
+    step(None)
+
+    assert [answer["a"] for answer in tiers] == ["seed", "spore", "spore", "spore", "flower", "flower", "flower"]
+    assert len(caplog.records) == 2

@@ -1,0 +1,55 @@
+"""The client of the store, without a store."""
+
+import gc
+import weakref
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import httpx
+import pytest
+from birdfeed_worker.tinybird.client import Tinybird
+
+
+def test_nothing_of_a_request_waits_for_the_cycle_collector() -> None:
+    """It comes rarely in a worker, and a request's body is half a megabyte."""
+    seen: list[weakref.ref[httpx.Request]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(weakref.ref(request))
+        body = {"successful_rows": 1, "quarantined_rows": 0, "data": [], "meta": []}
+        return httpx.Response(200, json=body)
+
+    gc.disable()
+    try:
+        with Tinybird("https://store", "append", "read", transport=httpx.MockTransport(answer)) as tinybird:
+            assert tinybird.append("llm_events", tinybird.encode([b"{}"])).successful == 1
+            assert tinybird.query("SELECT 1") == []
+            assert [one() for one in seen] == [None, None]
+    finally:
+        gc.enable()
+
+
+SOON = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [("30", 30, 30), ("0.5", 0.5, 0.5), ("90000", 86_400, 86_400), (SOON, 7_000 - 3_600, 7_201), ("-5", 0, 0)],
+    ids=["seconds", "a part of one", "over a day", "a date", "a moment ago"],
+)
+def test_retry_after(header: str, least: float, most: float) -> None:
+    """A wait is never made shorter than asked, up to a day."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(429, headers={"Retry-After": header}))
+    with Tinybird("https://store", "append", None, transport=transport) as tinybird:
+        asked = tinybird.append("llm_events", b"{}").retry_after
+
+    assert asked is not None
+    assert least <= asked <= most
+
+
+@pytest.mark.parametrize("header", ["soon", "1795000000", "nan", "inf", ""])
+def test_what_is_no_wait(header: str) -> None:
+    """An epoch, or nonsense: the backoff decides."""
+    transport = httpx.MockTransport(lambda request: httpx.Response(429, headers={"Retry-After": header}))
+    with Tinybird("https://store", "append", None, transport=transport) as tinybird:
+        assert tinybird.append("llm_events", b"{}").retry_after is None

@@ -1,0 +1,1 @@
+"""Events that could not be written: record, query, move and delete them."""

@@ -1,0 +1,136 @@
+"""Take events out of dead letters: back into the queue, or away. The one place that changes what is dead.
+
+Each is one atomic step (lua/letter.lua): whoever else takes from the same letter, and whenever this process is killed,
+every event is in one place.
+"""
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from birdfeed_schemas.envelope import Header, format_time
+from birdfeed_schemas.keys import BYTES_FIELD, EVENTS_FIELD, TYPE_FIELD, Keys
+from redis import Redis
+from uuid_utils import uuid7
+
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.dead_letters.query import DeadLetterInfo
+from birdfeed_worker.dead_letters.record import COMPRESSION, describe
+from birdfeed_worker.pipeline.decode import repack
+from birdfeed_worker.queue.scripts import run_all, script
+
+
+class Taken(enum.Enum):
+    """What became of a step."""
+
+    DONE = 1
+    #: The letter is not there any more.
+    GONE = 0
+    #: It is not as it was seen: somebody else took from it meanwhile.
+    CHANGED = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Events of one opened letter to take out: line numbers (from 0) and the lines as they shall travel.
+
+    `job_id` is the job they go back in.
+    """
+
+    letter: DeadLetterInfo
+    lines: Mapping[int, bytes]
+    replay_id: str
+    event_type: str
+    job_id: str
+
+
+def step(letter: DeadLetterInfo, lines: Mapping[int, bytes], replay_id: str, event_type: str | None = None) -> Step:
+    """A step that takes these lines back under a new job id."""
+    return Step(
+        letter=letter,
+        lines=lines,
+        replay_id=replay_id,
+        event_type=event_type or letter.event_type,
+        job_id=f"replay-{uuid7()}",
+    )
+
+
+class TakeOut:
+    """Carries out steps."""
+
+    def __init__(self, connection: Redis, keys: Keys, clock: Clock | None = None) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._clock = clock or Clock()
+        self._script = script(connection, "letter")
+
+    def back(self, steps: Sequence[Step]) -> list[Taken]:
+        """Put events back into the queue; one round trip for all steps."""
+        return [taken for taken, _ in self._run([self._back_args(one) for one in steps])]
+
+    def purge(self, letters: Sequence[DeadLetterInfo], numbers: Sequence[Sequence[int]] | None = None) -> list[int]:
+        """Delete letters, or (`numbers`, of opened ones) events of them; returns the events gone of each, -1: not as
+        it was seen."""
+        if numbers is None:
+            args = [[letter.id, "", "purge", letter.events, "", 0, "", "", ""] for letter in letters]
+        else:
+            args = [self._purge_args(letter, set(some)) for letter, some in zip(letters, numbers, strict=True)]
+        return [-1 if taken is Taken.CHANGED else events for taken, events in self._run(args)]
+
+    def _run(self, args: Sequence[Sequence[Any]]) -> list[tuple[Taken, int]]:
+        if not args:
+            return []
+        calls = (([self._keys.failed], [self._keys.prefix, self._keys.queue, *one]) for one in args)
+        answers = run_all(self._connection, self._script, calls)
+        return [(Taken(answer[0]), int(answer[1]) if len(answer) > 1 else 0) for answer in answers]
+
+    def _back_args(self, one: Step) -> list[Any]:
+        letter = one.letter
+        header = Header(
+            batch_id=one.job_id,
+            event_type=one.event_type,
+            count=len(one.lines),
+            replay_id=one.replay_id,
+            attempts=letter.attempts,
+            first_failed_at=letter.first_failed_at,
+            last_failed_at=letter.last_failed_at,
+            replays=letter.replays + 1,
+        )
+        data, size = repack(header, list(one.lines.values()))
+        now = format_time(self._clock.now())
+        fields: dict[str, Any] = {
+            "data": data,
+            "status": "queued",
+            "origin": self._keys.queue,
+            "description": f"birdfeed replay: {len(one.lines)} {one.event_type}",
+            "created_at": now,
+            "enqueued_at": now,
+            "timeout": 180,
+            "result_ttl": 60,
+            "failure_ttl": -1,
+            "retries_left": 1_000_000,
+            EVENTS_FIELD: len(one.lines),
+            BYTES_FIELD: size,
+            TYPE_FIELD: one.event_type,
+        }
+        args: list[Any] = [letter.id, letter.digest, "back", len(one.lines), *_left(letter, set(one.lines))]
+        args += [one.job_id, one.event_type]
+        for name, value in fields.items():
+            args += [name, value]
+        return args
+
+    @staticmethod
+    def _purge_args(letter: DeadLetterInfo, numbers: set[int]) -> list[Any]:
+        return [letter.id, letter.digest, "purge", len(numbers), *_left(letter, numbers), "", ""]
+
+
+def _left(letter: DeadLetterInfo, taken: set[int]) -> tuple[bytes, int, str]:
+    """Data, bytes and description of what stays in the letter; nothing where nothing stays."""
+    assert letter.batch is not None
+    lines = [line for number, line in enumerate(letter.batch.lines) if number not in taken]
+    if not lines:
+        return b"", 0, ""
+    header = replace(letter.batch.header, count=len(lines))
+    data, size = repack(header, lines, COMPRESSION)
+    return data, size, describe(replace(header, reason=letter.reason, detail=letter.detail))

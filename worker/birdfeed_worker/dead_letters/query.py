@@ -1,0 +1,218 @@
+"""Letters: read dead letters, a page at a time however many there are, and choose among them.
+
+Pages are cut by the letters' ids, which are in the order of time, so that letters that come and go meanwhile neither
+hide others nor show them twice.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+from birdfeed_schemas.envelope import Batch, WireError, format_time, split_batch
+from birdfeed_schemas.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
+from birdfeed_schemas.registry import spellings_of
+from redis import Redis
+
+from birdfeed_worker.dead_letters.record import fingerprint
+from birdfeed_worker.pipeline.decode import unpack
+from birdfeed_worker.queue.reserve import as_text
+
+#: Dead letters read in one round trip.
+PAGE: Final = 500
+#: What a job has that rq failed by itself (a stock worker took it), until the sweeper counts it.
+FAILED_BY_RQ: Final = "failed"
+
+_FIELDS: Final = (TYPE_FIELD, REASON_FIELD, EVENTS_FIELD, BYTES_FIELD, "description", "ended_at", DEAD_FIELD)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterInfo:
+    """What a dead letter says of itself. Times are UTC, ISO 8601; `size` is bytes before compression.
+
+    `counted` says whether the ledger has it among the dead. `batch` and `digest` (SHA-1 of the data as it lies in
+    Redis) are there once it was opened; `batch` is None where it can't be.
+    """
+
+    id: str
+    event_type: str
+    reason: str
+    detail: str
+    fingerprint: str
+    events: int
+    size: int
+    attempts: int
+    replays: int
+    replay_id: str
+    first_failed_at: str
+    last_failed_at: str
+    counted: bool = True
+    batch: Batch | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which dead letters, and which events in them: everything given must fit.
+
+    `fingerprint` may be its beginning. `since` and `until` (UTC) are about when an event last failed. `model` is the
+    model requested or used, `user` the user's id or name.
+    """
+
+    reason: str | None = None
+    fingerprint: str | None = None
+    event_type: str | None = None
+    model: str | None = None
+    user: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    @property
+    def by_event(self) -> bool:
+        """Whether letters must be opened to choose among their events."""
+        return self.model is not None or self.user is not None
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing was asked for, so that everything fits."""
+        return self == Choice()
+
+    def fits(self, letter: DeadLetterInfo) -> bool:
+        """Whether a letter may hold events that fit."""
+        return (
+            (self.reason is None or letter.reason == self.reason)
+            and (self.fingerprint is None or letter.fingerprint.startswith(self.fingerprint))
+            and (self.event_type is None or letter.event_type == self.event_type)
+            and (self.since is None or letter.last_failed_at >= format_time(self.since))
+            and (self.until is None or letter.last_failed_at < format_time(self.until))
+        )
+
+    def chosen(self, batch: Batch) -> list[int]:
+        """The numbers (from 0) of the lines that fit; a line that can't be read fits no model and no user."""
+        if not self.by_event:
+            return list(range(len(batch.lines)))
+        names = spellings_of(batch.header.event_type) or {}
+        return [number for number, line in enumerate(batch.lines) if self._fits_event(line, names)]
+
+    def _fits_event(self, line: bytes, names: Mapping[str, str]) -> bool:
+        try:
+            data = orjson.loads(line)["data"]
+            given: dict[str, set[str]] = {}
+            for name, value in data.items():
+                given.setdefault(names.get(name, name), set()).add(str(value))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
+        models = given.get("model", set()) | given.get("model_used", set())
+        users = given.get("user", set()) | given.get("username", set())
+        return (self.model is None or self.model in models) and (self.user is None or self.user in users)
+
+
+def letters_of(connection: Redis, keys: Keys, choice: Choice | None = None) -> Iterator[DeadLetterInfo]:
+    """Dead letters that may fit, oldest first, unopened. Those that vanish meanwhile are passed over."""
+    choice = choice or Choice()
+    for page in pages(connection, keys):
+        yield from (letter for letter in read(connection, keys, page) if choice.fits(letter))
+
+
+def dead_letters_of(connection: Redis, keys: Keys, choice: Choice | None = None) -> Iterator[DeadLetterInfo]:
+    """Dead letters that may fit, oldest first, opened."""
+    choice = choice or Choice()
+    for page in pages(connection, keys):
+        fitting = [letter for letter in read(connection, keys, page) if choice.fits(letter)]
+        yield from opened(connection, keys, fitting)
+
+
+def pages(connection: Redis, keys: Keys) -> Iterator[list[str]]:
+    """The ids of all dead letters, a page at a time."""
+    same_score = connection.zcount(keys.failed, -1, -1) == connection.zcard(keys.failed)
+    if not same_score:
+        # rq failed a job with an expiry; ids are in order only among equal scores. A scan misses none either.
+        yield from _scan(connection, keys)
+        return
+    last = "-"
+    while found := connection.zrangebylex(keys.failed, last, "+", 0, PAGE):
+        ids = [as_text(job_id) for job_id in found]
+        yield ids
+        last = f"({ids[-1]}"
+
+
+def _scan(connection: Redis, keys: Keys) -> Iterator[list[str]]:
+    page: list[str] = []
+    for job_id, _ in connection.zscan_iter(keys.failed, count=PAGE):
+        page.append(as_text(job_id))
+        if len(page) >= PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def read(connection: Redis, keys: Keys, ids: Sequence[str]) -> list[DeadLetterInfo]:
+    """What is known of these letters, unopened; those that are gone are left out."""
+    with connection.pipeline(transaction=False) as pipe:
+        for job_id in ids:
+            pipe.hmget(keys.job(job_id), _FIELDS)
+        found = pipe.execute()
+    return [_info(job_id, values) for job_id, values in zip(ids, found, strict=True) if any(values)]
+
+
+def opened(connection: Redis, keys: Keys, letters: Sequence[DeadLetterInfo]) -> list[DeadLetterInfo]:
+    """The same letters with their batches, as they are now; those that are gone are left out."""
+    with connection.pipeline(transaction=False) as pipe:
+        for letter in letters:
+            pipe.hget(keys.job(letter.id), "data")
+        found = pipe.execute()
+    return [_open(letter, data) for letter, data in zip(letters, found, strict=True) if data is not None]
+
+
+def find(connection: Redis, keys: Keys, job_id: str) -> DeadLetterInfo | None:
+    """One dead letter, opened, by its id; None if it is not there."""
+    if connection.zscore(keys.failed, job_id) is None:
+        return None
+    return next(iter(opened(connection, keys, read(connection, keys, [job_id]))), None)
+
+
+def _open(letter: DeadLetterInfo, data: bytes) -> DeadLetterInfo:
+    digest = hashlib.sha1(data, usedforsecurity=False).hexdigest()
+    try:
+        batch = split_batch(unpack(data))
+    except WireError:
+        return replace(letter, digest=digest)
+    detail = batch.header.detail if batch.header.reason == letter.reason else ""
+    return replace(letter, digest=digest, batch=batch, detail=detail or letter.detail, events=len(batch.lines))
+
+
+def _info(job_id: str, values: Sequence[bytes | None]) -> DeadLetterInfo:
+    event_type, reason, events, size, description, ended_at = (as_text(value or b"") for value in values[:6])
+    known = _known(values[6])
+    detail = description.partition(f", {reason}: ")[2] or description
+    failed_at = known.get("last") or ended_at
+    return DeadLetterInfo(
+        id=job_id,
+        event_type=event_type or "unknown",
+        reason=reason or FAILED_BY_RQ,
+        detail=detail,
+        fingerprint=known.get("fingerprint") or fingerprint(event_type, reason, detail),
+        events=_number(events, 1),
+        size=_number(size, 0),
+        attempts=known.get("attempts", 0),
+        replays=known.get("replays", 0),
+        replay_id=known.get("replay", ""),
+        first_failed_at=known.get("first") or failed_at,
+        last_failed_at=failed_at,
+        counted=bool(reason),
+    )
+
+
+def _known(value: bytes | None) -> dict[str, Any]:
+    try:
+        found = orjson.loads(value or b"{}")
+    except orjson.JSONDecodeError:  # not of our making
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _number(text: str, otherwise: int) -> int:
+    return int(text) if text.isdigit() else otherwise

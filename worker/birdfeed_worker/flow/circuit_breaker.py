@@ -1,0 +1,162 @@
+"""Guard: a bad deploy must not turn the stream into dead letters.
+
+Where more than a set share of a type's recent events die of one thing, the type pauses: its events wait in Redis, as
+they would in an outage, until somebody has looked and lifts it (`birdfeed resume`). What an operator replays is not
+counted and not held up: it died before, and it shows whether the cause is mended.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.model import Dead, Later, Written
+from birdfeed_worker.pipeline.decode import KILLS_WORKER, Item
+from birdfeed_worker.queue.reserve import TakenJob, as_text
+from birdfeed_worker.queue.scripts import run_all, script
+
+log = logging.getLogger(__name__)
+
+#: Seconds a paused type's jobs wait until they are looked at again; `birdfeed resume` brings them back at once.
+PARK_SECONDS: Final = 300.0
+#: Events remembered for each one that is needed to judge.
+MEMORY: Final = 5
+#: Quarantined rows are in the store already and must not be sent again; they die, but the type pauses all the same.
+STAY_DEAD: Final = frozenset({"quarantined"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paused:
+    """Why a type is paused: `dead` of the last `seen` events died of `reason`; since epoch s."""
+
+    reason: str
+    dead: int
+    seen: int
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What came out of one delivery for one type: events with an outcome, and those dead by reason."""
+
+    events: int
+    dead: Mapping[str, int]
+
+
+def outcomes_of(items: Sequence[Item]) -> dict[str, Outcomes]:
+    """What counts for the guard, by event type. Pure.
+
+    Events that wait have no outcome yet; events that were dead before, and events that kill workers (each was found by
+    itself), say nothing about a deploy.
+    """
+    came, dead = Counter[str](), dict[str, Counter[str]]()
+    for item in items:
+        event_type, outcome = item.header.event_type, item.outcome
+        if not isinstance(outcome, Written | Dead) or not counts(item):
+            continue
+        came[event_type] += 1
+        if isinstance(outcome, Dead):
+            dead.setdefault(event_type, Counter())[outcome.reason] += 1
+    return {event_type: Outcomes(events, dead.get(event_type, {})) for event_type, events in came.items()}
+
+
+def counts(item: Item) -> bool:
+    """Whether the guard looks at this event at all."""
+    return not (item.header.replay_id or item.header.reason or item.outcome == KILLS_WORKER)
+
+
+class Guard:
+    """The guard of one worker; what it knows is in Redis and the pool's together.
+
+    Args:
+        connection: Redis.
+        keys: Names of the keys.
+        clock: Time.
+        share: Above this share of recent events dead of one thing, a type pauses; 1: never.
+        least: Events it takes to judge.
+    """
+
+    def __init__(self, connection: Redis, keys: Keys, clock: Clock, *, share: float, least: int) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._clock = clock
+        self._share = share
+        self._least = least
+        self._count = script(connection, "guard")
+
+    def parked(self) -> frozenset[str]:
+        """The types that are paused."""
+        return frozenset(paused(self._connection, self._keys))
+
+    def park(self, types: Collection[str], items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> None:
+        """Let the events of these types wait."""
+        if types:
+            self._wait([item for item in items if item.header.event_type in types and counts(item)], jobs)
+
+    def judge(self, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> None:
+        """Count what came out; where that pauses a type, let its deaths of that reason wait instead."""
+        came = outcomes_of(items)
+        if not came or self._share >= 1:
+            return
+        calls: list[tuple[list[str], list[Any]]] = []
+        for event_type, outcomes in came.items():
+            args: list[Any] = [self._keys.prefix, self._keys.queue, event_type, self._share, self._least]
+            args += [self._least * MEMORY, outcomes.events]
+            for reason, amount in outcomes.dead.items():
+                args += [reason, amount]
+            calls.append(([self._keys.birdfeed("guard")], args))
+        answers = [as_text(answer) for answer in run_all(self._connection, self._count, calls)]
+        for event_type, reason in zip(came, answers, strict=True):
+            if not reason:
+                continue
+            spared = [] if reason in STAY_DEAD else [item for item in items if _died_of(item, event_type, reason)]
+            self._wait(spared, jobs)
+            log.critical(
+                "%s is paused: too many of its events die of %r; %d wait instead of dying; look, mend, and "
+                "`birdfeed resume %s`",
+                event_type,
+                reason,
+                len(spared),
+                event_type,
+            )
+
+    def _wait(self, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> None:
+        until = self._clock.time() + PARK_SECONDS
+        for item in items:
+            item.outcome = Later(until, jobs[item.job_id].posted)
+
+
+def _died_of(item: Item, event_type: str, reason: str) -> bool:
+    died = isinstance(item.outcome, Dead) and item.outcome.reason == reason
+    return died and item.header.event_type == event_type and counts(item)
+
+
+def paused(connection: Redis, keys: Keys) -> dict[str, Paused]:
+    """The types the guard has paused."""
+    found = connection.hgetall(keys.birdfeed("guard"))
+    return {as_text(name): Paused(**orjson.loads(value)) for name, value in found.items()}
+
+
+def unguarded(connection: Redis, keys: Keys, now: float) -> dict[str, float]:
+    """The types the guard doesn't look at, and until when (epoch s)."""
+    found = {as_text(name): float(until) for name, until in connection.hgetall(keys.birdfeed("guard-off")).items()}
+    return {name: until for name, until in sorted(found.items()) if until > now}
+
+
+def lift(connection: Redis, keys: Keys, event_type: str, *, off_seconds: float = 0.0, now: float) -> bool:
+    """Let a type go on; for `off_seconds` the guard doesn't look at it. True if it was paused."""
+    with connection.pipeline(transaction=True) as pipe:
+        pipe.hdel(keys.birdfeed("guard"), event_type)
+        pipe.delete(keys.birdfeed(f"guard-window:{event_type}"))
+        if off_seconds > 0:
+            pipe.hset(keys.birdfeed("guard-off"), event_type, repr(now + off_seconds))
+        else:
+            pipe.hdel(keys.birdfeed("guard-off"), event_type)
+        was = pipe.execute()[0]
+    return bool(was)

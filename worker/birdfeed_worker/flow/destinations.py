@@ -1,0 +1,57 @@
+"""Destinations: how each data source is doing, as the pool's limiter knows it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.registry import registry
+from redis import Redis
+
+from birdfeed_worker.queue.reserve import as_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """One data source. Times are epoch seconds.
+
+    `state` is open, throttled (it said to wait, or doesn't answer) or paused (somebody has to mend it). `until` is when
+    the next request may go, `since` when it began to refuse.
+    """
+
+    state: Literal["open", "throttled", "paused"] = "open"
+    reason: str = ""
+    until: float = 0.0
+    since: float | None = None
+    failures: int = 0
+    last_success: float | None = None
+
+
+def destinations(connection: Redis, keys: Keys, now: float) -> dict[str, Destination]:
+    """Every data source that events of a known type go to."""
+    names = sorted({known.datasource for known in registry().values()})
+    with connection.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.hgetall(keys.birdfeed(f"destination:{name}"))
+        found = pipe.execute()
+    return {
+        name: read_destination({as_text(key): as_text(value) for key, value in fields.items()}, now)
+        for name, fields in zip(names, found, strict=True)
+    }
+
+
+def read_destination(fields: dict[str, str], now: float) -> Destination:
+    """A destination from the limiter's hash. Pure."""
+    until, failures = _time(fields.get("closed_until")) or 0.0, int(fields.get("failures") or 0)
+    refused = until > now or failures > 0
+    return Destination(
+        state="paused" if refused and fields.get("paused") == "1" else "throttled" if refused else "open",
+        reason=fields.get("reason", "") if refused else "",
+        until=until if refused else 0.0,
+        since=_time(fields.get("since")) if refused else None,
+        failures=failures,
+        last_success=_time(fields.get("last_success")),
+    )
+
+
+def _time(text: str | None) -> float | None:
+    return float(text) if text else None

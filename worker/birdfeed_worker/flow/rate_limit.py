@@ -1,0 +1,126 @@
+"""Pace: one limiter per destination for the whole pool, in Redis.
+
+It holds the request and byte rates, and what the destination said: closed until a time (Retry-After, or a growing
+wait), or paused because somebody has to mend it. When a closed time is over, one request probes; the others wait.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+
+from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.scripts import script
+from birdfeed_worker.tinybird.decide import with_jitter
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Rates per data source for the whole pool, and the waits after failures (seconds)."""
+
+    requests_per_second: float
+    bytes_per_second: float
+    retry_base: float
+    retry_cap: float
+    probe_seconds: float
+
+
+class Admission(NamedTuple):
+    """Whether a request may go: seconds to wait (0: now), and why.
+
+    `at` is when it was let through (epoch s by Redis's clock, as text); `probe` says that it is the one request that
+    finds out whether a closed destination is open again.
+    """
+
+    wait: float
+    reason: str
+    at: str
+    probe: bool
+
+
+class Pacer:
+    """The limiter as one worker process sees it.
+
+    Args:
+        connection: Redis.
+        keys: Names of the keys.
+        who: This process's name.
+        limits: Rates and waits.
+        draw: Source of jitter from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        connection: Redis,
+        keys: Keys,
+        who: str,
+        limits: Limits,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._keys = keys
+        self._who = who
+        self._limits = limits
+        self._draw = draw
+        self._admit = script(connection, "admit")
+        self._report = script(connection, "report")
+
+    def admit(self, destination: str, size: int) -> Admission:
+        """May a request of `size` bytes go now?"""
+        wait, reason, at, probe = self._admit(
+            keys=[self._keys.birdfeed(f"destination:{destination}")],
+            args=[
+                self._keys.prefix,
+                self._keys.queue,
+                destination,
+                self._limits.requests_per_second,
+                self._limits.bytes_per_second,
+                size,
+                self._sender(),
+                self._limits.probe_seconds,
+            ],
+        )
+        return Admission(float(wait), as_text(reason), as_text(at), bool(probe))
+
+    def opened(self, destination: str, admission: Admission) -> None:
+        """A request was answered as it should be."""
+        self._say(destination, "open", None, "", admission.at)
+
+    def over(self, destination: str) -> None:
+        """This thread's probe found out nothing about the destination: another request may."""
+        self._say(destination, "over", None, "")
+
+    def closed(self, destination: str, asked: float | None, reason: str) -> float:
+        """The destination takes nothing: for the seconds it asked for, or a growing wait. Returns the seconds."""
+        return self._say(destination, "closed", None if asked is None else with_jitter(asked, self._draw), reason)
+
+    def paused(self, destination: str, reason: str) -> float:
+        """The destination is misconfigured; returns the seconds until the next probe."""
+        return self._say(destination, "paused", None, reason)
+
+    def _sender(self) -> str:
+        # A thread sends one request at a time, so this names the one that probes.
+        return f"{self._who}/{threading.get_ident()}"
+
+    def _say(self, destination: str, outcome: str, seconds: float | None, reason: str, admitted: str = "") -> float:
+        return float(
+            self._report(
+                keys=[self._keys.birdfeed(f"destination:{destination}")],
+                args=[
+                    self._keys.prefix,
+                    self._keys.queue,
+                    destination,
+                    outcome,
+                    "" if seconds is None else seconds,
+                    self._limits.retry_base,
+                    self._limits.retry_cap,
+                    self._draw(),
+                    reason,
+                    admitted,
+                    self._sender(),
+                ],
+            )
+        )

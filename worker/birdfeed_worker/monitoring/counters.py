@@ -1,0 +1,87 @@
+"""Tally: what is counted beside the ledger, for `birdfeed status` and the metrics; nothing depends on it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.registry import registry
+from redis import Redis
+
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.model import Dead, Written
+from birdfeed_worker.monitoring.metrics import DELIVERY_SECONDS, EVENTS, JOBS, LOST, Meter
+from birdfeed_worker.pipeline.decode import Item
+from birdfeed_worker.queue.reserve import as_text
+
+#: What an outcome is called in the metrics.
+OUTCOMES: Final = {Written: "written", Dead: "dead"}
+#: Seconds between samples, and how many are kept: an hour.
+SAMPLE_SECONDS: Final = 10
+SAMPLES: Final = 360
+
+
+class Tally:
+    """Counts what a delivery came to: written rows by type and cost status, and what its pool's metrics need."""
+
+    def __init__(self, connection: Redis, keys: Keys, meter: Meter) -> None:
+        self._connection = connection
+        self._key = keys.birdfeed("costs")
+        self._meter = meter
+
+    def count(self, items: Sequence[Item], jobs: int = 0, lost: int = 0, seconds: float = 0.0) -> None:
+        """Add a delivery of so many jobs, `lost` of which another worker has; it took so many seconds."""
+        known, meter = registry(), self._meter
+        costs, outcomes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+        for item in items:
+            # Anybody may make up a type; each would be a series of its own.
+            event_type = item.header.event_type if item.header.event_type in known else "other"
+            outcomes[event_type, OUTCOMES.get(type(item.outcome), "later")] += 1
+            if item.cost_status and isinstance(item.outcome, Written):
+                costs[event_type, item.cost_status] += 1
+        for (event_type, outcome), amount in outcomes.items():
+            meter.add(EVENTS, event_type, outcome, amount=amount)
+        meter.add(JOBS, amount=jobs)
+        if lost:
+            meter.add(LOST, amount=lost)
+        meter.observe(DELIVERY_SECONDS, seconds=seconds)
+        with self._connection.pipeline(transaction=False) as pipe:
+            for (event_type, status), amount in costs.items():
+                pipe.hincrby(self._key, f"{event_type}:{status}", amount)
+            meter.send(pipe)
+            pipe.execute()
+
+
+class Sampler:
+    """Notes the ledger's sums every ten seconds, whichever worker comes first, so that rates can be read off."""
+
+    def __init__(self, connection: Redis, keys: Keys, clock: Clock) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._clock = clock
+        self._next = float("-inf")
+
+    def step(self) -> None:
+        """A sample, if it is time for one."""
+        if self._clock.monotonic() < self._next:
+            return
+        self._next = self._clock.monotonic() + SAMPLE_SECONDS
+        lease = self._keys.birdfeed("sampler")
+        if not self._connection.set(lease, "1", nx=True, px=SAMPLE_SECONDS * 1_000 - 500):
+            return
+        sums: dict[Any, Any] = dict(sums_of(ledger_counts(self._connection, self._keys)))
+        if sums:
+            self._connection.xadd(self._keys.birdfeed("samples"), sums, maxlen=SAMPLES, approximate=False)
+
+
+def ledger_counts(connection: Redis, keys: Keys) -> dict[str, int]:
+    """The ledger's hash."""
+    return {as_text(name): int(amount) for name, amount in connection.hgetall(keys.ledger).items()}
+
+
+def sums_of(counts: dict[str, int]) -> Counter[str]:
+    """Accepted, written, dead, dropped and purged over all types."""
+    sums = Counter[str]()
+    for name, amount in counts.items():
+        sums[name.partition(":")[0]] += amount
+    return sums

@@ -1,0 +1,182 @@
+"""Ledger: every accepted event is written, dead, dropped, purged, or in flight; if not, something lost or doubled it.
+
+The counts change in the same step as what they count. What is in flight is not counted but computed from the jobs, so
+that the two sides check each other.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from birdfeed_schemas.keys import EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
+from redis import Redis
+
+from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.scripts import script
+
+#: Jobs that are looked at in one step, 50 ms of Redis's time; with more, the look takes many steps and may be blurred.
+SHARP_JOBS: Final = 20_000
+#: Jobs looked at in one step of a long look.
+PAGE: Final = 1_000
+
+#: What can be odd about an entry of the queue or a registry, for people.
+ODDITIES: Final[Mapping[str, str]] = {
+    "gone": "entries of the queue or a registry have no job behind them: its key was deleted or evicted",
+    "stray": "jobs in the queue or a registry have a status that doesn't belong there: another tool changed them",
+    "requeued": "dead letters were put back by rq and wait; they count as dead until a worker takes them",
+    "foreign": "jobs in the queue were not made by birdfeed's producer; they are counted when a worker takes them",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One event type's events. `dead` and `dropped` are by reason."""
+
+    accepted: int = 0
+    written: int = 0
+    dead: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    purged: int = 0
+    in_flight: int = 0
+
+    @property
+    def missing(self) -> int:
+        """Accepted events that are nowhere; below 0: events that are somewhere and were never accepted."""
+        there = self.written + sum(self.dead.values()) + sum(self.dropped.values()) + self.purged + self.in_flight
+        return self.accepted - there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """The accounts by event type, and entries that look odd (name of ODDITIES → jobs).
+
+    `requeued` are events, by "type:reason", that rq put back and that count as dead until a worker takes them.
+    `sharp` says that all of it is from one moment, or that nothing moved while it was read.
+    """
+
+    accounts: Mapping[str, Account]
+    odd: Mapping[str, int]
+    requeued: Mapping[str, int] = field(default_factory=dict)
+    sharp: bool = True
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every event is accounted for."""
+        return all(account.missing == 0 for account in self.accounts.values())
+
+    @property
+    def total(self) -> Account:
+        """All event types together."""
+        dead, dropped = Counter[str](), Counter[str]()
+        for account in self.accounts.values():
+            dead.update(account.dead)
+            dropped.update(account.dropped)
+        return Account(
+            accepted=sum(account.accepted for account in self.accounts.values()),
+            written=sum(account.written for account in self.accounts.values()),
+            dead=dict(dead),
+            dropped=dict(dropped),
+            purged=sum(account.purged for account in self.accounts.values()),
+            in_flight=sum(account.in_flight for account in self.accounts.values()),
+        )
+
+
+def accounts_of(counts: Mapping[str, int], in_flight: Mapping[str, int]) -> dict[str, Account]:
+    """Accounts from the ledger's hash and the events in flight by type. Pure; unknown fields are ignored."""
+    plain: dict[str, Counter[str]] = {event_type: Counter() for event_type in in_flight}
+    reasons: dict[str, dict[str, dict[str, int]]] = {}
+    for name, amount in counts.items():
+        kind, _, rest = name.partition(":")
+        if kind in {"accepted", "written", "purged"}:
+            plain.setdefault(rest, Counter())[kind] = amount
+        elif kind in {"dead", "dropped"} and amount:
+            # Reasons hold no colon; a type, made up by somebody, may.
+            event_type, _, reason = rest.rpartition(":")
+            plain.setdefault(event_type, Counter())
+            reasons.setdefault(event_type, {}).setdefault(kind, {})[reason] = amount
+    return {
+        event_type: Account(
+            accepted=has["accepted"],
+            written=has["written"],
+            dead=reasons.get(event_type, {}).get("dead", {}),
+            dropped=reasons.get(event_type, {}).get("dropped", {}),
+            purged=has["purged"],
+            in_flight=in_flight.get(event_type, 0),
+        )
+        for event_type, has in sorted(plain.items())
+    }
+
+
+def read_ledger(connection: Redis, keys: Keys, sharp_jobs: int = SHARP_JOBS, *, quick: bool = False) -> Ledger:
+    """The ledger now: in one step where there are not too many jobs, else in many, with the counts read twice.
+
+    `quick` never takes the long look: with too many jobs, what is missing from the sum is taken to be in flight, and
+    the ledger isn't sharp.
+    """
+    counts, flight, odd, requeued, too_many = script(connection, "ledger")(
+        keys=[keys.ledger], args=[keys.prefix, keys.queue, sharp_jobs]
+    )
+    if not too_many:
+        return Ledger(
+            accounts=accounts_of(_counts(counts), _counts(flight)), odd=_counts(odd), requeued=_counts(requeued)
+        )
+    if quick:
+        missing = {name: account.missing for name, account in accounts_of(_counts(counts), {}).items()}
+        return Ledger(accounts=accounts_of(_counts(counts), missing), odd={}, sharp=False)
+    return _long_look(connection, keys)
+
+
+def _long_look(connection: Redis, keys: Keys) -> Ledger:
+    before = _state(connection, keys)
+    seen: set[str] = set()
+    flight, odd, requeued = Counter[str](), Counter[str](), Counter[str]()
+    for ids in _under_way(connection, keys):
+        fresh = [job_id for job_id in dict.fromkeys(ids) if job_id not in seen]
+        seen.update(fresh)
+        with connection.pipeline(transaction=False) as pipe:
+            for job_id in fresh:
+                pipe.hmget(keys.job(job_id), "status", EVENTS_FIELD, TYPE_FIELD, REASON_FIELD)
+            for status, events, event_type, reason in pipe.execute():
+                if status is None:
+                    odd["gone"] += 1
+                elif status not in {b"queued", b"started", b"scheduled"}:
+                    odd["stray"] += 1
+                elif reason:
+                    odd["requeued"] += 1
+                    requeued[f"{as_text(event_type or b'unknown')}:{as_text(reason)}"] += int(events or 1)
+                elif events is None:
+                    odd["foreign"] += 1
+                else:
+                    flight[as_text(event_type or b"unknown")] += int(events)
+    after = _state(connection, keys)
+    return Ledger(accounts=accounts_of(after[0], flight), odd=odd, requeued=requeued, sharp=before == after)
+
+
+def _state(connection: Redis, keys: Keys) -> tuple[dict[str, int], Any]:
+    with connection.pipeline(transaction=True) as pipe:
+        pipe.hgetall(keys.ledger)
+        pipe.llen(keys.queue_list)
+        pipe.zcard(keys.started)
+        pipe.zcard(keys.scheduled)
+        counts, *sizes = pipe.execute()
+    return {as_text(name): int(value) for name, value in counts.items()}, sizes
+
+
+def _under_way(connection: Redis, keys: Keys) -> Iterator[list[str]]:
+    """Ids of the jobs in the queue, in hand and scheduled, by pages."""
+    for read in (
+        lambda start: connection.lrange(keys.queue_list, start, start + PAGE - 1),
+        lambda start: connection.zrange(keys.started, start, start + PAGE - 1),
+        lambda start: connection.zrange(keys.scheduled, start, start + PAGE - 1),
+    ):
+        start = 0
+        while page := read(start):
+            # Only in the started registry is there more than an id: the job's and the execution's.
+            yield [as_text(member).partition(":")[0] for member in page]  # type: ignore[arg-type]
+            start += PAGE
+
+
+def _counts(flat: list[bytes]) -> dict[str, int]:
+    it = iter(flat)
+    return {as_text(name): int(amount) for name, amount in zip(it, it, strict=True)}

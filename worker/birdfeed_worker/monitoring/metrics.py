@@ -1,0 +1,198 @@
+"""Metrics: their names and meanings, in one place; docs/metrics.md is made from them.
+
+Two kinds. Those of the *queue* are read from Redis when somebody asks, and are the same from every launcher: take one,
+or max(). Those of the *pool* are counted by the workers of one launcher, in a hash in Redis that the launcher reads:
+sum() over launchers. Redis rather than prometheus-client's files, because workers come and go: a worker that is killed
+leaves nothing half written and nothing behind.
+"""
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import orjson
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+from redis.client import Pipeline
+
+from birdfeed_worker.queue.reserve import as_text
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+
+#: Upper bounds of histograms' buckets, seconds.
+BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+#: Seconds a pool's counts are kept after its last sign of life.
+KEPT_SECONDS: Final = 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric: its name, kind, labels, whether it is the queue's or a pool's, and what it means."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    scope: Literal["queue", "pool"]
+    meaning: str
+
+
+EVENTS = Metric(
+    "birdfeed_events_total", "counter", ("event_type", "outcome"), "pool",
+    "Events by what came of them in a delivery: written, dead, or later (they wait and come again).",
+)  # fmt: skip
+JOBS = Metric("birdfeed_jobs_total", "counter", (), "pool", "Jobs delivered, those that wait again included.")
+LOST = Metric(
+    "birdfeed_jobs_lost_total", "counter", (), "pool",
+    "Jobs that were no longer this worker's when it wanted to settle them: it was silent for too long.",
+)  # fmt: skip
+DELIVERY_SECONDS = Metric(
+    "birdfeed_delivery_seconds", "histogram", (), "pool", "From taking jobs to settling them, waits in hand included."
+)
+REQUESTS = Metric(
+    "birdfeed_requests_total", "counter", ("datasource", "status"), "pool",
+    "Requests that append rows, by HTTP status; 0: no answer.",
+)  # fmt: skip
+REQUEST_SECONDS = Metric(
+    "birdfeed_request_seconds", "histogram", ("datasource",), "pool", "How long Tinybird took to answer them."
+)
+REQUEST_BYTES = Metric(
+    "birdfeed_request_bytes_total", "counter", ("datasource",), "pool", "Bytes of their bodies, compressed."
+)
+WORKERS = Metric("birdfeed_workers", "gauge", (), "pool", "Worker processes of this launcher that are alive.")
+RESTARTS = Metric(
+    "birdfeed_worker_ends_total", "counter", (), "pool", "Worker processes that ended by themselves and were replaced."
+)
+LEDGER = Metric(
+    "birdfeed_ledger_events", "gauge", ("event_type", "state", "reason"), "queue",
+    "Events by where they are: accepted, written, dead or dropped (by reason), purged, in_flight; missing should be 0.",
+)  # fmt: skip
+QUEUE_JOBS = Metric(
+    "birdfeed_queue_jobs",
+    "gauge",
+    ("place",),
+    "queue",
+    "Jobs: queued, started (in a worker's hands), scheduled (later).",
+)
+LAG = Metric("birdfeed_lag_seconds", "gauge", (), "queue", "Age of the oldest job under way; 0 where there is none.")
+OPEN = Metric(
+    "birdfeed_destination_open", "gauge", ("datasource",), "queue", "1 if the data source takes rows, 0 if it doesn't."
+)
+PAUSED = Metric(
+    "birdfeed_destination_paused", "gauge", ("datasource",), "queue",
+    "1 if it refuses everything (401, 403, 404, ...), until somebody mends it.",
+)  # fmt: skip
+GUARD = Metric(
+    "birdfeed_guard_paused", "gauge", ("event_type",), "queue",
+    "1 if the guard paused the type: too many of its events would have died. Look, then `birdfeed resume`.",
+)  # fmt: skip
+DEAD_OLDEST = Metric(
+    "birdfeed_dead_oldest_seconds", "gauge", ("reason",), "queue", "How long the oldest dead event has been dead."
+)
+DEAD_BYTES = Metric("birdfeed_dead_bytes", "gauge", (), "queue", "Bytes of Redis that dead letters take, about.")
+ROWS = Metric(
+    "birdfeed_rows_total", "counter", ("cost_status",), "queue",
+    "Rows written, by whether their cost is known: priced, estimated, partial, unpriced, no_usage, ...",
+)  # fmt: skip
+ALIVE = Metric("birdfeed_workers_alive", "gauge", (), "queue", "Worker processes alive on all hosts.")
+WARNINGS = Metric(
+    "birdfeed_redis_warnings", "gauge", (), "queue", "What about this Redis can lose events: `birdfeed status` says it."
+)
+HEALTH = Metric(
+    "birdfeed_health", "gauge", (), "queue", "0 healthy, 1 degraded, 3 down, as `birdfeed status` and its exit code."
+)
+
+METRICS: Final = (
+    EVENTS, JOBS, LOST, DELIVERY_SECONDS, REQUESTS, REQUEST_SECONDS, REQUEST_BYTES, WORKERS, RESTARTS,
+    LEDGER, QUEUE_JOBS, LAG, OPEN, PAUSED, GUARD, DEAD_OLDEST, DEAD_BYTES, ROWS, ALIVE, WARNINGS, HEALTH,
+)  # fmt: skip
+
+
+class Meter:
+    """Counts for one worker process; what it counted goes to its pool's hash now and then.
+
+    Args:
+        keys: Names of the keys.
+        pool: The launcher's name (see names.pool_name).
+    """
+
+    def __init__(self, keys: Keys, pool: str) -> None:
+        self._key = pool_key(keys, pool)
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()  # requests are counted in the threads that send them
+
+    def add(self, metric: Metric, *labels: str, amount: float = 1) -> None:
+        """Move a counter."""
+        with self._lock:
+            self._counts[_field(metric, labels)] += amount  # type: ignore[assignment]
+
+    def observe(self, metric: Metric, *labels: str, seconds: float) -> None:
+        """Add a value to a histogram."""
+        bucket = next((bound for bound in BUCKETS if seconds <= bound), None)
+        with self._lock:
+            if bucket is not None:
+                self._counts[_field(metric, labels, str(bucket))] += 1
+            self._counts[_field(metric, labels, "count")] += 1
+            self._counts[_field(metric, labels, "sum")] += seconds  # type: ignore[assignment]
+
+    def send(self, pipe: Pipeline) -> None:
+        """Put what was counted since the last time into a pipeline."""
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+        for name, amount in counts.items():
+            pipe.hincrbyfloat(self._key, name, amount)
+        if counts:
+            pipe.expire(self._key, KEPT_SECONDS)
+
+
+def pool_key(keys: Keys, pool: str) -> str:
+    """The hash of a pool's counts."""
+    return keys.birdfeed(f"metrics:{pool}")
+
+
+def read_pool(connection: Redis, keys: Keys, pool: str) -> dict[tuple[str, ...], float]:
+    """A pool's counts: (metric's name, its labels, and for histograms a bucket's bound, `count` or `sum`) → value."""
+    key = pool_key(keys, pool)
+    found = connection.hgetall(key)
+    connection.expire(key, KEPT_SECONDS)
+    return {tuple(orjson.loads(as_text(name))): float(value) for name, value in found.items()}
+
+
+def _field(metric: Metric, labels: tuple[str, ...], *more: str) -> str:
+    assert len(labels) == len(metric.labels), metric.name
+    return orjson.dumps([metric.name, *labels, *more]).decode()
+
+
+def reference() -> str:
+    """docs/metrics.md."""
+    lines = [
+        "# Metrics",
+        "",
+        "<!-- made by `birdfeed metrics --markdown`; a test fails if it is out of date -->",
+        "",
+        "The launcher (`birdfeed worker`) serves `/metrics` for Prometheus, `/healthz` and `/readyz` on",
+        "`BIRDFEED_METRICS_HOST`:`BIRDFEED_METRICS_PORT`. `birdfeed metrics` prints the queue's metrics without it.",
+        "",
+        "- `/healthz`: 200 while the launcher looks after its workers; 503 if it hangs.",
+        "- `/readyz`: 200 while Redis answers and a worker of this launcher is alive; 503 with the reason otherwise,",
+        "  and while it stops.",
+        "",
+    ]
+    for scope, about in (
+        ("queue", "Read from Redis when asked, and the same from every launcher: take one of them, or `max()`."),
+        ("pool", "Counted by the workers of one launcher: `sum()` over launchers. They begin at 0 with the launcher."),
+    ):
+        lines += [
+            f"## Of the {scope}",
+            "",
+            about,
+            "",
+            "| metric | kind | labels | meaning |",
+            "| --- | --- | --- | --- |",
+        ]
+        for one in METRICS:
+            if one.scope == scope:
+                labels = ", ".join(f"`{label}`" for label in one.labels)
+                lines.append(f"| `{one.name}` | {one.kind} | {labels} | {one.meaning} |")
+        lines.append("")
+    return "\n".join(lines)

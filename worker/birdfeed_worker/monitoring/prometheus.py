@@ -1,0 +1,107 @@
+"""Expose: metrics in Prometheus's text format."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from birdfeed_schemas.keys import Keys
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.registry import Collector
+from redis import Redis
+
+from birdfeed_worker.monitoring import metrics
+from birdfeed_worker.monitoring.metrics import BUCKETS, METRICS, Metric
+from birdfeed_worker.monitoring.status import SILENT_SECONDS, Status, read_status
+
+#: Values by labels.
+Values = Mapping[tuple[str, ...], float]
+
+
+def expose(*parts: Iterable[tuple[Metric, Values]]) -> bytes:
+    """Prometheus's text for these metrics."""
+
+    class Parts(Collector):
+        def collect(self) -> Iterator[Family]:
+            for part in parts:
+                for metric, values in part:
+                    yield family(metric, values)
+
+    registry = CollectorRegistry()
+    registry.register(Parts())
+    return generate_latest(registry)
+
+
+def family(metric: Metric, values: Values) -> Family:
+    """One metric with its values; a histogram's have one label more: a bucket's bound, `count` or `sum`."""
+    name = metric.name.removesuffix("_total")
+    if metric.kind == "histogram":
+        return _histogram(metric, values)
+    made: CounterMetricFamily | GaugeMetricFamily
+    if metric.kind == "counter":
+        made = CounterMetricFamily(name, metric.meaning, labels=metric.labels)
+    else:
+        made = GaugeMetricFamily(name, metric.meaning, labels=metric.labels)
+    for labels, value in sorted(values.items()):
+        made.add_metric(labels, value)
+    return made
+
+
+def _histogram(metric: Metric, values: Values) -> Family:
+    made = HistogramMetricFamily(metric.name, metric.meaning, labels=metric.labels)
+    for labels in sorted({labels[:-1] for labels in values}):
+        reached, buckets = 0.0, []
+        for bound in BUCKETS:
+            reached += values.get((*labels, str(bound)), 0)
+            buckets.append((str(bound), reached))
+        buckets.append(("+Inf", values.get((*labels, "count"), 0)))
+        made.add_metric(labels, buckets, sum_value=values.get((*labels, "sum"), 0))
+    return made
+
+
+def of_queue(connection: Redis, keys: Keys, clock: Callable[[], float] = time.time) -> Iterator[tuple[Metric, Values]]:
+    """The queue's metrics, read now."""
+    yield from of_status(read_status(connection, keys, clock()))
+
+
+def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
+    """The queue's metrics from what `birdfeed status` shows. Pure."""
+    yield metrics.LEDGER, dict(_ledger(status))
+    depth = status.depth
+    places = {"queued": depth.queued, "started": depth.started, "scheduled": depth.scheduled}
+    yield metrics.QUEUE_JOBS, {(place,): jobs for place, jobs in places.items()}
+    yield metrics.LAG, {(): status.lag or 0.0}
+    yield metrics.OPEN, {(name,): float(one.state == "open") for name, one in status.destinations.items()}
+    yield metrics.PAUSED, {(name,): float(one.state == "paused") for name, one in status.destinations.items()}
+    yield metrics.GUARD, {(name,): 1.0 for name in status.paused}
+    yield metrics.DEAD_OLDEST, {(name,): one.oldest for name, one in status.dead.items() if one.oldest is not None}
+    yield metrics.DEAD_BYTES, {(): float(status.dead_bytes or 0)}
+    yield metrics.ROWS, {(name,): float(rows) for name, rows in status.costs.items()}
+    yield metrics.ALIVE, {(): float(sum(one.silent < SILENT_SECONDS for one in status.workers))}
+    yield metrics.WARNINGS, {(): float(len(status.warnings))}
+    yield metrics.HEALTH, {(): float(status.health)}
+
+
+def _ledger(status: Status) -> Iterator[tuple[tuple[str, ...], float]]:
+    for name, account in status.ledger.accounts.items():
+        for state in ("accepted", "written", "purged", "in_flight", "missing"):
+            yield (name, state, ""), float(getattr(account, state))
+        for reason, events in account.dead.items():
+            yield (name, "dead", reason), float(events)
+        for reason, events in account.dropped.items():
+            yield (name, "dropped", reason), float(events)
+
+
+def of_pool(counts: Mapping[tuple[str, ...], float], *, workers: int, ends: int) -> Iterator[tuple[Metric, Values]]:
+    """A pool's metrics, from its workers' counts and the launcher's own."""
+    yield metrics.WORKERS, {(): float(workers)}
+    yield metrics.RESTARTS, {(): float(ends)}
+    for metric in METRICS:
+        if metric.scope == "pool" and metric not in (metrics.WORKERS, metrics.RESTARTS):
+            found = {
+                labels: value
+                for (name, *rest), value in counts.items()
+                if name == metric.name
+                for labels in [tuple(rest)]
+            }
+            yield metric, found

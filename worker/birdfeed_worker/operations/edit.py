@@ -1,0 +1,107 @@
+"""Mend: change dead events on their way back, and look whether they would be valid then. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from birdfeed_schemas.envelope import Header, WireError, read_event
+from birdfeed_schemas.exact import exact
+from birdfeed_schemas.registry import registry
+from pydantic import ValidationError
+
+from birdfeed_worker.pipeline.validate import reasons
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mend:
+    """What to change in each event's data: fields to set and to remove (dots lead into objects), and its type.
+
+    event_id and occurred_at never change.
+    """
+
+    put: Mapping[str, Any] = field(default_factory=dict)
+    remove: Sequence[str] = ()
+    event_type: str | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is to be changed."""
+        return bool(self.put or self.remove or self.event_type)
+
+    def apply(self, event_type: str, line: bytes) -> bytes:
+        """The event's line as it shall be; a line that can't be read stays as it is."""
+        if not (self.put or self.remove):
+            return line
+        try:
+            fields = orjson.loads(line)
+            data = fields["data"]
+        except (ValueError, KeyError, TypeError):
+            return line
+        if not isinstance(data, dict):
+            return line
+        known = registry().get(self.event_type or event_type)
+        for path in (*self.remove, *self.put):
+            _remove(data, path.split("."), {} if known is None else known.fields)
+        for path, value in self.put.items():
+            _put(data, path.split("."), value)
+        return exact(orjson.dumps(fields))
+
+
+def parse(assignments: Sequence[str]) -> dict[str, Any]:
+    """`name=value` from the command line; a value that is JSON (a number, true, null, an object) is taken as such.
+
+    Raises:
+        ValueError: There is no name, or no `=`.
+    """
+    found: dict[str, Any] = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ValueError(f"{text!r} is not name=value")
+        try:
+            found[name] = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            found[name] = value
+    return found
+
+
+def refusal(event_type: str, line: bytes) -> str | None:
+    """Why the worker would dead-letter this event at once, in one sentence without its data; None if it wouldn't."""
+    known = registry().get(event_type)
+    if known is None:
+        return f"no event type is named {event_type!r}"
+    try:
+        event = read_event(Header(batch_id="", event_type=event_type, count=1), line)
+        known.event.model_validate(event.data)
+    except WireError as error:
+        return error.reason
+    except ValidationError as error:
+        return reasons(error)
+    return None
+
+
+def _remove(data: dict[str, Any], path: Sequence[str], fields: Mapping[str, Sequence[str]]) -> None:
+    """Remove a field under all its spellings, so that an old one doesn't win over the new."""
+    holder = _holder(data, path)
+    if holder is None:
+        return
+    for name in (path[-1], *(fields.get(path[-1], ()) if len(path) == 1 else ())):
+        holder.pop(name, None)
+
+
+def _put(data: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    holder = data
+    for name in path[:-1]:
+        inner = holder.get(name)
+        if not isinstance(inner, dict):
+            inner = holder[name] = {}
+        holder = inner
+    holder[path[-1]] = value
+
+
+def _holder(data: dict[str, Any], path: Sequence[str]) -> dict[str, Any] | None:
+    holder: Any = data
+    for name in path[:-1]:
+        holder = holder.get(name) if isinstance(holder, dict) else None
+    return holder if isinstance(holder, dict) else None

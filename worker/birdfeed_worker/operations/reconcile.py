@@ -1,0 +1,162 @@
+"""Reconcile: hold the ledger against the dead letters that are there, and name who may have taken what is missing."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from birdfeed_schemas.keys import EVENTS_FIELD, Keys
+from redis import Redis
+from redis.exceptions import RedisError
+
+from birdfeed_worker.dead_letters.query import letters_of
+from birdfeed_worker.monitoring.ledger import ODDITIES, Ledger, read_ledger
+from birdfeed_worker.monitoring.redis_check import redis_warnings
+from birdfeed_worker.queue.reserve import as_text
+
+#: Job keys looked at in search of jobs that are in no registry.
+SCANNED_JOBS: Final = 200_000
+#: rq's registries that birdfeed never uses.
+UNUSED: Final = ("deferred", "canceled", "finished")
+#: Times everything is read again where something moved meanwhile.
+LOOKS: Final = 3
+#: A Redis that has run for less is worth naming.
+RECENT_HOURS: Final = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What doesn't add up.
+
+    Attributes:
+        missing: Event type → events that are nowhere (below 0: too many).
+        dead_gone: (event type, reason) → events the ledger has as dead beyond those in dead letters (below 0: fewer).
+        uncounted: Events in jobs that rq failed by itself and that the sweeper has not counted yet; missing, too.
+        suspects: What may be behind it, one sentence each; also oddities that are harmless by themselves.
+        sharp: Whether nothing moved while all was read; if not, nothing is missing for certain.
+    """
+
+    missing: Mapping[str, int] = field(default_factory=dict)
+    dead_gone: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    uncounted: int = 0
+    suspects: tuple[str, ...] = ()
+    sharp: bool = True
+
+    @property
+    def balanced(self) -> bool:
+        """Whether everything adds up, as far as can be said while things move."""
+        return not (self.missing or self.dead_gone) or not self.sharp
+
+
+def reconcile(connection: Redis, keys: Keys) -> tuple[Ledger, Findings]:
+    """Read the ledger and everything it must agree with; look for suspects where it doesn't."""
+    for _ in range(LOOKS):
+        before = read_ledger(connection, keys)
+        there, uncounted = _dead_there(connection, keys)
+        ledger = read_ledger(connection, keys)
+        for entry, amount in ledger.requeued.items():
+            event_type, _, reason = entry.rpartition(":")
+            there[event_type, reason] += amount
+        still = (before.requeued, _dead(before)) == (ledger.requeued, _dead(ledger))
+        gone = _differences(_dead(ledger), there) if still else {}
+        if still and not gone:
+            break
+    missing = {name: account.missing for name, account in ledger.accounts.items() if account.missing}
+    suspects = [f"{amount} {ODDITIES[name]}" for name, amount in sorted(ledger.odd.items()) if amount]
+    if missing or gone:
+        suspects += _suspects(connection, keys, gone, uncounted)
+    return ledger, Findings(
+        missing=missing, dead_gone=gone, uncounted=uncounted, suspects=tuple(suspects), sharp=ledger.sharp and still
+    )
+
+
+def _dead(ledger: Ledger) -> Counter[tuple[str, str]]:
+    return Counter(
+        {(name, reason): amount for name, account in ledger.accounts.items() for reason, amount in account.dead.items()}
+    )
+
+
+def _dead_there(connection: Redis, keys: Keys) -> tuple[Counter[tuple[str, str]], int]:
+    """Events in dead letters by (type, reason), and those in jobs that rq failed itself and nobody has counted yet."""
+    there, uncounted = Counter[tuple[str, str]](), 0
+    for letter in letters_of(connection, keys):
+        if letter.counted:
+            there[letter.event_type, letter.reason] += letter.events
+        else:
+            uncounted += letter.events
+    return there, uncounted
+
+
+def _differences(counted: Counter[tuple[str, str]], there: Counter[tuple[str, str]]) -> dict[tuple[str, str], int]:
+    return {key: counted[key] - there[key] for key in {*counted, *there} if counted[key] != there[key]}
+
+
+def _suspects(connection: Redis, keys: Keys, gone: Mapping[tuple[str, str], int], uncounted: int) -> list[str]:
+    said = []
+    if uncounted:
+        said.append(
+            f"{uncounted} events are in jobs that rq failed by itself (a stock worker took them?); a running worker "
+            "counts them as dead within a minute"
+        )
+    if any(amount > 0 for amount in gone.values()):
+        said.append("dead letters are gone that nobody purged: another tool (rq, rq-dashboard) deleted failed jobs")
+    for name in UNUSED:
+        if amount := connection.zcard(f"{keys.prefix}:{name}:{keys.queue}"):
+            said.append(f"{amount} jobs are in rq's {name} registry, where birdfeed never puts one")
+    if amount := connection.llen(f"{keys.queue_list}:intermediate"):
+        said.append(f"{amount} jobs are in rq's intermediate list: a stock rq worker took them from this queue")
+    strays, events = _strays(connection, keys)
+    if strays:
+        said.append(f"{events} events are in {len(strays)} jobs that are in no registry, such as {strays[0]}")
+    try:
+        if evicted := connection.info("stats").get("evicted_keys"):
+            said.append(f"Redis evicted {evicted} keys since it started: queued events may be among them")
+        hours = connection.info("server").get("uptime_in_seconds", 10**9) / 3600
+        if hours < RECENT_HOURS:
+            said.append(f"Redis started {hours:.1f} hours ago; what its append-only file didn't hold is lost")
+    except RedisError:
+        pass  # INFO may be forbidden; the rest stands
+    return said + redis_warnings(connection)
+
+
+def _strays(connection: Redis, keys: Keys) -> tuple[list[str], int]:
+    """Keys of this queue's jobs that are in no registry of birdfeed's, and their events."""
+    known = {as_text(job_id) for job_id in connection.lrange(keys.queue_list, 0, -1)}
+    for registry in (keys.started, keys.scheduled, keys.failed):
+        known |= {as_text(member).partition(":")[0] for member, _ in connection.zscan_iter(registry, count=1_000)}
+    strays, events = [], 0
+    prefix = keys.job("")
+    for looked, key in enumerate(connection.scan_iter(match=f"{prefix}*", count=1_000)):
+        if looked >= SCANNED_JOBS:
+            break
+        if as_text(key).removeprefix(prefix) in known:
+            continue
+        origin, amount = connection.hmget(as_text(key), "origin", EVENTS_FIELD)
+        if as_text(origin or b"") == keys.queue:
+            strays.append(as_text(key))
+            events += int(amount or 1)
+    return strays, events
+
+
+def write_off(connection: Redis, keys: Keys) -> tuple[int, Findings]:
+    """Count what is missing as purged, so that the ledger balances again; returns the events, and what was found.
+
+    Only where nothing moves; an excess (more events than were accepted) is never written off, nor what the sweeper
+    will count by itself.
+    """
+    _, findings = reconcile(connection, keys)
+    if findings.balanced or findings.uncounted:
+        return 0, findings
+    total = 0
+    with connection.pipeline(transaction=True) as pipe:
+        for event_type, amount in findings.missing.items():
+            if amount > 0:
+                pipe.hincrby(keys.ledger, f"purged:{event_type}", amount)
+                total += amount
+        for (event_type, reason), amount in findings.dead_gone.items():
+            if amount > 0:
+                pipe.hincrby(keys.ledger, f"dead:{event_type}:{reason}", -amount)
+                pipe.hincrby(keys.ledger, f"purged:{event_type}", amount)
+                total += amount
+        pipe.execute()
+    return total, findings

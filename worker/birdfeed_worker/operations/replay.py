@@ -1,0 +1,270 @@
+"""Replay: bring dead events back into the queue when what killed them is mended.
+
+The worker asks the store about each before it writes it, so replaying twice doubles nothing. What was replayed is not
+dead any more, so a replay that was cut short goes on where it stopped; events that die again in it carry its id and are
+left alone, so that it comes to an end.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Final, TypeVar
+from uuid import uuid4
+
+from birdfeed_schemas.envelope import format_time
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.dead_letters.move import Step, Taken, TakeOut, step
+from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, find, letters_of, opened
+from birdfeed_worker.operations.canary import Canary, Verdict
+from birdfeed_worker.operations.edit import Mend, refusal
+
+T = TypeVar("T")
+
+#: Letters put back in one round trip.
+STEPS: Final = 100
+#: An event that was brought back this often and died again is left alone, unless more is asked for.
+MAX_REPLAYS: Final = 5
+#: How far the clocks of the workers' hosts and of this one may be apart.
+CLOCKS_APART: Final = timedelta(seconds=10)
+
+
+def new_replay_id() -> str:
+    """Names one replay, in the rows it brings home and in the log of replays."""
+    return f"replay-{uuid4().hex[:16]}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What shall be replayed and how.
+
+    Attributes:
+        choice: Which events.
+        replay_id: Its name.
+        started: UTC; letters that are younger are not of this replay.
+        mend: What to change in the events on the way; changed events that would not be valid stay dead.
+        limit: Most events.
+        rate: Most events a second.
+        max_replays: Events that were replayed this often already stay dead.
+        dry_run: Only count.
+    """
+
+    choice: Choice = field(default_factory=Choice)
+    replay_id: str = field(default_factory=new_replay_id)
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    mend: Mend = field(default_factory=Mend)
+    limit: int | None = None
+    rate: float | None = None
+    max_replays: int = MAX_REPLAYS
+    dry_run: bool = False
+
+
+@dataclass(slots=True)
+class Replayed:
+    """Events that went back (or would), in how many letters, and what stays dead and why.
+
+    `vanished` letters were gone meanwhile and `unreadable` ones can't be opened; `refused` events would not be valid
+    (by reason), of those mended or in a dry run; `too_often` events have died in max_replays replays; `held_back`
+    events are like one that was tried first and `died` again, or had no outcome in time. `stopped`: not to its end.
+    """
+
+    letters: int = 0
+    events: int = 0
+    vanished: int = 0
+    unreadable: int = 0
+    too_often: int = 0
+    held_back: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    canaries: Counter[str] = field(default_factory=Counter)
+    stopped: bool = False
+
+
+class Replay:
+    """One replay.
+
+    Args:
+        connection: Redis.
+        keys: Names of the keys.
+        order: What to do.
+        canary: Tries one event of each fingerprint first; None: all go at once.
+        stop: Asked between two steps whether to end.
+        progress: Called with the number of events looked at.
+        clock: Time and sleep.
+    """
+
+    def __init__(
+        self,
+        connection: Redis,
+        keys: Keys,
+        order: Order,
+        *,
+        canary: Canary | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        progress: Callable[[int], None] = lambda events: None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._order = order
+        self._canary = canary
+        self._stop = stop
+        self._progress = progress
+        self._clock = clock or Clock()
+        self._take_out = TakeOut(connection, keys, self._clock)
+        self._waiting: list[Step] = []
+        self._tried: dict[str, bool] = {}
+        self._until = format_time(order.started + CLOCKS_APART)
+        self._last_letter = ""
+        self._begun = self._clock.monotonic()
+        self.result = Replayed()
+
+    def run(self) -> Replayed:
+        """Until everything chosen is back, the limit is reached, or told to stop."""
+        letters = (
+            letter for letter in letters_of(self._connection, self._keys, self._order.choice) if self._mine(letter)
+        )
+        for some in _chunks(letters, STEPS):
+            self._hold_merging()
+            there = opened(self._connection, self._keys, some)
+            self.result.vanished += len(some) - len(there)
+            for letter in there:
+                if self._ended():
+                    break
+                self._replay(letter)
+                self._progress(letter.events)
+            self._flush()
+            if self._ended():
+                break
+        return self.result
+
+    def _mine(self, letter: DeadLetterInfo) -> bool:
+        order = self._order
+        if letter.replay_id == order.replay_id or letter.last_failed_at > self._until:
+            return False
+        if letter.replays >= order.max_replays:
+            self.result.too_often += letter.events
+            return False
+        return True
+
+    def _ended(self) -> bool:
+        if self._stop():
+            self.result.stopped = True
+        return self.result.stopped or self._room() <= 0
+
+    def _room(self) -> int:
+        under_way = sum(len(one.lines) for one in self._waiting)
+        return 10**12 if self._order.limit is None else self._order.limit - self.result.events - under_way
+
+    def _replay(self, letter: DeadLetterInfo | None) -> None:
+        """Bring back the chosen events of one letter, in as many steps as limit, rate and canary ask for."""
+        refused_before = Counter[str]()
+        while letter is not None and not self._ended():
+            if letter.batch is None:
+                self.result.unreadable += 1
+                return
+            lines, refused = self._lines(letter)
+            self.result.refused += refused - refused_before
+            refused_before |= refused
+            if not lines or self._held_back(letter, len(lines)):
+                return
+            first = self._canary is not None and letter.fingerprint not in self._tried
+            most = min(self._room(), 1 if first else max(1, int(self._order.rate or len(lines))))
+            part = dict(islice(lines.items(), most))
+            if len(part) == len(lines) and not first:
+                self._put(letter, part)
+                return
+            if self._order.dry_run:
+                # Nothing is taken, so the rest is still there to be counted: all of it, as far as the limit goes.
+                self._put(letter, dict(islice(lines.items(), self._room())))
+                return
+            self._flush()
+            one = self._put(letter, part)
+            self._flush()
+            if first:
+                self._tried[letter.fingerprint] = self._try(one)
+            letter = find(self._connection, self._keys, letter.id)
+
+    def _lines(self, letter: DeadLetterInfo) -> tuple[dict[int, bytes], Counter[str]]:
+        """The chosen lines as they shall travel, by number; and how many would be refused, by why."""
+        assert letter.batch is not None
+        mend, refused = self._order.mend, Counter[str]()
+        lines: dict[int, bytes] = {}
+        for number in self._order.choice.chosen(letter.batch):
+            line = mend.apply(letter.event_type, letter.batch.lines[number])
+            why = refusal(mend.event_type or letter.event_type, line) if self._checked(letter) else None
+            if why is None:
+                lines[number] = line
+            else:
+                refused[why] += 1
+        return lines, refused
+
+    def _checked(self, letter: DeadLetterInfo) -> bool:
+        return self._order.mend.changes or (self._order.dry_run and letter.reason in {"invalid", "unknown_event_type"})
+
+    def _held_back(self, letter: DeadLetterInfo, events: int) -> bool:
+        if self._canary is None or self._order.dry_run or self._tried.get(letter.fingerprint, True):
+            return False
+        self.result.held_back += events
+        return True
+
+    def _put(self, letter: DeadLetterInfo, lines: dict[int, bytes]) -> Step:
+        one = step(letter, lines, self._order.replay_id, self._order.mend.event_type)
+        self._waiting.append(one)
+        if len(self._waiting) >= STEPS or (
+            self._order.rate and sum(len(s.lines) for s in self._waiting) >= self._order.rate
+        ):
+            self._flush()
+        return one
+
+    def _flush(self) -> None:
+        """Carry out the steps that wait, no faster than the rate; what changed meanwhile is looked at again."""
+        steps, self._waiting = self._waiting, []
+        if self._order.dry_run:
+            self.result.letters += len(steps)
+            self.result.events += sum(len(one.lines) for one in steps)
+            return
+        if steps:
+            self._hold_merging()
+        again = []
+        for one, taken in zip(steps, self._take_out.back(steps), strict=True):
+            if taken is Taken.DONE:
+                # One letter may go back in several steps, one after the other.
+                self.result.letters += one.letter.id != self._last_letter
+                self._last_letter = one.letter.id
+                self.result.events += len(one.lines)
+            elif taken is Taken.GONE:
+                self.result.vanished += 1
+            else:
+                again.append(one.letter.id)
+        if steps and self._order.rate:
+            due = self._begun + self.result.events / self._order.rate
+            self._clock.sleep(max(0.0, due - self._clock.monotonic()))
+        for job_id in again:
+            self._replay(find(self._connection, self._keys, job_id))
+        if again:
+            self._flush()
+
+    def _hold_merging(self) -> None:
+        """The sweeper merges no letters for a minute, so that none seems to vanish on its way into another."""
+        if not self._order.dry_run:
+            self._connection.set(self._keys.birdfeed("replaying"), self._order.replay_id, ex=60)
+
+    def _try(self, one: Step) -> bool:
+        assert self._canary is not None
+        verdict = self._canary.wait(one.job_id, self._stop)
+        self.result.canaries[verdict.value] += 1
+        return verdict is Verdict.WRITTEN
+
+
+def replay(connection: Redis, keys: Keys, choice: Choice | None = None) -> Replayed:
+    """Put dead letters back at once, without a canary."""
+    return Replay(connection, keys, Order(choice=choice or Choice())).run()
+
+
+def _chunks(items: Iterator[T], size: int) -> Iterator[Sequence[T]]:
+    while chunk := list(islice(items, size)):
+        yield chunk

@@ -1,0 +1,131 @@
+"""Reprice: what a stored row costs by the books of today, and the row that corrects it. Pure.
+
+A row keeps no raw usage; it is priced again by what it does keep: token classes, images, seconds, names, service tier,
+and its start_time as the date of the price. Only the price changes: the correction is the same row otherwise, so that
+the table's own key recognises it, with a later version.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Final, Literal, TypeAlias
+
+from birdfeed_schemas.events import Event
+from birdfeed_schemas.facts import Tokens, Usage
+from birdfeed_schemas.registry import registry
+from birdfeed_schemas.rows import price_fields
+
+from birdfeed_worker.operations.reprice.row_reader import later_than, read_stored_time
+from birdfeed_worker.pricing.book.book import Books
+from birdfeed_worker.pricing.price.price import price_event
+from birdfeed_worker.pricing.price.receipt import recompute
+
+#: SQL for rows whose cost no book decides, and which are never repriced.
+NO_BOOK_DECIDES: Final = "cost_status IN ('reported', 'cache_hit')"
+
+#: What makes a new price beside the cost. The book's hash changes with every entry of it, so that alone doesn't.
+_RECEIPT: Final = ("cost_status", "price_match", "price_model", "price_source", "price_rates")
+
+#: Why a row stays as it is. "refused" ones need a look: the row contradicts its own receipt, or its type isn't known.
+Unchanged: TypeAlias = Literal["same_book", "same_price"]
+Refusal: TypeAlias = Literal["receipt_mismatch", "unknown_event_type", "invalid_row"]
+#: Every reason in words.
+REASONS: Final[Mapping[str, str]] = {
+    "no_book_decides": "the handler reported the cost, or a cache answered",
+    "same_book": "priced by the very book that is in use",
+    "same_price": "the book in use gives the same price",
+    "receipt_mismatch": "the stored counts and rates don't give the stored cost: the table changed one of them",
+    "unknown_event_type": "no event type of that name is installed here",
+    "invalid_row": "the row can't be read as an event",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The row stays as it is, and why."""
+
+    reason: Unchanged | Refusal
+
+    @property
+    def refused(self) -> bool:
+        """Whether somebody should look why it could not be repriced."""
+        return self.reason not in ("same_book", "same_price")
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """The row that replaces a stored one, and both costs in USD."""
+
+    row: dict[str, Any]
+    old: Decimal
+    new: Decimal
+
+
+def reprice(row: Mapping[str, Any], books: Books, now: datetime) -> Kept | Correction:
+    """What becomes of one stored row.
+
+    Args:
+        row: As stored.py rebuilds it, priced by a book once (NO_BOOK_DECIDES rows are none of its business).
+        books: In use now.
+        now: The version of a correction, or just above the row's own where that is later.
+    """
+    if row["event_type"] not in registry():
+        return Kept("unknown_event_type")
+    old = Decimal(row["cost_exact"])
+    try:
+        if recompute(row) != old:
+            return Kept("receipt_mismatch")
+        event = event_of(row)
+    except (KeyError, ValueError, ArithmeticError):
+        return Kept("invalid_row")
+    price = price_event(row["event_type"], event, _usage_of(row), read_stored_time(row["start_time"]), books)
+    if price.price_book and price.price_book == row["price_book"] and price.price_model == row["price_model"]:
+        # The very same entry. Its other inputs are the row's, so a difference could only come of what rows don't keep.
+        return Kept("same_book")
+    fields = price_fields(price)
+    if old == price.cost and all(fields[name] == row[name] for name in _RECEIPT):
+        return Kept("same_price")
+    return Correction({**row, **fields, "enriched_at": later_than(row["enriched_at"], now)}, old, price.cost)
+
+
+def event_of(row: Mapping[str, Any]) -> Event:
+    """The event of a stored row, as far as its price needs it.
+
+    Raises:
+        ValueError: It is none.
+    """
+    images = row.get("num_images")
+    failed = row["status"] == "error"
+    return registry()[row["event_type"]].event.model_validate(
+        {
+            "model": row["model"],
+            "model_used": _model_used(row),
+            "provider": None if row["provider"] == "unknown" else row["provider"],
+            "status": "error" if failed else "success",
+            "service_tier": row["service_tier"] or None,
+            "image_size": row.get("image_size") or None,
+            # A failed request that gave no number stores 0.
+            "num_images": None if failed and not images else images,
+            "quality": row.get("quality") or None,
+            "has_input_image": row.get("has_input_image"),
+            "video_seconds": _seconds(row, "video_seconds"),
+            "audio_seconds": _seconds(row, "audio_seconds"),
+        }
+    )
+
+
+def _model_used(row: Mapping[str, Any]) -> str | None:
+    """The model that answered, None where the event didn't say: the row repeats the requested one then."""
+    if row["model_used"] != row["model"] or row["price_match"] in ("name", "alias", "original_name"):
+        return str(row["model_used"])
+    return None
+
+
+def _usage_of(row: Mapping[str, Any]) -> Usage:
+    return Usage(status=row["usage_status"], tokens=Tokens(**row["tokens"]))
+
+
+def _seconds(row: Mapping[str, Any], name: str) -> Decimal | None:
+    seconds = row.get(name)
+    return Decimal(repr(seconds)) if seconds else None

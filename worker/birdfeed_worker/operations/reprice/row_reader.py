@@ -1,0 +1,251 @@
+"""Rows as the store has them: read back in pages, newest version of each event, as the JSON they were written as.
+
+The SQL API answers by column; a row is rebuilt at the columns' own JSON paths, which the shipped data sources name, so
+that writing it again gives every column the value it has.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, Protocol
+
+from birdfeed_schemas.envelope import format_time
+
+from birdfeed_worker.errors import BirdfeedError
+from birdfeed_worker.tinybird.lookup import sql_time
+
+#: Rows asked for at once: some 10 MB of JSON, and 50 MB of memory.
+PAGE_ROWS: Final = 5_000
+
+_COLUMN: Final = re.compile(r"^\s+`(?P<name>\w+)` (?P<type>.+?) `json:\$\.(?P<path>[\w.]+)`", re.MULTILINE)
+
+
+class NotOursError(BirdfeedError):
+    """A table isn't birdfeed's, or not as birdfeed ships it: its rows can't be written again as they are."""
+
+
+class Reader(Protocol):
+    """What is needed of the store to read."""
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        """Rows of a SELECT; raises QuotaError and QueryError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column, its ClickHouse type, and the path in a row's JSON that it reads."""
+
+    name: str
+    type: str
+    path: tuple[str, ...]
+
+    @property
+    def expression(self) -> str:
+        """SQL that gives the value exactly, however the answer's JSON is read: as a number it would be a double."""
+        if self.type.startswith("Decimal"):
+            return f"toString({self.name}) AS {self.name}"
+        if self.type.startswith("DateTime"):
+            return f"toString({self.name}, 'UTC') AS {self.name}"
+        return self.name
+
+    @property
+    def convert(self) -> Callable[[Any], Any] | None:
+        """Makes of what the SQL API answered the value a row's JSON has; None where it is that already."""
+        if self.type.startswith("DateTime"):
+            return _iso
+        if self.type.startswith("UInt"):
+            return int  # 64-bit numbers may come as text
+        return float if self.type.startswith("Float") else None
+
+
+def _iso(text: str) -> str:
+    return text.replace(" ", "T") + "Z"
+
+
+@cache
+def columns_of(datasource: str) -> tuple[Column, ...]:
+    """The columns of a data source that birdfeed ships.
+
+    Raises:
+        NotOursError: It ships no such data source.
+    """
+    file = files("birdfeed_schemas") / "data" / "datasources" / f"{datasource}.datasource"
+    if not file.is_file():
+        raise NotOursError(f"birdfeed doesn't ship a data source {datasource!r}, so it can't rebuild its rows")
+    found = _COLUMN.finditer(file.read_text(encoding="utf-8"))
+    return tuple(Column(match["name"], match["type"], tuple(match["path"].split("."))) for match in found)
+
+
+@cache
+def _readers(datasource: str) -> tuple[tuple[str, tuple[str, ...], str, Callable[[Any], Any] | None], ...]:
+    """For each column: its name, the objects its value lies in, its key there, and how to convert it."""
+    return tuple((column.name, column.path[:-1], column.path[-1], column.convert) for column in columns_of(datasource))
+
+
+def to_json(datasource: str, answered: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as it was written, from the SQL API's answer. `cost`, for the older table's column, isn't there."""
+    row: dict[str, Any] = {}
+    for name, inside, key, convert in _readers(datasource):
+        value = answered[name]
+        place = row
+        for part in inside:
+            place = place.setdefault(part, {})
+        place[key] = value if convert is None else convert(value)
+    return row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which rows: occurred_at from `since` (included) to `until` (excluded), of any of these models, or of all.
+
+    A model is meant by the name asked for, the name that answered, or the name of the price.
+    """
+
+    since: datetime
+    until: datetime
+    models: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """SQL for it."""
+        within = f"occurred_at >= '{sql_time(self.since)}' AND occurred_at < '{sql_time(self.until)}'"
+        if not self.models:
+            return within
+        names = ", ".join(map(sql_text, self.models))
+        return f"{within} AND (model IN ({names}) OR model_used IN ({names}) OR price_model IN ({names}))"
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """How many events an hour has (the newest version of each), and how many of them `fit` a condition."""
+
+    start: datetime
+    events: int
+    fit: int
+
+
+class StoredRows:
+    """The rows of one data source.
+
+    Args:
+        reader: The store.
+        datasource: Which.
+        selection: Which rows of it.
+        condition: SQL that rows must fit besides.
+        page_rows: Most rows asked for at once; PAGE_ROWS if left out.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        datasource: str,
+        selection: Selection,
+        condition: str = "1",
+        page_rows: int | None = None,
+    ) -> None:
+        self._reader = reader
+        self._datasource = datasource
+        self._selection = selection
+        self._condition = condition
+        self._page_rows = PAGE_ROWS if page_rows is None else page_rows
+        self._columns = columns_of(datasource)
+
+    def check(self) -> None:
+        """Look whether the table has the columns birdfeed ships and no others.
+
+        Raises:
+            NotOursError: It hasn't.
+        """
+        some = self._reader.query(f"SELECT * FROM {self._datasource} LIMIT 1")
+        if not some:
+            return
+        ours, theirs = {column.name for column in self._columns}, set(some[0])
+        if ours - theirs:
+            missing = ", ".join(sorted(ours - theirs)[:5])
+            raise NotOursError(
+                f"{self._datasource} is not birdfeed's own table (it has no {missing}): without receipts and versions "
+                "its rows can't be repriced"
+            )
+        if theirs - ours:
+            added = ", ".join(sorted(theirs - ours)[:5])
+            raise NotOursError(
+                f"{self._datasource} has columns that birdfeed doesn't know ({added}): writing its rows again would "
+                "lose what is in them"
+            )
+
+    def hours(self) -> list[Hour]:
+        """What is there, by hour."""
+        rows = self._reader.query(
+            "SELECT toString(toStartOfHour(occurred_at), 'UTC') AS hour, toString(count()) AS events, "
+            f"toString(countIf({self._condition})) AS fit FROM {self._datasource} FINAL "
+            f"WHERE {self._selection.where} GROUP BY hour ORDER BY hour"
+        )
+        return [
+            Hour(datetime.fromisoformat(f"{row['hour'][:19]}+00:00"), int(row["events"]), int(row["fit"]))
+            for row in rows
+        ]
+
+    def pages(self, hours: Sequence[Hour]) -> Iterator[list[dict[str, Any]]]:
+        """The rows that fit, as JSON, a page at a time and never more of them in memory."""
+        for first, last in _windows(hours, self._page_rows):
+            yield from self._window(first, last + timedelta(hours=1))
+
+    def _window(self, start: datetime, end: datetime) -> Iterator[list[dict[str, Any]]]:
+        """Pages follow the table's own order, so that each query reads on where the one before it ended."""
+        after = ""
+        while True:
+            answered = self._reader.query(
+                f"SELECT {', '.join(column.expression for column in self._columns)} FROM ("
+                f"SELECT {', '.join(column.name for column in self._columns)} FROM {self._datasource} FINAL "
+                f"WHERE {self._selection.where} AND occurred_at >= '{sql_time(start)}' "
+                f"AND occurred_at < '{sql_time(end)}' AND {self._condition}{after} "
+                f"ORDER BY toStartOfHour(occurred_at), model, event_id LIMIT {self._page_rows})"
+            )
+            if answered:
+                yield [to_json(self._datasource, row) for row in answered]
+            if len(answered) < self._page_rows:
+                return
+            hour, model, event_id = max(_position(row) for row in answered)
+            place = f"toDateTime({sql_text(hour)}, 'UTC'), {sql_text(model.decode())}, {sql_text(event_id.decode())}"
+            after = f" AND (toStartOfHour(occurred_at), model, event_id) > ({place})"
+
+
+def _position(row: Mapping[str, Any]) -> tuple[str, bytes, bytes]:
+    """Where a row stands in the table; ClickHouse orders text by its bytes."""
+    return row["occurred_at"][:13] + ":00:00", row["model"].encode(), row["event_id"].encode()
+
+
+def _windows(hours: Sequence[Hour], rows: int) -> Iterator[tuple[datetime, datetime]]:
+    """First and last hours of stretches that hold at most so many rows that fit; a fuller hour stands alone."""
+    first: datetime | None = None
+    last: datetime | None = None
+    held = 0
+    for hour in hours:
+        if not hour.fit:
+            continue
+        if first is not None and last is not None and held + hour.fit >= rows:
+            yield first, last
+            first, held = None, 0
+        first = first or hour.start
+        last = hour.start
+        held += hour.fit
+    if first is not None and last is not None:
+        yield first, last
+
+
+def sql_text(text: str) -> str:
+    """A string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def read_stored_time(text: str) -> datetime:
+    """A time of a row's JSON, aware."""
+    return datetime.fromisoformat(text)
+
+
+def later_than(text: str, now: datetime) -> str:
+    """`now`, or the smallest time after a stored one where that is later still; as a row's JSON has it."""
+    return format_time(max(now, read_stored_time(text) + timedelta(microseconds=1)))

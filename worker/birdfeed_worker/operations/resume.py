@@ -1,0 +1,84 @@
+"""Resume: let go on what was paused, by the guard or because its data source refused everything."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from birdfeed_schemas.keys import TYPE_FIELD, Keys
+from birdfeed_schemas.registry import registry
+from redis import Redis
+
+from birdfeed_worker.flow.circuit_breaker import Paused, lift, paused
+from birdfeed_worker.flow.destinations import Destination, destinations
+from birdfeed_worker.queue.reserve import as_text
+
+#: Scheduled jobs looked at in one round trip.
+PAGE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed:
+    """Event types and data sources that go on, why they had been stopped, and the jobs that were brought forward."""
+
+    types: dict[str, Paused]
+    destinations: dict[str, Destination]
+    jobs: int
+
+
+def resume(connection: Redis, keys: Keys, name: str | None, *, guard_off: float, now: float) -> Resumed:
+    """Let a type or a data source (None: everything that is stopped) go on at once.
+
+    Args:
+        connection: Redis.
+        keys: Names of the keys.
+        name: An event type or a data source.
+        guard_off: Seconds for which the guard doesn't look at the types that go on.
+        now: Epoch seconds.
+
+    Raises:
+        ValueError: Nothing has that name.
+    """
+    stopped, closed = paused(connection, keys), destinations(connection, keys, now)
+    types = {known.name: known.datasource for known in registry().values()}
+    if name is not None and name not in {*types, *types.values(), *stopped}:
+        raise ValueError(
+            f"no event type or data source is named {name!r}: {', '.join(sorted({*types, *types.values()}))}"
+        )
+    sources = {name, types.get(name, name)} if name is not None else None
+    lifted = {
+        event_type: why
+        for event_type, why in stopped.items()
+        if sources is None or event_type in sources or types.get(event_type) == name
+    }
+    opened = {
+        source: state
+        for source, state in closed.items()
+        if state.state != "open" and (sources is None or source in sources)
+    }
+    # Without a name only what is stopped goes on; a type by name also has its guard put off beforehand.
+    for event_type in {*lifted, *((name,) if name in types else ())}:
+        lift(connection, keys, event_type, off_seconds=guard_off, now=now)
+    for source in opened:
+        # Its failures are kept: one request finds out whether it is open, the others wait for what it finds.
+        connection.hset(keys.birdfeed(f"destination:{source}"), mapping={"closed_until": "0", "probe_until": "0"})
+    woken = {*lifted, *(event_type for event_type, source in types.items() if source in opened)}
+    jobs = _bring_forward(connection, keys, woken, now) if woken else 0
+    return Resumed(types=lifted, destinations=opened, jobs=jobs)
+
+
+def _bring_forward(connection: Redis, keys: Keys, types: Collection[str], now: float) -> int:
+    """Make scheduled jobs of these types due now. A job that must wait for another reason is put off again."""
+    ids = [as_text(job_id) for job_id in connection.zrange(keys.scheduled, 0, -1)]  # type: ignore[arg-type]
+    brought = 0
+    for start in range(0, len(ids), PAGE):
+        page = ids[start : start + PAGE]
+        with connection.pipeline(transaction=False) as pipe:
+            for job_id in page:
+                pipe.hget(keys.job(job_id), TYPE_FIELD)
+            found = pipe.execute()
+        due = {job_id: now for job_id, kind in zip(page, found, strict=True) if as_text(kind or b"unknown") in types}
+        if due:
+            # Only those that still are scheduled.
+            connection.zadd(keys.scheduled, due, xx=True)
+            brought += len(due)
+    return brought

@@ -1,0 +1,217 @@
+"""Exchange: dead events out into lines of JSON for an editor, and back in, each under its own id.
+
+An exported event stays dead until it is imported, replayed or purged. An import takes the event's data (and type) from
+the line and all else, event_id and occurred_at first of all, from the dead letter, so that an event is neither doubled
+nor renamed by an edit; a line whose event is not dead any more is not imported.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+from birdfeed_schemas.exact import exact
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+
+from birdfeed_worker.dead_letters.move import Taken, TakeOut, step
+from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, dead_letters_of, find
+from birdfeed_worker.operations.edit import refusal
+
+#: Lines of a file held in memory at once.
+CHUNK: Final = 20_000
+#: Times a letter is looked at again because somebody else took from it meanwhile.
+TRIES: Final = 10
+
+
+@dataclass(slots=True)
+class Exported:
+    """Events written out, and what could not be: letters that can't be opened, lines that are no events."""
+
+    events: int = 0
+    unreadable: int = 0
+
+
+def export(connection: Redis, keys: Keys, choice: Choice, done: Exported) -> Iterator[bytes]:
+    """The chosen events, oldest letter first, one line of JSON each (with its newline)."""
+    for letter in dead_letters_of(connection, keys, choice):
+        if letter.batch is None:
+            done.unreadable += letter.events
+            continue
+        about = {
+            "letter": letter.id,
+            "reason": letter.reason,
+            "detail": letter.detail,
+            "fingerprint": letter.fingerprint,
+            "attempts": letter.attempts,
+            "replays": letter.replays,
+            "first_failed_at": letter.first_failed_at,
+            "last_failed_at": letter.last_failed_at,
+        }
+        for number in choice.chosen(letter.batch):
+            try:
+                fields = orjson.loads(letter.batch.lines[number])
+                line = {"event_type": letter.event_type, "event_data": fields.pop("data"), **fields, "dead": about}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                done.unreadable += 1
+                continue
+            done.events += 1
+            yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+
+
+@dataclass(slots=True)
+class Imported:
+    """Events that went back into the queue (or would); lines refused, by why; lines whose event is not dead."""
+
+    events: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    not_dead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An edited event: its number in the file (from 1), its type and data, and the letter it was exported from."""
+
+    number: int
+    event_type: str
+    data: dict[str, Any]
+    letter: str
+
+
+class Import:
+    """Brings edited events back into the queue.
+
+    Args:
+        connection: Redis.
+        keys: Names of the keys.
+        replay_id: The name under which the events go back.
+        tell: Called with a line's number and what is wrong with it.
+        dry_run: Only look whether the lines would do.
+        stop: Asked between two letters whether to end.
+    """
+
+    def __init__(
+        self,
+        connection: Redis,
+        keys: Keys,
+        replay_id: str,
+        *,
+        tell: Callable[[int, str], None],
+        dry_run: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._replay_id = replay_id
+        self._tell = tell
+        self._dry_run = dry_run
+        self._stop = stop
+        self._take_out = TakeOut(connection, keys)
+        self.result = Imported()
+
+    def run(self, lines: Iterable[bytes]) -> Imported:
+        """Import all lines, a chunk at a time."""
+        numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
+        while chunk := list(islice(numbered, CHUNK)):
+            self._chunk(chunk)
+            if self._stop():
+                break
+        return self.result
+
+    def _chunk(self, chunk: Sequence[tuple[int, bytes]]) -> None:
+        waiting: dict[str, Line] = {}
+        for number, text in chunk:
+            try:
+                event_id, line = read_line(number, text)
+            except ValueError as error:
+                self._refuse(number, str(error))
+                continue
+            waiting[event_id] = line
+        hints = dict.fromkeys(line.letter for line in waiting.values() if line.letter)
+        for letter_id in hints:
+            if self._stop():
+                return
+            self._from_letter(find(self._connection, self._keys, letter_id), waiting)
+        # Small letters are merged now and then: what isn't where it was is looked for everywhere.
+        if waiting:
+            for letter in dead_letters_of(self._connection, self._keys):
+                if self._stop():
+                    return
+                self._from_letter(letter, waiting)
+                if not waiting:
+                    break
+        for line in waiting.values():
+            self.result.not_dead += 1
+            self._tell(line.number, "the event is not dead any more; it was replayed or purged")
+
+    def _from_letter(self, letter: DeadLetterInfo | None, waiting: dict[str, Line]) -> None:
+        """Take the waiting events that this letter holds."""
+        for _ in range(TRIES):
+            if letter is None or letter.batch is None:
+                return
+            found = _found(letter.batch.lines, waiting)
+            if not found:
+                return
+            # A step has one event type; where the file has several for a letter, one step follows the other.
+            event_type = next(iter(found.values()))[1].event_type
+            part = {number: item for number, item in found.items() if item[1].event_type == event_type}
+            if not self._dry_run:
+                one = step(letter, {n: data for n, (_, _, data) in part.items()}, self._replay_id, event_type)
+                (taken,) = self._take_out.back([one])
+                if taken is not Taken.DONE:
+                    letter = find(self._connection, self._keys, letter.id)
+                    continue
+            self.result.events += len(part)
+            for event_id, _, _ in part.values():
+                del waiting[event_id]
+            if len(part) < len(found) and not self._dry_run:
+                letter = find(self._connection, self._keys, letter.id)
+            elif len(part) == len(found):
+                return
+
+    def _refuse(self, number: int, why: str) -> None:
+        self.result.refused[why] += 1
+        self._tell(number, why)
+
+
+def read_line(number: int, text: bytes) -> tuple[str, Line]:
+    """An edited event's id and what else its line says.
+
+    Raises:
+        ValueError: It is no event, or the worker would dead-letter it at once; the text says why.
+    """
+    try:
+        record = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise ValueError("not an object as `birdfeed dead export` writes it")
+    event_id, event_type, data = record.get("event_id"), record.get("event_type"), record.get("event_data")
+    if not isinstance(event_id, str):
+        raise ValueError("event_id is missing; new events are for `birdfeed send`")
+    if not isinstance(event_type, str) or not isinstance(data, dict):
+        raise ValueError("event_type or event_data is missing or of the wrong type")
+    line = orjson.dumps({"event_id": event_id, "occurred_at": record.get("occurred_at"), "data": data})
+    why = refusal(event_type, line)
+    if why is not None:
+        raise ValueError(why)
+    about = record.get("dead")
+    letter = about.get("letter") if isinstance(about, dict) else None
+    return event_id, Line(number, event_type, data, letter if isinstance(letter, str) else "")
+
+
+def _found(lines: Sequence[bytes], waiting: dict[str, Line]) -> dict[int, tuple[str, Line, bytes]]:
+    """Line number in the letter → event id, the edited line, and the event's line as it shall travel."""
+    found: dict[int, tuple[str, Line, bytes]] = {}
+    for number, text in enumerate(lines):
+        try:
+            fields = orjson.loads(text)
+            edited = waiting.get(fields["event_id"])
+        except (ValueError, KeyError, TypeError):
+            continue
+        if edited is not None:
+            fields["data"] = edited.data
+            found[number] = (fields["event_id"], edited, exact(orjson.dumps(fields)))
+    return found

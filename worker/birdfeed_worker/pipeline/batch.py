@@ -1,0 +1,69 @@
+"""Cut: rows into requests, as they come: by rows, by bytes, and by months."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeAlias
+
+from birdfeed_worker.pipeline.decode import Item
+
+#: Tinybird refuses an insert that touches more monthly partitions than this.
+MAX_PARTITIONS: Final = 12
+
+_Month: TypeAlias = tuple[int, int]
+
+
+class Cutter:
+    """Cuts rows into requests. Pure: it keeps what doesn't fill a request yet.
+
+    Args:
+        rows: Most rows of a request.
+        size: Most bytes of a request, before compression; a larger row is a request of its own.
+    """
+
+    def __init__(self, rows: int, size: int) -> None:
+        self._rows = rows
+        self._size = size
+        self._open: list[Item] = []
+        self._bytes = 0
+        self._months: set[_Month] = set()
+        self._aside: list[Item] = []  # of a thirteenth month, and later ones
+
+    def add(self, items: Iterable[Item]) -> Iterator[list[Item]]:
+        """The requests that these rows fill."""
+        for item in items:
+            month = _month(item)
+            if month not in self._months:
+                if len(self._months) >= MAX_PARTITIONS:
+                    # Not a new request for each: months that alternate would cut one at every row.
+                    self._aside.append(item)
+                    continue
+                self._months.add(month)
+            size = len(item.row) + 1
+            if self._open and (len(self._open) >= self._rows or self._bytes + size > self._size):
+                yield self._cut()
+                self._months.add(month)
+            self._open.append(item)
+            self._bytes += size
+
+    def rest(self) -> Iterator[list[Item]]:
+        """The requests that hold what is left."""
+        while self._open:
+            yield self._cut()
+            aside, self._aside = sorted(self._aside, key=_month), []
+            yield from self.add(aside)
+
+    def _cut(self) -> list[Item]:
+        request, self._open, self._bytes = self._open, [], 0
+        self._months.clear()
+        return request
+
+
+def halves(part: Sequence[Item]) -> list[Sequence[Item]]:
+    """Two halves."""
+    middle = len(part) // 2
+    return [part[:middle], part[middle:]]
+
+
+def _month(item: Item) -> _Month:
+    assert item.envelope is not None
+    when = item.envelope.occurred_at
+    return when.year, when.month

@@ -1,0 +1,118 @@
+"""Enrich: usage, price and tier for each event, and the row the store gets."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TypeAlias
+
+import orjson
+from birdfeed_schemas.events import Event
+from birdfeed_schemas.exact import exact
+from birdfeed_schemas.registry import EventType
+from birdfeed_schemas.rows import Enriched
+from birdfeed_schemas.times import times_of
+
+from birdfeed_worker.model import Dead
+from birdfeed_worker.pipeline.decode import Item
+from birdfeed_worker.pipeline.validate import leftover
+from birdfeed_worker.pricing.book.book import Books
+from birdfeed_worker.pricing.book.reload import BookSource
+from birdfeed_worker.pricing.price.price import price_event
+from birdfeed_worker.pricing.usage.normalise import normalise_usage
+from birdfeed_worker.tiers.choose import choose_tier
+from birdfeed_worker.tiers.lookup import TierLookup
+
+log = logging.getLogger(__name__)
+
+
+#: Items with their valid events.
+Valid: TypeAlias = Sequence[tuple[Item, Event]]
+
+
+class Enricher:
+    """Makes rows out of valid events.
+
+    Args:
+        books: Where the price books in force are.
+        tiers: Where tiers are looked up.
+        extra_fields: Fields outside the models that the operator stores by name.
+        keep_traceback: Whether tracebacks are stored.
+    """
+
+    def __init__(
+        self, books: BookSource, tiers: TierLookup, *, extra_fields: frozenset[str], keep_traceback: bool
+    ) -> None:
+        self._books = books
+        self._tiers = tiers
+        self._extra = extra_fields
+        self._keep_traceback = keep_traceback
+
+    def tiers_at_hand(self, events: Valid) -> Mapping[str, str] | None:
+        """The tiers of their users, if nobody has to be asked; else None."""
+        users = _users(events)
+        return self._tiers.recall(users) if users else {}
+
+    def tiers(self, events: Iterable[tuple[Item, Event]]) -> Mapping[str, str]:
+        """The tiers of their users: one round trip for all of them, one time to wait."""
+        users = _users(events)
+        return self._tiers.look_up(users) if users else {}
+
+    def enrich(
+        self, event_type: EventType, events: Valid, now: datetime, tiers: Mapping[str, str] | None = None
+    ) -> None:
+        """Give every item its row, as JSON.
+
+        Args:
+            event_type: The type of all of them.
+            events: Items and their valid events.
+            now: The rows' version.
+            tiers: Users' tiers; None: they are looked up.
+        """
+        books = self._books.current()
+        answers = self.tiers(events) if tiers is None else tiers
+        for item, event in events:
+            try:
+                enriched = self._enriched(event_type, item, event, books, answers, now)
+                item.row = exact(orjson.dumps(event_type.build_row(enriched), option=orjson.OPT_UTC_Z))
+                item.cost_status = enriched.price.cost_status
+            except Exception as error:
+                # A fault of ours, or of a plugged-in row builder: it costs this event, no neighbour and no worker.
+                log.exception("%s: event %s can't be enriched", event_type.name, item.event_id)
+                item.outcome = Dead(
+                    "internal_error", f"birdfeed's own code failed on this event: {type(error).__name__}"
+                )
+
+    def _enriched(
+        self,
+        event_type: EventType,
+        item: Item,
+        event: Event,
+        books: Books,
+        answers: Mapping[str, str],
+        now: datetime,
+    ) -> Enriched:
+        envelope = item.envelope
+        assert envelope is not None
+        usage = normalise_usage(event.usage)
+        times = times_of(event, envelope.occurred_at)
+        # A start that can't be true is clamped, for the price as for the row.
+        at = envelope.occurred_at if event.start_time is None else times.start
+        extra, dropped = leftover(event_type.name, envelope.data, self._extra)
+        return Enriched(
+            envelope=envelope,
+            event=event,
+            usage=usage,
+            price=price_event(event_type.name, event, usage, at, books),
+            tier=choose_tier(event.tier, event.user, answers.get(event.user) if event.user else None),
+            enriched_at=now,
+            extra=extra,
+            dropped_fields=envelope.dropped_fields + dropped,
+            replay_id=item.header.replay_id,
+            keep_traceback=self._keep_traceback,
+            times=times,
+        )
+
+
+def _users(events: Iterable[tuple[Item, Event]]) -> set[str]:
+    """Those whose tier their event doesn't say."""
+    return {event.user for _, event in events if event.user and not (event.tier and event.tier.strip())}

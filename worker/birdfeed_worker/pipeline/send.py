@@ -1,0 +1,220 @@
+"""Send: one request's rows to their data source, again and in parts, until each of them has an outcome.
+
+Decisions are retry.py's; here they are carried out: wait, halve, bisect, ask what was quarantined, give back.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.errors import QueryError, QuotaError
+from birdfeed_worker.flow.rate_limit import Admission, Pacer
+from birdfeed_worker.model import Dead, Later, Outcome, Written
+from birdfeed_worker.pipeline.batch import halves
+from birdfeed_worker.pipeline.decode import Item
+from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.tinybird.decide import Answer, Bisect, Done, Halve, Pause, SetAside, Unknown, Wait, decide
+from birdfeed_worker.tinybird.lookup import find_quarantined
+
+log = logging.getLogger(__name__)
+
+QUARANTINED: Final = "every row of the request was quarantined; the reasons can't be read"
+#: Waits up to this many seconds are waited with the jobs in hand; longer ones give them back.
+SHORT_WAIT: Final = 2.0
+#: Tries of identical bytes in one go after an unknown outcome, where nobody can be asked (no read token).
+BLIND_TRIES: Final = 3
+#: Single rows refused with 400, with no row taken meanwhile, after which no row is to blame but the destination.
+REFUSED_ROWS_UNTIL_PAUSE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A row that was refused with 400 alone; whether the store had taken other rows of the same request by then."""
+
+    item: Item
+    reason: str
+    after_success: bool
+
+
+class Sender:
+    """Sends requests for one worker process, several at a time where threads call it so.
+
+    Args:
+        tinybird: The store.
+        pacer: The pool's limiter.
+        clock: Time, and the sleep that ends when the worker is told to stop.
+        bisect_requests: Requests spent on finding the bad rows of one.
+        settle_seconds: Seconds until Tinybird is asked after an unknown outcome.
+        mark: Called before each request with the take's execution id and the ids of the jobs whose rows it holds;
+            notes in Redis that they may be written from now on, and returns those that another worker has by now.
+    """
+
+    def __init__(
+        self,
+        tinybird: Tinybird,
+        pacer: Pacer,
+        clock: Clock,
+        *,
+        bisect_requests: int,
+        settle_seconds: float,
+        mark: Callable[[str, Sequence[str]], frozenset[str]],
+    ) -> None:
+        self._tinybird = tinybird
+        self._pacer = pacer
+        self._clock = clock
+        self._bisect_requests = bisect_requests
+        self._settle_seconds = settle_seconds
+        self._mark = mark
+
+    def send(self, datasource: str, items: Sequence[Item], execution: str) -> None:
+        """One request, and what follows from its answer, until each of the items has an outcome.
+
+        Args:
+            datasource: Where the rows go.
+            items: Of one take, with rows and no outcome yet.
+            execution: The take's.
+        """
+        if self._clock.stop.is_set():
+            set_outcome(items, Later())
+            return
+        waiting: deque[Sequence[Item]] = deque([items])
+        budget, taken, given_back, probing, refused = self._bisect_requests, False, False, False, list[Refused]()
+        while waiting:
+            part, admission = self._admitted(datasource, waiting.popleft(), execution)
+            probing = probing or admission.probe
+            if admission.wait > 0:
+                given_back = True
+            if not part:
+                continue
+            answer = self._post(datasource, part)
+            decision = decide(answer, len(part))
+            match decision:
+                case Done():
+                    taken = True
+                    self._pacer.opened(datasource, admission)
+                    set_outcome(part, Written())
+                case SetAside(rows):
+                    taken = True
+                    self._pacer.opened(datasource, admission)
+                    self._set_aside(datasource, part, rows)
+                case Wait(seconds, reason):
+                    closed = self._pacer.closed(datasource, seconds, reason)
+                    log.warning("%s: %s; waiting %.1f s", datasource, reason, closed)
+                    set_outcome(part, Later(self._clock.time() + closed))
+                case Pause(reason):
+                    closed = self._pacer.paused(datasource, reason)
+                    log.error("%s: paused: %s; probing again in %.0f s", datasource, reason, closed)
+                    set_outcome(part, Later(self._clock.time() + closed))
+                case Halve(reason):
+                    if len(part) == 1:
+                        part[0].outcome = Dead("too_large", f"one row is over the store's limit: {reason}")
+                    else:
+                        waiting.extendleft(reversed(halves(part)))
+                case Bisect(reason):
+                    budget -= 1
+                    if len(part) == 1:
+                        refused.append(Refused(part[0], reason, after_success=taken))
+                    elif budget > 0 and (taken or len(refused) < REFUSED_ROWS_UNTIL_PAUSE):
+                        waiting.extendleft(reversed(halves(part)))
+                    elif taken:
+                        # There are more bad rows than the budget finds; the store takes the others. Next time.
+                        given_back = True
+                        set_outcome(part, Later())
+                    else:
+                        self._refuse_all(datasource, part, reason)
+                case Unknown(reason):
+                    now = self._clock.time()
+                    log.warning("%s: outcome unknown (%s) for %d rows", datasource, reason, len(part))
+                    closed = self._pacer.closed(datasource, None, reason)
+                    wait = self._settle_seconds if self._tinybird.can_read else closed
+                    set_outcome(part, Later(now + wait, now))
+            given_back = given_back or isinstance(decision, Wait | Pause | Unknown)
+        self._condemn(datasource, refused, taken, given_back, len(items), execution)
+        if probing:
+            self._pacer.over(datasource)
+
+    def _admitted(self, datasource: str, part: Sequence[Item], execution: str) -> tuple[Sequence[Item], Admission]:
+        """The items to send once the limiter lets the request through; the others have been given back."""
+        size = sum(len(item.row) + 1 for item in part)
+        while True:
+            admission = self._pacer.admit(datasource, size)
+            if admission.wait <= 0:
+                break
+            if admission.wait > SHORT_WAIT or self._clock.sleep(admission.wait):
+                log.debug("%s: %d rows wait %.1f s (%s)", datasource, len(part), admission.wait, admission.reason)
+                set_outcome(part, Later(self._clock.time() + admission.wait))
+                return (), admission
+        lost = self._mark(execution, sorted({item.job_id for item in part}))
+        if lost:
+            set_outcome([item for item in part if item.job_id in lost], Later())
+            part = [item for item in part if item.job_id not in lost]
+        return part, admission
+
+    def _post(self, datasource: str, part: Sequence[Item]) -> Answer:
+        """One POST; where nobody can be asked about an unknown outcome, the identical bytes a few times more."""
+        body = self._tinybird.encode(item.row for item in part)
+        answer = self._tinybird.append(datasource, body)
+        if self._tinybird.can_read:
+            return answer
+        for attempt in range(1, BLIND_TRIES):
+            if not isinstance(decide(answer, len(part)), Unknown) or self._clock.sleep(0.5 * 2**attempt):
+                break
+            # Nobody to ask: Tinybird may recognise identical bytes, and nothing else would.
+            answer = self._tinybird.append(datasource, body)
+        return answer
+
+    def _set_aside(self, datasource: str, part: Sequence[Item], rows: int) -> None:
+        """Tinybird says how many rows it quarantined, never which: read them back."""
+        try:
+            found = find_quarantined(self._tinybird, datasource, [item.event_id for item in part])
+        except (QuotaError, QueryError) as error:
+            if rows == len(part):
+                set_outcome(part, Dead("quarantined", QUARANTINED))
+                return
+            # The rows are in the store either way and must not be sent again: verification finds out which.
+            log.warning("%s: %d of %d rows quarantined, asking later which (%s)", datasource, rows, len(part), error)
+            if not self._tinybird.can_read:
+                set_outcome(part, Written())
+                return
+            now = self._clock.time()
+            set_outcome(part, Later(now + self._settle_seconds, now))
+            return
+        log.error("%s: %d of %d rows quarantined by Tinybird", datasource, rows, len(part))
+        for item in part:
+            why = found.get(item.event_id)
+            item.outcome = Written() if why is None else Dead("quarantined", why)
+
+    def _refuse_all(self, datasource: str, part: Sequence[Item], reason: str) -> None:
+        closed = self._pacer.paused(datasource, f"every request is refused: {reason}")
+        log.error("%s: paused: every request is refused: %s", datasource, reason)
+        set_outcome(part, Later(self._clock.time() + closed))
+
+    def _condemn(
+        self, datasource: str, refused: Sequence[Refused], taken: bool, given_back: bool, rows: int, execution: str
+    ) -> None:
+        """Rows refused alone are to blame, unless the store refused everything at that time.
+
+        Whether it did is not known where it took nothing and other rows were given back (`given_back`) untried.
+        """
+        if not taken and rows > 1:
+            if len(refused) >= min(rows, REFUSED_ROWS_UNTIL_PAUSE):
+                self._refuse_all(datasource, [one.item for one in refused], refused[0].reason)
+                return
+            if given_back:
+                set_outcome([one.item for one in refused], Later())
+                return
+        for one in refused:
+            if taken and not one.after_success:
+                # The store took nothing yet when it refused this row; now that it does, the row gets another chance.
+                self.send(datasource, [one.item], execution)
+            else:
+                one.item.outcome = Dead("rejected", one.reason)
+
+
+def set_outcome(items: Iterable[Item], outcome: Outcome) -> None:
+    """The same for all of them."""
+    for item in items:
+        item.outcome = outcome

@@ -1,0 +1,240 @@
+"""Settle: what became of the jobs in hand goes back to Redis, each job by itself, in one step for all of them.
+
+A job whose events are all written or dead is deleted; one with events left shrinks to these and waits. Dead letters
+and the ledger's counts change in the same step. A job that is no longer ours (its hold ran out, another worker has
+it) changes nothing: whoever has it settles it.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.registry import registry
+from redis import Redis
+
+from birdfeed_worker.dead_letters.record import DeadLetter, dead_letters, unreadable_letter
+from birdfeed_worker.model import Dead, Later, Written
+from birdfeed_worker.pipeline.decode import Decoded, Item, repack
+from birdfeed_worker.queue.replicated import Replicated
+from birdfeed_worker.queue.reserve import TakenJob, as_text
+from birdfeed_worker.queue.scripts import script
+
+log = logging.getLogger(__name__)
+
+#: Seconds a settled batch is remembered, so that a producer's late second enqueue of it is recognised.
+REMEMBER_SECONDS: Final = 600
+#: Seconds that a job of a newer wire version waits for a newer worker.
+NEWER_VERSION_WAIT: Final = 30.0
+#: Ids of batches and of events in one line of the log.
+LOGGED_IDS: Final = 20
+#: Key that says how many replicas a worker found, of how many that it needs, and the seconds for which that is news.
+UNREPLICATED: Final = "unreplicated"
+UNREPLICATED_SECONDS: Final = 10
+#: Jobs settled in one step.
+JOBS_PER_STEP: Final = 200
+
+
+@dataclass(slots=True)
+class JobPlan:
+    """What happens to one job: done, back (to the queue's front), at (a time), suspect (the same, still suspected).
+
+    `events` and `size` are what is left where `data` is new; of a job that is done, `events` is how many died.
+    """
+
+    job: TakenJob
+    action: str = "done"
+    when: float = 0.0
+    data: bytes = b""
+    events: int = 0
+    size: int = 0
+    posted: float | None = None
+
+
+@dataclass(slots=True)
+class Totals:
+    """Events by what became of them, for logs and metrics."""
+
+    written: int = 0
+    dead: Counter[str] = field(default_factory=Counter)
+    later: int = 0
+    lost: int = 0
+
+
+class Settler:
+    """Settles jobs for one worker.
+
+    Args:
+        connection: Redis.
+        keys: Names of the keys.
+        worker: The worker's name.
+        wait_replicas: How many replicas must have a mark before rows are sent. Settling needs none: what a failover
+            forgets of it is done again, and the mark, which was there first, has Tinybird asked.
+    """
+
+    def __init__(self, connection: Redis, keys: Keys, worker: str, wait_replicas: int = 0) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._worker = worker
+        self._wait_replicas = wait_replicas
+        self._complained = False
+        self._settle = script(connection, "settle")
+        self._mark = Replicated(connection, script(connection, "mark"), wait_replicas)
+
+    def mark(self, execution: str, job_ids: Sequence[str], now: float) -> frozenset[str]:
+        """Note that rows of these jobs may be written from now on (epoch s), until they are settled.
+
+        Returns the ids of jobs whose rows must not be sent: they are no longer ours, or too few replicas have the note.
+        """
+        lost, replicas = self._mark(
+            [self._keys.queue_list],
+            [self._keys.prefix, self._keys.queue, self._worker, repr(now), execution, *job_ids],
+        )
+        if replicas < self._wait_replicas:
+            found = f"{replicas} of {self._wait_replicas}"
+            log.error("%s replicas have the note about %d jobs; nothing is sent until they do", found, len(job_ids))
+            self._connection.set(self._keys.birdfeed(UNREPLICATED), found, ex=UNREPLICATED_SECONDS)
+            self._complained = True
+            return frozenset(job_ids)
+        if self._complained:
+            self._complained = False
+            self._connection.delete(self._keys.birdfeed(UNREPLICATED))
+        return frozenset(as_text(job_id) for job_id in lost)
+
+    def settle(self, jobs: Sequence[TakenJob], decoded: Decoded, now: datetime) -> Totals:
+        """Carry out what became of every event; returns the totals."""
+        totals = Totals()
+        by_job: dict[str, list[Item]] = {}
+        for item in decoded.items:
+            by_job.setdefault(item.job_id, []).append(item)
+        for start in range(0, len(jobs), JOBS_PER_STEP):
+            self._step(list(jobs[start : start + JOBS_PER_STEP]), by_job, decoded, now, totals)
+        return totals
+
+    def put_off(self, jobs: Sequence[TakenJob], until: float) -> None:
+        """Give suspects back untried until a time (epoch s); they stay suspects."""
+        for start in range(0, len(jobs), JOBS_PER_STEP):
+            step = list(jobs[start : start + JOBS_PER_STEP])
+            while step:
+                plans = [JobPlan(job, "suspect", until, posted=job.posted) for job in step]
+                lost = self._send(plans, Counter(), [])
+                step = [job for job in step if job.id not in lost] if lost else []
+
+    def _step(
+        self,
+        jobs: list[TakenJob],
+        by_job: dict[str, list[Item]],
+        decoded: Decoded,
+        now: datetime,
+        totals: Totals,
+    ) -> None:
+        newer = {job.id for job, _ in decoded.newer}
+        while jobs:
+            ids = {job.id for job in jobs}
+            items = [item for job in jobs for item in by_job.get(job.id, ())]
+            letters = dead_letters(items, {job.id: job.attempts for job in jobs}, now, self._keys.queue)
+            letters += [
+                unreadable_letter(bad, now, self._keys.queue) for bad in decoded.unreadable if bad.job.id in ids
+            ]
+            plans = [
+                JobPlan(job, "at", now.timestamp() + NEWER_VERSION_WAIT, posted=job.posted)
+                if job.id in newer
+                else plan(job, by_job.get(job.id, ()))
+                for job in jobs
+            ]
+            lost = self._send(plans, ledger_entries(items, letters), letters)
+            if not lost:
+                count(totals, items, letters)
+                tell(letters)
+                return
+            log.warning("%d jobs are no longer held by this worker; whoever has them settles them", len(lost))
+            totals.lost += len(lost)
+            jobs = [job for job in jobs if job.id not in lost]
+
+    def _send(self, plans: Sequence[JobPlan], entries: Counter[str], letters: Sequence[DeadLetter]) -> frozenset[str]:
+        executions = {plan.job.execution for plan in plans}
+        assert len(executions) == 1, "jobs of one take are settled together"
+        args: list[Any] = [self._keys.prefix, self._keys.queue, self._worker, executions.pop(), REMEMBER_SECONDS]
+        args.append(len(plans))
+        for one in plans:
+            args += [one.job.id, one.action, repr(one.when), one.data, one.events, one.size]
+            args += ["" if one.posted is None else repr(one.posted), destination_of(one.job.event_type)]
+        args.append(len(entries))
+        for name, amount in sorted(entries.items()):
+            args += [name, amount]
+        args.append(len(letters))
+        for letter in letters:
+            args += [letter.id, len(letter.fields)]
+            for name, value in letter.fields.items():
+                args += [name, value]
+        return frozenset(as_text(job_id) for job_id in self._settle(keys=[self._keys.queue_list], args=args))
+
+
+def destination_of(event_type: str) -> str:
+    """The data source of a type's rows; nothing for a type nobody knows."""
+    known = registry().get(event_type)
+    return "" if known is None else known.datasource
+
+
+def plan(job: TakenJob, items: Sequence[Item]) -> JobPlan:
+    """What happens to a job, from what became of its events. Pure."""
+    left = [item for item in items if isinstance(item.outcome, Later) or item.outcome is None]
+    if not left:
+        return JobPlan(job, events=sum(isinstance(item.outcome, Dead) for item in items))
+    laters = [item.outcome for item in left if isinstance(item.outcome, Later)]
+    until = max((later.until for later in laters), default=0.0)
+    posted = max((later.posted for later in laters if later.posted is not None), default=None)
+    made = JobPlan(job, "at" if until > 0 else "back", until, posted=posted)
+    if len(left) < len(items):
+        made.data, made.size = repack(left[0].header, [item.line for item in left])
+        made.events = len(left)
+    return made
+
+
+def ledger_entries(items: Iterable[Item], letters: Iterable[DeadLetter]) -> Counter[str]:
+    """Changes of the ledger: written by type, dead by type and reason, and accepted taken back for double enqueues."""
+    entries: Counter[str] = Counter()
+    for item in items:
+        if isinstance(item.outcome, Written):
+            if item.outcome.double:
+                entries[f"accepted:{item.header.event_type}"] -= 1
+            else:
+                entries[f"written:{item.header.event_type}"] += 1
+    for letter in letters:
+        entries[f"dead:{letter.event_type}:{letter.reason}"] += letter.events
+    return entries
+
+
+def tell(letters: Iterable[DeadLetter]) -> None:
+    """One line in the log for each dead letter, by which its events can be found; never what is in them."""
+    for letter in letters:
+        log.warning(
+            "%d %s events are dead: %s: %s",
+            letter.events,
+            letter.event_type,
+            letter.reason,
+            letter.detail,
+            extra={
+                "dead_letter": letter.id,
+                "reason": letter.reason,
+                "batch_ids": sorted(letter.sources)[:LOGGED_IDS],
+                "event_ids": list(letter.event_ids[:LOGGED_IDS]),
+            },
+        )
+
+
+def count(totals: Totals, items: Iterable[Item], letters: Iterable[DeadLetter]) -> None:
+    """Add up what became of the events."""
+    for item in items:
+        match item.outcome:
+            case Written():
+                totals.written += 1
+            case Dead():
+                pass  # counted by its dead letter
+            case _:
+                totals.later += 1
+    for letter in letters:
+        totals.dead[letter.reason] += letter.events

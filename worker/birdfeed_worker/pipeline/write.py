@@ -1,0 +1,218 @@
+"""Write: a delivery's rows to their data sources, in as few requests as possible, several of them at a time.
+
+Rows come as they are made: a request that is full is sent while the next one's rows are still being made.
+"""
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.errors import QueryError, QuotaError
+from birdfeed_worker.model import Dead, Later, Written
+from birdfeed_worker.pipeline.batch import Cutter
+from birdfeed_worker.pipeline.decode import Item
+from birdfeed_worker.pipeline.send import Sender, set_outcome
+from birdfeed_worker.queue.reserve import TakenJob
+from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.tinybird.lookup import IDS_PER_QUERY, batched, find
+
+log = logging.getLogger(__name__)
+
+GAVE_UP: Final = "its outcome stayed unknown for {hours:.1f} h while the store took other rows; it may be written"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteLimits:
+    """What bounds the writing.
+
+    Rows and bytes (before compression) of one request; requests under way at a time; seconds until Tinybird is asked
+    after an unknown outcome; seconds of unknown outcomes, while the destination takes other rows, after which a job is
+    given up.
+    """
+
+    rows: int
+    bytes: int
+    at_once: int = 1
+    settle_seconds: float = 60.0
+    give_up_after: float = 86_400.0
+
+
+class Writer:
+    """Writes rows to Tinybird for one worker process.
+
+    Args:
+        tinybird: The store, to ask what it has.
+        sender: Sends requests.
+        clock: Time.
+        limits: See WriteLimits.
+        step: Called where the delivery gets somewhere without sending.
+    """
+
+    def __init__(
+        self,
+        tinybird: Tinybird,
+        sender: Sender,
+        clock: Clock,
+        limits: WriteLimits,
+        step: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._step = step
+        self._tinybird = tinybird
+        self._sender = sender
+        self._clock = clock
+        self._limits = limits
+        self._threads = ThreadPoolExecutor(limits.at_once, thread_name_prefix="birdfeed-send")
+
+    @contextmanager
+    def delivery(self, jobs: Mapping[str, TakenJob]) -> Iterator["Writing"]:
+        """Take rows in the block; after it each item that was added has an outcome.
+
+        Args:
+            jobs: The jobs the items come with, all of one take, by id.
+        """
+        writing = Writing(self, jobs)
+        try:
+            yield writing
+            writing.finish()
+        finally:
+            writing.end()
+
+    def submit(self, datasource: str, request: Sequence[Item], execution: str) -> "Future[None]":
+        """Send a request in a thread."""
+        return self._threads.submit(self._sender.send, datasource, request, execution)
+
+    def cutter(self) -> Cutter:
+        """Cuts requests by the limits."""
+        return Cutter(self._limits.rows, self._limits.bytes)
+
+    def parts(self, items: Sequence[Item], job: TakenJob) -> Iterator[Sequence[Item]]:
+        """A job that keeps failing where others don't, in ever smaller parts.
+
+        So a row that makes the store time out is alone after a few tries, and its neighbours are written; the row
+        itself is given up in the end.
+        """
+        if job.spent >= self._limits.give_up_after:
+            set_outcome(items, Dead("gave_up", GAVE_UP.format(hours=job.spent / 3600)))
+            return
+        size = max(1, len(items) // 2 ** min(job.unknowns - 1, 32))
+        for start in range(0, len(items), size):
+            cutter = self.cutter()
+            yield from cutter.add(items[start : start + size])
+            yield from cutter.rest()
+
+    def ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> Iterator[Item]:
+        """Settle what the store already has; yields the items it doesn't have."""
+        if not self._tinybird.can_read:
+            yield from items
+            return
+        now = self._clock.time()
+        ready = []
+        for item in items:
+            since = jobs[item.job_id].posted
+            if since is not None and now < since + self._limits.settle_seconds:
+                item.outcome = Later(since + self._limits.settle_seconds, since)
+            else:
+                ready.append(item)
+        for part in batched(ready, IDS_PER_QUERY):
+            # Each part is two questions at least, and a question may take as long as a request.
+            self._step()
+            if self._clock.stop.is_set():
+                _keep_asking(part, jobs, now)
+            else:
+                yield from self._ask(datasource, part, jobs)
+
+    def _ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> list[Item]:
+        now = self._clock.time()
+        try:
+            found = find(self._tinybird, datasource, list(_identities(items)))
+        except QuotaError as error:
+            log.warning("%s: read quota used up; %d events wait to be verified", datasource, len(items))
+            _keep_asking(items, jobs, now + error.retry_after)
+            return []
+        except QueryError as error:
+            log.warning("%s: can't ask what was written (%s); %d events wait", datasource, error, len(items))
+            _keep_asking(items, jobs, now + 30.0)
+            return []
+        missing = []
+        for item in items:
+            if item.event_id in found.written:
+                double = item.header.retried and jobs[item.job_id].posted is None
+                item.outcome = Written(before=True, double=double)
+            elif item.event_id in found.quarantined and not (item.header.replay_id or item.header.reason):
+                item.outcome = Dead("quarantined", found.quarantined[item.event_id])
+            else:
+                missing.append(item)
+        return missing
+
+
+class Writing:
+    """The writing of one delivery; see Writer.delivery."""
+
+    def __init__(self, writer: Writer, jobs: Mapping[str, TakenJob]) -> None:
+        self._writer = writer
+        self._jobs = jobs
+        self._execution = next(iter(jobs.values())).execution if jobs else ""
+        self._cutters: defaultdict[str, Cutter] = defaultdict(writer.cutter)
+        self._asked: defaultdict[str, list[Item]] = defaultdict(list)
+        self._troubled: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
+        self._under_way: list[Future[None]] = []
+
+    def add(self, datasource: str, items: Iterable[Item]) -> None:
+        """Items with rows and no outcome yet, for a data source."""
+        fresh = []
+        for item in items:
+            if item.verify:
+                self._asked[datasource].append(item)
+            else:
+                fresh.append(item)
+        self._add(datasource, fresh)
+
+    def finish(self) -> None:
+        """Send what is left, and wait for all answers. Raises what a request raised (of Redis)."""
+        for datasource, items in self._asked.items():
+            self._add(datasource, self._writer.ask(datasource, items, self._jobs))
+        for datasource, cutter in self._cutters.items():
+            for last in cutter.rest():
+                self._send(datasource, last)
+        for (datasource, job_id), items in self._troubled.items():
+            for part in self._writer.parts(items, self._jobs[job_id]):
+                self._send(datasource, part)
+        for future in self._under_way:
+            future.result()
+
+    def end(self) -> None:
+        """Whatever happened: nothing is under way when the jobs are settled or given back."""
+        for future in self._under_way:
+            future.cancel()
+        wait(self._under_way)
+
+    def _add(self, datasource: str, items: Iterable[Item]) -> None:
+        """Ordinary jobs together; jobs that keep failing where others don't, apart."""
+        ordinary = []
+        for item in items:
+            if self._jobs[item.job_id].unknowns:
+                self._troubled[datasource, item.job_id].append(item)
+            else:
+                ordinary.append(item)
+        for full in self._cutters[datasource].add(ordinary):
+            self._send(datasource, full)
+
+    def _send(self, datasource: str, request: Sequence[Item]) -> None:
+        self._under_way.append(self._writer.submit(datasource, request, self._execution))
+
+
+def _identities(items: Iterable[Item]) -> Iterator[tuple[str, datetime]]:
+    for item in items:
+        assert item.envelope is not None
+        yield item.envelope.event_id, item.envelope.occurred_at
+
+
+def _keep_asking(items: Sequence[Item], jobs: Mapping[str, TakenJob], until: float) -> None:
+    for item in items:
+        item.outcome = Later(until, jobs[item.job_id].posted)

@@ -1,0 +1,1 @@
+"""The price book: load, check, reload, compare and show it."""

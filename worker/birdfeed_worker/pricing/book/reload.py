@@ -1,0 +1,104 @@
+"""The books in use, and their reload: the operator's file may change under a running worker."""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from birdfeed_worker.pricing.book.book import Books, Fallback, PriceBook, PriceBookError, load
+
+log: Final = logging.getLogger(__name__)
+
+#: Seconds between two looks at the file's date.
+CHECK_EVERY: Final = 1.0
+
+
+class BookSource:
+    """The books prices are looked for in: the operator's file, the shipped book, the fallback.
+
+    `current()` looks at the file at most once a second and reads it when it changed. A file that can't be used then
+    leaves the books as they were: `error` says what is wrong until it is mended, and `on_error` is told once.
+
+    Args:
+        path: The operator's own book, or None.
+        clock: Monotonic seconds.
+        fallback: Prices of text models that no book has, or None.
+        on_error: Told of each broken file once; logs by default.
+
+    Raises:
+        PriceBookError: The operator's file can't be used; at the start there are no books to keep.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        fallback: Fallback | None = None,
+        on_error: Callable[[PriceBookError], None] | None = None,
+    ) -> None:
+        self.path = path
+        self.error: PriceBookError | None = None
+        self._clock = clock
+        self._fallback = fallback
+        self._on_error = on_error or _log_error
+        self._shipped = load()
+        self._lock = threading.Lock()
+        self._seen = self._stamp()
+        self._books = self._made_of(load(path) if path is not None else None)
+        self._next_look = clock() + CHECK_EVERY
+
+    def current(self) -> Books:
+        """The books as they are now."""
+        if self.path is not None and self._clock() >= self._next_look and self._lock.acquire(blocking=False):
+            try:
+                self._next_look = self._clock() + CHECK_EVERY
+                if self._stamp() != self._seen:
+                    self._read()
+            finally:
+                self._lock.release()
+        return self._books
+
+    def reload(self) -> Books:
+        """Read the operator's file now, changed or not (a reload signal); the books as they are then."""
+        with self._lock:
+            self._read()
+        return self._books
+
+    def _read(self) -> None:
+        if self.path is None:
+            return
+        self._seen = self._stamp()
+        try:
+            books = self._made_of(load(self.path))
+        except PriceBookError as error:
+            self.error = error
+            self._on_error(error)
+            return
+        self.error = None
+        if books.layers[0].hash != self._books.layers[0].hash:
+            log.info("price book %s is in use: %s", books.layers[0].hash, self.path)
+            self._books = books
+
+    def _made_of(self, operator: PriceBook | None) -> Books:
+        layers = (self._shipped,) if operator is None else (operator, self._shipped)
+        return Books(layers, self._fallback)
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        """What changes when the file does; None where it can't be seen."""
+        if self.path is None:
+            return None
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _log_error(error: PriceBookError) -> None:
+    first, *more = str(error).splitlines()
+    rest = f" (and {len(more)} more; `birdfeed prices check` lists them all)" if more else ""
+    log.error("the price book is broken, the one before stays in use: %s%s", first, rest)

@@ -1,0 +1,1 @@
+"""The price of one event, its receipt, and exact arithmetic with money."""

@@ -1,0 +1,93 @@
+"""One event as a line of JSON, priced: what `birdfeed price` prints."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from birdfeed_schemas.events import Event, read_time
+from birdfeed_schemas.facts import Price, Usage
+from birdfeed_schemas.prices import TOKEN_CLASSES
+from birdfeed_schemas.registry import registry
+from pydantic import ValidationError
+
+from birdfeed_worker.errors import BirdfeedError
+from birdfeed_worker.pricing.book.book import Books
+from birdfeed_worker.pricing.price.money import plain
+from birdfeed_worker.pricing.price.price import price_event
+from birdfeed_worker.pricing.usage.normalise import normalise_usage
+
+
+class RecordError(BirdfeedError):
+    """A record can't be priced; `reasons` says why, field by field."""
+
+    def __init__(self, reasons: tuple[str, ...]) -> None:
+        super().__init__(reasons)
+        self.reasons = reasons
+
+    def __str__(self) -> str:
+        return "; ".join(self.reasons)
+
+
+class PricedRecord(NamedTuple):
+    """An event with its usage and its price."""
+
+    event: Event
+    usage: Usage
+    price: Price
+
+
+def price_record(record: object, books: Books, now: datetime | None = None) -> PricedRecord:
+    """Validate and price one event.
+
+    Args:
+        record: {"event_type": ..., "event_data": {...}}, and "occurred_at" if the event's date matters and it has no
+            start_time.
+        books: Where prices are.
+        now: The date of events that have none (aware); the clock's if left out.
+
+    Raises:
+        RecordError: The record is no valid event.
+    """
+    if not isinstance(record, Mapping):
+        raise RecordError(("a record is an object with event_type and event_data",))
+    kind = record.get("event_type")
+    known = registry()
+    if not isinstance(kind, str) or kind not in known:
+        raise RecordError((f"event_type: {kind!r} is none of {', '.join(sorted(known))}",))
+    try:
+        occurred_at = read_time(record.get("occurred_at")) or now or datetime.now(UTC)
+    except ValueError as error:
+        raise RecordError((f"occurred_at: {error}",)) from error
+    try:
+        event = known[kind].event.model_validate(record.get("event_data"))
+    except ValidationError as error:
+        raise RecordError(
+            tuple(
+                f"{'.'.join(map(str, ('event_data', *part['loc'])))}: {part['msg']}"
+                for part in error.errors(include_url=False)
+            )
+        ) from error
+    usage = normalise_usage(event.usage)
+    # Taken at its word, unlike in a row: any date can be asked about.
+    at = event.start_time or occurred_at
+    return PricedRecord(event, usage, price_event(kind, event, usage, at, books))
+
+
+def price_line(record: object, books: Books, now: datetime | None = None) -> dict[str, Any]:
+    """What `birdfeed price` prints for one event; arguments and errors are price_record's.
+
+    Returns:
+        cost (USD, plain decimal text), cost_status, usage_status, tokens (the classes that are not 0), price_match,
+        price_model (None without a price) and provider (None if nobody says).
+    """
+    _, usage, price = price_record(record, books, now)
+    counts = ((name, getattr(usage.tokens, name)) for name in TOKEN_CLASSES)
+    return {
+        "cost": plain(price.cost),
+        "cost_status": price.cost_status,
+        "usage_status": usage.status,
+        "tokens": {name: count for name, count in counts if count},
+        "price_match": price.price_match,
+        "price_model": price.price_model,
+        "provider": price.provider,
+    }

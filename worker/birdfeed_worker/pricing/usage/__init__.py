@@ -1,0 +1,1 @@
+"""Usage as providers report it, brought into one form."""

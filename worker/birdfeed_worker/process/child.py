@@ -1,0 +1,66 @@
+"""One worker process, started by the launcher: `python -m birdfeed_worker.process.child NAME BEAT_FD`.
+
+Its standard input is a pipe from the launcher; when that ends, the launcher is gone and the worker stops. Into BEAT_FD
+it writes a byte every few seconds as a sign of life.
+"""
+
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from typing import Final
+
+from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.process.logs import configure_logs
+from birdfeed_worker.process.parent_watch import when_gone
+from birdfeed_worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+#: New objects until the collector looks at the youngest; Python's default is 700.
+GC_THRESHOLD: Final = 20_000
+
+
+def stop_alone(stop_timeout: float) -> None:
+    """The launcher is gone: stop this process politely, and after `stop_timeout` seconds for good."""
+    log.error("the launcher is gone; this worker stops")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(stop_timeout)
+    os._exit(1)
+
+
+def spare_the_collector() -> None:
+    """Let the cycle collector run more rarely, and never over what is loaded by now.
+
+    A delivery makes hundreds of thousands of objects, all of which go by reference counting; looking through them for
+    cycles every 700 new ones is a tenth of a worker's CPU time (docs/performance.md).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 10, 10)
+
+
+def main() -> int:
+    """Work until told to stop. Exit codes: 0 stopped as asked, 2 settings that can't work."""
+    name, beat_fd = sys.argv[1], int(sys.argv[2])
+    try:
+        settings = WorkerSettings.load()
+        configure_logs(settings.log_format, settings.log_level)
+        # Imported late: rq reads its key prefix when it is imported.
+        os.environ.setdefault("RQ_KEY_PREFIX", settings.key_prefix)
+        from birdfeed_worker.process.bootstrap import make_worker
+
+        worker = make_worker(settings, name, beat_fd=beat_fd)
+    except (ConfigurationError, ValueError) as error:
+        print(f"birdfeed: {error}", file=sys.stderr)
+        return 2
+    spare_the_collector()
+    when_gone(0, lambda: stop_alone(settings.stop_timeout), "birdfeed-launcher")
+    worker.work()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""The launcher: keeps N worker processes running, gives a dead one's jobs back at once, and ends them with itself.
+
+Children are started afresh (no fork: no inherited sockets) and hold the other end of a pipe: when the launcher is
+gone, however it died, they stop by themselves.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Final
+
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+from redis.exceptions import RedisError
+
+from birdfeed_worker.process.http import Pulse
+from birdfeed_worker.process.names import pool_name, worker_name
+from birdfeed_worker.queue.reserve import Taker
+from birdfeed_worker.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+#: Seconds before a child that ended by itself is started again: doubles up to the cap, forgotten after a good minute.
+RESPAWN_BASE: Final = 0.5
+RESPAWN_CAP: Final = 30.0
+GOOD_RUN: Final = 60.0
+#: Exit code of a child whose settings can't work.
+SETTINGS_WRONG: Final = 2
+#: Seconds without a sign of life after which a worker is killed: its own watch ends a stalled one long before.
+SILENT_SECONDS: Final = 360.0
+#: Seconds between looks at the children.
+LOOK_SECONDS: Final = 0.2
+
+
+@dataclass(slots=True)
+class Child:
+    """One place in the pool, and the process that fills it."""
+
+    process: subprocess.Popen[bytes] | None = None
+    beat_fd: int = -1
+    last_beat: float = 0.0
+    name: str = ""
+    started: float = 0.0
+    failures: int = 0
+    start_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Pool:
+    """A pool of worker processes.
+
+    Args:
+        settings: Passed to the children through the environment.
+        connection: Redis, to give back the jobs of children that died.
+        keys: Names of the keys.
+    """
+
+    settings: WorkerSettings
+    connection: Redis
+    keys: Keys
+    children: list[Child] = field(default_factory=list)
+    pulse: Pulse = field(default_factory=lambda: Pulse(pool_name()))
+    _signals: int = 0
+    _hopeless: bool = False
+    _wake: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; returns the exit code: 0 stopped as asked, 2 settings that can't work."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+        signal.signal(signal.SIGINT, self._on_signal)
+        self.children = [Child() for _ in range(self.settings.processes)]
+        log.info(
+            "pool of %d workers on queue %r, %d (SIGTERM stops it)",
+            self.settings.processes,
+            self.keys.queue,
+            os.getpid(),
+        )
+        while not self._signals and not self._hopeless:
+            now = time.monotonic()
+            for child in self.children:
+                self._look_after(child, now)
+            self.pulse.turn(len(self._running()))
+            self._wake.wait(LOOK_SECONDS)
+        self.pulse.stopping = True
+        self._stop()
+        return SETTINGS_WRONG if self._hopeless else 0
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        self._signals += 1
+        self._wake.set()
+
+    def _look_after(self, child: Child, now: float) -> None:
+        if child.process is not None and child.process.poll() is not None:
+            self._bury(child, now)
+        if child.process is not None and self._silent(child, now):
+            log.critical("worker %s gave no sign of life for %.0f s; it is killed", child.name, SILENT_SECONDS)
+            child.process.kill()
+            child.process.wait()
+            self._bury(child, now)
+        if child.process is None and now >= child.start_at:
+            self._start(child, now)
+
+    def _start(self, child: Child, now: float) -> None:
+        child.name = worker_name()
+        environment = dict(os.environ)
+        # rq reads its prefix when it is imported.
+        environment["RQ_KEY_PREFIX"] = self.keys.prefix
+        child.beat_fd, write_end = os.pipe()
+        os.set_blocking(child.beat_fd, False)
+        child.process = subprocess.Popen(
+            [sys.executable, "-m", "birdfeed_worker.process.child", child.name, str(write_end)],
+            pass_fds=(write_end,),
+            stdin=subprocess.PIPE,
+            env=environment,
+            # Ctrl-C in a terminal reaches the whole process group; only the launcher decides when children stop.
+            start_new_session=True,
+        )
+        os.close(write_end)
+        child.started = child.last_beat = now
+
+    @staticmethod
+    def _silent(child: Child, now: float) -> bool:
+        """Whether a worker that lives has given no sign of life for too long: native code that never ends."""
+        try:
+            if os.read(child.beat_fd, 65_536):
+                child.last_beat = now
+        except BlockingIOError:
+            pass
+        return now - child.last_beat > SILENT_SECONDS
+
+    def _bury(self, child: Child, now: float) -> None:
+        """Give the dead child's jobs back, and plan its successor."""
+        process = child.process
+        assert process is not None
+        if process.returncode == SETTINGS_WRONG:
+            # It has said what is wrong with the settings; another one would say the same.
+            self._hopeless = True
+        self.pulse.ends += 1
+        lived = now - child.started
+        if process.returncode == 0:
+            # Somebody told this worker to stop; the pool stays as large as it was asked to be.
+            child.failures = 0
+        else:
+            child.failures = 1 if lived >= GOOD_RUN else child.failures + 1
+        wait = min(RESPAWN_CAP, RESPAWN_BASE * 2.0 ** max(0, child.failures - 1))
+        log.error("worker %s ended (%s); another starts in %.1f s", child.name, _how(process.returncode), wait)
+        self._close(child)
+        child.process = None
+        child.start_at = now + wait
+        self._give_back(child.name, died=process.returncode != 0)
+
+    def _give_back(self, name: str, *, died: bool) -> None:
+        taker = Taker(self.connection, self.keys, "", self.settings.hold_seconds)
+        try:
+            ids = taker.recover(name, died=died)
+            with self.connection.pipeline(transaction=False) as pipe:
+                pipe.srem(f"{self.keys.prefix}:workers", f"{self.keys.prefix}:worker:{name}")
+                pipe.srem(f"{self.keys.prefix}:workers:{self.keys.queue}", f"{self.keys.prefix}:worker:{name}")
+                pipe.delete(f"{self.keys.prefix}:worker:{name}")
+                pipe.execute()
+        except RedisError as error:
+            # Its hold on them runs out by itself.
+            log.error("can't give back the jobs of %s (%s); they are free in a while", name, type(error).__name__)
+            return
+        if ids:
+            log.warning("%d jobs of %s are back in the queue", len(ids), name)
+
+    def _stop(self) -> None:
+        log.info("stopping: workers finish what is in hand, at most %.0f s", self.settings.stop_timeout)
+        asked = self._signals
+        for child in self.children:
+            if child.process is not None and child.process.poll() is None:
+                child.process.terminate()
+        deadline = time.monotonic() + self.settings.stop_timeout
+        self._wake.clear()
+        while self._running() and time.monotonic() < deadline and self._signals == asked:
+            self._wake.wait(LOOK_SECONDS)
+        late = self._running()
+        for child in late:
+            assert child.process is not None
+            log.warning("worker %s is still busy; it is killed and its jobs go back to the queue", child.name)
+            child.process.kill()
+        for child in self.children:
+            if child.process is None:
+                continue
+            child.process.wait()
+            code = child.process.returncode
+            self._close(child)
+            if code != 0:
+                self._give_back(child.name, died=False)
+        log.info("stopped")
+
+    def _running(self) -> list[Child]:
+        return [child for child in self.children if child.process is not None and child.process.poll() is None]
+
+    @staticmethod
+    def _close(child: Child) -> None:
+        os.close(child.beat_fd)
+        if child.process is not None and child.process.stdin is not None:
+            child.process.stdin.close()
+
+
+def _how(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"

@@ -1,0 +1,209 @@
+"""The worker: an rq worker that takes many jobs at once, delivers them together, and settles each by itself.
+
+What it keeps of rq: the queue, the registries, the worker's own entry (`rq info`, rq-dashboard), failed jobs and their
+requeueing. What it does differently, because rq alone loses jobs at a kill or a SIGTERM (each measured, see
+docs/decisions.md): jobs go from the queue to the started registry in one step; SIGTERM only sets a flag; scheduled
+jobs are moved, and lost workers' jobs given back, by atomic scripts any worker may run, so there is no scheduler
+process to lose.
+"""
+
+import logging
+import os
+import signal
+import time
+from types import FrameType
+from typing import Any, Final
+
+from birdfeed_schemas.keys import Keys
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import SimpleWorker
+from rq.exceptions import StopRequested
+from rq.serializers import JSONSerializer
+from rq.worker import WorkerStatus
+
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.job import Delivery
+from birdfeed_worker.pipeline.decode import NO_KILLERS
+from birdfeed_worker.pipeline.settle import LOGGED_IDS, Totals
+from birdfeed_worker.process.heartbeat import Hold
+from birdfeed_worker.process.maintenance import Upkeep
+from birdfeed_worker.process.poison import find_killers
+from birdfeed_worker.queue.reserve import TakenJob, Taker
+
+log = logging.getLogger(__name__)
+
+#: Seconds between a worker's signs of life; rq shows a worker for worker_ttl + 60 s after the last.
+BEAT_SECONDS: Final = 5.0
+WORKER_TTL: Final = 30
+#: Seconds between looks for scheduled jobs that are due, and for holds that have run out.
+PROMOTE_SECONDS: Final = 0.5
+RECOVER_SECONDS: Final = 5.0
+#: Longest wait at an empty queue before the stop flag is looked at again.
+IDLE_WAIT: Final = 1.0
+#: Seconds until suspects are looked at again, where the look was cut short.
+UNTRIED_WAIT: Final = 5.0
+#: Seconds to wait after Redis failed for longer than the client's own retries.
+REDIS_DOWN_WAIT: Final = 2.0
+
+
+class Worker(SimpleWorker):
+    """One process of the pool.
+
+    Args:
+        connection: Redis.
+        keys: Names of the keys.
+        name: The worker's name in rq.
+        taker, hold, delivery: Wired by bootstrap.py.
+        clock: Its stop flag ends the loop.
+        take_jobs, take_events, take_bytes: Most of each in one take.
+        upkeep: What is done now and then beside the work.
+    """
+
+    def __init__(
+        self,
+        connection: Redis,
+        keys: Keys,
+        name: str,
+        *,
+        taker: Taker,
+        hold: Hold,
+        delivery: Delivery,
+        clock: Clock,
+        take_jobs: int,
+        take_events: int,
+        take_bytes: int,
+        upkeep: Upkeep,
+    ) -> None:
+        super().__init__(
+            [keys.queue], name=name, connection=connection, serializer=JSONSerializer, worker_ttl=WORKER_TTL
+        )
+        self._keys = keys
+        self._taker = taker
+        self._hold = hold
+        self._delivery = delivery
+        self._clock = clock
+        self._upkeep = upkeep
+        self._limits = {"jobs": take_jobs, "events": take_events, "size": take_bytes}
+        self._last_beat = self._last_promote = self._last_recover = float("-inf")
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """First SIGTERM or SIGINT: finish what is in hand. Sets a flag and nothing else."""
+        signal.signal(signal.SIGINT, self.request_force_stop)
+        signal.signal(signal.SIGTERM, self.request_force_stop)
+        self._stop_requested = True
+        self._clock.stop.set()
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
+        """Second signal: leave now; the launcher, or the end of the hold, gives the jobs back."""
+        # Not SystemExit: raised in the middle of anything, it could be swallowed.
+        os._exit(1)
+
+    def work(self, burst: bool = False, **_: Any) -> bool:  # type: ignore[override]
+        """Take, deliver, settle, until told to stop; `burst`: until the queue is empty. True if any job was done."""
+        self._install_signal_handlers()
+        self._patiently(self._register)
+        self._hold.start()
+        worked = False
+        try:
+            while not self._stop_requested:
+                try:
+                    jobs = self._next_jobs(burst)
+                    if jobs:
+                        worked = True
+                        self._deliver(jobs)
+                    elif burst:
+                        break
+                except RedisError as error:
+                    log.error("Redis: %s: %s; trying again", type(error).__name__, error)
+                    self._clock.sleep(REDIS_DOWN_WAIT)
+                except StopRequested:
+                    break
+        finally:
+            self._hold.end()
+            try:
+                self.register_death()
+            except RedisError as error:
+                log.warning("can't say good-bye to Redis: %s", type(error).__name__)
+        return worked
+
+    def _patiently(self, register: Any) -> None:
+        while not self._stop_requested:
+            try:
+                register()
+                return
+            except RedisError as error:
+                log.error("Redis: %s: %s; trying again", type(error).__name__, error)
+                self._clock.sleep(REDIS_DOWN_WAIT)
+
+    def _next_jobs(self, burst: bool) -> list[TakenJob]:
+        self.check_for_suspension(burst)
+        self._beat()
+        next_due = self._maintain()
+        jobs = self._taker.take(**self._limits)
+        if jobs or burst:
+            return jobs
+        idle = IDLE_WAIT if next_due is None else min(IDLE_WAIT, max(0.05, next_due - time.time()))
+        self._taker.wait(idle)
+        return []
+
+    def _beat(self) -> None:
+        now = self._clock.monotonic()
+        if now - self._last_beat >= BEAT_SECONDS:
+            self._last_beat = now
+            self._register()
+            self.heartbeat()
+
+    def _register(self) -> None:
+        # rq refuses a name that is there. Ours is unique: it is there if a try did it whose answer was lost.
+        if not self.connection.exists(self.key):
+            self.register_birth()
+
+    def _maintain(self) -> float | None:
+        now = self._clock.monotonic()
+        if now - self._last_recover >= RECOVER_SECONDS:
+            self._last_recover = now
+            back = self._taker.recover()
+            if back:
+                log.warning("%d jobs of a lost worker are back in the queue", len(back))
+        if now - self._last_promote >= PROMOTE_SECONDS:
+            self._last_promote = now
+            self._next_due = self._taker.promote()
+        self._upkeep.step()
+        return self._next_due
+
+    _next_due: float | None = None
+
+    def _deliver(self, jobs: list[TakenJob]) -> None:
+        self._hold.hold(jobs)
+        self.set_state(WorkerStatus.BUSY)
+        try:
+            suspects = [job for job in jobs if job.suspect]
+            killers = find_killers(suspects) if suspects else NO_KILLERS
+            if killers is None:
+                log.warning("%d jobs that a worker died with could not be looked at; later", len(suspects))
+                self._delivery.settler.put_off(suspects, self._clock.time() + UNTRIED_WAIT)
+                jobs = [job for job in jobs if not job.suspect]
+            elif suspects:
+                log.warning("of %d jobs that a worker died with, %d events kill one", len(suspects), len(killers))
+            totals = self._delivery.deliver(jobs, killers or NO_KILLERS) if jobs else Totals()
+        finally:
+            self._hold.hold([])
+            self.set_state(WorkerStatus.IDLE)
+        self._report(jobs, totals)
+
+    def _report(self, jobs: list[TakenJob], totals: Totals) -> None:
+        with self.connection.pipeline(transaction=False) as pipe:
+            pipe.hincrby(self.key, "successful_job_count", len(jobs))
+            if totals.dead:
+                pipe.hincrby(self.key, "failed_job_count", sum(totals.dead.values()))
+            pipe.execute()
+        log.info(
+            "%d jobs: %d events written, %d dead%s, %d wait",
+            len(jobs),
+            totals.written,
+            sum(totals.dead.values()),
+            f" ({', '.join(f'{reason} {n}' for reason, n in sorted(totals.dead.items()))})" if totals.dead else "",
+            totals.later,
+            extra={"batch_ids": [job.id for job in jobs[:LOGGED_IDS]], "worker": self.name},
+        )

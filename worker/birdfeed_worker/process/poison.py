@@ -1,0 +1,197 @@
+"""Isolate: find the events that kill a worker, without letting them kill one more.
+
+A job that a worker died with is a suspect, nothing more: the worker may have been killed from outside. Its events are
+worked on in a process of their own, `python -m birdfeed_worker.process.poison`, with one thread and no connection. It
+forks a child for each try: first for all events together, then for halves. Only the death of a child while its parent
+lives counts, and only an event whose child died three times, alone, is found guilty.
+"""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
+from typing import Final, TypeAlias
+
+import orjson
+from birdfeed_schemas.envelope import WireError, split_batch
+from birdfeed_schemas.registry import registry
+
+from birdfeed_worker.pipeline.decode import Killers, decode, repack, unpack
+from birdfeed_worker.pipeline.enrich import Enricher
+from birdfeed_worker.pipeline.validate import validate
+from birdfeed_worker.queue.reserve import TakenJob
+from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.tiers.lookup import NoTiers
+from birdfeed_worker.wiring import book_source_of
+
+#: Deaths of a child with one event alone that condemn it.
+DEATHS: Final = 3
+#: Seconds a child may take: an event that needs longer is an endless loop.
+CHILD_SECONDS: Final = 5.0
+#: Seconds the whole search may take.
+SEARCH_SECONDS: Final = 120.0
+#: Bytes of memory a child may use beyond what its parent has; more would call the kernel's killer on a neighbour.
+CHILD_MEMORY: Final = 4 * 2**30
+
+#: A job's number and a line's, from 0.
+Unit: TypeAlias = tuple[int, int]
+
+
+def find_killers(jobs: Sequence[TakenJob], search_seconds: float = SEARCH_SECONDS) -> Killers | None:
+    """Which events of these suspects kill a process; None if the search itself was cut short."""
+    request = orjson.dumps([{"type": job.event_type, "data": b64encode(job.data).decode()} for job in jobs])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "birdfeed_worker.process.poison"],
+            input=request,
+            stdout=subprocess.PIPE,
+            timeout=search_seconds + 30,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode != 0:
+        return None
+    found = orjson.loads(done.stdout)
+    return frozenset((jobs[number].id, line) for number, line in found)
+
+
+def main() -> int:
+    """Read suspects from standard input, write the guilty to standard output."""
+    suspects = [
+        TakenJob(
+            id=str(number),
+            execution="",
+            data=b64decode(one["data"]),
+            event_type=one["type"],
+            events=1,
+            size=0,
+            attempts=1,
+            first_taken=0.0,
+        )
+        for number, one in enumerate(orjson.loads(sys.stdin.buffer.read()))
+    ]
+    settings = WorkerSettings.load()
+    enricher = Enricher(
+        book_source_of(settings),
+        NoTiers(),
+        extra_fields=settings.allowed_extra,
+        keep_traceback=settings.keep_traceback,
+    )
+    guilty = search(suspects, lambda jobs: work(jobs, enricher), time.monotonic() + SEARCH_SECONDS)
+    sys.stdout.buffer.write(orjson.dumps(guilty))
+    return 0
+
+
+def work(jobs: Sequence[TakenJob], enricher: Enricher) -> None:
+    """What a worker does with events before it sends them, for its effect on the process alone."""
+    items = sorted(decode(jobs).items, key=lambda item: item.header.event_type)
+    for name, group in groupby(items, key=lambda item: item.header.event_type):
+        valid = validate(name, list(group))
+        if valid:
+            enricher.enrich(registry()[name], valid, datetime.now(UTC))
+
+
+def search(
+    jobs: Sequence[TakenJob],
+    work_on: Callable[[Sequence[TakenJob]], None],
+    deadline: float,
+    child_seconds: float = CHILD_SECONDS,
+) -> list[tuple[int, int | None]]:
+    """The guilty: a job's number and a line's (None: the job as a whole).
+
+    Args:
+        jobs: Suspects.
+        work_on: What a child does with some of them.
+        deadline: time.monotonic() after which nobody else is found guilty.
+        child_seconds: Seconds a child may take.
+    """
+
+    def survives(parts: Sequence[TakenJob]) -> bool:
+        return child_survives(lambda: work_on(parts), child_seconds)
+
+    def guilty_alone(part: TakenJob) -> bool:
+        # The first death brought us here.
+        return all(not survives([part]) for _ in range(DEATHS - 1))
+
+    if survives(jobs):
+        return []
+    guilty: list[tuple[int, int | None]] = []
+    lines: list[tuple[Unit, TakenJob]] = []
+    for number, job in enumerate(jobs):
+        if not child_survives(lambda job=job: _open(job), child_seconds):  # type: ignore[misc]
+            if all(not child_survives(lambda job=job: _open(job), child_seconds) for _ in range(DEATHS - 1)):  # type: ignore[misc]
+                guilty.append((number, None))
+            continue
+        lines += [((number, line), part) for line, part in enumerate(_lines(job))]
+    waiting = [lines]
+    while waiting and time.monotonic() < deadline:
+        part = waiting.pop()
+        if not part or survives([job for _, job in part]):
+            continue
+        if len(part) > 1:
+            waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
+        elif guilty_alone(part[0][1]):
+            guilty.append(part[0][0])
+    return sorted(guilty, key=itemgetter(0))
+
+
+def child_survives(task: Callable[[], None], seconds: float) -> bool:
+    """Whether a forked child does the task and lives, within the seconds."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _limit_memory()
+            # What a task prints must not mix with the answer.
+            os.dup2(2, 1)
+            task()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    deadline = time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) == 0
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return False
+        time.sleep(0.005)
+
+
+def _limit_memory() -> None:
+    """Where the system knows such a limit (Linux)."""
+    with suppress(OSError, ValueError), open("/proc/self/statm") as statm:
+        pages = int(statm.read().split()[0])
+        most = pages * resource.getpagesize() + CHILD_MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _open(job: TakenJob) -> None:
+    with suppress(WireError):
+        split_batch(unpack(job.data))
+
+
+def _lines(job: TakenJob) -> list[TakenJob]:
+    """A job for each of its lines; none where it is no batch of ours."""
+    try:
+        batch = split_batch(unpack(job.data))
+    except WireError:
+        return []
+    return [replace(job, data=repack(batch.header, [line], level=0)[0]) for line in batch.lines]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

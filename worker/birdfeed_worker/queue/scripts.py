@@ -1,0 +1,42 @@
+"""The Lua scripts by which workers change jobs in Redis: each is one atomic step, so a kill between two Redis
+commands can't lose a job or leave it in two places. They keep rq's own keys true (queue list, wip and failed and
+scheduled sorted sets, execution hashes, the job's status), which is what `rq info` and rq-dashboard read.
+
+Redis Cluster is not supported: key names are made from the prefix inside the scripts.
+"""
+
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any
+
+from redis import Redis
+from redis.commands.core import Script
+from redis.exceptions import NoScriptError
+
+
+def script(connection: Redis, name: str) -> Script:
+    """The script lua/<name>.lua, behind common.lua, ready to be called with keys and args."""
+    folder = files("birdfeed_worker.queue") / "lua"
+    text = (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
+    return connection.register_script(text)
+
+
+def run_all(connection: Redis, script: Script, calls: Iterable[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    """The answers of a script to several calls (keys, args), in one round trip.
+
+    redis-py's way, calling the script on a pipeline, asks first whether Redis knows it: a round trip more, and no help
+    where the master changes between the two.
+    """
+
+    def run() -> list[Any]:
+        with connection.pipeline(transaction=False) as pipe:
+            for keys, args in waiting:
+                pipe.evalsha(script.sha, len(keys), *keys, *args)
+            return pipe.execute()
+
+    waiting = list(calls)
+    try:
+        return run()
+    except NoScriptError:
+        connection.script_load(script.script)
+        return run()

@@ -1,0 +1,116 @@
+"""Check: ask Tinybird whether its data sources fit what the worker sends, before any row is lost."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
+
+from birdfeed_schemas.project import columns_of, datasources, paths_of
+
+from birdfeed_worker.errors import ConfigurationError, QueryError, TinybirdError
+from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.tinybird.schema_compare import LiveColumn, Mismatch, compare
+
+log = logging.getLogger(__name__)
+
+#: A line that is no JSON: a token that may append is told 400, one that may not 403, and nothing is written.
+_BROKEN: Final = b'{"birdfeed check":'
+
+
+def check_at_start(tinybird: Tinybird, mode: Literal["off", "warn", "refuse"]) -> None:
+    """Warn of all that doesn't fit, or refuse. What can't be asked is no reason to refuse: the store may be away.
+
+    Raises:
+        ConfigurationError: Something doesn't fit, and the mode is refuse.
+    """
+    if mode == "off":
+        return
+    if not tinybird.can_read:
+        log.warning("the data sources' columns can't be checked: TINYBIRD_READ_TOKEN is not set")
+        return
+    try:
+        found = check_schemas(tinybird)
+    except TinybirdError as error:
+        log.warning("the data sources' columns can't be checked: %s", error)
+        return
+    if found and mode == "refuse":
+        said = "; ".join(str(mismatch) for mismatch in found)
+        raise ConfigurationError(f"the store doesn't fit (BIRDFEED_SCHEMA_CHECK=refuse): {said}")
+    for mismatch in found:
+        log.warning("%s", mismatch)
+
+
+def check_schemas(tinybird: Tinybird) -> list[Mismatch]:
+    """What doesn't fit, in every data source of the registry; empty where all is well.
+
+    Raises:
+        QuotaError: The read quota is used up.
+        QueryError: Tinybird can't be reached, or knows no such token.
+    """
+    return [mismatch for datasource in datasources() for mismatch in _check(tinybird, datasource)]
+
+
+def _check(tinybird: Tinybird, datasource: str) -> Iterator[Mismatch]:
+    tinybird.forget_columns(datasource)
+    try:
+        types = tinybird.columns(datasource)
+    except QueryError as error:
+        yield _unreadable(tinybird, datasource, error)
+        return
+    live = _with_paths(tinybird, datasource, types)
+    sent = paths_of(datasources()[datasource])
+    left_out = {path for path, field in sent.items() if not field.is_required()}
+    yield from compare(datasource, columns_of(datasource), live, sent, left_out)
+
+
+def _unreadable(tinybird: Tinybird, datasource: str, error: QueryError) -> Mismatch:
+    """Why a data source can't be read; raises `error` where that says nothing about this one."""
+    if error.status in (400, 404):
+        said = "there is no such data source: `birdfeed tinybird init` writes its datafile, `tb deploy` makes it"
+        return Mismatch(datasource, "", "no_table", said)
+    if error.status == 403 and _status_of(tinybird, datasource) != 403:
+        said = "TINYBIRD_READ_TOKEN has no READ scope on it"
+        return Mismatch(datasource, "", "no_scope", said)
+    raise error
+
+
+def _status_of(tinybird: Tinybird, datasource: str) -> int:
+    """What the token is told for a query that needs no data source."""
+    try:
+        tinybird.query("SELECT 1")
+    except QueryError as error:
+        return error.status
+    return 200
+
+
+def _with_paths(tinybird: Tinybird, datasource: str, types: Mapping[str, str]) -> dict[str, LiveColumn]:
+    """The columns, with their paths where the token may see them: the SQL API doesn't tell those."""
+    try:
+        told: Mapping[str, Mapping[str, Any]] = tinybird.describe(datasource)
+    except TinybirdError:
+        told = {}
+    live = {}
+    for name, type_ in types.items():
+        about = told.get(name, {})
+        required = bool(about) and not about.get("default_value") and not about.get("nullable")
+        live[name] = LiveColumn(type_, about.get("jsonpath"), required)
+    return live
+
+
+def check_append(tinybird: Tinybird) -> list[Mismatch]:
+    """Data sources the append token can't write to; asks with a broken line, so that nothing is written.
+
+    Raises:
+        QueryError: Tinybird doesn't answer, or can't now.
+    """
+    found = []
+    for datasource in datasources():
+        answer = tinybird.append(datasource, tinybird.encode([_BROKEN]))
+        if answer.status in (401, 403):
+            said = f"TINYBIRD_TOKEN can't APPEND to it ({answer.detail or answer.status})"
+            found.append(Mismatch(datasource, "", "no_scope", said))
+        elif answer.status == 404:
+            said = "Tinybird knows no such data source to append to: wrong region, or not made yet"
+            found.append(Mismatch(datasource, "", "no_table", said))
+        elif answer.status in (0, 408, 429) or answer.status >= 500:
+            raise QueryError(answer.status, answer.detail)
+    return found

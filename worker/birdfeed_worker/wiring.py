@@ -1,0 +1,68 @@
+"""Wires what prices and tiers come from, by the settings."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from redis import Redis
+
+from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.pricing.book.book import Books, load
+from birdfeed_worker.pricing.book.fallback import GenaiPrices
+from birdfeed_worker.pricing.book.reload import BookSource
+from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.tiers.lookup import CachedTiers, NoTiers, TierLookup, TierSource
+from birdfeed_worker.tiers.sources import AuthServiceTiers, FileTiers, RedisTiers
+from birdfeed_worker.tinybird.client import json_getter
+
+#: What stands for the user in the auth service's URL: https://auth.example/check?token={user}
+USER: Final = "{user}"
+
+
+def book_source_of(settings: WorkerSettings) -> BookSource:
+    """The books in their order: the operator's own, the shipped one, then the fallback. Raises PriceBookError."""
+    return BookSource(settings.price_book, fallback=GenaiPrices() if settings.price_fallback else None)
+
+
+def only_book(path: Path) -> Books:
+    """One file alone, without fallback. Raises PriceBookError."""
+    return Books((load(path),))
+
+
+def tiers_of(
+    settings: WorkerSettings,
+    connection: Redis,
+    on_failure: Callable[[str, int], None] = lambda reason, users: None,
+) -> TierLookup:
+    """Where tiers are looked up. `on_failure` is told why, and for how many users, there was no answer.
+
+    Raises:
+        ConfigurationError: BIRDFEED_TIERS is none of redis:<key>, file:<path>, http(s)://..., or the file is wrong.
+    """
+    where = settings.tiers
+    if not where:
+        return NoTiers()
+    kind, _, rest = where.partition(":")
+    source: TierSource
+    if kind == "file":
+        return FileTiers(Path(rest))
+    if kind == "redis" and rest:
+        source = RedisTiers(connection, rest)
+    elif kind in {"http", "https"}:
+        source = _auth_service(where, settings.tier_timeout)
+    else:
+        raise ConfigurationError(
+            f"BIRDFEED_TIERS is {where!r}; it is redis:<hash key>, file:<path>, or the auth service's http(s) URL"
+        )
+    return CachedTiers(source, ttl=settings.tier_ttl, budget=settings.tier_timeout, on_failure=on_failure)
+
+
+def _auth_service(url: str, timeout: float) -> AuthServiceTiers:
+    """The auth service at a URL. Its own parameters are kept; one with the value {user} says how the user is named."""
+    parts = urlsplit(url)
+    fixed = dict(parse_qsl(parts.query, keep_blank_values=True))
+    asked_by = next((name for name, value in fixed.items() if value == USER), "user")
+    fixed.pop(asked_by, None)
+    get = json_getter(urlunsplit(parts._replace(query="")), timeout)
+    return AuthServiceTiers(lambda asked: get({**fixed, **asked}), asked_by)
