@@ -12,7 +12,7 @@ import logging
 import statistics
 from collections.abc import Callable
 
-from birdfeed_schemas.envelope import Header, encode_batch
+from birdfeed_schemas.wire.envelope import Header, encode_batch
 from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.serializers import JSONSerializer

@@ -17,22 +17,21 @@ import orjson
 import zstandard
 from birdfeed.encoding.batch import pack
 from birdfeed.transport.enqueuer import Enqueuer
-from birdfeed_schemas.envelope import Envelope, encode_event
-from birdfeed_schemas.keys import Keys
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.wire.envelope import Envelope, encode_event
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
+from birdfeed_worker.model import TakenJob
 from birdfeed_worker.pipeline.decode import decode
-from birdfeed_worker.pipeline.decode import pack as pack_data
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.validate import validate
 from birdfeed_worker.process.bootstrap import make_worker
 from birdfeed_worker.process.child import spare_the_collector
-from birdfeed_worker.queue.reserve import TakenJob
+from birdfeed_worker.queue.codec import pack as pack_data
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tiers.lookup import NoTiers
 from birdfeed_worker.tinybird.client import Tinybird
-from birdfeed_worker.wiring import book_source_of
-from birdfeed_worker.wiring_store import tinybird_of
+from birdfeed_worker.wiring import book_source_of, tinybird_of
 from redis import Redis
 from uuid_utils import uuid7
 

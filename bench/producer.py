@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import birdfeed
-from birdfeed_schemas.keys import JOB_FUNCTION, Keys
+from birdfeed_schemas.wire.keys import JOB_FUNCTION, Keys
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, InMemoryLogRecordExporter

@@ -15,10 +15,10 @@ from typing import Any, Final
 import orjson
 from pydantic import BaseModel, ConfigDict
 
-from birdfeed_schemas.envelope import Envelope
+from birdfeed_schemas.enrichment import Price, Tier, Tokens, Usage
 from birdfeed_schemas.events import Event, ImageGeneration, TextGeneration
-from birdfeed_schemas.facts import Price, Tier, Tokens, Usage
 from birdfeed_schemas.times import Times, times_of
+from birdfeed_schemas.wire.envelope import Envelope
 
 #: Characters kept of an error's message and traceback: they can hold parts of prompts.
 MAX_ERROR_MESSAGE: Final = 1_000

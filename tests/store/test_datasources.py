@@ -6,7 +6,7 @@ from importlib.resources import files
 import pytest
 from birdfeed_sandbox import Sandbox
 from birdfeed_sandbox.datafiles import Datasource, load_project, packaged_project
-from birdfeed_schemas.project import columns_of, datafiles
+from birdfeed_schemas.datafiles import columns_of, datafiles
 
 from tests.support.repository import DOCS
 

@@ -17,12 +17,13 @@ from zoneinfo import ZoneInfo
 import httpx
 import orjson
 import pytest
+from birdfeed_cli.common.money import usd
 from birdfeed_cli.report.charts import scale
-from birdfeed_cli.report.command import bar, sparkline, usd
+from birdfeed_cli.report.command import bar, sparkline
 from birdfeed_cli.report.html import page, short
 from birdfeed_cli.report.query import read_report
 from birdfeed_sandbox import Sandbox
-from birdfeed_schemas.project import datasources
+from birdfeed_schemas.datafiles import datasources
 from birdfeed_worker.tinybird.client import Tinybird
 
 from tests.store import reference
@@ -250,7 +251,7 @@ def test_days_and_the_others(store: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("arguments", "settings", "code", "said"),
     [
-        (["--since", "whenever"], {}, 2, "is no time"),
+        (["--since", "whenever"], {}, 2, "is not a time"),
         (["--since", "2199-01-01"], {}, 2, "is not in the past"),
         (["--by", "traceback"], {}, 2, "not traceback"),
         (["--by", ","], {}, 2, "--by knows model"),

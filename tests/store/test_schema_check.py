@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from birdfeed_sandbox import Sandbox
-from birdfeed_schemas.project import columns_of
+from birdfeed_schemas.datafiles import columns_of
 from birdfeed_worker.errors import ConfigurationError, QueryError
 from birdfeed_worker.tinybird.client import Tinybird
 from birdfeed_worker.tinybird.schema_check import check_at_start, check_schemas

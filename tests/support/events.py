@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from birdfeed_schemas.envelope import Envelope, Header, encode_batch, encode_event
-from birdfeed_schemas.keys import BYTES_FIELD, EVENTS_FIELD, JOB_FUNCTION, TYPE_FIELD, Keys
+from birdfeed_schemas.wire.envelope import Envelope, Header, encode_batch, encode_event
+from birdfeed_schemas.wire.keys import BYTES_FIELD, EVENTS_FIELD, JOB_FUNCTION, TYPE_FIELD, Keys
 from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer

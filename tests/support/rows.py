@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Any, get_args
 
 import orjson
-from birdfeed_schemas.envelope import Envelope, format_time
-from birdfeed_schemas.facts import CostStatus, Price, PriceMatch, PriceSource, Tier, Tokens, Usage, UsageStatus
+from birdfeed_schemas.enrichment import CostStatus, Price, PriceMatch, PriceSource, Tier, Tokens, Usage, UsageStatus
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.rows import Enriched
+from birdfeed_schemas.wire.envelope import Envelope, format_time
 
 MODELS = ("openai", "openai-fast", "mistral", "claude", "naïve model", "m")
 PROVIDERS = ("azure", "aws", "google", None)

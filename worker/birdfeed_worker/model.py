@@ -1,7 +1,16 @@
-"""What can become of an event in one delivery. Every event gets exactly one."""
+"""What passes between the stages: a job taken from the queue, its events, and what became of each.
 
-from dataclasses import dataclass
-from typing import TypeAlias
+Every event gets exactly one outcome in one delivery.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from birdfeed_schemas.wire.envelope import Envelope, Header
+
+#: Key that says how many replicas a worker found, of how many that it needs, and the seconds for which that is news.
+UNREPLICATED: Final = "unreplicated"
+UNREPLICATED_SECONDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +45,84 @@ class Later:
 
 
 Outcome: TypeAlias = Written | Dead | Later
+
+
+#: Events that kill a worker process: job id and line from 0, or None for a job that can't even be opened.
+Killers: TypeAlias = frozenset[tuple[str, int | None]]
+NO_KILLERS: Final[Killers] = frozenset()
+KILLS_WORKER: Final = Dead("kills_worker", "three processes died of this event alone; it is never worked on again")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenJob:
+    """A job in hand. Times are epoch seconds by Redis's clock; attempts count from 1.
+
+    `data` is rq's job data as it lies in Redis (zlib over JSON). `posted` is when rows of this job were last sent
+    with no answer, or None. `events` and `event_type` are what the producer said, for jobs that can't be decoded.
+    `suspect` counts the workers that died with it in hand. `unknowns` counts the times its outcome was unknown while
+    its destination took other rows, `spent` the seconds that went by so.
+    """
+
+    id: str
+    execution: str
+    data: bytes
+    event_type: str
+    events: int
+    size: int
+    attempts: int
+    first_taken: float
+    posted: float | None = None
+    suspect: int = 0
+    unknowns: int = 0
+    spent: float = 0.0
+
+
+@dataclass(slots=True)
+class Item:
+    """One event in hand: the job it came with, its line as it travels, and what it has become so far."""
+
+    job_id: str
+    header: Header
+    line: bytes
+    envelope: Envelope | None = None
+    row: bytes = b""
+    outcome: Outcome | None = None
+    verify: bool = False
+    cost_status: str = ""
+
+    def release(self) -> None:
+        """The row is made: let go of what it was made of. Its identity stays."""
+        if self.envelope is not None:
+            self.envelope.data = _GONE
+
+    @property
+    def event_id(self) -> str:
+        """The event's id; nothing for a line that can't be read."""
+        return "" if self.envelope is None else self.envelope.event_id
+
+
+_GONE: Final[dict[str, Any]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A job that is no batch of ours: dead-lettered whole, with its data as it was."""
+
+    job: TakenJob
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a set of jobs holds. `newer` are jobs of a wire version this worker doesn't read yet."""
+
+    items: list[Item] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
+    newer: list[tuple[TakenJob, int]] = field(default_factory=list)
+
+    def extend(self, more: "Decoded") -> None:
+        """Add what other jobs hold."""
+        self.items += more.items
+        self.unreadable += more.unreadable
+        self.newer += more.newer

@@ -1,4 +1,4 @@
-"""Wires what prices and tiers come from, by the settings."""
+"""Wires what workers and commands both need, by the settings: prices, tiers and the client of Tinybird."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +8,15 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from redis import Redis
 
 from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.monitoring.metered import MeteredTinybird
+from birdfeed_worker.monitoring.metrics import Meter
 from birdfeed_worker.pricing.book.book import Books, load
 from birdfeed_worker.pricing.book.fallback import GenaiPrices
 from birdfeed_worker.pricing.book.reload import BookSource
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tiers.lookup import CachedTiers, NoTiers, TierLookup, TierSource
 from birdfeed_worker.tiers.sources import AuthServiceTiers, FileTiers, RedisTiers
-from birdfeed_worker.tinybird.client import json_getter
+from birdfeed_worker.tinybird.client import Tinybird, json_getter
 
 #: What stands for the user in the auth service's URL: https://auth.example/check?token={user}
 USER: Final = "{user}"
@@ -66,3 +68,41 @@ def _auth_service(url: str, timeout: float) -> AuthServiceTiers:
     fixed.pop(asked_by, None)
     get = json_getter(urlunsplit(parts._replace(query="")), timeout)
     return AuthServiceTiers(lambda asked: get({**fixed, **asked}), asked_by)
+
+
+def tinybird_of(settings: WorkerSettings) -> Tinybird:
+    """The client of the store; raises ConfigurationError where host or token is missing."""
+    return Tinybird(
+        settings.host,
+        settings.append_token,
+        settings.read_token,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+    )
+
+
+def metered_tinybird_of(settings: WorkerSettings, meter: Meter) -> Tinybird:
+    """The same with its requests counted."""
+    return MeteredTinybird(
+        settings.host,
+        settings.append_token,
+        settings.read_token,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+        meter=meter,
+    )
+
+
+def reader_of(settings: WorkerSettings) -> Tinybird:
+    """A client that only asks; raises ConfigurationError where host or read token is missing."""
+    if settings.read_token is None:
+        raise ConfigurationError(
+            "TINYBIRD_READ_TOKEN is not set; set it to a token with READ scope on llm_events and image_events"
+        )
+    return Tinybird(
+        settings.host,
+        "",
+        settings.read_token,
+        connect_timeout=settings.connect_timeout,
+        read_timeout=settings.read_timeout,
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.settings import WorkerSettings

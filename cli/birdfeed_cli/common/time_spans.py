@@ -1,9 +1,15 @@
-"""Spans of time, as people read and write them."""
+"""Times and spans of time as people read and write them. One grammar: 30s, 10m, 2h, 7d, 2w; a moment is that long ago
+or ISO 8601."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
-_SPAN = re.compile(r"(\d{1,6})\s*([smhd])")
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+from birdfeed_schemas.events import read_time
+
+_SPAN = re.compile(r"(\d{1,6})\s*([smhdw])")
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+#: What to write where a moment is wanted, for messages.
+MOMENT = "write 30m, 24h, 7d or 2w (that long ago), or ISO 8601: 2026-01-31, 2026-01-31T12:00:00Z"
 
 
 def age(seconds: float, parts: int = 2) -> str:
@@ -17,12 +23,29 @@ def age(seconds: float, parts: int = 2) -> str:
 
 
 def seconds(text: str) -> float:
-    """A span as it is typed: 30s, 10m, 2h, 1d.
+    """A span as it is typed: 30s, 10m, 2h, 1d, 2w.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not a span.
     """
     found = _SPAN.fullmatch(text.strip().lower())
     if found is None:
-        raise ValueError(f"{text!r} is no span of time; write 30s, 10m, 2h or 1d")
+        raise ValueError(f"{text!r} is not a span of time; write 30s, 10m, 2h, 7d or 2w")
     return float(int(found[1]) * _UNITS[found[2]])
+
+
+def read_when(text: str, now: datetime | None = None) -> datetime:
+    """A moment (UTC): a span ago, or ISO 8601.
+
+    Raises:
+        ValueError: It is neither; the message says what to write.
+    """
+    if _SPAN.fullmatch(text.strip().lower()):
+        return (now or datetime.now(UTC)) - timedelta(seconds=seconds(text))
+    try:
+        when = read_time(text)
+    except ValueError:
+        when = None
+    if when is None or text.strip().replace(".", "").isdigit():
+        raise ValueError(f"{text!r} is not a time; {MOMENT}")
+    return when

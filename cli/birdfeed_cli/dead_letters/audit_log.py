@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from birdfeed_schemas.envelope import format_time
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.envelope import format_time
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.audit import entries
 from redis import Redis
 from rich.table import Table

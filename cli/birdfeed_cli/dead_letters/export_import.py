@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.operations.replay import new_replay_id
 from birdfeed_worker.operations.transfer import Exported, Import, export

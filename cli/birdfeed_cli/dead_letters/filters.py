@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
-from birdfeed_schemas.envelope import format_time
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.envelope import format_time
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.query import Choice
 from birdfeed_worker.monitoring.ledger import accounts_of
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.reply import as_text
 from redis import Redis
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from birdfeed_cli.common.console import NOTE, err
-from birdfeed_cli.common.when import read_when
+from birdfeed_cli.common.time_spans import read_when
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ def _when(name: str, text: str | None) -> datetime | None:
         return None
     try:
         return read_when(text).astimezone(UTC)
-    except ValueError:
-        raise ValueError(f"{name} {text!r} is no time; write 2h, 7d, or 2026-01-31T12:00Z") from None
+    except ValueError as error:
+        raise ValueError(f"{name} {error}") from None
 
 
 def choice_json(choice: Choice) -> dict[str, Any]:

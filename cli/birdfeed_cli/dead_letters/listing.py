@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, dead_letters_of, find, letters_of
 from redis import Redis
 from rich.console import Group, RenderableType

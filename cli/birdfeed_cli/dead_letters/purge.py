@@ -1,6 +1,6 @@
 """`birdfeed dead purge`."""
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.operations.purge import purge
 from redis import Redis

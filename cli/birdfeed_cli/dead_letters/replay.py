@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from birdfeed_schemas.envelope import format_time
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.envelope import format_time
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.audit import entries, note
 from birdfeed_worker.operations.canary import Canary

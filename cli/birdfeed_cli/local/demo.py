@@ -18,7 +18,7 @@ from typing import Any
 import birdfeed
 import httpx
 import orjson
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, dead_letters_of
 from birdfeed_worker.monitoring.depth import depth
 from birdfeed_worker.operations.replay import replay

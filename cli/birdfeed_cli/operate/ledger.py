@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.monitoring.ledger import Account, Ledger
 from birdfeed_worker.operations.reconcile import Findings, reconcile, write_off

@@ -1,6 +1,6 @@
 """`birdfeed metrics`: the queue's metrics, and the reference of all."""
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.monitoring.metrics import reference
 from birdfeed_worker.monitoring.prometheus import expose, of_queue
 from redis import Redis

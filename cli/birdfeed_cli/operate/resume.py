@@ -2,7 +2,7 @@
 
 import time
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.operations.resume import resume
 from redis import Redis

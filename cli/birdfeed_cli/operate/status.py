@@ -7,7 +7,7 @@ from typing import Any
 
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.flow.destinations import Destination
 from birdfeed_worker.monitoring.status import Health, Status, WorkerState, read_status
 from redis import Redis

@@ -9,12 +9,11 @@ from birdfeed_worker.operations.reprice.run import Patient
 from birdfeed_worker.operations.unpriced import Missing, amounts, as_json, entries, missing_of, question
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.settings import WorkerSettings
-from birdfeed_worker.wiring import book_source_of
-from birdfeed_worker.wiring_store import reader_of
+from birdfeed_worker.wiring import book_source_of, reader_of
 from rich.table import Table
 
 from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print_json, store_code
-from birdfeed_cli.common.when import read_when
+from birdfeed_cli.common.time_spans import read_when
 
 
 def run_missing(since: str, *, only_toml: bool, json: bool) -> int:
@@ -22,8 +21,8 @@ def run_missing(since: str, *, only_toml: bool, json: bool) -> int:
     now = datetime.now(UTC)
     try:
         start = read_when(since, now)
-    except ValueError:
-        return fail(f"--since {since!r} is no time; write 7d, 24h, 2026-01-31 or 2026-01-31T12:00:00Z", USAGE)
+    except ValueError as error:
+        return fail(f"--since {error}", USAGE)
     try:
         settings = WorkerSettings.load()
         books = book_source_of(settings).current()

@@ -17,13 +17,12 @@ from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.money import plain
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.client import Tinybird
-from birdfeed_worker.wiring import book_source_of
-from birdfeed_worker.wiring_store import reader_of, tinybird_of
+from birdfeed_worker.wiring import book_source_of, reader_of, tinybird_of
 from rich.progress import Progress
 from rich.table import Table as Rows
 
 from birdfeed_cli.common.console import OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json, store_code
-from birdfeed_cli.common.when import read_when
+from birdfeed_cli.common.time_spans import read_when
 
 
 def run_reprice(
@@ -45,7 +44,7 @@ def run_reprice(
             models=tuple(models or ()),
         )
     except ValueError as error:
-        return fail(f"{str(error)!r} is no time; write 7d, 24h, 2026-01-31 or 2026-01-31T12:00:00Z", USAGE)
+        return fail(str(error), USAGE)
     if selection.since >= selection.until:
         return fail("--since must be before --until", USAGE)
     if not (dry_run or yes or sys.stdin.isatty()):

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from birdfeed_schemas.project import datasources
+from birdfeed_schemas.datafiles import datasources
 from birdfeed_worker.errors import BirdfeedError, QueryError, TinybirdError
 from birdfeed_worker.operations.reprice.run import Patient
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.client import Tinybird
-from birdfeed_worker.wiring_store import reader_of
+from birdfeed_worker.wiring import reader_of
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print_json, store_code
-from birdfeed_cli.common.when import read_when
+from birdfeed_cli.common.money import usd
+from birdfeed_cli.common.time_spans import read_when
 from birdfeed_cli.report.query import DIMENSIONS, OTHERS, Line, Report, largest_named, read_report
 
 #: Columns of the CSV.
@@ -46,9 +47,7 @@ def run_report(since: str, by: str, zone: str, *, as_json: bool, as_csv: bool, h
     except ZoneInfoNotFoundError:
         return fail(f"--timezone {zone!r} is no time zone; write UTC or Europe/Berlin", USAGE)
     except ValueError as error:
-        return fail(
-            str(error) if "--by" in str(error) else f"--since {since!r} is no time; write 24h, 7d or 2026-01-31", USAGE
-        )
+        return fail(str(error) if "--by" in str(error) else f"--since {error}", USAGE)
     if start >= until:
         return fail(f"--since {since!r} is not in the past", USAGE)
     try:
@@ -202,15 +201,6 @@ def _columns(lines: list[Line]) -> dict[str, list[Text]]:
         "p95 ms": [Text("" if line.p95_ms is None else f"{line.p95_ms:,.0f}") for line in lines],
         "unpriced": [Text(f"{line.unpriced:,}" if line.unpriced else "") for line in lines],
     }
-
-
-def usd(cost: Decimal) -> str:
-    """For people: cents above a dollar, else three digits that count."""
-    if cost == 0:
-        return "$0"
-    return (
-        f"${cost:,.2f}" if cost >= 1 else f"${float(cost):#.3g}" if cost >= Decimal("0.0001") else f"${float(cost):.2e}"
-    )
 
 
 def bar(share: float) -> str:

@@ -5,8 +5,8 @@ from decimal import Decimal
 from html import escape
 from typing import Final
 
+from birdfeed_cli.common.money import usd
 from birdfeed_cli.report.charts import stacked_bars
-from birdfeed_cli.report.command import usd
 from birdfeed_cli.report.query import OTHERS, Line, Report, Series, largest_named
 
 _STYLE: Final = """

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from birdfeed_schemas.project import datafiles, datasources
+from birdfeed_schemas.datafiles import datafiles, datasources
 from birdfeed_worker.errors import ConfigurationError, TinybirdError
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.schema_check import check_append, check_schemas
 from birdfeed_worker.tinybird.schema_compare import Mismatch
-from birdfeed_worker.wiring_store import tinybird_of
+from birdfeed_worker.wiring import tinybird_of
 from rich.table import Table
 
 from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail, out, print_json, store_code

@@ -2,7 +2,7 @@
 
 import codecs
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 
 from birdfeed.buffering.buffer import Buffer
 from birdfeed.delivery.delivery import Delivery

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import orjson
-from birdfeed_schemas.envelope import Header, encode_batch, split_batch
-from birdfeed_schemas.keys import JOB_FUNCTION
+from birdfeed_schemas.wire.envelope import Header, encode_batch, split_batch
+from birdfeed_schemas.wire.keys import JOB_FUNCTION
 from uuid_utils import uuid7
 
 #: Bytes between two lines.

@@ -1,7 +1,7 @@
 """Turn what a handler passed into one event's line, letting out only what may leave the process.
 
 The order is: names are filtered and renamed by the allow-list, users' names are hashed if a key is set, the before_send
-hook sees the event, one orjson dump writes it. The line is exactly what birdfeed_schemas.envelope.encode_event writes;
+hook sees the event, one orjson dump writes it. The line is what birdfeed_schemas.wire.envelope.encode_event writes;
 it is written here again because this runs in request handlers, where an Envelope object would double the cost.
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import orjson
-from birdfeed_schemas.exact import exact
 from birdfeed_schemas.fields import ANY_TYPE
+from birdfeed_schemas.wire.compact_bytes import compact_bytes
 from uuid_utils import uuid7
 
 from birdfeed.encoding.sanitize import clean, describe, unwrap
@@ -117,7 +117,7 @@ class Encoder:
         if dropped:
             line["dropped_fields"] = dropped
         try:
-            encoded = exact(orjson.dumps(line, self._unwrap))
+            encoded = compact_bytes(orjson.dumps(line, self._unwrap))
         except orjson.JSONEncodeError:
             mended = self._mend(line)
             if mended is None:
@@ -137,7 +137,7 @@ class Encoder:
         """The line with what JSON can't hold replaced; None where that doesn't help either."""
         self._counters.mended += 1
         try:
-            return exact(orjson.dumps(clean(line, keep_traceback=self._keep_traceback)))
+            return compact_bytes(orjson.dumps(clean(line, keep_traceback=self._keep_traceback)))
         except (TypeError, RecursionError, MemoryError) as error:
             say(logging.WARNING, "unserialisable", "an event could not be made JSON: %s", type(error).__name__)
             return None
@@ -192,9 +192,9 @@ def snapshot(event_data: Mapping[str, Any]) -> bytes:
     if isinstance(error := data.get("error"), BaseException):
         data["error"] = describe(error, keep_traceback=True)
     try:
-        return exact(orjson.dumps(data, _unwrap_all))
+        return compact_bytes(orjson.dumps(data, _unwrap_all))
     except orjson.JSONEncodeError:
-        return exact(orjson.dumps(clean(data, keep_traceback=True)))
+        return compact_bytes(orjson.dumps(clean(data, keep_traceback=True)))
 
 
 def _unwrap_all(value: object) -> object:

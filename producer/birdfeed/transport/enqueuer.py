@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from birdfeed_schemas.keys import BYTES_FIELD, EVENTS_FIELD, TYPE_FIELD, Keys
+from birdfeed_schemas.wire.keys import BYTES_FIELD, EVENTS_FIELD, TYPE_FIELD, Keys
 from redis import Redis
 from redis.exceptions import (
     AuthenticationError,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from birdfeed_sandbox.process import Sandbox
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.reply import as_text
 from rq.job import Job
 from rq.serializers import JSONSerializer
 

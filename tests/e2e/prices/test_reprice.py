@@ -261,7 +261,7 @@ def test_a_time_that_is_none(shop: Shop, since: str, options: tuple[str, ...]) -
 
     wrong = since if since != "7d" else "zz"
     assert code == 2
-    assert f"'{wrong}' is no time; write 7d, 24h, 2026-01-31 or 2026-01-31T12:00:00Z" in said
+    assert f"'{wrong}' is not a time; " in said
 
 
 def test_a_canary_then_the_rest(shop: Shop) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from birdfeed_sandbox.process import Sandbox
-from birdfeed_schemas.envelope import Header, encode_event, format_time
+from birdfeed_schemas.wire.envelope import Header, encode_event, format_time
 from birdfeed_worker.dead_letters.record import letter_fields, new_letter_id
 
 from tests.support.commands import BIRDFEED

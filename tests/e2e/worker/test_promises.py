@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from birdfeed_sandbox.process import Sandbox
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from tests.support.events import enqueue, envelope, text

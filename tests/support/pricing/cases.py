@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from birdfeed_schemas.facts import Usage
+from birdfeed_schemas.enrichment import Usage
 from birdfeed_worker.pricing.book.book import Books, load, parse
 from birdfeed_worker.pricing.price.record import PricedRecord, price_record
 from birdfeed_worker.pricing.usage.normalise import normalise_usage

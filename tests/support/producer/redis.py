@@ -3,8 +3,8 @@
 from typing import Any
 
 import orjson
-from birdfeed_schemas.envelope import split_batch
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.envelope import split_batch
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from rq.job import Job
 from rq.serializers import JSONSerializer

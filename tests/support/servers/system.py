@@ -13,11 +13,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from birdfeed_sandbox.process import Sandbox
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import DeadLetterInfo, dead_letters_of
 from birdfeed_worker.monitoring.depth import depth
 from birdfeed_worker.queue.connect import connect
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.reply import as_text
 from redis import Redis
 
 from tests.support.commands import birdfeed, clean_environment

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from birdfeed_schemas.envelope import Envelope
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.envelope import Envelope
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import DeadLetterInfo, dead_letters_of
-from birdfeed_worker.model import Dead, Outcome, Written
-from birdfeed_worker.pipeline.decode import Item, decode
+from birdfeed_worker.model import Dead, Item, Outcome, Written
+from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.settle import Settler
 from birdfeed_worker.queue.reserve import Taker
 from redis import Redis

@@ -5,13 +5,12 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from birdfeed_schemas.envelope import Header, encode_event
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.envelope import Header, encode_event
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.rate_limit import Limits, Pacer
-from birdfeed_worker.pipeline.decode import Item
+from birdfeed_worker.model import Item, TakenJob
 from birdfeed_worker.pipeline.send import Sender
-from birdfeed_worker.queue.reserve import TakenJob
 from redis import Redis
 
 from tests.support.events import envelope, text

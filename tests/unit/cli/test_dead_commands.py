@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from birdfeed_cli.app import app
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import dead_letters_of
 from birdfeed_worker.model import Dead
 from redis import Redis
@@ -106,7 +106,7 @@ def test_replay_mends(run: Run, redis: Redis, keys: Keys) -> None:
     [
         (("dead", "replay"), "say which dead letters: --reason, --type or another filter, or --all"),
         (("dead", "purge", "--yes"), "say which dead letters"),
-        (("dead", "replay", "--since", "yesterday"), "--since 'yesterday' is no time; write 2h, 7d"),
+        (("dead", "replay", "--since", "yesterday"), "--since 'yesterday' is not a time; write 30m, 24h"),
         (("dead", "replay", "--all", "--set", "model"), "'model' is not name=value"),
         (("dead", "replay", "--resume", "replay-x"), "no replay is named 'replay-x'; `birdfeed dead log`"),
         (("dead", "replay", "--resume", "x", "--all"), "--resume brings its filters with it"),

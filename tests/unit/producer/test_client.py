@@ -19,7 +19,7 @@ from birdfeed import api
 from birdfeed.client import Producer
 from birdfeed.logging_once import forget
 from birdfeed.settings import ProducerSettings
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from tests.support.producer.fakes import REDIS_URL

@@ -9,9 +9,8 @@ from typing import Any
 import orjson
 import pytest
 from birdfeed_sandbox.datafiles import Datasource, parse_datasource
-from birdfeed_schemas.envelope import Envelope
-from birdfeed_schemas.facts import Price, Tier, Tokens, Usage
-from birdfeed_schemas.project import paths_of
+from birdfeed_schemas.datafiles import paths_of
+from birdfeed_schemas.enrichment import Price, Tier, Tokens, Usage
 from birdfeed_schemas.registry import EventType, registry
 from birdfeed_schemas.rows import (
     MAX_ERROR_MESSAGE,
@@ -22,6 +21,7 @@ from birdfeed_schemas.rows import (
     moderation_verdicts,
 )
 from birdfeed_schemas.times import times
+from birdfeed_schemas.wire.envelope import Envelope
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.rate_limit import Pacer
-from birdfeed_worker.pipeline.decode import Item
+from birdfeed_worker.model import Item
 from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from redis import Redis
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.reply import as_text
 
 #: Entries kept.
 KEPT: Final = 1_000

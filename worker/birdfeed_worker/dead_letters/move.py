@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from birdfeed_schemas.envelope import Header, format_time
-from birdfeed_schemas.keys import BYTES_FIELD, EVENTS_FIELD, TYPE_FIELD, Keys
+from birdfeed_schemas.wire.envelope import Header, format_time
+from birdfeed_schemas.wire.keys import BYTES_FIELD, EVENTS_FIELD, TYPE_FIELD, Keys
 from redis import Redis
 from uuid_utils import uuid7
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.query import DeadLetterInfo
 from birdfeed_worker.dead_letters.record import COMPRESSION, describe
-from birdfeed_worker.pipeline.decode import repack
+from birdfeed_worker.queue.codec import repack
 from birdfeed_worker.queue.scripts import run_all, script
 
 

@@ -11,14 +11,14 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from birdfeed_schemas.envelope import Batch, WireError, format_time, split_batch
-from birdfeed_schemas.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
 from birdfeed_schemas.registry import spellings_of
+from birdfeed_schemas.wire.envelope import Batch, WireError, format_time, split_batch
+from birdfeed_schemas.wire.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
 from redis import Redis
 
 from birdfeed_worker.dead_letters.record import fingerprint
-from birdfeed_worker.pipeline.decode import unpack
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.codec import unpack
+from birdfeed_worker.queue.reply import as_text
 
 #: Dead letters read in one round trip.
 PAGE: Final = 500

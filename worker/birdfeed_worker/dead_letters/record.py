@@ -14,12 +14,12 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from birdfeed_schemas.envelope import Header, format_time
-from birdfeed_schemas.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD
+from birdfeed_schemas.wire.envelope import Header, format_time
+from birdfeed_schemas.wire.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD
 from uuid_utils import uuid7
 
-from birdfeed_worker.model import Dead
-from birdfeed_worker.pipeline.decode import Item, Unreadable, repack
+from birdfeed_worker.model import Dead, Item, Unreadable
+from birdfeed_worker.queue.codec import repack
 
 #: zlib's best: a dead letter is written once and kept for long.
 COMPRESSION: Final = 9

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
-from birdfeed_schemas.envelope import Header, format_time
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.envelope import Header, format_time
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock

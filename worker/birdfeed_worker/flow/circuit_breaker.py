@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import Dead, Later, Written
-from birdfeed_worker.pipeline.decode import KILLS_WORKER, Item
-from birdfeed_worker.queue.reserve import TakenJob, as_text
+from birdfeed_worker.model import KILLS_WORKER, Dead, Item, Later, TakenJob, Written
+from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import run_all, script
 
 log = logging.getLogger(__name__)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from birdfeed_schemas.keys import Keys
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.reply import as_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

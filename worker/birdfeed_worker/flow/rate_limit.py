@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.flow.backoff import with_jitter
+from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import script
-from birdfeed_worker.tinybird.decide import with_jitter
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from birdfeed_schemas.keys import Keys
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import Dead, Written
+from birdfeed_worker.model import Dead, Item, Written
 from birdfeed_worker.monitoring.metrics import DELIVERY_SECONDS, EVENTS, JOBS, LOST, Meter
-from birdfeed_worker.pipeline.decode import Item
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.reply import as_text
 
 #: What an outcome is called in the metrics.
 OUTCOMES: Final = {Written: "written", Dead: "dead"}

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from birdfeed_schemas.keys import EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
+from birdfeed_schemas.wire.keys import EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
 from redis import Redis
 
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import script
 
 #: Jobs that are looked at in one step, 50 ms of Redis's time; with more, the look takes many steps and may be blurred.

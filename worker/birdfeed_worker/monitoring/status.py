@@ -9,18 +9,18 @@ from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.dead_letters.query import letters_of
 from birdfeed_worker.flow.circuit_breaker import Paused, paused, unguarded
 from birdfeed_worker.flow.destinations import Destination, destinations
+from birdfeed_worker.model import UNREPLICATED
 from birdfeed_worker.monitoring.counters import SAMPLE_SECONDS
 from birdfeed_worker.monitoring.depth import Depth, depth
 from birdfeed_worker.monitoring.ledger import Ledger, read_ledger
 from birdfeed_worker.monitoring.redis_check import redis_warnings
-from birdfeed_worker.pipeline.settle import UNREPLICATED
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.reply import as_text
 
 #: Seconds an event may be under way before that is told as not well.
 LATE_SECONDS: Final = 300.0

@@ -4,7 +4,7 @@ import enum
 from collections.abc import Callable
 from typing import Final
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock

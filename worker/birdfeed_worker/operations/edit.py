@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from birdfeed_schemas.envelope import Header, WireError, read_event
-from birdfeed_schemas.exact import exact
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.wire.compact_bytes import compact_bytes
+from birdfeed_schemas.wire.envelope import Header, WireError, read_event
 from pydantic import ValidationError
 
 from birdfeed_worker.pipeline.validate import reasons
@@ -45,7 +45,7 @@ class Mend:
             _remove(data, path.split("."), {} if known is None else known.fields)
         for path, value in self.put.items():
             _put(data, path.split("."), value)
-        return exact(orjson.dumps(fields))
+        return compact_bytes(orjson.dumps(fields))
 
 
 def parse(assignments: Sequence[str]) -> dict[str, Any]:

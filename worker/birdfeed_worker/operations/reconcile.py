@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from birdfeed_schemas.keys import EVENTS_FIELD, Keys
+from birdfeed_schemas.wire.keys import EVENTS_FIELD, Keys
 from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.dead_letters.query import letters_of
 from birdfeed_worker.monitoring.ledger import ODDITIES, Ledger, read_ledger
 from birdfeed_worker.monitoring.redis_check import redis_warnings
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.reply import as_text
 
 #: Job keys looked at in search of jobs that are in no registry.
 SCANNED_JOBS: Final = 200_000

@@ -13,8 +13,8 @@ from itertools import islice
 from typing import Final, TypeVar
 from uuid import uuid4
 
-from birdfeed_schemas.envelope import format_time
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.envelope import format_time
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock

@@ -4,13 +4,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from birdfeed_schemas.keys import TYPE_FIELD, Keys
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.wire.keys import TYPE_FIELD, Keys
 from redis import Redis
 
 from birdfeed_worker.flow.circuit_breaker import Paused, lift, paused
 from birdfeed_worker.flow.destinations import Destination, destinations
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.reply import as_text
 
 #: Scheduled jobs looked at in one round trip.
 PAGE: Final = 1_000

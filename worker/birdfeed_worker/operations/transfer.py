@@ -12,8 +12,8 @@ from itertools import islice
 from typing import Any, Final
 
 import orjson
-from birdfeed_schemas.exact import exact
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.compact_bytes import compact_bytes
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.dead_letters.move import Taken, TakeOut, step
@@ -213,5 +213,5 @@ def _found(lines: Sequence[bytes], waiting: dict[str, Line]) -> dict[int, tuple[
             continue
         if edited is not None:
             fields["data"] = edited.data
-            found[number] = (fields["event_id"], edited, exact(orjson.dumps(fields)))
+            found[number] = (fields["event_id"], edited, compact_bytes(orjson.dumps(fields)))
     return found

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
-from birdfeed_worker.pipeline.decode import Item
+from birdfeed_worker.model import Item
 
 #: Tinybird refuses an insert that touches more monthly partitions than this.
 MAX_PARTITIONS: Final = 12

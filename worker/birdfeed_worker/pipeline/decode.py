@@ -1,124 +1,24 @@
 """Decode: from a job's data in Redis to a batch of unparsed events, and back."""
 
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-import orjson
-from birdfeed_schemas.envelope import (
+from birdfeed_schemas.wire.envelope import (
     Batch,
     Envelope,
     Header,
     NewerVersionError,
     WireError,
-    encode_batch,
     read_event,
     read_events,
     split_batch,
 )
-from birdfeed_schemas.keys import JOB_FUNCTION
 
-from birdfeed_worker.model import Dead, Outcome
-from birdfeed_worker.queue.reserve import TakenJob
+from birdfeed_worker.model import KILLS_WORKER, NO_KILLERS, Dead, Decoded, Item, Killers, TakenJob, Unreadable
+from birdfeed_worker.queue.codec import unpack
 
 #: Events decoded at a time. More don't make it faster; fresh memory for thousands of them does make it slower.
 CHUNK_EVENTS: Final = 500
-#: A batch that unpacks to more than this is no batch of ours: producers stop far below (zip bomb).
-MAX_UNPACKED_BYTES: Final = 256_000_000
-
-
-#: Events that kill a worker process: job id and line from 0, or None for a job that can't even be opened.
-Killers: TypeAlias = frozenset[tuple[str, int | None]]
-NO_KILLERS: Final[Killers] = frozenset()
-KILLS_WORKER: Final = Dead("kills_worker", "three processes died of this event alone; it is never worked on again")
-
-
-@dataclass(slots=True)
-class Item:
-    """One event in hand: the job it came with, its line as it travels, and what it has become so far."""
-
-    job_id: str
-    header: Header
-    line: bytes
-    envelope: Envelope | None = None
-    row: bytes = b""
-    outcome: Outcome | None = None
-    verify: bool = False
-    cost_status: str = ""
-
-    def release(self) -> None:
-        """The row is made: let go of what it was made of. Its identity stays."""
-        if self.envelope is not None:
-            self.envelope.data = _GONE
-
-    @property
-    def event_id(self) -> str:
-        """The event's id; nothing for a line that can't be read."""
-        return "" if self.envelope is None else self.envelope.event_id
-
-
-_GONE: Final[dict[str, Any]] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A job that is no batch of ours: dead-lettered whole, with its data as it was."""
-
-    job: TakenJob
-    reason: str
-    detail: str
-
-
-@dataclass(slots=True)
-class Decoded:
-    """What a set of jobs holds. `newer` are jobs of a wire version this worker doesn't read yet."""
-
-    items: list[Item] = field(default_factory=list)
-    unreadable: list[Unreadable] = field(default_factory=list)
-    newer: list[tuple[TakenJob, int]] = field(default_factory=list)
-
-    def extend(self, more: "Decoded") -> None:
-        """Add what other jobs hold."""
-        self.items += more.items
-        self.unreadable += more.unreadable
-        self.newer += more.newer
-
-
-def unpack(data: bytes) -> str:
-    """The packed batch from rq's job data.
-
-    Raises:
-        WireError: It is not rq's JSON for a call of birdfeed's own function with one text argument. Nothing else is
-            ever called, whoever wrote it.
-    """
-    try:
-        unzip = zlib.decompressobj()
-        text = unzip.decompress(data, MAX_UNPACKED_BYTES)
-        if unzip.unconsumed_tail:
-            raise WireError(f"the job unpacks to more than {MAX_UNPACKED_BYTES} bytes")
-        function, _instance, args, _kwargs = orjson.loads(text)
-    except WireError:
-        raise
-    except (zlib.error, ValueError, TypeError) as error:
-        raise WireError(f"the job's data is not rq's JSON: {type(error).__name__}") from error
-    if function != JOB_FUNCTION:
-        raise WireError("the job calls a function that is not birdfeed's")
-    if not (isinstance(args, list) and len(args) == 1 and isinstance(args[0], str)):
-        raise WireError("the job's arguments are not one packed batch")
-    packed: str = args[0]
-    return packed
-
-
-def pack(packed: str, level: int = 6) -> bytes:
-    """rq's job data for a packed batch (what rq's JSONSerializer and zlib make of it)."""
-    return zlib.compress(orjson.dumps([JOB_FUNCTION, None, [packed], {}]), level)
-
-
-def repack(header: Header, lines: Sequence[bytes], level: int = 6) -> tuple[bytes, int]:
-    """Job data for some lines of a batch, and their size before compression."""
-    packed = encode_batch(header, lines)
-    return pack(packed, level), len(packed)
 
 
 def chunks(jobs: Iterable[TakenJob]) -> Iterator[list[TakenJob]]:

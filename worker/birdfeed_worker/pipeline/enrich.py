@@ -7,13 +7,12 @@ from typing import TypeAlias
 
 import orjson
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.exact import exact
 from birdfeed_schemas.registry import EventType
 from birdfeed_schemas.rows import Enriched
 from birdfeed_schemas.times import times_of
+from birdfeed_schemas.wire.compact_bytes import compact_bytes
 
-from birdfeed_worker.model import Dead
-from birdfeed_worker.pipeline.decode import Item
+from birdfeed_worker.model import Dead, Item
 from birdfeed_worker.pipeline.validate import leftover
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.book.reload import BookSource
@@ -73,7 +72,7 @@ class Enricher:
         for item, event in events:
             try:
                 enriched = self._enriched(event_type, item, event, books, answers, now)
-                item.row = exact(orjson.dumps(event_type.build_row(enriched), option=orjson.OPT_UTC_Z))
+                item.row = compact_bytes(orjson.dumps(event_type.build_row(enriched), option=orjson.OPT_UTC_Z))
                 item.cost_status = enriched.price.cost_status
             except Exception as error:
                 # A fault of ours, or of a plugged-in row builder: it costs this event, no neighbour and no worker.

@@ -12,9 +12,8 @@ from typing import Final
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.errors import QueryError, QuotaError
 from birdfeed_worker.flow.rate_limit import Admission, Pacer
-from birdfeed_worker.model import Dead, Later, Outcome, Written
+from birdfeed_worker.model import Dead, Item, Later, Outcome, Written
 from birdfeed_worker.pipeline.batch import halves
-from birdfeed_worker.pipeline.decode import Item
 from birdfeed_worker.tinybird.client import Tinybird
 from birdfeed_worker.tinybird.decide import Answer, Bisect, Done, Halve, Pause, SetAside, Unknown, Wait, decide
 from birdfeed_worker.tinybird.lookup import find_quarantined

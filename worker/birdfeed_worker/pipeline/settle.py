@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from birdfeed_schemas.keys import Keys
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.dead_letters.record import DeadLetter, dead_letters, unreadable_letter
-from birdfeed_worker.model import Dead, Later, Written
-from birdfeed_worker.pipeline.decode import Decoded, Item, repack
+from birdfeed_worker.model import UNREPLICATED, UNREPLICATED_SECONDS, Dead, Decoded, Item, Later, TakenJob, Written
+from birdfeed_worker.queue.codec import repack
 from birdfeed_worker.queue.replicated import Replicated
-from birdfeed_worker.queue.reserve import TakenJob, as_text
+from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import script
 
 log = logging.getLogger(__name__)
@@ -31,9 +31,6 @@ REMEMBER_SECONDS: Final = 600
 NEWER_VERSION_WAIT: Final = 30.0
 #: Ids of batches and of events in one line of the log.
 LOGGED_IDS: Final = 20
-#: Key that says how many replicas a worker found, of how many that it needs, and the seconds for which that is news.
-UNREPLICATED: Final = "unreplicated"
-UNREPLICATED_SECONDS: Final = 10
 #: Jobs settled in one step.
 JOBS_PER_STEP: Final = 200
 

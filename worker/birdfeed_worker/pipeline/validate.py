@@ -8,8 +8,7 @@ from birdfeed_schemas.events import Event
 from birdfeed_schemas.registry import EventType, registry, spellings_of
 from pydantic import TypeAdapter, ValidationError
 
-from birdfeed_worker.model import Dead
-from birdfeed_worker.pipeline.decode import Item
+from birdfeed_worker.model import Dead, Item
 
 #: Characters kept of a validation error's text.
 MAX_DETAIL: Final = 500

@@ -14,11 +14,9 @@ from typing import Final
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.errors import QueryError, QuotaError
-from birdfeed_worker.model import Dead, Later, Written
+from birdfeed_worker.model import Dead, Item, Later, TakenJob, Written
 from birdfeed_worker.pipeline.batch import Cutter
-from birdfeed_worker.pipeline.decode import Item
 from birdfeed_worker.pipeline.send import Sender, set_outcome
-from birdfeed_worker.queue.reserve import TakenJob
 from birdfeed_worker.tinybird.client import Tinybird
 from birdfeed_worker.tinybird.lookup import IDS_PER_QUERY, batched, find
 

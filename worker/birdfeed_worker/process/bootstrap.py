@@ -2,29 +2,28 @@
 
 from collections.abc import Sequence
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.retention import Caps, Sweeper
 from birdfeed_worker.flow.circuit_breaker import Guard
 from birdfeed_worker.flow.rate_limit import Limits, Pacer
-from birdfeed_worker.job import Delivery
 from birdfeed_worker.monitoring.counters import Sampler, Tally
 from birdfeed_worker.monitoring.metrics import Meter
+from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.send import SHORT_WAIT, Sender
 from birdfeed_worker.pipeline.settle import Settler
 from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from birdfeed_worker.process.heartbeat import Hold
+from birdfeed_worker.process.launcher import pool_of
 from birdfeed_worker.process.loop import Worker
 from birdfeed_worker.process.maintenance import Upkeep
-from birdfeed_worker.process.names import pool_of
 from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.queue.reserve import Keeper, Taker
 from birdfeed_worker.settings import WorkerSettings
-from birdfeed_worker.wiring import book_source_of, tiers_of
-from birdfeed_worker.wiring_store import metered_tinybird_of
+from birdfeed_worker.wiring import book_source_of, metered_tinybird_of, tiers_of
 
 SECONDS_A_DAY = 86_400.0
 #: A row is about twice its event. A little more, so that the last rows of a take don't need one request more.

@@ -9,7 +9,8 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from birdfeed_worker.queue.reserve import Keeper, TakenJob
+from birdfeed_worker.model import TakenJob
+from birdfeed_worker.queue.reserve import Keeper
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ gone, however it died, they stop by themselves.
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,13 +15,13 @@ import time
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
+from uuid import uuid4
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.process.http import Pulse
-from birdfeed_worker.process.names import pool_name, worker_name
 from birdfeed_worker.queue.reserve import Taker
 from birdfeed_worker.settings import WorkerSettings
 
@@ -208,3 +209,19 @@ class Pool:
 
 def _how(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+
+
+def worker_name() -> str:
+    """Unique among all hosts and readable: the launcher's name and a random part. For the launcher to call."""
+    return f"{pool_name()}-{uuid4().hex[:6]}"
+
+
+def pool_name() -> str:
+    """This launcher's name: host and pid."""
+    host = "".join(c if c.isalnum() or c == "-" else "-" for c in socket.gethostname().split(".")[0])
+    return f"birdfeed-{host}-{os.getpid()}"
+
+
+def pool_of(worker: str) -> str:
+    """The launcher's name from its worker's."""
+    return worker.rpartition("-")[0] or worker

@@ -14,7 +14,7 @@ import time
 from types import FrameType
 from typing import Any, Final
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import SimpleWorker
@@ -23,13 +23,13 @@ from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.job import Delivery
-from birdfeed_worker.pipeline.decode import NO_KILLERS
+from birdfeed_worker.model import NO_KILLERS, TakenJob
+from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.settle import LOGGED_IDS, Totals
 from birdfeed_worker.process.heartbeat import Hold
 from birdfeed_worker.process.maintenance import Upkeep
 from birdfeed_worker.process.poison import find_killers
-from birdfeed_worker.queue.reserve import TakenJob, Taker
+from birdfeed_worker.queue.reserve import Taker
 
 log = logging.getLogger(__name__)
 

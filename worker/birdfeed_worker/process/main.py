@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Final
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.errors import ConfigurationError
@@ -18,8 +18,7 @@ from birdfeed_worker.process.parent_watch import when_gone
 from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.schema_check import check_at_start
-from birdfeed_worker.wiring import book_source_of, tiers_of
-from birdfeed_worker.wiring_store import tinybird_of
+from birdfeed_worker.wiring import book_source_of, tiers_of, tinybird_of
 
 log = logging.getLogger(__name__)
 

@@ -22,13 +22,14 @@ from operator import itemgetter
 from typing import Final, TypeAlias
 
 import orjson
-from birdfeed_schemas.envelope import WireError, split_batch
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.wire.envelope import WireError, split_batch
 
-from birdfeed_worker.pipeline.decode import Killers, decode, repack, unpack
+from birdfeed_worker.model import Killers, TakenJob
+from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.validate import validate
-from birdfeed_worker.queue.reserve import TakenJob
+from birdfeed_worker.queue.codec import repack, unpack
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tiers.lookup import NoTiers
 from birdfeed_worker.wiring import book_source_of

@@ -1,12 +1,10 @@
 """Take waiting jobs from the queue, as many as fit one delivery, in one step that a kill can't break."""
 
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
 from uuid import uuid4
 
-from birdfeed_schemas.keys import (
+from birdfeed_schemas.wire.keys import (
     ATTEMPTS_FIELD,
     BYTES_FIELD,
     EVENTS_FIELD,
@@ -20,33 +18,11 @@ from birdfeed_schemas.keys import (
 )
 from redis import Redis
 
+from birdfeed_worker.model import TakenJob
+from birdfeed_worker.queue.reply import as_text, number, pairs
 from birdfeed_worker.queue.scripts import script
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TakenJob:
-    """A job in hand. Times are epoch seconds by Redis's clock; attempts count from 1.
-
-    `data` is rq's job data as it lies in Redis (zlib over JSON). `posted` is when rows of this job were last sent
-    with no answer, or None. `events` and `event_type` are what the producer said, for jobs that can't be decoded.
-    `suspect` counts the workers that died with it in hand. `unknowns` counts the times its outcome was unknown while
-    its destination took other rows, `spent` the seconds that went by so.
-    """
-
-    id: str
-    execution: str
-    data: bytes
-    event_type: str
-    events: int
-    size: int
-    attempts: int
-    first_taken: float
-    posted: float | None = None
-    suspect: int = 0
-    unknowns: int = 0
-    spent: float = 0.0
 
 
 class Taker:
@@ -75,7 +51,7 @@ class Taker:
             keys=[self._keys.queue_list],
             args=[self._keys.prefix, self._keys.queue, self._worker, self._hold, jobs, events, size, execution],
         )
-        return [_read_job(as_text(job_id), fields, execution) for job_id, fields in _pairs(answer)]
+        return [_read_job(as_text(job_id), fields, execution) for job_id, fields in pairs(answer)]
 
     def wait(self, seconds: float) -> None:
         """Until a job waits, or the time is up. Moves nothing: a blocking look at the queue's head."""
@@ -122,33 +98,19 @@ class Keeper:
         )
 
 
-def as_text(value: bytes | str) -> str:
-    """Text of what Redis answered."""
-    return value.decode() if isinstance(value, bytes) else value
-
-
-def _pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
-    it = iter(flat)
-    return zip(it, it, strict=True)
-
-
 def _read_job(job_id: str, flat: list[bytes], execution: str) -> TakenJob:
-    fields: dict[str, bytes] = {as_text(name): value for name, value in _pairs(flat)}
+    fields: dict[str, bytes] = {as_text(name): value for name, value in pairs(flat)}
     return TakenJob(
         id=job_id,
         execution=execution,
         data=fields.get("data", b""),
         event_type=as_text(fields.get(TYPE_FIELD, b"unknown")),
-        events=_number(fields.get(EVENTS_FIELD), 1),
-        size=_number(fields.get(BYTES_FIELD), 0),
-        attempts=_number(fields.get(ATTEMPTS_FIELD), 1),
+        events=number(fields.get(EVENTS_FIELD), 1),
+        size=number(fields.get(BYTES_FIELD), 0),
+        attempts=number(fields.get(ATTEMPTS_FIELD), 1),
         first_taken=float(fields.get(FIRST_TAKEN_FIELD, b"0")),
         posted=float(fields[POSTED_FIELD]) if fields.get(POSTED_FIELD) else None,
-        suspect=_number(fields.get(SUSPECT_FIELD), 0),
-        unknowns=_number(fields.get(UNKNOWNS_FIELD), 0),
+        suspect=number(fields.get(SUSPECT_FIELD), 0),
+        unknowns=number(fields.get(UNKNOWNS_FIELD), 0),
         spent=float(fields.get(SPENT_FIELD, b"0")),
     )
-
-
-def _number(value: bytes | None, default: int) -> int:
-    return int(value) if value is not None and value.isdigit() else default

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Final
 
-from birdfeed_schemas.facts import Tier, TierSource
+from birdfeed_schemas.enrichment import Tier, TierSource
 
 #: Known today; the set is open.
 KNOWN_TIERS: Final = ("anonymous", "microbe", "spore", "seed", "flower", "nectar", "router")

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
-from birdfeed_schemas.project import columns_of, datasources, paths_of
+from birdfeed_schemas.datafiles import columns_of, datasources, paths_of
 
 from birdfeed_worker.errors import ConfigurationError, QueryError, TinybirdError
 from birdfeed_worker.tinybird.client import Tinybird

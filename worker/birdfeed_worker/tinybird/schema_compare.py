@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from birdfeed_schemas.project import Column
+from birdfeed_schemas.datafiles import Column
 
 
 class LiveColumn(NamedTuple):

@@ -11,7 +11,7 @@ from birdfeed.encoding.batch import pack
 from birdfeed.errors import SpoolError
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from tests.support.producer.fakes import REDIS_URL, Clock

@@ -5,8 +5,8 @@ import zlib
 import orjson
 import pytest
 from birdfeed.encoding.batch import cut, lines_of, mark_retried, pack
-from birdfeed_schemas.envelope import split_batch
-from birdfeed_schemas.keys import JOB_FUNCTION
+from birdfeed_schemas.wire.envelope import split_batch
+from birdfeed_schemas.wire.keys import JOB_FUNCTION
 from hypothesis import given
 from hypothesis import strategies as st
 from rq.serializers import JSONSerializer

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from birdfeed.encoding.encoder import Encoder, Event, Policy, mint, now_text, pseudonym, snapshot
 from birdfeed.stats import Counters
-from birdfeed_schemas.envelope import Envelope, encode_event, format_time
 from birdfeed_schemas.fields import ANY_TYPE, SPELLINGS
+from birdfeed_schemas.wire.envelope import Envelope, encode_event, format_time
 from hypothesis import given
 from hypothesis import strategies as st
 

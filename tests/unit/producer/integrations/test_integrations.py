@@ -19,7 +19,7 @@ from birdfeed.integrations.asgi import BirdfeedMiddleware, birdfeed_lifespan
 from birdfeed.integrations.flask import Birdfeed
 from birdfeed.logging_once import forget
 from birdfeed.testing import Captured, capture
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from django.conf import settings as django_settings  # type: ignore[import-untyped, unused-ignore]
 from django.http import HttpRequest, StreamingHttpResponse  # type: ignore[import-untyped, unused-ignore]
 from django.test import RequestFactory  # type: ignore[import-untyped, unused-ignore]

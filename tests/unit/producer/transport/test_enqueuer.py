@@ -9,7 +9,7 @@ import pytest
 from birdfeed.encoding.batch import PackedBatch, pack
 from birdfeed.transport.connection import connect
 from birdfeed.transport.enqueuer import Enqueuer, NotReplicatedError, Outcome, job_fields
-from birdfeed_schemas.keys import BYTES_FIELD, EVENTS_FIELD, JOB_FUNCTION, TYPE_FIELD, Keys
+from birdfeed_schemas.wire.keys import BYTES_FIELD, EVENTS_FIELD, JOB_FUNCTION, TYPE_FIELD, Keys
 from redis import Redis
 from rq import Queue, Retry
 from rq.job import Job, JobStatus

@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 
 import pytest
-from birdfeed_schemas.envelope import format_time
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.envelope import format_time
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import Choice, dead_letters_of, find, letters_of
 from birdfeed_worker.dead_letters.record import LETTER_EVENTS, fingerprint
 from birdfeed_worker.model import Dead, Later
-from birdfeed_worker.queue.reserve import as_text
+from birdfeed_worker.queue.reply import as_text
 from redis import Redis
 from rq import Queue
 from rq.job import Job

@@ -4,16 +4,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from birdfeed_schemas.envelope import Header
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.envelope import Header
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import Guard, Outcomes, lift, outcomes_of, paused
-from birdfeed_worker.model import Dead, Later, Outcome, Written
+from birdfeed_worker.model import KILLS_WORKER, Dead, Decoded, Item, Later, Outcome, TakenJob, Written
 from birdfeed_worker.monitoring.ledger import read_ledger
 from birdfeed_worker.operations.resume import resume
-from birdfeed_worker.pipeline.decode import KILLS_WORKER, Decoded, Item, decode
+from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.settle import Settler
-from birdfeed_worker.queue.reserve import TakenJob, Taker
+from birdfeed_worker.queue.reserve import Taker
 from redis import Redis
 
 from tests.support.events import envelope

@@ -3,7 +3,7 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.flow.rate_limit import Pacer
 from redis import Redis
 

@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 from birdfeed.encoding.batch import PackedBatch
 from birdfeed.transport.enqueuer import Enqueuer
-from birdfeed_schemas.envelope import Header, encode_batch, encode_event
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.envelope import Header, encode_batch, encode_event
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import Choice, letters_of
-from birdfeed_worker.model import Dead, Later, Outcome, Written
+from birdfeed_worker.model import Dead, Item, Later, Outcome, TakenJob, Written
 from birdfeed_worker.monitoring import ledger as ledger_module
 from birdfeed_worker.monitoring.ledger import Account, accounts_of, read_ledger
 from birdfeed_worker.operations.purge import purge
 from birdfeed_worker.operations.reconcile import reconcile, write_off
 from birdfeed_worker.operations.replay import Order, Replay
-from birdfeed_worker.pipeline.decode import Item, decode, pack
+from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.settle import Settler
-from birdfeed_worker.queue.reserve import TakenJob, Taker
+from birdfeed_worker.queue.codec import pack
+from birdfeed_worker.queue.reserve import Taker
 from redis import Redis
 from rq import Queue
 from rq.job import Job

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.model import Dead, Written
 from birdfeed_worker.monitoring import metrics
 from birdfeed_worker.monitoring.counters import Tally
@@ -17,7 +17,7 @@ from birdfeed_worker.monitoring.metered import MeteredTinybird
 from birdfeed_worker.monitoring.metrics import METRICS, Meter, read_pool
 from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_queue
 from birdfeed_worker.process.http import Pages, Pulse, serve
-from birdfeed_worker.process.names import pool_name, pool_of, worker_name
+from birdfeed_worker.process.launcher import pool_name, pool_of, worker_name
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 

@@ -12,7 +12,7 @@ from birdfeed_cli.app import app
 from birdfeed_cli.common.time_spans import age
 from birdfeed_cli.common.watch import watched
 from birdfeed_cli.operate.status import describe, view
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import Paused
 from birdfeed_worker.flow.destinations import Destination, read_destination
@@ -278,7 +278,7 @@ def test_resume(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
     assert "text_generation goes on; it had been paused because its events died of invalid" in done.stdout
     assert "the guard doesn't look for 10m" in again.stdout
     assert wrong.exit_code == 2
-    assert "'ten' is no span of time" in wrong.stderr
+    assert "'ten' is not a span of time" in wrong.stderr
     assert "nothing was stopped" in run("resume").stdout
     log = json.loads(run("dead", "log", "--json").stdout)
     assert [entry["action"] for entry in log] == ["resume"] * 3

@@ -12,17 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters import query as letters_module
 from birdfeed_worker.dead_letters.move import Taken, TakeOut, step
 from birdfeed_worker.dead_letters.query import Choice, dead_letters_of, letters_of
-from birdfeed_worker.model import Dead, Outcome, Written
+from birdfeed_worker.model import Dead, Item, Outcome, Written
 from birdfeed_worker.monitoring.ledger import read_ledger
 from birdfeed_worker.operations.canary import Canary, Verdict
 from birdfeed_worker.operations.edit import Mend
 from birdfeed_worker.operations.replay import Order, Replay, Replayed, replay
-from birdfeed_worker.pipeline.decode import Item
 from redis import Redis
 
 from tests.support.events import envelope, text
@@ -294,7 +293,7 @@ def test_a_replay_is_stopped_between_two_steps(redis: Redis, keys: Keys) -> None
 REPLAYER = """
 import sys
 from redis import Redis
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import Choice
 from birdfeed_worker.operations.replay import Order, Replay
 print("go", flush=True)

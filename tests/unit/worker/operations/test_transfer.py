@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters import query as letters_module
 from birdfeed_worker.dead_letters.query import Choice, dead_letters_of, letters_of
 from birdfeed_worker.monitoring.ledger import read_ledger

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from birdfeed_worker.model import Item
 from birdfeed_worker.pipeline.batch import Cutter
-from birdfeed_worker.pipeline.decode import Item
 
 from tests.support.worker.writing import items
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import Guard
 from birdfeed_worker.flow.rate_limit import Limits, Pacer
-from birdfeed_worker.job import Delivery
 from birdfeed_worker.monitoring.counters import Tally
 from birdfeed_worker.monitoring.metrics import Meter
 from birdfeed_worker.pipeline.decode import CHUNK_EVENTS
+from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.send import Sender
 from birdfeed_worker.pipeline.settle import Settler

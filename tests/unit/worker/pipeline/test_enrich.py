@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 import pytest
-from birdfeed_schemas.envelope import Header
 from birdfeed_schemas.registry import registry
-from birdfeed_worker.pipeline.decode import Item
+from birdfeed_schemas.wire.envelope import Header
+from birdfeed_worker.model import Item
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.validate import validate
 from birdfeed_worker.pricing.book.reload import BookSource

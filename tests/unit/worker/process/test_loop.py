@@ -1,7 +1,7 @@
 """The worker's own loop, in this process."""
 
 import pytest
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.process import loop as module
 from birdfeed_worker.process.bootstrap import make_worker
 from birdfeed_worker.settings import WorkerSettings

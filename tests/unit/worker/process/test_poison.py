@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from birdfeed_worker.pipeline.decode import decode, pack
+from birdfeed_worker.model import TakenJob
+from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.process.poison import child_survives, search
-from birdfeed_worker.queue.reserve import TakenJob
+from birdfeed_worker.queue.codec import pack
 
 from tests.support.events import envelope, text
 from tests.support.events import pack as pack_batch

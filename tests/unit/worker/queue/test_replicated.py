@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from birdfeed_schemas.keys import POSTED_FIELD, Keys
+from birdfeed_schemas.wire.keys import POSTED_FIELD, Keys
+from birdfeed_worker.model import TakenJob
 from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.pipeline.settle import Settler
 from birdfeed_worker.queue import replicated
-from birdfeed_worker.queue.reserve import TakenJob, Taker
+from birdfeed_worker.queue.reserve import Taker
 from redis import Redis
 
 from tests.support.events import enqueue, envelope, text

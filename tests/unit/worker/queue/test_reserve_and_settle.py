@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import dead_letters_of
 from birdfeed_worker.model import Dead, Later, Outcome, Written
 from birdfeed_worker.operations.replay import replay
 from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.settle import Settler
-from birdfeed_worker.queue.reserve import Keeper, Taker, as_text
+from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.reserve import Keeper, Taker
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue

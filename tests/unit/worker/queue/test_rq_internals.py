@@ -6,8 +6,8 @@ import zlib
 from typing import Any
 
 import rq
-from birdfeed_schemas.keys import JOB_FUNCTION, Keys
-from birdfeed_worker.pipeline.decode import pack
+from birdfeed_schemas.wire.keys import JOB_FUNCTION, Keys
+from birdfeed_worker.queue.codec import pack
 from birdfeed_worker.queue.reserve import Taker
 from redis import Redis
 from rq import Queue, SimpleWorker

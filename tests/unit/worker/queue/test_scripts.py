@@ -1,7 +1,7 @@
 """Scripts in one round trip, also on a master that has never seen them."""
 
 import pytest
-from birdfeed_schemas.keys import Keys
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import Guard
 from birdfeed_worker.model import Written

@@ -1,6 +1,7 @@
 """retry.decide: every answer to a request maps to exactly one decision."""
 
 import pytest
+from birdfeed_worker.flow.backoff import backoff, with_jitter
 from birdfeed_worker.tinybird.decide import (
     Answer,
     Bisect,
@@ -11,9 +12,7 @@ from birdfeed_worker.tinybird.decide import (
     SetAside,
     Unknown,
     Wait,
-    backoff,
     decide,
-    with_jitter,
 )
 from hypothesis import given
 from hypothesis import strategies as st

@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import orjson
-from birdfeed_schemas.exact import exact
+from birdfeed_schemas.wire.compact_bytes import compact_bytes
 
 from birdfeed_worker.errors import BirdfeedError
-from birdfeed_worker.tinybird.decide import Answer, Done, SetAside, Unknown, Wait, backoff, decide
+from birdfeed_worker.flow.backoff import backoff
+from birdfeed_worker.tinybird.decide import Answer, Done, SetAside, Unknown, Wait, decide
 
 #: Months one request may touch; Tinybird allows 12 partitions.
 MAX_MONTHS: Final = 10
@@ -82,7 +83,7 @@ class Corrections:
 
     def add(self, datasource: str, row: dict[str, Any]) -> None:
         """Keep one. The first of each data source makes a request of its own: the canary."""
-        line, month = exact(orjson.dumps(row)), str(row["occurred_at"])[:7]
+        line, month = compact_bytes(orjson.dumps(row)), str(row["occurred_at"])[:7]
         is_new = datasource != self._datasource
         full = len(self._waiting) >= self._most_rows or self._size + len(line) > self._most_bytes
         if is_new or full or len(self._months | {month}) > MAX_MONTHS:

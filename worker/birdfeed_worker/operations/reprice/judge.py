@@ -11,8 +11,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias
 
+from birdfeed_schemas.enrichment import Tokens, Usage
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.facts import Tokens, Usage
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.rows import price_fields
 

@@ -12,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Protocol
 
-from birdfeed_schemas.envelope import format_time
+from birdfeed_schemas.wire.envelope import format_time
 
 from birdfeed_worker.errors import BirdfeedError
 from birdfeed_worker.tinybird.lookup import sql_time

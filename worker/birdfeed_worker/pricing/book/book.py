@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import orjson
-from birdfeed_schemas.facts import PriceMatch, PriceSource
+from birdfeed_schemas.enrichment import PriceMatch, PriceSource
 from birdfeed_schemas.prices import ModelPrices, PriceFile
 
 from birdfeed_worker.pricing.book.entry import Conditions, Entry, Found

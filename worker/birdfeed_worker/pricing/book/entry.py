@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Final, NamedTuple
 
 import orjson
+from birdfeed_schemas.enrichment import CostStatus, PriceMatch, PriceSource
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.facts import CostStatus, PriceMatch, PriceSource
 from birdfeed_schemas.prices import MULTIPLIER_PLACES, RATE_PLACES, TOKEN_CLASSES, Unit
 
 from birdfeed_worker.pricing.price.money import EXACT, PLACES, plain

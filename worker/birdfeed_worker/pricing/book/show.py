@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from birdfeed_schemas.facts import PriceMatch
+from birdfeed_schemas.enrichment import PriceMatch
 from birdfeed_schemas.prices import DatedPrice, ModelPrices
 
 from birdfeed_worker.pricing.book.book import Books

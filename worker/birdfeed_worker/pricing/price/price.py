@@ -9,8 +9,8 @@ from decimal import Decimal
 from operator import mul
 from typing import Final
 
+from birdfeed_schemas.enrichment import CostStatus, Price, PriceMatch, Usage
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.facts import CostStatus, Price, PriceMatch, Usage
 from birdfeed_schemas.rows import image_dimensions
 
 from birdfeed_worker.pricing.book.book import Books

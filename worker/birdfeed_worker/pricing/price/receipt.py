@@ -5,8 +5,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 import orjson
+from birdfeed_schemas.enrichment import Price, Usage
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.facts import Price, Usage
 from birdfeed_schemas.prices import TOKEN_CLASSES
 from birdfeed_schemas.rows import image_dimensions
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from birdfeed_schemas.enrichment import Price, Usage
 from birdfeed_schemas.events import Event, read_time
-from birdfeed_schemas.facts import Price, Usage
 from birdfeed_schemas.prices import TOKEN_CLASSES
 from birdfeed_schemas.registry import registry
 from pydantic import ValidationError

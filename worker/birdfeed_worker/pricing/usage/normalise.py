@@ -10,7 +10,7 @@ spells it) and Gemini, each in snake_case or camelCase.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from birdfeed_schemas.facts import Tokens, Usage, UsageStatus
+from birdfeed_schemas.enrichment import Tokens, Usage, UsageStatus
 
 from birdfeed_worker.pricing.usage.formats import (
     GEMINI_COUNTS,

@@ -3,8 +3,8 @@
 from decimal import ROUND_DOWN, Context, Decimal, localcontext
 from fractions import Fraction
 
+from birdfeed_schemas.enrichment import Price, Tokens, Usage
 from birdfeed_schemas.events import TextGeneration
-from birdfeed_schemas.facts import Price, Tokens, Usage
 from birdfeed_schemas.prices import TOKEN_CLASSES
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.price import price_event

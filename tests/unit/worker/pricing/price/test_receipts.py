@@ -6,8 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from birdfeed_schemas.envelope import Envelope
 from birdfeed_schemas.rows import Enriched
+from birdfeed_schemas.wire.envelope import Envelope
 from birdfeed_worker.pricing.price.receipt import explain, recompute
 from birdfeed_worker.pricing.price.record import PricedRecord
 from birdfeed_worker.tiers.choose import ANONYMOUS

@@ -5,8 +5,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from birdfeed_schemas.enrichment import Tokens, Usage
 from birdfeed_schemas.events import ImageGeneration, TextGeneration
-from birdfeed_schemas.facts import Tokens, Usage
 from birdfeed_worker.pricing.book.book import Books, load
 from birdfeed_worker.pricing.price.price import price_event
 

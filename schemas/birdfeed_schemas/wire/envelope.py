@@ -18,7 +18,7 @@ from uuid import UUID
 
 import orjson
 
-from birdfeed_schemas.exact import exact
+from birdfeed_schemas.wire.compact_bytes import compact_bytes
 
 #: The version this code writes.
 VERSION: Final = 1
@@ -117,7 +117,7 @@ def encode_event(envelope: Envelope) -> bytes:
     }
     if envelope.dropped_fields:
         line["dropped_fields"] = envelope.dropped_fields
-    return exact(orjson.dumps(line))
+    return compact_bytes(orjson.dumps(line))
 
 
 def encode_batch(header: Header, lines: Iterable[bytes]) -> str:

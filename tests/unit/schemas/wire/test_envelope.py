@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from birdfeed_schemas.envelope import (
+from birdfeed_schemas.wire.envelope import (
     Batch,
     Envelope,
     Header,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from birdfeed.encoding.encoder import Encoder, Policy, snapshot
 from birdfeed.stats import Counters
-from birdfeed_schemas.envelope import Header, encode_event
 from birdfeed_schemas.fields import SPELLINGS
 from birdfeed_schemas.registry import registry
-from birdfeed_worker.pipeline.decode import Item
+from birdfeed_schemas.wire.envelope import Header, encode_event
+from birdfeed_worker.model import Item
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.validate import validate
 from birdfeed_worker.pricing.book.reload import BookSource

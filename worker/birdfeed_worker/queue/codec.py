@@ -1,0 +1,48 @@
+"""rq's job data: zlib over the JSON of a call with one packed batch."""
+
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
+from birdfeed_schemas.wire.envelope import Header, WireError, encode_batch
+from birdfeed_schemas.wire.keys import JOB_FUNCTION
+
+#: A batch that unpacks to more than this is no batch of ours: producers stop far below (zip bomb).
+MAX_UNPACKED_BYTES: Final = 256_000_000
+
+
+def unpack(data: bytes) -> str:
+    """The packed batch from rq's job data.
+
+    Raises:
+        WireError: It is not rq's JSON for a call of birdfeed's own function with one text argument. Nothing else is
+            ever called, whoever wrote it.
+    """
+    try:
+        unzip = zlib.decompressobj()
+        text = unzip.decompress(data, MAX_UNPACKED_BYTES)
+        if unzip.unconsumed_tail:
+            raise WireError(f"the job unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+        function, _instance, args, _kwargs = orjson.loads(text)
+    except WireError:
+        raise
+    except (zlib.error, ValueError, TypeError) as error:
+        raise WireError(f"the job's data is not rq's JSON: {type(error).__name__}") from error
+    if function != JOB_FUNCTION:
+        raise WireError("the job calls a function that is not birdfeed's")
+    if not (isinstance(args, list) and len(args) == 1 and isinstance(args[0], str)):
+        raise WireError("the job's arguments are not one packed batch")
+    packed: str = args[0]
+    return packed
+
+
+def pack(packed: str, level: int = 6) -> bytes:
+    """rq's job data for a packed batch (what rq's JSONSerializer and zlib make of it)."""
+    return zlib.compress(orjson.dumps([JOB_FUNCTION, None, [packed], {}]), level)
+
+
+def repack(header: Header, lines: Sequence[bytes], level: int = 6) -> tuple[bytes, int]:
+    """Job data for some lines of a batch, and their size before compression."""
+    packed = encode_batch(header, lines)
+    return pack(packed, level), len(packed)
