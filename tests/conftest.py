@@ -8,7 +8,7 @@ from birdfeed_schemas.wire.keys import Keys
 from hypothesis import HealthCheck, settings
 from redis import Redis
 
-from tests.support.servers.redis import valkey
+from tests.support.servers.redis_servers import valkey
 
 #: A slow machine is no fault of the code, and a gate must not draw other examples each time: what fails, fails for
 #: whoever looks. `pytest --hypothesis-profile=explore` looks for new ones.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from birdfeed_sandbox.process import Sandbox
 
-from tests.support.servers.redis import MUST_HAVE_ALL, redis_server, valkey
+from tests.support.servers.redis_servers import MUST_HAVE_ALL, redis_server, valkey
 
 
 @pytest.fixture(scope="session")

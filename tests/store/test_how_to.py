@@ -11,7 +11,7 @@ import pytest
 from birdfeed_sandbox import Sandbox
 
 from tests.support.repository import ROOT
-from tests.support.servers.redis import valkey
+from tests.support.servers.redis_servers import valkey
 from tests.support.servers.system import System
 
 PAGE = (ROOT / "docs" / "how-to-add-an-event-type.md").read_text()

@@ -12,7 +12,7 @@ from birdfeed_sandbox.store.templates import SqlTemplate
 
 from tests.store.parser import NoParserError, environment, parse
 from tests.support.repository import ROOT
-from tests.support.servers.redis import MUST_HAVE_ALL
+from tests.support.servers.redis_servers import MUST_HAVE_ALL
 
 #: The first run installs the parser.
 pytestmark = pytest.mark.timeout(400)

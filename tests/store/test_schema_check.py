@@ -18,7 +18,7 @@ from birdfeed_worker.tinybird.schema_compare import type_problem
 
 from tests.support.commands import birdfeed, clean_environment
 from tests.support.existing import existing_datasource
-from tests.support.servers.redis import free_port
+from tests.support.servers.redis_servers import free_port
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

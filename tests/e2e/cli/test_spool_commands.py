@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from birdfeed_sandbox.process import Sandbox
 
-from tests.support.servers.redis import free_port
+from tests.support.servers.redis_servers import free_port
 from tests.support.servers.system import System
 
 TRACK = (

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.producer.apps.run import App, Server, environment
 from tests.support.repository import ROOT
-from tests.support.servers.redis import free_port
+from tests.support.servers.redis_servers import free_port
 from tests.support.wait import eventually
 
 APPS = ROOT / "tests" / "support" / "producer" / "apps"

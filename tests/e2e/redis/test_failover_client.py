@@ -14,7 +14,7 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from tests.support.servers.failover import SERVICE, Cluster, role
-from tests.support.servers.redis import free_port
+from tests.support.servers.redis_servers import free_port
 from tests.support.wait import eventually
 
 #: As worker/birdfeed_worker/queue/connect.py has them, but with a shorter wait for an answer.

@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from tests.support.events import text
-from tests.support.servers.redis import MUST_HAVE_ALL, free_port
+from tests.support.servers.redis_servers import MUST_HAVE_ALL, free_port
 from tests.support.servers.system import System
 from tests.support.wait import eventually
 

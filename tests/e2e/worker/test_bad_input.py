@@ -10,7 +10,7 @@ import pytest
 from birdfeed_sandbox.process import Sandbox
 
 from tests.support.events import text
-from tests.support.servers.redis import free_port
+from tests.support.servers.redis_servers import free_port
 from tests.support.servers.system import System
 from tests.support.wait import eventually
 

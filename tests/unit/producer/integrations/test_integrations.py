@@ -28,7 +28,7 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from redis import Redis
 
-from tests.support.producer.redis import events_in
+from tests.support.producer.queued import events_in
 from tests.support.repository import ROOT
 
 #: By name, so that the tests also run where birdfeed is not installed and pytest does not know its plugin.
