@@ -21,12 +21,12 @@ from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.envelope import Envelope, encode_event
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import TakenJob
+from birdfeed_worker.model import ReservedJob
 from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.validate import validate
 from birdfeed_worker.process.bootstrap import make_worker
-from birdfeed_worker.process.child import spare_the_collector
+from birdfeed_worker.process.child import tune_gc
 from birdfeed_worker.queue.codec import pack as pack_data
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tiers.lookup import NoTiers
@@ -193,7 +193,7 @@ def timed() -> Iterator[Seconds]:
 def one_worker() -> Seconds:
     """Run one worker of birdfeed's in this process until the queue is empty."""
     worker = make_worker(WorkerSettings.load(), f"bench-{uuid7()}")
-    spare_the_collector()
+    tune_gc()
     with timed() as took:
         worker.work(burst=True)
     return took
@@ -209,8 +209,8 @@ def tools() -> tuple[Enricher, Tinybird]:
 def work(packed: str) -> None:
     """All that has to be done with a batch, in one function: what the simple ways call."""
     enricher, tinybird = tools()
-    job = TakenJob(
-        id="x", execution="", data=pack_data(packed, 0), event_type="", events=1, size=0, attempts=1, first_taken=0
+    job = ReservedJob(
+        id="x", execution="", data=pack_data(packed, 0), event_type="", events=1, size=0, attempts=1, first_reserved=0
     )
     items = decode([job]).items
     enricher.enrich(registry()["text_generation"], validate("text_generation", items), Clock().now())

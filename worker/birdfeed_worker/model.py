@@ -1,4 +1,4 @@
-"""What passes between the stages: a job taken from the queue, its events, and what became of each.
+"""What passes between the stages: a job reserved from the queue, its events, and what became of each.
 
 Every event gets exactly one outcome in one delivery.
 """
@@ -17,12 +17,12 @@ UNREPLICATED_SECONDS: Final = 10
 class Written:
     """It is in the store.
 
-    `before` says that it was found there, written by an earlier try; `double` that the earlier try belonged to an
-    enqueue whose answer the producer never got, so that the event was accepted twice.
+    `already_stored`: it was found there, written by an earlier try. `duplicate_enqueue`: that earlier try belonged to
+    an enqueue whose answer the producer never got, so that the event was accepted twice.
     """
 
-    before: bool = False
-    double: bool = False
+    already_stored: bool = False
+    duplicate_enqueue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,32 +34,32 @@ class Dead:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class Deferred:
     """It goes back to wait until `until` (epoch s; 0: to the front of the queue now).
 
     `posted` (epoch s) is set where it was sent and the outcome is unknown: the store is asked before the next try.
     """
 
     until: float = 0.0
-    posted: float | None = None
+    maybe_written_since: float | None = None
 
 
-Outcome: TypeAlias = Written | Dead | Later
+Outcome: TypeAlias = Written | Dead | Deferred
 
 
 #: Events that kill a worker process: job id and line from 0, or None for a job that can't even be opened.
-Killers: TypeAlias = frozenset[tuple[str, int | None]]
-NO_KILLERS: Final[Killers] = frozenset()
-KILLS_WORKER: Final = Dead("kills_worker", "three processes died of this event alone; it is never worked on again")
+PoisonEvents: TypeAlias = frozenset[tuple[str, int | None]]
+NO_POISON: Final[PoisonEvents] = frozenset()
+POISON: Final = Dead("kills_worker", "three processes died of this event alone; it is never worked on again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TakenJob:
-    """A job in hand. Times are epoch seconds by Redis's clock; attempts count from 1.
+class ReservedJob:
+    """A job in flight. Times are epoch seconds by Redis's clock; attempts count from 1.
 
     `data` is rq's job data as it lies in Redis (zlib over JSON). `posted` is when rows of this job were last sent
     with no answer, or None. `events` and `event_type` are what the producer said, for jobs that can't be decoded.
-    `suspect` counts the workers that died with it in hand. `unknowns` counts the times its outcome was unknown while
+    `suspect` counts the workers that died with it in flight. `unknowns` counts the times its outcome was unknown while
     its destination took other rows, `spent` the seconds that went by so.
     """
 
@@ -70,8 +70,8 @@ class TakenJob:
     events: int
     size: int
     attempts: int
-    first_taken: float
-    posted: float | None = None
+    first_reserved: float
+    maybe_written_since: float | None = None
     suspect: int = 0
     unknowns: int = 0
     spent: float = 0.0
@@ -79,7 +79,7 @@ class TakenJob:
 
 @dataclass(slots=True)
 class Item:
-    """One event in hand: the job it came with, its line as it travels, and what it has become so far."""
+    """One event in flight: the job it came with, its line as it travels, and what it has become so far."""
 
     job_id: str
     header: Header
@@ -108,7 +108,7 @@ _GONE: Final[dict[str, Any]] = {}
 class Unreadable:
     """A job that is no batch of ours: dead-lettered whole, with its data as it was."""
 
-    job: TakenJob
+    job: ReservedJob
     reason: str
     detail: str
 
@@ -119,7 +119,7 @@ class Decoded:
 
     items: list[Item] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
-    newer: list[tuple[TakenJob, int]] = field(default_factory=list)
+    newer: list[tuple[ReservedJob, int]] = field(default_factory=list)
 
     def extend(self, more: "Decoded") -> None:
         """Add what other jobs hold."""

@@ -39,7 +39,7 @@ class WorkerSettings(RedisSettings):
         description="Requests a worker process has under way at once behind a deep backlog; it takes as many jobs as "
         "fill them.",
     )
-    take_jobs: Annotated[int, Field(gt=0, le=2_000)] = Field(
+    reserve_jobs: Annotated[int, Field(gt=0, le=2_000)] = Field(
         1_000, description="Most jobs a worker takes from the queue at once; taking 1,000 blocks Redis for about 15 ms."
     )
     connect_timeout: Positive = Field(5.0, description="Seconds to wait for a connection to Tinybird.")
@@ -64,23 +64,24 @@ class WorkerSettings(RedisSettings):
     bisect_requests: Count = Field(
         64, description="Most requests spent on finding the bad rows of one refused request."
     )
-    hold_seconds: Annotated[int, Field(ge=5, le=60)] = Field(
-        20, description="A worker's hold on its jobs, renewed all the time; a lost worker's jobs are free after it."
+    lease_seconds: Annotated[int, Field(ge=5, le=60)] = Field(
+        20, description="A worker's lease on its jobs, renewed all the time; a lost worker's jobs are free after it."
     )
     redis_check: Literal["warn", "refuse"] = Field(
         "warn",
         description="Where Redis can lose events (it evicts, or keeps no append-only file): say so, or don't start.",
     )
     stop_timeout: Positive = Field(
-        25.0, description="After SIGTERM: seconds to finish what is in hand before it is given back."
+        25.0, description="After SIGTERM: seconds to finish what is in flight before it is given back."
     )
-    guard_share: Annotated[float, Field(gt=0, le=1)] = Field(
+    breaker_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.5,
         description="Where more than this share of an event type's recent events would die of one thing, the type "
         "pauses until `birdfeed resume`; 1: never.",
     )
-    guard_events: Annotated[int, Field(ge=10)] = Field(
-        100, description="Fewest recent events of a type for the guard to judge by; it remembers five times as many."
+    breaker_events: Annotated[int, Field(ge=10)] = Field(
+        100,
+        description="Fewest recent events of a type for the breaker to judge by; it remembers five times as many.",
     )
     dead_bytes: Annotated[int, Field(ge=0)] = Field(
         500_000_000, description="Most bytes of Redis for dead letters; the oldest are purged, and counted. 0: no cap."

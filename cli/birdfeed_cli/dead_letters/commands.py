@@ -87,7 +87,7 @@ def dead_replay(
     resume: Resume = None,
     as_json: Json = False,
 ) -> None:
-    """Put dead events back into the queue, when what killed them is mended. Ctrl-C stops it safely."""
+    """Put dead events back into the queue, when what killed them is fixed. Ctrl-C stops it safely."""
     from birdfeed_cli.dead_letters.filters import Filters
     from birdfeed_cli.dead_letters.replay import Wish, run_replay
 

@@ -97,7 +97,7 @@ def stoppable() -> Iterator[Clock]:
         if clock.stop.is_set():
             raise KeyboardInterrupt
         clock.stop.set()
-        err.print("stopping after the step in hand", style=NOTE)
+        err.print("stopping after the step in flight", style=NOTE)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -9,7 +9,7 @@ from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.audit import entries, note
 from birdfeed_worker.operations.canary import Canary
-from birdfeed_worker.operations.edit import Mend, parse
+from birdfeed_worker.operations.edit import Edit, parse
 from birdfeed_worker.operations.replay import Order, Replay, Replayed
 from redis import Redis
 
@@ -62,7 +62,7 @@ def fresh(filters: Filters, wish: Wish) -> Order:
     """A new replay; raises ValueError for filters, times or assignments that make no sense."""
     return Order(
         choice=filters.named(),
-        mend=Mend(put=parse(wish.put), remove=wish.unset, event_type=wish.set_type),
+        edit=Edit(put=parse(wish.put), remove=wish.unset, event_type=wish.set_type),
         limit=wish.limit,
         rate=wish.rate,
         max_replays=wish.max_replays,
@@ -85,7 +85,7 @@ def resumed(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Orde
                 choice=choice_from(begun["choice"]),
                 replay_id=begun["replay"],
                 started=datetime.fromisoformat(begun["started"]),
-                mend=Mend(put=begun["set"], remove=begun["unset"], event_type=begun["type"]),
+                edit=Edit(put=begun["set"], remove=begun["unset"], event_type=begun["type"]),
                 limit=wish.limit,
                 rate=wish.rate,
                 max_replays=wish.max_replays,
@@ -100,9 +100,9 @@ def describe_order(order: Order) -> dict[str, Any]:
         "replay": order.replay_id,
         "started": format_time(order.started.astimezone(UTC)),
         "choice": choice_json(order.choice),
-        "set": dict(order.mend.put),
-        "unset": list(order.mend.remove),
-        "type": order.mend.event_type,
+        "set": dict(order.edit.put),
+        "unset": list(order.edit.remove),
+        "type": order.edit.event_type,
         "limit": order.limit,
         "rate": order.rate,
     }

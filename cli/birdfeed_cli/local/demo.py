@@ -38,7 +38,7 @@ HASTE = {
     "BIRDFEED_RETRY_CAP": "2",
     "BIRDFEED_LOG_LEVEL": "warning",
 }
-#: The model whose rows the store's schema refuses until somebody mends it.
+#: The model whose rows the store's schema refuses until somebody fixes it.
 REFUSED_MODEL = "flux"
 SCHEMA_FAULT: dict[str, object] = {"quarantine_rows": {"path": "$.model", "equals": REFUSED_MODEL}}
 #: Seconds for the queue to run dry.
@@ -73,7 +73,7 @@ class Demo:
             self.http.post("/_sandbox/fault", json=fault, headers=headers).raise_for_status()
 
     def waiting(self) -> int:
-        """Jobs that are queued, in hand, or scheduled for later."""
+        """Jobs that are queued, in flight, or scheduled for later."""
         return depth(self.redis, self.keys).total
 
     def drained(self) -> None:
@@ -81,7 +81,7 @@ class Demo:
         wait_until(lambda: self.waiting() == 0, DRAIN_SECONDS, "the queue does not run dry")
 
     def kill_a_busy_worker(self) -> int:
-        """kill -9 a worker that has jobs in hand; its process id."""
+        """kill -9 a worker that has jobs in flight; its process id."""
 
         def busy() -> int | None:
             for name in self.redis.smembers("rq:workers"):
@@ -167,7 +167,7 @@ def _play(demo: Demo, events: int) -> list[str]:
     birdfeed.flush()
     wait_until(lambda: demo.redis.zcard(demo.keys.scheduled), 20, "no job waits for the store")
     say(f"   {demo.waiting()} jobs wait in Redis, none is lost")
-    say("4. The store is back, but slow; a worker is killed with jobs in hand (kill -9)")
+    say("4. The store is back, but slow; a worker is killed with jobs in flight (kill -9)")
     demo.set_faults(SCHEMA_FAULT, {"delay_seconds": 0.5})
     track(stream, tracked)
     birdfeed.flush()
@@ -182,7 +182,7 @@ def _play(demo: Demo, events: int) -> list[str]:
     out.print(dead_table(dead))
     problems = _check(demo, tracked, dead)
     demo.set_faults()
-    say("5. Somebody mends the schema and replays what it refused: birdfeed replay --reason quarantined")
+    say("5. Somebody fixes the schema and replays what it refused: birdfeed replay --reason quarantined")
     result = replay(demo.redis, demo.keys, Choice(reason="quarantined"))
     demo.drained()
     say(f"   {result.events} events replayed; what was bad in itself stays dead")

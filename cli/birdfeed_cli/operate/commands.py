@@ -45,15 +45,15 @@ def resume(
         str | None,
         typer.Argument(metavar="[NAME]", help="An event type or a data source; all that is stopped if left out."),
     ] = None,
-    guard_off: Annotated[
-        str | None, typer.Option(metavar="SPAN", help="Let events die unguarded for so long: 10m, 1h.")
+    breaker_off: Annotated[
+        str | None, typer.Option(metavar="SPAN", help="Switch its circuit breaker off for so long: 10m, 1h.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Let go on what was paused, when its cause is mended."""
+    """Resume what was paused, once its cause is fixed."""
     from birdfeed_cli.operate.resume import run_resume
 
-    raise typer.Exit(run_resume(name, guard_off, as_json=as_json))
+    raise typer.Exit(run_resume(name, breaker_off, as_json=as_json))
 
 
 def metrics(

@@ -40,7 +40,7 @@ def _write_off(connection: Redis, keys: Keys, *, as_json: bool) -> int:
     if events:
         note(connection, keys, "write off", events=events)
     if as_json:
-        print_json({"written_off": events, "sharp": findings.sharp, "uncounted": findings.uncounted})
+        print_json({"written_off": events, "sharp": findings.consistent, "uncounted": findings.uncounted})
     if events:
         if as_json:
             return OK
@@ -50,7 +50,7 @@ def _write_off(connection: Redis, keys: Keys, *, as_json: bool) -> int:
         return fail(
             f"{findings.uncounted} events will be counted as dead by a running worker; nothing written off", PARTLY
         )
-    if not findings.sharp:
+    if not findings.consistent:
         return fail("the ledger moves; stop the producers and workers, or wait until they rest", PARTLY)
     if not as_json:
         out.print("nothing is missing")
@@ -90,7 +90,7 @@ def _row(table: Table, name: str, account: Account) -> None:
 
 
 def _verdict(findings: Findings) -> Text:
-    if not findings.sharp:
+    if not findings.consistent:
         return Text("Things move while the ledger is read: no verdict. Look again when they rest.", style=NOTE)
     if findings.balanced:
         return Text("The ledger balances.", style="green")
@@ -98,7 +98,7 @@ def _verdict(findings: Findings) -> Text:
     for name, amount in findings.missing.items():
         what = "are missing" if amount > 0 else "more are there than were accepted"
         said.append(f"{abs(amount):,} {name} events {what}.")
-    for (name, reason), amount in findings.dead_gone.items():
+    for (name, reason), amount in findings.dead_orphaned.items():
         where = "have no dead letter any more" if amount > 0 else "are in dead letters but not counted"
         said.append(f"{abs(amount):,} dead {name} events ({reason}) {where}.")
     return Text("The ledger does not balance: " + " ".join(said), style="bold red")
@@ -108,12 +108,12 @@ def describe(ledger: Ledger, findings: Findings) -> dict[str, object]:
     """The ledger for machines."""
     return {
         "balanced": findings.balanced,
-        "sharp": findings.sharp,
+        "sharp": findings.consistent,
         "event_types": {name: account_json(account) for name, account in ledger.accounts.items()},
         "total": account_json(ledger.total),
         "dead_gone": [
             {"event_type": name, "reason": reason, "events": amount}
-            for (name, reason), amount in findings.dead_gone.items()
+            for (name, reason), amount in findings.dead_orphaned.items()
         ],
         "suspects": list(findings.suspects),
     }

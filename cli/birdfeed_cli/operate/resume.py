@@ -1,4 +1,4 @@
-"""`birdfeed resume`: let go on what the guard or a refusing data source has stopped."""
+"""`birdfeed resume`: resume what the circuit breaker or a refusing data source has stopped."""
 
 import time
 
@@ -12,12 +12,12 @@ from birdfeed_cli.common.redis_access import with_redis
 from birdfeed_cli.common.time_spans import seconds
 
 
-def run_resume(name: str | None, guard_off: str | None, *, as_json: bool) -> int:
-    """Let it go on. Exit code 0, also if nothing was stopped."""
+def run_resume(name: str | None, breaker_off: str | None, *, as_json: bool) -> int:
+    """Resume. Exit code 0, also if nothing was stopped."""
 
     def run(connection: Redis, keys: Keys) -> int:
-        off = 0.0 if guard_off is None else seconds(guard_off)
-        done = resume(connection, keys, name, guard_off=off, now=time.time())
+        off = 0.0 if breaker_off is None else seconds(breaker_off)
+        done = resume(connection, keys, name, disable_seconds=off, now=time.time())
         note(
             connection,
             keys,
@@ -25,17 +25,17 @@ def run_resume(name: str | None, guard_off: str | None, *, as_json: bool) -> int
             types=sorted(done.types),
             datasources=sorted(done.destinations),
             jobs=done.jobs,
-            guard_off_seconds=off,
+            breaker_off_seconds=off,
         )
         if as_json:
             print_json({"event_types": sorted(done.types), "datasources": sorted(done.destinations), "jobs": done.jobs})
             return OK
         for event_type, why in done.types.items():
-            out.print(f"{event_type} goes on; it had been paused because its events died of {why.reason}", markup=False)
+            out.print(f"{event_type} resumes; it was deferred because its events died of {why.reason}", markup=False)
         for source, state in done.destinations.items():
             out.print(f"{source} is tried at once; it had said: {state.reason}", markup=False, soft_wrap=True)
         if off:
-            out.print(f"the guard doesn't look for {guard_off}")
+            out.print(f"the circuit breaker is off for {breaker_off}")
         if done.types or done.destinations:
             out.print(f"{done.jobs} waiting jobs are due now")
         elif not off:

@@ -1,4 +1,4 @@
-"""`birdfeed status`: one screen that tells all."""
+"""`birdfeed status`: the whole state on one screen."""
 
 import time
 from collections.abc import Mapping
@@ -54,7 +54,7 @@ def run_status(*, as_json: bool, watch: bool) -> int:
 
 
 def spool_of_this_host() -> dict[str, Any] | None:
-    """What this host's spool for this Redis holds; None where there is none. Never raises: it is a look aside."""
+    """What this host's spool for this Redis holds; None where there is none. Never raises."""
     try:
         spool = Spool.of(ProducerSettings())
         if not spool.exists():
@@ -89,14 +89,14 @@ def _lines(status: Status, spool: dict[str, Any] | None) -> list[tuple[str, Rend
         ("workers", _workers(status.workers)),
     ]
     lines += [(name, _destination(state, status.now)) for name, state in status.destinations.items()]
-    if status.unguarded:
-        lines.append(("guard", _guard(status.unguarded)))
+    if status.disabled:
+        lines.append(("breaker", _breaker(status.disabled)))
     lines.append(("dead", _dead(status)))
     if spool is not None:
         lines.append(("spool here", _spool(spool)))
     unpriced = "no rows yet" if status.unpriced is None else f"{status.unpriced:.1%} of rows unpriced"
     lines.append(("prices", Text(unpriced)))
-    balance = "" if status.ledger.sharp else "; it moves too fast for a verdict"
+    balance = "" if status.ledger.consistent else "; it moves too fast for a verdict"
     lines.append(
         (
             "ledger",
@@ -113,7 +113,7 @@ def _lines(status: Status, spool: dict[str, Any] | None) -> list[tuple[str, Rend
 
 def _queue(status: Status) -> Text:
     depth = status.depth
-    text = f"{depth.queued:,} jobs wait, {depth.started:,} in hand, {depth.scheduled:,} for later"
+    text = f"{depth.queued:,} jobs wait, {depth.started:,} in flight, {depth.scheduled:,} for later"
     if depth.scheduled and status.next_due is not None:
         text += f" (next in {age(status.next_due)})"
     if status.lag is not None:
@@ -137,7 +137,7 @@ def _workers(workers: "list[WorkerState] | Any") -> RenderableType:
     shown = [
         Text(
             f"{one.host} {one.pid}: {one.state}"
-            + (f", {one.in_hand} jobs in hand" if one.in_hand else "")
+            + (f", {one.in_flight} jobs in flight" if one.in_flight else "")
             + f", {one.done:,} done"
             + (f", silent for {age(one.silent)}" if one.silent > 30 else "")
         )
@@ -151,15 +151,15 @@ def _workers(workers: "list[WorkerState] | Any") -> RenderableType:
 
 def _destination(state: Destination, now: float) -> Text:
     last = "nothing written yet" if state.last_success is None else f"last write {age(now - state.last_success)} ago"
-    if state.state == "open":
-        return Text(f"open, {last}")
+    if state.state == "available":
+        return Text(f"available, {last}")
     style = BAD_BADGE if state.state == "paused" else WARN_BADGE
     wait = f"next try in {age(state.until - now)}" if state.until > now else "trying now"
     since = f" for {age(now - state.since)}" if state.since is not None else ""
-    return Text.assemble((state.state, style), f"{since}: {state.reason}; {wait}; {last}")
+    return Text.assemble((state.state.replace("_", " "), style), f"{since}: {state.reason}; {wait}; {last}")
 
 
-def _guard(off: Mapping[str, float]) -> RenderableType:
+def _breaker(off: Mapping[str, float]) -> RenderableType:
     times = {name: datetime.fromtimestamp(until, UTC) for name, until in off.items()}
     return Group(*(Text(f"off for {name} until {at:%H:%M} UTC", style=NOTE) for name, at in times.items()))
 
@@ -201,7 +201,7 @@ def describe(status: Status, spool: dict[str, Any] | None) -> dict[str, Any]:
         if status.rates is None
         else {name: getattr(status.rates, name) for name in ("accepted", "written", "dead", "seconds")},
         "workers": [
-            {name: getattr(one, name) for name in ("name", "host", "pid", "state", "in_hand", "done", "silent")}
+            {name: getattr(one, name) for name in ("name", "host", "pid", "state", "in_flight", "done", "silent")}
             for one in status.workers
         ],
         "destinations": {
@@ -214,11 +214,11 @@ def describe(status: Status, spool: dict[str, Any] | None) -> dict[str, Any]:
             }
             for name, state in status.destinations.items()
         },
-        "paused": {
+        "tripped": {
             name: {"reason": why.reason, "dead": why.dead, "seen": why.seen, "seconds": status.now - why.since}
-            for name, why in status.paused.items()
+            for name, why in status.tripped.items()
         },
-        "guard_off": {name: {"seconds": until - status.now} for name, until in status.unguarded.items()},
+        "breaker_off": {name: {"seconds": until - status.now} for name, until in status.disabled.items()},
         "dead": {reason: {"events": one.events, "oldest_seconds": one.oldest} for reason, one in status.dead.items()},
         "dead_bytes": status.dead_bytes,
         "spool": spool,

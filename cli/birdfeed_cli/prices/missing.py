@@ -5,7 +5,7 @@ from typing import Any
 
 from birdfeed_schemas.registry import registry
 from birdfeed_worker.errors import BirdfeedError, QueryError, QuotaError
-from birdfeed_worker.operations.reprice.run import Patient
+from birdfeed_worker.operations.reprice.run import RetryingReader
 from birdfeed_worker.operations.unpriced import Missing, amounts, as_json, entries, missing_of, question
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.settings import WorkerSettings
@@ -34,7 +34,7 @@ def run_missing(since: str, *, only_toml: bool, json: bool) -> int:
     with store:
         for datasource in dict.fromkeys(kind.datasource for kind in registry().values()):
             try:
-                answers += [(datasource, row) for row in Patient(store).query(question(datasource, start))]
+                answers += [(datasource, row) for row in RetryingReader(store).query(question(datasource, start))]
             except QueryError as error:
                 if error.status not in (400, 404):
                     return fail(str(error), store_code(error))

@@ -12,7 +12,7 @@ from birdfeed_worker.errors import BirdfeedError, QueryError, QuotaError
 from birdfeed_worker.operations.reprice.corrections import CorrectionError, Corrections
 from birdfeed_worker.operations.reprice.judge import REASONS
 from birdfeed_worker.operations.reprice.row_reader import NotOursError, Selection
-from birdfeed_worker.operations.reprice.run import Patient, Table, Tally, open_table, scan
+from birdfeed_worker.operations.reprice.run import Counters, RetryingReader, Table, open_table, scan
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.money import plain
 from birdfeed_worker.settings import WorkerSettings
@@ -87,7 +87,7 @@ class Run:
         self._now = now
         self._as_json = as_json
         self._refused_tables: list[str] = []
-        self.tally = Tally()
+        self.tally = Counters()
         self.written = 0
 
     def run(self, *, dry_run: bool, yes: bool, limit: int | None) -> int:
@@ -107,7 +107,7 @@ class Run:
         return PARTLY if self.tally.refused or self._refused_tables else OK
 
     def _look(self, limit: int | None) -> None:
-        reader = Patient(self._store)
+        reader = RetryingReader(self._store)
         tables: list[Table] = []
         for datasource in dict.fromkeys(kind.datasource for kind in registry().values()):
             try:

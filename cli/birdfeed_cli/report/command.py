@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from birdfeed_schemas.datafiles import datasources
 from birdfeed_worker.errors import BirdfeedError, QueryError, TinybirdError
-from birdfeed_worker.operations.reprice.run import Patient
+from birdfeed_worker.operations.reprice.run import RetryingReader
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.client import Tinybird
 from birdfeed_worker.wiring import reader_of
@@ -59,7 +59,7 @@ def run_report(since: str, by: str, zone: str, *, as_json: bool, as_csv: bool, h
             tables = list(_tables(store))
             if not tables:
                 return fail("no data source of birdfeed's can be read; see `birdfeed tinybird check`", USAGE)
-            report = read_report(Patient(store).query, tables, start, until, dimensions, where)
+            report = read_report(RetryingReader(store).query, tables, start, until, dimensions, where)
         except TinybirdError as error:
             return fail(str(error), store_code(error))
     if html is not None:

@@ -20,7 +20,7 @@ REASON_FIELD: Final = "bf_reason"
 #: rq's `meta`, which tools that expect pickle fail on.
 DEAD_FIELD: Final = "bf_dead"
 #: Set before each POST, cleared when it is settled: when (epoch s) this job's rows may have been written.
-POSTED_FIELD: Final = "bf_posted"
+MAYBE_WRITTEN_FIELD: Final = "bf_posted"
 #: How often a worker took the job, and when first (epoch s).
 ATTEMPTS_FIELD: Final = "bf_attempts"
 #: How often a worker died with the job in hand; such a job is looked at apart before it is delivered.
@@ -28,7 +28,7 @@ SUSPECT_FIELD: Final = "bf_suspect"
 #: How often the job's outcome was unknown while its destination took other rows, and the seconds that went by so.
 UNKNOWNS_FIELD: Final = "bf_unknowns"
 SPENT_FIELD: Final = "bf_spent"
-FIRST_TAKEN_FIELD: Final = "bf_first_taken"
+FIRST_RESERVED_FIELD: Final = "bf_first_taken"
 
 
 @dataclass(frozen=True, slots=True)

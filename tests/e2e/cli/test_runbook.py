@@ -123,8 +123,8 @@ def test_tinybird_refuses_the_token(working: System) -> None:
     working.send(numbered(20))
     working.send([("image_generation", {"model": "flux", "request_id": "i0"})])
     eventually(lambda: working.rows() == {"i0": 1}, what="the other data source goes on")
-    eventually(lambda: "refuses everything" in status(working), what="status says so")
-    assert says(title, "llm_events refuses everything: HTTP 403") in status(working)
+    eventually(lambda: "refuses every request" in status(working), what="status says so")
+    assert says(title, "llm_events refuses every request: HTTP 403") in status(working)
     assert working.run("status").returncode == 1
 
     working.sandbox.clear_faults()
@@ -142,7 +142,7 @@ def test_tinybird_is_down_for_six_hours(working: System) -> None:
     eventually(lambda: working.redis.zcard(working.keys.scheduled), what="jobs wait")
     turn_the_clock(working, SIX_HOURS)
     working.send([("text_generation", text(request_id="r50"))])
-    down = says(title, "llm_events takes nothing now: HTTP 503")
+    down = says(title, "llm_events takes no rows now: HTTP 503")
     eventually(lambda: down in (seen := status(working)) and "6 h" in seen, what="status says so")
 
     working.sandbox.clear_faults()
@@ -174,7 +174,7 @@ def test_the_schema_has_changed(working: System, count: int) -> None:
     eventually(lambda: "quarantined" in status(working), what="status says so")
     settled_or_paused(working)
     if count >= 100:
-        assert "paused by the guard" in status(working)
+        assert "deferred by its circuit breaker" in status(working)
         assert says(title, "died of quarantined") in status(working)
         working.send([("text_generation", text(request_id=f"r{count}"))])
         eventually(lambda: working.redis.zcard(working.keys.scheduled), what="what comes now waits")
@@ -187,7 +187,7 @@ def test_the_schema_has_changed(working: System, count: int) -> None:
 
 def settled_or_paused(system: System) -> None:
     eventually(
-        lambda: system.waiting() == 0 or "paused by the guard" in status(system),
+        lambda: system.waiting() == 0 or "deferred by its circuit breaker" in status(system),
         what="it is dead or paused",
         within=120,
     )
@@ -199,9 +199,12 @@ def test_a_bad_deploy(working: System) -> None:
     # In one job: the guard looks at what is taken together, and some would die where it came bit by bit.
     enqueue(working.redis, working.keys, [envelope(data) for _, data in numbered(300, model=4.1)])
     working.redis.hincrby(working.keys.ledger, "accepted:text_generation", 300)
-    eventually(lambda: "paused by the guard" in status(working), what="the guard is at it")
+    eventually(lambda: "deferred by its circuit breaker" in status(working), what="the guard is at it")
     seen = status(working)
-    assert says(title, "text_generation is paused by the guard: 300 of 300 recent events died of invalid") in seen
+    assert (
+        says(title, "text_generation is deferred by its circuit breaker: 300 of 300 recent events died of invalid")
+        in seen
+    )
     assert working.dead() == []
     assert working.run("ledger").returncode == 0
 

@@ -9,7 +9,7 @@ from birdfeed_worker.dead_letters.query import DeadLetterInfo, dead_letters_of
 from birdfeed_worker.model import Dead, Item, Outcome, Written
 from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.settle import Settler
-from birdfeed_worker.queue.reserve import Taker
+from birdfeed_worker.queue.reserve import Reserver
 from redis import Redis
 
 from tests.support.events import enqueue, envelope, text
@@ -27,9 +27,9 @@ def work(
     redis: Redis, keys: Keys, rule: Rule = lambda item: Written(), *, name: str = "w", now: datetime | None = None
 ) -> list[Item]:
     """Take every waiting job and settle its events by the rule; the items, as they were settled."""
-    taker, settler = Taker(redis, keys, name, 20), Settler(redis, keys, name)
+    reserver, settler = Reserver(redis, keys, name, 20), Settler(redis, keys, name)
     worked: list[Item] = []
-    while jobs := taker.take(jobs=500, events=100_000, size=10**9):
+    while jobs := reserver.reserve(jobs=500, events=100_000, size=10**9):
         decoded = decode(jobs)
         for item in decoded.items:
             if item.outcome is None:

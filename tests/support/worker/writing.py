@@ -8,8 +8,8 @@ import orjson
 from birdfeed_schemas.wire.envelope import Header, encode_event
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.flow.rate_limit import Limits, Pacer
-from birdfeed_worker.model import Item, TakenJob
+from birdfeed_worker.flow.rate_limit import Limits, RateLimiter
+from birdfeed_worker.model import Item, ReservedJob
 from birdfeed_worker.pipeline.send import Sender
 from redis import Redis
 
@@ -22,7 +22,7 @@ Mark = Callable[[str, Sequence[str]], frozenset[str]]
 NOW = 1_800_000_000.0
 
 
-def job(job_id: str, **fields: Any) -> TakenJob:
+def job(job_id: str, **fields: Any) -> ReservedJob:
     """A job in hand."""
     given: dict[str, Any] = {
         "execution": "e1",
@@ -31,9 +31,9 @@ def job(job_id: str, **fields: Any) -> TakenJob:
         "events": 1,
         "size": 1,
         "attempts": 1,
-        "first_taken": NOW,
+        "first_reserved": NOW,
     }
-    return TakenJob(id=job_id, **{**given, **fields})
+    return ReservedJob(id=job_id, **{**given, **fields})
 
 
 def items(count: int, when: datetime | None = None, **header: Any) -> list[Item]:
@@ -52,13 +52,13 @@ def outcomes(made: Sequence[Item]) -> list[str]:
     return [type(item.outcome).__name__ for item in made]
 
 
-def pacer_of(redis: Redis, keys: Keys, name: str = "w1", requests: float = 1e6, size: float = 1e12) -> Pacer:
+def limiter_of(redis: Redis, keys: Keys, name: str = "w1", requests: float = 1e6, size: float = 1e12) -> RateLimiter:
     """A worker's pacer, by default with rates that nothing reaches."""
-    return Pacer(redis, keys, name, Limits(requests, size, 1.0, 60.0, 50.0), draw=lambda: 0.5)
+    return RateLimiter(redis, keys, name, Limits(requests, size, 1.0, 60.0, 50.0), draw=lambda: 0.5)
 
 
 def sender_of(
-    store: FakeStore, pacer: Pacer, clock: Clock, mark: Mark = lambda execution, job_ids: frozenset()
+    store: FakeStore, limiter: RateLimiter, clock: Clock, mark: Mark = lambda execution, job_ids: frozenset()
 ) -> Sender:
     """A worker's sender."""
-    return Sender(store, pacer, clock, bisect_requests=64, settle_seconds=60.0, mark=mark)
+    return Sender(store, limiter, clock, bisect_requests=64, settle_seconds=60.0, mark=mark)

@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.flow.rate_limit import Pacer
+from birdfeed_worker.flow.rate_limit import RateLimiter
 from birdfeed_worker.model import Item
 from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from redis import Redis
 
 from tests.support.worker.fake_store import FakeStore
-from tests.support.worker.writing import NOW, Write, job, pacer_of, sender_of
+from tests.support.worker.writing import NOW, Write, job, limiter_of, sender_of
 
 
 @pytest.fixture
@@ -26,18 +26,18 @@ def marks() -> list[tuple[str, ...]]:
 
 
 @pytest.fixture
-def pacer(redis: Redis, keys: Keys) -> Pacer:
-    return pacer_of(redis, keys)
+def limiter(redis: Redis, keys: Keys) -> RateLimiter:
+    return limiter_of(redis, keys)
 
 
 @pytest.fixture
-def write(pacer: Pacer, store: FakeStore, marks: list[tuple[str, ...]]) -> Write:
+def write(limiter: RateLimiter, store: FakeStore, marks: list[tuple[str, ...]]) -> Write:
     def mark(execution: str, job_ids: Sequence[str]) -> frozenset[str]:
         marks.append(tuple(job_ids))
         return frozenset({"job-of-somebody-else"})
 
     clock = Clock(time=lambda: NOW)
-    writer = Writer(store, sender_of(store, pacer, clock, mark), clock, WriteLimits(1000, 10**6))
+    writer = Writer(store, sender_of(store, limiter, clock, mark), clock, WriteLimits(1000, 10**6))
 
     def write(made: Sequence[Item], **fields: dict[str, Any]) -> None:
         jobs = {

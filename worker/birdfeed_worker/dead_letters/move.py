@@ -1,7 +1,7 @@
-"""Take events out of dead letters: back into the queue, or away. The one place that changes what is dead.
+"""Move events out of dead letters: back into the queue, or away. The one place that changes what is dead.
 
-Each is one atomic step (lua/letter.lua): whoever else takes from the same letter, and whenever this process is killed,
-every event is in one place.
+Each is one atomic step (queue/lua/move.lua): whoever else moves from the same letter, and whenever this process is
+killed, every event is in one place.
 """
 
 import enum
@@ -21,7 +21,7 @@ from birdfeed_worker.queue.codec import repack
 from birdfeed_worker.queue.scripts import run_all, script
 
 
-class Taken(enum.Enum):
+class Moved(enum.Enum):
     """What became of a step."""
 
     DONE = 1
@@ -33,7 +33,7 @@ class Taken(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Events of one opened letter to take out: line numbers (from 0) and the lines as they shall travel.
+    """Events of one opened letter to move out: line numbers (from 0) and the lines as they shall travel.
 
     `job_id` is the job they go back in.
     """
@@ -46,7 +46,7 @@ class Step:
 
 
 def step(letter: DeadLetterInfo, lines: Mapping[int, bytes], replay_id: str, event_type: str | None = None) -> Step:
-    """A step that takes these lines back under a new job id."""
+    """A step that puts these lines back under a new job id."""
     return Step(
         letter=letter,
         lines=lines,
@@ -56,16 +56,16 @@ def step(letter: DeadLetterInfo, lines: Mapping[int, bytes], replay_id: str, eve
     )
 
 
-class TakeOut:
+class Mover:
     """Carries out steps."""
 
     def __init__(self, connection: Redis, keys: Keys, clock: Clock | None = None) -> None:
         self._connection = connection
         self._keys = keys
         self._clock = clock or Clock()
-        self._script = script(connection, "letter")
+        self._script = script(connection, "move")
 
-    def back(self, steps: Sequence[Step]) -> list[Taken]:
+    def back(self, steps: Sequence[Step]) -> list[Moved]:
         """Put events back into the queue; one round trip for all steps."""
         return [taken for taken, _ in self._run([self._back_args(one) for one in steps])]
 
@@ -76,14 +76,14 @@ class TakeOut:
             args = [[letter.id, "", "purge", letter.events, "", 0, "", "", ""] for letter in letters]
         else:
             args = [self._purge_args(letter, set(some)) for letter, some in zip(letters, numbers, strict=True)]
-        return [-1 if taken is Taken.CHANGED else events for taken, events in self._run(args)]
+        return [-1 if taken is Moved.CHANGED else events for taken, events in self._run(args)]
 
-    def _run(self, args: Sequence[Sequence[Any]]) -> list[tuple[Taken, int]]:
+    def _run(self, args: Sequence[Sequence[Any]]) -> list[tuple[Moved, int]]:
         if not args:
             return []
         calls = (([self._keys.failed], [self._keys.prefix, self._keys.queue, *one]) for one in args)
         answers = run_all(self._connection, self._script, calls)
-        return [(Taken(answer[0]), int(answer[1]) if len(answer) > 1 else 0) for answer in answers]
+        return [(Moved(answer[0]), int(answer[1]) if len(answer) > 1 else 0) for answer in answers]
 
     def _back_args(self, one: Step) -> list[Any]:
         letter = one.letter

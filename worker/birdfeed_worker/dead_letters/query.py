@@ -22,7 +22,7 @@ from birdfeed_worker.queue.reply import as_text
 
 #: Dead letters read in one round trip.
 PAGE: Final = 500
-#: What a job has that rq failed by itself (a stock worker took it), until the sweeper counts it.
+#: What a job has that rq failed by itself (a stock worker took it), until retention counts it.
 FAILED_BY_RQ: Final = "failed"
 
 _FIELDS: Final = (TYPE_FIELD, REASON_FIELD, EVENTS_FIELD, BYTES_FIELD, "description", "ended_at", DEAD_FIELD)

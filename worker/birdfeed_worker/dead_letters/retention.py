@@ -1,5 +1,5 @@
-"""Sweep: keep the dead letters small. Their own caps in bytes and age, because rq's expiry is silent; small letters of
-one kind merged; jobs that rq failed by itself counted.
+"""Retention: keep the dead letters small. Their own caps in bytes and age, because rq's expiry is silent; small
+letters of one kind merged; jobs that rq failed by itself counted.
 
 One worker of the pool sweeps at a time, a little in each step, so that a million dead letters cost neither much time at
 once nor memory.
@@ -18,7 +18,7 @@ from redis import Redis
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.audit import note
-from birdfeed_worker.dead_letters.move import TakeOut
+from birdfeed_worker.dead_letters.move import Mover
 from birdfeed_worker.dead_letters.query import DeadLetterInfo, letters_of, opened
 from birdfeed_worker.dead_letters.record import LETTER_BYTES, LETTER_EVENTS, letter_fields, new_letter_id
 from birdfeed_worker.queue.scripts import script
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 STEP: Final = 500
 #: Seconds between two rounds over all letters.
 ROUND_SECONDS: Final = 60.0
-#: Seconds a sweeper keeps the others away; it renews this with each step.
+#: Seconds a worker keeps the others away; it renews this with each step.
 LEASE_SECONDS: Final = 30
 #: Letters of fewer events than this are small; this many small ones of a kind, or a full letter of them, are merged.
 SMALL_EVENTS: Final = 100
@@ -63,8 +63,8 @@ class Round:
     merged: int = 0
 
 
-class Sweeper:
-    """Sweeps for one worker.
+class Retention:
+    """Keeps dead letters within their caps, for one worker.
 
     Args:
         connection: Redis.
@@ -80,7 +80,7 @@ class Sweeper:
         self._name = name
         self._caps = caps
         self._clock = clock
-        self._take_out = TakeOut(connection, keys, clock)
+        self._mover = Mover(connection, keys, clock)
         self._adopt = script(connection, "adopt")
         self._merge = script(connection, "merge")
         self._round: Round | None = None
@@ -88,7 +88,7 @@ class Sweeper:
         self._excess = 0
 
     def step(self) -> bool:
-        """A little more of the round; False where there is nothing to do now, or another worker sweeps."""
+        """A little more of the round; False where there is nothing to do now, or another worker does it."""
         if self._round is None and self._clock.monotonic() < self._next_round:
             return False
         if not self._mine():
@@ -105,7 +105,7 @@ class Sweeper:
         return True
 
     def _mine(self) -> bool:
-        key = self._keys.birdfeed("sweeper")
+        key = self._keys.birdfeed("retention")
         if self._connection.set(key, self._name, nx=True, ex=LEASE_SECONDS):
             return True
         if (self._connection.get(key) or b"").decode() != self._name:  # type: ignore[union-attr]
@@ -148,7 +148,7 @@ class Sweeper:
     def _purge(self, letters: Sequence[DeadLetterInfo], why: str) -> None:
         if not letters:
             return
-        events = sum(gone for gone in self._take_out.purge(letters) if gone > 0)
+        events = sum(gone for gone in self._mover.purge(letters) if gone > 0)
         if events:
             log.error("dead letters are %s: %d events of %d letters purged", why, events, len(letters))
             note(self._connection, self._keys, "swept", why=why, events=events, dead_letters=len(letters))

@@ -1,8 +1,8 @@
-"""Guard: a bad deploy must not turn the stream into dead letters.
+"""Dead-letter circuit breaker: a bad deploy must not turn the stream into dead letters.
 
-Where more than a set share of a type's recent events die of one thing, the type pauses: its events wait in Redis, as
-they would in an outage, until somebody has looked and lifts it (`birdfeed resume`). What an operator replays is not
-counted and not held up: it died before, and it shows whether the cause is mended.
+Where more than a set share of a type's recent events die of one thing, the breaker trips: the type's events are
+deferred, as in an outage, until somebody has looked and resets it (`birdfeed resume`). What an operator replays is
+neither counted nor deferred: it died before, and it shows whether the cause is fixed.
 """
 
 import logging
@@ -16,23 +16,23 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import KILLS_WORKER, Dead, Item, Later, TakenJob, Written
+from birdfeed_worker.model import POISON, Dead, Deferred, Item, ReservedJob, Written
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import run_all, script
 
 log = logging.getLogger(__name__)
 
-#: Seconds a paused type's jobs wait until they are looked at again; `birdfeed resume` brings them back at once.
-PARK_SECONDS: Final = 300.0
+#: Seconds a tripped type's jobs wait until they are looked at again; `birdfeed resume` brings them back at once.
+DEFER_SECONDS: Final = 300.0
 #: Events remembered for each one that is needed to judge.
 MEMORY: Final = 5
-#: Quarantined rows are in the store already and must not be sent again; they die, but the type pauses all the same.
+#: Quarantined rows are in the store already and must not be sent again; they die, but the breaker trips all the same.
 STAY_DEAD: Final = frozenset({"quarantined"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Paused:
-    """Why a type is paused: `dead` of the last `seen` events died of `reason`; since epoch s."""
+class Trip:
+    """Why the breaker tripped for a type: `dead` of the last `seen` events died of `reason`; since epoch s."""
 
     reason: str
     dead: int
@@ -49,7 +49,7 @@ class Outcomes:
 
 
 def outcomes_of(items: Sequence[Item]) -> dict[str, Outcomes]:
-    """What counts for the guard, by event type. Pure.
+    """What counts for the breaker, by event type. Pure.
 
     Events that wait have no outcome yet; events that were dead before, and events that kill workers (each was found by
     itself), say nothing about a deploy.
@@ -66,18 +66,18 @@ def outcomes_of(items: Sequence[Item]) -> dict[str, Outcomes]:
 
 
 def counts(item: Item) -> bool:
-    """Whether the guard looks at this event at all."""
-    return not (item.header.replay_id or item.header.reason or item.outcome == KILLS_WORKER)
+    """Whether the breaker looks at this event at all."""
+    return not (item.header.replay_id or item.header.reason or item.outcome == POISON)
 
 
-class Guard:
-    """The guard of one worker; what it knows is in Redis and the pool's together.
+class DeadLetterBreaker:
+    """The breaker as one worker sees it; its state is in Redis, shared by the pool.
 
     Args:
         connection: Redis.
         keys: Names of the keys.
         clock: Time.
-        share: Above this share of recent events dead of one thing, a type pauses; 1: never.
+        share: Above this share of recent events dead of one thing, it trips; 1: never.
         least: Events it takes to judge.
     """
 
@@ -87,19 +87,19 @@ class Guard:
         self._clock = clock
         self._share = share
         self._least = least
-        self._count = script(connection, "guard")
+        self._count = script(connection, "circuit_breaker")
 
-    def parked(self) -> frozenset[str]:
-        """The types that are paused."""
-        return frozenset(paused(self._connection, self._keys))
+    def tripped(self) -> frozenset[str]:
+        """The types it has tripped for."""
+        return frozenset(tripped(self._connection, self._keys))
 
-    def park(self, types: Collection[str], items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> None:
-        """Let the events of these types wait."""
+    def defer(self, types: Collection[str], items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> None:
+        """Defer the events of these types."""
         if types:
             self._wait([item for item in items if item.header.event_type in types and counts(item)], jobs)
 
-    def judge(self, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> None:
-        """Count what came out; where that pauses a type, let its deaths of that reason wait instead."""
+    def judge(self, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> None:
+        """Count what came out; where that trips a type, defer its deaths of that reason instead."""
         came = outcomes_of(items)
         if not came or self._share >= 1:
             return
@@ -109,7 +109,7 @@ class Guard:
             args += [self._least * MEMORY, outcomes.events]
             for reason, amount in outcomes.dead.items():
                 args += [reason, amount]
-            calls.append(([self._keys.birdfeed("guard")], args))
+            calls.append(([self._keys.birdfeed("breaker")], args))
         answers = [as_text(answer) for answer in run_all(self._connection, self._count, calls)]
         for event_type, reason in zip(came, answers, strict=True):
             if not reason:
@@ -117,18 +117,18 @@ class Guard:
             spared = [] if reason in STAY_DEAD else [item for item in items if _died_of(item, event_type, reason)]
             self._wait(spared, jobs)
             log.critical(
-                "%s is paused: too many of its events die of %r; %d wait instead of dying; look, mend, and "
-                "`birdfeed resume %s`",
+                "the circuit breaker tripped for %s: too many of its events die of %r; %d are deferred; look, fix the "
+                "cause, and `birdfeed resume %s`",
                 event_type,
                 reason,
                 len(spared),
                 event_type,
             )
 
-    def _wait(self, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> None:
-        until = self._clock.time() + PARK_SECONDS
+    def _wait(self, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> None:
+        until = self._clock.time() + DEFER_SECONDS
         for item in items:
-            item.outcome = Later(until, jobs[item.job_id].posted)
+            item.outcome = Deferred(until, jobs[item.job_id].maybe_written_since)
 
 
 def _died_of(item: Item, event_type: str, reason: str) -> bool:
@@ -136,26 +136,26 @@ def _died_of(item: Item, event_type: str, reason: str) -> bool:
     return died and item.header.event_type == event_type and counts(item)
 
 
-def paused(connection: Redis, keys: Keys) -> dict[str, Paused]:
-    """The types the guard has paused."""
-    found = connection.hgetall(keys.birdfeed("guard"))
-    return {as_text(name): Paused(**orjson.loads(value)) for name, value in found.items()}
+def tripped(connection: Redis, keys: Keys) -> dict[str, Trip]:
+    """The types the breaker has tripped for."""
+    found = connection.hgetall(keys.birdfeed("breaker"))
+    return {as_text(name): Trip(**orjson.loads(value)) for name, value in found.items()}
 
 
-def unguarded(connection: Redis, keys: Keys, now: float) -> dict[str, float]:
-    """The types the guard doesn't look at, and until when (epoch s)."""
-    found = {as_text(name): float(until) for name, until in connection.hgetall(keys.birdfeed("guard-off")).items()}
+def disabled(connection: Redis, keys: Keys, now: float) -> dict[str, float]:
+    """The types whose breaker is disabled, and until when (epoch s)."""
+    found = {as_text(name): float(until) for name, until in connection.hgetall(keys.birdfeed("breaker-off")).items()}
     return {name: until for name, until in sorted(found.items()) if until > now}
 
 
-def lift(connection: Redis, keys: Keys, event_type: str, *, off_seconds: float = 0.0, now: float) -> bool:
-    """Let a type go on; for `off_seconds` the guard doesn't look at it. True if it was paused."""
+def reset(connection: Redis, keys: Keys, event_type: str, *, off_seconds: float = 0.0, now: float) -> bool:
+    """Reset a type's breaker; for `off_seconds` it is disabled. True if it had tripped."""
     with connection.pipeline(transaction=True) as pipe:
-        pipe.hdel(keys.birdfeed("guard"), event_type)
-        pipe.delete(keys.birdfeed(f"guard-window:{event_type}"))
+        pipe.hdel(keys.birdfeed("breaker"), event_type)
+        pipe.delete(keys.birdfeed(f"breaker-window:{event_type}"))
         if off_seconds > 0:
-            pipe.hset(keys.birdfeed("guard-off"), event_type, repr(now + off_seconds))
+            pipe.hset(keys.birdfeed("breaker-off"), event_type, repr(now + off_seconds))
         else:
-            pipe.hdel(keys.birdfeed("guard-off"), event_type)
+            pipe.hdel(keys.birdfeed("breaker-off"), event_type)
         was = pipe.execute()[0]
     return bool(was)

@@ -1,4 +1,4 @@
-"""Destinations: how each data source is doing, as the pool's limiter knows it."""
+"""Destinations: the state of each data source, as the pool's limiter knows it."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,11 +14,11 @@ from birdfeed_worker.queue.reply import as_text
 class Destination:
     """One data source. Times are epoch seconds.
 
-    `state` is open, throttled (it said to wait, or doesn't answer) or paused (somebody has to mend it). `until` is when
-    the next request may go, `since` when it began to refuse.
+    `state` is available, backing_off (it said to wait, or doesn't answer) or paused (somebody has to fix it). `until`
+    is when the next request may go, `since` when it began to refuse.
     """
 
-    state: Literal["open", "throttled", "paused"] = "open"
+    state: Literal["available", "backing_off", "paused"] = "available"
     reason: str = ""
     until: float = 0.0
     since: float | None = None
@@ -41,10 +41,10 @@ def destinations(connection: Redis, keys: Keys, now: float) -> dict[str, Destina
 
 def read_destination(fields: dict[str, str], now: float) -> Destination:
     """A destination from the limiter's hash. Pure."""
-    until, failures = _time(fields.get("closed_until")) or 0.0, int(fields.get("failures") or 0)
+    until, failures = _time(fields.get("backoff_until")) or 0.0, int(fields.get("failures") or 0)
     refused = until > now or failures > 0
     return Destination(
-        state="paused" if refused and fields.get("paused") == "1" else "throttled" if refused else "open",
+        state="paused" if refused and fields.get("paused") == "1" else "backing_off" if refused else "available",
         reason=fields.get("reason", "") if refused else "",
         until=until if refused else 0.0,
         since=_time(fields.get("since")) if refused else None,

@@ -1,7 +1,7 @@
-"""Pace: one limiter per destination for the whole pool, in Redis.
+"""Rate limit: one limiter per destination for the whole pool, in Redis.
 
-It holds the request and byte rates, and what the destination said: closed until a time (Retry-After, or a growing
-wait), or paused because somebody has to mend it. When a closed time is over, one request probes; the others wait.
+It holds the request and byte rates, and the state of the destination: backing off until a time (Retry-After, or a
+growing wait), or paused because somebody has to fix it. When the backoff is over, one request probes; the others wait.
 """
 
 import random
@@ -33,7 +33,7 @@ class Admission(NamedTuple):
     """Whether a request may go: seconds to wait (0: now), and why.
 
     `at` is when it was let through (epoch s by Redis's clock, as text); `probe` says that it is the one request that
-    finds out whether a closed destination is open again.
+    finds out whether a destination that backs off is available again.
     """
 
     wait: float
@@ -42,7 +42,7 @@ class Admission(NamedTuple):
     probe: bool
 
 
-class Pacer:
+class RateLimiter:
     """The limiter as one worker process sees it.
 
     Args:
@@ -85,17 +85,17 @@ class Pacer:
         )
         return Admission(float(wait), as_text(reason), as_text(at), bool(probe))
 
-    def opened(self, destination: str, admission: Admission) -> None:
+    def available(self, destination: str, admission: Admission) -> None:
         """A request was answered as it should be."""
-        self._say(destination, "open", None, "", admission.at)
+        self._say(destination, "available", None, "", admission.at)
 
-    def over(self, destination: str) -> None:
+    def inconclusive(self, destination: str) -> None:
         """This thread's probe found out nothing about the destination: another request may."""
-        self._say(destination, "over", None, "")
+        self._say(destination, "inconclusive", None, "")
 
-    def closed(self, destination: str, asked: float | None, reason: str) -> float:
+    def back_off(self, destination: str, asked: float | None, reason: str) -> float:
         """The destination takes nothing: for the seconds it asked for, or a growing wait. Returns the seconds."""
-        return self._say(destination, "closed", None if asked is None else with_jitter(asked, self._draw), reason)
+        return self._say(destination, "backing_off", None if asked is None else with_jitter(asked, self._draw), reason)
 
     def paused(self, destination: str, reason: str) -> float:
         """The destination is misconfigured; returns the seconds until the next probe."""

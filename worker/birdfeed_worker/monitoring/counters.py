@@ -1,4 +1,4 @@
-"""Tally: what is counted beside the ledger, for `birdfeed status` and the metrics; nothing depends on it."""
+"""Counters: what is counted beside the ledger, for `birdfeed status` and the metrics; nothing depends on it."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ SAMPLE_SECONDS: Final = 10
 SAMPLES: Final = 360
 
 
-class Tally:
-    """Counts what a delivery came to: written rows by type and cost status, and what its pool's metrics need."""
+class Counters:
+    """Counts the result of a delivery: written rows by type and cost status, and what its pool's metrics need."""
 
     def __init__(self, connection: Redis, keys: Keys, meter: Meter) -> None:
         self._connection = connection
@@ -35,7 +35,7 @@ class Tally:
         for item in items:
             # Anybody may make up a type; each would be a series of its own.
             event_type = item.header.event_type if item.header.event_type in known else "other"
-            outcomes[event_type, OUTCOMES.get(type(item.outcome), "later")] += 1
+            outcomes[event_type, OUTCOMES.get(type(item.outcome), "deferred")] += 1
             if item.cost_status and isinstance(item.outcome, Written):
                 costs[event_type, item.cost_status] += 1
         for (event_type, outcome), amount in outcomes.items():

@@ -15,14 +15,14 @@ from redis import Redis
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import script
 
-#: Jobs that are looked at in one step, 50 ms of Redis's time; with more, the look takes many steps and may be blurred.
-SHARP_JOBS: Final = 20_000
+#: Jobs that are looked at in one step, 50 ms of Redis's time; with more, it takes many steps and may be inconsistent.
+CONSISTENT_JOBS: Final = 20_000
 #: Jobs looked at in one step of a long look.
 PAGE: Final = 1_000
 
-#: What can be odd about an entry of the queue or a registry, for people.
-ODDITIES: Final[Mapping[str, str]] = {
-    "gone": "entries of the queue or a registry have no job behind them: its key was deleted or evicted",
+#: What can be wrong with an entry of the queue or a registry, for people.
+ANOMALIES: Final[Mapping[str, str]] = {
+    "orphaned": "entries of the queue or a registry have no job behind them: its key was deleted or evicted",
     "stray": "jobs in the queue or a registry have a status that doesn't belong there: another tool changed them",
     "requeued": "dead letters were put back by rq and wait; they count as dead until a worker takes them",
     "foreign": "jobs in the queue were not made by birdfeed's producer; they are counted when a worker takes them",
@@ -49,16 +49,16 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """The accounts by event type, and entries that look odd (name of ODDITIES → jobs).
+    """The accounts by event type, and anomalies (name of ANOMALIES → jobs).
 
     `requeued` are events, by "type:reason", that rq put back and that count as dead until a worker takes them.
-    `sharp` says that all of it is from one moment, or that nothing moved while it was read.
+    `consistent` says that all of it is from one moment, or that nothing moved while it was read.
     """
 
     accounts: Mapping[str, Account]
-    odd: Mapping[str, int]
+    anomalies: Mapping[str, int]
     requeued: Mapping[str, int] = field(default_factory=dict)
-    sharp: bool = True
+    consistent: bool = True
 
     @property
     def balanced(self) -> bool:
@@ -108,29 +108,33 @@ def accounts_of(counts: Mapping[str, int], in_flight: Mapping[str, int]) -> dict
     }
 
 
-def read_ledger(connection: Redis, keys: Keys, sharp_jobs: int = SHARP_JOBS, *, quick: bool = False) -> Ledger:
+def read_ledger(
+    connection: Redis, keys: Keys, consistent_jobs: int = CONSISTENT_JOBS, *, quick: bool = False
+) -> Ledger:
     """The ledger now: in one step where there are not too many jobs, else in many, with the counts read twice.
 
     `quick` never takes the long look: with too many jobs, what is missing from the sum is taken to be in flight, and
-    the ledger isn't sharp.
+    the ledger isn't consistent.
     """
-    counts, flight, odd, requeued, too_many = script(connection, "ledger")(
-        keys=[keys.ledger], args=[keys.prefix, keys.queue, sharp_jobs]
+    counts, flight, anomalies, requeued, too_many = script(connection, "ledger")(
+        keys=[keys.ledger], args=[keys.prefix, keys.queue, consistent_jobs]
     )
     if not too_many:
         return Ledger(
-            accounts=accounts_of(_counts(counts), _counts(flight)), odd=_counts(odd), requeued=_counts(requeued)
+            accounts=accounts_of(_counts(counts), _counts(flight)),
+            anomalies=_counts(anomalies),
+            requeued=_counts(requeued),
         )
     if quick:
         missing = {name: account.missing for name, account in accounts_of(_counts(counts), {}).items()}
-        return Ledger(accounts=accounts_of(_counts(counts), missing), odd={}, sharp=False)
+        return Ledger(accounts=accounts_of(_counts(counts), missing), anomalies={}, consistent=False)
     return _long_look(connection, keys)
 
 
 def _long_look(connection: Redis, keys: Keys) -> Ledger:
     before = _state(connection, keys)
     seen: set[str] = set()
-    flight, odd, requeued = Counter[str](), Counter[str](), Counter[str]()
+    flight, anomalies, requeued = Counter[str](), Counter[str](), Counter[str]()
     for ids in _under_way(connection, keys):
         fresh = [job_id for job_id in dict.fromkeys(ids) if job_id not in seen]
         seen.update(fresh)
@@ -139,18 +143,20 @@ def _long_look(connection: Redis, keys: Keys) -> Ledger:
                 pipe.hmget(keys.job(job_id), "status", EVENTS_FIELD, TYPE_FIELD, REASON_FIELD)
             for status, events, event_type, reason in pipe.execute():
                 if status is None:
-                    odd["gone"] += 1
+                    anomalies["orphaned"] += 1
                 elif status not in {b"queued", b"started", b"scheduled"}:
-                    odd["stray"] += 1
+                    anomalies["stray"] += 1
                 elif reason:
-                    odd["requeued"] += 1
+                    anomalies["requeued"] += 1
                     requeued[f"{as_text(event_type or b'unknown')}:{as_text(reason)}"] += int(events or 1)
                 elif events is None:
-                    odd["foreign"] += 1
+                    anomalies["foreign"] += 1
                 else:
                     flight[as_text(event_type or b"unknown")] += int(events)
     after = _state(connection, keys)
-    return Ledger(accounts=accounts_of(after[0], flight), odd=odd, requeued=requeued, sharp=before == after)
+    return Ledger(
+        accounts=accounts_of(after[0], flight), anomalies=anomalies, requeued=requeued, consistent=before == after
+    )
 
 
 def _state(connection: Redis, keys: Keys) -> tuple[dict[str, int], Any]:
@@ -164,7 +170,7 @@ def _state(connection: Redis, keys: Keys) -> tuple[dict[str, int], Any]:
 
 
 def _under_way(connection: Redis, keys: Keys) -> Iterator[list[str]]:
-    """Ids of the jobs in the queue, in hand and scheduled, by pages."""
+    """Ids of the jobs in the queue, in flight and scheduled, by pages."""
     for read in (
         lambda start: connection.lrange(keys.queue_list, start, start + PAGE - 1),
         lambda start: connection.zrange(keys.started, start, start + PAGE - 1),

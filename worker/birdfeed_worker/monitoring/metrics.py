@@ -39,7 +39,7 @@ class Metric:
 
 EVENTS = Metric(
     "birdfeed_events_total", "counter", ("event_type", "outcome"), "pool",
-    "Events by what came of them in a delivery: written, dead, or later (they wait and come again).",
+    "Events by their outcome in a delivery: written, dead, or deferred (they wait for the next try).",
 )  # fmt: skip
 JOBS = Metric("birdfeed_jobs_total", "counter", (), "pool", "Jobs delivered, those that wait again included.")
 LOST = Metric(
@@ -47,7 +47,7 @@ LOST = Metric(
     "Jobs that were no longer this worker's when it wanted to settle them: it was silent for too long.",
 )  # fmt: skip
 DELIVERY_SECONDS = Metric(
-    "birdfeed_delivery_seconds", "histogram", (), "pool", "From taking jobs to settling them, waits in hand included."
+    "birdfeed_delivery_seconds", "histogram", (), "pool", "From reserving jobs to settling them, waits included."
 )
 REQUESTS = Metric(
     "birdfeed_requests_total", "counter", ("datasource", "status"), "pool",
@@ -72,19 +72,23 @@ QUEUE_JOBS = Metric(
     "gauge",
     ("place",),
     "queue",
-    "Jobs: queued, started (in a worker's hands), scheduled (later).",
+    "Jobs: queued, started (in flight in a worker), scheduled (deferred).",
 )
-LAG = Metric("birdfeed_lag_seconds", "gauge", (), "queue", "Age of the oldest job under way; 0 where there is none.")
-OPEN = Metric(
-    "birdfeed_destination_open", "gauge", ("datasource",), "queue", "1 if the data source takes rows, 0 if it doesn't."
+LAG = Metric("birdfeed_lag_seconds", "gauge", (), "queue", "Age of the oldest job in flight; 0 where there is none.")
+AVAILABLE = Metric(
+    "birdfeed_destination_available",
+    "gauge",
+    ("datasource",),
+    "queue",
+    "1 if the data source takes rows, 0 if not.",
 )
 PAUSED = Metric(
     "birdfeed_destination_paused", "gauge", ("datasource",), "queue",
-    "1 if it refuses everything (401, 403, 404, ...), until somebody mends it.",
+    "1 if it refuses everything (401, 403, 404, ...), until somebody fixes it.",
 )  # fmt: skip
-GUARD = Metric(
-    "birdfeed_guard_paused", "gauge", ("event_type",), "queue",
-    "1 if the guard paused the type: too many of its events would have died. Look, then `birdfeed resume`.",
+BREAKER = Metric(
+    "birdfeed_circuit_breaker_tripped", "gauge", ("event_type",), "queue",
+    "1 if the circuit breaker defers the type: too many of its events would have died. Look, then `birdfeed resume`.",
 )  # fmt: skip
 DEAD_OLDEST = Metric(
     "birdfeed_dead_oldest_seconds", "gauge", ("reason",), "queue", "How long the oldest dead event has been dead."
@@ -104,7 +108,7 @@ HEALTH = Metric(
 
 METRICS: Final = (
     EVENTS, JOBS, LOST, DELIVERY_SECONDS, REQUESTS, REQUEST_SECONDS, REQUEST_BYTES, WORKERS, RESTARTS,
-    LEDGER, QUEUE_JOBS, LAG, OPEN, PAUSED, GUARD, DEAD_OLDEST, DEAD_BYTES, ROWS, ALIVE, WARNINGS, HEALTH,
+    LEDGER, QUEUE_JOBS, LAG, AVAILABLE, PAUSED, BREAKER, DEAD_OLDEST, DEAD_BYTES, ROWS, ALIVE, WARNINGS, HEALTH,
 )  # fmt: skip
 
 

@@ -71,9 +71,9 @@ def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
     places = {"queued": depth.queued, "started": depth.started, "scheduled": depth.scheduled}
     yield metrics.QUEUE_JOBS, {(place,): jobs for place, jobs in places.items()}
     yield metrics.LAG, {(): status.lag or 0.0}
-    yield metrics.OPEN, {(name,): float(one.state == "open") for name, one in status.destinations.items()}
+    yield metrics.AVAILABLE, {(name,): float(one.state == "available") for name, one in status.destinations.items()}
     yield metrics.PAUSED, {(name,): float(one.state == "paused") for name, one in status.destinations.items()}
-    yield metrics.GUARD, {(name,): 1.0 for name in status.paused}
+    yield metrics.BREAKER, {(name,): 1.0 for name in status.tripped}
     yield metrics.DEAD_OLDEST, {(name,): one.oldest for name, one in status.dead.items() if one.oldest is not None}
     yield metrics.DEAD_BYTES, {(): float(status.dead_bytes or 0)}
     yield metrics.ROWS, {(name,): float(rows) for name, rows in status.costs.items()}

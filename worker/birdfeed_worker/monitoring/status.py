@@ -1,4 +1,4 @@
-"""Status: how the whole system is doing, read from Redis in a few round trips, and whether that is well."""
+"""Status: the health of the whole system, read from Redis in a few round trips."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.dead_letters.query import letters_of
-from birdfeed_worker.flow.circuit_breaker import Paused, paused, unguarded
+from birdfeed_worker.flow.circuit_breaker import Trip, disabled, tripped
 from birdfeed_worker.flow.destinations import Destination, destinations
 from birdfeed_worker.model import UNREPLICATED
 from birdfeed_worker.monitoring.counters import SAMPLE_SECONDS
@@ -22,7 +22,7 @@ from birdfeed_worker.monitoring.ledger import Ledger, read_ledger
 from birdfeed_worker.monitoring.redis_check import redis_warnings
 from birdfeed_worker.queue.reply import as_text
 
-#: Seconds an event may be under way before that is told as not well.
+#: Seconds an event may be under way before that counts as late.
 LATE_SECONDS: Final = 300.0
 #: Seconds over which rates are averaged.
 RATE_SECONDS: Final = 60
@@ -42,7 +42,7 @@ class Health(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
-    """One worker process: where it runs, what it does, the jobs it has in hand, and what it has done since its start.
+    """One worker process: where it runs, what it does, its jobs in flight, and how many it has done since its start.
 
     `silent` is seconds since its last sign of life.
     """
@@ -51,7 +51,7 @@ class WorkerState:
     host: str
     pid: int
     state: str
-    in_hand: int
+    in_flight: int
     done: int
     silent: float
 
@@ -78,9 +78,9 @@ class Rates:
 class Status:
     """Everything `birdfeed status` shows. Times are seconds from now; `lag` is the age of the oldest job under way.
 
-    `unguarded` are the types the guard doesn't look at, until epoch s.
+    `disabled` are the types whose circuit breaker is off, until epoch s.
 
-    `unreplicated` is how many replicas a worker found lately, of how many it needs; nothing where that is well.
+    `unreplicated` is how many replicas a worker found lately, of how many it needs; empty where that is enough.
     """
 
     depth: Depth
@@ -89,7 +89,7 @@ class Status:
     rates: Rates | None
     workers: Sequence[WorkerState]
     destinations: Mapping[str, Destination]
-    paused: Mapping[str, Paused]
+    tripped: Mapping[str, Trip]
     dead: Mapping[str, DeadReason]
     dead_bytes: int | None
     costs: Mapping[str, int]
@@ -97,7 +97,7 @@ class Status:
     warnings: Sequence[str]
     now: float
     unreplicated: str = ""
-    unguarded: Mapping[str, float] = field(default_factory=dict)
+    disabled: Mapping[str, float] = field(default_factory=dict)
     problems: Sequence[str] = field(default_factory=tuple)
     health: Health = Health.HEALTHY
 
@@ -122,7 +122,7 @@ def read_status(connection: Redis, keys: Keys, now: float) -> Status:
         rates=_rates(connection, keys, ledger, now),
         workers=_workers(connection, keys, now),
         destinations=destinations(connection, keys, now),
-        paused=paused(connection, keys),
+        tripped=tripped(connection, keys),
         dead=_dead(connection, keys, ledger.total.dead, now),
         dead_bytes=None if size is None else int(size),
         costs=_costs(connection, keys),
@@ -130,7 +130,7 @@ def read_status(connection: Redis, keys: Keys, now: float) -> Status:
         warnings=redis_warnings(connection),
         now=now,
         unreplicated=as_text(unreplicated or ""),
-        unguarded=unguarded(connection, keys, now),
+        disabled=disabled(connection, keys, now),
     )
     return judged(status)
 
@@ -146,19 +146,19 @@ def judged(status: Status) -> Status:
         problems.append(
             f"workers wait for replicas: {status.unreplicated} that BIRDFEED_WAIT_REPLICAS asks for are in step"
         )
-    for name, why in status.paused.items():
+    for name, why in status.tripped.items():
         problems.append(
-            f"{name} is paused by the guard: {why.dead} of {why.seen} recent events died of {why.reason}; look at "
-            f"`birdfeed dead list --type {name}`, mend, then `birdfeed resume {name}`"
+            f"{name} is deferred by its circuit breaker: {why.dead} of {why.seen} recent events died of "
+            f"{why.reason}; look at `birdfeed dead list --type {name}`, fix the cause, then `birdfeed resume {name}`"
         )
     for name, state in status.destinations.items():
         if state.state == "paused":
-            problems.append(f"{name} refuses everything: {state.reason}; mend it, it goes on by itself")
-        elif state.state == "throttled":
-            problems.append(f"{name} takes nothing now: {state.reason}; its events wait")
-    if status.lag is not None and status.lag > LATE_SECONDS and not (problems or status.paused):
+            problems.append(f"{name} refuses every request: {state.reason}; fix the cause, then it resumes by itself")
+        elif state.state == "backing_off":
+            problems.append(f"{name} takes no rows now: {state.reason}; its events wait")
+    if status.lag is not None and status.lag > LATE_SECONDS and not (problems or status.tripped):
         problems.append(f"the oldest event has been under way for {status.lag / 60:.0f} minutes: more workers?")
-    if status.ledger.sharp and not status.ledger.balanced:
+    if status.ledger.consistent and not status.ledger.balanced:
         problems.append("the ledger does not balance: `birdfeed ledger` names suspects")
     problems += status.warnings
     if problems and health is Health.HEALTHY:
@@ -213,7 +213,7 @@ def _workers(connection: Redis, keys: Keys, now: float) -> list[WorkerState]:
             pipe.scard(f"{name}:executions")
         found = pipe.execute()
     workers = []
-    for name, known, in_hand in zip(names, found[::2], found[1::2], strict=True):
+    for name, known, in_flight in zip(names, found[::2], found[1::2], strict=True):
         read = {as_text(key): as_text(value) for key, value in known.items()}
         if not read:
             continue
@@ -223,7 +223,7 @@ def _workers(connection: Redis, keys: Keys, now: float) -> list[WorkerState]:
                 host=read.get("hostname", ""),
                 pid=int(read.get("pid") or 0),
                 state=read.get("state") or "starting",
-                in_hand=in_hand,
+                in_flight=in_flight,
                 done=int(read.get("successful_job_count") or 0),
                 silent=now - _epoch(read.get("last_heartbeat"), now),
             )

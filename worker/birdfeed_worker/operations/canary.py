@@ -1,4 +1,4 @@
-"""Canary: one event is brought back first; the others of its kind follow only if it gets home."""
+"""Canary: one event is brought back first; the others of its kind follow only if it is written."""
 
 import enum
 from collections.abc import Callable

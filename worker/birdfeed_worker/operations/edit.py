@@ -1,4 +1,4 @@
-"""Mend: change dead events on their way back, and look whether they would be valid then. Pure."""
+"""Edit: change dead events on their way back, and look whether they would be valid then. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from birdfeed_worker.pipeline.validate import reasons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mend:
+class Edit:
     """What to change in each event's data: fields to set and to remove (dots lead into objects), and its type.
 
     event_id and occurred_at never change.

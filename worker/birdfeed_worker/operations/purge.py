@@ -8,7 +8,7 @@ from typing import Final
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.dead_letters.move import TakeOut
+from birdfeed_worker.dead_letters.move import Mover
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, letters_of, opened
 
 #: Letters deleted in one round trip.
@@ -36,7 +36,7 @@ def purge(
     progress: Callable[[int], None] = lambda events: None,
 ) -> Purged:
     """Delete the chosen events, oldest first, until `limit` events are gone or `stop()` says so."""
-    result, take_out = Purged(), TakeOut(connection, keys)
+    result, mover = Purged(), Mover(connection, keys)
     letters = letters_of(connection, keys, choice)
     while (limit is None or result.events < limit) and not stop():
         some = list(islice(letters, STEP))
@@ -50,7 +50,7 @@ def purge(
                 if dry_run:
                     gone = [len(n) for n in numbers] if numbers is not None else [letter.events for letter in batch]
                 else:
-                    gone = take_out.purge(batch, numbers)
+                    gone = mover.purge(batch, numbers)
                 result.letters += sum(1 for events in gone if events > 0)
                 result.events += sum(events for events in gone if events > 0)
                 result.vanished += gone.count(0)

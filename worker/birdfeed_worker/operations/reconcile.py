@@ -1,4 +1,4 @@
-"""Reconcile: hold the ledger against the dead letters that are there, and name who may have taken what is missing."""
+"""Reconcile: compare the ledger with the dead letters that are there, and name what may have removed the rest."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.dead_letters.query import letters_of
-from birdfeed_worker.monitoring.ledger import ODDITIES, Ledger, read_ledger
+from birdfeed_worker.monitoring.ledger import ANOMALIES, Ledger, read_ledger
 from birdfeed_worker.monitoring.redis_check import redis_warnings
 from birdfeed_worker.queue.reply import as_text
 
@@ -30,22 +30,22 @@ class Findings:
 
     Attributes:
         missing: Event type → events that are nowhere (below 0: too many).
-        dead_gone: (event type, reason) → events the ledger has as dead beyond those in dead letters (below 0: fewer).
-        uncounted: Events in jobs that rq failed by itself and that the sweeper has not counted yet; missing, too.
-        suspects: What may be behind it, one sentence each; also oddities that are harmless by themselves.
-        sharp: Whether nothing moved while all was read; if not, nothing is missing for certain.
+        dead_orphaned: (event type, reason) → events dead in the ledger beyond those in dead letters (below 0: fewer).
+        uncounted: Events in jobs that rq failed by itself and that retention has not counted yet; missing, too.
+        suspects: What may be behind it, one sentence each; also anomalies that are harmless by themselves.
+        consistent: Whether nothing moved while all was read; if not, nothing is missing for certain.
     """
 
     missing: Mapping[str, int] = field(default_factory=dict)
-    dead_gone: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    dead_orphaned: Mapping[tuple[str, str], int] = field(default_factory=dict)
     uncounted: int = 0
     suspects: tuple[str, ...] = ()
-    sharp: bool = True
+    consistent: bool = True
 
     @property
     def balanced(self) -> bool:
         """Whether everything adds up, as far as can be said while things move."""
-        return not (self.missing or self.dead_gone) or not self.sharp
+        return not (self.missing or self.dead_orphaned) or not self.consistent
 
 
 def reconcile(connection: Redis, keys: Keys) -> tuple[Ledger, Findings]:
@@ -58,15 +58,19 @@ def reconcile(connection: Redis, keys: Keys) -> tuple[Ledger, Findings]:
             event_type, _, reason = entry.rpartition(":")
             there[event_type, reason] += amount
         still = (before.requeued, _dead(before)) == (ledger.requeued, _dead(ledger))
-        gone = _differences(_dead(ledger), there) if still else {}
-        if still and not gone:
+        orphaned = _differences(_dead(ledger), there) if still else {}
+        if still and not orphaned:
             break
     missing = {name: account.missing for name, account in ledger.accounts.items() if account.missing}
-    suspects = [f"{amount} {ODDITIES[name]}" for name, amount in sorted(ledger.odd.items()) if amount]
-    if missing or gone:
-        suspects += _suspects(connection, keys, gone, uncounted)
+    suspects = [f"{amount} {ANOMALIES[name]}" for name, amount in sorted(ledger.anomalies.items()) if amount]
+    if missing or orphaned:
+        suspects += _suspects(connection, keys, orphaned, uncounted)
     return ledger, Findings(
-        missing=missing, dead_gone=gone, uncounted=uncounted, suspects=tuple(suspects), sharp=ledger.sharp and still
+        missing=missing,
+        dead_orphaned=orphaned,
+        uncounted=uncounted,
+        suspects=tuple(suspects),
+        consistent=ledger.consistent and still,
     )
 
 
@@ -91,14 +95,14 @@ def _differences(counted: Counter[tuple[str, str]], there: Counter[tuple[str, st
     return {key: counted[key] - there[key] for key in {*counted, *there} if counted[key] != there[key]}
 
 
-def _suspects(connection: Redis, keys: Keys, gone: Mapping[tuple[str, str], int], uncounted: int) -> list[str]:
+def _suspects(connection: Redis, keys: Keys, orphaned: Mapping[tuple[str, str], int], uncounted: int) -> list[str]:
     said = []
     if uncounted:
         said.append(
             f"{uncounted} events are in jobs that rq failed by itself (a stock worker took them?); a running worker "
             "counts them as dead within a minute"
         )
-    if any(amount > 0 for amount in gone.values()):
+    if any(amount > 0 for amount in orphaned.values()):
         said.append("dead letters are gone that nobody purged: another tool (rq, rq-dashboard) deleted failed jobs")
     for name in UNUSED:
         if amount := connection.zcard(f"{keys.prefix}:{name}:{keys.queue}"):
@@ -141,7 +145,7 @@ def _strays(connection: Redis, keys: Keys) -> tuple[list[str], int]:
 def write_off(connection: Redis, keys: Keys) -> tuple[int, Findings]:
     """Count what is missing as purged, so that the ledger balances again; returns the events, and what was found.
 
-    Only where nothing moves; an excess (more events than were accepted) is never written off, nor what the sweeper
+    Only where nothing moves; an excess (more events than were accepted) is never written off, nor what retention
     will count by itself.
     """
     _, findings = reconcile(connection, keys)
@@ -153,7 +157,7 @@ def write_off(connection: Redis, keys: Keys) -> tuple[int, Findings]:
             if amount > 0:
                 pipe.hincrby(keys.ledger, f"purged:{event_type}", amount)
                 total += amount
-        for (event_type, reason), amount in findings.dead_gone.items():
+        for (event_type, reason), amount in findings.dead_orphaned.items():
             if amount > 0:
                 pipe.hincrby(keys.ledger, f"dead:{event_type}:{reason}", -amount)
                 pipe.hincrby(keys.ledger, f"purged:{event_type}", amount)

@@ -1,4 +1,4 @@
-"""Replay: bring dead events back into the queue when what killed them is mended.
+"""Replay: bring dead events back into the queue when what killed them is fixed.
 
 The worker asks the store about each before it writes it, so replaying twice doubles nothing. What was replayed is not
 dead any more, so a replay that was cut short goes on where it stopped; events that die again in it carry its id and are
@@ -18,10 +18,10 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.dead_letters.move import Step, Taken, TakeOut, step
+from birdfeed_worker.dead_letters.move import Moved, Mover, Step, step
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, find, letters_of, opened
 from birdfeed_worker.operations.canary import Canary, Verdict
-from birdfeed_worker.operations.edit import Mend, refusal
+from birdfeed_worker.operations.edit import Edit, refusal
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ CLOCKS_APART: Final = timedelta(seconds=10)
 
 
 def new_replay_id() -> str:
-    """Names one replay, in the rows it brings home and in the log of replays."""
+    """Names one replay, in the rows it brings back and in the log of replays."""
     return f"replay-{uuid4().hex[:16]}"
 
 
@@ -46,7 +46,7 @@ class Order:
         choice: Which events.
         replay_id: Its name.
         started: UTC; letters that are younger are not of this replay.
-        mend: What to change in the events on the way; changed events that would not be valid stay dead.
+        fix: What to change in the events on the way; changed events that would not be valid stay dead.
         limit: Most events.
         rate: Most events a second.
         max_replays: Events that were replayed this often already stay dead.
@@ -56,7 +56,7 @@ class Order:
     choice: Choice = field(default_factory=Choice)
     replay_id: str = field(default_factory=new_replay_id)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    mend: Mend = field(default_factory=Mend)
+    edit: Edit = field(default_factory=Edit)
     limit: int | None = None
     rate: float | None = None
     max_replays: int = MAX_REPLAYS
@@ -68,7 +68,7 @@ class Replayed:
     """Events that went back (or would), in how many letters, and what stays dead and why.
 
     `vanished` letters were gone meanwhile and `unreadable` ones can't be opened; `refused` events would not be valid
-    (by reason), of those mended or in a dry run; `too_often` events have died in max_replays replays; `held_back`
+    (by reason), of those fixed or in a dry run; `too_often` events have died in max_replays replays; `held_back`
     events are like one that was tried first and `died` again, or had no outcome in time. `stopped`: not to its end.
     """
 
@@ -114,7 +114,7 @@ class Replay:
         self._stop = stop
         self._progress = progress
         self._clock = clock or Clock()
-        self._take_out = TakeOut(connection, keys, self._clock)
+        self._mover = Mover(connection, keys, self._clock)
         self._waiting: list[Step] = []
         self._tried: dict[str, bool] = {}
         self._until = format_time(order.started + CLOCKS_APART)
@@ -191,11 +191,11 @@ class Replay:
     def _lines(self, letter: DeadLetterInfo) -> tuple[dict[int, bytes], Counter[str]]:
         """The chosen lines as they shall travel, by number; and how many would be refused, by why."""
         assert letter.batch is not None
-        mend, refused = self._order.mend, Counter[str]()
+        edit, refused = self._order.edit, Counter[str]()
         lines: dict[int, bytes] = {}
         for number in self._order.choice.chosen(letter.batch):
-            line = mend.apply(letter.event_type, letter.batch.lines[number])
-            why = refusal(mend.event_type or letter.event_type, line) if self._checked(letter) else None
+            line = edit.apply(letter.event_type, letter.batch.lines[number])
+            why = refusal(edit.event_type or letter.event_type, line) if self._checked(letter) else None
             if why is None:
                 lines[number] = line
             else:
@@ -203,7 +203,7 @@ class Replay:
         return lines, refused
 
     def _checked(self, letter: DeadLetterInfo) -> bool:
-        return self._order.mend.changes or (self._order.dry_run and letter.reason in {"invalid", "unknown_event_type"})
+        return self._order.edit.changes or (self._order.dry_run and letter.reason in {"invalid", "unknown_event_type"})
 
     def _held_back(self, letter: DeadLetterInfo, events: int) -> bool:
         if self._canary is None or self._order.dry_run or self._tried.get(letter.fingerprint, True):
@@ -212,7 +212,7 @@ class Replay:
         return True
 
     def _put(self, letter: DeadLetterInfo, lines: dict[int, bytes]) -> Step:
-        one = step(letter, lines, self._order.replay_id, self._order.mend.event_type)
+        one = step(letter, lines, self._order.replay_id, self._order.edit.event_type)
         self._waiting.append(one)
         if len(self._waiting) >= STEPS or (
             self._order.rate and sum(len(s.lines) for s in self._waiting) >= self._order.rate
@@ -230,13 +230,13 @@ class Replay:
         if steps:
             self._hold_merging()
         again = []
-        for one, taken in zip(steps, self._take_out.back(steps), strict=True):
-            if taken is Taken.DONE:
+        for one, taken in zip(steps, self._mover.back(steps), strict=True):
+            if taken is Moved.DONE:
                 # One letter may go back in several steps, one after the other.
                 self.result.letters += one.letter.id != self._last_letter
                 self._last_letter = one.letter.id
                 self.result.events += len(one.lines)
-            elif taken is Taken.GONE:
+            elif taken is Moved.GONE:
                 self.result.vanished += 1
             else:
                 again.append(one.letter.id)
@@ -249,7 +249,7 @@ class Replay:
             self._flush()
 
     def _hold_merging(self) -> None:
-        """The sweeper merges no letters for a minute, so that none seems to vanish on its way into another."""
+        """Retention merges no letters for a minute, so that none seems to vanish on its way into another."""
         if not self._order.dry_run:
             self._connection.set(self._keys.birdfeed("replaying"), self._order.replay_id, ex=60)
 

@@ -1,4 +1,4 @@
-"""Resume: let go on what was paused, by the guard or because its data source refused everything."""
+"""Resume: release what was paused, by the circuit breaker or because its data source refused everything."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.keys import TYPE_FIELD, Keys
 from redis import Redis
 
-from birdfeed_worker.flow.circuit_breaker import Paused, lift, paused
+from birdfeed_worker.flow.circuit_breaker import Trip, reset, tripped
 from birdfeed_worker.flow.destinations import Destination, destinations
 from birdfeed_worker.queue.reply import as_text
 
@@ -20,25 +20,25 @@ PAGE: Final = 1_000
 class Resumed:
     """Event types and data sources that go on, why they had been stopped, and the jobs that were brought forward."""
 
-    types: dict[str, Paused]
+    types: dict[str, Trip]
     destinations: dict[str, Destination]
     jobs: int
 
 
-def resume(connection: Redis, keys: Keys, name: str | None, *, guard_off: float, now: float) -> Resumed:
-    """Let a type or a data source (None: everything that is stopped) go on at once.
+def resume(connection: Redis, keys: Keys, name: str | None, *, disable_seconds: float, now: float) -> Resumed:
+    """Resume a type or a data source (None: everything that is stopped) at once.
 
     Args:
         connection: Redis.
         keys: Names of the keys.
         name: An event type or a data source.
-        guard_off: Seconds for which the guard doesn't look at the types that go on.
+        disable_seconds: Seconds for which the circuit breaker of these types is disabled.
         now: Epoch seconds.
 
     Raises:
         ValueError: Nothing has that name.
     """
-    stopped, closed = paused(connection, keys), destinations(connection, keys, now)
+    stopped, closed = tripped(connection, keys), destinations(connection, keys, now)
     types = {known.name: known.datasource for known in registry().values()}
     if name is not None and name not in {*types, *types.values(), *stopped}:
         raise ValueError(
@@ -53,14 +53,14 @@ def resume(connection: Redis, keys: Keys, name: str | None, *, guard_off: float,
     opened = {
         source: state
         for source, state in closed.items()
-        if state.state != "open" and (sources is None or source in sources)
+        if state.state != "available" and (sources is None or source in sources)
     }
-    # Without a name only what is stopped goes on; a type by name also has its guard put off beforehand.
+    # Without a name only what is stopped goes on; a type by name also has its circuit breaker disabled beforehand.
     for event_type in {*lifted, *((name,) if name in types else ())}:
-        lift(connection, keys, event_type, off_seconds=guard_off, now=now)
+        reset(connection, keys, event_type, off_seconds=disable_seconds, now=now)
     for source in opened:
         # Its failures are kept: one request finds out whether it is open, the others wait for what it finds.
-        connection.hset(keys.birdfeed(f"destination:{source}"), mapping={"closed_until": "0", "probe_until": "0"})
+        connection.hset(keys.birdfeed(f"destination:{source}"), mapping={"backoff_until": "0", "probe_until": "0"})
     woken = {*lifted, *(event_type for event_type, source in types.items() if source in opened)}
     jobs = _bring_forward(connection, keys, woken, now) if woken else 0
     return Resumed(types=lifted, destinations=opened, jobs=jobs)

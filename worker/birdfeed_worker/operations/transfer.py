@@ -1,4 +1,4 @@
-"""Exchange: dead events out into lines of JSON for an editor, and back in, each under its own id.
+"""Transfer: dead events out into lines of JSON for an editor, and back in, each under its own id.
 
 An exported event stays dead until it is imported, replayed or purged. An import takes the event's data (and type) from
 the line and all else, event_id and occurred_at first of all, from the dead letter, so that an event is neither doubled
@@ -16,7 +16,7 @@ from birdfeed_schemas.wire.compact_bytes import compact_bytes
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.dead_letters.move import Taken, TakeOut, step
+from birdfeed_worker.dead_letters.move import Moved, Mover, step
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, dead_letters_of, find
 from birdfeed_worker.operations.edit import refusal
 
@@ -108,7 +108,7 @@ class Import:
         self._tell = tell
         self._dry_run = dry_run
         self._stop = stop
-        self._take_out = TakeOut(connection, keys)
+        self._mover = Mover(connection, keys)
         self.result = Imported()
 
     def run(self, lines: Iterable[bytes]) -> Imported:
@@ -159,8 +159,8 @@ class Import:
             part = {number: item for number, item in found.items() if item[1].event_type == event_type}
             if not self._dry_run:
                 one = step(letter, {n: data for n, (_, _, data) in part.items()}, self._replay_id, event_type)
-                (taken,) = self._take_out.back([one])
-                if taken is not Taken.DONE:
+                (taken,) = self._mover.back([one])
+                if taken is not Moved.DONE:
                     letter = find(self._connection, self._keys, letter.id)
                     continue
             self.result.events += len(part)

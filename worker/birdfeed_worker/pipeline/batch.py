@@ -1,4 +1,4 @@
-"""Cut: rows into requests, as they come: by rows, by bytes, and by months."""
+"""Batch: rows into requests, as they come: by rows, by bytes, and by months."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
@@ -11,8 +11,8 @@ MAX_PARTITIONS: Final = 12
 _Month: TypeAlias = tuple[int, int]
 
 
-class Cutter:
-    """Cuts rows into requests. Pure: it keeps what doesn't fill a request yet.
+class Batcher:
+    """Puts rows into requests. Pure: it keeps what doesn't fill a request yet.
 
     Args:
         rows: Most rows of a request.
@@ -25,7 +25,7 @@ class Cutter:
         self._open: list[Item] = []
         self._bytes = 0
         self._months: set[_Month] = set()
-        self._aside: list[Item] = []  # of a thirteenth month, and later ones
+        self._overflow: list[Item] = []  # of a thirteenth month, and later ones
 
     def add(self, items: Iterable[Item]) -> Iterator[list[Item]]:
         """The requests that these rows fill."""
@@ -34,12 +34,12 @@ class Cutter:
             if month not in self._months:
                 if len(self._months) >= MAX_PARTITIONS:
                     # Not a new request for each: months that alternate would cut one at every row.
-                    self._aside.append(item)
+                    self._overflow.append(item)
                     continue
                 self._months.add(month)
             size = len(item.row) + 1
             if self._open and (len(self._open) >= self._rows or self._bytes + size > self._size):
-                yield self._cut()
+                yield self._full()
                 self._months.add(month)
             self._open.append(item)
             self._bytes += size
@@ -47,11 +47,11 @@ class Cutter:
     def rest(self) -> Iterator[list[Item]]:
         """The requests that hold what is left."""
         while self._open:
-            yield self._cut()
-            aside, self._aside = sorted(self._aside, key=_month), []
-            yield from self.add(aside)
+            yield self._full()
+            overflow, self._overflow = sorted(self._overflow, key=_month), []
+            yield from self.add(overflow)
 
-    def _cut(self) -> list[Item]:
+    def _full(self) -> list[Item]:
         request, self._open, self._bytes = self._open, [], 0
         self._months.clear()
         return request

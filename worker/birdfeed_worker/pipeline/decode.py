@@ -14,16 +14,16 @@ from birdfeed_schemas.wire.envelope import (
     split_batch,
 )
 
-from birdfeed_worker.model import KILLS_WORKER, NO_KILLERS, Dead, Decoded, Item, Killers, TakenJob, Unreadable
+from birdfeed_worker.model import NO_POISON, POISON, Dead, Decoded, Item, PoisonEvents, ReservedJob, Unreadable
 from birdfeed_worker.queue.codec import unpack
 
 #: Events decoded at a time. More don't make it faster; fresh memory for thousands of them does make it slower.
 CHUNK_EVENTS: Final = 500
 
 
-def chunks(jobs: Iterable[TakenJob]) -> Iterator[list[TakenJob]]:
+def chunks(jobs: Iterable[ReservedJob]) -> Iterator[list[ReservedJob]]:
     """The jobs in parts of about CHUNK_EVENTS events, going by what their producers said."""
-    part: list[TakenJob] = []
+    part: list[ReservedJob] = []
     events = 0
     for job in jobs:
         if part and events + job.events > CHUNK_EVENTS:
@@ -35,7 +35,7 @@ def chunks(jobs: Iterable[TakenJob]) -> Iterator[list[TakenJob]]:
         yield part
 
 
-def decode(jobs: Sequence[TakenJob], killers: Killers = NO_KILLERS) -> Decoded:
+def decode(jobs: Sequence[ReservedJob], poison: PoisonEvents = NO_POISON) -> Decoded:
     """Open the jobs. Events are parsed here; a damaged line leaves its item without an envelope and with a reason.
 
     Args:
@@ -45,8 +45,8 @@ def decode(jobs: Sequence[TakenJob], killers: Killers = NO_KILLERS) -> Decoded:
     """
     decoded = Decoded()
     for job in jobs:
-        if (job.id, None) in killers:
-            decoded.unreadable.append(Unreadable(job, KILLS_WORKER.reason, KILLS_WORKER.detail))
+        if (job.id, None) in poison:
+            decoded.unreadable.append(Unreadable(job, POISON.reason, POISON.detail))
             continue
         try:
             batch = split_batch(unpack(job.data))
@@ -56,15 +56,15 @@ def decode(jobs: Sequence[TakenJob], killers: Killers = NO_KILLERS) -> Decoded:
         except WireError as error:
             decoded.unreadable.append(Unreadable(job, "undecodable", error.reason))
             continue
-        decoded.items.extend(_items(job, batch, killers))
+        decoded.items.extend(_items(job, batch, poison))
     return decoded
 
 
-def _items(job: TakenJob, batch: Batch, killers: Killers) -> list[Item]:
+def _items(job: ReservedJob, batch: Batch, poison: PoisonEvents) -> list[Item]:
     header = batch.header
     # Sent before, enqueued before, or dead before: the store may have it.
-    verify = job.posted is not None or header.retried or bool(header.replay_id or header.reason)
-    deadly = {number for job_id, number in killers if job_id == job.id}
+    verify = job.maybe_written_since is not None or header.retried or bool(header.replay_id or header.reason)
+    deadly = {number for job_id, number in poison if job_id == job.id}
     try:
         if deadly:
             raise WireError("some lines must not be parsed")
@@ -77,7 +77,7 @@ def _items(job: TakenJob, batch: Batch, killers: Killers) -> list[Item]:
     for line, envelope in zip(batch.lines, envelopes, strict=True):
         item = Item(job.id, header, line, verify=verify)
         if envelope is None:
-            item.outcome = KILLS_WORKER
+            item.outcome = POISON
         elif isinstance(envelope, str):
             item.outcome = Dead("undecodable", envelope)
         else:

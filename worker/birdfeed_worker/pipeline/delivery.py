@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from birdfeed_schemas.registry import EventType, registry
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.flow.circuit_breaker import Guard
-from birdfeed_worker.model import NO_KILLERS, Decoded, Item, Killers, TakenJob
-from birdfeed_worker.monitoring.counters import Tally
+from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker
+from birdfeed_worker.model import NO_POISON, Decoded, Item, PoisonEvents, ReservedJob
+from birdfeed_worker.monitoring.counters import Counters
 from birdfeed_worker.pipeline.decode import chunks, decode
 from birdfeed_worker.pipeline.enrich import Enricher, Valid
 from birdfeed_worker.pipeline.settle import Settler, Totals
@@ -29,38 +29,38 @@ class Delivery:
     enricher: Enricher
     writer: Writer
     settler: Settler
-    guard: Guard
-    tally: Tally
+    breaker: DeadLetterBreaker
+    counters: Counters
 
-    def deliver(self, jobs: Sequence[TakenJob], killers: Killers = NO_KILLERS) -> Totals:
-        """Bring the events of these jobs (of one take) to the store; afterwards every job is settled.
+    def deliver(self, jobs: Sequence[ReservedJob], poison: PoisonEvents = NO_POISON) -> Totals:
+        """Bring the events of these jobs (of one reservation) to the store; afterwards every job is settled.
 
         `killers` are events that would kill this process.
         """
         began = self.clock.monotonic()
         decoded = Decoded()
         by_id = {job.id: job for job in jobs}
-        parked = self.guard.parked()
-        aside: list[tuple[EventType, Valid]] = []
+        tripped = self.breaker.tripped()
+        awaiting_tiers: list[tuple[EventType, Valid]] = []
         with self.writer.delivery(by_id) as writing:
             for part in chunks(jobs):
-                some = decode(part, killers)
+                some = decode(part, poison)
                 decoded.extend(some)
-                self.guard.park(parked, some.items, by_id)
+                self.breaker.defer(tripped, some.items, by_id)
                 for event_type, valid in _valid(some):
-                    at_hand = self.enricher.tiers_at_hand(valid)
+                    at_hand = self.enricher.tiers_in_cache(valid)
                     if at_hand is not None:
                         self._write(event_type, valid, writing, at_hand)
                     else:
-                        aside.append((event_type, valid))
-            if aside:
+                        awaiting_tiers.append((event_type, valid))
+            if awaiting_tiers:
                 # Users whose tiers nobody remembers: asked about together, so that a slow answer is waited for once.
-                tiers = self.enricher.tiers(pair for _, valid in aside for pair in valid)
-                for event_type, valid in aside:
+                tiers = self.enricher.tiers(pair for _, valid in awaiting_tiers for pair in valid)
+                for event_type, valid in awaiting_tiers:
                     self._write(event_type, valid, writing, tiers)
-        self.guard.judge(decoded.items, by_id)
+        self.breaker.judge(decoded.items, by_id)
         totals = self.settler.settle(jobs, decoded, self.clock.now())
-        self.tally.count(decoded.items, len(jobs), totals.lost, self.clock.monotonic() - began)
+        self.counters.count(decoded.items, len(jobs), totals.lost, self.clock.monotonic() - began)
         return totals
 
     def _write(self, event_type: EventType, valid: Valid, writing: Writing, tiers: Mapping[str, str]) -> None:

@@ -46,7 +46,7 @@ class Enricher:
         self._extra = extra_fields
         self._keep_traceback = keep_traceback
 
-    def tiers_at_hand(self, events: Valid) -> Mapping[str, str] | None:
+    def tiers_in_cache(self, events: Valid) -> Mapping[str, str] | None:
         """The tiers of their users, if nobody has to be asked; else None."""
         users = _users(events)
         return self._tiers.recall(users) if users else {}

@@ -11,17 +11,17 @@ from typing import Final
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.errors import QueryError, QuotaError
-from birdfeed_worker.flow.rate_limit import Admission, Pacer
-from birdfeed_worker.model import Dead, Item, Later, Outcome, Written
+from birdfeed_worker.flow.rate_limit import Admission, RateLimiter
+from birdfeed_worker.model import Dead, Deferred, Item, Outcome, Written
 from birdfeed_worker.pipeline.batch import halves
 from birdfeed_worker.tinybird.client import Tinybird
-from birdfeed_worker.tinybird.decide import Answer, Bisect, Done, Halve, Pause, SetAside, Unknown, Wait, decide
+from birdfeed_worker.tinybird.decide import Answer, Bisect, Done, Halve, PartlyQuarantined, Pause, Unknown, Wait, decide
 from birdfeed_worker.tinybird.lookup import find_quarantined
 
 log = logging.getLogger(__name__)
 
 QUARANTINED: Final = "every row of the request was quarantined; the reasons can't be read"
-#: Waits up to this many seconds are waited with the jobs in hand; longer ones give them back.
+#: Waits up to this many seconds are waited with the jobs in flight; longer ones give them back.
 SHORT_WAIT: Final = 2.0
 #: Tries of identical bytes in one go after an unknown outcome, where nobody can be asked (no read token).
 BLIND_TRIES: Final = 3
@@ -47,14 +47,14 @@ class Sender:
         clock: Time, and the sleep that ends when the worker is told to stop.
         bisect_requests: Requests spent on finding the bad rows of one.
         settle_seconds: Seconds until Tinybird is asked after an unknown outcome.
-        mark: Called before each request with the take's execution id and the ids of the jobs whose rows it holds;
+        mark: Called before each request with the reservation's execution id and the ids of the jobs in it;
             notes in Redis that they may be written from now on, and returns those that another worker has by now.
     """
 
     def __init__(
         self,
         tinybird: Tinybird,
-        pacer: Pacer,
+        limiter: RateLimiter,
         clock: Clock,
         *,
         bisect_requests: int,
@@ -62,7 +62,7 @@ class Sender:
         mark: Callable[[str, Sequence[str]], frozenset[str]],
     ) -> None:
         self._tinybird = tinybird
-        self._pacer = pacer
+        self._limiter = limiter
         self._clock = clock
         self._bisect_requests = bisect_requests
         self._settle_seconds = settle_seconds
@@ -73,11 +73,11 @@ class Sender:
 
         Args:
             datasource: Where the rows go.
-            items: Of one take, with rows and no outcome yet.
-            execution: The take's.
+            items: Of one reservation, with rows and no outcome yet.
+            execution: The reservation's.
         """
         if self._clock.stop.is_set():
-            set_outcome(items, Later())
+            set_outcome(items, Deferred())
             return
         waiting: deque[Sequence[Item]] = deque([items])
         budget, taken, given_back, probing, refused = self._bisect_requests, False, False, False, list[Refused]()
@@ -93,20 +93,20 @@ class Sender:
             match decision:
                 case Done():
                     taken = True
-                    self._pacer.opened(datasource, admission)
+                    self._limiter.available(datasource, admission)
                     set_outcome(part, Written())
-                case SetAside(rows):
+                case PartlyQuarantined(rows):
                     taken = True
-                    self._pacer.opened(datasource, admission)
-                    self._set_aside(datasource, part, rows)
-                case Wait(seconds, reason):
-                    closed = self._pacer.closed(datasource, seconds, reason)
-                    log.warning("%s: %s; waiting %.1f s", datasource, reason, closed)
-                    set_outcome(part, Later(self._clock.time() + closed))
+                    self._limiter.available(datasource, admission)
+                    self._partly_quarantined(datasource, part, rows)
+                case Wait(asked, reason):
+                    seconds_off = self._limiter.back_off(datasource, asked, reason)
+                    log.warning("%s: %s; waiting %.1f s", datasource, reason, seconds_off)
+                    set_outcome(part, Deferred(self._clock.time() + seconds_off))
                 case Pause(reason):
-                    closed = self._pacer.paused(datasource, reason)
-                    log.error("%s: paused: %s; probing again in %.0f s", datasource, reason, closed)
-                    set_outcome(part, Later(self._clock.time() + closed))
+                    seconds_off = self._limiter.paused(datasource, reason)
+                    log.error("%s: paused: %s; probing again in %.0f s", datasource, reason, seconds_off)
+                    set_outcome(part, Deferred(self._clock.time() + seconds_off))
                 case Halve(reason):
                     if len(part) == 1:
                         part[0].outcome = Dead("too_large", f"one row is over the store's limit: {reason}")
@@ -121,34 +121,34 @@ class Sender:
                     elif taken:
                         # There are more bad rows than the budget finds; the store takes the others. Next time.
                         given_back = True
-                        set_outcome(part, Later())
+                        set_outcome(part, Deferred())
                     else:
                         self._refuse_all(datasource, part, reason)
                 case Unknown(reason):
                     now = self._clock.time()
                     log.warning("%s: outcome unknown (%s) for %d rows", datasource, reason, len(part))
-                    closed = self._pacer.closed(datasource, None, reason)
-                    wait = self._settle_seconds if self._tinybird.can_read else closed
-                    set_outcome(part, Later(now + wait, now))
+                    seconds_off = self._limiter.back_off(datasource, None, reason)
+                    wait = self._settle_seconds if self._tinybird.can_read else seconds_off
+                    set_outcome(part, Deferred(now + wait, now))
             given_back = given_back or isinstance(decision, Wait | Pause | Unknown)
-        self._condemn(datasource, refused, taken, given_back, len(items), execution)
+        self._reject(datasource, refused, taken, given_back, len(items), execution)
         if probing:
-            self._pacer.over(datasource)
+            self._limiter.inconclusive(datasource)
 
     def _admitted(self, datasource: str, part: Sequence[Item], execution: str) -> tuple[Sequence[Item], Admission]:
         """The items to send once the limiter lets the request through; the others have been given back."""
         size = sum(len(item.row) + 1 for item in part)
         while True:
-            admission = self._pacer.admit(datasource, size)
+            admission = self._limiter.admit(datasource, size)
             if admission.wait <= 0:
                 break
             if admission.wait > SHORT_WAIT or self._clock.sleep(admission.wait):
                 log.debug("%s: %d rows wait %.1f s (%s)", datasource, len(part), admission.wait, admission.reason)
-                set_outcome(part, Later(self._clock.time() + admission.wait))
+                set_outcome(part, Deferred(self._clock.time() + admission.wait))
                 return (), admission
         lost = self._mark(execution, sorted({item.job_id for item in part}))
         if lost:
-            set_outcome([item for item in part if item.job_id in lost], Later())
+            set_outcome([item for item in part if item.job_id in lost], Deferred())
             part = [item for item in part if item.job_id not in lost]
         return part, admission
 
@@ -165,7 +165,7 @@ class Sender:
             answer = self._tinybird.append(datasource, body)
         return answer
 
-    def _set_aside(self, datasource: str, part: Sequence[Item], rows: int) -> None:
+    def _partly_quarantined(self, datasource: str, part: Sequence[Item], rows: int) -> None:
         """Tinybird says how many rows it quarantined, never which: read them back."""
         try:
             found = find_quarantined(self._tinybird, datasource, [item.event_id for item in part])
@@ -179,7 +179,7 @@ class Sender:
                 set_outcome(part, Written())
                 return
             now = self._clock.time()
-            set_outcome(part, Later(now + self._settle_seconds, now))
+            set_outcome(part, Deferred(now + self._settle_seconds, now))
             return
         log.error("%s: %d of %d rows quarantined by Tinybird", datasource, rows, len(part))
         for item in part:
@@ -187,11 +187,11 @@ class Sender:
             item.outcome = Written() if why is None else Dead("quarantined", why)
 
     def _refuse_all(self, datasource: str, part: Sequence[Item], reason: str) -> None:
-        closed = self._pacer.paused(datasource, f"every request is refused: {reason}")
+        seconds_off = self._limiter.paused(datasource, f"every request is refused: {reason}")
         log.error("%s: paused: every request is refused: %s", datasource, reason)
-        set_outcome(part, Later(self._clock.time() + closed))
+        set_outcome(part, Deferred(self._clock.time() + seconds_off))
 
-    def _condemn(
+    def _reject(
         self, datasource: str, refused: Sequence[Refused], taken: bool, given_back: bool, rows: int, execution: str
     ) -> None:
         """Rows refused alone are to blame, unless the store refused everything at that time.
@@ -203,7 +203,7 @@ class Sender:
                 self._refuse_all(datasource, [one.item for one in refused], refused[0].reason)
                 return
             if given_back:
-                set_outcome([one.item for one in refused], Later())
+                set_outcome([one.item for one in refused], Deferred())
                 return
         for one in refused:
             if taken and not one.after_success:

@@ -1,7 +1,7 @@
-"""Settle: what became of the jobs in hand goes back to Redis, each job by itself, in one step for all of them.
+"""Settle: what became of the jobs in flight goes back to Redis, each job by itself, in one step for all of them.
 
 A job whose events are all written or dead is deleted; one with events left shrinks to these and waits. Dead letters
-and the ledger's counts change in the same step. A job that is no longer ours (its hold ran out, another worker has
+and the ledger's counts change in the same step. A job that is no longer ours (its lease ran out, another worker has
 it) changes nothing: whoever has it settles it.
 """
 
@@ -17,7 +17,16 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.dead_letters.record import DeadLetter, dead_letters, unreadable_letter
-from birdfeed_worker.model import UNREPLICATED, UNREPLICATED_SECONDS, Dead, Decoded, Item, Later, TakenJob, Written
+from birdfeed_worker.model import (
+    UNREPLICATED,
+    UNREPLICATED_SECONDS,
+    Dead,
+    Decoded,
+    Deferred,
+    Item,
+    ReservedJob,
+    Written,
+)
 from birdfeed_worker.queue.codec import repack
 from birdfeed_worker.queue.replicated import Replicated
 from birdfeed_worker.queue.reply import as_text
@@ -42,13 +51,13 @@ class JobPlan:
     `events` and `size` are what is left where `data` is new; of a job that is done, `events` is how many died.
     """
 
-    job: TakenJob
+    job: ReservedJob
     action: str = "done"
     when: float = 0.0
     data: bytes = b""
     events: int = 0
     size: int = 0
-    posted: float | None = None
+    maybe_written_since: float | None = None
 
 
 @dataclass(slots=True)
@@ -57,7 +66,7 @@ class Totals:
 
     written: int = 0
     dead: Counter[str] = field(default_factory=Counter)
-    later: int = 0
+    deferred: int = 0
     lost: int = 0
 
 
@@ -101,7 +110,7 @@ class Settler:
             self._connection.delete(self._keys.birdfeed(UNREPLICATED))
         return frozenset(as_text(job_id) for job_id in lost)
 
-    def settle(self, jobs: Sequence[TakenJob], decoded: Decoded, now: datetime) -> Totals:
+    def settle(self, jobs: Sequence[ReservedJob], decoded: Decoded, now: datetime) -> Totals:
         """Carry out what became of every event; returns the totals."""
         totals = Totals()
         by_job: dict[str, list[Item]] = {}
@@ -111,18 +120,18 @@ class Settler:
             self._step(list(jobs[start : start + JOBS_PER_STEP]), by_job, decoded, now, totals)
         return totals
 
-    def put_off(self, jobs: Sequence[TakenJob], until: float) -> None:
+    def put_off(self, jobs: Sequence[ReservedJob], until: float) -> None:
         """Give suspects back untried until a time (epoch s); they stay suspects."""
         for start in range(0, len(jobs), JOBS_PER_STEP):
             step = list(jobs[start : start + JOBS_PER_STEP])
             while step:
-                plans = [JobPlan(job, "suspect", until, posted=job.posted) for job in step]
+                plans = [JobPlan(job, "suspect", until, maybe_written_since=job.maybe_written_since) for job in step]
                 lost = self._send(plans, Counter(), [])
                 step = [job for job in step if job.id not in lost] if lost else []
 
     def _step(
         self,
-        jobs: list[TakenJob],
+        jobs: list[ReservedJob],
         by_job: dict[str, list[Item]],
         decoded: Decoded,
         now: datetime,
@@ -137,7 +146,7 @@ class Settler:
                 unreadable_letter(bad, now, self._keys.queue) for bad in decoded.unreadable if bad.job.id in ids
             ]
             plans = [
-                JobPlan(job, "at", now.timestamp() + NEWER_VERSION_WAIT, posted=job.posted)
+                JobPlan(job, "at", now.timestamp() + NEWER_VERSION_WAIT, maybe_written_since=job.maybe_written_since)
                 if job.id in newer
                 else plan(job, by_job.get(job.id, ()))
                 for job in jobs
@@ -153,12 +162,15 @@ class Settler:
 
     def _send(self, plans: Sequence[JobPlan], entries: Counter[str], letters: Sequence[DeadLetter]) -> frozenset[str]:
         executions = {plan.job.execution for plan in plans}
-        assert len(executions) == 1, "jobs of one take are settled together"
+        assert len(executions) == 1, "jobs of one reservation are settled together"
         args: list[Any] = [self._keys.prefix, self._keys.queue, self._worker, executions.pop(), REMEMBER_SECONDS]
         args.append(len(plans))
         for one in plans:
             args += [one.job.id, one.action, repr(one.when), one.data, one.events, one.size]
-            args += ["" if one.posted is None else repr(one.posted), destination_of(one.job.event_type)]
+            args += [
+                "" if one.maybe_written_since is None else repr(one.maybe_written_since),
+                destination_of(one.job.event_type),
+            ]
         args.append(len(entries))
         for name, amount in sorted(entries.items()):
             args += [name, amount]
@@ -176,15 +188,17 @@ def destination_of(event_type: str) -> str:
     return "" if known is None else known.datasource
 
 
-def plan(job: TakenJob, items: Sequence[Item]) -> JobPlan:
+def plan(job: ReservedJob, items: Sequence[Item]) -> JobPlan:
     """What happens to a job, from what became of its events. Pure."""
-    left = [item for item in items if isinstance(item.outcome, Later) or item.outcome is None]
+    left = [item for item in items if isinstance(item.outcome, Deferred) or item.outcome is None]
     if not left:
         return JobPlan(job, events=sum(isinstance(item.outcome, Dead) for item in items))
-    laters = [item.outcome for item in left if isinstance(item.outcome, Later)]
-    until = max((later.until for later in laters), default=0.0)
-    posted = max((later.posted for later in laters if later.posted is not None), default=None)
-    made = JobPlan(job, "at" if until > 0 else "back", until, posted=posted)
+    laters = [item.outcome for item in left if isinstance(item.outcome, Deferred)]
+    until = max((deferred.until for deferred in laters), default=0.0)
+    maybe_written_since = max(
+        (deferred.maybe_written_since for deferred in laters if deferred.maybe_written_since is not None), default=None
+    )
+    made = JobPlan(job, "at" if until > 0 else "back", until, maybe_written_since=maybe_written_since)
     if len(left) < len(items):
         made.data, made.size = repack(left[0].header, [item.line for item in left])
         made.events = len(left)
@@ -196,7 +210,7 @@ def ledger_entries(items: Iterable[Item], letters: Iterable[DeadLetter]) -> Coun
     entries: Counter[str] = Counter()
     for item in items:
         if isinstance(item.outcome, Written):
-            if item.outcome.double:
+            if item.outcome.duplicate_enqueue:
                 entries[f"accepted:{item.header.event_type}"] -= 1
             else:
                 entries[f"written:{item.header.event_type}"] += 1
@@ -232,6 +246,6 @@ def count(totals: Totals, items: Iterable[Item], letters: Iterable[DeadLetter]) 
             case Dead():
                 pass  # counted by its dead letter
             case _:
-                totals.later += 1
+                totals.deferred += 1
     for letter in letters:
         totals.dead[letter.reason] += letter.events

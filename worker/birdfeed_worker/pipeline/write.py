@@ -14,8 +14,8 @@ from typing import Final
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.errors import QueryError, QuotaError
-from birdfeed_worker.model import Dead, Item, Later, TakenJob, Written
-from birdfeed_worker.pipeline.batch import Cutter
+from birdfeed_worker.model import Dead, Deferred, Item, ReservedJob, Written
+from birdfeed_worker.pipeline.batch import Batcher
 from birdfeed_worker.pipeline.send import Sender, set_outcome
 from birdfeed_worker.tinybird.client import Tinybird
 from birdfeed_worker.tinybird.lookup import IDS_PER_QUERY, batched, find
@@ -68,11 +68,11 @@ class Writer:
         self._threads = ThreadPoolExecutor(limits.at_once, thread_name_prefix="birdfeed-send")
 
     @contextmanager
-    def delivery(self, jobs: Mapping[str, TakenJob]) -> Iterator["Writing"]:
+    def delivery(self, jobs: Mapping[str, ReservedJob]) -> Iterator["Writing"]:
         """Take rows in the block; after it each item that was added has an outcome.
 
         Args:
-            jobs: The jobs the items come with, all of one take, by id.
+            jobs: The jobs the items come with, all of one reservation, by id.
         """
         writing = Writing(self, jobs)
         try:
@@ -85,11 +85,11 @@ class Writer:
         """Send a request in a thread."""
         return self._threads.submit(self._sender.send, datasource, request, execution)
 
-    def cutter(self) -> Cutter:
-        """Cuts requests by the limits."""
-        return Cutter(self._limits.rows, self._limits.bytes)
+    def batcher(self) -> Batcher:
+        """Makes requests within the limits."""
+        return Batcher(self._limits.rows, self._limits.bytes)
 
-    def parts(self, items: Sequence[Item], job: TakenJob) -> Iterator[Sequence[Item]]:
+    def parts(self, items: Sequence[Item], job: ReservedJob) -> Iterator[Sequence[Item]]:
         """A job that keeps failing where others don't, in ever smaller parts.
 
         So a row that makes the store time out is alone after a few tries, and its neighbours are written; the row
@@ -100,11 +100,11 @@ class Writer:
             return
         size = max(1, len(items) // 2 ** min(job.unknowns - 1, 32))
         for start in range(0, len(items), size):
-            cutter = self.cutter()
-            yield from cutter.add(items[start : start + size])
-            yield from cutter.rest()
+            batcher = self.batcher()
+            yield from batcher.add(items[start : start + size])
+            yield from batcher.rest()
 
-    def ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> Iterator[Item]:
+    def ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> Iterator[Item]:
         """Settle what the store already has; yields the items it doesn't have."""
         if not self._tinybird.can_read:
             yield from items
@@ -112,9 +112,9 @@ class Writer:
         now = self._clock.time()
         ready = []
         for item in items:
-            since = jobs[item.job_id].posted
+            since = jobs[item.job_id].maybe_written_since
             if since is not None and now < since + self._limits.settle_seconds:
-                item.outcome = Later(since + self._limits.settle_seconds, since)
+                item.outcome = Deferred(since + self._limits.settle_seconds, since)
             else:
                 ready.append(item)
         for part in batched(ready, IDS_PER_QUERY):
@@ -125,7 +125,7 @@ class Writer:
             else:
                 yield from self._ask(datasource, part, jobs)
 
-    def _ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, TakenJob]) -> list[Item]:
+    def _ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> list[Item]:
         now = self._clock.time()
         try:
             found = find(self._tinybird, datasource, list(_identities(items)))
@@ -140,8 +140,8 @@ class Writer:
         missing = []
         for item in items:
             if item.event_id in found.written:
-                double = item.header.retried and jobs[item.job_id].posted is None
-                item.outcome = Written(before=True, double=double)
+                duplicate_enqueue = item.header.retried and jobs[item.job_id].maybe_written_since is None
+                item.outcome = Written(already_stored=True, duplicate_enqueue=duplicate_enqueue)
             elif item.event_id in found.quarantined and not (item.header.replay_id or item.header.reason):
                 item.outcome = Dead("quarantined", found.quarantined[item.event_id])
             else:
@@ -152,11 +152,11 @@ class Writer:
 class Writing:
     """The writing of one delivery; see Writer.delivery."""
 
-    def __init__(self, writer: Writer, jobs: Mapping[str, TakenJob]) -> None:
+    def __init__(self, writer: Writer, jobs: Mapping[str, ReservedJob]) -> None:
         self._writer = writer
         self._jobs = jobs
         self._execution = next(iter(jobs.values())).execution if jobs else ""
-        self._cutters: defaultdict[str, Cutter] = defaultdict(writer.cutter)
+        self._batchers: defaultdict[str, Batcher] = defaultdict(writer.batcher)
         self._asked: defaultdict[str, list[Item]] = defaultdict(list)
         self._troubled: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
         self._under_way: list[Future[None]] = []
@@ -175,8 +175,8 @@ class Writing:
         """Send what is left, and wait for all answers. Raises what a request raised (of Redis)."""
         for datasource, items in self._asked.items():
             self._add(datasource, self._writer.ask(datasource, items, self._jobs))
-        for datasource, cutter in self._cutters.items():
-            for last in cutter.rest():
+        for datasource, batcher in self._batchers.items():
+            for last in batcher.rest():
                 self._send(datasource, last)
         for (datasource, job_id), items in self._troubled.items():
             for part in self._writer.parts(items, self._jobs[job_id]):
@@ -198,7 +198,7 @@ class Writing:
                 self._troubled[datasource, item.job_id].append(item)
             else:
                 ordinary.append(item)
-        for full in self._cutters[datasource].add(ordinary):
+        for full in self._batchers[datasource].add(ordinary):
             self._send(datasource, full)
 
     def _send(self, datasource: str, request: Sequence[Item]) -> None:
@@ -211,6 +211,6 @@ def _identities(items: Iterable[Item]) -> Iterator[tuple[str, datetime]]:
         yield item.envelope.event_id, item.envelope.occurred_at
 
 
-def _keep_asking(items: Sequence[Item], jobs: Mapping[str, TakenJob], until: float) -> None:
+def _keep_asking(items: Sequence[Item], jobs: Mapping[str, ReservedJob], until: float) -> None:
     for item in items:
-        item.outcome = Later(until, jobs[item.job_id].posted)
+        item.outcome = Deferred(until, jobs[item.job_id].maybe_written_since)

@@ -6,27 +6,27 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.dead_letters.retention import Caps, Sweeper
-from birdfeed_worker.flow.circuit_breaker import Guard
-from birdfeed_worker.flow.rate_limit import Limits, Pacer
-from birdfeed_worker.monitoring.counters import Sampler, Tally
+from birdfeed_worker.dead_letters.retention import Caps, Retention
+from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker
+from birdfeed_worker.flow.rate_limit import Limits, RateLimiter
+from birdfeed_worker.monitoring.counters import Counters, Sampler
 from birdfeed_worker.monitoring.metrics import Meter
 from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.send import SHORT_WAIT, Sender
 from birdfeed_worker.pipeline.settle import Settler
 from birdfeed_worker.pipeline.write import WriteLimits, Writer
-from birdfeed_worker.process.heartbeat import Hold
+from birdfeed_worker.process.heartbeat import Heartbeat
 from birdfeed_worker.process.launcher import pool_of
 from birdfeed_worker.process.loop import Worker
-from birdfeed_worker.process.maintenance import Upkeep
+from birdfeed_worker.process.maintenance import Maintenance
 from birdfeed_worker.queue.connect import connect
-from birdfeed_worker.queue.reserve import Keeper, Taker
+from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wiring import book_source_of, metered_tinybird_of, tiers_of
 
 SECONDS_A_DAY = 86_400.0
-#: A row is about twice its event. A little more, so that the last rows of a take don't need one request more.
+#: A row is about twice its event. A little more, so that the last rows of a reservation don't need one request more.
 ROW_GROWTH = 2.2
 
 
@@ -48,17 +48,17 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         extra_fields=settings.allowed_extra,
         keep_traceback=settings.keep_traceback,
     )
-    keeper = Keeper(connect(settings.redis_url_text, tries=3), keys, name, settings.hold_seconds)
-    hold = Hold(keeper, settings.hold_seconds / 5, beat_fd)
+    renewer = LeaseRenewer(connect(settings.redis_url_text, tries=3), keys, name, settings.lease_seconds)
+    heartbeat = Heartbeat(renewer, settings.lease_seconds / 5, beat_fd)
 
     def mark(execution: str, job_ids: Sequence[str]) -> frozenset[str]:
-        hold.step()
+        heartbeat.step()
         return settler.mark(execution, job_ids, clock.time())
 
     tinybird = metered_tinybird_of(settings, meter)
     sender = Sender(
         tinybird,
-        pacer_of(settings, connection, name),
+        limiter_of(settings, connection, name),
         clock,
         bisect_requests=settings.bisect_requests,
         settle_seconds=settings.settle_seconds,
@@ -75,35 +75,35 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         connection,
         keys,
         name,
-        taker=Taker(connection, keys, name, settings.hold_seconds),
-        hold=hold,
+        reserver=Reserver(connection, keys, name, settings.lease_seconds),
+        heartbeat=heartbeat,
         delivery=Delivery(
             clock,
             enricher,
-            Writer(tinybird, sender, clock, limits, hold.step),
+            Writer(tinybird, sender, clock, limits, heartbeat.step),
             settler,
-            Guard(connection, keys, clock, share=settings.guard_share, least=settings.guard_events),
-            Tally(connection, keys, meter),
+            DeadLetterBreaker(connection, keys, clock, share=settings.breaker_share, least=settings.breaker_events),
+            Counters(connection, keys, meter),
         ),
-        upkeep=Upkeep(
-            Sweeper(connection, keys, name, Caps(settings.dead_bytes, settings.dead_days * SECONDS_A_DAY), clock),
+        maintenance=Maintenance(
+            Retention(connection, keys, name, Caps(settings.dead_bytes, settings.dead_days * SECONDS_A_DAY), clock),
             Sampler(connection, keys, clock),
             clock,
         ),
         clock=clock,
-        take_jobs=settings.take_jobs,
-        take_events=settings.request_rows * settings.requests_at_once,
-        take_bytes=take_bytes(settings),
+        reserve_jobs=settings.reserve_jobs,
+        reserve_events=settings.request_rows * settings.requests_at_once,
+        reserve_bytes=reserve_bytes(settings),
     )
 
 
-def take_bytes(settings: WorkerSettings) -> int:
+def reserve_bytes(settings: WorkerSettings) -> int:
     """Bytes of events whose rows fill the requests that go at once, and that the pool's rate lets go without delay."""
     rows = min(settings.request_bytes * settings.requests_at_once, settings.bytes_per_second * SHORT_WAIT)
     return int(rows / ROW_GROWTH)
 
 
-def pacer_of(settings: WorkerSettings, connection: Redis, name: str) -> Pacer:
+def limiter_of(settings: WorkerSettings, connection: Redis, name: str) -> RateLimiter:
     """The pool's limiter."""
     limits = Limits(
         settings.requests_per_second,
@@ -112,4 +112,4 @@ def pacer_of(settings: WorkerSettings, connection: Redis, name: str) -> Pacer:
         settings.retry_cap,
         probe_seconds=settings.connect_timeout + settings.read_timeout,
     )
-    return Pacer(connection, keys_of(settings), name, limits)
+    return RateLimiter(connection, keys_of(settings), name, limits)

@@ -14,7 +14,7 @@ from typing import Final
 
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.process.logs import configure_logs
-from birdfeed_worker.process.parent_watch import when_gone
+from birdfeed_worker.process.parent_watch import when_parent_ends
 from birdfeed_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def stop_alone(stop_timeout: float) -> None:
     os._exit(1)
 
 
-def spare_the_collector() -> None:
+def tune_gc() -> None:
     """Let the cycle collector run more rarely, and never over what is loaded by now.
 
     A delivery makes hundreds of thousands of objects, all of which go by reference counting; looking through them for
@@ -56,8 +56,8 @@ def main() -> int:
     except (ConfigurationError, ValueError) as error:
         print(f"birdfeed: {error}", file=sys.stderr)
         return 2
-    spare_the_collector()
-    when_gone(0, lambda: stop_alone(settings.stop_timeout), "birdfeed-launcher")
+    tune_gc()
+    when_parent_ends(0, lambda: stop_alone(settings.stop_timeout), "birdfeed-launcher")
     worker.work()
     return 0
 

@@ -1,4 +1,4 @@
-"""Hold: keep the jobs in hand ours while they are delivered, and tell whether this process still gets anywhere."""
+"""Heartbeat: renew the lease on the jobs in flight while they are delivered, and watch that the delivery advances."""
 
 import logging
 import os
@@ -9,20 +9,20 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from birdfeed_worker.model import TakenJob
-from birdfeed_worker.queue.reserve import Keeper
+from birdfeed_worker.model import ReservedJob
+from birdfeed_worker.queue.reserve import LeaseRenewer
 
 log = logging.getLogger(__name__)
 
-#: Seconds without a step forward after which a worker with jobs in hand ends itself: an event has it in an endless
+#: Seconds without a step forward after which a worker with jobs in flight ends itself: an event has it in an endless
 #: loop. Longer than any request and than the search for such an event may take.
 STALL_SECONDS: Final = 240.0
 #: Exit code of a worker that ended itself so.
 STALLED: Final = 70
 
 
-class Hold(threading.Thread):
-    """Renews the hold on the jobs in hand, over a connection of its own, however long the store takes.
+class Heartbeat(threading.Thread):
+    """Renews the lease on the jobs in flight, over a connection of its own, however long the store takes.
 
     Args:
         keeper: Renews.
@@ -32,24 +32,24 @@ class Hold(threading.Thread):
     """
 
     def __init__(
-        self, keeper: Keeper, every: float, beat_fd: int | None = None, stall_seconds: float = STALL_SECONDS
+        self, renewer: LeaseRenewer, every: float, beat_fd: int | None = None, stall_seconds: float = STALL_SECONDS
     ) -> None:
-        super().__init__(name="birdfeed-hold", daemon=True)
-        self._keeper = keeper
+        super().__init__(name="birdfeed-heartbeat", daemon=True)
+        self._renewer = renewer
         self._every = every
         self._beat_fd = beat_fd
         self._stall_seconds = stall_seconds
-        self._jobs: list[TakenJob] = []
+        self._jobs: list[ReservedJob] = []
         self._ended = threading.Event()
         self._last_step = time.monotonic()
 
-    def hold(self, jobs: list[TakenJob]) -> None:
-        """These are in hand now; none when the list is empty."""
+    def watch(self, jobs: list[ReservedJob]) -> None:
+        """These are in flight now; none when the list is empty."""
         self._last_step = time.monotonic()
         self._jobs = jobs
 
     def step(self) -> None:
-        """The delivery got somewhere."""
+        """The delivery advanced."""
         self._last_step = time.monotonic()
 
     def run(self) -> None:
@@ -63,12 +63,14 @@ class Hold(threading.Thread):
             if not jobs:
                 continue
             if time.monotonic() - self._last_step > self._stall_seconds:
-                log.critical("%d jobs in hand and no step for %.0f s; this worker ends", len(jobs), self._stall_seconds)
+                log.critical(
+                    "%d jobs in flight and no step for %.0f s; this worker ends", len(jobs), self._stall_seconds
+                )
                 os._exit(STALLED)
             try:
-                self._keeper.renew(jobs)
+                self._renewer.renew(jobs)
             except RedisError as error:
-                log.warning("can't renew the hold on %d jobs: %s", len(jobs), type(error).__name__)
+                log.warning("can't renew the lease on %d jobs: %s", len(jobs), type(error).__name__)
 
     def end(self) -> None:
         """Stop renewing."""

@@ -22,7 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.process.http import Pulse
-from birdfeed_worker.queue.reserve import Taker
+from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Pool:
     children: list[Child] = field(default_factory=list)
     pulse: Pulse = field(default_factory=lambda: Pulse(pool_name()))
     _signals: int = 0
-    _hopeless: bool = False
+    _fatal: bool = False
     _wake: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> int:
@@ -82,7 +82,7 @@ class Pool:
             self.keys.queue,
             os.getpid(),
         )
-        while not self._signals and not self._hopeless:
+        while not self._signals and not self._fatal:
             now = time.monotonic()
             for child in self.children:
                 self._look_after(child, now)
@@ -90,7 +90,7 @@ class Pool:
             self._wake.wait(LOOK_SECONDS)
         self.pulse.stopping = True
         self._stop()
-        return SETTINGS_WRONG if self._hopeless else 0
+        return SETTINGS_WRONG if self._fatal else 0
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self._signals += 1
@@ -98,12 +98,12 @@ class Pool:
 
     def _look_after(self, child: Child, now: float) -> None:
         if child.process is not None and child.process.poll() is not None:
-            self._bury(child, now)
+            self._reap(child, now)
         if child.process is not None and self._silent(child, now):
             log.critical("worker %s gave no sign of life for %.0f s; it is killed", child.name, SILENT_SECONDS)
             child.process.kill()
             child.process.wait()
-            self._bury(child, now)
+            self._reap(child, now)
         if child.process is None and now >= child.start_at:
             self._start(child, now)
 
@@ -135,13 +135,13 @@ class Pool:
             pass
         return now - child.last_beat > SILENT_SECONDS
 
-    def _bury(self, child: Child, now: float) -> None:
+    def _reap(self, child: Child, now: float) -> None:
         """Give the dead child's jobs back, and plan its successor."""
         process = child.process
         assert process is not None
         if process.returncode == SETTINGS_WRONG:
             # It has said what is wrong with the settings; another one would say the same.
-            self._hopeless = True
+            self._fatal = True
         self.pulse.ends += 1
         lived = now - child.started
         if process.returncode == 0:
@@ -150,30 +150,30 @@ class Pool:
         else:
             child.failures = 1 if lived >= GOOD_RUN else child.failures + 1
         wait = min(RESPAWN_CAP, RESPAWN_BASE * 2.0 ** max(0, child.failures - 1))
-        log.error("worker %s ended (%s); another starts in %.1f s", child.name, _how(process.returncode), wait)
+        log.error("worker %s ended (%s); another starts in %.1f s", child.name, _exit_text(process.returncode), wait)
         self._close(child)
         child.process = None
         child.start_at = now + wait
         self._give_back(child.name, died=process.returncode != 0)
 
     def _give_back(self, name: str, *, died: bool) -> None:
-        taker = Taker(self.connection, self.keys, "", self.settings.hold_seconds)
+        reserver = Reserver(self.connection, self.keys, "", self.settings.lease_seconds)
         try:
-            ids = taker.recover(name, died=died)
+            ids = reserver.recover(name, died=died)
             with self.connection.pipeline(transaction=False) as pipe:
                 pipe.srem(f"{self.keys.prefix}:workers", f"{self.keys.prefix}:worker:{name}")
                 pipe.srem(f"{self.keys.prefix}:workers:{self.keys.queue}", f"{self.keys.prefix}:worker:{name}")
                 pipe.delete(f"{self.keys.prefix}:worker:{name}")
                 pipe.execute()
         except RedisError as error:
-            # Its hold on them runs out by itself.
+            # Its lease on them runs out by itself.
             log.error("can't give back the jobs of %s (%s); they are free in a while", name, type(error).__name__)
             return
         if ids:
             log.warning("%d jobs of %s are back in the queue", len(ids), name)
 
     def _stop(self) -> None:
-        log.info("stopping: workers finish what is in hand, at most %.0f s", self.settings.stop_timeout)
+        log.info("stopping: workers finish what is in flight, at most %.0f s", self.settings.stop_timeout)
         asked = self._signals
         for child in self.children:
             if child.process is not None and child.process.poll() is None:
@@ -207,7 +207,7 @@ class Pool:
             child.process.stdin.close()
 
 
-def _how(code: int) -> str:
+def _exit_text(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
 
 

@@ -1,4 +1,4 @@
-"""The worker: an rq worker that takes many jobs at once, delivers them together, and settles each by itself.
+"""The worker: an rq worker that reserves many jobs at once, delivers them together, and settles each by itself.
 
 What it keeps of rq: the queue, the registries, the worker's own entry (`rq info`, rq-dashboard), failed jobs and their
 requeueing. What it does differently, because rq alone loses jobs at a kill or a SIGTERM (each measured, see
@@ -23,20 +23,20 @@ from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import NO_KILLERS, TakenJob
+from birdfeed_worker.model import NO_POISON, ReservedJob
 from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.settle import LOGGED_IDS, Totals
-from birdfeed_worker.process.heartbeat import Hold
-from birdfeed_worker.process.maintenance import Upkeep
-from birdfeed_worker.process.poison import find_killers
-from birdfeed_worker.queue.reserve import Taker
+from birdfeed_worker.process.heartbeat import Heartbeat
+from birdfeed_worker.process.maintenance import Maintenance
+from birdfeed_worker.process.poison import find_poison
+from birdfeed_worker.queue.reserve import Reserver
 
 log = logging.getLogger(__name__)
 
 #: Seconds between a worker's signs of life; rq shows a worker for worker_ttl + 60 s after the last.
 BEAT_SECONDS: Final = 5.0
 WORKER_TTL: Final = 30
-#: Seconds between looks for scheduled jobs that are due, and for holds that have run out.
+#: Seconds between looks for scheduled jobs that are due, and for leases that have run out.
 PROMOTE_SECONDS: Final = 0.5
 RECOVER_SECONDS: Final = 5.0
 #: Longest wait at an empty queue before the stop flag is looked at again.
@@ -56,7 +56,7 @@ class Worker(SimpleWorker):
         name: The worker's name in rq.
         taker, hold, delivery: Wired by bootstrap.py.
         clock: Its stop flag ends the loop.
-        take_jobs, take_events, take_bytes: Most of each in one take.
+        take_jobs, take_events, take_bytes: Most of each in one reservation.
         upkeep: What is done now and then beside the work.
     """
 
@@ -66,49 +66,49 @@ class Worker(SimpleWorker):
         keys: Keys,
         name: str,
         *,
-        taker: Taker,
-        hold: Hold,
+        reserver: Reserver,
+        heartbeat: Heartbeat,
         delivery: Delivery,
         clock: Clock,
-        take_jobs: int,
-        take_events: int,
-        take_bytes: int,
-        upkeep: Upkeep,
+        reserve_jobs: int,
+        reserve_events: int,
+        reserve_bytes: int,
+        maintenance: Maintenance,
     ) -> None:
         super().__init__(
             [keys.queue], name=name, connection=connection, serializer=JSONSerializer, worker_ttl=WORKER_TTL
         )
         self._keys = keys
-        self._taker = taker
-        self._hold = hold
+        self._reserver = reserver
+        self._lease_heartbeat = heartbeat
         self._delivery = delivery
         self._clock = clock
-        self._upkeep = upkeep
-        self._limits = {"jobs": take_jobs, "events": take_events, "size": take_bytes}
+        self._maintenance = maintenance
+        self._limits = {"jobs": reserve_jobs, "events": reserve_events, "size": reserve_bytes}
         self._last_beat = self._last_promote = self._last_recover = float("-inf")
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """First SIGTERM or SIGINT: finish what is in hand. Sets a flag and nothing else."""
+        """First SIGTERM or SIGINT: finish what is in flight. Sets a flag and nothing else."""
         signal.signal(signal.SIGINT, self.request_force_stop)
         signal.signal(signal.SIGTERM, self.request_force_stop)
         self._stop_requested = True
         self._clock.stop.set()
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Second signal: leave now; the launcher, or the end of the hold, gives the jobs back."""
+        """Second signal: leave now; the launcher, or the end of the lease, gives the jobs back."""
         # Not SystemExit: raised in the middle of anything, it could be swallowed.
         os._exit(1)
 
     def work(self, burst: bool = False, **_: Any) -> bool:  # type: ignore[override]
-        """Take, deliver, settle, until told to stop; `burst`: until the queue is empty. True if any job was done."""
+        """Reserve, deliver, settle, until told to stop; `burst`: until the queue is empty. True if any job was done."""
         self._install_signal_handlers()
-        self._patiently(self._register)
-        self._hold.start()
+        self._retry_until_connected(self._register)
+        self._lease_heartbeat.start()
         worked = False
         try:
             while not self._stop_requested:
                 try:
-                    jobs = self._next_jobs(burst)
+                    jobs = self._reserve_jobs(burst)
                     if jobs:
                         worked = True
                         self._deliver(jobs)
@@ -120,14 +120,14 @@ class Worker(SimpleWorker):
                 except StopRequested:
                     break
         finally:
-            self._hold.end()
+            self._lease_heartbeat.end()
             try:
                 self.register_death()
             except RedisError as error:
-                log.warning("can't say good-bye to Redis: %s", type(error).__name__)
+                log.warning("can't deregister from Redis: %s", type(error).__name__)
         return worked
 
-    def _patiently(self, register: Any) -> None:
+    def _retry_until_connected(self, register: Any) -> None:
         while not self._stop_requested:
             try:
                 register()
@@ -136,15 +136,15 @@ class Worker(SimpleWorker):
                 log.error("Redis: %s: %s; trying again", type(error).__name__, error)
                 self._clock.sleep(REDIS_DOWN_WAIT)
 
-    def _next_jobs(self, burst: bool) -> list[TakenJob]:
+    def _reserve_jobs(self, burst: bool) -> list[ReservedJob]:
         self.check_for_suspension(burst)
         self._beat()
         next_due = self._maintain()
-        jobs = self._taker.take(**self._limits)
+        jobs = self._reserver.reserve(**self._limits)
         if jobs or burst:
             return jobs
         idle = IDLE_WAIT if next_due is None else min(IDLE_WAIT, max(0.05, next_due - time.time()))
-        self._taker.wait(idle)
+        self._reserver.wait(idle)
         return []
 
     def _beat(self) -> None:
@@ -163,36 +163,36 @@ class Worker(SimpleWorker):
         now = self._clock.monotonic()
         if now - self._last_recover >= RECOVER_SECONDS:
             self._last_recover = now
-            back = self._taker.recover()
+            back = self._reserver.recover()
             if back:
                 log.warning("%d jobs of a lost worker are back in the queue", len(back))
         if now - self._last_promote >= PROMOTE_SECONDS:
             self._last_promote = now
-            self._next_due = self._taker.promote()
-        self._upkeep.step()
+            self._next_due = self._reserver.promote()
+        self._maintenance.step()
         return self._next_due
 
     _next_due: float | None = None
 
-    def _deliver(self, jobs: list[TakenJob]) -> None:
-        self._hold.hold(jobs)
+    def _deliver(self, jobs: list[ReservedJob]) -> None:
+        self._lease_heartbeat.watch(jobs)
         self.set_state(WorkerStatus.BUSY)
         try:
             suspects = [job for job in jobs if job.suspect]
-            killers = find_killers(suspects) if suspects else NO_KILLERS
-            if killers is None:
+            poison = find_poison(suspects) if suspects else NO_POISON
+            if poison is None:
                 log.warning("%d jobs that a worker died with could not be looked at; later", len(suspects))
                 self._delivery.settler.put_off(suspects, self._clock.time() + UNTRIED_WAIT)
                 jobs = [job for job in jobs if not job.suspect]
             elif suspects:
-                log.warning("of %d jobs that a worker died with, %d events kill one", len(suspects), len(killers))
-            totals = self._delivery.deliver(jobs, killers or NO_KILLERS) if jobs else Totals()
+                log.warning("of %d jobs that a worker died with, %d events kill one", len(suspects), len(poison))
+            totals = self._delivery.deliver(jobs, poison or NO_POISON) if jobs else Totals()
         finally:
-            self._hold.hold([])
+            self._lease_heartbeat.watch([])
             self.set_state(WorkerStatus.IDLE)
         self._report(jobs, totals)
 
-    def _report(self, jobs: list[TakenJob], totals: Totals) -> None:
+    def _report(self, jobs: list[ReservedJob], totals: Totals) -> None:
         with self.connection.pipeline(transaction=False) as pipe:
             pipe.hincrby(self.key, "successful_job_count", len(jobs))
             if totals.dead:
@@ -204,6 +204,6 @@ class Worker(SimpleWorker):
             totals.written,
             sum(totals.dead.values()),
             f" ({', '.join(f'{reason} {n}' for reason, n in sorted(totals.dead.items()))})" if totals.dead else "",
-            totals.later,
+            totals.deferred,
             extra={"batch_ids": [job.id for job in jobs[:LOGGED_IDS]], "worker": self.name},
         )

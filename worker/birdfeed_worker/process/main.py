@@ -14,7 +14,7 @@ from birdfeed_worker.monitoring.redis_check import redis_warnings
 from birdfeed_worker.process.http import Pages, serve
 from birdfeed_worker.process.launcher import Pool
 from birdfeed_worker.process.logs import configure_logs
-from birdfeed_worker.process.parent_watch import when_gone
+from birdfeed_worker.process.parent_watch import when_parent_ends
 from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.schema_check import check_at_start
@@ -32,7 +32,7 @@ def stop_with_parent() -> None:
     if PARENT_FD not in os.environ:
         return
     fd = int(os.environ.pop(PARENT_FD))
-    when_gone(fd, lambda: os.kill(os.getpid(), signal.SIGTERM), "birdfeed-parent")
+    when_parent_ends(fd, lambda: os.kill(os.getpid(), signal.SIGTERM), "birdfeed-parent")
 
 
 def run_pool(processes: int | None = None) -> int:

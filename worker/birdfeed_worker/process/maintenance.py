@@ -1,4 +1,4 @@
-"""Upkeep: what a worker does now and then beside its work; none of it is urgent, and none may stop the work."""
+"""Maintenance: what a worker does now and then beside its work; none of it is urgent, and none may stop the work."""
 
 import logging
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from redis import exceptions
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.dead_letters.retention import Sweeper
+from birdfeed_worker.dead_letters.retention import Retention
 from birdfeed_worker.monitoring.counters import Sampler
 
 log = logging.getLogger(__name__)
@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 #: Seconds between two steps, so that a loop that spins fast over small jobs doesn't pay for it.
 EVERY: Final = 0.5
 #: Seconds until the next try after one failed.
-PATIENCE: Final = 60.0
+RETRY_SECONDS: Final = 60.0
 
 
-class Upkeep:
-    """Sweeps dead letters and takes samples.
+class Maintenance:
+    """Applies retention to dead letters and takes samples.
 
     Args:
         sweeper: Keeps dead letters small.
@@ -26,8 +26,8 @@ class Upkeep:
         clock: Time.
     """
 
-    def __init__(self, sweeper: Sweeper, sampler: Sampler, clock: Clock) -> None:
-        self._sweeper = sweeper
+    def __init__(self, retention: Retention, sampler: Sampler, clock: Clock) -> None:
+        self._retention = retention
         self._sampler = sampler
         self._clock = clock
         self._next = float("-inf")
@@ -39,14 +39,14 @@ class Upkeep:
         self._next = self._clock.monotonic() + EVERY
         try:
             self._sampler.step()
-            self._sweeper.step()
+            self._retention.step()
         except (exceptions.ConnectionError, exceptions.TimeoutError):
             raise
         except exceptions.ResponseError as error:
             # A Redis that is full or read-only: the work itself says what it can't do.
-            log.warning("upkeep failed: %s", error)
-            self._next += PATIENCE
+            log.warning("maintenance failed: %s", error)
+            self._next += RETRY_SECONDS
         except Exception:
             # A dead letter of somebody else's making, say. The work must not stop for that.
-            log.exception("upkeep failed; again in %.0f s", PATIENCE)
-            self._next += PATIENCE
+            log.exception("maintenance failed; again in %.0f s", RETRY_SECONDS)
+            self._next += RETRY_SECONDS

@@ -1,11 +1,11 @@
-"""Parent: know when the process that started this one is gone, however it died."""
+"""Parent watch: know when the process that started this one is gone, however it died."""
 
 import os
 import threading
 from collections.abc import Callable
 
 
-def when_gone(fd: int, then: Callable[[], None], name: str) -> None:
+def when_parent_ends(fd: int, then: Callable[[], None], name: str) -> None:
     """Call `then`, in a thread of that name, when the pipe ends whose other end the parent holds.
 
     Args:

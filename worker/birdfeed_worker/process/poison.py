@@ -1,9 +1,9 @@
-"""Isolate: find the events that kill a worker, without letting them kill one more.
+"""Poison triage: find the events that kill a worker, without letting them kill one more.
 
 A job that a worker died with is a suspect, nothing more: the worker may have been killed from outside. Its events are
 worked on in a process of their own, `python -m birdfeed_worker.process.poison`, with one thread and no connection. It
 forks a child for each try: first for all events together, then for halves. Only the death of a child while its parent
-lives counts, and only an event whose child died three times, alone, is found guilty.
+lives counts, and only an event whose child died three times, alone, is confirmed.
 """
 
 import os
@@ -25,7 +25,7 @@ import orjson
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.envelope import WireError, split_batch
 
-from birdfeed_worker.model import Killers, TakenJob
+from birdfeed_worker.model import PoisonEvents, ReservedJob
 from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.validate import validate
@@ -34,7 +34,7 @@ from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tiers.lookup import NoTiers
 from birdfeed_worker.wiring import book_source_of
 
-#: Deaths of a child with one event alone that condemn it.
+#: Deaths of a child with one event alone that confirm it.
 DEATHS: Final = 3
 #: Seconds a child may take: an event that needs longer is an endless loop.
 CHILD_SECONDS: Final = 5.0
@@ -47,7 +47,7 @@ CHILD_MEMORY: Final = 4 * 2**30
 Unit: TypeAlias = tuple[int, int]
 
 
-def find_killers(jobs: Sequence[TakenJob], search_seconds: float = SEARCH_SECONDS) -> Killers | None:
+def find_poison(jobs: Sequence[ReservedJob], search_seconds: float = SEARCH_SECONDS) -> PoisonEvents | None:
     """Which events of these suspects kill a process; None if the search itself was cut short."""
     request = orjson.dumps([{"type": job.event_type, "data": b64encode(job.data).decode()} for job in jobs])
     try:
@@ -67,9 +67,9 @@ def find_killers(jobs: Sequence[TakenJob], search_seconds: float = SEARCH_SECOND
 
 
 def main() -> int:
-    """Read suspects from standard input, write the guilty to standard output."""
+    """Read suspects from standard input, write the confirmed ones to standard output."""
     suspects = [
-        TakenJob(
+        ReservedJob(
             id=str(number),
             execution="",
             data=b64decode(one["data"]),
@@ -77,7 +77,7 @@ def main() -> int:
             events=1,
             size=0,
             attempts=1,
-            first_taken=0.0,
+            first_reserved=0.0,
         )
         for number, one in enumerate(orjson.loads(sys.stdin.buffer.read()))
     ]
@@ -88,12 +88,12 @@ def main() -> int:
         extra_fields=settings.allowed_extra,
         keep_traceback=settings.keep_traceback,
     )
-    guilty = search(suspects, lambda jobs: work(jobs, enricher), time.monotonic() + SEARCH_SECONDS)
-    sys.stdout.buffer.write(orjson.dumps(guilty))
+    confirmed = search(suspects, lambda jobs: work(jobs, enricher), time.monotonic() + SEARCH_SECONDS)
+    sys.stdout.buffer.write(orjson.dumps(confirmed))
     return 0
 
 
-def work(jobs: Sequence[TakenJob], enricher: Enricher) -> None:
+def work(jobs: Sequence[ReservedJob], enricher: Enricher) -> None:
     """What a worker does with events before it sends them, for its effect on the process alone."""
     items = sorted(decode(jobs).items, key=lambda item: item.header.event_type)
     for name, group in groupby(items, key=lambda item: item.header.event_type):
@@ -103,35 +103,35 @@ def work(jobs: Sequence[TakenJob], enricher: Enricher) -> None:
 
 
 def search(
-    jobs: Sequence[TakenJob],
-    work_on: Callable[[Sequence[TakenJob]], None],
+    jobs: Sequence[ReservedJob],
+    work_on: Callable[[Sequence[ReservedJob]], None],
     deadline: float,
     child_seconds: float = CHILD_SECONDS,
 ) -> list[tuple[int, int | None]]:
-    """The guilty: a job's number and a line's (None: the job as a whole).
+    """The confirmed ones: a job's number and a line's (None: the job as a whole).
 
     Args:
         jobs: Suspects.
         work_on: What a child does with some of them.
-        deadline: time.monotonic() after which nobody else is found guilty.
+        deadline: time.monotonic() after which nobody else is confirmed.
         child_seconds: Seconds a child may take.
     """
 
-    def survives(parts: Sequence[TakenJob]) -> bool:
+    def survives(parts: Sequence[ReservedJob]) -> bool:
         return child_survives(lambda: work_on(parts), child_seconds)
 
-    def guilty_alone(part: TakenJob) -> bool:
+    def confirmed_alone(part: ReservedJob) -> bool:
         # The first death brought us here.
         return all(not survives([part]) for _ in range(DEATHS - 1))
 
     if survives(jobs):
         return []
-    guilty: list[tuple[int, int | None]] = []
-    lines: list[tuple[Unit, TakenJob]] = []
+    confirmed: list[tuple[int, int | None]] = []
+    lines: list[tuple[Unit, ReservedJob]] = []
     for number, job in enumerate(jobs):
         if not child_survives(lambda job=job: _open(job), child_seconds):  # type: ignore[misc]
             if all(not child_survives(lambda job=job: _open(job), child_seconds) for _ in range(DEATHS - 1)):  # type: ignore[misc]
-                guilty.append((number, None))
+                confirmed.append((number, None))
             continue
         lines += [((number, line), part) for line, part in enumerate(_lines(job))]
     waiting = [lines]
@@ -141,9 +141,9 @@ def search(
             continue
         if len(part) > 1:
             waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
-        elif guilty_alone(part[0][1]):
-            guilty.append(part[0][0])
-    return sorted(guilty, key=itemgetter(0))
+        elif confirmed_alone(part[0][1]):
+            confirmed.append(part[0][0])
+    return sorted(confirmed, key=itemgetter(0))
 
 
 def child_survives(task: Callable[[], None], seconds: float) -> bool:
@@ -180,12 +180,12 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def _open(job: TakenJob) -> None:
+def _open(job: ReservedJob) -> None:
     with suppress(WireError):
         split_batch(unpack(job.data))
 
 
-def _lines(job: TakenJob) -> list[TakenJob]:
+def _lines(job: ReservedJob) -> list[ReservedJob]:
     """A job for each of its lines; none where it is no batch of ours."""
     try:
         batch = split_batch(unpack(job.data))

@@ -1,4 +1,4 @@
-"""Take waiting jobs from the queue, as many as fit one delivery, in one step that a kill can't break."""
+"""Reserve waiting jobs from the queue, as many as fit one delivery, in one step that a kill can't break."""
 
 import logging
 from collections.abc import Iterable
@@ -8,8 +8,8 @@ from birdfeed_schemas.wire.keys import (
     ATTEMPTS_FIELD,
     BYTES_FIELD,
     EVENTS_FIELD,
-    FIRST_TAKEN_FIELD,
-    POSTED_FIELD,
+    FIRST_RESERVED_FIELD,
+    MAYBE_WRITTEN_FIELD,
     SPENT_FIELD,
     SUSPECT_FIELD,
     TYPE_FIELD,
@@ -18,38 +18,47 @@ from birdfeed_schemas.wire.keys import (
 )
 from redis import Redis
 
-from birdfeed_worker.model import TakenJob
+from birdfeed_worker.model import ReservedJob
 from birdfeed_worker.queue.reply import as_text, number, pairs
 from birdfeed_worker.queue.scripts import script
 
 log = logging.getLogger(__name__)
 
 
-class Taker:
-    """Takes jobs for one worker and keeps its hold on them.
+class Reserver:
+    """Reserves jobs for one worker and keeps its lease on them.
 
     Args:
         connection: Redis.
         keys: Names of the keys.
         worker: The worker's name.
-        hold_seconds: How long a hold lasts if it isn't renewed.
+        hold_seconds: How long a lease lasts if it isn't renewed.
     """
 
-    def __init__(self, connection: Redis, keys: Keys, worker: str, hold_seconds: int) -> None:
+    def __init__(self, connection: Redis, keys: Keys, worker: str, lease_seconds: int) -> None:
         self._connection = connection
         self._keys = keys
         self._worker = worker
-        self._hold = hold_seconds
-        self._take = script(connection, "take")
+        self._lease_seconds = lease_seconds
+        self._reserve = script(connection, "reserve")
         self._recover = script(connection, "recover")
         self._promote = script(connection, "promote")
 
-    def take(self, *, jobs: int, events: int, size: int) -> list[TakenJob]:
+    def reserve(self, *, jobs: int, events: int, size: int) -> list[ReservedJob]:
         """Up to that many jobs, events and bytes; at least one job if any waits."""
         execution = uuid4().hex
-        answer = self._take(
+        answer = self._reserve(
             keys=[self._keys.queue_list],
-            args=[self._keys.prefix, self._keys.queue, self._worker, self._hold, jobs, events, size, execution],
+            args=[
+                self._keys.prefix,
+                self._keys.queue,
+                self._worker,
+                self._lease_seconds,
+                jobs,
+                events,
+                size,
+                execution,
+            ],
         )
         return [_read_job(as_text(job_id), fields, execution) for job_id, fields in pairs(answer)]
 
@@ -59,7 +68,7 @@ class Taker:
         self._connection.blmove(key, key, seconds, "LEFT", "LEFT")  # type: ignore[arg-type]
 
     def recover(self, worker: str = "", *, died: bool = True) -> list[str]:
-        """Give back the jobs of a worker that is gone, or (no name) every job whose hold has run out.
+        """Give back the jobs of a worker that is gone, or (no name) every job whose lease has run out.
 
         `died` of itself, that is, not because it was told to: then one of its jobs may have killed it, and all of them
         are looked at apart before they are delivered.
@@ -73,17 +82,17 @@ class Taker:
         return float(next_due) if next_due else None
 
 
-class Keeper:
-    """Renews the hold on the jobs in hand, over a connection of its own."""
+class LeaseRenewer:
+    """Renews the lease on the jobs in flight, over a connection of its own."""
 
-    def __init__(self, connection: Redis, keys: Keys, worker: str, hold_seconds: int) -> None:
+    def __init__(self, connection: Redis, keys: Keys, worker: str, lease_seconds: int) -> None:
         self._keys = keys
         self._worker = worker
-        self._hold = hold_seconds
+        self._lease_seconds = lease_seconds
         self._renew = script(connection, "renew")
 
-    def renew(self, jobs: Iterable[TakenJob]) -> int:
-        """Prolong the hold; returns how many of the jobs are still ours."""
+    def renew(self, jobs: Iterable[ReservedJob]) -> int:
+        """Extend the lease; returns how many of the jobs are still ours."""
         by_execution: dict[str, list[str]] = {}
         for job in jobs:
             by_execution.setdefault(job.execution, []).append(job.id)
@@ -91,16 +100,16 @@ class Keeper:
             int(
                 self._renew(
                     keys=[self._keys.started],
-                    args=[self._keys.prefix, self._keys.queue, self._worker, self._hold, execution, *ids],
+                    args=[self._keys.prefix, self._keys.queue, self._worker, self._lease_seconds, execution, *ids],
                 )
             )
             for execution, ids in by_execution.items()
         )
 
 
-def _read_job(job_id: str, flat: list[bytes], execution: str) -> TakenJob:
+def _read_job(job_id: str, flat: list[bytes], execution: str) -> ReservedJob:
     fields: dict[str, bytes] = {as_text(name): value for name, value in pairs(flat)}
-    return TakenJob(
+    return ReservedJob(
         id=job_id,
         execution=execution,
         data=fields.get("data", b""),
@@ -108,8 +117,8 @@ def _read_job(job_id: str, flat: list[bytes], execution: str) -> TakenJob:
         events=number(fields.get(EVENTS_FIELD), 1),
         size=number(fields.get(BYTES_FIELD), 0),
         attempts=number(fields.get(ATTEMPTS_FIELD), 1),
-        first_taken=float(fields.get(FIRST_TAKEN_FIELD, b"0")),
-        posted=float(fields[POSTED_FIELD]) if fields.get(POSTED_FIELD) else None,
+        first_reserved=float(fields.get(FIRST_RESERVED_FIELD, b"0")),
+        maybe_written_since=float(fields[MAYBE_WRITTEN_FIELD]) if fields.get(MAYBE_WRITTEN_FIELD) else None,
         suspect=number(fields.get(SUSPECT_FIELD), 0),
         unknowns=number(fields.get(UNKNOWNS_FIELD), 0),
         spent=float(fields.get(SPENT_FIELD, b"0")),

@@ -98,10 +98,10 @@ class Tinybird:
                 },
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol) as error:
-            return Answer(status=0, sent=False, detail=self._said(error))
+            return Answer(status=0, sent=False, detail=self._describe_error(error))
         except (httpx.HTTPError, httpx.StreamError) as error:
-            return Answer(status=0, sent=True, detail=self._said(error))
-        _uncircle(response)
+            return Answer(status=0, sent=True, detail=self._describe_error(error))
+        _break_cycle(response)
         return self._answer(response)
 
     def query(self, sql: str) -> list[dict[str, Any]]:
@@ -143,8 +143,8 @@ class Tinybird:
                 headers={"Authorization": f"Bearer {self._read_token}", "Content-Type": "text/plain"},
             )
         except (httpx.HTTPError, httpx.StreamError) as error:
-            raise QueryError(0, self._said(error)) from None
-        _uncircle(response)
+            raise QueryError(0, self._describe_error(error)) from None
+        _break_cycle(response)
         if response.status_code == 429:
             raise QuotaError(_seconds(response.headers, "Retry-After") or 60.0)
         if response.status_code != 200:
@@ -179,7 +179,7 @@ class Tinybird:
             text = response.text
         return self.redact(text)
 
-    def _said(self, error: Exception) -> str:
+    def _describe_error(self, error: Exception) -> str:
         return self.redact(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
 
     def redact(self, text: str) -> str:
@@ -207,7 +207,7 @@ def json_getter(url: str, timeout: float) -> Callable[[Mapping[str, str]], tuple
     return get
 
 
-def _uncircle(response: httpx.Response) -> None:
+def _break_cycle(response: httpx.Response) -> None:
     """Take apart what holds a read response, and with it the request's body, until the cycle collector comes by.
 
     A response and its stream refer to each other; a worker's collector comes rarely (child.py).

@@ -37,7 +37,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside:
+class PartlyQuarantined:
     """Every row was taken, and `rows` of them were quarantined."""
 
     rows: int
@@ -53,7 +53,7 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Nothing was written, and nothing will be until somebody mends `reason`."""
+    """Nothing was written, and nothing will be until somebody fixes `reason`."""
 
     reason: str
 
@@ -79,7 +79,7 @@ class Unknown:
     reason: str
 
 
-Decision: TypeAlias = Done | SetAside | Wait | Pause | Bisect | Halve | Unknown
+Decision: TypeAlias = Done | PartlyQuarantined | Wait | Pause | Bisect | Halve | Unknown
 
 
 def decide(answer: Answer, rows: int) -> Decision:
@@ -110,5 +110,5 @@ def _counted(answer: Answer, rows: int, said: str) -> Decision:
         return Done()
     # Tinybird counts a quarantined row apart from the successful ones; a sandbox or proxy may not.
     if bad > 0 and good + bad == rows:
-        return SetAside(bad)
+        return PartlyQuarantined(bad)
     return Unknown(f"HTTP 200, but {good} rows taken and {bad} quarantined of {rows}")

@@ -7,7 +7,7 @@ from birdfeed_schemas.wire.envelope import format_time
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import Choice, dead_letters_of, find, letters_of
 from birdfeed_worker.dead_letters.record import LETTER_EVENTS, fingerprint
-from birdfeed_worker.model import Dead, Later
+from birdfeed_worker.model import Dead, Deferred
 from birdfeed_worker.queue.reply import as_text
 from redis import Redis
 from rq import Queue
@@ -192,7 +192,7 @@ def test_filters(redis: Redis, keys: Keys) -> None:
 def test_what_waits_is_not_dead(redis: Redis, keys: Keys) -> None:
     """Later is not a death."""
     accept(redis, keys, events(2))
-    work(redis, keys, lambda item: Later(10**10))
+    work(redis, keys, lambda item: Deferred(10**10))
 
     assert list(letters_of(redis, keys)) == []
     assert find(redis, keys, "dead-nothing") is None

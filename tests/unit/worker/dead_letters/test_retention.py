@@ -8,7 +8,7 @@ from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters import query as letters_module
 from birdfeed_worker.dead_letters.audit import entries
 from birdfeed_worker.dead_letters.query import Choice, dead_letters_of, letters_of
-from birdfeed_worker.dead_letters.retention import OVERHEAD_BYTES, Caps, Sweeper
+from birdfeed_worker.dead_letters.retention import OVERHEAD_BYTES, Caps, Retention
 from birdfeed_worker.model import Dead
 from birdfeed_worker.monitoring.ledger import read_ledger
 from birdfeed_worker.operations.reconcile import reconcile
@@ -25,11 +25,11 @@ NO_CAPS = Caps(0, 0.0)
 
 def sweep(redis: Redis, keys: Keys, caps: Caps = NO_CAPS, rounds: int = 1) -> None:
     """Whole rounds."""
-    sweeper = Sweeper(redis, keys, "w", caps, Clock(monotonic=lambda: 0.0))
+    retention = Retention(redis, keys, "w", caps, Clock(monotonic=lambda: 0.0))
     for _ in range(rounds):
         redis.delete(keys.birdfeed("sweeper"))
-        sweeper._next_round = -1.0
-        while sweeper.step() and sweeper._round is not None:
+        retention._next_round = -1.0
+        while retention.step() and retention._round is not None:
             pass
 
 
@@ -180,8 +180,8 @@ def test_an_entry_without_a_job_is_removed(redis: Redis, keys: Keys) -> None:
 def test_one_sweeps_at_a_time(redis: Redis, keys: Keys) -> None:
     """The others look again when its lease may have ended."""
     bury(redis, keys, events(1))
-    first = Sweeper(redis, keys, "w1", NO_CAPS, Clock())
-    second = Sweeper(redis, keys, "w2", NO_CAPS, Clock())
+    first = Retention(redis, keys, "w1", NO_CAPS, Clock())
+    second = Retention(redis, keys, "w2", NO_CAPS, Clock())
 
     assert [first.step(), second.step(), first.step()] == [True, False, True]
     assert not first.step(), "the round is over"

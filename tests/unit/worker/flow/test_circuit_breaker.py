@@ -1,4 +1,4 @@
-"""The guard: a bad deploy makes a type wait instead of die, until somebody has looked."""
+"""The circuit breaker: a bad deploy makes a type wait instead of die, until somebody has looked."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,13 +7,13 @@ import pytest
 from birdfeed_schemas.wire.envelope import Header
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.flow.circuit_breaker import Guard, Outcomes, lift, outcomes_of, paused
-from birdfeed_worker.model import KILLS_WORKER, Dead, Decoded, Item, Later, Outcome, TakenJob, Written
+from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker, Outcomes, outcomes_of, reset, tripped
+from birdfeed_worker.model import POISON, Dead, Decoded, Deferred, Item, Outcome, ReservedJob, Written
 from birdfeed_worker.monitoring.ledger import read_ledger
 from birdfeed_worker.operations.resume import resume
 from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.settle import Settler
-from birdfeed_worker.queue.reserve import Taker
+from birdfeed_worker.queue.reserve import Reserver
 from redis import Redis
 
 from tests.support.events import envelope
@@ -27,12 +27,16 @@ def item(outcome: Outcome | None, event_type: str = "t", **header: Any) -> Item:
     return Item("j1", Header(batch_id="j1", event_type=event_type, count=1, **header), b"{}", outcome=outcome)
 
 
-JOBS = {"j1": TakenJob(id="j1", execution="e", data=b"", event_type="t", events=1, size=1, attempts=1, first_taken=0.0)}
+JOBS = {
+    "j1": ReservedJob(
+        id="j1", execution="e", data=b"", event_type="t", events=1, size=1, attempts=1, first_reserved=0.0
+    )
+}
 
 
 @pytest.fixture
-def guard(redis: Redis, keys: Keys) -> Guard:
-    return Guard(redis, keys, Clock(time=lambda: NOW), share=0.5, least=100)
+def breaker(redis: Redis, keys: Keys) -> DeadLetterBreaker:
+    return DeadLetterBreaker(redis, keys, Clock(time=lambda: NOW), share=0.5, least=100)
 
 
 def test_what_counts() -> None:
@@ -42,11 +46,11 @@ def test_what_counts() -> None:
         *[item(BAD)] * 2,
         item(OTHER),
         item(BAD, "u"),
-        item(Later()),
+        item(Deferred()),
         item(None),
         item(BAD, replay_id="replay-1"),
         item(BAD, reason="invalid"),
-        item(KILLS_WORKER),
+        item(POISON),
     ]
 
     assert outcomes_of(items) == {"t": Outcomes(6, {"invalid": 2, "rejected": 1}), "u": Outcomes(1, {"invalid": 1})}
@@ -57,97 +61,107 @@ def test_what_counts() -> None:
     [(0, 99, False), (0, 100, True), (100, 100, False), (100, 101, True), (10_000, 9_000, False)],
 )
 def test_above_the_share_from_a_hundred_events_on(
-    redis: Redis, keys: Keys, guard: Guard, written: int, dead: int, pauses: bool
+    redis: Redis, keys: Keys, breaker: DeadLetterBreaker, written: int, dead: int, pauses: bool
 ) -> None:
     """In one delivery: then none of them dies, and the others stay as they are."""
     items = [item(Written()) for _ in range(written)] + [item(BAD) for _ in range(dead)]
 
-    guard.judge(items, JOBS)
+    breaker.judge(items, JOBS)
 
-    assert ("t" in paused(redis, keys)) is pauses
+    assert ("t" in tripped(redis, keys)) is pauses
     assert sum(isinstance(one.outcome, Written) for one in items) == written
     assert sum(isinstance(one.outcome, Dead) for one in items) == (0 if pauses else dead)
 
 
-def test_recent_events_are_remembered_over_deliveries(redis: Redis, keys: Keys, guard: Guard) -> None:
+def test_recent_events_are_remembered_over_deliveries(redis: Redis, keys: Keys, breaker: DeadLetterBreaker) -> None:
     """A long good past delays it by some hundred deaths, not by thousands."""
     for _ in range(100):
-        guard.judge([item(Written()) for _ in range(100)], JOBS)
+        breaker.judge([item(Written()) for _ in range(100)], JOBS)
     died = 0
-    while "t" not in paused(redis, keys):
+    while "t" not in tripped(redis, keys):
         last = [item(BAD) for _ in range(50)]
-        guard.judge(last, JOBS)
+        breaker.judge(last, JOBS)
         died += 50
 
     assert 200 <= died <= 700
-    assert all(isinstance(one.outcome, Later) for one in last)
+    assert all(isinstance(one.outcome, Deferred) for one in last)
 
 
-def test_many_small_reasons_are_no_bad_deploy(redis: Redis, keys: Keys, guard: Guard) -> None:
+def test_many_small_reasons_are_no_bad_deploy(redis: Redis, keys: Keys, breaker: DeadLetterBreaker) -> None:
     """Each reason is held against the share by itself."""
-    guard.judge([item(Dead(f"r{n % 3}", "x")) for n in range(300)], JOBS)
+    breaker.judge([item(Dead(f"r{n % 3}", "x")) for n in range(300)], JOBS)
 
-    assert paused(redis, keys) == {}
+    assert tripped(redis, keys) == {}
 
 
-def test_a_paused_type_waits_and_others_go_on(redis: Redis, keys: Keys, guard: Guard) -> None:
+def test_a_paused_type_waits_and_others_go_on(redis: Redis, keys: Keys, breaker: DeadLetterBreaker) -> None:
     """Without being looked at; what was sent with unknown outcome keeps its mark; a replay goes through."""
-    guard.judge([item(BAD) for _ in range(100)], JOBS)
+    breaker.judge([item(BAD) for _ in range(100)], JOBS)
     waiting, other, replayed = item(None), item(None, "u"), item(None, replay_id="replay-1")
-    job = TakenJob(
-        id="j1", execution="e", data=b"", event_type="t", events=1, size=1, attempts=1, first_taken=0.0, posted=12.5
+    job = ReservedJob(
+        id="j1",
+        execution="e",
+        data=b"",
+        event_type="t",
+        events=1,
+        size=1,
+        attempts=1,
+        first_reserved=0.0,
+        maybe_written_since=12.5,
     )
 
-    guard.park(guard.parked(), [waiting, other, replayed], {"j1": job})
+    breaker.defer(breaker.tripped(), [waiting, other, replayed], {"j1": job})
 
-    assert waiting.outcome == Later(NOW + 300, 12.5)
+    assert waiting.outcome == Deferred(NOW + 300, 12.5)
     assert (other.outcome, replayed.outcome) == (None, None)
-    state = paused(redis, keys)["t"]
+    state = tripped(redis, keys)["t"]
     assert (state.reason, state.dead, state.seen) == ("invalid", 100, 100)
 
 
-def test_quarantined_rows_are_in_the_store_and_stay_dead(redis: Redis, keys: Keys, guard: Guard) -> None:
+def test_quarantined_rows_are_in_the_store_and_stay_dead(redis: Redis, keys: Keys, breaker: DeadLetterBreaker) -> None:
     """But the type pauses, so that no more follow them."""
     items = [item(Dead("quarantined", "cost")) for _ in range(150)]
 
-    guard.judge(items, JOBS)
+    breaker.judge(items, JOBS)
 
-    assert "t" in paused(redis, keys)
+    assert "t" in tripped(redis, keys)
     assert all(isinstance(one.outcome, Dead) for one in items)
 
 
-def test_lifted_it_judges_anew_and_can_be_told_to_look_away(redis: Redis, keys: Keys, guard: Guard) -> None:
-    """Deaths before count no more; with the guard off, events die."""
-    guard.judge([item(BAD) for _ in range(150)], JOBS)
-    assert lift(redis, keys, "t", now=NOW)
-    guard.judge([item(BAD) for _ in range(99)], JOBS)
-    assert paused(redis, keys) == {}
-    guard.judge([item(BAD) for _ in range(1)], JOBS)
-    assert "t" in paused(redis, keys)
+def test_lifted_it_judges_anew_and_can_be_told_to_look_away(
+    redis: Redis, keys: Keys, breaker: DeadLetterBreaker
+) -> None:
+    """Deaths before count no more; with the breaker off, events die."""
+    breaker.judge([item(BAD) for _ in range(150)], JOBS)
+    assert reset(redis, keys, "t", now=NOW)
+    breaker.judge([item(BAD) for _ in range(99)], JOBS)
+    assert tripped(redis, keys) == {}
+    breaker.judge([item(BAD) for _ in range(1)], JOBS)
+    assert "t" in tripped(redis, keys)
 
-    lift(redis, keys, "t", off_seconds=3600, now=datetime.now(UTC).timestamp())
+    reset(redis, keys, "t", off_seconds=3600, now=datetime.now(UTC).timestamp())
     items = [item(BAD) for _ in range(150)]
-    guard.judge(items, JOBS)
+    breaker.judge(items, JOBS)
 
-    assert paused(redis, keys) == {}
+    assert tripped(redis, keys) == {}
     assert all(isinstance(one.outcome, Dead) for one in items)
 
 
 def test_a_share_of_one_turns_it_off(redis: Redis, keys: Keys) -> None:
     """Nothing is counted then."""
-    Guard(redis, keys, Clock(), share=1, least=100).judge([item(BAD) for _ in range(500)], JOBS)
+    DeadLetterBreaker(redis, keys, Clock(), share=1, least=100).judge([item(BAD) for _ in range(500)], JOBS)
 
     assert redis.keys("*") == []
 
 
-def deliver(redis: Redis, keys: Keys, guard: Guard, outcome: Outcome) -> Decoded:
-    jobs = Taker(redis, keys, "w", 20).take(jobs=500, events=10**6, size=10**9)
+def deliver(redis: Redis, keys: Keys, breaker: DeadLetterBreaker, outcome: Outcome) -> Decoded:
+    jobs = Reserver(redis, keys, "w", 20).reserve(jobs=500, events=10**6, size=10**9)
     decoded = decode(jobs)
     by_id = {job.id: job for job in jobs}
-    guard.park(guard.parked(), decoded.items, by_id)
+    breaker.defer(breaker.tripped(), decoded.items, by_id)
     for one in decoded.items:
         one.outcome = one.outcome or outcome
-    guard.judge(decoded.items, by_id)
+    breaker.judge(decoded.items, by_id)
     if jobs:
         Settler(redis, keys, "w").settle(jobs, decoded, datetime.now(UTC))
     return decoded
@@ -155,22 +169,22 @@ def deliver(redis: Redis, keys: Keys, guard: Guard, outcome: Outcome) -> Decoded
 
 def test_a_bad_deploy_from_first_to_last(redis: Redis, keys: Keys) -> None:
     """Nothing dies, everything waits in Redis, and goes on when it is lifted; the ledger balances all the time."""
-    guard = Guard(redis, keys, Clock(), share=0.5, least=100)
+    breaker = DeadLetterBreaker(redis, keys, Clock(), share=0.5, least=100)
     for _ in range(5):
         accept(redis, keys, events(100))
     accept(redis, keys, [envelope({"model": "flux"}, "image_generation")])
 
-    deliver(redis, keys, guard, BAD)
+    deliver(redis, keys, breaker, BAD)
     accept(redis, keys, events(50))
-    deliver(redis, keys, guard, BAD)
+    deliver(redis, keys, breaker, BAD)
 
     ledger = read_ledger(redis, keys)
     assert (ledger.total.dead, ledger.total.in_flight) == ({"invalid": 1}, 550)
     assert redis.zcard(keys.scheduled) == 6
-    done = resume(redis, keys, "text_generation", guard_off=0, now=datetime.now(UTC).timestamp())
+    done = resume(redis, keys, "text_generation", disable_seconds=0, now=datetime.now(UTC).timestamp())
     assert (list(done.types), done.jobs) == (["text_generation"], 6)
-    Taker(redis, keys, "w", 20).promote()
-    deliver(redis, keys, guard, Written())
+    Reserver(redis, keys, "w", 20).promote()
+    deliver(redis, keys, breaker, Written())
     ledger = read_ledger(redis, keys)
     assert (ledger.total.written, ledger.balanced) == (550, True)
 
@@ -178,17 +192,17 @@ def test_a_bad_deploy_from_first_to_last(redis: Redis, keys: Keys) -> None:
 def test_resume_knows_data_sources_too(redis: Redis, keys: Keys) -> None:
     """A paused one is tried at once; a name nobody knows is told."""
     key = keys.birdfeed("destination:llm_events")
-    redis.hset(key, mapping={"closed_until": "9999999999", "failures": "3", "paused": "1", "reason": "HTTP 403"})
+    redis.hset(key, mapping={"backoff_until": "9999999999", "failures": "3", "paused": "1", "reason": "HTTP 403"})
     job_id = accept(redis, keys, events(1))
     redis.lrem(keys.queue_list, 0, job_id)
     redis.hset(keys.job(job_id), "status", "scheduled")
     redis.zadd(keys.scheduled, {job_id: 9999999999})
 
-    done = resume(redis, keys, "llm_events", guard_off=0, now=NOW)
+    done = resume(redis, keys, "llm_events", disable_seconds=0, now=NOW)
 
     assert done.destinations["llm_events"].reason == "HTTP 403"
     assert (done.jobs, redis.zscore(keys.scheduled, job_id)) == (1, NOW)
-    assert redis.hget(key, "closed_until") == b"0"
-    assert resume(redis, keys, "image_generation", guard_off=0, now=NOW).jobs == 0
+    assert redis.hget(key, "backoff_until") == b"0"
+    assert resume(redis, keys, "image_generation", disable_seconds=0, now=NOW).jobs == 0
     with pytest.raises(ValueError, match="no event type or data source is named 'llm'"):
-        resume(redis, keys, "llm", guard_off=0, now=NOW)
+        resume(redis, keys, "llm", disable_seconds=0, now=NOW)

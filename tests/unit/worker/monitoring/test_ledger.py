@@ -10,7 +10,7 @@ from birdfeed.transport.enqueuer import Enqueuer
 from birdfeed_schemas.wire.envelope import Header, encode_batch, encode_event
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import Choice, letters_of
-from birdfeed_worker.model import Dead, Item, Later, Outcome, TakenJob, Written
+from birdfeed_worker.model import Dead, Deferred, Item, Outcome, ReservedJob, Written
 from birdfeed_worker.monitoring import ledger as ledger_module
 from birdfeed_worker.monitoring.ledger import Account, accounts_of, read_ledger
 from birdfeed_worker.operations.purge import purge
@@ -19,7 +19,7 @@ from birdfeed_worker.operations.replay import Order, Replay
 from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.settle import Settler
 from birdfeed_worker.queue.codec import pack
-from birdfeed_worker.queue.reserve import Taker
+from birdfeed_worker.queue.reserve import Reserver
 from redis import Redis
 from rq import Queue
 from rq.job import Job
@@ -52,7 +52,7 @@ class Life:
         self.draw = random.Random(seed)
         self.enqueuer = Enqueuer(redis, keys)
         self.batches: list[PackedBatch] = []
-        self.hands: dict[str, list[TakenJob]] = {}
+        self.hands: dict[str, list[ReservedJob]] = {}
         self.tracked = 0
         self.failed = FailedJobRegistry(keys.queue, connection=redis, serializer=JSONSerializer)
 
@@ -80,11 +80,11 @@ class Life:
             self.enqueuer.report(report, {("text_generation", "closed"): amount})
         self.tracked += amount
 
-    def take(self) -> None:
+    def reserve(self) -> None:
         """A worker takes some."""
         name = f"w{self.draw.randint(0, 2)}"
         if not self.hands.get(name):
-            self.hands[name] = Taker(self.redis, self.keys, name, 20).take(
+            self.hands[name] = Reserver(self.redis, self.keys, name, 20).reserve(
                 jobs=self.draw.randint(1, 4), events=8, size=10**6
             )
 
@@ -101,19 +101,19 @@ class Life:
     def outcome(self, item: Item) -> Outcome:
         """Any."""
         dead = [Dead("invalid", "x"), Dead("rejected", "HTTP 400")]
-        outcomes: list[Outcome] = [Written(), Written(), *dead, Later(), Later(1.0), Later(2.0, 1.0)]
+        outcomes: list[Outcome] = [Written(), Written(), *dead, Deferred(), Deferred(1.0), Deferred(2.0, 1.0)]
         return self.draw.choice(outcomes)
 
     def lose(self) -> None:
         """A worker is gone; its jobs go back. It may still think that it has them."""
         name = f"w{self.draw.randint(0, 2)}"
-        Taker(self.redis, self.keys, "", 20).recover(name)
+        Reserver(self.redis, self.keys, "", 20).recover(name)
         if self.draw.random() < 0.7:
             self.hands[name] = []
 
     def promote(self) -> None:
         """What was put off is due."""
-        Taker(self.redis, self.keys, "", 20).promote()
+        Reserver(self.redis, self.keys, "", 20).promote()
 
     def rq_cleans(self) -> None:
         """`rq info` runs rq's own clean-up."""
@@ -142,8 +142,8 @@ class Life:
         accept,
         enqueue_again,
         drop,
-        take,
-        take,
+        reserve,
+        reserve,
         settle,
         settle,
         lose,
@@ -170,13 +170,13 @@ def test_the_ledger_balances_at_every_moment(redis: Redis, keys: Keys, seed: int
         ledger = read_ledger(redis, keys)
         assert ledger.balanced, (steps, ledger)
     ledger, findings = reconcile(redis, keys)
-    assert findings.dead_gone == {}, (steps, findings)
+    assert findings.dead_orphaned == {}, (steps, findings)
     assert ledger.total.accepted == life.tracked, "each event was accepted once"
     for _ in range(20):
         redis.zunionstore(keys.scheduled, {keys.scheduled: 0})
         life.promote()
         for name in ("w0", "w1", "w2"):
-            Taker(redis, keys, "", 20).recover(name)
+            Reserver(redis, keys, "", 20).recover(name)
         if not work(redis, keys, name="last"):
             break
     ledger = read_ledger(redis, keys)
@@ -189,20 +189,24 @@ def test_the_long_look_sees_what_the_short_one_sees(redis: Redis, keys: Keys) ->
     life = Life(redis, keys, 3)
     for _ in range(150):
         life.step()
-    sharp = read_ledger(redis, keys)
+    consistent = read_ledger(redis, keys)
 
-    blunt = read_ledger(redis, keys, sharp_jobs=0)
+    blunt = read_ledger(redis, keys, consistent_jobs=0)
 
-    assert (blunt.accounts, dict(blunt.odd), blunt.sharp) == (sharp.accounts, dict(sharp.odd), True)
+    assert (blunt.accounts, dict(blunt.anomalies), blunt.consistent) == (
+        consistent.accounts,
+        dict(consistent.anomalies),
+        True,
+    )
 
 
 def test_a_quick_look_takes_for_granted_what_it_does_not_look_at(redis: Redis, keys: Keys) -> None:
     """For a screen and for metrics, where a million jobs wait."""
     accept(redis, keys, events(4))
 
-    quick = read_ledger(redis, keys, sharp_jobs=0, quick=True)
+    quick = read_ledger(redis, keys, consistent_jobs=0, quick=True)
 
-    assert (quick.total.in_flight, quick.sharp, quick.balanced) == (4, False, True)
+    assert (quick.total.in_flight, quick.consistent, quick.balanced) == (4, False, True)
 
 
 def test_a_job_nobody_of_ours_made_is_counted_when_it_is_taken(redis: Redis, keys: Keys) -> None:
@@ -212,7 +216,7 @@ def test_a_job_nobody_of_ours_made_is_counted_when_it_is_taken(redis: Redis, key
     work(redis, keys)
 
     after = read_ledger(redis, keys)
-    assert (before.balanced, before.odd) == (True, {"foreign": 1})
+    assert (before.balanced, before.anomalies) == (True, {"foreign": 1})
     assert (after.balanced, after.total.accepted, after.total.dead) == (True, 1, {"undecodable": 1})
 
 
@@ -224,7 +228,7 @@ def test_dead_letters_that_another_tool_deleted_are_missed(redis: Redis, keys: K
     _, findings = reconcile(redis, keys)
 
     assert read_ledger(redis, keys).balanced
-    assert findings.dead_gone == {("text_generation", "invalid"): 1}
+    assert findings.dead_orphaned == {("text_generation", "invalid"): 1}
     assert not findings.balanced
     assert any("another tool" in one for one in findings.suspects)
     assert write_off(redis, keys)[0] == 1
@@ -274,7 +278,7 @@ def test_a_look_that_is_blurred_gives_no_verdict(redis: Redis, keys: Keys, monke
 
     monkeypatch.setattr(ledger_module, "_under_way", moving)
 
-    assert not read_ledger(redis, keys, sharp_jobs=0).sharp
+    assert not read_ledger(redis, keys, consistent_jobs=0).consistent
 
 
 def test_nothing_at_all_balances(redis: Redis, keys: Keys) -> None:

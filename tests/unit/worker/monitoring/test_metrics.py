@@ -12,7 +12,7 @@ import pytest
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.model import Dead, Written
 from birdfeed_worker.monitoring import metrics
-from birdfeed_worker.monitoring.counters import Tally
+from birdfeed_worker.monitoring.counters import Counters
 from birdfeed_worker.monitoring.metered import MeteredTinybird
 from birdfeed_worker.monitoring.metrics import METRICS, Meter, read_pool
 from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_queue
@@ -46,7 +46,7 @@ def test_the_queues_metrics_are_what_status_shows(redis: Redis, keys: Keys) -> N
     """Every one of them is there."""
     bury(redis, keys, events(3))
     accept(redis, keys, events(2))
-    redis.hset(keys.birdfeed("destination:llm_events"), mapping={"closed_until": "9999999999", "failures": "1"})
+    redis.hset(keys.birdfeed("destination:llm_events"), mapping={"backoff_until": "9999999999", "failures": "1"})
 
     text = expose(of_queue(redis, keys))
     found = parsed(text)
@@ -57,8 +57,8 @@ def test_the_queues_metrics_are_what_status_shows(redis: Redis, keys: Keys) -> N
 
     assert (ledger("accepted"), ledger("dead", "invalid"), ledger("in_flight"), ledger("missing")) == (5, 3, 2, 0)
     assert found["birdfeed_queue_jobs", (("place", "queued"),)] == 1
-    assert found["birdfeed_destination_open", (("datasource", "llm_events"),)] == 0
-    assert found["birdfeed_destination_open", (("datasource", "image_events"),)] == 1
+    assert found["birdfeed_destination_available", (("datasource", "llm_events"),)] == 0
+    assert found["birdfeed_destination_available", (("datasource", "image_events"),)] == 1
     assert found["birdfeed_health", ()] == 3
     for one in METRICS:
         assert (f"# TYPE {one.name} {one.kind}".encode() in text) == (one.scope == "queue"), one.name
@@ -69,8 +69,8 @@ def test_a_pools_counts_add_up_over_its_workers(redis: Redis, keys: Keys) -> Non
     for seconds, died in ((0.3, False), (3.0, True)):
         accept(redis, keys, events(4))
         items = work(redis, keys, lambda item, died=died: Dead("invalid", "x") if died else Written())  # type: ignore[misc]
-        Tally(redis, keys, Meter(keys, "p1")).count(items, 1, 0, seconds)
-    Tally(redis, keys, Meter(keys, "p2")).count([], 7, 2, 100.0)
+        Counters(redis, keys, Meter(keys, "p1")).count(items, 1, 0, seconds)
+    Counters(redis, keys, Meter(keys, "p2")).count([], 7, 2, 100.0)
 
     found = parsed(expose(of_pool(read_pool(redis, keys, "p1"), workers=2, ends=1)))
 
@@ -93,7 +93,7 @@ def test_types_that_anybody_makes_up_are_one_series(redis: Redis, keys: Keys) ->
 
     for name in ("a", "b"):
         accept(redis, keys, [replace(one, event_type=name) for one in events(1)])
-    Tally(redis, keys, Meter(keys, "p")).count(work(redis, keys, lambda item: Dead("unknown_event_type", "x")))
+    Counters(redis, keys, Meter(keys, "p")).count(work(redis, keys, lambda item: Dead("unknown_event_type", "x")))
 
     counts = read_pool(redis, keys, "p")
     assert counts[metrics.EVENTS.name, "other", "dead"] == 2

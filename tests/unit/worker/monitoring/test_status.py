@@ -14,10 +14,10 @@ from birdfeed_cli.common.watch import watched
 from birdfeed_cli.operate.status import describe, view
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.flow.circuit_breaker import Paused
+from birdfeed_worker.flow.circuit_breaker import Trip
 from birdfeed_worker.flow.destinations import Destination, read_destination
-from birdfeed_worker.model import Dead, Later, Written
-from birdfeed_worker.monitoring.counters import Sampler, Tally
+from birdfeed_worker.model import Dead, Deferred, Written
+from birdfeed_worker.monitoring.counters import Counters, Sampler
 from birdfeed_worker.monitoring.depth import Depth
 from birdfeed_worker.monitoring.ledger import Account, Ledger
 from birdfeed_worker.monitoring.metrics import Meter
@@ -40,7 +40,7 @@ from typer.testing import CliRunner
 from tests.support.worker.dead import accept, bury, events, work
 
 GUARDED = json.dumps({"reason": "invalid", "dead": 9, "seen": 9, "since": 1})
-WORKER = WorkerState(name="w", host="h", pid=1, state="idle", in_hand=0, done=0, silent=1.0)
+WORKER = WorkerState(name="w", host="h", pid=1, state="idle", in_flight=0, done=0, silent=1.0)
 WELL = Status(
     depth=Depth(0, 0, 0),
     lag=None,
@@ -48,11 +48,11 @@ WELL = Status(
     rates=None,
     workers=[WORKER],
     destinations={"llm_events": Destination()},
-    paused={},
+    tripped={},
     dead={},
     dead_bytes=None,
     costs={},
-    ledger=Ledger(accounts={}, odd={}),
+    ledger=Ledger(accounts={}, anomalies={}),
     warnings=[],
     now=1_000.0,
 )
@@ -65,28 +65,28 @@ WELL = Status(
         ({"workers": []}, Health.DOWN, "no worker runs"),
         ({"workers": [replace(WORKER, silent=90.0)]}, Health.DOWN, "no worker runs"),
         (
-            {"paused": {"t": Paused(reason="invalid", dead=90, seen=100, since=0.0)}},
+            {"tripped": {"t": Trip(reason="invalid", dead=90, seen=100, since=0.0)}},
             Health.DEGRADED,
-            "t is paused by the guard: 90 of 100 recent events died of invalid",
+            "t is deferred by its circuit breaker: 90 of 100 recent events died of invalid",
         ),
         (
             {"destinations": {"d": Destination(state="paused", reason="HTTP 403: nope")}},
             Health.DEGRADED,
-            "d refuses everything: HTTP 403: nope",
+            "d refuses every request: HTTP 403: nope",
         ),
         (
-            {"destinations": {"d": Destination(state="throttled", reason="HTTP 429")}},
+            {"destinations": {"d": Destination(state="backing_off", reason="HTTP 429")}},
             Health.DEGRADED,
-            "d takes nothing",
+            "d takes no rows",
         ),
         ({"lag": 301.0}, Health.DEGRADED, "under way for 5 minutes"),
         ({"lag": 299.0}, Health.HEALTHY, ""),
         (
-            {"ledger": Ledger(accounts={"t": Account(accepted=1)}, odd={})},
+            {"ledger": Ledger(accounts={"t": Account(accepted=1)}, anomalies={})},
             Health.DEGRADED,
             "the ledger does not balance",
         ),
-        ({"ledger": Ledger(accounts={"t": Account(accepted=1)}, odd={}, sharp=False)}, Health.HEALTHY, ""),
+        ({"ledger": Ledger(accounts={"t": Account(accepted=1)}, anomalies={}, consistent=False)}, Health.HEALTHY, ""),
         ({"warnings": ["Redis keeps no append-only file"]}, Health.DEGRADED, "Redis keeps no append-only file"),
     ],
 )
@@ -100,12 +100,12 @@ def test_the_verdict(change: dict[str, Any], health: Health, said: str) -> None:
 
 def test_a_destination_is_read_from_the_limiters_hash() -> None:
     """Open, throttled until, paused because."""
-    closed = {"closed_until": "1010.5", "failures": "2", "reason": "HTTP 429", "since": "990", "last_success": "980"}
+    closed = {"backoff_until": "1010.5", "failures": "2", "reason": "HTTP 429", "since": "990", "last_success": "980"}
 
     assert read_destination({}, 1_000.0) == Destination()
     assert read_destination({"last_success": "999.5"}, 1_000.0) == Destination(last_success=999.5)
     assert read_destination(closed, 1_000.0) == Destination(
-        state="throttled", reason="HTTP 429", until=1010.5, since=990.0, failures=2, last_success=980.0
+        state="backing_off", reason="HTTP 429", until=1010.5, since=990.0, failures=2, last_success=980.0
     )
     assert read_destination({**closed, "paused": "1"}, 2_000.0).state == "paused", "until a probe gets through"
 
@@ -126,10 +126,10 @@ def test_everything_is_read(redis: Redis, keys: Keys) -> None:
     items = work(redis, keys, lambda item: Written())
     for number, item in enumerate(items):
         item.cost_status = "unpriced" if number == 0 else "priced"
-    Tally(redis, keys, Meter(keys, "p")).count(items)
+    Counters(redis, keys, Meter(keys, "p")).count(items)
     Sampler(redis, keys, Clock()).step()
     accept(redis, keys, events(5))
-    work(redis, keys, lambda item: Later(9_999_999_999.0))
+    work(redis, keys, lambda item: Deferred(9_999_999_999.0))
     accept(redis, keys, events(1))
     worker = SimpleWorker([keys.queue], connection=redis, name="w1")
     worker.register_birth()
@@ -174,9 +174,9 @@ def test_one_screen(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
     worker.register_birth()
     redis.hset(
         keys.birdfeed("destination:llm_events"),
-        mapping={"closed_until": "9999999999", "failures": "1", "paused": "1", "reason": "HTTP 403: no", "since": "1"},
+        mapping={"backoff_until": "9999999999", "failures": "1", "paused": "1", "reason": "HTTP 403: no", "since": "1"},
     )
-    redis.hset(keys.birdfeed("guard"), "image_generation", GUARDED)
+    redis.hset(keys.birdfeed("breaker"), "image_generation", GUARDED)
 
     shown = run("status")
     as_json = json.loads(run("status", "--json").stdout)
@@ -186,11 +186,11 @@ def test_one_screen(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
     assert max(len(line) for line in lines) <= 80
     assert len(lines) <= 24
     assert "birdfeed is degraded" in lines[0]
-    assert "llm_events refuses everything: HTTP 403: no" in shown.stdout
+    assert "llm_events refuses every request: HTTP 403: no" in shown.stdout
     assert "birdfeed resume image_generation" in " ".join(shown.stdout.split())
     assert (as_json["health"], as_json["queue"]["queued"], as_json["dead"]["invalid"]["events"]) == ("degraded", 1, 3)
     assert as_json["ledger"]["balanced"] is True
-    assert as_json["paused"]["image_generation"]["reason"] == "invalid"
+    assert as_json["tripped"]["image_generation"]["reason"] == "invalid"
 
 
 def test_status_without_redis(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,11 +212,11 @@ def test_a_screen_with_everything_on_it() -> None:
         lag=4_000.0,
         next_due=12.0,
         rates=Rates(accepted=10.5, written=9.0, dead=1.5, seconds=60.0),
-        workers=[replace(WORKER, pid=pid, state="busy", in_hand=3, silent=40.0) for pid in range(12)],
-        destinations={"d": Destination(state="throttled", reason="HTTP 429", until=1_030.0, since=900.0)},
+        workers=[replace(WORKER, pid=pid, state="busy", in_flight=3, silent=40.0) for pid in range(12)],
+        destinations={"d": Destination(state="backing_off", reason="HTTP 429", until=1_030.0, since=900.0)},
         dead_bytes=2_500_000,
         dead={"invalid": DeadReason(events=3, oldest=None)},
-        ledger=Ledger(accounts={"t": Account(accepted=5, dropped={"closed": 1})}, odd={}, sharp=False),
+        ledger=Ledger(accounts={"t": Account(accepted=5, dropped={"closed": 1})}, anomalies={}, consistent=False),
         costs={"priced": 3, "unpriced": 1, "no_usage": 9},
     )
 
@@ -226,11 +226,11 @@ def test_a_screen_with_everything_on_it() -> None:
 
     shown = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
     for words in (
-        "5 jobs wait, 2 in hand, 7 for later (next in 12 s); the oldest is 1 h 6 min old",
+        "5 jobs wait, 2 in flight, 7 for later (next in 12 s); the oldest is 1 h 6 min old",
         "10.5 events/s in, 9.0 written, 1.5 dead (last 1 min)",
-        "h 0: busy, 3 jobs in hand, 0 done, silent for 40 s",
+        "h 0: busy, 3 jobs in flight, 0 done, silent for 40 s",
         "and 4 more, 4 of them busy",
-        "throttled for 1 min 40 s: HTTP 429; next try in 30 s; nothing written yet",
+        "backing off for 1 min 40 s: HTTP 429; next try in 30 s; nothing written yet",
         "about 2.5 MB of Redis in all",
         "3 events, 2.0 MB wait on disk for Redis",
         "can't be read: SpoolError: no",
@@ -269,14 +269,14 @@ def test_metrics_without_a_launcher(run: Callable[..., Any], redis: Redis, keys:
 
 def test_resume(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
     """It says what goes on, and the log has it."""
-    redis.hset(keys.birdfeed("guard"), "text_generation", GUARDED)
+    redis.hset(keys.birdfeed("breaker"), "text_generation", GUARDED)
 
     done = run("resume")
-    again = run("resume", "text_generation", "--guard-off", "10m")
-    wrong = run("resume", "llm", "--guard-off", "ten")
+    again = run("resume", "text_generation", "--breaker-off", "10m")
+    wrong = run("resume", "llm", "--breaker-off", "ten")
 
-    assert "text_generation goes on; it had been paused because its events died of invalid" in done.stdout
-    assert "the guard doesn't look for 10m" in again.stdout
+    assert "text_generation resumes; it was deferred because its events died of invalid" in done.stdout
+    assert "the circuit breaker is off for 10m" in again.stdout
     assert wrong.exit_code == 2
     assert "'ten' is not a span of time" in wrong.stderr
     assert "nothing was stopped" in run("resume").stdout
@@ -286,16 +286,16 @@ def test_resume(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
     work(redis, keys, lambda item: Dead("invalid", "x"))
 
 
-def test_a_guard_that_is_switched_off_shows(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
+def test_a_breaker_that_is_switched_off_shows(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
     """Until when, for people and for machines; not once that has passed, and nothing where it is on."""
     on = run("status")
-    run("resume", "text_generation", "--guard-off", "10m")
-    redis.hset(keys.birdfeed("guard-off"), "image_generation", "1000.0")
+    run("resume", "text_generation", "--breaker-off", "10m")
+    redis.hset(keys.birdfeed("breaker-off"), "image_generation", "1000.0")
 
     shown = run("status").stdout
-    left = json.loads(run("status", "--json").stdout)["guard_off"]
+    left = json.loads(run("status", "--json").stdout)["breaker_off"]
 
-    until = datetime.fromtimestamp(float(redis.hget(keys.birdfeed("guard-off"), "text_generation") or 0), UTC)
+    until = datetime.fromtimestamp(float(redis.hget(keys.birdfeed("breaker-off"), "text_generation") or 0), UTC)
     assert f"off for text_generation until {until:%H:%M} UTC" in shown
     assert "off for" not in on.stdout
     assert "image_generation" not in shown

@@ -15,12 +15,12 @@ import pytest
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters import query as letters_module
-from birdfeed_worker.dead_letters.move import Taken, TakeOut, step
+from birdfeed_worker.dead_letters.move import Moved, Mover, step
 from birdfeed_worker.dead_letters.query import Choice, dead_letters_of, letters_of
 from birdfeed_worker.model import Dead, Item, Outcome, Written
 from birdfeed_worker.monitoring.ledger import read_ledger
 from birdfeed_worker.operations.canary import Canary, Verdict
-from birdfeed_worker.operations.edit import Mend
+from birdfeed_worker.operations.edit import Edit
 from birdfeed_worker.operations.replay import Order, Replay, Replayed, replay
 from redis import Redis
 
@@ -184,7 +184,7 @@ def test_events_are_mended_on_the_way_and_what_is_not_valid_stays(redis: Redis, 
     hopeless = envelope({"model": 4.1, "duration": -1})
     bury(redis, keys, [mendable, hopeless])
 
-    result = run(redis, keys, mend=Mend(put={"model": "openai", "model_used": "gpt", "usage.prompt_tokens": 7}))
+    result = run(redis, keys, edit=Edit(put={"model": "openai", "model_used": "gpt", "usage.prompt_tokens": 7}))
 
     assert (result.events, result.refused.total()) == (1, 1)
     (back,) = work(redis, keys)
@@ -204,7 +204,7 @@ def test_events_come_back_as_another_type(redis: Redis, keys: Keys) -> None:
     """Accepted counts move with them."""
     bury(redis, keys, [replace(one, event_type="text_generaton") for one in events(3)], "unknown_event_type", "no type")
 
-    result = run(redis, keys, mend=Mend(event_type="text_generation"), limit=2)
+    result = run(redis, keys, edit=Edit(event_type="text_generation"), limit=2)
 
     assert result.events == 2
     assert {item.header.event_type for item in work(redis, keys)} == {"text_generation"}
@@ -220,7 +220,7 @@ def test_vanished_letters_are_skipped(redis: Redis, keys: Keys) -> None:
     redis.delete(keys.job(letters[0].id))
     one = step(letters[0], {0: b"{}"}, "replay-x")
 
-    assert TakeOut(redis, keys).back([one]) == [Taken.GONE]
+    assert Mover(redis, keys).back([one]) == [Moved.GONE]
     assert replay(redis, keys).events == 2
 
 
@@ -229,11 +229,11 @@ def test_a_step_whose_answer_was_lost_is_done_once(redis: Redis, keys: Keys) -> 
     (letter,) = bury(redis, keys, events(4))
     assert letter.batch is not None
     one = step(letter, {0: letter.batch.lines[0]}, "replay-x")
-    take_out = TakeOut(redis, keys)
+    mover = Mover(redis, keys)
 
-    assert take_out.back([one, one]) == [Taken.DONE, Taken.DONE]
+    assert mover.back([one, one]) == [Moved.DONE, Moved.DONE]
     assert len(work(redis, keys)) == 1
-    assert take_out.back([one]) == [Taken.DONE]
+    assert mover.back([one]) == [Moved.DONE]
 
     assert len(dead_events(redis, keys)) == 3
     assert balanced(redis, keys)
@@ -248,7 +248,7 @@ def test_who_comes_second_looks_again(redis: Redis, keys: Keys) -> None:
 
     assert run(redis, keys, choice=Choice(user="bob")).events == 4
 
-    assert TakeOut(redis, keys).back([stale]) == [Taken.CHANGED]
+    assert Mover(redis, keys).back([stale]) == [Moved.CHANGED]
     assert run(redis, keys, choice=Choice(user="ann")).events == 3
     assert Counter(ids(work(redis, keys))) == Counter(ids([*ann, *bob]))
 
@@ -260,13 +260,13 @@ def test_a_replay_looks_again_at_what_changes_meanwhile(
     everything = [envelope(text(user=("ann", "bob")[number % 2])) for number in range(20)]
     bury(redis, keys, everything[:10])
     bury(redis, keys, everything[10:])
-    look, others = letters_module.opened, list[Taken]()
+    look, others = letters_module.opened, list[Moved]()
 
     def look_and_lose(*args: Any) -> Any:
         found: Any = look(*args)
         if not others:
             line = found[0].batch.lines[1]
-            others.extend(TakeOut(redis, keys).back([step(found[0], {1: line}, "replay-other")]))
+            others.extend(Mover(redis, keys).back([step(found[0], {1: line}, "replay-other")]))
         return found
 
     monkeypatch.setattr("birdfeed_worker.operations.replay.opened", look_and_lose)

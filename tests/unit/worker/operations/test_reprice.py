@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from birdfeed_worker.operations.reprice.judge import REASONS, Correction, Kept, reprice
+from birdfeed_worker.operations.reprice.judge import REASONS, Correction, Unchanged, reprice
 from birdfeed_worker.operations.reprice.row_reader import (
     Hour,
     Selection,
@@ -148,7 +148,7 @@ def test_repricing_is_enriching_by_the_new_book(event_type: str, old: BookSource
     for was, wanted in zip(rows(old, event_type, events), rows(new, event_type, events), strict=True):
         judged = reprice(was, new.current(), LATER)
         got = judged.row if isinstance(judged, Correction) else was
-        seen.add(judged.reason if isinstance(judged, Kept) else "corrected")
+        seen.add(judged.reason if isinstance(judged, Unchanged) else "corrected")
         # The row repeats the requested model where the event named none that answered: either way it is this price.
         same_name = was["model"] == was["model_used"]
         compared = [name for name in RECEIPT if not (same_name and name == "price_match")]
@@ -166,7 +166,7 @@ def test_the_very_same_book_changes_nothing(old: BookSource) -> None:
     for row in rows(old, "text_generation", some_events(random.Random(8), 500)):
         judged = reprice(row, old.current(), LATER)
 
-        assert isinstance(judged, Kept)
+        assert isinstance(judged, Unchanged)
         assert judged.reason == ("same_book" if row["price_book"] else "same_price")
 
 
@@ -196,7 +196,7 @@ def test_what_is_not_safe_is_refused(old: BookSource, new: BookSource, changed: 
     row = rows(old, "text_generation", [{"model": "chat", "usage": {"prompt_tokens": 10}}])[0]
     judged = reprice({**row, **changed}, new.current(), LATER)
 
-    assert isinstance(judged, Kept)
+    assert isinstance(judged, Unchanged)
     assert (judged.reason, judged.refused) == (reason, True)
     assert judged.reason in REASONS
 
@@ -234,7 +234,9 @@ def test_every_column_finds_its_path(datasource: str, old: BookSource) -> None:
 
 def test_windows_hold_whole_hours_and_no_more_than_a_page() -> None:
     """Empty hours are left out, an hour that is too full stands alone."""
-    hours = [Hour(NOON + timedelta(hours=n), fit + 1, fit) for n, fit in enumerate((3, 3, 0, 50, 1, 1, 9))]
+    hours = [
+        Hour(NOON + timedelta(hours=n), eligible + 1, eligible) for n, eligible in enumerate((3, 3, 0, 50, 1, 1, 9))
+    ]
     windows = [((a - NOON).seconds // 3600, (b - NOON).seconds // 3600) for a, b in _windows(hours, 10)]
 
     assert windows == [(0, 1), (3, 3), (4, 5), (6, 6)]

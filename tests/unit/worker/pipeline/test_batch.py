@@ -4,17 +4,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from birdfeed_worker.model import Item
-from birdfeed_worker.pipeline.batch import Cutter
+from birdfeed_worker.pipeline.batch import Batcher
 
 from tests.support.worker.writing import items
 
 
 def cut(made: Sequence[Item], rows: int = 1000, size: int = 10**9) -> list[int]:
     """How many rows each request has; each item is in one of them."""
-    cutter = Cutter(rows, size)
-    parts = [*cutter.add(made[: len(made) // 2]), *cutter.add(made[len(made) // 2 :]), *cutter.rest()]
+    batcher = Batcher(rows, size)
+    parts = [*batcher.add(made[: len(made) // 2]), *batcher.add(made[len(made) // 2 :]), *batcher.rest()]
     assert sorted(item.event_id for part in parts for item in part) == sorted(item.event_id for item in made)
-    assert list(cutter.rest()) == []
+    assert list(batcher.rest()) == []
     for part in parts:
         assert (
             len({(item.envelope.occurred_at.year, item.envelope.occurred_at.month) for item in part if item.envelope})

@@ -8,9 +8,9 @@ from threading import Event
 import pytest
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.flow.circuit_breaker import Guard
-from birdfeed_worker.flow.rate_limit import Limits, Pacer
-from birdfeed_worker.monitoring.counters import Tally
+from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker
+from birdfeed_worker.flow.rate_limit import Limits, RateLimiter
+from birdfeed_worker.monitoring.counters import Counters
 from birdfeed_worker.monitoring.metrics import Meter
 from birdfeed_worker.pipeline.decode import CHUNK_EVENTS
 from birdfeed_worker.pipeline.delivery import Delivery
@@ -19,7 +19,7 @@ from birdfeed_worker.pipeline.send import Sender
 from birdfeed_worker.pipeline.settle import Settler
 from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from birdfeed_worker.pricing.book.reload import BookSource
-from birdfeed_worker.queue.reserve import Taker
+from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.tiers.lookup import CachedTiers
 from redis import Redis
 
@@ -59,8 +59,8 @@ def deliver(redis: Redis, keys: Keys, store: FakeStore, tiers: CachedTiers, fold
     def mark(execution: str, ids: Sequence[str]) -> frozenset[str]:
         return settler.mark(execution, ids, time.time())
 
-    pacer = Pacer(redis, keys, "w", Limits(1e6, 1e12, 1.0, 60.0, 50.0))
-    sender = Sender(store, pacer, clock, bisect_requests=64, settle_seconds=60.0, mark=mark)
+    limiter = RateLimiter(redis, keys, "w", Limits(1e6, 1e12, 1.0, 60.0, 50.0))
+    sender = Sender(store, limiter, clock, bisect_requests=64, settle_seconds=60.0, mark=mark)
     book = folder / "prices.toml"
     book.write_text("")
     delivery = Delivery(
@@ -68,10 +68,10 @@ def deliver(redis: Redis, keys: Keys, store: FakeStore, tiers: CachedTiers, fold
         Enricher(BookSource(book), tiers, extra_fields=frozenset(), keep_traceback=False),
         Writer(store, sender, clock, WriteLimits(rows=700, bytes=10**9, at_once=3)),
         settler,
-        Guard(redis, keys, clock, share=0.5, least=100),
-        Tally(redis, keys, Meter(keys, "pool")),
+        DeadLetterBreaker(redis, keys, clock, share=0.5, least=100),
+        Counters(redis, keys, Meter(keys, "pool")),
     )
-    delivery.deliver(Taker(redis, keys, "w", 20).take(jobs=100, events=10**6, size=10**9))
+    delivery.deliver(Reserver(redis, keys, "w", 20).reserve(jobs=100, events=10**6, size=10**9))
 
 
 def test_one_slow_user_is_late_alone(redis: Redis, keys: Keys, service: Service, tmp_path: Path) -> None:

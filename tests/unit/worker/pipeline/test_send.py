@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.errors import QuotaError
-from birdfeed_worker.flow.rate_limit import Pacer
-from birdfeed_worker.model import Later, Written
+from birdfeed_worker.flow.rate_limit import RateLimiter
+from birdfeed_worker.model import Deferred, Written
 from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from birdfeed_worker.tinybird.decide import Answer
 from redis import Redis
@@ -28,15 +28,15 @@ def test_an_unknown_outcome_is_asked_about_and_only_the_rest_is_sent(
 
     store.rules.append(half)
     write(made)
-    assert all(item.outcome == Later(NOW + 60, NOW) for item in made)
+    assert all(item.outcome == Deferred(NOW + 60, NOW) for item in made)
 
     store.rules.clear()
     redis.flushall()
     for item in made:
         item.outcome, item.verify = None, True
-    write(made, **{f"job_{n}": {"posted": NOW - 60} for n in range(3)})
+    write(made, **{f"job_{n}": {"maybe_written_since": NOW - 60} for n in range(3)})
 
-    assert [item.outcome for item in made] == [Written(before=n % 2 == 0) for n in range(6)]
+    assert [item.outcome for item in made] == [Written(already_stored=n % 2 == 0) for n in range(6)]
     assert len(store.ids()) == len(set(store.ids())) == 6
 
 
@@ -46,9 +46,9 @@ def test_nobody_is_asked_before_the_settle_time(write: Write, store: FakeStore) 
     for item in made:
         item.verify = True
 
-    write(made, job_0={"posted": NOW - 59.0}, job_1={"posted": NOW - 61.0})
+    write(made, job_0={"maybe_written_since": NOW - 59.0}, job_1={"maybe_written_since": NOW - 61.0})
 
-    assert [item.outcome for item in made] == [Later(NOW + 1, NOW - 59), Written(), Written()]
+    assert [item.outcome for item in made] == [Deferred(NOW + 1, NOW - 59), Written(), Written()]
 
 
 def test_where_the_question_fails_nothing_is_sent(write: Write, store: FakeStore) -> None:
@@ -58,10 +58,10 @@ def test_where_the_question_fails_nothing_is_sent(write: Write, store: FakeStore
     for item in made:
         item.verify = True
 
-    write(made, job_0={"posted": NOW - 100})
+    write(made, job_0={"maybe_written_since": NOW - 100})
 
     assert store.requests == []
-    assert made[0].outcome == Later(NOW + 30, NOW - 100)
+    assert made[0].outcome == Deferred(NOW + 30, NOW - 100)
 
 
 def test_an_enqueue_tried_twice_is_written_once(write: Write, store: FakeStore) -> None:
@@ -74,7 +74,7 @@ def test_an_enqueue_tried_twice_is_written_once(write: Write, store: FakeStore) 
 
     write(made)
 
-    assert [item.outcome for item in made] == [Written(before=True, double=True), Written()]
+    assert [item.outcome for item in made] == [Written(already_stored=True, duplicate_enqueue=True), Written()]
 
 
 def test_where_the_read_quota_is_used_up_events_wait(
@@ -90,25 +90,29 @@ def test_where_the_read_quota_is_used_up_events_wait(
     for item in made:
         item.verify = True
 
-    write(made, job_0={"posted": NOW - 100})
+    write(made, job_0={"maybe_written_since": NOW - 100})
 
     assert store.requests == []
-    assert [item.outcome for item in made] == [Later(NOW + 3600, NOW - 100), Later(NOW + 3600), Later(NOW + 3600)]
+    assert [item.outcome for item in made] == [
+        Deferred(NOW + 3600, NOW - 100),
+        Deferred(NOW + 3600),
+        Deferred(NOW + 3600),
+    ]
 
 
-def test_stopped_in_the_middle_of_asking(store: FakeStore, pacer: Pacer) -> None:
+def test_stopped_in_the_middle_of_asking(store: FakeStore, limiter: RateLimiter) -> None:
     """Told to stop: what was not asked about yet waits, marked as it was, and nothing more is asked."""
     clock = Clock(time=lambda: NOW)
     clock.stop.set()
-    sender = sender_of(store, pacer, clock)
+    sender = sender_of(store, limiter, clock)
     steps: list[int] = []
     writer = Writer(store, sender, clock, WriteLimits(1000, 10**6), lambda: steps.append(1))
     made = items(3)
     for item in made:
         item.verify = True
 
-    with writer.delivery({f"job-{n}": job(f"job-{n}", posted=NOW - 100) for n in range(3)}) as writing:
+    with writer.delivery({f"job-{n}": job(f"job-{n}", maybe_written_since=NOW - 100) for n in range(3)}) as writing:
         writing.add("llm_events", made)
 
-    assert [item.outcome for item in made] == [Later(NOW, NOW - 100)] * 3
+    assert [item.outcome for item in made] == [Deferred(NOW, NOW - 100)] * 3
     assert steps == [1]

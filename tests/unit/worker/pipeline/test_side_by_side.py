@@ -13,14 +13,14 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.support.worker.fake_store import FakeStore
-from tests.support.worker.writing import items, job, outcomes, pacer_of, sender_of
+from tests.support.worker.writing import items, job, limiter_of, outcomes, sender_of
 
 
 def test_requests_go_side_by_side(redis: Redis, keys: Keys, store: FakeStore) -> None:
     """As many as the limit says, and no more: each waits for the others to have come in."""
     together = threading.Barrier(3)
-    pacer = pacer_of(redis, keys)
-    sender = sender_of(store, pacer, Clock())
+    limiter = limiter_of(redis, keys)
+    sender = sender_of(store, limiter, Clock())
     writer = Writer(store, sender, Clock(), WriteLimits(rows=2, bytes=10**6, at_once=3))
     made = items(12)
 
@@ -51,8 +51,8 @@ def test_nothing_is_under_way_after_a_failure(store: FakeStore, redis: Redis, ke
         ended.set()
 
     store.rules.append(slow)
-    pacer = pacer_of(redis, keys)
-    sender = sender_of(store, pacer, Clock(), mark)
+    limiter = limiter_of(redis, keys)
+    sender = sender_of(store, limiter, Clock(), mark)
     writer = Writer(store, sender, Clock(), WriteLimits(rows=1, bytes=10**6, at_once=3))
     made = items(3)[::-1]
 

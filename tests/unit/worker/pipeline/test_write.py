@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import Dead, Later
+from birdfeed_worker.model import Dead, Deferred
 from birdfeed_worker.tinybird.decide import Answer
 from redis import Redis
 
@@ -60,7 +60,7 @@ def test_where_everything_is_refused_no_row_is_to_blame(write: Write, store: Fak
 
     write(made)
 
-    assert outcomes(made) == ["Later"] * 500
+    assert outcomes(made) == ["Deferred"] * 500
     assert len(store.requests) <= 64
     assert redis.hget("rq:birdfeed:birdfeed:destination:llm_events", "paused") == b"1"
 
@@ -100,9 +100,9 @@ def test_nothing_written_waits_as_long_as_asked(write: Write, store: FakeStore, 
     write(made)
 
     for item in made:
-        assert isinstance(item.outcome, Later)
+        assert isinstance(item.outcome, Deferred)
         assert NOW + 30 <= item.outcome.until <= NOW + 33.1
-        assert item.outcome.posted is None
+        assert item.outcome.maybe_written_since is None
 
 
 def test_a_closed_destination_is_not_asked_again(write: Write, store: FakeStore) -> None:
@@ -113,7 +113,7 @@ def test_a_closed_destination_is_not_asked_again(write: Write, store: FakeStore)
 
     write(more)
 
-    assert outcomes(more) == ["Later"] * 3
+    assert outcomes(more) == ["Deferred"] * 3
     assert len(store.requests) == 1
 
 
@@ -125,7 +125,7 @@ def test_misconfigured_pauses_and_parks(write: Write, store: FakeStore, redis: R
 
     write(made)
 
-    assert outcomes(made) == ["Later"] * 3
+    assert outcomes(made) == ["Deferred"] * 3
     destination = redis.hgetall("rq:birdfeed:birdfeed:destination:llm_events")
     assert (destination[b"paused"], destination[b"reason"]) == (b"1", f"HTTP {status}: who are you".encode())
 
@@ -171,7 +171,7 @@ def test_rows_of_jobs_that_somebody_else_has_are_not_sent(write: Write, store: F
 
     write(made)
 
-    assert made[0].outcome == Later()
+    assert made[0].outcome == Deferred()
     assert len(store.ids()) == 2
 
 
@@ -184,7 +184,7 @@ def test_a_job_that_keeps_failing_is_sent_in_ever_smaller_parts(write: Write, st
 
     write(made, job_1={"unknowns": 3})
 
-    assert [n for n, item in enumerate(made) if isinstance(item.outcome, Later)] == [4]
+    assert [n for n, item in enumerate(made) if isinstance(item.outcome, Deferred)] == [4]
     assert sorted(len(request) for request in store.requests) == [1, 1, 1, 1, 8]
 
 
@@ -208,12 +208,12 @@ def test_rows_refused_before_an_outage_are_not_to_blame(write: Write, store: Fak
 
     write(made)
 
-    assert set(outcomes(made)) == {"Later"}
+    assert set(outcomes(made)) == {"Deferred"}
 
 
 def test_a_refused_probe_does_not_hold_the_others_up(write: Write, store: FakeStore, redis: Redis) -> None:
     """After an outage the first row is too large; the next one goes at once."""
-    redis.hset("rq:birdfeed:birdfeed:destination:llm_events", mapping={"closed_until": "0", "failures": "3"})
+    redis.hset("rq:birdfeed:birdfeed:destination:llm_events", mapping={"backoff_until": "0", "failures": "3"})
     store.rules.append(lambda rows: Answer(status=413))
     large, good = items(1), items(1)
     write(large)
@@ -231,7 +231,7 @@ def test_more_bad_rows_than_the_budget_finds_pause_nothing(write: Write, store: 
     store.rules.append(lambda rows: Answer(status=400) if bad & {r["event_id"] for r in rows} else None)
 
     rounds = 0
-    while left := [item for item in made if item.outcome is None or isinstance(item.outcome, Later)]:
+    while left := [item for item in made if item.outcome is None or isinstance(item.outcome, Deferred)]:
         for item in left:
             item.outcome = None
         write(left)

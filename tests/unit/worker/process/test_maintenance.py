@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.process.maintenance import PATIENCE, Upkeep
+from birdfeed_worker.process.maintenance import RETRY_SECONDS, Maintenance
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
 
@@ -31,37 +31,37 @@ def fail(error: Exception) -> Callable[[], None]:
 def test_it_takes_a_step_now_and_then() -> None:
     """However fast the loop turns."""
     at = [0.0]
-    sweeper, sampler = Steps(), Steps()
-    upkeep = Upkeep(sweeper, sampler, Clock(monotonic=lambda: at[0]))  # type: ignore[arg-type]
+    retention, sampler = Steps(), Steps()
+    maintenance = Maintenance(retention, sampler, Clock(monotonic=lambda: at[0]))  # type: ignore[arg-type]
 
     for _ in range(100):
-        upkeep.step()
+        maintenance.step()
         at[0] += 0.01
 
-    assert (sweeper.taken, sampler.taken) == (2, 2)
+    assert (retention.taken, sampler.taken) == (2, 2)
 
 
 @pytest.mark.parametrize("error", [OutOfMemoryError("full"), ValueError("a letter of somebody else's making")])
 def test_what_fails_is_left_for_a_while(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """With a word in the log; the work goes on."""
     at = [0.0]
-    sweeper = Steps(fail(error))
-    upkeep = Upkeep(sweeper, Steps(), Clock(monotonic=lambda: at[0]))  # type: ignore[arg-type]
+    retention = Steps(fail(error))
+    maintenance = Maintenance(retention, Steps(), Clock(monotonic=lambda: at[0]))  # type: ignore[arg-type]
 
-    upkeep.step()
-    at[0] += PATIENCE / 2
-    upkeep.step()
-    assert sweeper.taken == 1
-    at[0] += PATIENCE
-    upkeep.step()
+    maintenance.step()
+    at[0] += RETRY_SECONDS / 2
+    maintenance.step()
+    assert retention.taken == 1
+    at[0] += RETRY_SECONDS
+    maintenance.step()
 
-    assert sweeper.taken == 2
-    assert "upkeep failed" in caplog.text
+    assert retention.taken == 2
+    assert "maintenance failed" in caplog.text
 
 
 def test_a_redis_that_is_away_is_the_loops_business() -> None:
     """It waits for it."""
-    upkeep = Upkeep(Steps(fail(RedisConnectionError("gone"))), Steps(), Clock())  # type: ignore[arg-type]
+    maintenance = Maintenance(Steps(fail(RedisConnectionError("gone"))), Steps(), Clock())  # type: ignore[arg-type]
 
     with pytest.raises(RedisConnectionError):
-        upkeep.step()
+        maintenance.step()

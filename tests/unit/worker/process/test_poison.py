@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from birdfeed_worker.model import TakenJob
+from birdfeed_worker.model import ReservedJob
 from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.process.poison import child_survives, search
 from birdfeed_worker.queue.codec import pack
@@ -18,16 +18,16 @@ from tests.support.events import pack as pack_batch
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
 
 
-def job(number: int, models: Sequence[str]) -> TakenJob:
+def job(number: int, models: Sequence[str]) -> ReservedJob:
     packed = pack_batch([envelope(text(model=model)) for model in models], f"b{number}")
-    return TakenJob(
+    return ReservedJob(
         id=str(number), execution="", data=pack(packed), event_type="text_generation", events=len(models), size=0,
-        attempts=1, first_taken=0.0,
+        attempts=1, first_reserved=0.0,
     )  # fmt: skip
 
 
-def work(deadly: Callable[[str], None]) -> Callable[[Sequence[TakenJob]], None]:
-    def work_on(jobs: Sequence[TakenJob]) -> None:
+def work(deadly: Callable[[str], None]) -> Callable[[Sequence[ReservedJob]], None]:
+    def work_on(jobs: Sequence[ReservedJob]) -> None:
         for item in decode(jobs).items:
             assert item.envelope is not None
             deadly(item.envelope.data["model"])

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from birdfeed_schemas.wire.keys import POSTED_FIELD, Keys
-from birdfeed_worker.model import TakenJob
+from birdfeed_schemas.wire.keys import MAYBE_WRITTEN_FIELD, Keys
+from birdfeed_worker.model import ReservedJob
 from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.pipeline.settle import Settler
 from birdfeed_worker.queue import replicated
-from birdfeed_worker.queue.reserve import Taker
+from birdfeed_worker.queue.reserve import Reserver
 from redis import Redis
 
 from tests.support.events import enqueue, envelope, text
@@ -22,9 +22,9 @@ ALL = {"jobs": 100, "events": 10_000, "size": 10_000_000}
 
 
 @pytest.fixture
-def job(redis: Redis, keys: Keys) -> TakenJob:
+def job(redis: Redis, keys: Keys) -> ReservedJob:
     enqueue(redis, keys, [envelope(text())])
-    (taken,) = Taker(redis, keys, "w1", 20).take(**ALL)
+    (taken,) = Reserver(redis, keys, "w1", 20).reserve(**ALL)
     return taken
 
 
@@ -43,7 +43,7 @@ def followed(tmp_path: Path) -> Iterator[tuple[Redis, Redis]]:
         yield first, second
 
 
-def test_a_mark_that_no_replica_has(redis: Redis, keys: Keys, job: TakenJob, impatient: None) -> None:
+def test_a_mark_that_no_replica_has(redis: Redis, keys: Keys, job: ReservedJob, impatient: None) -> None:
     """Nothing may be sent, and `birdfeed status` says why."""
     settler = Settler(redis, keys, "w1", wait_replicas=1)
 
@@ -56,21 +56,21 @@ def test_a_mark_that_a_replica_has(followed: tuple[Redis, Redis], keys: Keys) ->
     """It is there when the rows may be sent; a master that doesn't know the script is told."""
     master, replica = followed
     enqueue(master, keys, [envelope(text())])
-    (job,) = Taker(master, keys, "w1", 20).take(**ALL)
+    (job,) = Reserver(master, keys, "w1", 20).reserve(**ALL)
     settler = Settler(master, keys, "w1", wait_replicas=1)
 
     assert settler.mark(job.execution, [job.id], 1.0) == frozenset()
-    assert replica.hget(keys.job(job.id), POSTED_FIELD) == b"1.0"
+    assert replica.hget(keys.job(job.id), MAYBE_WRITTEN_FIELD) == b"1.0"
     master.script_flush()
     assert settler.mark(job.execution, [job.id], 2.0) == frozenset()
-    assert replica.hget(keys.job(job.id), POSTED_FIELD) == b"2.0"
+    assert replica.hget(keys.job(job.id), MAYBE_WRITTEN_FIELD) == b"2.0"
 
 
 def test_a_replica_that_comes_back(followed: tuple[Redis, Redis], keys: Keys, impatient: None) -> None:
     """What `birdfeed status` said is over at once."""
     master, replica = followed
     enqueue(master, keys, [envelope(text())])
-    (job,) = Taker(master, keys, "w1", 20).take(**ALL)
+    (job,) = Reserver(master, keys, "w1", 20).reserve(**ALL)
     settler = Settler(master, keys, "w1", wait_replicas=1)
     of = replica.info("replication")
     replica.replicaof("NO", "ONE")
@@ -86,13 +86,13 @@ def test_a_mark_of_a_job_that_another_worker_has(followed: tuple[Redis, Redis], 
     """The fence holds with replicas too."""
     master, _ = followed
     enqueue(master, keys, [envelope(text())])
-    (job,) = Taker(master, keys, "w1", 20).take(**ALL)
+    (job,) = Reserver(master, keys, "w1", 20).reserve(**ALL)
 
     assert Settler(master, keys, "w2", wait_replicas=1).mark(job.execution, [job.id], 1.0) == {job.id}
 
 
 @pytest.mark.parametrize("wait_replicas", [0, 1])
-def test_what_it_costs(redis: Redis, keys: Keys, job: TakenJob, impatient: None, wait_replicas: int) -> None:
+def test_what_it_costs(redis: Redis, keys: Keys, job: ReservedJob, impatient: None, wait_replicas: int) -> None:
     """One command for one mark; WAIT goes out only where it is asked for."""
     settler = Settler(redis, keys, "w1", wait_replicas=wait_replicas)
     settler.mark(job.execution, [job.id], 1.0)

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import dead_letters_of
-from birdfeed_worker.model import Dead, Later, Outcome, Written
+from birdfeed_worker.model import Dead, Deferred, Outcome, Written
 from birdfeed_worker.operations.replay import replay
 from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.settle import Settler
 from birdfeed_worker.queue.reply import as_text
-from birdfeed_worker.queue.reserve import Keeper, Taker
+from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue
@@ -31,8 +31,8 @@ def queue(redis: Redis, keys: Keys) -> Queue:
 
 
 @pytest.fixture
-def taker(redis: Redis, keys: Keys) -> Taker:
-    return Taker(redis, keys, "w1", 20)
+def reserver(redis: Redis, keys: Keys) -> Reserver:
+    return Reserver(redis, keys, "w1", 20)
 
 
 @pytest.fixture
@@ -44,13 +44,13 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def test_take_moves_jobs_into_the_started_registry(redis: Redis, keys: Keys, queue: Queue, taker: Taker) -> None:
+def test_take_moves_jobs_into_the_started_registry(redis: Redis, keys: Keys, queue: Queue, reserver: Reserver) -> None:
     """A taken job is started, registered for its worker, and out of the queue."""
     batch_id = enqueue(redis, keys, [envelope(text()), envelope(text())])
 
-    (job,) = taker.take(**ALL)
+    (job,) = reserver.reserve(**ALL)
 
-    assert (job.id, job.events, job.attempts, job.posted) == (batch_id, 2, 1, None)
+    assert (job.id, job.events, job.attempts, job.maybe_written_since) == (batch_id, 2, 1, None)
     assert queue.job_ids == []
     assert StartedJobRegistry(queue=queue).get_job_ids() == [batch_id]
     fetched = Job.fetch(batch_id, connection=redis, serializer=JSONSerializer)
@@ -63,25 +63,25 @@ def test_take_stops_at_the_limits_and_takes_at_least_one(redis: Redis, keys: Key
     """Jobs are taken in order until one more would pass a limit; a job over the limit goes alone."""
     ids = [enqueue(redis, keys, [envelope(text()) for _ in range(n)]) for n in (3, 3, 3, 9)]
 
-    takers = [Taker(redis, keys, f"w{number}", 20) for number in range(4)]
-    taken = [[job.id for job in taker.take(jobs=100, events=7, size=10**7)] for taker in takers]
+    takers = [Reserver(redis, keys, f"w{number}", 20) for number in range(4)]
+    taken = [[job.id for job in reserver.reserve(jobs=100, events=7, size=10**7)] for reserver in takers]
 
     assert taken == [ids[:2], ids[2:3], ids[3:], []]
 
 
-def test_a_job_that_is_in_the_queue_twice_is_taken_once(redis: Redis, keys: Keys, taker: Taker) -> None:
+def test_a_job_that_is_in_the_queue_twice_is_taken_once(redis: Redis, keys: Keys, reserver: Reserver) -> None:
     """A copy of an id (an enqueue tried twice, rq's clean-up) is dropped while somebody holds the job."""
     batch_id = enqueue(redis, keys, [envelope(text())])
     redis.rpush(keys.queue_list, batch_id, "a-job-that-is-gone")
 
-    assert [job.id for job in taker.take(**ALL)] == [batch_id]
-    assert Taker(redis, keys, "w2", 20).take(**ALL) == []
+    assert [job.id for job in reserver.reserve(**ALL)] == [batch_id]
+    assert Reserver(redis, keys, "w2", 20).reserve(**ALL) == []
 
 
-def test_a_settled_job_is_gone(redis: Redis, keys: Keys, taker: Taker, settler: Settler) -> None:
+def test_a_settled_job_is_gone(redis: Redis, keys: Keys, reserver: Reserver, settler: Settler) -> None:
     """Written events: the job leaves every key behind it, and the ledger counts them."""
     enqueue(redis, keys, [envelope(text()), envelope(text())])
-    jobs = taker.take(**ALL)
+    jobs = reserver.reserve(**ALL)
     decoded = decode(jobs)
     for item in decoded.items:
         item.outcome = Written()
@@ -95,11 +95,11 @@ def test_a_settled_job_is_gone(redis: Redis, keys: Keys, taker: Taker, settler: 
 
 
 def test_killed_between_two_steps_of_settling(
-    redis: Redis, keys: Keys, taker: Taker, settler: Settler, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, keys: Keys, reserver: Reserver, settler: Settler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More jobs than one step settles: the first step's are gone for good, the others' next taker asks the store."""
     ids = [enqueue(redis, keys, [envelope(text())]) for _ in range(5)]
-    jobs = taker.take(**ALL)
+    jobs = reserver.reserve(**ALL)
     settler.mark(jobs[0].execution, ids, 12.5)
     decoded = decode(jobs)
     for item in decoded.items:
@@ -118,19 +118,19 @@ def test_killed_between_two_steps_of_settling(
         settler.settle(jobs, decoded, now())
 
     assert redis.hgetall(keys.ledger) == {b"written:text_generation": b"2"}
-    taker.recover("w1")
-    again = Taker(redis, keys, "w2", 20).take(**ALL)
+    reserver.recover("w1")
+    again = Reserver(redis, keys, "w2", 20).reserve(**ALL)
     assert [job.id for job in again] == ids[2:]
-    assert [job.posted for job in again] == [12.5] * 3
+    assert [job.maybe_written_since for job in again] == [12.5] * 3
     assert all(item.verify for item in decode(again).items)
 
 
-def test_a_job_that_another_worker_has_changes_nothing(redis: Redis, keys: Keys, taker: Taker) -> None:
+def test_a_job_that_another_worker_has_changes_nothing(redis: Redis, keys: Keys, reserver: Reserver) -> None:
     """The fence: who lost its hold can't settle what somebody else has in hand."""
     enqueue(redis, keys, [envelope(text())])
-    late = taker.take(**ALL)
-    assert taker.recover("w1") == [late[0].id]
-    (current,) = Taker(redis, keys, "w2", 20).take(**ALL)
+    late = reserver.reserve(**ALL)
+    assert reserver.recover("w1") == [late[0].id]
+    (current,) = Reserver(redis, keys, "w2", 20).reserve(**ALL)
     decoded = decode(late)
     decoded.items[0].outcome = Written()
 
@@ -144,26 +144,26 @@ def test_a_job_that_another_worker_has_changes_nothing(redis: Redis, keys: Keys,
 
 
 def test_bad_events_become_one_dead_letter_and_the_rest_waits(
-    redis: Redis, keys: Keys, queue: Queue, taker: Taker, settler: Settler
+    redis: Redis, keys: Keys, queue: Queue, reserver: Reserver, settler: Settler
 ) -> None:
     """Each event goes its own way; the job shrinks to what is left and is due when asked."""
     events = [envelope(text()) for _ in range(5)]
     batch_id = enqueue(redis, keys, events)
-    jobs = taker.take(**ALL)
+    jobs = reserver.reserve(**ALL)
     decoded = decode(jobs)
     due = datetime.now(UTC).timestamp() + 60
     outcomes: list[Outcome] = [
         Written(),
         Dead("invalid", "model: missing"),
         Dead("invalid", "model: missing"),
-        Later(due, 12.5),
+        Deferred(due, 12.5),
     ]
-    for item, outcome in zip(decoded.items, [*outcomes, Later(due)], strict=True):
+    for item, outcome in zip(decoded.items, [*outcomes, Deferred(due)], strict=True):
         item.outcome = outcome
 
     totals = settler.settle(jobs, decoded, now())
 
-    assert (totals.written, totals.dead, totals.later) == (1, {"invalid": 2}, 2)
+    assert (totals.written, totals.dead, totals.deferred) == (1, {"invalid": 2}, 2)
     scheduled = ScheduledJobRegistry(queue=queue)
     assert scheduled.get_job_ids() == [batch_id]
     assert scheduled.get_scheduled_time(batch_id).timestamp() == pytest.approx(due)
@@ -178,22 +178,22 @@ def test_bad_events_become_one_dead_letter_and_the_rest_waits(
     assert (letter.reason, letter.events, letter.attempts) == ("invalid", 2, 1)
     assert [events[1].event_id in line.decode() for line in letter.batch.lines] == [True, False]
     redis.zadd(keys.scheduled, {batch_id: 1})
-    assert taker.promote() is None
-    (again,) = taker.take(**ALL)
-    assert (again.id, again.events, again.attempts, again.posted) == (batch_id, 2, 2, 12.5)
+    assert reserver.promote() is None
+    (again,) = reserver.reserve(**ALL)
+    assert (again.id, again.events, again.attempts, again.maybe_written_since) == (batch_id, 2, 2, 12.5)
     assert [item.envelope for item in decode([again]).items] == events[3:]
     assert redis.hgetall(keys.ledger) == {b"written:text_generation": b"1", b"dead:text_generation:invalid": b"2"}
 
 
 def test_work_not_done_goes_back_to_the_front_in_order(
-    redis: Redis, keys: Keys, queue: Queue, taker: Taker, settler: Settler
+    redis: Redis, keys: Keys, queue: Queue, reserver: Reserver, settler: Settler
 ) -> None:
     """Given back, jobs stand before all others, in the order they had."""
     first, second, third = (enqueue(redis, keys, [envelope(text())]) for _ in range(3))
-    jobs = taker.take(jobs=2, events=10, size=10**7)
+    jobs = reserver.reserve(jobs=2, events=10, size=10**7)
     decoded = decode(jobs)
     for item in decoded.items:
-        item.outcome = Later()
+        item.outcome = Deferred()
 
     settler.settle(jobs, decoded, now())
 
@@ -204,39 +204,39 @@ def test_work_not_done_goes_back_to_the_front_in_order(
 def test_the_jobs_of_a_lost_worker_come_back(redis: Redis, keys: Keys, queue: Queue) -> None:
     """Holds that ran out are given back to the front; those that are renewed are not."""
     ids = [enqueue(redis, keys, [envelope(text())]) for _ in range(2)]
-    lost = Taker(redis, keys, "lost", 20).take(jobs=1, events=10, size=10**7)
-    alive = Taker(redis, keys, "alive", 20).take(jobs=1, events=10, size=10**7)
+    lost = Reserver(redis, keys, "lost", 20).reserve(jobs=1, events=10, size=10**7)
+    alive = Reserver(redis, keys, "alive", 20).reserve(jobs=1, events=10, size=10**7)
     redis.zadd(keys.started, {f"{job.id}:{job.execution}": 1 for job in [*lost, *alive]})
-    assert Keeper(redis, keys, "alive", 20).renew(alive) == 1
+    assert LeaseRenewer(redis, keys, "alive", 20).renew(alive) == 1
 
-    assert Taker(redis, keys, "other", 20).recover() == [ids[0]]
+    assert Reserver(redis, keys, "other", 20).recover() == [ids[0]]
 
     assert queue.job_ids == [ids[0]]
     assert StartedJobRegistry(queue=queue).get_job_ids(cleanup=False) == [ids[1]]
 
 
 def test_a_take_without_an_answer_is_taken_up_again(
-    redis: Redis, keys: Keys, taker: Taker, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, keys: Keys, reserver: Reserver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client asks again with the same execution and gets the same jobs; nothing stays in limbo."""
     batch_id = enqueue(redis, keys, [envelope(text())])
     monkeypatch.setattr("birdfeed_worker.queue.reserve.uuid4", lambda: type("Fixed", (), {"hex": "e1"}))
-    first = taker.take(**ALL)
+    first = reserver.reserve(**ALL)
 
-    again = taker.take(**ALL)
+    again = reserver.reserve(**ALL)
 
     assert [job.id for job in again] == [job.id for job in first] == [batch_id]
     monkeypatch.setattr("birdfeed_worker.queue.reserve.uuid4", lambda: type("Fixed", (), {"hex": "e2"}))
-    assert [(job.id, job.attempts) for job in taker.take(**ALL)] == [(batch_id, 2)]
+    assert [(job.id, job.attempts) for job in reserver.reserve(**ALL)] == [(batch_id, 2)]
 
 
 def test_replay_and_requeue_bring_dead_letters_back(
-    redis: Redis, keys: Keys, queue: Queue, taker: Taker, settler: Settler
+    redis: Redis, keys: Keys, queue: Queue, reserver: Reserver, settler: Settler
 ) -> None:
     """Ours and rq's own requeue: the same events come again, and the ledger's dead are no longer dead."""
     for _ in range(2):
         enqueue(redis, keys, [envelope(text())])
-    jobs = taker.take(**ALL)
+    jobs = reserver.reserve(**ALL)
     decoded = decode(jobs)
     for number, item in enumerate(decoded.items):
         item.outcome = Dead("invalid", ("no model", "no user")[number])
@@ -248,7 +248,7 @@ def test_replay_and_requeue_bring_dead_letters_back(
     result = replay(redis, keys)
 
     assert (result.letters, result.events, result.vanished) == (1, 1, 0)
-    back = decode(taker.take(**ALL)).items
+    back = decode(reserver.reserve(**ALL)).items
     assert [item.line for item in back] == [item.line for item in decoded.items]
     assert all(item.verify for item in back)
     assert [bool(item.header.replay_id) for item in back] == [False, True]
@@ -256,13 +256,13 @@ def test_replay_and_requeue_bring_dead_letters_back(
 
 
 def test_a_job_that_is_not_ours_is_never_called(
-    redis: Redis, keys: Keys, queue: Queue, taker: Taker, settler: Settler
+    redis: Redis, keys: Keys, queue: Queue, reserver: Reserver, settler: Settler
 ) -> None:
     """Whoever can write to Redis can name any function; it becomes a dead letter with its data as it was."""
     queue.enqueue("os.system", "true")
     redis.rpush(keys.queue_list, "junk")
     redis.hset(keys.job("junk"), mapping={"status": "queued", "data": zlib.compress(b"not json")})
-    jobs = taker.take(**ALL)
+    jobs = reserver.reserve(**ALL)
     decoded = decode(jobs)
 
     totals = settler.settle(jobs, decoded, now())
@@ -276,11 +276,11 @@ def test_a_job_that_is_not_ours_is_never_called(
 
 
 def test_a_newer_wire_version_waits_without_spending_anything(
-    redis: Redis, keys: Keys, queue: Queue, taker: Taker, settler: Settler
+    redis: Redis, keys: Keys, queue: Queue, reserver: Reserver, settler: Settler
 ) -> None:
     """During a rolling deploy a job from a newer producer waits for a newer worker."""
     batch_id = enqueue(redis, keys, [envelope(text())], version=2)
-    jobs = taker.take(**ALL)
+    jobs = reserver.reserve(**ALL)
     decoded = decode(jobs)
 
     settler.settle(jobs, decoded, now())

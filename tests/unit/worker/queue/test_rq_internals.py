@@ -8,7 +8,7 @@ from typing import Any
 import rq
 from birdfeed_schemas.wire.keys import JOB_FUNCTION, Keys
 from birdfeed_worker.queue.codec import pack
-from birdfeed_worker.queue.reserve import Taker
+from birdfeed_worker.queue.reserve import Reserver
 from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
@@ -82,20 +82,20 @@ def test_rqs_own_clean_up_of_an_abandoned_job_brings_it_back(redis: Redis, keys:
     """`rq info` cleans the started registry with rq's own code: our job is queued again, whole, not failed."""
     batch_id = enqueue(redis, keys, [envelope(text())])
     redis.hset(keys.job(batch_id), "retries_left", 1_000_000)
-    (job,) = Taker(redis, keys, "lost", 20).take(jobs=1, events=10, size=10**7)
+    (job,) = Reserver(redis, keys, "lost", 20).reserve(jobs=1, events=10, size=10**7)
     redis.zadd(keys.started, {f"{job.id}:{job.execution}": 1})
 
     StartedJobRegistry(keys.queue, connection=redis, serializer=JSONSerializer).cleanup()
 
     assert FailedJobRegistry(keys.queue, connection=redis).get_job_ids() == []
-    (again,) = Taker(redis, keys, "other", 20).take(jobs=1, events=10, size=10**7)
+    (again,) = Reserver(redis, keys, "other", 20).reserve(jobs=1, events=10, size=10**7)
     assert (again.id, again.attempts) == (batch_id, 2)
 
 
 def test_rqs_registries_read_what_our_scripts_write(redis: Redis, keys: Keys) -> None:
     """A taken job is started for rq, with its worker; `Worker.all` and the registries agree."""
     batch_id = enqueue(redis, keys, [envelope(text())])
-    Taker(redis, keys, "w1", 20).take(jobs=1, events=10, size=10**7)
+    Reserver(redis, keys, "w1", 20).reserve(jobs=1, events=10, size=10**7)
     queue = Queue(keys.queue, connection=redis, serializer=JSONSerializer)
     worker: Any = Worker([queue], name="w1", connection=redis, serializer=JSONSerializer, prepare_for_work=False)
 

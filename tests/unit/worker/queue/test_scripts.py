@@ -3,10 +3,10 @@
 import pytest
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.flow.circuit_breaker import Guard
+from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker
 from birdfeed_worker.model import Written
 from birdfeed_worker.pipeline.decode import decode
-from birdfeed_worker.queue.reserve import Taker
+from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.queue.scripts import run_all, script
 from redis import Redis
 from redis.client import Pipeline
@@ -29,16 +29,16 @@ def test_a_new_master_is_told_the_script(redis: Redis, keys: Keys) -> None:
         assert "cmdstat_script|exists" not in redis.info("commandstats")
 
 
-def test_the_guard_where_the_master_changes(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_breaker_where_the_master_changes(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old master knew its script, the new one doesn't: what was delivered is judged and settled all the same."""
     enqueue(redis, keys, [envelope(text())])
-    jobs = Taker(redis, keys, "w", 20).take(jobs=1, events=10, size=10_000)
+    jobs = Reserver(redis, keys, "w", 20).reserve(jobs=1, events=10, size=10_000)
     decoded = decode(jobs)
     decoded.items[0].outcome = Written()
-    guard = Guard(redis, keys, Clock(), share=0.5, least=10)
+    breaker = DeadLetterBreaker(redis, keys, Clock(), share=0.5, least=10)
     monkeypatch.setattr(Pipeline, "load_scripts", lambda self: None)  # the old one was asked
     redis.script_flush()
 
-    guard.judge(decoded.items, {job.id: job for job in jobs})
+    breaker.judge(decoded.items, {job.id: job for job in jobs})
 
-    assert redis.exists(keys.birdfeed("guard-window:text_generation"))
+    assert redis.exists(keys.birdfeed("breaker-window:text_generation"))

@@ -8,8 +8,8 @@ from birdfeed_worker.tinybird.decide import (
     Decision,
     Done,
     Halve,
+    PartlyQuarantined,
     Pause,
-    SetAside,
     Unknown,
     Wait,
     decide,
@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 TABLE: list[tuple[str, Answer, Decision]] = [
     ("all written", Answer(status=200, successful=3, quarantined=0), Done()),
-    ("some quarantined", Answer(status=200, successful=1, quarantined=2), SetAside(2)),
-    ("all quarantined", Answer(status=200, successful=0, quarantined=3), SetAside(3)),
+    ("some quarantined", Answer(status=200, successful=1, quarantined=2), PartlyQuarantined(2)),
+    ("all quarantined", Answer(status=200, successful=0, quarantined=3), PartlyQuarantined(3)),
     (
         "short count",
         Answer(status=200, successful=2, quarantined=0),
@@ -64,7 +64,7 @@ def test_only_full_counts_are_done(status: int, successful: int | None, quaranti
 
     complete = status == 200 and successful == rows and quarantined == 0
     assert isinstance(decision, Done) == complete
-    if isinstance(decision, SetAside):
+    if isinstance(decision, PartlyQuarantined):
         assert status == 200
         assert (successful or 0) + decision.rows == rows
 

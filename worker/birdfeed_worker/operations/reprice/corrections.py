@@ -14,7 +14,7 @@ from birdfeed_schemas.wire.compact_bytes import compact_bytes
 
 from birdfeed_worker.errors import BirdfeedError
 from birdfeed_worker.flow.backoff import backoff
-from birdfeed_worker.tinybird.decide import Answer, Done, SetAside, Unknown, Wait, decide
+from birdfeed_worker.tinybird.decide import Answer, Done, PartlyQuarantined, Unknown, Wait, decide
 
 #: Months one request may touch; Tinybird allows 12 partitions.
 MAX_MONTHS: Final = 10
@@ -137,7 +137,7 @@ def _post(store: Store, body: Body, data: bytes, sleep: Callable[[float], object
         decision = decide(store.append(body.datasource, data), body.rows)
         if isinstance(decision, Done):
             return
-        if isinstance(decision, SetAside):
+        if isinstance(decision, PartlyQuarantined):
             raise CorrectionError(
                 f"{body.datasource}: Tinybird quarantined {decision.rows} of {body.rows} corrections; their rows stay "
                 f"as they were, and the reasons stand in {body.datasource}_quarantine"

@@ -28,7 +28,7 @@ NO_BOOK_DECIDES: Final = "cost_status IN ('reported', 'cache_hit')"
 _RECEIPT: Final = ("cost_status", "price_match", "price_model", "price_source", "price_rates")
 
 #: Why a row stays as it is. "refused" ones need a look: the row contradicts its own receipt, or its type isn't known.
-Unchanged: TypeAlias = Literal["same_book", "same_price"]
+Same: TypeAlias = Literal["same_book", "same_price"]
 Refusal: TypeAlias = Literal["receipt_mismatch", "unknown_event_type", "invalid_row"]
 #: Every reason in words.
 REASONS: Final[Mapping[str, str]] = {
@@ -42,10 +42,10 @@ REASONS: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Unchanged:
     """The row stays as it is, and why."""
 
-    reason: Unchanged | Refusal
+    reason: Same | Refusal
 
     @property
     def refused(self) -> bool:
@@ -62,30 +62,30 @@ class Correction:
     new: Decimal
 
 
-def reprice(row: Mapping[str, Any], books: Books, now: datetime) -> Kept | Correction:
+def reprice(row: Mapping[str, Any], books: Books, now: datetime) -> Unchanged | Correction:
     """What becomes of one stored row.
 
     Args:
-        row: As stored.py rebuilds it, priced by a book once (NO_BOOK_DECIDES rows are none of its business).
+        row: As row_reader.py rebuilds it, priced by a book once (never a NO_BOOK_DECIDES row).
         books: In use now.
         now: The version of a correction, or just above the row's own where that is later.
     """
     if row["event_type"] not in registry():
-        return Kept("unknown_event_type")
+        return Unchanged("unknown_event_type")
     old = Decimal(row["cost_exact"])
     try:
         if recompute(row) != old:
-            return Kept("receipt_mismatch")
+            return Unchanged("receipt_mismatch")
         event = event_of(row)
     except (KeyError, ValueError, ArithmeticError):
-        return Kept("invalid_row")
+        return Unchanged("invalid_row")
     price = price_event(row["event_type"], event, _usage_of(row), read_stored_time(row["start_time"]), books)
     if price.price_book and price.price_book == row["price_book"] and price.price_model == row["price_model"]:
         # The very same entry. Its other inputs are the row's, so a difference could only come of what rows don't keep.
-        return Kept("same_book")
+        return Unchanged("same_book")
     fields = price_fields(price)
     if old == price.cost and all(fields[name] == row[name] for name in _RECEIPT):
-        return Kept("same_price")
+        return Unchanged("same_price")
     return Correction({**row, **fields, "enriched_at": later_than(row["enriched_at"], now)}, old, price.cost)
 
 

@@ -124,7 +124,7 @@ class Hour:
 
     start: datetime
     events: int
-    fit: int
+    eligible: int
 
 
 class StoredRows:
@@ -224,14 +224,14 @@ def _windows(hours: Sequence[Hour], rows: int) -> Iterator[tuple[datetime, datet
     last: datetime | None = None
     held = 0
     for hour in hours:
-        if not hour.fit:
+        if not hour.eligible:
             continue
-        if first is not None and last is not None and held + hour.fit >= rows:
+        if first is not None and last is not None and held + hour.eligible >= rows:
             yield first, last
             first, held = None, 0
         first = first or hour.start
         last = hour.start
-        held += hour.fit
+        held += hour.eligible
     if first is not None and last is not None:
         yield first, last
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from birdfeed_worker.errors import QueryError, QuotaError
 from birdfeed_worker.operations.reprice.corrections import Corrections
-from birdfeed_worker.operations.reprice.judge import NO_BOOK_DECIDES, Kept, reprice
+from birdfeed_worker.operations.reprice.judge import NO_BOOK_DECIDES, Unchanged, reprice
 from birdfeed_worker.operations.reprice.row_reader import Hour, NotOursError, Reader, Selection, StoredRows
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.money import EXACT
@@ -37,7 +37,7 @@ class Difference:
 
 
 @dataclass(slots=True)
-class Tally:
+class Counters:
     """What a run found.
 
     `unchanged` and `refused` count events by reason (reprice.REASONS), `models` holds the corrections by the model
@@ -61,7 +61,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class RetryingReader:
     """A reader that asks again where that may help: no answer, or a quota that is soon there again."""
 
     reader: Reader
@@ -94,7 +94,7 @@ class Table:
     @property
     def events(self) -> int:
         """Events a book decides about."""
-        return sum(hour.fit for hour in self.hours)
+        return sum(hour.eligible for hour in self.hours)
 
 
 def open_table(reader: Reader, datasource: str, selection: Selection) -> Table:
@@ -115,14 +115,14 @@ def open_table(reader: Reader, datasource: str, selection: Selection) -> Table:
 
 
 def scan(
-    table: Table, books: Books, now: datetime, corrections: Corrections, tally: Tally, limit: int | None = None
+    table: Table, books: Books, now: datetime, corrections: Corrections, tally: Counters, limit: int | None = None
 ) -> Iterator[int]:
     """Judge every row of a table; yields how many were judged, page by page.
 
     Corrections are kept, not written. `limit` is the most of them in all tables. Raises what the reader does.
     """
     tally.events += sum(hour.events for hour in table.hours)
-    fixed = sum(hour.events - hour.fit for hour in table.hours)
+    fixed = sum(hour.events - hour.eligible for hour in table.hours)
     if fixed:
         tally.unchanged["no_book_decides"] += fixed
     for page in table.rows.pages(table.hours):
@@ -131,7 +131,7 @@ def scan(
                 tally.limited = True
                 break
             judged = reprice(row, books, now)
-            if isinstance(judged, Kept):
+            if isinstance(judged, Unchanged):
                 (tally.refused if judged.refused else tally.unchanged)[judged.reason] += 1
                 continue
             tally.models.setdefault(row["model"], Difference()).add(1, judged.old, judged.new)

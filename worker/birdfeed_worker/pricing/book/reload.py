@@ -20,7 +20,7 @@ class BookSource:
     """The books prices are looked for in: the operator's file, the shipped book, the fallback.
 
     `current()` looks at the file at most once a second and reads it when it changed. A file that can't be used then
-    leaves the books as they were: `error` says what is wrong until it is mended, and `on_error` is told once.
+    leaves the books as they were: `error` says what is wrong until it is fixed, and `on_error` is told once.
 
     Args:
         path: The operator's own book, or None.

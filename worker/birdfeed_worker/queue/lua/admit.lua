@@ -2,18 +2,18 @@
 -- this request, [7] who asks, [8] seconds a probe may take.
 -- Returns the seconds to wait as text ('0': go), the reason, the time (epoch s), and whether this is the probe (1).
 -- One limiter for the whole pool:
---   hash  closed_until, closed_at, failures, reason, paused (1), probe (who), probe_until; and per second tokens as GCRA
+--   hash  backoff_until, backoff_at, failures, reason, paused (1), probe (who), probe_until; and per second tokens as GCRA
 --         times.
 local name, per_s, bytes_s, size = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local who, probe_s = ARGV[7], tonumber(ARGV[8])
 local key = P .. ':birdfeed:' .. Q .. ':destination:' .. name
 local at = now()
-local has = redis.call('HMGET', key, 'closed_until', 'failures', 'probe', 'probe_until', 'next_request', 'next_byte', 'reason')
-local closed, failures = tonumber(has[1] or 0) or 0, tonumber(has[2] or 0) or 0
-if closed > at then return {tostring(closed - at), has[7] or '', '', 0} end
+local has = redis.call('HMGET', key, 'backoff_until', 'failures', 'probe', 'probe_until', 'next_request', 'next_byte', 'reason')
+local backoff_until, failures = tonumber(has[1] or 0) or 0, tonumber(has[2] or 0) or 0
+if backoff_until > at then return {tostring(backoff_until - at), has[7] or '', '', 0} end
 local probing = 0
 if failures > 0 then
-  -- It was closed: one request finds out whether it is open again, the others wait for what it finds.
+  -- It backed off: one request finds out whether it is available again, the others wait for what it finds.
   if has[3] and has[3] ~= '' and has[3] ~= who and (tonumber(has[4] or 0) or 0) > at then
     return {tostring(math.min(1, tonumber(has[4]) - at)), has[7] or '', '', 0}
   end

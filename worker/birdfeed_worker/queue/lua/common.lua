@@ -11,7 +11,7 @@ local function now()
   return tonumber(t[1]) + tonumber(t[2]) / 1000000
 end
 
--- Forget one worker's hold on a job. Returns 1 if it was held.
+-- End one worker's lease on a job. Returns 1 if there was one.
 local function drop_execution(job_id, execution_id, worker)
   local composite = job_id .. ':' .. execution_id
   local held = redis.call('ZREM', WIP, composite)

@@ -1,5 +1,5 @@
 -- The ledger's counts and, computed from the jobs themselves, what is in flight: one moment, whatever goes on.
--- ARGV[3] most jobs looked at. Returns {ledger as field, value ...; in flight as type, events ...; oddities as name,
+-- ARGV[3] most jobs looked at. Returns {ledger as field, value ...; in flight as type, events ...; anomalies as name,
 -- jobs ...; dead letters that rq put back as type:reason, events ...; '1' if there were more jobs than that (all but
 -- the ledger is then empty)}.
 local ledger = redis.call('HGETALL', LEDGER)
@@ -7,15 +7,15 @@ local most = tonumber(ARGV[3])
 if redis.call('LLEN', QUEUE) + redis.call('ZCARD', WIP) + redis.call('ZCARD', SCHEDULED) > most then
   return {ledger, {}, {}, {}, '1'}
 end
-local seen, flight, odd, requeued = {}, {}, {}, {}
+local seen, flight, anomalies, requeued = {}, {}, {}, {}
 
-local function note(what) odd[what] = (odd[what] or 0) + 1 end
+local function note(what) anomalies[what] = (anomalies[what] or 0) + 1 end
 
 local function look(id)
   if seen[id] then return end
   seen[id] = true
   local has = redis.call('HMGET', job_key(id), 'status', 'bf_events', 'bf_type', 'bf_reason')
-  if not has[1] then note('gone')
+  if not has[1] then note('orphaned')
   elseif has[1] ~= 'queued' and has[1] ~= 'started' and has[1] ~= 'scheduled' then note('stray')
   elseif has[4] and has[4] ~= '' then 
     -- By rq; counted as dead until a worker takes it.
@@ -44,4 +44,4 @@ local function flat(pairs_of)
   end
   return out
 end
-return {ledger, flat(flight), flat(odd), flat(requeued), ''}
+return {ledger, flat(flight), flat(anomalies), flat(requeued), ''}

@@ -1,4 +1,4 @@
--- Give back jobs whose worker is gone. ARGV[3]: a worker's name, or '' for every hold that has run out; ARGV[4]: '1' if
+-- Give back jobs whose worker is gone. ARGV[3]: a worker's name, or '' for every lease that has run out; ARGV[4]: '1' if
 -- the worker died of itself, so that one of its jobs may have killed it.
 -- Returns the ids given back. Costs no retry: losing a worker is not the job's fault.
 local worker = ARGV[3]

@@ -1,28 +1,28 @@
--- What a request to a destination came to. ARGV[3] destination, [4] outcome (open, closed, paused, or over: no news),
--- [5] seconds closed ('' = as the backoff says: base [6], cap [7], jitter [8] from 0 to 1), [9] reason, [10] when the
+-- The result of a request to a destination. ARGV[3] destination, [4] outcome (available, backing_off, paused, or inconclusive),
+-- [5] seconds of backoff ('' = as the backoff says: base [6], cap [7], jitter [8] from 0 to 1), [9] reason, [10] when the
 -- request was admitted (epoch s, or ''), [11] who sent it.
--- Returns the seconds it is closed from now, as text.
+-- Returns the seconds it backs off from now, as text.
 local name, outcome = ARGV[3], ARGV[4]
 local key = P .. ':birdfeed:' .. Q .. ':destination:' .. name
 local at = now()
-if outcome == 'over' then
+if outcome == 'inconclusive' then
   -- A probe that found out nothing: somebody else's turn.
   if redis.call('HGET', key, 'probe') == ARGV[11] then redis.call('HDEL', key, 'probe', 'probe_until') end
   return '0'
 end
-if outcome == 'open' then
-  -- An answer to a request that went out before the destination closed says nothing about it now.
-  local closed_at, admitted = tonumber(redis.call('HGET', key, 'closed_at') or 0) or 0, tonumber(ARGV[10]) or at
-  if admitted >= closed_at then
-    redis.call('HDEL', key, 'closed_until', 'closed_at', 'failures', 'probe', 'probe_until', 'reason', 'paused', 'since')
+if outcome == 'available' then
+  -- An answer to a request that went out before the destination backed off says nothing about it now.
+  local backoff_at, admitted = tonumber(redis.call('HGET', key, 'backoff_at') or 0) or 0, tonumber(ARGV[10]) or at
+  if admitted >= backoff_at then
+    redis.call('HDEL', key, 'backoff_until', 'backoff_at', 'failures', 'probe', 'probe_until', 'reason', 'paused', 'since')
   end
   redis.call('HSET', key, 'last_success', tostring(at))
   return '0'
 end
-local closed_until = tonumber(redis.call('HGET', key, 'closed_until') or 0) or 0
+local backoff_until = tonumber(redis.call('HGET', key, 'backoff_until') or 0) or 0
 local failures = tonumber(redis.call('HGET', key, 'failures') or 0) or 0
 -- Answers to requests that were under way together are one failure, not many.
-if closed_until <= at then failures = redis.call('HINCRBY', key, 'failures', 1) end
+if backoff_until <= at then failures = redis.call('HINCRBY', key, 'failures', 1) end
 local seconds
 if ARGV[5] ~= '' then
   seconds = tonumber(ARGV[5])
@@ -31,8 +31,8 @@ else
   local full = math.min(cap, base * 2 ^ math.min(math.max(failures - 1, 0), 32))
   seconds = full / 2 + full / 2 * draw
 end
-local new_until = math.max(closed_until, at + seconds)
-redis.call('HSET', key, 'closed_until', string.format('%.6f', new_until), 'closed_at', string.format('%.6f', at),
+local new_until = math.max(backoff_until, at + seconds)
+redis.call('HSET', key, 'backoff_until', string.format('%.6f', new_until), 'backoff_at', string.format('%.6f', at),
   'reason', ARGV[9], 'probe', '', 'probe_until', '0', 'paused', outcome == 'paused' and '1' or '')
 redis.call('HSETNX', key, 'since', tostring(at))
 return tostring(new_until - at)

@@ -1,8 +1,8 @@
--- Take waiting jobs: from the queue straight into the started registry, in one step.
--- ARGV[3] worker, [4] hold (s), [5] most jobs, [6] most events, [7] most bytes, [8] execution id
--- Returns {job_id, hash, job_id, hash, ...}. A take whose answer was lost is asked again with the same execution id
+-- Reserve waiting jobs: from the queue straight into the started registry, in one step.
+-- ARGV[3] worker, [4] lease (s), [5] most jobs, [6] most events, [7] most bytes, [8] execution id
+-- Returns {job_id, hash, job_id, hash, ...}. A reservation whose answer was lost is asked again with the same execution id
 -- and returns the same jobs; what this worker holds from another execution goes back to the queue.
-local worker, hold = ARGV[3], tonumber(ARGV[4])
+local worker, lease = ARGV[3], tonumber(ARGV[4])
 local most_jobs, most_events, most_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local execution = ARGV[8]
 local at = now()
@@ -20,7 +20,7 @@ for _, composite in ipairs(redis.call('SMEMBERS', mine)) do
   if redis.call('ZSCORE', WIP, composite) and redis.call('HGET', key, 'status') == 'started' then
     if held_by == execution then
       jobs = jobs + 1
-      redis.call('ZADD', WIP, at + hold, composite)
+      redis.call('ZADD', WIP, at + lease, composite)
       hand_out(id, key)
     else
       drop_execution(id, held_by, worker)
@@ -40,7 +40,7 @@ while jobs < most_jobs do
   local status = redis.call('HGET', key, 'status')
   local live = false
   if status == 'started' then
-    -- A copy: rq's own clean-up put it back while a worker still holds it. Take it only if nobody does.
+    -- A copy: rq's own clean-up put it back while a worker still holds it. Reserve it only if nobody does.
     for _, e in ipairs(redis.call('ZRANGE', P .. ':executions:' .. id, 0, -1)) do
       local score = redis.call('ZSCORE', WIP, id .. ':' .. e)
       if score and tonumber(score) > at then live = true end
@@ -72,11 +72,11 @@ while jobs < most_jobs do
     redis.call('HSETNX', key, 'bf_first_taken', at)
     redis.call('PERSIST', key)
     local composite = id .. ':' .. execution
-    redis.call('ZADD', WIP, at + hold, composite)
+    redis.call('ZADD', WIP, at + lease, composite)
     redis.call('HSET', P .. ':execution:' .. composite, 'id', execution, 'job_id', id, 'created_at', at,
       'last_heartbeat', at, 'worker_name', worker)
     redis.call('EXPIRE', P .. ':execution:' .. composite, 3600)
-    redis.call('ZADD', P .. ':executions:' .. id, at + hold + 60, execution)
+    redis.call('ZADD', P .. ':executions:' .. id, at + lease + 60, execution)
     redis.call('EXPIRE', P .. ':executions:' .. id, 3600)
     redis.call('SADD', mine, composite)
     hand_out(id, key)

@@ -1,16 +1,16 @@
--- Count events of one type as they come out, and pause the type where too many of them die of one thing.
--- ARGV[3] type, [4] share above which it pauses, [5] fewest events to judge by, [6] events remembered, [7] events that
--- came out, then reason, events dead of it ... Returns the reason it is paused for, or ''.
+-- Count events of one type as they come out, and trip the type where too many of them die of one thing.
+-- ARGV[3] type, [4] share above which it trips, [5] fewest events to judge by, [6] events remembered, [7] events that
+-- came out, then reason, events dead of it ... Returns the reason it tripped for, or ''.
 -- Remembered are counts that are halved when they pass ARGV[6]: the last few hundred events, however fast they come.
 local type, share, least, most = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local window, paused = P .. ':birdfeed:' .. Q .. ':guard-window:' .. type, P .. ':birdfeed:' .. Q .. ':guard'
+local window, tripped = P .. ':birdfeed:' .. Q .. ':breaker-window:' .. type, P .. ':birdfeed:' .. Q .. ':breaker'
 local at = now()
-local off_until = tonumber(redis.call('HGET', P .. ':birdfeed:' .. Q .. ':guard-off', type) or 0) or 0
+local off_until = tonumber(redis.call('HGET', P .. ':birdfeed:' .. Q .. ':breaker-off', type) or 0) or 0
 if off_until > at then
   redis.call('DEL', window)
   return ''
 end
-local is = redis.call('HGET', paused, type)
+local is = redis.call('HGET', tripped, type)
 if is then return cjson.decode(is)['reason'] end
 local all = redis.call('HINCRBY', window, 'all', ARGV[7])
 local worst, worst_reason = 0, ''
@@ -20,7 +20,7 @@ for i = 8, #ARGV, 2 do
 end
 redis.call('EXPIRE', window, 3600)
 if all >= least and worst > share * all then
-  redis.call('HSET', paused, type, cjson.encode({reason = worst_reason, dead = worst, seen = all, since = at}))
+  redis.call('HSET', tripped, type, cjson.encode({reason = worst_reason, dead = worst, seen = all, since = at}))
   redis.call('DEL', window)
   return worst_reason
 end

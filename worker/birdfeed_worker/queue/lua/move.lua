@@ -1,4 +1,4 @@
--- Take events out of a dead letter, all or some: back into the queue, or away for good. One step, so that two who take
+-- Move events out of a dead letter, all or some: back into the queue, or away for good. One step, so that two who move
 -- from one letter at once, or a kill in the middle, neither lose nor double an event.
 -- ARGV[3] letter, [4] SHA-1 of the data the taker saw ('' = take all of whatever is there), [5] back or purge,
 -- [6] events taken, [7] the data of what is left ('' = nothing), [8] its bytes, [9] its description, [10] the new job's
@@ -25,7 +25,7 @@ if not has[2] then redis.call('HINCRBY', LEDGER, 'accepted:' .. type, there) end
 if action == 'purge' then
   redis.call('HINCRBY', LEDGER, 'purged:' .. type, taken)
 elseif ARGV[11] ~= type then
-  -- Mended into another type: it counts there from now on.
+  -- Edited into another type: it counts there from now on.
   redis.call('HINCRBY', LEDGER, 'accepted:' .. type, -taken)
   redis.call('HINCRBY', LEDGER, 'accepted:' .. ARGV[11], taken)
 end
