@@ -54,18 +54,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="after decompression (default: 10 MB)",
     )
-    add(
-        "--strict-ranges",
-        action="store_true",
-        help="quarantine numbers too large for their column, don't wrap them",
-    )
-    add(
-        "--dedup-window",
-        type=float,
-        default=0.0,
-        metavar="SECONDS",
-        help="an identical body isn't written twice",
-    )
     add("--read-quota", type=int, metavar="N", help="queries answered before 429 (default: no end)")
     add("--port-file", type=Path, metavar="FILE", help="write the port here once requests are accepted")
     add("--parent-fd", type=int, metavar="FD", help="end when this pipe's other end is closed")
@@ -100,8 +88,6 @@ def _run(options: argparse.Namespace) -> int:
         admin_token=options.admin_token,
         requests_per_second=options.requests_per_second,
         max_body_bytes=options.max_body_bytes,
-        strict_ranges=options.strict_ranges,
-        dedup_window_seconds=options.dedup_window,
         read_quota=options.read_quota,
     )
     # A body of 10,000 rows is as many dicts that die young: looking for cycles among them takes a third of the time.
@@ -120,7 +106,7 @@ def _run(options: argparse.Namespace) -> int:
                 _write_at_once(options.port_file, str(port))
 
         def open_workspace() -> Workspace:
-            return Workspace(project, folder, strict_ranges=settings.strict_ranges)
+            return Workspace(project, folder)
 
         serve(Service(settings, open_workspace), listener, on_ready=on_ready, parent_fd=options.parent_fd)
     return 0

@@ -52,8 +52,6 @@ class Sandbox:
         admin_token: str = ADMIN_TOKEN,
         requests_per_second: float = 100.0,
         max_body_bytes: int = 10_000_000,
-        strict_ranges: bool = False,
-        dedup_window_seconds: float = 0.0,
         read_quota: int | None = None,
         start_timeout_seconds: float = 60.0,
     ) -> None:
@@ -83,9 +81,7 @@ class Sandbox:
             f"--admin-token={admin_token}",
             f"--requests-per-second={requests_per_second}",
             f"--max-body-bytes={max_body_bytes}",
-            f"--dedup-window={dedup_window_seconds}",
             *([f"--project={project}"] if project is not None else []),
-            *(["--strict-ranges"] if strict_ranges else []),
             *([f"--read-quota={read_quota}"] if read_quota is not None else []),
         ]
 

@@ -21,10 +21,6 @@ class Settings:
         admin_token: May do everything, and alone may use /_sandbox/.
         requests_per_second: Events requests a data source takes; Tinybird's documents say 100.
         max_body_bytes: Longest body, measured after decompression; 10 MB is Tinybird's free plan.
-        strict_ranges: Whether a number too large for its column is quarantined. If not it wraps, as in ClickHouse;
-            what Tinybird does isn't known.
-        dedup_window_seconds: For how long an identical body is answered with success and not written; 0: never.
-            Tinybird's documents say 5 hours in one place, and nothing of the kind in others.
         read_quota: Queries answered before 429; None: no end. Tinybird's free plan has 1,000 a day.
     """
 
@@ -33,6 +29,4 @@ class Settings:
     admin_token: str = ADMIN_TOKEN
     requests_per_second: float = 100.0
     max_body_bytes: int = 10_000_000
-    strict_ranges: bool = False
-    dedup_window_seconds: float = 0.0
     read_quota: int | None = None

@@ -14,7 +14,7 @@ import zstandard
 from birdfeed_sandbox.errors import ApiError, FaultError
 from birdfeed_sandbox.faults.registry import FaultBook
 from birdfeed_sandbox.faults.spec import FAULT_NAMES
-from birdfeed_sandbox.http.rate_limits import RateLimiter, Remembered
+from birdfeed_sandbox.http.rate_limits import RateLimiter
 from birdfeed_sandbox.http.request_body import decoded
 from birdfeed_sandbox.http.request_log import Journal
 
@@ -51,24 +51,6 @@ def test_looking_takes_nothing() -> None:
 
     assert [limiter.look("ds", 2, now=0.0).remaining for _ in range(3)] == [2, 2, 2]
     assert "Retry-After" not in limiter.look("ds", 2, now=0.0).headers()
-
-
-def test_values_are_remembered_for_a_while() -> None:
-    remembered: Remembered[str] = Remembered(10)
-    remembered.put("a", "x", now=0.0)
-    remembered.put("b", "y", now=5.0)
-
-    assert remembered.get("a", now=9.9) == "x"
-    assert (remembered.get("a", now=10.0), remembered.get("b", now=10.0)) == (None, "y")
-    remembered.clear()
-    assert remembered.get("b", now=10.0) is None
-
-
-def test_nothing_is_remembered_for_no_time() -> None:
-    remembered: Remembered[str] = Remembered(0)
-    remembered.put("a", "x", now=0.0)
-
-    assert remembered.get("a", now=0.0) is None
 
 
 CONTENT = b'{"a": 1}\n' * 100

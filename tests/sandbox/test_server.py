@@ -334,8 +334,6 @@ def strict_process(project: Path) -> Iterator[Sandbox]:
         admin_token="z",
         requests_per_second=50,
         max_body_bytes=500,
-        strict_ranges=True,
-        dedup_window_seconds=3600,
         read_quota=2,
     ) as sandbox:
         yield sandbox
@@ -348,19 +346,6 @@ def strict(strict_process: Sandbox) -> Iterator[httpx.Client]:
     headers = {"Authorization": "Bearer z"}
     with httpx.Client(base_url=strict_process.url, headers=headers, timeout=30, trust_env=False) as client:
         yield client
-
-
-def test_strict_ranges_quarantine_what_would_wrap(strict: httpx.Client) -> None:
-    assert send(strict, event(usage={"tokens": 70_000})).json() == {"successful_rows": 0, "quarantined_rows": 1}
-
-
-def test_the_dedup_window_swallows_an_identical_body(strict: httpx.Client, strict_process: Sandbox) -> None:
-    """The same answer, and not a second row; a changed body is another one."""
-    answers = [send(strict, event()) for _ in range(2)] + [send(strict, event(version=1))]
-
-    assert [answer.json()["successful_rows"] for answer in answers] == [1, 1, 1]
-    assert [entry["duplicate"] for entry in strict_process.state()["log"]] == [False, True, False]
-    assert sum(entry["successful_rows"] for entry in strict_process.state()["log"]) == 2
 
 
 def test_the_settings_of_limits_hold(strict: httpx.Client) -> None:

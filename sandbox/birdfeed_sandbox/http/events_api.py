@@ -100,11 +100,6 @@ class _Post:
         if switches.vanish is not None:
             self.entry.rows = len(split_lines(content))
             return _counts(switches.vanish, Written(self.entry.rows, 0))
-        key = (name, hashlib.sha256(content).digest() if service.settings.dedup_window_seconds else b"")
-        seen = service.seen.get(key, time.monotonic())
-        if seen is not None:
-            self.entry.duplicate = True
-            return self._success(seen)
         batch = await service.parser.run(service.workspace.extract, name, content, switches.quarantine_rows)
         self.entry.rows = len(batch.rows) + len(batch.quarantined)
         if switches.late_commit_seconds is not None:
@@ -115,7 +110,6 @@ class _Post:
         if switches.short_count is not None and switches.short_count_writes == "counted":
             batch = batch.first(max(0, len(batch.rows) - switches.short_count))
         written = await self._write(name, batch)
-        service.seen.put(key, written, time.monotonic())
         if switches.short_count is not None and switches.short_count_writes != "counted":
             written = Written(max(0, written.successful_rows - switches.short_count), written.quarantined_rows)
         return self._success(written)

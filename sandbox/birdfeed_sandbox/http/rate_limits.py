@@ -1,12 +1,11 @@
-"""Requests per second, the read quota, and bodies seen before. Pure: the time is an argument."""
+"""Requests per second and the read quota. Pure: the time is an argument."""
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -82,27 +81,3 @@ def _allowance(allowed: bool, tokens: float, rate: float) -> Allowance:
         reset_seconds=math.ceil((max(1.0, rate) - tokens) / rate),
         retry_after_seconds=0 if allowed else max(1, math.ceil((1 - tokens) / rate)),
     )
-
-
-class Remembered(Generic[T]):
-    """Values by key, each for a while."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._values: OrderedDict[Hashable, tuple[float, T]] = OrderedDict()
-
-    def get(self, key: Hashable, now: float) -> T | None:
-        """The value remembered under a key, if its time isn't over."""
-        while self._values and next(iter(self._values.values()))[0] <= now:
-            self._values.popitem(last=False)
-        found = self._values.get(key)
-        return None if found is None else found[1]
-
-    def put(self, key: Hashable, value: T, now: float) -> None:
-        """Remember a value from now on."""
-        if self._seconds > 0:
-            self._values[key] = (now + self._seconds, value)
-
-    def clear(self) -> None:
-        """Forget all."""
-        self._values.clear()

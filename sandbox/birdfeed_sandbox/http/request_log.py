@@ -23,7 +23,6 @@ class Entry:
         rows: Rows in the body, where they were counted.
         successful_rows, quarantined_rows: What was truly written, whatever the answer said.
         written_at: When, in seconds since 1970; None: nothing was.
-        duplicate: The body was known from before (dedup window), so nothing was written.
         faults: The switches that were on for it.
         status: Of the answer; None as long as none was sent.
         answered_at: When it was, in seconds since 1970.
@@ -41,7 +40,6 @@ class Entry:
     successful_rows: int = 0
     quarantined_rows: int = 0
     written_at: float | None = None
-    duplicate: bool = False
     faults: list[str] = field(default_factory=list)
     status: int | None = None
     answered_at: float | None = None

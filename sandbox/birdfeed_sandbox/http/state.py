@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from birdfeed_sandbox.faults.registry import FaultBook
-from birdfeed_sandbox.http.rate_limits import RateLimiter, Remembered
+from birdfeed_sandbox.http.rate_limits import RateLimiter
 from birdfeed_sandbox.http.request_log import Journal
 from birdfeed_sandbox.http.responses import Watch
 from birdfeed_sandbox.settings import Settings
-from birdfeed_sandbox.store.workspace import Workspace, Written
+from birdfeed_sandbox.store.workspace import Workspace
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,7 +40,6 @@ class Service:
     Attributes:
         engine: chDB is one engine a process: every call to it goes through this one thread.
         parser: Bodies are read in a thread of their own, one while another is written.
-        seen: What identical bodies were answered with, for as long as the dedup window is.
         reads: Queries counted against the read quota.
     """
 
@@ -51,7 +50,6 @@ class Service:
         self.faults = FaultBook()
         self.journal = Journal()
         self.limiter = RateLimiter()
-        self.seen: Remembered[Written] = Remembered(settings.dedup_window_seconds)
         self.watch = Watch()
         self.reads = 0
         self.engine = Lane("chdb")
@@ -82,10 +80,9 @@ class Service:
             task.cancel()
 
     def forget(self) -> None:
-        """Begin anew: no requests seen, no limit used up, no fault on, no write to come."""
+        """Start again: no requests seen, no limit used up, no fault on, no write to come."""
         self.drop_late()
         self.faults.clear()
         self.journal.clear()
         self.limiter.clear()
-        self.seen.clear()
         self.reads = 0

@@ -58,12 +58,12 @@ class QuarantineRule:
 class Extractor:
     """Takes the values of one data source's columns out of rows."""
 
-    def __init__(self, datasource: Datasource, *, strict_ranges: bool = False) -> None:
+    def __init__(self, datasource: Datasource) -> None:
         self._columns = [column for column in datasource.columns if column.path is not None]
         self._checks: dict[str, Check] = {}
         for column in self._columns:
             try:
-                self._checks[column.name] = check_for(parse_type(column.type), strict_ranges=strict_ranges)
+                self._checks[column.name] = check_for(parse_type(column.type))
             except (ValueError, IndexError) as error:
                 message = f"column {column.name}: the type {column.type} can't be read"
                 raise DatafileError(datasource.path, column.line, message) from error

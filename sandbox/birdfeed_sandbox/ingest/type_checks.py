@@ -47,11 +47,11 @@ class Check:
         return not values or (set(map(type, values)) <= self.plain and (self.sound is None or self.sound(values)))
 
 
-def check_for(type_: ColumnType, *, strict_ranges: bool = False) -> Check:
+def check_for(type_: ColumnType) -> Check:
     """The check for a column's type; types it doesn't know pass as they are, and the engine judges."""
     name = type_.name
     if (integer := _INT.fullmatch(name)) is not None:
-        return _integers(name, signed=not integer[1], bits=int(integer[2]), strict=strict_ranges)
+        return _integers(name, signed=not integer[1])
     if name.startswith("Decimal"):
         return _decimals(type_)
     match name:
@@ -72,9 +72,9 @@ def check_for(type_: ColumnType, *, strict_ranges: bool = False) -> Check:
         case "Enum8" | "Enum16" | "Enum":
             return _enum(type_.arguments)
         case "Array":
-            return _arrays(check_for(parse_type(type_.arguments[0]), strict_ranges=strict_ranges))
+            return _arrays(check_for(parse_type(type_.arguments[0])))
         case "Map":
-            return _maps(check_for(parse_type(type_.arguments[1]), strict_ranges=strict_ranges))
+            return _maps(check_for(parse_type(type_.arguments[1])))
         case _:
             return Check(_ANY, _as_it_is)
 
@@ -84,23 +84,16 @@ _SMALLEST: Final = -(2**63)
 _LARGEST: Final = 2**64 - 1
 
 
-def _integers(name: str, *, signed: bool, bits: int, strict: bool) -> Check:
-    low = -(2 ** (bits - 1)) if signed else 0
-    high = 2 ** (bits - signed) - 1
-
+def _integers(name: str, *, signed: bool) -> Check:
     def convert(value: Any) -> Any:
         if not isinstance(value, int):
             raise wrong(value, name)
         if value < 0 and not signed:
             raise Reject(f"Unsigned type {name} must not contain '-' symbol: {value}")
-        if strict and not low <= value <= high:
-            raise Reject(f"{value} is out of range for {name}")
         whole = int(value)  # true is 1
         return whole if _SMALLEST <= whole <= _LARGEST else str(whole)
 
     def sound(values: list[Any]) -> bool:
-        if strict:
-            return bool(low <= min(values) and max(values) <= high)
         return signed or bool(min(values) >= 0)
 
     return Check(frozenset({int}), convert, sound)

@@ -181,30 +181,11 @@ def _column(value: Any, default: str | None = None) -> Bare:
     return Bare(".".join(_symbol(part) for part in str(given).split(".")))
 
 
-def _columns(value: Any, default: str | None = None, fn: str | None = None) -> Bare:
+def _columns(value: Any, default: str | None = None) -> Bare:
     given = default if value is None else value
     if given is None:
         raise TemplateError("Template Syntax Error: Missing columns() default value, use `columns(names, 'default')`")
-    names = [_column(name.strip()) for name in str(given).split(",")]
-    if fn is None:
-        return Bare(",".join(names))
-    if not fn.isidentifier():
-        raise _invalid(fn, "function")
-    return Bare(",".join(f"{fn}({name}) AS {name}" for name in names))
-
-
-def _table(value: Any) -> Bare:
-    if value is None or not re.fullmatch(r"\w+", str(value)):
-        raise _invalid(value, "table")
-    return Bare(str(value))
-
-
-def _split_to_array(value: Any, default: str = "", separator: str = ",") -> list[str]:
-    return [item.strip() for item in str(default if value is None else value).split(separator)]
-
-
-def _enumerate_with_last(items: list[Any]) -> list[tuple[bool, Any]]:
-    return [(position == len(items), item) for position, item in enumerate(items, start=1)]
+    return Bare(",".join(_column(name.strip()) for name in str(given).split(",")))
 
 
 def _error(message: object, code: int = 400) -> NoReturn:
@@ -216,12 +197,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Boolean": _boolean,
     "Array": _array,
     "defined": _defined,
-    "symbol": _symbol,
     "column": _column,
     "columns": _columns,
-    "table": _table,
-    "split_to_array": _split_to_array,
-    "enumerate_with_last": _enumerate_with_last,
     "error": _error,
     "custom_error": _error,
 }

@@ -44,7 +44,7 @@ class Result:
 class Workspace:
     """A project of datafiles over one data directory."""
 
-    def __init__(self, project: Project, folder: Path, *, strict_ranges: bool = False) -> None:
+    def __init__(self, project: Project, folder: Path) -> None:
         """Open the directory and make its tables.
 
         Raises:
@@ -52,7 +52,6 @@ class Workspace:
             SandboxError: The directory holds tables that were made from other datafiles, or one can't be made.
         """
         self._project = project
-        self._strict_ranges = strict_ranges
         self._templates = _compiled(project)
         self._datasources: dict[str, Datasource] = {}
         self._extractors: dict[str, Extractor] = {}
@@ -167,7 +166,7 @@ class Workspace:
             EngineError: The engine refused the new table; the old one stays.
         """
         datasource = parse_datasource(text, name=name)
-        extractor = Extractor(datasource, strict_ranges=self._strict_ranges)
+        extractor = Extractor(datasource)
         before = self._datasources[name]
         try:
             self._remake(datasource)
@@ -207,7 +206,7 @@ class Workspace:
 
     def _register(self, datasource: Datasource) -> None:
         self._datasources[datasource.name] = datasource
-        self._extractors[datasource.name] = Extractor(datasource, strict_ranges=self._strict_ranges)
+        self._extractors[datasource.name] = Extractor(datasource)
 
     def _rendered(self, pipe: Pipe, parameters: Mapping[str, str]) -> str:
         """The endpoint's SQL, the nodes it stands on in front of it."""
