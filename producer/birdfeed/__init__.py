@@ -7,6 +7,7 @@
 docs/handler.md has the rest. Importing this connects nothing and starts nothing.
 """
 
+from birdfeed._version import __version__
 from birdfeed.api import aflush, close, configure, flush, start, stats, track_event
 from birdfeed.errors import BirdfeedError, ConfigurationError
 from birdfeed.stats import Stats
@@ -17,6 +18,7 @@ __all__ = [
     "ConfigurationError",
     "Stats",
     "TrackedEvent",
+    "__version__",
     "aflush",
     "close",
     "configure",
