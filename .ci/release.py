@@ -15,6 +15,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from environments import ROOT, install_locked, new_environment, run
 from packaging.metadata import Metadata
 
@@ -71,7 +73,7 @@ def check_wheel(wheel: Path) -> str:
 
 
 def check_sdist(sdist: Path, wheel: Path, work: Path) -> None:
-    """The sdist's metadata are valid, and the wheel built from it is the wheel built from the repository, byte by byte."""
+    """The sdist's metadata are valid; the wheel built from it is the one built from the repository, byte by byte."""
     with tarfile.open(sdist) as archive:
         archive.extractall(work, filter="data")
     (unpacked,) = work.iterdir()
@@ -82,7 +84,7 @@ def check_sdist(sdist: Path, wheel: Path, work: Path) -> None:
 
 
 def bill_of_materials(wheel: Path, work: Path) -> dict[str, Any]:
-    """CycloneDX of all that the wheel with its extras brings in the locked versions, taken from an environment of these.
+    """CycloneDX of all that the wheel and its extras bring, taken from an environment of the locked versions.
 
     What stands in the environment for other reasons (pip, the build backend) is left out.
     """
@@ -104,7 +106,19 @@ def bill_of_materials(wheel: Path, work: Path) -> dict[str, Any]:
     bom["metadata"]["component"].pop("externalReferences", None)
     bom["components"] = [component for ref, component in components.items() if ref in reached - {root}]
     bom["dependencies"] = [entry for entry in bom["dependencies"] if entry["ref"] in reached]
+    errors = JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(bom))
+    assert errors is None, errors
     return bom
+
+
+def reminders(version: str) -> list[str]:
+    """What no build can decide."""
+    found = []
+    if re.search(rf"^## \[{re.escape(version)}\] - Unreleased", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE):
+        found.append(f"CHANGELOG.md calls {version} unreleased; put the date there")
+    if ".example/" in (ROOT / "pyproject.toml").read_text():
+        found.append("the URLs in pyproject.toml lead nowhere; put the repository's there")
+    return found
 
 
 def main() -> None:
@@ -127,8 +141,8 @@ def main() -> None:
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
     (folder / "SHA256SUMS").write_text(sums)
     print(sums, end="")
-    if re.search(rf"^## \[{re.escape(version)}\] - Unreleased", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE):
-        print(f"CHANGELOG.md calls {version} unreleased: put the date there before you publish these files")
+    for reminder in reminders(version):
+        print(f"before you publish these files: {reminder}")
 
 
 if __name__ == "__main__":
