@@ -88,7 +88,7 @@ lock: ## Add to the lock files what pyproject.toml asks for; UPGRADE=1 moves eve
 	$(LOCK) $(RUN) --group build -c requirements/dev.txt -o requirements/run.txt
 
 # Times inside the archives are the last commit's, so that whoever builds this commit gets the same bytes.
-release: $(STAMP) ## Build sdist, wheel, SBOM and checksums into dist/, and check them.
+release: $(STAMP) ## Build sdist, wheel, SBOM, constraints and checksums into dist/, and check them.
 	@test -z "$$(git status --porcelain)" || { echo "uncommitted changes: a release is built from a commit"; exit 1; }
 	rm -rf dist
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python .ci/release.py dist

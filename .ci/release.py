@@ -1,4 +1,4 @@
-"""Build and check a release: sdist, wheel, SBOM (CycloneDX) and checksums.
+"""Build and check a release: sdist, wheel, SBOM (CycloneDX), constraints file and checksums.
 
 Usage: release.py FOLDER. SOURCE_DATE_EPOCH (seconds) gives the time of all files in the archives: the same commit makes
 the same bytes. `make release` takes the last commit's, and goes on with check_wheel.py.
@@ -17,7 +17,7 @@ from typing import Any
 
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
-from environments import ROOT, install_locked, new_environment, run
+from environments import ROOT, install_locked, locked_versions, new_environment, run
 from packaging.metadata import Metadata
 
 #: Folder in the repository -> the import package in it that the wheel holds.
@@ -137,7 +137,9 @@ def main() -> None:
         bom = bill_of_materials(wheel, work)
     sbom = folder / f"birdfeed-{version}.cdx.json"
     sbom.write_text(json.dumps(bom, indent=2, sort_keys=True) + "\n")
-    files = sorted((sdist, wheel, sbom))
+    constraints = folder / f"birdfeed-{version}-constraints.txt"
+    constraints.write_text("\n".join(locked_versions().values()) + "\n")
+    files = sorted((sdist, wheel, sbom, constraints))
     sums = "".join(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
     (folder / "SHA256SUMS").write_text(sums)
     print(sums, end="")

