@@ -47,7 +47,7 @@ endef
 
 check: $(STAMP) ## Before each commit: lint, types, import contracts, unit tests.
 	$(STATIC)
-	$(BIN)/pytest tests/unit -m "not soak and not slow" -n auto --dist loadfile -q
+	$(BIN)/pytest tests/unit -m "not soak and not slow" -n 4 --dist loadfile -q
 
 test: $(STAMP) ## All tests but the slow ones, lint and types first.
 	$(STATIC)
