@@ -1,6 +1,4 @@
-"""Redis for commands that look and leave: quick to say that it isn't there."""
-
-from collections.abc import Callable
+"""Redis for short commands: they fail fast where it is not there."""
 
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.errors import ConfigurationError
@@ -9,22 +7,22 @@ from birdfeed_worker.settings import WorkerSettings
 from redis import Redis
 from redis.exceptions import RedisError
 
-from birdfeed_cli.common.console import UNREACHABLE, USAGE, fail
+from birdfeed_cli.common.errors import Unreachable
 
 
-class Unreachable(Exception):  # noqa: N818 - a state of the world, shown to people as a sentence
-    """Redis can't be reached; the text says where and why."""
-
-
-def open_redis(settings: WorkerSettings) -> tuple[Redis, Keys]:
-    """A connection that works, and the names of the keys.
+def open_redis() -> tuple[Redis, Keys]:
+    """A connection that works, by the settings, and the names of the keys.
 
     Raises:
-        Unreachable: It doesn't answer.
-        ValueError: No Redis is configured.
+        Unreachable: Redis does not answer.
+        ConfigurationError: No Redis is configured, or the settings are wrong.
     """
-    url = settings.redis_url_text
-    connection = connect(url, tries=1)
+    settings = WorkerSettings.load()
+    try:
+        url = settings.redis_url_text
+        connection = connect(url, tries=1)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
     try:
         connection.ping()
     except RedisError as error:
@@ -35,20 +33,8 @@ def open_redis(settings: WorkerSettings) -> tuple[Redis, Keys]:
     return connection, Keys(settings.key_prefix, settings.queue)
 
 
-def with_redis(run: Callable[[Redis, Keys], int]) -> int:
-    """Run a command on Redis; what is wrong with settings or Redis is said in one sentence. Returns the exit code."""
-    try:
-        return run(*open_redis(WorkerSettings.load()))
-    except Unreachable as error:
-        return fail(str(error), UNREACHABLE)
-    except (ConfigurationError, ValueError) as error:
-        return fail(str(error), USAGE)
-    except RedisError as error:
-        return fail(f"Redis failed: {type(error).__name__}: {error}", UNREACHABLE)
-
-
 def without_password(url: str) -> str:
-    """A URL as it may be shown: who asks, and what with, may be secret."""
+    """A URL as it may be shown: without user, password and query, which may be secret."""
     scheme, _, rest = url.partition("://")
     rest, query, _ = rest.partition("?")
     _, at, place = rest.rpartition("@")

@@ -10,20 +10,27 @@ from rich.live import Live
 from rich.text import Text
 
 from birdfeed_cli.common.console import OK, out
+from birdfeed_cli.common.errors import WrongUse
 
-#: Seconds between two looks.
+#: Seconds between two views.
 EVERY: Final = 2.0
 
 
-def watched(view: Callable[[], RenderableType]) -> int:
-    """Show `view()` live; while Redis is away, say so and look again."""
+def watched(view: Callable[[], RenderableType], *, as_json: bool = False) -> int:
+    """Show `view()` live; while Redis does not answer, show that and try again.
+
+    Raises:
+        WrongUse: JSON is asked for as well.
+    """
+    if as_json:
+        raise WrongUse("--watch and --json can't be combined; choose one")
     with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
         try:
             while True:
                 try:
                     shown = view()
                 except RedisError as error:
-                    shown = Text(f"Redis doesn't answer ({type(error).__name__}); looking again", style="red")
+                    shown = Text(f"Redis doesn't answer ({type(error).__name__}); trying again", style="red")
                 live.update(shown, refresh=True)
                 time.sleep(EVERY)
         except KeyboardInterrupt:

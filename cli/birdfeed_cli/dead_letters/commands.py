@@ -1,97 +1,107 @@
 """The `birdfeed dead` commands, one line each."""
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from birdfeed_cli.common.options import HALF_MINUTE, DryRun, Json, Limit, Span, Time, Yes
+
+if TYPE_CHECKING:
+    from birdfeed_cli.dead_letters.filters import Filters
+
 dead_app = typer.Typer(no_args_is_help=True, help="Dead letters: events that could not be written as they are.")
 
-Reason = Annotated[str | None, typer.Option(help="Only this reason, such as invalid.")]
-Fingerprint = Annotated[str | None, typer.Option(help="Only this kind of failure (or what it begins with).")]
-EventType = Annotated[str | None, typer.Option("--type", help="Only this event type.")]
-Model = Annotated[str | None, typer.Option(help="Only events of this model, requested or used.")]
-User = Annotated[str | None, typer.Option(help="Only events of this user, id or name.")]
-Since = Annotated[str | None, typer.Option(help="Only what last failed since: 2h, 7d, or 2026-01-31T12:00Z.")]
-Until = Annotated[str | None, typer.Option(help="Only what last failed before.")]
-All = Annotated[bool, typer.Option("--all", help="Every dead event.")]
-DryRun = Annotated[bool, typer.Option(help="Count what would happen; change nothing.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Most events.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Rate = Annotated[float | None, typer.Option(min=0.1, help="Most events a second.")]
-CanaryOption = Annotated[
-    bool, typer.Option("--canary/--no-canary", help="Try one event of each kind first; the others follow if it lives.")
-]
-CanaryWait = Annotated[float, typer.Option(min=1, help="Seconds to wait for the outcome of each such event.")]
-MaxReplays = Annotated[
-    int, typer.Option(min=1, help="Leave alone what was replayed this often and died again each time.")
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a field on the way; may be repeated.")
-]
-Unset = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Remove a field on the way; may be repeated.")]
-SetType = Annotated[str | None, typer.Option(metavar="TYPE", help="Bring the events back as this event type.")]
-Resume = Annotated[str | None, typer.Option(metavar="REPLAY", help="Go on with a replay that was cut short.")]
+#: The options that choose dead events: fields of Filters.
+FILTERS: Final[dict[str, Any]] = {
+    "reason": Annotated[str | None, typer.Option(help="Only this reason, such as invalid.")],
+    "fingerprint": Annotated[str | None, typer.Option(help="Only this kind of failure (or its first characters).")],
+    "event_type": Annotated[str | None, typer.Option("--type", help="Only this event type.")],
+    "model": Annotated[str | None, typer.Option(help="Only events of this model, requested or used.")],
+    "user": Annotated[str | None, typer.Option(help="Only events of this user, id or name.")],
+    "since": Annotated[datetime | None, Time("Only what last failed from this time on: 2h, 7d, 2026-01-31.")],
+    "until": Annotated[datetime | None, Time("Only what last failed before this time.")],
+    "everything": Annotated[bool | None, typer.Option("--all", help="Every dead event.")],
+}
+
+
+def filtered(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command the options of FILTERS; it takes them as its first argument, a Filters."""
+
+    @wraps(command)
+    def run(**given: Any) -> int:
+        from birdfeed_cli.dead_letters.filters import Filters
+
+        return command(Filters(**{name: given.pop(name) for name in FILTERS}), **given)
+
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=None)
+        for name, kind in FILTERS.items()
+    ]
+    own = [one.replace(kind=one.KEYWORD_ONLY) for one in inspect.signature(command).parameters.values()][1:]
+    run.__signature__ = inspect.Signature([*options, *own])  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in (*options, *own)}
+    return run
 
 
 @dead_app.command("list")
+@filtered
 def dead_list(
-    reason: Reason = None,
-    fingerprint: Fingerprint = None,
-    event_type: EventType = None,
-    model: Model = None,
-    user: User = None,
-    since: Since = None,
-    until: Until = None,
-    letters: Annotated[bool, typer.Option(help="Each dead letter by itself; with --json one line each.")] = False,
+    filters: "Filters",
+    letters: Annotated[
+        bool, typer.Option("--letters", help="List each dead letter by itself; with --json one line each.")
+    ] = False,
     as_json: Json = False,
-) -> None:
-    """List dead events by what killed them."""
-    from birdfeed_cli.dead_letters.filters import Filters
+) -> int:
+    """List dead events by kind of failure."""
     from birdfeed_cli.dead_letters.listing import run_letters, run_list
 
-    filters = Filters(reason, fingerprint, event_type, model, user, since, until)
-    raise typer.Exit((run_letters if letters else run_list)(filters, as_json=as_json))
+    return (run_letters if letters else run_list)(filters, as_json=as_json)
 
 
 @dead_app.command("show")
 def dead_show(
-    which: Annotated[str, typer.Argument(metavar="ID", help="A dead letter's id, or a fingerprint: its newest one.")],
-    events: Annotated[int, typer.Option(min=0, help="Most events shown.")] = 3,
+    which: Annotated[
+        str, typer.Argument(metavar="ID", help="A dead letter's id, or a fingerprint for its newest one.")
+    ],
+    events: Annotated[int, typer.Option(min=0, help="Show at most this many events.")] = 3,
     as_json: Json = False,
-) -> None:
-    """Show one dead letter and the events in it, data and all."""
+) -> int:
+    """Show one dead letter and the events in it, with their data."""
     from birdfeed_cli.dead_letters.listing import run_show
 
-    raise typer.Exit(run_show(which, events, as_json=as_json))
+    return run_show(which, events, as_json=as_json)
 
 
 @dead_app.command("replay")
+@filtered
 def dead_replay(
-    reason: Reason = None,
-    fingerprint: Fingerprint = None,
-    event_type: EventType = None,
-    model: Model = None,
-    user: User = None,
-    since: Since = None,
-    until: Until = None,
-    everything: All = False,
+    filters: "Filters",
     dry_run: DryRun = False,
     limit: Limit = None,
-    rate: Rate = None,
-    canary: CanaryOption = True,
-    canary_wait: CanaryWait = 30.0,
-    max_replays: MaxReplays = 5,
-    put: SetOption = None,
-    unset: Unset = None,
-    set_type: SetType = None,
-    resume: Resume = None,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="At most this many events per second.")] = None,
+    canary: Annotated[
+        bool,
+        typer.Option("--canary/--no-canary", help="Try one event of each kind first; the others if it is written."),
+    ] = True,
+    canary_wait: Annotated[float, Span("How long to wait for each event that is tried first.")] = HALF_MINUTE,
+    max_replays: Annotated[
+        int, typer.Option(min=1, help="Skip events that were replayed this often and failed again.")
+    ] = 5,
+    put: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a field; may be repeated.")
+    ] = None,
+    unset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Remove a field; may be repeated.")] = None,
+    set_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Replay the events as this event type.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="REPLAY", help="Continue a replay that was stopped.")] = None,
     as_json: Json = False,
-) -> None:
-    """Put dead events back into the queue, when what killed them is fixed. Ctrl-C stops it safely."""
-    from birdfeed_cli.dead_letters.filters import Filters
+) -> int:
+    """Put dead events back into the queue, once the cause is fixed. Ctrl-C stops it safely."""
     from birdfeed_cli.dead_letters.replay import Wish, run_replay
 
-    filters = Filters(reason, fingerprint, event_type, model, user, since, until, everything)
     wish = Wish(
         dry_run=dry_run,
         limit=limit,
@@ -104,28 +114,21 @@ def dead_replay(
         set_type=set_type,
         resume=resume,
     )
-    raise typer.Exit(run_replay(filters, wish, as_json=as_json))
+    return run_replay(filters, wish, as_json=as_json)
 
 
 @dead_app.command("export")
+@filtered
 def dead_export(
+    filters: "Filters",
     file: Annotated[str, typer.Argument(help="Where to write NDJSON; - for standard output.")] = "-",
-    reason: Reason = None,
-    fingerprint: Fingerprint = None,
-    event_type: EventType = None,
-    model: Model = None,
-    user: User = None,
-    since: Since = None,
-    until: Until = None,
     limit: Limit = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over FILE if it is there already.")] = False,
-) -> None:
-    """Write dead events as lines of JSON, to look at or to edit. They stay dead."""
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE if it exists.")] = False,
+) -> int:
+    """Write dead events as lines of JSON, to read or to edit. They stay dead."""
     from birdfeed_cli.dead_letters.export_import import run_export
-    from birdfeed_cli.dead_letters.filters import Filters
 
-    filters = Filters(reason, fingerprint, event_type, model, user, since, until)
-    raise typer.Exit(run_export(filters, file, limit, force=force))
+    return run_export(filters, file, limit, force=force)
 
 
 @dead_app.command("import")
@@ -133,42 +136,29 @@ def dead_import(
     file: Annotated[str, typer.Argument(help="NDJSON as `dead export` wrote it, edited or not; - for stdin.")],
     dry_run: DryRun = False,
     as_json: Json = False,
-) -> None:
-    """Bring edited dead events back into the queue, under their own ids and times."""
+) -> int:
+    """Put edited dead events back into the queue, with their own ids and times."""
     from birdfeed_cli.dead_letters.export_import import run_import
 
-    raise typer.Exit(run_import(file, dry_run=dry_run, as_json=as_json))
+    return run_import(file, dry_run=dry_run, as_json=as_json)
 
 
 @dead_app.command("purge")
+@filtered
 def dead_purge(
-    reason: Reason = None,
-    fingerprint: Fingerprint = None,
-    event_type: EventType = None,
-    model: Model = None,
-    user: User = None,
-    since: Since = None,
-    until: Until = None,
-    everything: All = False,
-    dry_run: DryRun = False,
-    limit: Limit = None,
-    yes: Annotated[bool, typer.Option(help="Don't ask.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Delete dead events for good; the ledger counts them as purged."""
-    from birdfeed_cli.dead_letters.filters import Filters
+    filters: "Filters", dry_run: DryRun = False, limit: Limit = None, yes: Yes = False, as_json: Json = False
+) -> int:
+    """Show how many dead events would be deleted, ask, and delete them; the ledger counts them as purged."""
     from birdfeed_cli.dead_letters.purge import run_purge
 
-    filters = Filters(reason, fingerprint, event_type, model, user, since, until, everything)
-    raise typer.Exit(run_purge(filters, dry_run=dry_run, limit=limit, yes=yes, as_json=as_json))
+    return run_purge(filters, dry_run=dry_run, limit=limit, yes=yes, as_json=as_json)
 
 
 @dead_app.command("log")
 def dead_log(
-    limit: Annotated[int, typer.Option(min=1, help="Most entries.")] = 20,
-    as_json: Json = False,
-) -> None:
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many entries.")] = 20, as_json: Json = False
+) -> int:
     """Show who replayed, imported, purged or resumed what, newest first."""
     from birdfeed_cli.dead_letters.audit_log import run_log
 
-    raise typer.Exit(run_log(limit, as_json=as_json))
+    return run_log(limit, as_json=as_json)

@@ -8,83 +8,76 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.operations.replay import new_replay_id
 from birdfeed_worker.operations.transfer import Exported, Import, export
-from redis import Redis
 
-from birdfeed_cli.common.console import NOTE, OK, PARTLY, USAGE, err, fail, out, print_json
-from birdfeed_cli.common.redis_access import with_redis
+from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print_json, warn
+from birdfeed_cli.common.files import open_input
+from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.dead_letters.filters import Filters, choice_json, stoppable
 
-#: Lines told about one by one; after that they are only counted.
+#: Lines reported one by one; after that they are only counted.
 TOLD: Final = 20
 
 
 def run_export(filters: Filters, file: str, limit: int | None, *, force: bool) -> int:
-    """Write the chosen events. Exit code 1 if some can't be read; a file that is there stays, unless forced."""
-
-    def run(connection: Redis, keys: Keys) -> int:
-        done, choice = Exported(), filters.choice()
+    """Write the chosen events. Exit code 1 if some can't be read; an existing file stays, unless forced."""
+    connection, keys = open_redis()
+    done, choice = Exported(), filters.choice(connection, keys)
+    try:
         with _writer(file, force=force) as stream:
             for line in islice(export(connection, keys, choice, done), limit):
                 stream.write(line)
-        note(connection, keys, "export", choice=choice_json(choice), events=done.events, unreadable=done.unreadable)
-        err.print(f"{done.events} events exported; they stay dead until they are imported, replayed or purged")
-        if done.unreadable:
-            err.print(f"{done.unreadable} events can't be read and were left out", style=NOTE)
-        return PARTLY if done.unreadable else OK
-
-    try:
-        return with_redis(run)
     except BrokenPipeError:
-        # Whoever read it has seen enough; Python must not complain when it flushes at exit.
+        # The reader has seen enough; Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except FileExistsError:
-        return fail(f"{file} is there already; take another name, or --force to write over it", USAGE)
+        return fail(f"{file} exists; choose another name, or --force to overwrite it", USAGE)
     except OSError as error:
         return fail(f"can't write {file}: {error.strerror or error}", USAGE)
+    note(connection, keys, "export", choice=choice_json(choice), events=done.events, unreadable=done.unreadable)
+    err.print(f"{done.events} events exported; they stay dead until they are imported, replayed or purged")
+    if done.unreadable:
+        warn(f"{done.unreadable} events can't be read and were left out")
+    return PARTLY if done.unreadable else OK
 
 
 def run_import(file: str, *, dry_run: bool, as_json: bool) -> int:
-    """Bring edited events back. Exit code 1 if some lines were refused or are not dead any more."""
+    """Put edited events back. Exit code 1 if some lines were refused or are no longer dead."""
+    connection, keys = open_redis()
+    told = 0
 
-    def run(connection: Redis, keys: Keys) -> int:
-        told = 0
+    def tell(number: int, what: str) -> None:
+        nonlocal told
+        told += 1
+        if told <= TOLD:
+            warn(f"line {number}: {what}")
 
-        def tell(number: int, what: str) -> None:
-            nonlocal told
-            told += 1
-            if told <= TOLD:
-                err.print(f"line {number}: {what}", style=NOTE, markup=False, soft_wrap=True)
-
-        replay_id = new_replay_id()
-        with stoppable() as clock, _reader(file) as stream:
+    replay_id = new_replay_id()
+    try:
+        with stoppable() as clock, open_input(file) as stream:
             work = Import(connection, keys, replay_id, tell=tell, dry_run=dry_run, stop=clock.stop.is_set)
             result = work.run(stream)
             stopped = clock.stop.is_set()
-        counts = {"events": result.events, "refused": result.refused.total(), "not_dead": result.not_dead}
-        if not dry_run:
-            note(connection, keys, "import", replay=replay_id, **counts, stopped=stopped)
-        if as_json:
-            print_json({"replay": replay_id, "dry_run": dry_run, "stopped": stopped, **counts})
-        else:
-            what = "would go back" if dry_run else "are back in the queue"
-            out.print(f"{result.events} events {what}")
-            if result.refused:
-                out.print(f"{result.refused.total()} lines were refused; their events stay dead")
-            if result.not_dead:
-                out.print(f"{result.not_dead} events are not dead any more")
-            if stopped:
-                out.print("stopped; importing the same file again goes on")
-        return PARTLY if result.refused or result.not_dead or stopped else OK
-
-    try:
-        return with_redis(run)
     except OSError as error:
         return fail(f"can't read {file}: {error.strerror or error}", USAGE)
+    counts = {"events": result.events, "refused": result.refused.total(), "not_dead": result.not_dead}
+    if not dry_run:
+        note(connection, keys, "import", replay=replay_id, **counts, stopped=stopped)
+    if as_json:
+        print_json({"replay": replay_id, "dry_run": dry_run, "stopped": stopped, **counts})
+    else:
+        what = "would go back" if dry_run else "are back in the queue"
+        out.print(f"{result.events} events {what}")
+        if result.refused:
+            out.print(f"{result.refused.total()} lines were refused; their events stay dead")
+        if result.not_dead:
+            out.print(f"{result.not_dead} events are no longer dead")
+        if stopped:
+            out.print("stopped; import the same file again to continue")
+    return PARTLY if result.refused or result.not_dead or stopped else OK
 
 
 @contextmanager
@@ -98,13 +91,4 @@ def _writer(file: str, *, force: bool) -> Iterator[BinaryIO]:
     over = force or (path.exists() and not path.is_file())  # a pipe or /dev/null holds nothing to lose
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if over else os.O_EXCL), 0o600)
     with os.fdopen(descriptor, "wb") as stream:
-        yield stream
-
-
-@contextmanager
-def _reader(file: str) -> Iterator[BinaryIO]:
-    if file == "-":
-        yield sys.stdin.buffer
-        return
-    with Path(file).open("rb") as stream:
         yield stream

@@ -1,24 +1,34 @@
 """The filters of the `birdfeed dead` commands, and how a long command is stopped."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
+from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.envelope import format_time
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.query import Choice
-from birdfeed_worker.monitoring.ledger import accounts_of
+from birdfeed_worker.monitoring.ledger import Account, accounts_of
 from birdfeed_worker.queue.reply import as_text
 from redis import Redis
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from birdfeed_cli.common.console import NOTE, err
-from birdfeed_cli.common.time_spans import read_when
+from birdfeed_cli.common.console import err, warn
+from birdfeed_cli.common.errors import WrongUse, wrong_value
+from birdfeed_cli.common.options import unknown_value
+
+#: Why events become dead letters (docs/operator.md).
+REASONS: Final = frozenset(
+    {
+        "gave_up", "internal_error", "invalid", "kills_worker", "quarantined", "rejected", "too_large", "undecodable",
+        "unknown_event_type",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,45 +40,39 @@ class Filters:
     event_type: str | None = None
     model: str | None = None
     user: str | None = None
-    since: str | None = None
-    until: str | None = None
-    everything: bool = False
+    since: datetime | None = None
+    until: datetime | None = None
+    everything: bool | None = None
 
-    def choice(self) -> Choice:
-        """What they choose.
+    def choice(self, connection: Redis, keys: Keys) -> Choice:
+        """The dead events they choose.
 
         Raises:
-            ValueError: A time can't be read.
+            typer.BadParameter: No event ever was dead for that reason, or of that type, and none can be.
         """
-        return Choice(
-            reason=self.reason,
-            fingerprint=self.fingerprint,
-            event_type=self.event_type,
-            model=self.model,
-            user=self.user,
-            since=_when("--since", self.since),
-            until=_when("--until", self.until),
-        )
+        accounts = _accounts(connection, keys)
+        reasons = REASONS.union(*(account.dead for account in accounts.values()))
+        for option, what, value, known in (
+            ("--reason", "a reason", self.reason, reasons),
+            ("--type", "an event type", self.event_type, {*registry(), *accounts}),
+        ):
+            if value is not None and value not in known:
+                raise wrong_value(option, unknown_value(what, value, known))
+        chosen = asdict(self)
+        del chosen["everything"]
+        return Choice(**chosen)
 
-    def named(self) -> Choice:
+    def named(self, connection: Redis, keys: Keys) -> Choice:
         """The same, for commands that change something: a filter, or --all, must be there.
 
         Raises:
-            ValueError: Neither is, or a time can't be read.
+            WrongUse: Neither is.
+            typer.BadParameter: As in choice().
         """
-        choice = self.choice()
+        choice = self.choice(connection, keys)
         if choice.everything and not self.everything:
-            raise ValueError("say which dead letters: --reason, --type or another filter, or --all for every one")
+            raise WrongUse("choose dead letters: --reason, --type or another filter, or --all for every one")
         return choice
-
-
-def _when(name: str, text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        return read_when(text).astimezone(UTC)
-    except ValueError as error:
-        raise ValueError(f"{name} {error}") from None
 
 
 def choice_json(choice: Choice) -> dict[str, Any]:
@@ -90,14 +94,14 @@ def choice_words(choice: dict[str, Any]) -> str:
 
 @contextmanager
 def stoppable() -> Iterator[Clock]:
-    """A clock whose stop flag Ctrl-C (or SIGTERM) sets; the work ends between two steps. A second one ends at once."""
+    """A clock whose stop flag Ctrl-C (or SIGTERM) sets; work ends between two steps. A second exits immediately."""
     clock = Clock()
 
     def stop(signum: int, frame: FrameType | None) -> None:
         if clock.stop.is_set():
             raise KeyboardInterrupt
         clock.stop.set()
-        err.print("stopping after the step in flight", style=NOTE)
+        warn("stopping after the current step; press Ctrl-C again to exit immediately")
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -119,10 +123,14 @@ def progress(connection: Redis, keys: Keys, choice: Choice, what: str, *, hide: 
 
 def dead_events(connection: Redis, keys: Keys, choice: Choice) -> int:
     """Dead events by type and reason, as the ledger has them."""
-    counts = {as_text(name): int(amount) for name, amount in connection.hgetall(keys.ledger).items()}
     return sum(
         amount
-        for event_type, account in accounts_of(counts, {}).items()
+        for event_type, account in _accounts(connection, keys).items()
         for reason, amount in account.dead.items()
         if choice.event_type in (None, event_type) and choice.reason in (None, reason)
     )
+
+
+def _accounts(connection: Redis, keys: Keys) -> Mapping[str, Account]:
+    counts = {as_text(name): int(amount) for name, amount in connection.hgetall(keys.ledger).items()}
+    return accounts_of(counts, {})

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from birdfeed_cli.common.console import NOTE, OK, PARTLY, fail, out, print_json
-from birdfeed_cli.common.redis_access import with_redis
+from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.common.time_spans import age
 from birdfeed_cli.dead_letters.filters import Filters
 
@@ -46,60 +46,49 @@ class Kind:
 
 
 def run_list(filters: Filters, *, as_json: bool) -> int:
-    """Print what is dead, by what killed it."""
-
-    def run(connection: Redis, keys: Keys) -> int:
-        kinds = kinds_of(connection, keys, filters.choice())
-        if as_json:
-            print_json([describe_kind(kind) for kind in kinds])
-        elif not kinds:
-            out.print("no dead letters")
-        else:
-            out.print(kinds_table(kinds))
-        return OK
-
-    return with_redis(run)
+    """Print dead events by kind of failure."""
+    connection, keys = open_redis()
+    kinds = kinds_of(connection, keys, filters.choice(connection, keys))
+    if as_json:
+        print_json([describe_kind(kind) for kind in kinds])
+    elif not kinds:
+        out.print("no dead letters")
+    else:
+        out.print(kinds_table(kinds))
+    return OK
 
 
 def run_letters(filters: Filters, *, as_json: bool) -> int:
     """Print each dead letter that fits, as it is read."""
-
-    def run(connection: Redis, keys: Keys) -> int:
-        for letter, events in _counted(connection, keys, filters.choice()):
-            if as_json:
-                print(orjson.dumps({**describe(letter), "chosen": events}).decode())
-            else:
-                line = (
-                    f"{letter.id}  {_short(letter.last_failed_at)}  {events:>6}  {letter.event_type}, {letter.reason}"
-                )
-                out.print(line, markup=False, soft_wrap=True)
-        return OK
-
-    return with_redis(run)
+    connection, keys = open_redis()
+    for letter, events in _counted(connection, keys, filters.choice(connection, keys)):
+        if as_json:
+            print(orjson.dumps({**describe(letter), "chosen": events}).decode())
+        else:
+            line = f"{letter.id}  {_short(letter.last_failed_at)}  {events:>6}  {letter.event_type}, {letter.reason}"
+            out.print(line, markup=False, soft_wrap=True)
+    return OK
 
 
 def run_show(which: str, events: int, *, as_json: bool) -> int:
     """Print one dead letter and some of its events. Exit code 1 if there is none."""
-
-    def run(connection: Redis, keys: Keys) -> int:
-        letter = find(connection, keys, which)
-        if letter is None:
-            for letter in dead_letters_of(connection, keys, Choice(fingerprint=which)):  # noqa: B007 - the last one
-                pass
-        if letter is None:
-            return fail(f"no dead letter has the id or fingerprint {which!r}; `birdfeed dead list` shows them", PARTLY)
-        shown = [_event(line) for line in (letter.batch.lines[:events] if letter.batch else ())]
-        if as_json:
-            print_json({**describe(letter), "shown": shown})
-            return OK
-        _say(letter)
-        for event in shown:
-            out.print(Text(orjson.dumps(event, option=orjson.OPT_INDENT_2).decode()))
-        if letter.events > len(shown):
-            out.print(f"... and {letter.events - len(shown)} more (--events)")
+    connection, keys = open_redis()
+    letter = find(connection, keys, which)
+    if letter is None:
+        for letter in dead_letters_of(connection, keys, Choice(fingerprint=which)):  # noqa: B007 - the last one
+            pass
+    if letter is None:
+        return fail(f"no dead letter has the id or fingerprint {which!r}; `birdfeed dead list` shows them", PARTLY)
+    shown = [_event(line) for line in (letter.batch.lines[:events] if letter.batch else ())]
+    if as_json:
+        print_json({**describe(letter), "shown": shown})
         return OK
-
-    return with_redis(run)
+    _show(letter)
+    for event in shown:
+        out.print(Text(orjson.dumps(event, option=orjson.OPT_INDENT_2).decode()))
+    if letter.events > len(shown):
+        out.print(f"... and {letter.events - len(shown)} more (--events)")
+    return OK
 
 
 def kinds_of(connection: Redis, keys: Keys, choice: Choice) -> list[Kind]:
@@ -193,19 +182,19 @@ def dead_table(letters: list[DeadLetterInfo]) -> Group:
     return kinds_table(group((letter, letter.events) for letter in letters))
 
 
-def _say(letter: DeadLetterInfo) -> None:
-    again = f", brought back {letter.replays} times" if letter.replays else ""
+def _show(letter: DeadLetterInfo) -> None:
+    again = f", replayed {letter.replays} times" if letter.replays else ""
     for name, value in (
         ("dead letter", letter.id),
         ("reason", f"{letter.reason}: {letter.detail}"),
         ("fingerprint", letter.fingerprint),
         ("events", f"{letter.events} {letter.event_type}"),
         ("failed", f"first {_short(letter.first_failed_at)}, last {_short(letter.last_failed_at)} UTC"),
-        ("taken", f"{letter.attempts} times by a worker{again}"),
+        ("attempts", f"{letter.attempts} by a worker{again}"),
     ):
         out.print(Text.assemble((f"{name:<12}", "bold"), value), soft_wrap=True)
     if letter.batch is None:
-        out.print("It can't be opened; `rq` and redis-cli show what it is.", style=NOTE)
+        out.print("It can't be opened; look at it with `rq` or redis-cli.", style=NOTE)
 
 
 def _event(line: bytes) -> Any:

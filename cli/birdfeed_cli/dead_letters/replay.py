@@ -1,9 +1,10 @@
-"""`birdfeed dead replay` (and `birdfeed replay`)."""
+"""`birdfeed dead replay`."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.envelope import format_time
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
@@ -13,8 +14,10 @@ from birdfeed_worker.operations.edit import Edit, parse
 from birdfeed_worker.operations.replay import Order, Replay, Replayed
 from redis import Redis
 
-from birdfeed_cli.common.console import NOTE, OK, PARTLY, err, out, print_json
-from birdfeed_cli.common.redis_access import with_redis
+from birdfeed_cli.common.console import OK, PARTLY, out, print_json, warn
+from birdfeed_cli.common.errors import WrongUse, wrong_value
+from birdfeed_cli.common.options import unknown_value
+from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.dead_letters.filters import Filters, choice_from, choice_json, progress, stoppable
 
 
@@ -36,33 +39,41 @@ class Wish:
 
 def run_replay(filters: Filters, wish: Wish, *, as_json: bool) -> int:
     """Put the chosen dead events back into the queue. Exit code 1 if some that were meant could not be."""
-
-    def run(connection: Redis, keys: Keys) -> int:
-        order = resumed(connection, keys, filters, wish) if wish.resume else fresh(filters, wish)
-        with stoppable() as clock:
-            canary = _canary(connection, keys, wish, clock)
-            if not wish.dry_run:
-                note(connection, keys, "replay begins", **describe_order(order))
-            with progress(connection, keys, order.choice, "replaying", hide=as_json) as done:
-                result = Replay(
-                    connection, keys, order, canary=canary, stop=clock.stop.is_set, progress=done, clock=clock
-                ).run()
-            if not wish.dry_run:
-                note(connection, keys, "replay ends", replay=order.replay_id, **counts(result))
-        if as_json:
-            print_json({"replay": order.replay_id, "dry_run": order.dry_run, **counts(result)})
-        else:
-            _say(order, result)
-        return PARTLY if _fell_short(result) else OK
-
-    return with_redis(run)
+    connection, keys = open_redis()
+    order = (resumed if wish.resume else fresh)(connection, keys, filters, wish)
+    with stoppable() as clock:
+        canary = _canary(connection, keys, wish, clock)
+        if not wish.dry_run:
+            note(connection, keys, "replay begins", **describe_order(order))
+        with progress(connection, keys, order.choice, "replaying", hide=as_json) as done:
+            result = Replay(
+                connection, keys, order, canary=canary, stop=clock.stop.is_set, progress=done, clock=clock
+            ).run()
+        if not wish.dry_run:
+            note(connection, keys, "replay ends", replay=order.replay_id, **counts(result))
+    if as_json:
+        print_json({"replay": order.replay_id, "dry_run": order.dry_run, **counts(result)})
+    else:
+        _show(order, result)
+    return PARTLY if _fell_short(result) else OK
 
 
-def fresh(filters: Filters, wish: Wish) -> Order:
-    """A new replay; raises ValueError for filters, times or assignments that make no sense."""
+def fresh(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Order:
+    """A new replay.
+
+    Raises:
+        WrongUse: No filter is given.
+        typer.BadParameter: A filter, an assignment or the event type is wrong.
+    """
+    if wish.set_type is not None and wish.set_type not in registry():
+        raise wrong_value("--set-type", unknown_value("an event type", wish.set_type, registry()))
+    try:
+        put = parse(wish.put)
+    except ValueError as error:
+        raise wrong_value("--set", str(error)) from None
     return Order(
-        choice=filters.named(),
-        edit=Edit(put=parse(wish.put), remove=wish.unset, event_type=wish.set_type),
+        choice=filters.named(connection, keys),
+        edit=Edit(put=put, remove=wish.unset, event_type=wish.set_type),
         limit=wish.limit,
         rate=wish.rate,
         max_replays=wish.max_replays,
@@ -71,13 +82,13 @@ def fresh(filters: Filters, wish: Wish) -> Order:
 
 
 def resumed(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Order:
-    """The replay that was begun under that name, with its filters and its mending.
+    """The replay of that name, with its filters and edits.
 
     Raises:
-        ValueError: Nobody knows that replay, or filters are given as well.
+        WrongUse: No replay has that name, or filters are given as well.
     """
     if filters != Filters():
-        raise ValueError("--resume brings its filters with it; leave them out")
+        raise WrongUse("--resume brings its filters with it; leave them out")
     for entry in entries(connection, keys):
         begun = entry.details
         if entry.action == "replay begins" and begun.get("replay") == wish.resume:
@@ -91,11 +102,11 @@ def resumed(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Orde
                 max_replays=wish.max_replays,
                 dry_run=wish.dry_run,
             )
-    raise ValueError(f"no replay is named {wish.resume!r}; `birdfeed dead log` has their names")
+    raise WrongUse(f"no replay is named {wish.resume!r}; `birdfeed dead log` lists their names")
 
 
 def describe_order(order: Order) -> dict[str, Any]:
-    """A replay for the log: enough to go on with it."""
+    """A replay for the log: enough to continue it."""
     return {
         "replay": order.replay_id,
         "started": format_time(order.started.astimezone(UTC)),
@@ -109,7 +120,7 @@ def describe_order(order: Order) -> dict[str, Any]:
 
 
 def counts(result: Replayed) -> dict[str, Any]:
-    """What came of a replay, for machines and the log."""
+    """The result of a replay, for machines and the log."""
     return {
         "events": result.events,
         "dead_letters": result.letters,
@@ -127,7 +138,7 @@ def _canary(connection: Redis, keys: Keys, wish: Wish, clock: Clock) -> Canary |
     if not wish.canary or wish.dry_run:
         return None
     if not connection.scard(f"{keys.prefix}:workers:{keys.queue}"):
-        err.print("no worker runs, so no event is tried first; all go back and wait", style=NOTE)
+        warn("no worker runs, so no event is tried first; all go back and wait")
         return None
     return Canary(connection, keys, wish.canary_wait, clock)
 
@@ -136,15 +147,15 @@ def _fell_short(result: Replayed) -> bool:
     return bool(result.unreadable or result.held_back or result.refused or result.too_often or result.stopped)
 
 
-def _say(order: Order, result: Replayed) -> None:
+def _show(order: Order, result: Replayed) -> None:
     what = "would go back" if order.dry_run else "are back in the queue"
     out.print(f"{result.events} events of {result.letters} dead letters {what}")
     for amount, why in (
-        (result.canaries["died again"], "events were tried first and died again"),
+        (result.canaries["died again"], "events were tried first and failed again"),
         (result.canaries["no outcome in time"], "events were tried first and had no outcome in time"),
         (result.held_back, "events like these stay dead; `birdfeed dead list` says why"),
-        (result.too_often, "events were replayed too often already and stay dead (--max-replays)"),
-        (result.vanished, "dead letters were not there any more"),
+        (result.too_often, "events were replayed too often and stay dead (--max-replays)"),
+        (result.vanished, "dead letters were gone already"),
         (result.unreadable, "dead letters can't be opened and stay where they are"),
     ):
         if amount:
@@ -154,6 +165,6 @@ def _say(order: Order, result: Replayed) -> None:
     if order.dry_run:
         return
     if result.stopped:
-        out.print(f"stopped; go on with: birdfeed dead replay --resume {order.replay_id}", soft_wrap=True)
+        out.print(f"stopped; continue with: birdfeed dead replay --resume {order.replay_id}", soft_wrap=True)
     elif result.events:
         out.print(f"their rows carry {order.replay_id}")

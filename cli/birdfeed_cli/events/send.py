@@ -1,10 +1,7 @@
-"""`birdfeed send`: events from a file through the real producer, with a word for each line that is no event."""
+"""`birdfeed send`: events from a file through the real producer, with a note for each line that is not an event."""
 
 import codecs
-import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,16 +9,15 @@ import birdfeed
 import orjson
 from birdfeed.settings import ProducerSettings
 from birdfeed_schemas.registry import registry
-from birdfeed_worker.errors import ConfigurationError
-from birdfeed_worker.settings import WorkerSettings
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from birdfeed_cli.common.console import NOTE, OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json
-from birdfeed_cli.common.redis_access import Unreachable, open_redis
+from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print_json, warn
+from birdfeed_cli.common.files import open_input
+from birdfeed_cli.common.redis_access import open_redis
 
 #: Events between two flushes: a file is read much faster than Redis takes it, and nothing may be dropped.
 FLUSH_EVERY = 5_000
-#: Lines told about one by one; after that they are only counted.
+#: Lines reported one by one; after that they are only counted.
 TOLD = 20
 #: What a line that `birdfeed dead export` wrote holds beside the event.
 EXPORTED = b'"dead":{"letter":'
@@ -29,8 +25,8 @@ EXPORTED = b'"dead":{"letter":'
 FLUSH_SECONDS = 60.0
 
 
-class BadLine(Exception):  # noqa: N818 - a line that is no event, told to a person
-    """A line is no event; the text says why, `reason` is the short code it is counted under."""
+class BadLine(Exception):  # noqa: N818 - a line that is not an event
+    """A line is not an event; the text says why, `reason` is the short code it is counted under."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -39,14 +35,11 @@ class BadLine(Exception):  # noqa: N818 - a line that is no event, told to a per
 
 def run_send(file: str, *, as_json: bool) -> int:
     """Send them. Exit codes: 0 all accepted, 1 some lines refused, 2 wrong use, 3 Redis can't be reached."""
+    open_redis()
     try:
-        open_redis(WorkerSettings.load())
-        with _opened(file) as (stream, size):
+        size = None if file == "-" else Path(file).stat().st_size
+        with open_input(file) as stream:
             return _send(stream, size, as_json=as_json)
-    except Unreachable as error:
-        return fail(str(error), UNREACHABLE)
-    except (ConfigurationError, ValueError) as error:
-        return fail(str(error), USAGE)
     except OSError as error:
         return fail(f"can't read {file}: {error.strerror or error}", USAGE)
 
@@ -71,33 +64,21 @@ def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
             except BadLine as bad:
                 refused[bad.reason] += 1
                 if sum(refused.values()) <= TOLD:
-                    err.print(f"line {number}: {bad}", style=NOTE, markup=False, soft_wrap=True)
+                    warn(f"line {number}: {bad}")
                 continue
             if event_type not in registry() and sum(refused.values()) <= TOLD:
-                err.print(
-                    f"line {number}: no event type is named {event_type!r}; the worker keeps it as a dead letter",
-                    style=NOTE,
-                    markup=False,
-                    soft_wrap=True,
-                )
+                warn(f"line {number}: no event type is named {event_type!r}; the worker keeps it as a dead letter")
             if not exported and EXPORTED in line:
                 exported = True
-                err.print(
+                warn(
                     f"line {number}: this was exported from dead letters; `send` makes new events of such lines, "
-                    "`birdfeed dead import` brings the dead ones back",
-                    style=NOTE,
-                    markup=False,
-                    soft_wrap=True,
+                    "`birdfeed dead import` brings the dead ones back"
                 )
             birdfeed.track_event(event_type, data)
             tracked += 1
             if len(line) > limit and birdfeed.stats().dropped.get("too_large", 0) > too_large:
                 too_large += 1
-                err.print(
-                    f"line {number}: the event is over {limit / 1e6:g} MB (BIRDFEED_MAX_EVENT_BYTES) and is refused",
-                    style=NOTE,
-                    markup=False,
-                )
+                warn(f"line {number}: the event is over {limit / 1e6:g} MB (BIRDFEED_MAX_EVENT_BYTES) and is refused")
             if tracked % FLUSH_EVERY == 0:
                 birdfeed.flush(FLUSH_SECONDS)
     birdfeed.close(FLUSH_SECONDS)
@@ -135,14 +116,3 @@ def _report(read: int, tracked: int, refused: Counter[str], *, as_json: bool) ->
         for reason, amount in sorted(refused.items()):
             out.print(f"{amount} refused: {reason}")
     return PARTLY if refused else OK
-
-
-@contextmanager
-def _opened(file: str) -> Iterator[tuple[BinaryIO, int | None]]:
-    """The file's bytes and its size; standard input has none."""
-    if file == "-":
-        yield sys.stdin.buffer, None
-        return
-    path = Path(file)
-    with path.open("rb") as stream:
-        yield stream, path.stat().st_size

@@ -7,8 +7,6 @@ from birdfeed.delivery.spool_drain import drain, spool_files
 from birdfeed.errors import SpoolError
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool, SpooledBatch
-from birdfeed_schemas.settings import explain
-from pydantic import ValidationError
 from rich.progress import Progress
 from rich.table import Table
 
@@ -17,10 +15,7 @@ from birdfeed_cli.common.console import OK, PARTLY, UNREACHABLE, USAGE, err, fai
 
 def run_list(*, as_json: bool) -> int:
     """Print every batch of every spool of this host. Exit code 1 if a spool is damaged."""
-    try:
-        settings = ProducerSettings()
-    except ValidationError as error:
-        return fail(f"settings are wrong: {explain(error)}", USAGE)
+    settings = ProducerSettings()
     files, damaged = spool_files(settings)
     found: list[tuple[Path, list[SpooledBatch]]] = []
     for path in files:
@@ -51,14 +46,12 @@ def run_list(*, as_json: bool) -> int:
 
 def run_drain(path: Path | None, rate: float | None, *, as_json: bool) -> int:
     """Send what a spool holds. Exit codes: 0 all sent, 1 some is left or lost, 2 wrong use, 3 no Redis."""
+    settings = ProducerSettings()
     try:
-        settings = ProducerSettings()
         with Progress(console=err, transient=True, disable=as_json) as progress:
             task = progress.add_task("draining", total=None)
             done = drain(settings, path=path, rate=rate, on_progress=lambda sent: progress.update(task, completed=sent))
-    except ValidationError as error:
-        return fail(f"settings are wrong: {explain(error)}", USAGE)
-    except (SpoolError, ValueError) as error:
+    except ValueError as error:
         return fail(str(error), USAGE)
     if as_json:
         print_json({"events": done.events, "batches": done.batches, "dropped": done.dropped, "left": done.left.events})

@@ -6,7 +6,6 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.settings import WorkerSettings
 
 from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail, out
@@ -16,10 +15,7 @@ from birdfeed_cli.local.services import FolderError, Stack, StackError
 
 def run_up(data_dir: Path, processes: int | None, redis_port: int | None, tinybird_port: int) -> int:
     """Start, say how to reach each part, wait for Ctrl-C or SIGTERM, stop. Exit code 1 if a part ended by itself."""
-    try:
-        settings = WorkerSettings.load()
-    except ConfigurationError as error:
-        return fail(str(error), USAGE)
+    settings = WorkerSettings.load()
     stop = threading.Event()
 
     def on_signal(signum: int, frame: FrameType | None) -> None:

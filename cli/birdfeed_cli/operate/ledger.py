@@ -1,57 +1,58 @@
-"""`birdfeed ledger`: the balance of all events, and who may have taken what is missing."""
+"""`birdfeed ledger`: the balance of all events, and likely causes where some are missing."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.monitoring.ledger import Account, Ledger
 from birdfeed_worker.operations.reconcile import Findings, reconcile, write_off
-from redis import Redis
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from birdfeed_cli.common.console import NOTE, OK, PARTLY, fail, out, print_json
-from birdfeed_cli.common.redis_access import with_redis
+from birdfeed_cli.common.confirm import confirm, must_be_answerable
+from birdfeed_cli.common.console import NOTE, OK, PARTLY, err, fail, out, print_json
+from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.common.watch import watched
 
 
-def run_ledger(*, as_json: bool, watch: bool, missing_to_purged: bool) -> int:
-    """Print the ledger. Exit codes: 0 it balances (or moves too fast to say), 1 it doesn't, 3 no Redis."""
+def run_ledger(*, as_json: bool, watch: bool) -> int:
+    """Print the ledger. Exit codes: 0 it balances (or changes too fast to say), 1 it doesn't."""
+    connection, keys = open_redis()
+    if watch:
+        return watched(lambda: ledger_view(*reconcile(connection, keys)), as_json=as_json)
+    ledger, findings = reconcile(connection, keys)
+    if as_json:
+        print_json(describe(ledger, findings))
+    else:
+        out.print(ledger_view(ledger, findings))
+    return OK if findings.balanced else PARTLY
 
-    def run(connection: Redis, keys: Keys) -> int:
-        if missing_to_purged:
-            return _write_off(connection, keys, as_json=as_json)
-        if watch:
-            return watched(lambda: ledger_view(*reconcile(connection, keys)))
+
+def run_write_off(*, yes: bool, as_json: bool) -> int:
+    """Show the ledger, ask, and count what is missing as purged. Exit code 1 where it could not be."""
+    connection, keys = open_redis()
+    must_be_answerable(yes=yes, as_json=as_json)
+    if not yes:
         ledger, findings = reconcile(connection, keys)
-        if as_json:
-            print_json(describe(ledger, findings))
-        else:
-            out.print(ledger_view(ledger, findings))
-        return OK if findings.balanced else PARTLY
-
-    return with_redis(run)
-
-
-def _write_off(connection: Redis, keys: Keys, *, as_json: bool) -> int:
+        err.print(ledger_view(ledger, findings))
+        if ledger.total.missing:
+            confirm(f"Count {ledger.total.missing:,} missing events as purged, for good?", yes=yes)
     events, findings = write_off(connection, keys)
     if events:
         note(connection, keys, "write off", events=events)
     if as_json:
         print_json({"written_off": events, "sharp": findings.consistent, "uncounted": findings.uncounted})
     if events:
-        if as_json:
-            return OK
-        out.print(f"{events} missing events are counted as purged; `birdfeed dead log` has a note of it")
+        if not as_json:
+            out.print(f"{events} missing events are counted as purged; `birdfeed dead log` has an entry for it")
         return OK
     if findings.uncounted:
         return fail(
             f"{findings.uncounted} events will be counted as dead by a running worker; nothing written off", PARTLY
         )
     if not findings.consistent:
-        return fail("the ledger moves; stop the producers and workers, or wait until they rest", PARTLY)
+        return fail("the ledger changes; stop the producers and workers, or wait until they are idle", PARTLY)
     if not as_json:
         out.print("nothing is missing")
     return OK if findings.balanced else PARTLY
@@ -91,7 +92,9 @@ def _row(table: Table, name: str, account: Account) -> None:
 
 def _verdict(findings: Findings) -> Text:
     if not findings.consistent:
-        return Text("Things move while the ledger is read: no verdict. Look again when they rest.", style=NOTE)
+        return Text(
+            "The ledger changes while it is read: no verdict. Look again when the workers are idle.", style=NOTE
+        )
     if findings.balanced:
         return Text("The ledger balances.", style="green")
     said = []

@@ -1,22 +1,24 @@
 """`birdfeed metrics`: the queue's metrics, and the reference of all."""
 
-from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.monitoring.metrics import reference
 from birdfeed_worker.monitoring.prometheus import expose, of_queue
-from redis import Redis
 
-from birdfeed_cli.common.console import OK
-from birdfeed_cli.common.redis_access import with_redis
+from birdfeed_cli.common.console import OK, print_json
+from birdfeed_cli.common.redis_access import open_redis
 
 
-def run_metrics(*, markdown: bool) -> int:
+def run_metrics(*, as_json: bool, markdown: bool) -> int:
     """Print them."""
     if markdown:
         print(reference(), end="")
-        return OK
-
-    def run(connection: Redis, keys: Keys) -> int:
-        print(expose(of_queue(connection, keys)).decode(), end="")
-        return OK
-
-    return with_redis(run)
+    elif as_json:
+        print_json(
+            [
+                {"name": metric.name, "labels": dict(zip(metric.labels, labels, strict=True)), "value": value}
+                for metric, values in of_queue(*open_redis())
+                for labels, value in sorted(values.items())
+            ]
+        )
+    else:
+        print(expose(of_queue(*open_redis())).decode(), end="")
+    return OK

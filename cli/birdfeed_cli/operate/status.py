@@ -1,4 +1,4 @@
-"""`birdfeed status`: the whole state on one screen."""
+"""`birdfeed status`: the health of everything on one screen."""
 
 import time
 from collections.abc import Mapping
@@ -7,16 +7,16 @@ from typing import Any
 
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool
-from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.flow.destinations import Destination
 from birdfeed_worker.monitoring.status import Health, Status, WorkerState, read_status
-from redis import Redis
+from redis.exceptions import RedisError
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from birdfeed_cli.common.console import BAD_BADGE, GOOD_BADGE, NOTE, UNREACHABLE, WARN_BADGE, out, print_json
-from birdfeed_cli.common.redis_access import with_redis
+from birdfeed_cli.common.console import BAD_BADGE, GOOD_BADGE, NOTE, WARN_BADGE, out, print_json
+from birdfeed_cli.common.errors import Unreachable
+from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.common.time_spans import age
 from birdfeed_cli.common.watch import watched
 from birdfeed_cli.operate.ledger import account_json
@@ -33,24 +33,22 @@ MOST_WORKERS = 8
 
 def run_status(*, as_json: bool, watch: bool) -> int:
     """Print it. Exit codes: 0 healthy, 1 degraded, 3 down (no worker runs, or Redis can't be reached)."""
-    shown = False
-
-    def run(connection: Redis, keys: Keys) -> int:
-        nonlocal shown
+    try:
+        connection, keys = open_redis()
         if watch:
-            return watched(lambda: view(read_status(connection, keys, time.time()), spool_of_this_host()))
+            return watched(
+                lambda: view(read_status(connection, keys, time.time()), spool_of_this_host()), as_json=as_json
+            )
         status, spool = read_status(connection, keys, time.time()), spool_of_this_host()
-        shown = True
+    except (Unreachable, RedisError):
         if as_json:
-            print_json(describe(status, spool))
-        else:
-            out.print(view(status, spool))
-        return int(status.health)
-
-    code = with_redis(run)
-    if code == UNREACHABLE and as_json and not shown:
-        print_json({"health": "down", "problems": ["Redis can't be reached"]})
-    return code
+            print_json({"health": "down", "problems": ["Redis can't be reached"]})
+        raise
+    if as_json:
+        print_json(describe(status, spool))
+    else:
+        out.print(view(status, spool))
+    return int(status.health)
 
 
 def spool_of_this_host() -> dict[str, Any] | None:
@@ -96,7 +94,7 @@ def _lines(status: Status, spool: dict[str, Any] | None) -> list[tuple[str, Rend
         lines.append(("spool here", _spool(spool)))
     unpriced = "no rows yet" if status.unpriced is None else f"{status.unpriced:.1%} of rows unpriced"
     lines.append(("prices", Text(unpriced)))
-    balance = "" if status.ledger.consistent else "; it moves too fast for a verdict"
+    balance = "" if status.ledger.consistent else "; it changes too fast for a verdict"
     lines.append(
         (
             "ledger",
@@ -113,7 +111,7 @@ def _lines(status: Status, spool: dict[str, Any] | None) -> list[tuple[str, Rend
 
 def _queue(status: Status) -> Text:
     depth = status.depth
-    text = f"{depth.queued:,} jobs wait, {depth.started:,} in flight, {depth.scheduled:,} for later"
+    text = f"{depth.queued:,} jobs wait, {depth.started:,} in flight, {depth.scheduled:,} scheduled"
     if depth.scheduled and status.next_due is not None:
         text += f" (next in {age(status.next_due)})"
     if status.lag is not None:

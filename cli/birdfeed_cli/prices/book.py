@@ -8,9 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from birdfeed_schemas.events import read_time
 from birdfeed_schemas.prices import ModelPrices
-from birdfeed_worker.errors import BirdfeedError
 from birdfeed_worker.pricing.book.book import PriceBook, PriceBookError, load
 from birdfeed_worker.pricing.book.diff import Change, dates_of, diff
 from birdfeed_worker.pricing.book.overlay import Overlay, overlay
@@ -19,7 +17,7 @@ from birdfeed_worker.pricing.price.money import plain
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wiring import book_source_of
 
-from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail, out, print_json
+from birdfeed_cli.common.console import OK, PARTLY, fail, out, print_json
 
 #: What stands for the book that birdfeed ships where a file is asked for.
 SHIPPED = "shipped"
@@ -27,7 +25,7 @@ _PER = {"token": "1,000,000 tokens", "image": "image", "megapixel": "megapixel",
 
 
 def run_check(file: Path, *, as_json: bool) -> int:
-    """Read a book: everything that is wrong with it (exit code 1), or what it says and changes."""
+    """Read a book: everything that is wrong with it (exit code 1), or what it contains and changes."""
     try:
         book = load(file)
     except PriceBookError as error:
@@ -42,16 +40,13 @@ def run_check(file: Path, *, as_json: bool) -> int:
     if as_json:
         print_json({"file": str(file), "ok": True, **_counts(book), **_overlay_json(laid)})
     else:
-        _say_check(file, book, laid)
+        _show_check(file, book, laid)
     return OK
 
 
 def run_diff(old: str, new: str, *, as_json: bool) -> int:
     """Print what changed from one book to the other."""
-    try:
-        changes = diff(_book(old), _book(new))
-    except PriceBookError as error:
-        return fail(str(error), USAGE)
+    changes = diff(_book(old), _book(new))
     if as_json:
         print_json(_changes_json(changes))
     elif changes:
@@ -61,16 +56,10 @@ def run_diff(old: str, new: str, *, as_json: bool) -> int:
     return OK
 
 
-def run_show(model: str, at: str | None, *, as_json: bool) -> int:
-    """Print what each layer of the books in use says of a model. Exit code 1 where none has a price for it."""
-    try:
-        when = datetime.now(UTC) if at is None else read_time(at)
-        books = book_source_of(WorkerSettings.load()).current()
-    except ValueError:
-        return fail(f"--at {at!r} is no date; write 2026-01-31 or 2026-01-31T12:00:00Z", USAGE)
-    except BirdfeedError as error:
-        return fail(str(error), USAGE)
-    assert when is not None
+def run_show(model: str, at: datetime | None, *, as_json: bool) -> int:
+    """Print what each layer of the books in use has for a model. Exit code 1 where none has a price for it."""
+    when = at or datetime.now(UTC)
+    books = book_source_of(WorkerSettings.load()).current()
     layers = layers_of(books, model, when)
     priced = any(layer.used for layer in layers)
     if as_json:
@@ -78,7 +67,7 @@ def run_show(model: str, at: str | None, *, as_json: bool) -> int:
         print_json({"model": model, "at": when.isoformat(), "priced": priced, "layers": layers_json})
         return OK if priced else PARTLY
     for layer in layers:
-        _say_layer(layer, when)
+        _show_layer(layer, when)
     if not priced:
         near = get_close_matches(model, set(names(books)), n=5, cutoff=0.5)
         hint = f"; similar names: {', '.join(near)}" if near and not layers else ""
@@ -101,7 +90,7 @@ def _counts(book: PriceBook) -> dict[str, Any]:
     }
 
 
-def _say_check(file: Path, book: PriceBook, laid: Overlay) -> None:
+def _show_check(file: Path, book: PriceBook, laid: Overlay) -> None:
     counts = _counts(book)
     units = ", ".join(f"{count} by {unit}" for unit, count in counts["units"].items()) or "none"
     parts = f"{counts['models']} models ({units}), {counts['prices']} prices, {counts['variants']} variants"
@@ -117,7 +106,7 @@ def _say_check(file: Path, book: PriceBook, laid: Overlay) -> None:
         _line("  nothing changes")
 
 
-def _say_layer(layer: Layer, when: datetime) -> None:
+def _show_layer(layer: Layer, when: datetime) -> None:
     head = f"{layer.book} ({layer.origin})" if layer.model is None else f"{layer.source} {layer.book} ({layer.origin})"
     used = "used" if layer.used else "not in force then" if layer.entry is None else "not used: another comes first"
     out.print(head, style="bold" if layer.used else "dim", markup=False, end=": ", soft_wrap=True)
@@ -127,11 +116,11 @@ def _say_layer(layer: Layer, when: datetime) -> None:
         _line(f"  {layer.entry.name}, found by {layer.match}; provider {layer.entry.provider or '(none)'}")
         _line(f"  {_rates(layer.entry.rates)}; USD per {_PER[layer.entry.unit]}")
     else:
-        _say_model(layer.model, layer, when)
+        _show_model(layer.model, layer, when)
     _line("")
 
 
-def _say_model(model: ModelPrices, layer: Layer, when: datetime) -> None:
+def _show_model(model: ModelPrices, layer: Layer, when: datetime) -> None:
     _line(f"  {model.name}, found by {layer.match}; provider {model.provider or '(none)'}")
     _line(f"  aliases {', '.join(model.aliases) or '(none)'}; original name {model.original_name or '(none)'}")
     _line(f"  USD per {_PER[model.unit]}:")

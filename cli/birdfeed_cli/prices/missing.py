@@ -1,56 +1,45 @@
-"""`birdfeed prices missing`: models whose rows went out without a price, or without a part of it."""
+"""`birdfeed prices missing`: models whose rows were written without a price, or without a part of it."""
 
 from datetime import UTC, datetime
 from typing import Any
 
-from birdfeed_schemas.registry import registry
-from birdfeed_worker.errors import BirdfeedError, QueryError, QuotaError
+from birdfeed_worker.errors import QueryError
 from birdfeed_worker.operations.reprice.run import RetryingReader
 from birdfeed_worker.operations.unpriced import Missing, amounts, as_json, entries, missing_of, question
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.settings import WorkerSettings
-from birdfeed_worker.wiring import book_source_of, reader_of
+from birdfeed_worker.wiring import book_source_of
 from rich.table import Table
 
-from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print_json, store_code
-from birdfeed_cli.common.time_spans import read_when
+from birdfeed_cli.common.console import OK, PARTLY, err, out, print_json, warn
+from birdfeed_cli.common.store_access import event_tables, open_store
 
 
-def run_missing(since: str, *, only_toml: bool, json: bool) -> int:
+def run_missing(since: datetime, *, only_toml: bool, json: bool) -> int:
     """Print them, most events first. Exit code 1 if there are any."""
     now = datetime.now(UTC)
-    try:
-        start = read_when(since, now)
-    except ValueError as error:
-        return fail(f"--since {error}", USAGE)
-    try:
-        settings = WorkerSettings.load()
-        books = book_source_of(settings).current()
-        store = reader_of(settings)
-    except (BirdfeedError, ValueError) as error:
-        return fail(str(error), USAGE)
+    settings = WorkerSettings.load()
+    books = book_source_of(settings).current()
     answers: list[tuple[str, dict[str, Any]]] = []
     refused = 0
-    with store:
-        for datasource in dict.fromkeys(kind.datasource for kind in registry().values()):
+    with open_store(settings) as store:
+        for datasource in event_tables():
             try:
-                answers += [(datasource, row) for row in RetryingReader(store).query(question(datasource, start))]
+                answers += [(datasource, row) for row in RetryingReader(store).query(question(datasource, since))]
             except QueryError as error:
                 if error.status not in (400, 404):
-                    return fail(str(error), store_code(error))
+                    raise
                 refused += 1
-                err.print(f"birdfeed: {datasource} can't be asked: {error.detail}", style="yellow", markup=False)
-            except QuotaError as error:
-                return fail(str(error), store_code(error))
+                warn(f"{datasource} can't be read: {error.detail}")
     missing = missing_of(answers, books, now)
     if json:
-        print_json({"since": start.isoformat(), "models": [as_json(one) for one in missing]})
+        print_json({"since": since.isoformat(), "models": [as_json(one) for one in missing]})
     else:
-        _say(missing, start, books, now, only_toml=only_toml)
+        _show(missing, since, books, now, only_toml=only_toml)
     return PARTLY if missing or refused else OK
 
 
-def _say(missing: list[Missing], since: datetime, books: Books, now: datetime, *, only_toml: bool) -> None:
+def _show(missing: list[Missing], since: datetime, books: Books, now: datetime, *, only_toml: bool) -> None:
     if not missing:
         err.print(f"every event since {since:%Y-%m-%d %H:%M} UTC has its price", markup=False)
         return
@@ -71,7 +60,7 @@ def _table(missing: list[Missing], since: datetime) -> Table:
     table.add_column("last (UTC)")
     table.add_column("now")
     for one in missing:
-        lacking = amounts(one.lacking) if one.lacking else "all" if not one.price_model else "a part usage doesn't tell"
+        lacking = amounts(one.lacking) if one.lacking else "all" if not one.price_model else "a part not in usage"
         now = "has a price: reprice" if one.priced_now else "-"
         table.add_row(one.name, one.status, f"{one.events:,}", f"{one.tokens:,}", lacking, one.last, now)
     return table

@@ -1,14 +1,11 @@
-"""`birdfeed reprice`: stored rows at the prices of today."""
+"""`birdfeed prices reprice`: stored rows at today's prices."""
 
-import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-import typer
-from birdfeed_schemas.registry import registry
-from birdfeed_worker.errors import BirdfeedError, QueryError, QuotaError
+from birdfeed_worker.errors import QueryError, QuotaError
 from birdfeed_worker.operations.reprice.corrections import CorrectionError, Corrections
 from birdfeed_worker.operations.reprice.judge import REASONS
 from birdfeed_worker.operations.reprice.row_reader import NotOursError, Selection
@@ -17,17 +14,19 @@ from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.money import plain
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.client import Tinybird
-from birdfeed_worker.wiring import book_source_of, reader_of, tinybird_of
+from birdfeed_worker.wiring import book_source_of
 from rich.progress import Progress
 from rich.table import Table as Rows
 
-from birdfeed_cli.common.console import OK, PARTLY, UNREACHABLE, USAGE, err, fail, out, print_json, store_code
-from birdfeed_cli.common.time_spans import read_when
+from birdfeed_cli.common.confirm import confirm, must_be_answerable
+from birdfeed_cli.common.console import OK, PARTLY, UNREACHABLE, err, fail, out, print_json, warn
+from birdfeed_cli.common.errors import WrongUse, store_code
+from birdfeed_cli.common.store_access import event_tables, open_store
 
 
 def run_reprice(
-    since: str,
-    until: str | None,
+    since: datetime,
+    until: datetime | None,
     models: list[str] | None,
     *,
     dry_run: bool,
@@ -37,25 +36,13 @@ def run_reprice(
 ) -> int:
     """Show the difference, ask, write the corrections. Exit code 1 if rows or a table had to be refused."""
     now = datetime.now(UTC)
-    try:
-        selection = Selection(
-            since=read_when(since, now),
-            until=now if until is None else read_when(until, now),
-            models=tuple(models or ()),
-        )
-    except ValueError as error:
-        return fail(str(error), USAGE)
+    selection = Selection(since=since, until=until or now, models=tuple(models or ()))
     if selection.since >= selection.until:
-        return fail("--since must be before --until", USAGE)
-    if not (dry_run or yes or sys.stdin.isatty()):
-        return fail("nobody is there to confirm; look with --dry-run, then add --yes", USAGE)
-    try:
-        settings = WorkerSettings.load()
-        books = book_source_of(settings).current()
-        reader_of(settings).close()
-        store = reader_of(settings) if dry_run else tinybird_of(settings)
-    except (BirdfeedError, ValueError) as error:
-        return fail(str(error), USAGE)
+        raise WrongUse("--since must be before --until")
+    must_be_answerable(yes=yes or dry_run, as_json=as_json)
+    settings = WorkerSettings.load()
+    books = book_source_of(settings).current()
+    store = open_store(settings, write=not dry_run)
     with store, Corrections(store, rows=settings.request_rows, size=settings.request_bytes) as corrections:
         run = Run(store, books, selection, corrections, now, as_json=as_json)
         try:
@@ -63,7 +50,7 @@ def run_reprice(
         except QuotaError as error:
             return fail(f"{error}; run the same command then: what is corrected already is skipped", UNREACHABLE)
         except (QueryError, CorrectionError) as error:
-            written = f"; {run.written:,} corrections are written, the same command goes on" if run.written else ""
+            written = f"; {run.written:,} corrections are written, the same command continues" if run.written else ""
             return fail(f"{error}{written}", store_code(error) if isinstance(error, QueryError) else UNREACHABLE)
 
 
@@ -91,14 +78,13 @@ class Run:
         self.written = 0
 
     def run(self, *, dry_run: bool, yes: bool, limit: int | None) -> int:
-        """Look, show, ask, write; the exit code."""
-        self._look(limit)
+        """Read, show, ask, write; the exit code."""
+        self._read(limit)
         if not self._as_json:
             self._show()
         wanted = bool(self.tally.corrections) and not dry_run
-        if wanted and not yes and not typer.confirm(f"Write {self.tally.corrections:,} corrections?", err=True):
-            return fail("nothing is written", PARTLY)
         if wanted:
+            confirm(f"Write {self.tally.corrections:,} corrections?", yes=yes)
             self._write()
         if self._as_json:
             print_json(self._json(dry_run=dry_run))
@@ -106,17 +92,17 @@ class Run:
             out.print(f"{self.written:,} corrections are written")
         return PARTLY if self.tally.refused or self._refused_tables else OK
 
-    def _look(self, limit: int | None) -> None:
+    def _read(self, limit: int | None) -> None:
         reader = RetryingReader(self._store)
         tables: list[Table] = []
-        for datasource in dict.fromkeys(kind.datasource for kind in registry().values()):
+        for datasource in event_tables():
             try:
                 tables.append(open_table(reader, datasource, self._selection))
             except NotOursError as error:
                 self._refused_tables.append(str(error))
-                err.print(f"birdfeed: {error}", style="yellow", markup=False, soft_wrap=True)
+                warn(str(error))
         with Progress(console=err, transient=True, disable=self._as_json) as progress:
-            task = progress.add_task("looking", total=sum(table.events for table in tables))
+            task = progress.add_task("reading", total=sum(table.events for table in tables))
             for table in tables:
                 for judged in scan(table, self._books, self._now, self._corrections, self.tally, limit):
                     progress.advance(task, judged)

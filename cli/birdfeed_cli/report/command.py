@@ -1,4 +1,4 @@
-"""`birdfeed report`: the analyst's first look: tables and bars, JSON, CSV, or a page with plots."""
+"""`birdfeed report`: cost and use of models as tables and bars, JSON, CSV, or a page with charts."""
 
 import csv
 import sys
@@ -11,18 +11,19 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from birdfeed_schemas.datafiles import datasources
-from birdfeed_worker.errors import BirdfeedError, QueryError, TinybirdError
+from birdfeed_worker.errors import QueryError
 from birdfeed_worker.operations.reprice.run import RetryingReader
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.client import Tinybird
-from birdfeed_worker.wiring import reader_of
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print_json, store_code
+from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print_json, warn
+from birdfeed_cli.common.errors import WrongUse, wrong_value
 from birdfeed_cli.common.money import usd
-from birdfeed_cli.common.time_spans import read_when
+from birdfeed_cli.common.options import unknown_value
+from birdfeed_cli.common.store_access import open_store
 from birdfeed_cli.report.query import DIMENSIONS, OTHERS, Line, Report, largest_named, read_report
 
 #: Columns of the CSV.
@@ -37,31 +38,23 @@ _NAME_WIDTH: Final = 40
 _LEAST_FIRST: Final = ("", "p50 ms", "out", "p95 ms", "tokens in", "unpriced", "failed")
 
 
-def run_report(since: str, by: str, zone: str, *, as_json: bool, as_csv: bool, html: Path | None) -> int:
-    """Ask the store and tell. Exit code 1 if a table could not be asked."""
+def run_report(since: datetime, by: str, zone: str, *, as_json: bool, as_csv: bool, html: Path | None) -> int:
+    """Query the store and print. Exit code 1 if a table could not be read."""
     if as_json and as_csv:
-        return fail("--json and --csv can't be had at once; choose one", USAGE)
+        raise WrongUse("--json and --csv can't be combined; choose one")
     until = datetime.now(UTC)
+    dimensions = _dimensions(by)
     try:
-        start, dimensions, where = read_when(since, until), _dimensions(by), ZoneInfo(zone)
-    except ZoneInfoNotFoundError:
-        return fail(f"--timezone {zone!r} is no time zone; write UTC or Europe/Berlin", USAGE)
-    except ValueError as error:
-        return fail(str(error) if "--by" in str(error) else f"--since {error}", USAGE)
-    if start >= until:
-        return fail(f"--since {since!r} is not in the past", USAGE)
-    try:
-        store = reader_of(WorkerSettings.load())
-    except (BirdfeedError, ValueError) as error:
-        return fail(str(error), USAGE)
-    with store:
-        try:
-            tables = list(_tables(store))
-            if not tables:
-                return fail("no data source of birdfeed's can be read; see `birdfeed tinybird check`", USAGE)
-            report = read_report(RetryingReader(store).query, tables, start, until, dimensions, where)
-        except TinybirdError as error:
-            return fail(str(error), store_code(error))
+        where = ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise wrong_value("--timezone", f"{zone!r} is not a time zone; write UTC or Europe/Berlin") from None
+    if since >= until:
+        raise wrong_value("--since", f"{since:%Y-%m-%d %H:%M} UTC is not in the past")
+    with open_store(WorkerSettings.load()) as store:
+        tables = list(_tables(store))
+        if not tables:
+            return fail("no data source of birdfeed's can be read; see `birdfeed tinybird check`", USAGE)
+        report = read_report(RetryingReader(store).query, tables, since, until, dimensions, where)
     if html is not None:
         from birdfeed_cli.report.html import page
 
@@ -80,31 +73,27 @@ def run_report(since: str, by: str, zone: str, *, as_json: bool, as_csv: bool, h
 
 
 def _dimensions(text: str) -> list[str]:
-    """The dimensions of --by; raises ValueError."""
+    """The dimensions of --by; raises typer.BadParameter."""
     found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    wrong = [one for one in found if one not in DIMENSIONS]
-    if wrong or not found:
-        said = f"--by knows {', '.join(DIMENSIONS)}"
-        raise ValueError(f"{said}; not {', '.join(wrong)}" if wrong else said)
+    for one in found or [""]:
+        if one not in DIMENSIONS:
+            raise wrong_value("--by", unknown_value("a dimension", one, DIMENSIONS))
     return found
 
 
 def _tables(store: Tinybird) -> Iterator[str]:
-    """The data sources that have the columns reports are made of; says which have not."""
+    """The data sources that have the columns reports need; notes those that have not."""
     for datasource in datasources():
         try:
             columns = store.columns(datasource)
         except QueryError as error:
             if error.status not in (400, 403, 404):
                 raise
-            err.print(
-                f"birdfeed: {datasource} is left out: {error.detail}", style="yellow", markup=False, soft_wrap=True
-            )
+            warn(f"{datasource} is left out: {error.detail}")
             continue
         missing = {*DIMENSIONS, "event_id", "occurred_at"} - set(columns)
         if missing:
-            said = f"it has no {', '.join(sorted(missing)[:3])} (docs/migrate.md)"
-            err.print(f"birdfeed: {datasource} is left out: {said}", style="yellow", markup=False, soft_wrap=True)
+            warn(f"{datasource} is left out: it has no {', '.join(sorted(missing)[:3])} (docs/migrate.md)")
         else:
             yield datasource
 

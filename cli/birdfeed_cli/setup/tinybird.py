@@ -3,14 +3,15 @@
 from pathlib import Path
 
 from birdfeed_schemas.datafiles import datafiles, datasources
-from birdfeed_worker.errors import ConfigurationError, TinybirdError
+from birdfeed_worker.errors import TinybirdError
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.schema_check import check_append, check_schemas
 from birdfeed_worker.tinybird.schema_compare import Mismatch
 from birdfeed_worker.wiring import tinybird_of
 from rich.table import Table
 
-from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail, out, print_json, store_code
+from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail, out, print_json
+from birdfeed_cli.common.errors import store_code
 
 
 def run_init(folder: Path, *, force: bool) -> int:
@@ -45,12 +46,8 @@ def _differs(place: Path, text: str) -> bool:
 
 def run_check(*, as_json: bool) -> int:
     """Compare the live data sources with what the worker sends. Exit code 1 if something doesn't fit."""
-    try:
-        settings = WorkerSettings.load()
-        store = tinybird_of(settings)
-    except ConfigurationError as error:
-        return fail(str(error), USAGE)
-    with store:
+    settings = WorkerSettings.load()
+    with tinybird_of(settings) as store:
         if not store.can_read:
             return fail("can't check: TINYBIRD_READ_TOKEN is not set; set it to a token with READ scope", USAGE)
         try:

@@ -122,7 +122,7 @@ def test_the_entries_go_into_a_book(book: Path) -> None:
     code, said = run("check", str(book))
     assert code == 0, said
 
-    done = CliRunner().invoke(app, ["reprice", "--since", "1d", "--yes", "--json"])
+    done = CliRunner().invoke(app, ["prices", "reprice", "--since", "1d", "--yes", "--json"])
     assert (done.exit_code, json.loads(done.stdout)["written"]) == (0, 4 + 2 + 1 + 1 + 1 + 1)
     assert run("missing") == (0, "")
 
@@ -146,7 +146,7 @@ def test_what_has_a_price_by_now(book: Path) -> None:
     code, toml = run("missing", "--toml")
 
     assert code == 1
-    assert '# it has a price now: birdfeed reprice --since ... --model "new \\"one\\" 2026"' in toml
+    assert '# it has a price now: birdfeed prices reprice --since ... --model "new \\"one\\" 2026"' in toml
     assert 'name = "new' not in toml
 
 

@@ -1,4 +1,4 @@
-"""`birdfeed reprice` on a store over HTTP: what it shows, what it writes, what it leaves alone, how it goes on."""
+"""`birdfeed prices reprice` on a store over HTTP: what it shows, what it writes, what it leaves alone, how it goes on."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -128,12 +128,12 @@ class Shop:
         store(self.sandbox, BookSource(self.book), event_type, [(when, event) for event in events], **times)
 
     def run(self, *options: str, since: str = "7d") -> tuple[int, str]:
-        done = CliRunner().invoke(app, ["reprice", "--since", since, *options])
+        done = CliRunner().invoke(app, ["prices", "reprice", "--since", since, *options])
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         return done.exit_code, " ".join(done.output.replace("│", " ").split())
 
     def run_json(self, *options: str, since: str = "7d") -> tuple[int, dict[str, Any]]:
-        done = CliRunner().invoke(app, ["reprice", "--since", since, "--json", *options])
+        done = CliRunner().invoke(app, ["prices", "reprice", "--since", since, "--json", *options])
         assert done.exception is None or isinstance(done.exception, SystemExit), done.output
         said: dict[str, Any] = json.loads(done.stdout)
         return done.exit_code, said

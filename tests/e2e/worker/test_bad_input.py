@@ -152,7 +152,7 @@ def test_a_host_that_is_not_there_waits(system: System) -> None:
 
 def test_price_says_what_is_wrong_with_a_line(system: System) -> None:
     """One line out for each line in; the bad ones on standard error with their number."""
-    done = system.run("price", text="{\n" + line() + "\n")
+    done = system.run("prices", "estimate", "--json", text="{\n" + line() + "\n")
 
     assert done.returncode == 1
     assert "line 1: not JSON" in done.stderr

@@ -73,7 +73,7 @@ def test_replay_says_what_went_back(run: Run, redis: Redis, keys: Keys) -> None:
     bury(redis, keys, events(3))
 
     dry = run("dead", "replay", "--all", "--dry-run")
-    done = run("replay", "--reason", "invalid", "--limit", "2")
+    done = run("dead", "replay", "--reason", "invalid", "--limit", "2")
     log = json.loads(run("dead", "log", "--json").stdout)
 
     assert "3 events of 1 dead letters would go back" in dry.stdout
@@ -104,13 +104,18 @@ def test_replay_mends(run: Run, redis: Redis, keys: Keys) -> None:
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (("dead", "replay"), "say which dead letters: --reason, --type or another filter, or --all"),
-        (("dead", "purge", "--yes"), "say which dead letters"),
-        (("dead", "replay", "--since", "yesterday"), "--since 'yesterday' is not a time; write 30m, 24h"),
+        (("dead", "replay"), "choose dead letters: --reason, --type or another filter, or --all"),
+        (("dead", "purge", "--yes"), "choose dead letters"),
+        (("dead", "replay", "--since", "yesterday"), "'--since': 'yesterday' is not a time; write 30m, 24h"),
         (("dead", "replay", "--all", "--set", "model"), "'model' is not name=value"),
         (("dead", "replay", "--resume", "replay-x"), "no replay is named 'replay-x'; `birdfeed dead log`"),
         (("dead", "replay", "--resume", "x", "--all"), "--resume brings its filters with it"),
-        (("dead", "purge", "--all"), "needs --yes where nobody can be asked"),
+        (("ledger", "--write-off"), "there is no terminal to ask on: add --yes"),
+        (("ledger", "--watch", "--json"), "--watch and --json can't be combined"),
+        (("status", "--watch", "--json"), "--watch and --json can't be combined"),
+        (("dead", "replay", "--all", "--canary-wait", "30"), "'--canary-wait': '30' is not a span of time; write 30s"),
+        (("dead", "replay", "--all", "--set-type", "text_generatio"), "did you mean text_generation?"),
+        (("dead", "purge", "--all"), "there is no terminal to ask on: add --yes"),
         (("dead", "import", "no-such-file"), "can't read no-such-file: No such file or directory"),
         (("dead", "export", "/no/such/folder/file"), "can't write /no/such/folder/file"),
     ],
@@ -121,6 +126,26 @@ def test_wrong_use_is_told_in_a_sentence(run: Run, command: tuple[str, ...], exp
 
     assert done.exit_code == 2
     assert expected in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize("command", ["list", "export", "replay", "purge"])
+def test_a_misspelt_filter_is_told_with_the_closest_name(run: Run, command: str) -> None:
+    """Exit code 2: nothing is chosen, rather than nothing found."""
+    reason = run("dead", command, "--reason", "quarantind")
+    kind = run("dead", command, "--type", "text_generatoin")
+
+    assert (reason.exit_code, kind.exit_code) == (2, 2)
+    assert "'--reason': 'quarantind' is not a reason; did you mean quarantined? Known: gave_up, int" in reason.stderr
+    assert "'--type': 'text_generatoin' is not an event type; did you mean text_generation?" in kind.stderr
+
+
+def test_a_type_that_only_dead_letters_have_can_be_chosen(run: Run, redis: Redis, keys: Keys) -> None:
+    """No event type of that name is installed, which is why they are dead."""
+    bury(redis, keys, [envelope({"model": "m"}, "speech")], "unknown_event_type")
+
+    listed = run("dead", "list", "--type", "speech", "--json")
+
+    assert [kind["event_type"] for kind in json.loads(listed.stdout)] == ["speech"]
 
 
 def test_export_edit_import(run: Run, redis: Redis, keys: Keys, tmp_path: Path) -> None:
@@ -154,7 +179,7 @@ def test_an_export_leaves_a_file_alone(run: Run, redis: Redis, keys: Keys, tmp_p
     forced = run("dead", "export", str(file), "--force")
 
     assert (refused.exit_code, kept) == (2, "edited\n" * 9)
-    assert f"{file} is there already; take another name, or --force to write over it" in refused.stderr
+    assert f"{file} exists; choose another name, or --force to overwrite it" in refused.stderr
     assert (forced.exit_code, len(file.read_text().splitlines())) == (0, 2)
     assert run("dead", "export", "/dev/null").exit_code == 0
 
@@ -190,7 +215,7 @@ def test_ledger(run: Run, redis: Redis, keys: Keys) -> None:
     redis.delete(keys.job(lost))
 
     bad = run("ledger")
-    off = run("ledger", "--write-off")
+    off = run("ledger", "--write-off", "--yes")
     after = run("ledger")
 
     assert good.exit_code == 0
@@ -211,7 +236,7 @@ def test_a_write_off_for_machines(run: Run, redis: Redis, keys: Keys) -> None:
     lost = accept(redis, keys, events(2))
     redis.delete(keys.job(lost))
 
-    done, again = (run("ledger", "--write-off", "--json") for _ in range(2))
+    done, again = (run("ledger", "--write-off", "--yes", "--json") for _ in range(2))
 
     assert (done.exit_code, json.loads(done.stdout)["written_off"]) == (0, 2)
     assert (again.exit_code, json.loads(again.stdout)["written_off"]) == (0, 0)

@@ -202,9 +202,9 @@ def test_show_of_a_price_that_is_over(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "no price for 'm' at 2026-02-01 10:00 UTC" in said
 
 
-def test_show_with_a_date_that_is_none() -> None:
+def test_show_with_a_date_that_is_not_one() -> None:
     """One sentence."""
     code, said = run("show", "m", "--at", "tomorrow")
 
     assert code == 2
-    assert "--at 'tomorrow' is no date" in said
+    assert "'--at': 'tomorrow' is not a time; write 30m" in said

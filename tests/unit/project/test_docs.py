@@ -53,11 +53,13 @@ def test_every_reason_of_a_dead_letter_is_in_the_docs() -> None:
 
 
 def commands() -> list[str]:
-    """Every command, groups included, as one types it."""
+    """Every command, groups included, as one types it; not the hidden former words."""
     found = []
 
     def walk(command: object, path: str) -> None:
         for name, inner in getattr(command, "commands", {}).items():
+            if inner.hidden:
+                continue
             if getattr(inner, "commands", None):
                 walk(inner, f"{path} {name}")
             else:

@@ -103,7 +103,7 @@ class Mover:
             "data": data,
             "status": "queued",
             "origin": self._keys.queue,
-            "description": f"birdfeed replay: {len(one.lines)} {one.event_type}",
+            "description": f"birdfeed dead replay: {len(one.lines)} {one.event_type}",
             "created_at": now,
             "enqueued_at": now,
             "timeout": 180,

@@ -150,7 +150,7 @@ def _told(group: Sequence[Missing], books: Books, now: datetime) -> Iterator[str
         if what:
             yield f"# {'no rate for' if one.price_model else 'used'}: {amounts(what)}"
         if one.priced_now:
-            yield f"# it has a price now: birdfeed reprice --since ... --model {_text(one.name)}"
+            yield f"# it has a price now: birdfeed prices reprice --since ... --model {_text(one.name)}"
         elif entry is not None and entry.source == "operator":
             yield f"# your book has {_text(entry.name)}: add what is missing there"
         else:

@@ -226,7 +226,7 @@ def test_a_screen_with_everything_on_it() -> None:
 
     shown = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
     for words in (
-        "5 jobs wait, 2 in flight, 7 for later (next in 12 s); the oldest is 1 h 6 min old",
+        "5 jobs wait, 2 in flight, 7 scheduled (next in 12 s); the oldest is 1 h 6 min old",
         "10.5 events/s in, 9.0 written, 1.5 dead (last 1 min)",
         "h 0: busy, 3 jobs in flight, 0 done, silent for 40 s",
         "and 4 more, 4 of them busy",
@@ -235,7 +235,7 @@ def test_a_screen_with_everything_on_it() -> None:
         "3 events, 2.0 MB wait on disk for Redis",
         "can't be read: SpoolError: no",
         "25.0% of rows unpriced",
-        "4 MISSING; it moves too fast for a verdict",
+        "4 MISSING; it changes too fast for a verdict",
     ):
         assert words in shown, (words, shown)
 
@@ -268,18 +268,18 @@ def test_metrics_without_a_launcher(run: Callable[..., Any], redis: Redis, keys:
 
 
 def test_resume(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
-    """It says what goes on, and the log has it."""
+    """It lists what is resumed, and the log has it."""
     redis.hset(keys.birdfeed("breaker"), "text_generation", GUARDED)
 
     done = run("resume")
     again = run("resume", "text_generation", "--breaker-off", "10m")
     wrong = run("resume", "llm", "--breaker-off", "ten")
 
-    assert "text_generation resumes; it was deferred because its events died of invalid" in done.stdout
-    assert "the circuit breaker is off for 10m" in again.stdout
+    assert "text_generation is resumed; it was deferred because its events failed: invalid" in done.stdout
+    assert "the circuit breaker is off for 10 min" in again.stdout
     assert wrong.exit_code == 2
     assert "'ten' is not a span of time" in wrong.stderr
-    assert "nothing was stopped" in run("resume").stdout
+    assert "nothing was paused" in run("resume").stdout
     log = json.loads(run("dead", "log", "--json").stdout)
     assert [entry["action"] for entry in log] == ["resume"] * 3
     accept(redis, keys, events(150))

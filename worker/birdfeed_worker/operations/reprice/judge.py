@@ -79,7 +79,7 @@ def reprice(row: Mapping[str, Any], books: Books, now: datetime) -> Unchanged | 
         event = event_of(row)
     except (KeyError, ValueError, ArithmeticError):
         return Unchanged("invalid_row")
-    price = price_event(row["event_type"], event, _usage_of(row), read_stored_time(row["start_time"]), books)
+    price = price_event(row["event_type"], event, usage_of(row), read_stored_time(row["start_time"]), books)
     if price.price_book and price.price_book == row["price_book"] and price.price_model == row["price_model"]:
         # The very same entry. Its other inputs are the row's, so a difference could only come of what rows don't keep.
         return Unchanged("same_book")
@@ -122,7 +122,8 @@ def _model_used(row: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _usage_of(row: Mapping[str, Any]) -> Usage:
+def usage_of(row: Mapping[str, Any]) -> Usage:
+    """The usage of a stored row: its token classes."""
     return Usage(status=row["usage_status"], tokens=Tokens(**row["tokens"]))
 
 

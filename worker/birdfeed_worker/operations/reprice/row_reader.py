@@ -97,6 +97,17 @@ def to_json(datasource: str, answered: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
+def read_event_row(reader: Reader, datasource: str, event_id: str) -> dict[str, Any] | None:
+    """The newest version of one event's row, as it was written; None where there is none. Raises as Reader.query."""
+    columns = columns_of(datasource)
+    answered = reader.query(
+        f"SELECT {', '.join(column.expression for column in columns)} FROM ("
+        f"SELECT {', '.join(column.name for column in columns)} FROM {datasource} FINAL "
+        f"WHERE event_id = {sql_text(event_id)} LIMIT 1)"
+    )
+    return to_json(datasource, answered[0]) if answered else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """Which rows: occurred_at from `since` (included) to `until` (excluded), of any of these models, or of all.

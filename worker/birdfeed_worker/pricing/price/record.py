@@ -1,4 +1,4 @@
-"""One event as a line of JSON, priced: what `birdfeed price` prints."""
+"""One event as a line of JSON, priced: what `birdfeed prices estimate --json` prints."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -74,7 +74,7 @@ def price_record(record: object, books: Books, now: datetime | None = None) -> P
 
 
 def price_line(record: object, books: Books, now: datetime | None = None) -> dict[str, Any]:
-    """What `birdfeed price` prints for one event; arguments and errors are price_record's.
+    """What `birdfeed prices estimate --json` prints for one event; arguments and errors are price_record's.
 
     Returns:
         cost (USD, plain decimal text), cost_status, usage_status, tokens (the classes that are not 0), price_match,

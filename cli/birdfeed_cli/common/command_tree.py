@@ -1,0 +1,35 @@
+"""The group at the root of all commands: panels in the help, exit codes, and errors as one sentence."""
+
+from typing import Any, Final
+
+import typer
+from typer.core import TyperGroup
+
+from birdfeed_cli.common.console import fail
+
+RUN, INSPECT, FIX, PRICES, TRY_OUT = PANELS = ("Run", "Inspect", "Fix", "Prices", "Try out")
+#: `-h` beside `--help`, for every command: contexts inherit it.
+HELP: Final = {"help_option_names": ["-h", "--help"]}
+
+
+class CommandTree(TyperGroup):
+    """Commands return their exit code; known errors become one sentence on standard error."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands, in the order of the panels."""
+        panels = {name: getattr(command, "rich_help_panel", None) for name, command in self.commands.items()}
+        return sorted(panels, key=lambda name: PANELS.index(panels[name]) if panels[name] in PANELS else len(PANELS))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; raises typer.Exit with its exit code."""
+        try:
+            code = super().invoke(ctx)
+        except Exception as error:
+            # Imported here: a command that works, and the help, don't wait for these libraries.
+            from birdfeed_cli.common.errors import explained
+
+            known = explained(error)
+            if known is None:
+                raise
+            code = fail(*known)
+        raise typer.Exit(code or 0)

@@ -1,0 +1,57 @@
+"""Errors that a command line explains in one sentence, each with the exit code it ends with."""
+
+import typer
+from birdfeed.errors import BirdfeedError as ProducerError
+from birdfeed_schemas.settings import explain
+from birdfeed_worker.errors import BirdfeedError, QueryError, TinybirdError
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+
+from birdfeed_cli.common.console import PARTLY, UNREACHABLE, USAGE
+
+
+class WrongUse(Exception):  # noqa: N818 - what a person typed, explained in a sentence
+    """The command can't be run as it was typed; the text says why and what to type."""
+
+
+class Unreachable(Exception):  # noqa: N818 - a state of the world, explained in a sentence
+    """Redis can't be reached; the text says where and why."""
+
+
+class Declined(Exception):  # noqa: N818 - an answer, not a failure
+    """The question whether to go on was answered with no. Nothing was changed."""
+
+    def __str__(self) -> str:
+        return "declined; nothing was changed"
+
+
+def wrong_value(option: str, message: str) -> typer.BadParameter:
+    """An error about the value of an option, in the words that typer uses for its own."""
+    return typer.BadParameter(message, param_hint=f"'{option}'")
+
+
+def explained(error: Exception) -> tuple[str, int] | None:
+    """The sentence and the exit code for an error; None for one that is a bug."""
+    match error:
+        case typer.BadParameter():
+            return error.format_message(), USAGE
+        case Declined():
+            return str(error), PARTLY
+        case Unreachable():
+            return str(error), UNREACHABLE
+        case RedisError():
+            return f"Redis failed: {type(error).__name__}: {error}", UNREACHABLE
+        case TinybirdError():
+            return str(error), store_code(error)
+        case ValidationError():
+            return f"settings are wrong: {explain(error)}", USAGE
+        case WrongUse() | BirdfeedError() | ProducerError():
+            return str(error), USAGE
+    return None
+
+
+def store_code(error: TinybirdError) -> int:
+    """The exit code for an error of Tinybird: it does not answer now, or the settings are wrong."""
+    if not isinstance(error, QueryError) or error.status in (0, 408, 429) or error.status >= 500:
+        return UNREACHABLE
+    return USAGE

@@ -1,0 +1,60 @@
+"""Options that several commands have, so that each reads and fails the same everywhere."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from typing import Annotated, Any, Final
+
+import typer
+
+
+def moment(text: str) -> datetime:
+    """A time (UTC) as it is typed; raises typer.BadParameter with the sentence that says what to write."""
+    from birdfeed_cli.common.time_spans import read_when
+
+    try:
+        return read_when(text).astimezone(UTC)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def span(text: str) -> float:
+    """A span in seconds as it is typed, such as 10m; raises typer.BadParameter."""
+    from birdfeed_cli.common.time_spans import seconds
+
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def unknown_value(what: str, value: str, known: Iterable[str]) -> str:
+    """The sentence for a name that is not known: the closest one, and all there are."""
+    names = sorted(known)
+    close = get_close_matches(value, names, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{value!r} is not {what}; {hint}Known: {', '.join(names)}"
+
+
+def Time(help: str) -> Any:  # noqa: A002, N802 - it stands where typer.Option does, and is called as that is
+    """An option that takes a time."""
+    return typer.Option(parser=moment, metavar="TIME", help=help)
+
+
+def Span(help: str) -> Any:  # noqa: A002, N802
+    """An option that takes a span of time."""
+    return typer.Option(parser=span, metavar="SPAN", help=help)
+
+
+#: Defaults of times and spans, as they would be typed: the option's parser reads them.
+DAY: Final[Any] = "24h"
+WEEK: Final[Any] = "7d"
+HALF_MINUTE: Final[Any] = "30s"
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Go ahead without asking.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most this many events.")]
+Since = Annotated[datetime, Time("From this time on: 24h or 7d (that long ago), 2026-01-31 or 2026-01-31T12:00:00Z.")]
+Until = Annotated[datetime | None, Time("Before this time, written like --since; now if left out.")]

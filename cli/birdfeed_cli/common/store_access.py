@@ -1,0 +1,28 @@
+"""Tinybird for commands that read rows."""
+
+from birdfeed_schemas.registry import registry
+from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.wiring import reader_of, tinybird_of
+
+
+def open_store(settings: WorkerSettings, *, write: bool = False) -> Tinybird:
+    """A client that reads, and with `write` appends too.
+
+    Raises:
+        ConfigurationError: The host or a token is missing or wrong.
+    """
+    try:
+        reader = reader_of(settings)
+        if not write:
+            return reader
+        reader.close()
+        return tinybird_of(settings)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def event_tables() -> list[str]:
+    """The data sources that installed event types are written to."""
+    return list(dict.fromkeys(kind.datasource for kind in registry().values()))
