@@ -166,7 +166,7 @@ def test_a_table_without_prices(book: Path, sandbox: Sandbox) -> None:
     done = CliRunner().invoke(app, ["prices", "missing", "--json"])
 
     assert done.exit_code == 1
-    assert "llm_events can't be asked" in done.stderr
+    assert "llm_events can't be read" in done.stderr
     assert {one["model"] for one in json.loads(done.stdout)["models"]} == {"painter", "singer", "wan-fast"}
 
 

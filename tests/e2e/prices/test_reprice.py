@@ -246,16 +246,51 @@ def test_the_date_of_the_price_is_the_events(shop: Shop) -> None:
 
 
 def test_without_confirmation_nothing_is_written(shop: Shop) -> None:
-    """Where nobody can be asked, the command says what to add."""
+    """Where there is no terminal to ask on, the command says what to add."""
     shop.book.write_text(NEW)
     code, said = shop.run()
 
     assert code == 2
-    assert "look with --dry-run, then add --yes" in said
+    assert "there is no terminal to ask on: add --yes" in said
+
+
+def test_declining_writes_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal the difference is shown, then it is asked; a no ends with 1."""
+    shop.book.write_text(NEW)
+    before = shop.costs()
+    monkeypatch.setattr("birdfeed_cli.prices.reprice.must_be_answerable", lambda **_: None)
+
+    done = CliRunner().invoke(app, ["prices", "reprice", "--since", "7d"], input="n\n")
+
+    assert done.exit_code == 1
+    assert "difference" in done.stdout
+    assert f"Write {len(CHANGED)} corrections?" in done.stderr
+    assert "declined; nothing was changed" in done.stderr
+    assert shop.costs() == before
+
+
+def test_a_stored_cost_is_explained(shop: Shop) -> None:
+    """By the row's own receipt, whatever the book says today; where the table changed it, that is told."""
+    shop.book.write_text(NEW)
+    rows = shop.sandbox.sql(
+        "SELECT event_id, request_id FROM llm_events UNION ALL SELECT event_id, request_id FROM image_events"
+    )
+    ids = {row["request_id"]: row["event_id"] for row in rows}
+
+    plain, hd, none = (
+        CliRunner().invoke(app, ["prices", "explain", "--event", event_id])
+        for event_id in (ids["plain"], ids["hd"], "no-such-id")
+    )
+
+    assert (plain.exit_code, hd.exit_code, none.exit_code) == (0, 0, 1)
+    assert "prompt_cached: 400,000 / 1,000,000 * 0.1 = 0.04" in plain.stdout
+    assert "cost: 0.920007 USD, priced" in plain.stdout
+    assert "image: 3 * 0.12 = 0.36" in hd.stdout
+    assert "no row has the event id 'no-such-id' in llm_events, image_events" in none.stderr
 
 
 @pytest.mark.parametrize(("since", "options"), [("zz", ()), ("7d", ("--until", "zz"))])
-def test_a_time_that_is_none(shop: Shop, since: str, options: tuple[str, ...]) -> None:
+def test_a_time_that_is_not_one(shop: Shop, since: str, options: tuple[str, ...]) -> None:
     """What was given, and what a time looks like."""
     code, said = shop.run("--dry-run", *options, since=since)
 
@@ -285,7 +320,7 @@ def test_it_goes_on_after_an_outage(shop: Shop) -> None:
     code, said = shop.run("--yes")
     assert code == 3
     assert "HTTP 403" in said
-    assert "3 corrections are written, the same command goes on" in said
+    assert "3 corrections are written, the same command continues" in said
     shop.sandbox.clear_faults()
 
     code, rest = shop.run_json("--yes")
