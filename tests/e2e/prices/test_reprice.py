@@ -1,4 +1,4 @@
-"""`birdfeed prices reprice` on a store over HTTP: what it shows, what it writes, what it leaves alone, how it goes on."""
+"""`birdfeed prices reprice` on a store over HTTP: what it shows, writes, leaves alone, how it continues."""
 
 import json
 from datetime import UTC, datetime, timedelta
