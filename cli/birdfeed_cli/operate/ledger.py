@@ -42,7 +42,7 @@ def run_write_off(*, yes: bool, as_json: bool) -> int:
     if events:
         note(connection, keys, "write off", events=events)
     if as_json:
-        print_json({"written_off": events, "sharp": findings.consistent, "uncounted": findings.uncounted})
+        print_json({"written_off": events, "consistent": findings.consistent, "uncounted": findings.uncounted})
     if events:
         if not as_json:
             out.print(f"{events} missing events are counted as purged; `birdfeed dead log` has an entry for it")
@@ -111,10 +111,10 @@ def describe(ledger: Ledger, findings: Findings) -> dict[str, object]:
     """The ledger for machines."""
     return {
         "balanced": findings.balanced,
-        "sharp": findings.consistent,
+        "consistent": findings.consistent,
         "event_types": {name: account_json(account) for name, account in ledger.accounts.items()},
         "total": account_json(ledger.total),
-        "dead_gone": [
+        "dead_orphaned": [
             {"event_type": name, "reason": reason, "events": amount}
             for (name, reason), amount in findings.dead_orphaned.items()
         ],

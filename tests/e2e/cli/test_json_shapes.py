@@ -34,7 +34,7 @@ price = [{ until = 2025-03-01, image = 0.1 }, { from = 2025-03-01, image = 0.003
 { when = { quality = "hd" }, image = 0.01 }] }]
 """
 BAD_BOOK = BOOK.replace("prompt_text = 3", "prompt_text = -3")
-GUARDED = json.dumps({"reason": "invalid", "dead": 9, "seen": 9, "since": 1})
+TRIPPED = json.dumps({"reason": "invalid", "dead": 9, "seen": 9, "since": 1})
 USAGE = {"prompt_tokens": 9, "completion_tokens": 4}
 TRACK = "import birdfeed; birdfeed.track_event('text_generation', {'model': 'm'}); birdfeed.close(5)"
 #: Types of the page, and what JSON has for them.
@@ -175,8 +175,8 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
         ]
     )
     system.drained()
-    system.redis.hset(system.keys.birdfeed("guard"), "image_generation", GUARDED)
-    system.run("resume", "text_generation", "--guard-off", "1h")
+    system.redis.hset(system.keys.birdfeed("breaker"), "image_generation", TRIPPED)
+    system.run("resume", "text_generation", "--breaker-off", "1h")
     yield "status --json", system.run("status", "--json")
     system.redis.hincrby(system.keys.ledger, "dead:text_generation:gave_up", 2)
     system.redis.hincrby(system.keys.ledger, "accepted:text_generation", 2)
@@ -194,9 +194,9 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
     yield "dead log --json", system.run("dead", "log", "--json")
     system.redis.hset(
         system.keys.birdfeed("destination:llm_events"),
-        mapping={"closed_until": "9999999999", "reason": "HTTP 403", "state": "paused"},
+        mapping={"backoff_until": "9999999999", "reason": "HTTP 403", "state": "paused"},
     )
-    system.redis.hset(system.keys.birdfeed("guard"), "image_generation", GUARDED)
+    system.redis.hset(system.keys.birdfeed("breaker"), "image_generation", TRIPPED)
     yield "resume --json", system.run("resume", "--json")
     yield "spool list --json", system.run("spool", "list", "--json")
     yield "spool drain --json", system.run("spool", "drain", "--json")

@@ -112,6 +112,10 @@ def test_a_price_estimated_for_people(run: Any, tmp_path: Path) -> None:
 
 def test_a_bug_is_not_explained_away(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only known errors become a sentence; others keep their traceback."""
-    monkeypatch.setattr("birdfeed_cli.operate.ledger.reconcile", lambda *_: {}["bug"])
+
+    def bug(*_: object) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr("birdfeed_cli.operate.ledger.reconcile", bug)
 
     assert isinstance(run("ledger").exception, KeyError)
