@@ -1,1 +1,1 @@
-"""The command line: it stands above producer, worker and sandbox, and is the only part that may import them all."""
+"""The command line: the only part that may import producer, worker and sandbox."""

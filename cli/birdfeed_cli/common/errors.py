@@ -19,7 +19,7 @@ class Unreachable(Exception):  # noqa: N818 - a state of the world, explained in
 
 
 class Declined(Exception):  # noqa: N818 - an answer, not a failure
-    """The question whether to go on was answered with no. Nothing was changed."""
+    """The answer to the question was not yes. Nothing was changed."""
 
     def __str__(self) -> str:
         return "declined; nothing was changed"

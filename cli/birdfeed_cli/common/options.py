@@ -36,7 +36,7 @@ def unknown_value(what: str, value: str, known: Iterable[str]) -> str:
     return f"{value!r} is not {what}; {hint}Known: {', '.join(names)}"
 
 
-def Time(help: str) -> Any:  # noqa: A002, N802 - it stands where typer.Option does, and is called as that is
+def Time(help: str) -> Any:  # noqa: A002, N802 - called where typer.Option is
     """An option that takes a time."""
     return typer.Option(parser=moment, metavar="TIME", help=help)
 

@@ -18,6 +18,11 @@ from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.common.time_spans import age
 from birdfeed_cli.dead_letters.filters import Filters
 
+#: What machines read of a dead letter, in this order.
+LETTER: Final = (
+    "id", "event_type", "reason", "detail", "fingerprint", "events", "attempts", "replays", "replay_id",
+    "first_failed_at", "last_failed_at",
+)  # fmt: skip
 #: Kinds of failure listed one by one; a million dead letters of as many kinds would not fit a screen, nor memory.
 MOST_KINDS: Final = 2_000
 
@@ -162,19 +167,7 @@ def describe_kind(kind: Kind) -> dict[str, object]:
 
 def describe(letter: DeadLetterInfo) -> dict[str, object]:
     """A dead letter for machines, without its events."""
-    return {
-        "id": letter.id,
-        "event_type": letter.event_type,
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "fingerprint": letter.fingerprint,
-        "events": letter.events,
-        "attempts": letter.attempts,
-        "replays": letter.replays,
-        "replay_id": letter.replay_id,
-        "first_failed_at": letter.first_failed_at,
-        "last_failed_at": letter.last_failed_at,
-    }
+    return {name: getattr(letter, name) for name in LETTER}
 
 
 def dead_table(letters: list[DeadLetterInfo]) -> Group:

@@ -138,7 +138,7 @@ def run_demo(events: int, *, keep: bool) -> int:
 
 @contextmanager
 def _away_from_settings(folder: str) -> Iterator[None]:
-    """The demo shows birdfeed as it comes: nobody's environment or .env is read, and none is changed."""
+    """The demo runs with the default settings: no environment or .env is read or changed."""
     before, here = dict(os.environ), Path.cwd()
     for name in before:
         if name.startswith(("BIRDFEED_", "TINYBIRD_")) or name == "REDIS_URL":
@@ -182,7 +182,7 @@ def _play(demo: Demo, events: int) -> list[str]:
     out.print(dead_table(dead))
     problems = _check(demo, tracked, dead)
     demo.set_faults()
-    say("5. Somebody fixes the schema and replays what it refused: birdfeed replay --reason quarantined")
+    say("5. Somebody fixes the schema and replays what it refused: birdfeed dead replay --reason quarantined")
     result = replay(demo.redis, demo.keys, Choice(reason="quarantined"))
     demo.drained()
     say(f"   {result.events} events replayed; what was bad in itself stays dead")

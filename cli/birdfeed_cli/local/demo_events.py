@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-#: One in so many events is bad, and one in so many is for a model nobody has a price for.
+#: One in so many events is bad, and one in so many is for a model without a price.
 BAD_EVERY: Final = 97
 UNKNOWN_MODEL_EVERY: Final = 41
 TIERS: Final = ("anonymous", "microbe", "spore", "seed", "flower", "nectar", "router")

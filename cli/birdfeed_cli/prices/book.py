@@ -19,7 +19,7 @@ from birdfeed_worker.wiring import book_source_of
 
 from birdfeed_cli.common.console import OK, PARTLY, fail, out, print_json
 
-#: What stands for the book that birdfeed ships where a file is asked for.
+#: The name of the book that birdfeed ships, where a file is expected.
 SHIPPED = "shipped"
 _PER = {"token": "1,000,000 tokens", "image": "image", "megapixel": "megapixel", "second": "second"}
 

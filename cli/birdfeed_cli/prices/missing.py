@@ -45,7 +45,7 @@ def _show(missing: list[Missing], since: datetime, books: Books, now: datetime, 
         return
     if not only_toml:
         out.print(_table(missing, since))
-        out.print("\nFor your price book (birdfeed prices check FILE says what is still to fill in):\n", markup=False)
+        out.print("\nFor your price book (birdfeed prices check FILE lists what is still to fill in):\n", markup=False)
     for line in entries(missing, books, now):
         out.print(line, markup=False, soft_wrap=True)
 

@@ -29,7 +29,7 @@ def stacked_bars(
     """Bars over time, one layer on another.
 
     Args:
-        title: What a screen reader says.
+        title: The text for screen readers.
         periods: Starts of the hours or days.
         every: hour or day.
         layers: Name, value for each period, and CSS colour; from the bottom up.

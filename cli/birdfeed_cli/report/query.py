@@ -15,12 +15,12 @@ DIMENSIONS: Final = (
     "model", "model_used", "provider", "tier", "user", "username", "event_type", "cost_status", "error_type",
     "referrer", "service_tier", "price_model",
 )  # fmt: skip
-#: Groups told by name for each dimension, the most expensive ones.
+#: Groups shown by name for each dimension, the most expensive ones.
 GROUPS: Final = 15
-#: Groups told by name over time; a plot with more colours can't be read.
+#: Groups shown by name over time; a chart with more colours can't be read.
 SERIES: Final = 7
 OTHERS: Final = "(others)"
-#: Up to this span, time is told by the hour.
+#: Up to this span, time is shown by the hour.
 _HOURLY: Final = timedelta(days=3)
 _PROMPT: Final = (
     "prompt_text_tokens + prompt_cached_tokens + prompt_cache_write_tokens + prompt_audio_tokens + prompt_image_tokens"
@@ -76,7 +76,7 @@ class Report:
 
 
 def largest_named(lines: Iterable[Line]) -> Decimal:
-    """The highest cost of a group told by name: what bars are measured against. The others together would dwarf it."""
+    """The highest cost of a group shown by name: what bars are measured against. The others together would dwarf it."""
     return max((line.cost_usd for line in lines if line.name != OTHERS), default=Decimal(0))
 
 
@@ -89,7 +89,7 @@ def read_report(
         query: Runs a SELECT; its errors pass through.
         datasources: The tables to count, all of birdfeed's shape.
         since, until: From, and up to but not with; aware.
-        by: Of DIMENSIONS; the first one is told over time.
+        by: Of DIMENSIONS; the first one is shown over time.
         zone: The zone of hours and days.
     """
     found = [(row["dimension"], _line(row)) for row in query(_groups_sql(datasources, since, until, by))]
@@ -167,7 +167,7 @@ def _line(row: Mapping[str, Any]) -> Line:
 
 
 def _with_others(lines: list[Line], total: Line) -> list[Line]:
-    """What is not told by name is summed, so that every table adds up to the total."""
+    """What is not shown by name is summed, so that every table adds up to the total."""
 
     def rest(field_: str) -> Any:
         return getattr(total, field_) - sum((getattr(line, field_) for line in lines), type(getattr(total, field_))(0))

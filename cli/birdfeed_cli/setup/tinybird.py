@@ -45,7 +45,7 @@ def _differs(place: Path, text: str) -> bool:
 
 
 def run_check(*, as_json: bool) -> int:
-    """Compare the live data sources with what the worker sends. Exit code 1 if something doesn't fit."""
+    """Compare the live data sources with what the worker sends. Exit code 1 if there is a mismatch."""
     settings = WorkerSettings.load()
     with tinybird_of(settings) as store:
         if not store.can_read:
@@ -75,11 +75,11 @@ def _described(mismatch: Mismatch) -> dict[str, str]:
 
 
 def _table(found: list[Mismatch]) -> Table:
-    table = Table(title=f"{len(found)} things don't fit", title_justify="left")
+    table = Table(title=f"{len(found)} mismatches", title_justify="left")
     table.add_column("data source")
     table.add_column("column")
     table.add_column("problem")
-    table.add_column("what follows", overflow="fold")
+    table.add_column("consequence", overflow="fold")
     for mismatch in found:
         table.add_row(mismatch.datasource, mismatch.column, mismatch.problem, mismatch.said)
     return table

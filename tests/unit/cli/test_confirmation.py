@@ -71,6 +71,4 @@ def test_a_write_off(
     assert "does not balance: 2 text_generation events are missing" in shown
     assert "Count 2 missing events as purged, for good?" in shown
     assert ended == code
-    assert (
-        sum(int(value) for name, value in redis.hgetall(keys.ledger).items() if name.startswith(b"purged:")) == purged
-    )
+    assert int(redis.hget(keys.ledger, "purged:text_generation") or 0) == purged
