@@ -11,7 +11,7 @@ LOCKED := --quiet --retries 10 --no-deps --require-hashes
 PROJECT := pyproject.toml producer/birdfeed/_version.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow test-pythons soak lint docs bench lock release clean
+.PHONY: help demo check test test-slow test-pythons soak lint docs site bench lock release clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 21
@@ -68,9 +68,15 @@ lint: $(STAMP) ## Format and lint.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(STAMP) ## Write the references that are made from the code.
-	$(BIN)/birdfeed settings --markdown > docs/settings.md
-	$(BIN)/birdfeed metrics --markdown > docs/metrics.md
+docs: $(STAMP) ## Write the references and pictures that are made from the code.
+	$(BIN)/birdfeed settings --markdown > docs/reference/settings.md
+	$(BIN)/birdfeed metrics --markdown > docs/reference/metrics.md
+	$(BIN)/python -m docs.scripts.cli_reference > docs/reference/cli.md
+	$(BIN)/python -m docs.scripts.folders
+	$(BIN)/python -m docs.scripts.pictures
+
+site: $(STAMP) ## The documentation site, into site/; nothing in it is loaded from the network.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 bench: $(STAMP) ## Benchmarks; ratios, measured in one run.
 	for name in producer enrich deliver slow_sink backlog latency compress; do echo "== $$name"; $(BIN)/python -m bench.$$name || exit 1; done
@@ -95,4 +101,4 @@ release: $(STAMP) ## Build sdist, wheel, SBOM, constraints and checksums into di
 	$(BIN)/python .ci/check_wheel.py dist/*.whl
 
 clean: ## Remove what was made here.
-	rm -rf $(VENV) .venv-* .birdfeed dist build .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-* .birdfeed dist build site .coverage* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

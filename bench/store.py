@@ -4,7 +4,8 @@
 
 Real ClickHouse (chDB), the shipped llm_events.datasource with other sorting keys, rows made by SQL. One row in a
 hundred is written twice, the second time with another tier, provider and cost, in parts not merged yet. Ten
-million need 5 GB of disk, 4 GB of memory and 15 minutes on 2 cores. docs/analytics.md has the table this prints.
+million need 5 GB of disk, 4 GB of memory and 15 minutes on 2 cores.
+docs/explanation/reading-costs.md has the table this prints.
 
 Each question is asked in a process of its own: its peak memory is the process's. rows and MB are what ClickHouse says
 it read; seconds are the better of two runs, so with warm files.
@@ -163,7 +164,7 @@ def peak() -> float:
 
 
 def report(folder: Path, count: int, days: int, step: int, only: str) -> None:
-    """Ask everything, or what has `only` in its title; print tables as docs/analytics.md has them."""
+    """Ask everything, or what has `only` in its title; print tables as docs/explanation/reading-costs.md has them."""
     for title, questions in (
         ("cost by day and tier, each event once", aggregations(KEYS, days)),
         ("which of 10,000 event_ids are there", asked(count, step)),

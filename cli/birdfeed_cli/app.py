@@ -69,7 +69,7 @@ def worker(
 def settings(
     as_json: Json = False,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the reference that docs/settings.md holds.")
+        bool, typer.Option("--markdown", help="Print the reference that docs/reference/settings.md holds.")
     ] = False,
 ) -> int:
     """Show each setting: its value (secrets masked), its source, and its meaning."""

@@ -4,7 +4,7 @@
 
     track_event("text_generation", {"model": "gpt-4o-mini", "user": "u1", "usage": response.usage})
 
-docs/handler.md has the rest. Importing this connects nothing and starts nothing.
+docs/how-to/handler.md has the rest. Importing this connects nothing and starts nothing.
 """
 
 from birdfeed._version import __version__

@@ -19,7 +19,8 @@ def track_event(event_type: str, event_data: Mapping[str, Any]) -> None:
 
     Args:
         event_type: "text_generation", "image_generation", or a type another package registered.
-        event_data: The event's fields; see docs/handler.md. Names birdfeed doesn't store are dropped and counted.
+        event_data: The event's fields; see docs/how-to/handler.md. Names birdfeed doesn't store are dropped, and
+            counted.
             It is read at once: changing it afterwards changes nothing.
     """
     try:

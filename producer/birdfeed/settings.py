@@ -1,4 +1,4 @@
-"""Settings of the producer. docs/settings.md and `birdfeed settings` are made from this model."""
+"""Settings of the producer. docs/reference/settings.md and `birdfeed settings` are made from this model."""
 
 import os
 import sys

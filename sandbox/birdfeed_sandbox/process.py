@@ -207,7 +207,7 @@ class Sandbox:
         self._control("POST", "reset", {})
 
     def replace_datasource(self, name: str, text: str) -> None:
-        """Make a data source anew, and empty, from another .datasource file's text."""
+        """Replace a data source by an empty one, made from another .datasource file's text."""
         self._control("POST", "tables", {"datasource": name, "text": text})
 
     def output(self) -> str:

@@ -54,7 +54,7 @@ def _decimal(value: object, what: str, places: int, largest: Decimal) -> Decimal
     """A number from TOML (an integer, or a Decimal), or quoted.
 
     Raises:
-        ValueError: It is none, negative, too large, or has more decimal places than are kept.
+        ValueError: It is not a number, negative, too large, or has more decimal places than are kept.
     """
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
         raise ValueError(f"{what} is a number")

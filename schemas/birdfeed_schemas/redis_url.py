@@ -80,7 +80,7 @@ def client_of(url: str, options: Mapping[str, Any]) -> Redis:
         options: What redis.Redis takes: time limits, retry, client_name, credential_provider, ...
 
     Raises:
-        ValueError: The URL is none of the forms above.
+        ValueError: The URL has none of the forms above.
     """
     chosen = dict(options)
     if urlsplit(url).scheme == _SENTINEL_SCHEME:

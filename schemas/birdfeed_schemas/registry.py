@@ -36,7 +36,7 @@ class EventType:
     fields: Mapping[str, tuple[str, ...]]
 
 
-#: Other packages add event types under this entry point group; see docs/how-to-add-an-event-type.md.
+#: Other packages add event types under this entry point group; see docs/how-to/add-an-event-type.md.
 ENTRY_POINT_GROUP: Final = "birdfeed.event_types"
 
 

@@ -1,6 +1,7 @@
 """Settings both sides read: where Redis is, and the names of the queue and its keys.
 
-Each side has one model, built on this base; `birdfeed settings` and docs/settings.md are made from the models.
+Each side has one model, built on this base; `birdfeed settings` and
+docs/reference/settings.md are made from the models.
 """
 
 from typing import Annotated

@@ -69,8 +69,8 @@ def test_the_project_is_what_init_writes() -> None:
 
 @pytest.mark.parametrize("name", PROJECT.pipes)
 def test_every_endpoint_and_parameter_is_in_the_docs(name: str) -> None:
-    """docs/analytics.md names them; the endpoint's own row those that not all endpoints have."""
-    text = (DOCS / "analytics.md").read_text()
+    """docs/reference/analytics.md names them; the endpoint's own row those that not all endpoints have."""
+    text = (DOCS / "reference" / "analytics.md").read_text()
     [row] = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
     sql = " ".join(node.sql for node in PROJECT.pipes[name].nodes)
     taken = set(re.findall(r"\{\{ ?\w+\((\w+),", sql)) | set(re.findall(r"defined\((\w+)\)", sql))
@@ -83,6 +83,6 @@ def test_every_endpoint_and_parameter_is_in_the_docs(name: str) -> None:
 
 
 def test_the_docs_sql_runs(store: Sandbox) -> None:
-    """The example of docs/analytics.md."""
-    for sql in re.findall(r"```sql\n(.*?)```", (DOCS / "analytics.md").read_text(), re.DOTALL):
+    """The example of docs/reference/analytics.md."""
+    for sql in re.findall(r"```sql\n(.*?)```", (DOCS / "reference" / "analytics.md").read_text(), re.DOTALL):
         assert store.sql(sql) == []

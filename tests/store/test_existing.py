@@ -306,12 +306,12 @@ def old_row(dice: random.Random, nth: int) -> dict[str, Any]:
 
 
 def forward_query() -> str:
-    [block] = re.findall(r"FORWARD_QUERY >\n(.*?)```", (ROOT / "docs" / "migrate.md").read_text(), re.DOTALL)
+    [block] = re.findall(r"FORWARD_QUERY >\n(.*?)```", (ROOT / "docs" / "how-to" / "migrate.md").read_text(), re.DOTALL)
     return str(block)
 
 
 def test_the_migration_takes_every_old_row_over(existing: Sandbox) -> None:
-    """The FORWARD_QUERY of docs/migrate.md, on rows of the old shape and on birdfeed's own in the old table."""
+    """The FORWARD_QUERY of docs/how-to/migrate.md, on rows of the old shape and on birdfeed's own in the old table."""
     dice = random.Random(6)
     old = [old_row(dice, nth) for nth in range(400)]
     own = made.sample(dice, "text_generation", [NOON - timedelta(seconds=nth) for nth in range(50)])

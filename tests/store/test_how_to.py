@@ -1,4 +1,4 @@
-"""docs/how-to-add-an-event-type.md, followed to the letter: a package of its own, no edit to birdfeed's."""
+"""docs/how-to/add-an-event-type.md, followed to the letter: a package of its own, no edit to birdfeed's."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from tests.support.repository import ROOT
 from tests.support.servers.redis_servers import valkey
 from tests.support.servers.system import System
 
-PAGE = (ROOT / "docs" / "how-to-add-an-event-type.md").read_text()
+PAGE = (ROOT / "docs" / "how-to" / "add-an-event-type.md").read_text()
 #: The operator's price: 12.5 s at 0.02 USD are 0.25 USD.
 BOOK = """
 [[model]]

@@ -90,8 +90,8 @@ def squeezed(sql: str) -> str:
 
 
 def test_the_migration_is_valid(python: Path, tmp_path: Path) -> None:
-    """docs/migrate.md's FORWARD_QUERY at the end of the shipped datafile."""
-    [block] = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "migrate.md").read_text(), re.DOTALL)
+    """docs/how-to/migrate.md's FORWARD_QUERY at the end of the shipped datafile."""
+    [block] = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "how-to" / "migrate.md").read_text(), re.DOTALL)
     (tmp_path / "datasources").mkdir()
     shipped = (files("birdfeed_schemas") / "data" / "datasources" / "llm_events.datasource").read_text()
     (tmp_path / "datasources" / "llm_events.datasource").write_text(f"{shipped}\n{block}")

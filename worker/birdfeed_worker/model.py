@@ -91,7 +91,7 @@ class Item:
     cost_status: str = ""
 
     def release(self) -> None:
-        """The row is made: let go of what it was made of. Its identity stays."""
+        """The row is made: release what it was made of. Its identity stays."""
         if self.envelope is not None:
             self.envelope.data = _GONE
 

@@ -1,4 +1,4 @@
-"""Settings of the worker pool. docs/settings.md and `birdfeed settings` are made from this model."""
+"""Settings of the worker pool. docs/reference/settings.md and `birdfeed settings` are made from this model."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self

@@ -12,7 +12,7 @@ err = Console(stderr=True, highlight=False)
 #: Styles that are readable on light and on dark background; plain yellow is not, on white.
 NOTE, GOOD_BADGE, WARN_BADGE, BAD_BADGE = "magenta", "black on green", "black on yellow", "bold white on red"
 
-#: Exit codes of every command (docs/operator.md).
+#: Exit codes of every command (docs/reference/outcomes.md).
 OK, PARTLY, USAGE, UNREACHABLE = 0, 1, 2, 3
 
 

@@ -22,7 +22,7 @@ from birdfeed_cli.common.console import err, warn
 from birdfeed_cli.common.errors import WrongUse, wrong_value
 from birdfeed_cli.common.options import unknown_value
 
-#: Why events become dead letters (docs/operator.md).
+#: Why events become dead letters (docs/reference/outcomes.md).
 REASONS: Final = frozenset(
     {
         "gave_up", "internal_error", "invalid", "kills_worker", "quarantined", "rejected", "too_large", "undecodable",

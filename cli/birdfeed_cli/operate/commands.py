@@ -45,7 +45,7 @@ def resume(
 def metrics(
     as_json: Json = False,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the reference that docs/metrics.md holds.")
+        bool, typer.Option("--markdown", help="Print the reference that docs/reference/metrics.md holds.")
     ] = False,
 ) -> int:
     """Print the queue's metrics in Prometheus's format; `birdfeed worker` serves the workers' own."""

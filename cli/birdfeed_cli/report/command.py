@@ -93,7 +93,7 @@ def _tables(store: Tinybird) -> Iterator[str]:
             continue
         missing = {*DIMENSIONS, "event_id", "occurred_at"} - set(columns)
         if missing:
-            warn(f"{datasource} is left out: it has no {', '.join(sorted(missing)[:3])} (docs/migrate.md)")
+            warn(f"{datasource} is left out: it has no {', '.join(sorted(missing)[:3])} (docs/how-to/migrate.md)")
         else:
             yield datasource
 

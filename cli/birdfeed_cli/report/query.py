@@ -114,7 +114,7 @@ def read_report(
 
 
 def _events_sql(datasources: Sequence[str], since: datetime, until: datetime) -> str:
-    """Each event once: FINAL is the cheapest way (docs/analytics.md)."""
+    """Each event once: FINAL is the cheapest way (docs/explanation/reading-costs.md)."""
     columns = f"{', '.join(DIMENSIONS)}, occurred_at, response_status, cache_hit, duration, cost, {_PROMPT} AS prompt, "
     within = f"occurred_at >= {_moment(since)} AND occurred_at < {_moment(until)}"
     parts = [f"SELECT {columns}{_COMPLETION} AS completion FROM {one} FINAL WHERE {within}" for one in datasources]

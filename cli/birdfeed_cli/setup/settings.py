@@ -1,4 +1,4 @@
-"""`birdfeed settings`: every setting with its value, source and meaning; also the text of docs/settings.md."""
+"""`birdfeed settings`: every setting with its value, source and meaning; makes docs/reference/settings.md."""
 
 import os
 from collections.abc import Iterator
@@ -111,7 +111,7 @@ def show(value: Any) -> str:
 
 
 def reference() -> str:
-    """docs/settings.md, made from the models."""
+    """docs/reference/settings.md, made from the models."""
     lines = [
         "# Settings",
         "",

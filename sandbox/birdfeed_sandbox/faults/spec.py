@@ -60,9 +60,9 @@ class Fault:
         switches: What it does.
         on: The side of the API: events, reads or all.
         datasource: The data source or pipe; None: every one.
-        times: Requests it hits before it lifts itself; None: until cleared.
+        times: Requests it hits before it clears itself; None: until cleared.
         probability: Of hitting a request at all, from 0 to 1.
-        seed: Of the dice for `probability`.
+        seed: Of the random numbers for `probability`.
     """
 
     id: int

@@ -56,7 +56,7 @@ class Control:
         return Answer.json(200, {"reset": True})
 
     async def replace_table(self, request: Request) -> Answer:
-        """POST /_sandbox/tables {"datasource": name, "text": datafile}: make a table anew, and empty."""
+        """POST /_sandbox/tables {"datasource": name, "text": datafile}: replace a table by an empty one."""
         content = await _json(request)
         name, text = content.get("datasource"), content.get("text")
         if not isinstance(name, str) or name not in self.service.workspace.datasources or not isinstance(text, str):

@@ -1,6 +1,6 @@
 """From NDJSON to what a table takes: a column at a time, so that a row of thirty columns costs microseconds.
 
-Pure: no engine here. Rows that break a column's rule are set aside with the reasons.
+Pure: no engine here. Rows that break a column's rule are quarantined with the reasons.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ class Batch:
 
     Attributes:
         rows: Values by column name, in the body's order.
-        quarantined: The rows set aside.
+        quarantined: The quarantined rows.
     """
 
     rows: list[Row]
     quarantined: list[Quarantined] = field(default_factory=list)
 
     def first(self, count: int) -> Batch:
-        """The same with no more than `count` rows; those set aside stay."""
+        """The same with no more than `count` rows; quarantined ones stay."""
         return replace(self, rows=self.rows[:count])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuarantineRule:
-    """Sets a row aside, whatever its types say, where the value at `path` equals `equals`."""
+    """Quarantines a row, whatever its types say, where the value at `path` equals `equals`."""
 
     path: str
     equals: Any
 
     def hits(self, row: Row) -> bool:
-        """Whether it sets this row aside."""
+        """Whether it quarantines this row."""
         return bool(dig(row, parse_path(self.path)) == self.equals)
 
 
@@ -76,7 +76,7 @@ class Extractor:
 
         Args:
             body: NDJSON, decoded.
-            rule: Sets further rows aside.
+            rule: Quarantines further rows.
 
         Raises:
             BodyError: A line isn't a JSON object, or there is none.
@@ -92,7 +92,7 @@ class Extractor:
         if rule is not None:
             for index, row in enumerate(rows):
                 if rule.hits(row):
-                    problems.setdefault(index, []).append((rule.path, "set aside by a fault of the sandbox"))
+                    problems.setdefault(index, []).append((rule.path, "quarantined by a fault of the sandbox"))
         checked = {
             column.name: written
             for column, taken in zip(self._columns, values, strict=True)

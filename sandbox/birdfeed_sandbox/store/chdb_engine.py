@@ -83,7 +83,7 @@ class Engine:
         return _run(self._reader, sql, output)
 
     def close(self) -> None:
-        """Let go of the data directory."""
+        """Release the data directory."""
         self._reader.close()
         self._writer.close()
 

@@ -46,7 +46,7 @@ def create_table(datasource: Datasource) -> str:
 
 
 def create_quarantine(datasource: Datasource) -> str:
-    """CREATE TABLE for the rows set aside: every column as received, and why each row is here."""
+    """CREATE TABLE for quarantined rows: every column as received, and why each row is here."""
     columns = [f"{quoted(column.name)} Nullable(String)" for column in datasource.columns]
     return (
         f"CREATE TABLE {DATABASE}.{quoted(quarantine_of(datasource.name))} (\n"

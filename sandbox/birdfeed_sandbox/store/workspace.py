@@ -87,7 +87,7 @@ class Workspace:
         return self._extractors[name].extract(body, rule=rule)
 
     def write(self, name: str, batch: Batch) -> Written:
-        """Write a batch: its rows to the table, those set aside to the quarantine.
+        """Write a batch: its rows to the table, the quarantined ones to the quarantine table.
 
         Raises:
             EngineError: The engine refused the rows as a whole; nothing was written.
@@ -159,7 +159,7 @@ class Workspace:
                 self._engine.execute(f"TRUNCATE TABLE {DATABASE}.{quoted(table)}")
 
     def replace(self, name: str, text: str) -> Datasource:
-        """Make a data source anew, and empty, from another datafile's text.
+        """Replace a data source by an empty one, made from another datafile's text.
 
         Raises:
             DatafileError: The text isn't a data source; the table stays as it was.
@@ -177,7 +177,7 @@ class Workspace:
         return datasource
 
     def close(self) -> None:
-        """Let go of the data directory."""
+        """Release the data directory."""
         self._engine.close()
 
     def _open(self, datasource: Datasource) -> None:

@@ -50,7 +50,7 @@ class Keys:
 
     @property
     def started(self) -> str:
-        """Sorted set of "job:execution" that workers have in hand, by the time (epoch s) their hold ends."""
+        """Sorted set of "job:execution" that workers have reserved, by the time (epoch s) their lease ends."""
         return f"{self.prefix}:wip:{self.queue}"
 
     @property

@@ -1,4 +1,4 @@
-"""docs/json.md: the shapes it documents are those that the commands print, key by key and type by type."""
+"""docs/reference/json.md: the shapes it documents are those that the commands print, key by key and type by type."""
 
 import json
 import re

@@ -1,5 +1,5 @@
-"""docs/runbook.md, section by section: a test makes the symptom, looks for what the runbook says one sees, mends the
-cause, and then types the runbook's commands, and nothing else, to a balanced ledger.
+"""docs/how-to/runbook.md, section by section: a test makes the symptom, looks for what the runbook says one sees,
+fixes the cause, and then types the runbook's commands, and nothing else, to a balanced ledger.
 """
 
 import re
@@ -23,7 +23,7 @@ from tests.support.servers.system import System
 from tests.support.wait import eventually
 from tests.support.worker.killer_events import install
 
-RUNBOOK = DOCS / "runbook.md"
+RUNBOOK = DOCS / "how-to" / "runbook.md"
 SIX_HOURS = 6 * 3_600.0
 #: Sections with a test here, filled as the tests are read.
 TRIED: set[str] = set()
@@ -65,7 +65,7 @@ def working(standing: System, sandbox: Sandbox) -> Iterator[System]:
         standing.redis.flushall()
         for key, value in workers.items():
             if value is not None:
-                standing.redis.restore(key, 0, value)
+                standing.redis.restore(key, 0, value, replace=True)  # a worker may have renewed it
 
 
 def numbered(count: int, **fields: Any) -> list[tuple[str, dict[str, Any]]]:

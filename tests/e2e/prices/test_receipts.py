@@ -45,7 +45,7 @@ price = { video_second = 0.083333333333, audio_second = 0.02 }
 """
 #: Events in one request.
 BATCH = 5_000
-DOCS = DOCS_FOLDER / "prices.md"
+DOCS = DOCS_FOLDER / "how-to" / "prices.md"
 STATUSES = {"priced", "estimated", "partial", "unpriced", "no_usage", "cache_hit", "reported"}
 
 
@@ -93,7 +93,7 @@ class Dice(random.Random):
 
 
 def sql_of_the_docs(datasource: str) -> str:
-    """What docs/prices.md tells analysts to run: rows whose receipt doesn't give their cost."""
+    """What docs/how-to/prices.md tells analysts to run: rows whose receipt doesn't give their cost."""
     found = [sql for sql in re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL) if datasource in sql]
     assert len(found) == 1
     return str(found[0])

@@ -1,4 +1,4 @@
-"""The promises of docs/promises.md from the worker's side, row by row, each test named after its fault.
+"""The promises of docs/explanation/promises.md from the worker's side, row by row, each test named after its fault.
 
 Real Valkey, real workers, the sandbox Tinybird over HTTP; each ends with every event in the store once (or in the dead
 letter that the row says) and with the ledger.

@@ -9,17 +9,61 @@ from birdfeed_cli.setup.settings import reference
 from birdfeed_worker.monitoring.metrics import reference as metrics_reference
 from typer.main import get_command
 
-from tests.support.repository import ROOT
+from docs.scripts import cli_reference, folders
+from docs.scripts.pictures import FOLDER, PICTURES
+from tests.support.repository import DOCS, ROOT
 
 
 def test_the_settings_reference_is_up_to_date() -> None:
-    """docs/settings.md is made from the models: `make docs` writes it."""
-    assert (ROOT / "docs" / "settings.md").read_text() == reference()
+    """docs/reference/settings.md is made from the models: `make docs` writes it."""
+    assert (DOCS / "reference" / "settings.md").read_text() == reference()
 
 
 def test_the_metrics_reference_is_up_to_date() -> None:
-    """docs/metrics.md is made from the table of metrics: `make docs` writes it."""
-    assert (ROOT / "docs" / "metrics.md").read_text() == metrics_reference()
+    """docs/reference/metrics.md is made from the table of metrics: `make docs` writes it."""
+    assert (DOCS / "reference" / "metrics.md").read_text() == metrics_reference()
+
+
+def test_the_command_reference_is_up_to_date() -> None:
+    """docs/reference/cli.md is made from the commands: `make docs` writes it."""
+    assert (DOCS / "reference" / "cli.md").read_text() == cli_reference.reference()
+
+
+def test_the_architecture_names_every_folder() -> None:
+    """Its tables are made from the folders' docstrings: `make docs` writes them."""
+    page = folders.PAGE.read_text()
+
+    assert page == folders.page()
+    assert [folder for folder in code_folders() if f"| `{folder}` | " not in page] == []
+
+
+def code_folders() -> set[str]:
+    """Every folder that holds Python files, below its package."""
+    return {
+        found.parent.relative_to(ROOT / package).as_posix()
+        for package in folders.PACKAGES
+        for found in (ROOT / package).rglob("*.py")
+    } - {"."}
+
+
+def test_the_pictures_are_up_to_date() -> None:
+    """They are drawn by a script: `make docs` writes them."""
+    assert {draw.__name__: draw().svg() for draw in PICTURES} == {
+        path.stem: path.read_text() for path in FOLDER.glob("*.svg")
+    }
+
+
+def test_every_page_that_is_named_exists() -> None:
+    """`docs/...md` in sources, tests and pages outside docs/."""
+    named = {
+        (str(path.relative_to(ROOT)), page)
+        for top in ("schemas", "producer", "worker", "sandbox", "cli", "tests", "bench", "examples")
+        for path in (*(ROOT / top).rglob("*.py"), *(ROOT / top).rglob("*.md"), *ROOT.glob("*.md"), ROOT / "Makefile")
+        for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text())
+    }
+
+    assert len(named) > 20
+    assert [(where, page) for where, page in sorted(named) if not (ROOT / page).is_file()] == []
 
 
 def test_every_setting_has_a_meaning() -> None:
@@ -42,10 +86,10 @@ def reasons() -> set[str]:
 
 
 def test_every_reason_of_a_dead_letter_is_in_the_docs() -> None:
-    """In the operator's table, with what it means; the runbook says what to type."""
-    table = (ROOT / "docs" / "operator.md").read_text().split("## Dead letters")[1].split("\n\n| command")[0]
+    """In the table of reasons, with what it means; the runbook says what to type."""
+    table = (DOCS / "reference" / "outcomes.md").read_text().split("## Reasons of dead letters")[1].split("\n## ")[0]
     listed = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
-    runbook = (ROOT / "docs" / "runbook.md").read_text()
+    runbook = (DOCS / "how-to" / "runbook.md").read_text()
 
     assert {"invalid", "undecodable", "kills_worker"} <= reasons()
     assert listed == reasons()
@@ -71,6 +115,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_in_the_docs(command: str) -> None:
-    """README or docs/ name it."""
-    texts = [path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))]
+    """README or a page written by hand name it."""
+    pages = {ROOT / "README.md", *DOCS.rglob("*.md")} - {DOCS / "reference" / "cli.md"}
+    texts = [page.read_text() for page in pages]
     assert any(command in text for text in texts), f"no document names `{command}`"

@@ -1,4 +1,4 @@
-"""docs/handler.md tells everything a handler can use."""
+"""docs/how-to/handler.md tells everything a handler can use."""
 
 import birdfeed
 import pytest
@@ -7,7 +7,7 @@ from birdfeed_schemas.fields import COMMON, IMAGE_GENERATION, TEXT_GENERATION
 
 from tests.support.repository import ROOT
 
-HANDLER = (ROOT / "docs" / "handler.md").read_text()
+HANDLER = (ROOT / "docs" / "how-to" / "handler.md").read_text()
 
 
 @pytest.mark.parametrize("name", sorted({*COMMON, *TEXT_GENERATION, *IMAGE_GENERATION}))

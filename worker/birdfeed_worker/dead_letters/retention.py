@@ -1,8 +1,8 @@
 """Retention: keep the dead letters small. Their own caps in bytes and age, because rq's expiry is silent; small
 letters of one kind merged; jobs that rq failed by itself counted.
 
-One worker of the pool sweeps at a time, a little in each step, so that a million dead letters cost neither much time at
-once nor memory.
+One worker of the pool does this at a time, a little in each step, so that a million dead letters cost neither much time
+at once nor memory.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Metrics: their names and meanings, in one place; docs/metrics.md is made from them.
+"""Metrics: their names and meanings, in one place; docs/reference/metrics.md is made from them.
 
 Two kinds. Those of the *queue* are read from Redis when somebody asks, and are the same from every launcher: take one,
 or max(). Those of the *pool* are counted by the workers of one launcher, in a hash in Redis that the launcher reads:
@@ -168,7 +168,7 @@ def _field(metric: Metric, labels: tuple[str, ...], *more: str) -> str:
 
 
 def reference() -> str:
-    """docs/metrics.md."""
+    """docs/reference/metrics.md."""
     lines = [
         "# Metrics",
         "",

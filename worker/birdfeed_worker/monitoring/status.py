@@ -44,7 +44,7 @@ class Health(IntEnum):
 class WorkerState:
     """One worker process: where it runs, what it does, its jobs in flight, and how many it has done since its start.
 
-    `silent` is seconds since its last sign of life.
+    `silent` is seconds since its last heartbeat.
     """
 
     name: str

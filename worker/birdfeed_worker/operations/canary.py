@@ -28,19 +28,19 @@ class Canary:
     Args:
         connection: Redis.
         keys: Names of the keys.
-        patience: Seconds to wait for each.
+        timeout: Seconds to wait for each.
         clock: Time and sleep.
     """
 
-    def __init__(self, connection: Redis, keys: Keys, patience: float, clock: Clock | None = None) -> None:
+    def __init__(self, connection: Redis, keys: Keys, timeout: float, clock: Clock | None = None) -> None:
         self._connection = connection
         self._keys = keys
-        self._patience = patience
+        self._timeout = timeout
         self._clock = clock or Clock()
 
     def wait(self, job_id: str, stop: Callable[[], bool] = lambda: False) -> Verdict:
         """Its outcome: a settled job leaves behind how many of its events died."""
-        deadline = self._clock.monotonic() + self._patience
+        deadline = self._clock.monotonic() + self._timeout
         while True:
             died = self._connection.get(self._keys.done(job_id))
             if died is not None:

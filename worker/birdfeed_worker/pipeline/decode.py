@@ -39,8 +39,8 @@ def decode(jobs: Sequence[ReservedJob], poison: PoisonEvents = NO_POISON) -> Dec
     """Open the jobs. Events are parsed here; a damaged line leaves its item without an envelope and with a reason.
 
     Args:
-        jobs: As they were taken.
-        killers: Events (job id and line from 0; line None: the whole job) that are known to kill a worker; they are
+        jobs: As they were reserved.
+        poison: Events (job id and line from 0; line None: the whole job) that are known to kill a worker; they are
             not even parsed.
     """
     decoded = Decoded()

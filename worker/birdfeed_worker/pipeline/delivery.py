@@ -35,7 +35,7 @@ class Delivery:
     def deliver(self, jobs: Sequence[ReservedJob], poison: PoisonEvents = NO_POISON) -> Totals:
         """Bring the events of these jobs (of one reservation) to the store; afterwards every job is settled.
 
-        `killers` are events that would kill this process.
+        `poison` are events that would kill this process.
         """
         began = self.clock.monotonic()
         decoded = Decoded()

@@ -43,7 +43,7 @@ class Sender:
 
     Args:
         tinybird: The store.
-        pacer: The pool's limiter.
+        limiter: The pool's rate limit.
         clock: Time, and the sleep that ends when the worker is told to stop.
         bisect_requests: Requests spent on finding the bad rows of one.
         settle_seconds: Seconds until Tinybird is asked after an unknown outcome.

@@ -1,7 +1,7 @@
 """One worker process, started by the launcher: `python -m birdfeed_worker.process.child NAME BEAT_FD`.
 
 Its standard input is a pipe from the launcher; when that ends, the launcher is gone and the worker stops. Into BEAT_FD
-it writes a byte every few seconds as a sign of life.
+it writes a byte every few seconds as a heartbeat.
 """
 
 import gc
@@ -24,7 +24,7 @@ GC_THRESHOLD: Final = 20_000
 
 
 def stop_alone(stop_timeout: float) -> None:
-    """The launcher is gone: stop this process politely, and after `stop_timeout` seconds for good."""
+    """The launcher is gone: stop this process gracefully, and after `stop_timeout` seconds by force."""
     log.error("the launcher is gone; this worker stops")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(stop_timeout)
@@ -35,7 +35,7 @@ def tune_gc() -> None:
     """Let the cycle collector run more rarely, and never over what is loaded by now.
 
     A delivery makes hundreds of thousands of objects, all of which go by reference counting; looking through them for
-    cycles every 700 new ones is a tenth of a worker's CPU time (docs/performance.md).
+    cycles every 700 new ones is a tenth of a worker's CPU time (docs/explanation/performance.md).
     """
     gc.collect()
     gc.freeze()

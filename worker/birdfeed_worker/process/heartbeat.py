@@ -25,9 +25,9 @@ class Heartbeat(threading.Thread):
     """Renews the lease on the jobs in flight, over a connection of its own, however long the store takes.
 
     Args:
-        keeper: Renews.
-        every: Seconds between two renewals, and between two signs of life.
-        beat_fd: Where a byte is written as a sign of life; None for nowhere.
+        renewer: Renews the leases.
+        every: Seconds between two renewals, and between two heartbeats.
+        beat_fd: Where a byte is written as a heartbeat; None for nowhere.
         stall_seconds: See STALL_SECONDS.
     """
 

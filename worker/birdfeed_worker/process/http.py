@@ -122,7 +122,7 @@ def _json(status: int, value: dict[str, Any]) -> Page:
 
 
 def serve(pages: Pages, host: str, port: int) -> ThreadingHTTPServer | None:
-    """Serve from now on; None, with a word in the log, where the port is taken: work goes on without it."""
+    """Serve from now on; None, with a line in the log, where the port is taken: work goes on without it."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10

@@ -100,7 +100,7 @@ class Pool:
         if child.process is not None and child.process.poll() is not None:
             self._reap(child, now)
         if child.process is not None and self._silent(child, now):
-            log.critical("worker %s gave no sign of life for %.0f s; it is killed", child.name, SILENT_SECONDS)
+            log.critical("worker %s sent no heartbeat for %.0f s; it is killed", child.name, SILENT_SECONDS)
             child.process.kill()
             child.process.wait()
             self._reap(child, now)
@@ -127,7 +127,7 @@ class Pool:
 
     @staticmethod
     def _silent(child: Child, now: float) -> bool:
-        """Whether a worker that lives has given no sign of life for too long: native code that never ends."""
+        """Whether a worker that lives has sent no heartbeat for too long: native code that never ends."""
         try:
             if os.read(child.beat_fd, 65_536):
                 child.last_beat = now

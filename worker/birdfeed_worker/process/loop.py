@@ -2,7 +2,8 @@
 
 What it keeps of rq: the queue, the registries, the worker's own entry (`rq info`, rq-dashboard), failed jobs and their
 requeueing. What it does differently, because rq alone loses jobs at a kill or a SIGTERM (each measured, see
-docs/decisions.md): jobs go from the queue to the started registry in one step; SIGTERM only sets a flag; scheduled
+docs/explanation/decisions.md):
+jobs go from the queue to the started registry in one step; SIGTERM only sets a flag; scheduled
 jobs are moved, and lost workers' jobs given back, by atomic scripts any worker may run, so there is no scheduler
 process to lose.
 """
@@ -54,10 +55,10 @@ class Worker(SimpleWorker):
         connection: Redis.
         keys: Names of the keys.
         name: The worker's name in rq.
-        taker, hold, delivery: Wired by bootstrap.py.
+        reserver, heartbeat, delivery: Wired by bootstrap.py.
         clock: Its stop flag ends the loop.
-        take_jobs, take_events, take_bytes: Most of each in one reservation.
-        upkeep: What is done now and then beside the work.
+        reserve_jobs, reserve_events, reserve_bytes: Most of each in one reservation.
+        maintenance: What is done now and then beside the work.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class Maintenance:
     """Applies retention to dead letters and takes samples.
 
     Args:
-        sweeper: Keeps dead letters small.
+        retention: Keeps dead letters small.
         sampler: Keeps the samples that rates are read off.
         clock: Time.
     """

@@ -32,7 +32,7 @@ class Reserver:
         connection: Redis.
         keys: Names of the keys.
         worker: The worker's name.
-        hold_seconds: How long a lease lasts if it isn't renewed.
+        lease_seconds: How long a lease lasts if it isn't renewed.
     """
 
     def __init__(self, connection: Redis, keys: Keys, worker: str, lease_seconds: int) -> None:

@@ -127,7 +127,7 @@ class CachedTiers:
         return answers, missing
 
     def close(self) -> None:
-        """Let go of the threads; a request under way ends by its own timeout."""
+        """Release the threads; a request under way ends by its own timeout."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 

@@ -88,7 +88,7 @@ class AuthServiceTiers:
 
 
 class AuthServiceError(Exception):
-    """The auth service's answer is none: `status` is HTTP's."""
+    """The auth service didn't answer as it should: `status` is HTTP's."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)

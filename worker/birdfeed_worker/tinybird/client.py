@@ -15,7 +15,7 @@ import zstandard
 from birdfeed_worker.errors import QueryError, QuotaError
 from birdfeed_worker.tinybird.decide import Answer
 
-#: zstd's; by measurement (docs/performance.md).
+#: zstd's; by measurement (docs/explanation/performance.md).
 COMPRESSION_LEVEL: Final = 1
 #: Longest wait in seconds that a header is believed.
 MAX_WAIT: Final = 86_400.0

@@ -1,7 +1,8 @@
 """Verify: ask Tinybird which events it already has, in the table and in quarantine, before anything is sent again.
 
 Cheap, because an event_id is a UUIDv7: a batch of events bounds its own stretch of time, and the data sources are
-sorted by occurred_at and event_id (docs/analytics.md has what it reads). The llm_events of Tinybird's LLM template has
+sorted by occurred_at and event_id (docs/explanation/reading-costs.md has what it reads).
+The llm_events of Tinybird's LLM template has
 neither column: there an event is found by `id`, and by `timestamp`, which is its start_time.
 """
 

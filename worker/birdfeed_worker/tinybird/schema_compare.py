@@ -94,7 +94,7 @@ def _missing(datasource: str, ours: Sequence[Column], live: Mapping[str, LiveCol
         shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
         said = (
             "is the table of Tinybird's LLM template: rows land in it, but these fields are not stored: "
-            f"{shown}; docs/migrate.md takes it over to birdfeed's"
+            f"{shown}; docs/how-to/migrate.md takes it over to birdfeed's"
         )
         yield Mismatch(datasource, "", "template", said)
         return
@@ -128,7 +128,7 @@ def _narrow(live: str, ours: str) -> str | None:
         largest = 2 ** (int(live_whole[2]) - (not live_whole[1])) - 1
         # Our counts are from 0 up to 2^63 - 1, or to their own type's largest value.
         needed = min(2 ** int(our_whole[2]) - 1, 2**63 - 1)
-        return "" if largest >= needed else f"a number over {largest:,} is changed without a word"
+        return "" if largest >= needed else f"a number over {largest:,} is changed silently"
     if ours.startswith("Float") and live.startswith("Float"):
         return "" if live == "Float64" else "it keeps 7 digits"
     if ours.startswith("Decimal"):

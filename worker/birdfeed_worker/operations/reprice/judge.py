@@ -93,7 +93,7 @@ def event_of(row: Mapping[str, Any]) -> Event:
     """The event of a stored row, as far as its price needs it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The row is not an event of its type.
     """
     images = row.get("num_images")
     failed = row["status"] == "error"

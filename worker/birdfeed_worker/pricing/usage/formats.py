@@ -177,7 +177,7 @@ def from_gemini(source: Mapping[str, Any]) -> dict[str, Any]:
     of their own: they are part of the text, at whose rate Gemini bills them.
 
     Raises:
-        NotACountError: A count in it is none.
+        NotACountError: A count in it is not a whole number from 0 on.
     """
     prompt_parts = details(source, _GEMINI_PROMPT_PARTS[:1]) or details(source, _GEMINI_PROMPT_PARTS[1:])
     tool_parts = details(source, _GEMINI_TOOL_PARTS)
