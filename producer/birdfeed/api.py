@@ -1,9 +1,9 @@
-"""The functions a program calls, on the one producer of its process."""
+"""The functions a program calls, on the one client of its process."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from birdfeed.client import Producer
+from birdfeed.client import Client
 from birdfeed.encoding.encoder import BeforeSend
 from birdfeed.stats import Stats
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from birdfeed.settings import ProducerSettings
     from birdfeed.transport.connection import Credentials
 
-_producer = Producer()
+_client = Client()
 
 
 def track_event(event_type: str, event_data: Mapping[str, Any]) -> None:
@@ -24,9 +24,9 @@ def track_event(event_type: str, event_data: Mapping[str, Any]) -> None:
             It is read at once: changing it afterwards changes nothing.
     """
     try:
-        _producer.record(event_type, event_data)
+        _client.record(event_type, event_data)
     except Exception as error:
-        _producer.mishap(event_type, event_data, error)
+        _client.handle_failure(event_type, event_data, error)
 
 
 def flush(timeout: float | None = None) -> bool:
@@ -38,16 +38,16 @@ def flush(timeout: float | None = None) -> bool:
     Returns:
         Whether all events tracked before are in Redis or the spool on disk.
     """
-    return _producer.flush(timeout)
+    return _client.flush(timeout)
 
 
 async def aflush(timeout: float | None = None) -> bool:
     """`flush` without blocking the event loop."""
     import asyncio
 
-    request = asyncio.wrap_future(_producer.request_flush())
+    requests = [asyncio.wrap_future(request) for request in _client.request_flush()]
     try:
-        return await asyncio.wait_for(request, _producer.patience(timeout))
+        return all(await asyncio.wait_for(asyncio.gather(*requests), _client.timeout_or_default(timeout)))
     except TimeoutError:
         return False
 
@@ -61,7 +61,7 @@ def close(timeout: float | None = None) -> bool:
     Returns:
         Whether every event reached Redis or the spool; the others are counted as dropped, with the reason "closed".
     """
-    return _producer.close(timeout)
+    return _client.close(timeout)
 
 
 def configure(
@@ -74,7 +74,7 @@ def configure(
     """Set birdfeed up at the start of a program; optional, for the environment is read anyway.
 
     Args:
-        settings: All settings; None reads the environment and .env.
+        settings: All settings; None reads the environment.
         before_send: Sees each event as {"event_type": ..., "event_data": {...}} (plain JSON, a copy) in the thread that
             tracked it, and returns it, changed or not, or None to drop it.
         credentials: Returns (user, password), or (password,), for each new connection to Redis.
@@ -97,32 +97,32 @@ def configure(
         chosen = settings if settings is not None else ProducerSettings(**overrides)
     except ValidationError as error:
         raise ConfigurationError(explain(error)) from None
-    _producer.configure(chosen, before_send=before_send, credentials=credentials)
+    _client.configure(chosen.options(), before_send=before_send, credentials=credentials)
 
 
 def start() -> None:
-    """Read the settings and start the flusher now, not at the first event: call it where a program starts.
+    """Check the settings and start the flusher now, not at the first event: call it where a program starts.
 
     Raises:
         ConfigurationError: A setting is wrong.
     """
-    if not _producer.configured:
+    if not _client.configured:
         configure()
-    _producer.start()
+    _client.start()
 
 
 def stats() -> Stats:
     """What birdfeed has done in this process, and what it had to drop, by reason."""
-    return _producer.stats()
+    return _client.stats()
 
 
-def current_producer() -> Producer:
-    """The producer that track_event uses."""
-    return _producer
+def current_client() -> Client:
+    """The client that track_event uses."""
+    return _client
 
 
-def use_producer(producer: Producer) -> Producer:
-    """Make track_event use another producer (birdfeed.testing does); returns the one before."""
-    global _producer
-    before, _producer = _producer, producer
+def use_client(client: Client) -> Client:
+    """Make track_event use another client (birdfeed.testing does); returns the one before."""
+    global _client
+    before, _client = _client, client
     return before

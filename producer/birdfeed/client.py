@@ -1,396 +1,334 @@
-"""The producer of one process: takes events, filters and writes them, and has the flusher send them.
+"""The client of one process: takes events and has them sent, by one configuration at a time.
 
-It is always in one state:
+It is always in one of these states, all changes of which are made under one lock:
 
-    idle ──first event──▶ starting ──settings known──▶ on ──close()──▶ closed ──next event──▶ on
-                              └──no Redis configured──▶ off
+             first event, start()              close()
+      ┌────┐ ────────────────▶ ┌──────────────┐ ──────▶ ┌────────┐
+      │idle│                   │on: a pipeline│         │ closed │
+      └────┘ ◀──────────────── └──────────────┘ ◀────── └────────┘
+         │       configure()                    next event
+         │ first event, start(): no Redis, disabled, or wrong settings
+         ▼
+      ┌───┐  configure()
+      │off│ ───────────▶ idle
+      └───┘
 
-Until the settings are known (reading them costs 100 ms and more, which no request may wait for) events are kept aside,
-in memory only (cold.py); the flusher's thread reads the settings, and then filters, hashes and sends what waited. From
-then on an event is filtered and written in the thread that tracks it, where that takes microseconds.
+Events exist in pipelines only, each of which has a flusher of its own. "On" has a pipeline that takes events; where one
+was replaced or closed, the thread that did so ends it, while others track into the next. An event that a thread puts
+into a pipeline at the moment of its end is seen by one of two: by whoever ends it, when the buffer is sealed and looked
+at for the last time; or by the tracking thread, which looks, after each put, whether the buffer was sealed before. Both
+hand it to the pipeline that is on, and start one where none is. So no state has events and nobody to send them.
+
+No lock is taken on the way of an event while the state is "on". Locks are re-entrant, because a signal handler or a
+__del__ may track an event anywhere. Settings are read from the environment at the first event, in microseconds.
 """
 
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from birdfeed_schemas.fields import SPELLINGS
 
-from birdfeed.buffering.buffer import Buffer
-from birdfeed.buffering.cold import Cold
-from birdfeed.delivery.flusher import Flusher
-from birdfeed.encoding.allowlist import Allowed, usable
-from birdfeed.encoding.encoder import BeforeSend, Encoder, Names, Policy
-from birdfeed.logging_once import place, say, say_once
-from birdfeed.runtime import process_hooks as lifecycle
-from birdfeed.runtime.fork_lock import gate, sending
+from birdfeed.delivery.pipeline import Pipeline
+from birdfeed.encoding.allowlist import load_plugged_in, usable
+from birdfeed.encoding.encoder import BeforeSend
+from birdfeed.errors import ConfigurationError
+from birdfeed.logging_once import error_location, log_once, log_throttled
+from birdfeed.options import Options, options_from
+from birdfeed.runtime import process_hooks
 from birdfeed.stats import UNKNOWN_TYPE, Counters, Stats
 
 if TYPE_CHECKING:
-    from birdfeed.delivery.delivery import Delivery
-    from birdfeed.delivery.write_through import DurablePut
-    from birdfeed.settings import ProducerSettings
     from birdfeed.transport.connection import Credentials
 
-State = Literal["idle", "starting", "on", "off", "closed"]
+State = Literal["idle", "on", "off", "closed"]
 
-#: Seconds to close where the settings are not known.
+#: Seconds to close where no settings are known.
 _CLOSE_SECONDS: Final = 5.0
-#: What pydantic reads as true.
-_TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
+#: Seconds between two looks, at exit, whether other threads have done.
+_LOOK_SECONDS: Final = 0.01
 
 
-class Producer:
-    """See the module. Any method may be called from any thread; only `configure` and `record` may raise."""
+class Client:
+    """See the module. Any method may be called from any thread; only `configure`, `start` and `record` may raise."""
 
     def __init__(self) -> None:
-        self._settings: ProducerSettings | None = None
+        self._options: Options | None = None
+        self._before_send: BeforeSend | None = None
         self._credentials: Credentials | None = None
-        self._policy = Policy()
         self._begin()
+        process_hooks.watch(self)
 
     def _begin(self) -> None:
-        """Fresh memory: in a new producer, and in a forked child."""
-        self._state: State = "idle"
-        self._exiting = False
-        self.counters = Counters()
+        """Fresh memory: in a new client, and in a forked child."""
         self._lock = threading.RLock()
-        self._wake = threading.Event()
-        self._cold = Cold(self.counters, self._wake)
-        self._buffer = Buffer(counters=self.counters, wake=self._wake)
-        self._put: Callable[[tuple[str, bytes, int]], None] = self._buffer.put
-        self._encoder = Encoder(self._policy, self.counters)
-        self._allowed = Allowed(self._policy)
-        # What record looks types up in: empty in every state but "on", which sends each event the long way.
-        self._names: dict[str, Names] = {}
-        self._durable: DurablePut | None = None
-        self._flusher: Flusher | None = None
-        self._delivery: Delivery | None = None
+        self._state: State = "idle"
+        #: What is wrong with the settings, where they are why the state is "off".
+        self._wrong = ""
+        self._exiting = False
+        self._pipeline: Pipeline | None = None
+        #: Pipelines that are being ended.
+        self._ending: list[Pipeline] = []
+        self.counters = Counters()
 
     # ---- events
 
     def record(self, event_type: str, event_data: Mapping[str, Any]) -> None:
-        """Take one event. May raise; `mishap` then finds out why."""
-        names = self._names.get(event_type)
-        if names is None:
-            self._record_first(event_type, event_data)
+        """Take one event. May raise; `handle_failure` then finds out why."""
+        pipeline = self._pipeline
+        if pipeline is None and (pipeline := self._taking(event_type)) is None:
             return
-        event = self._encoder.encode(event_type, event_data, names)
+        shape = pipeline.shapes.get(event_type)
+        if shape is None:
+            if not usable(event_type) or not isinstance(event_data, Mapping):
+                self._count_bad_call()
+                return
+            event_type = str.__str__(event_type)
+            shape = pipeline.allowed.resolve(event_type)
+        event = pipeline.encode(event_type, event_data, shape)
         if event is not None:
-            self._put(event)
+            pipeline.put(event)
+            if pipeline.buffer.sealed:
+                self._forward(pipeline.buffer.take_all())
 
-    def mishap(self, event_type: object, event_data: object, error: Exception) -> None:
-        """`record` raised `error`: count the event as dropped, or take it after all. Never raises."""
+    def handle_failure(self, event_type: object, event_data: object, error: Exception) -> None:
+        """`record` raised `error`: count the event as dropped, or take it after all. Never raises an Exception."""
         try:
             if isinstance(event_type, str) and isinstance(event_data, Mapping):
                 # Another thread may have changed the mapping while it was read; a copy is made in one step.
                 self.record(str.__str__(event_type), dict(event_data))
             else:
-                self._bad_call()
+                self._taking(UNKNOWN_TYPE)  # a program all of whose calls are bad has its drops in the ledger, too
+                self._count_bad_call()
         except Exception as again:
             kind = event_type if type(event_type) is str and event_type in SPELLINGS else UNKNOWN_TYPE
             self.counters.drop(kind, "unserialisable")
-            first, second = place(error), place(again)
-            say(logging.ERROR, "mishap", "an event could not be taken: %s, then %s", first, second)
+            first, second = error_location(error), error_location(again)
+            log_throttled(logging.ERROR, "failure", "an event could not be taken: %s, then %s", first, second)
 
-    def _record_first(self, event_type: str, event_data: Mapping[str, Any]) -> None:
-        """An event in any state but "on", or of a type that was not seen before."""
-        if not self._wanted:
+    def _count_bad_call(self) -> None:
+        if self._state == "off" and not self._wrong:
             return
-        if not isinstance(event_data, Mapping) or not usable(event_type):
-            self._bad_call()
-            return
-        event_type = str.__str__(event_type)
-        if self._state != "on":
-            self._start()
-            if self._names:
-                self.record(event_type, event_data)
-                return
-        elif self._allowed.full:
-            if (event := self._encoder.encode(event_type, event_data, self._allowed.unknown())) is not None:
-                self._put(event)
-            return
-        self._cold.keep(event_type, event_data)
-        if not self._wanted:  # that became known meanwhile
-            self._cold.forget()
-        elif self._exiting:
-            self._round(closing=True)
-
-    def _bad_call(self) -> None:
         self.counters.drop(UNKNOWN_TYPE, "bad_call")
-        say_once(
+        log_once(
             logging.WARNING,
             "bad call",
             "track_event takes an event type (printable text) and a mapping; an event was dropped (reason bad_call)",
         )
-        if self._state in ("idle", "closed"):
-            self._start()  # a program all of whose calls are bad has its drops in the ledger, too
 
-    def _put_and_send(self, event: tuple[str, bytes, int]) -> None:
-        """The process is ending and has no flusher any more."""
-        self._buffer.put(event)
-        self._round(closing=True)
-
-    # ---- settings
-
-    @property
-    def _wanted(self) -> bool:
-        return self._state != "off"
-
-    @property
-    def configured(self) -> bool:
-        """Whether the settings are known."""
-        return self._settings is not None
-
-    def configure(
-        self,
-        settings: "ProducerSettings",
-        *,
-        before_send: BeforeSend | None = None,
-        credentials: "Credentials | None" = None,
-    ) -> None:
-        """Use these settings from now on, also for what waits for settings; what was tracked before is flushed."""
-        _prepare(settings)
-        if self._state == "on":
-            self.close()
-        with self._lock:
-            self._use(settings, before_send, credentials)
-            if self._state != "starting":
-                self._state = "idle"
-
-    def _use(
-        self, settings: "ProducerSettings", before_send: BeforeSend | None, credentials: "Credentials | None"
-    ) -> None:
-        self._credentials = credentials
-        self._policy = Policy(
-            extra=settings.allowed_extra,
-            hmac_key=settings.hmac_key,
-            before_send=before_send,
-            keep_traceback=settings.keep_traceback,
-            max_event_bytes=settings.max_event_bytes,
-        )
-        self._encoder = Encoder(self._policy, self.counters)
-        self._allowed = Allowed(self._policy)
-        self._buffer.bound(
-            max_events=settings.buffer_events, max_bytes=settings.buffer_bytes, drop_policy=settings.drop_policy
-        )
-        self._put = self._buffer.put
-        if settings.durability == "spool" and settings.spool_bytes and settings.on:
-            from birdfeed.delivery.write_through import DurablePut
-
-            self._durable = DurablePut(settings, self.counters, self._buffer.put)
-            self._put = self._durable.put
-        self._settings = settings
-
-    def _load(self) -> "ProducerSettings":
-        """Read the settings, in the flusher's thread; wrong ones turn telemetry off."""
-        with gate:
-            from birdfeed_schemas.settings import explain
-            from pydantic import ValidationError
-
-            from birdfeed.settings import ProducerSettings
-        try:
-            settings = ProducerSettings()
-        except ValidationError as error:
-            say_once(logging.ERROR, "settings", "telemetry is off: %s", explain(error))
-            settings = ProducerSettings.model_construct(enabled=False)
-        _prepare(settings)
-        with self._lock:
-            if self._settings is None:  # configure() may have come first
-                self._use(settings, None, None)
-        return self._settings or settings
-
-    # ---- starting and stopping
-
-    def start(self) -> None:
-        """Start the flusher now rather than at the first event."""
-        if self._wanted:
-            self._start()
-
-    def _start(self) -> None:
-        # Two settings can't wait for the flusher's thread, so the environment is asked for them here.
-        if self._settings is None and os.environ.get("BIRDFEED_DURABILITY", "").lower() == "spool":
-            self._load()  # such an event must be on disk before track_event returns, so this one call waits
-        if self._settings is None and os.environ.get("BIRDFEED_SIGTERM_HOOK", "").lower() in _TRUE:
-            lifecycle.hook_sigterm()  # only the main thread may install it
-        with self._lock:
-            if self._state == "on":
+    def _forward(self, events: list[tuple[Any, ...]]) -> None:
+        """Give events of a pipeline that has ended to the one that is on."""
+        while events:
+            pipeline = self._pipeline or self._taking(None)
+            if pipeline is None:
+                for event in events:
+                    self.counters.taken += 1
+                    self.counters.drop(event[0], "closed")
                 return
-            lifecycle.watch(self)
-            if self._settings is not None and not self._settings.on:
-                self._turn_off(self._settings)
+            for event in events:
+                pipeline.put(event)
+            events = pipeline.buffer.take_all() if pipeline.buffer.sealed else []
+
+    def _taking(self, event_type: str | None) -> Pipeline | None:
+        """The pipeline that is on, begun where there is none; None where telemetry is off."""
+        if self._state == "off":
+            if self._wrong and event_type is not None:
+                kind = event_type if type(event_type) is str and event_type in SPELLINGS else UNKNOWN_TYPE
+                self.counters.drop(kind, "misconfigured")
+            return None
+        with self._lock:
+            if self._pipeline is None:
+                self._turn_on()
+            pipeline = self._pipeline
+        return pipeline if pipeline is not None else self._taking(event_type)  # it has just turned off
+
+    # ---- states
+
+    def _turn_on(self) -> None:
+        """Begin a pipeline by the settings, or turn off. With the lock held."""
+        options = self._options
+        if options is None:
+            try:
+                options = self._options = options_from(os.environ)
+            except ConfigurationError as error:
+                self._turn_off(str(error))
                 return
-            self._start_flusher()
-            if self._settings is None:
-                self._state = "starting"
-            else:
-                self._turn_on(self._settings)
-
-    def _start_flusher(self) -> None:
-        if self._exiting or (self._flusher is not None and self._flusher.alive):
+        if not options.on:
+            self._turn_off("", quietly=not options.enabled)
             return
-        flusher = Flusher(self._round, self._interval, self._wake)
-        try:
-            flusher.start()
-        except RuntimeError:
-            self._exiting = True  # the interpreter shuts down: from now on events are sent by the thread that tracks
-            return
-        self._flusher = flusher
-
-    def _turn_on(self, settings: "ProducerSettings") -> None:
-        if settings.sigterm_hook and not (self._flusher is not None and self._flusher.current):
-            lifecycle.hook_sigterm()
-        if self._exiting:
-            self._put = self._put_and_send
+        pipeline = Pipeline(
+            options,
+            self.counters,
+            before_send=self._before_send,
+            credentials=self._credentials,
+            on_unusable=self._drop_unusable,
+        )
+        # Before the start, so that a signal handler that tracks in the middle of it begins no second one.
+        self._pipeline = pipeline
         self._state = "on"
-        self._names = self._allowed.known
+        process_hooks.watch_multiprocessing()
+        if options.sigterm_hook:
+            process_hooks.hook_sigterm()
+        if self._exiting:
+            pipeline.send_at_once()
+        else:
+            pipeline.start()
 
-    def _turn_off(self, settings: "ProducerSettings") -> None:
+    def _turn_off(self, wrong: str, *, quietly: bool = False) -> None:
+        """With the lock held. `wrong` says what is wrong with the settings, if that is why."""
         self._state = "off"
-        self._names = {}
-        self._cold.forget()
-        self._buffer.forget()
-        if self._flusher is not None:
-            self._flusher.end()
-            self._flusher = None
-        if settings.enabled and settings.redis_url is None:
-            say_once(
+        self._wrong = wrong
+        if wrong:
+            log_once(logging.ERROR, f"settings {wrong}", "telemetry is off: %s", wrong)
+        elif not quietly:
+            log_once(
                 logging.WARNING,
                 "off",
                 "telemetry is off: no Redis is configured; set BIRDFEED_REDIS_URL (or REDIS_URL) to turn it on",
             )
 
+    def _drop_unusable(self, pipeline: Pipeline, why: str) -> None:
+        """The pipeline's Redis URL is none: nothing can ever be sent by it."""
+        with self._lock:
+            if self._pipeline is pipeline:
+                self._pipeline = None
+                self._turn_off(f"the Redis URL can't be used: {why}")
+        for event in pipeline.buffer.seal():
+            self.counters.taken += 1
+            self.counters.drop(event[0], "misconfigured")
+        if (flusher := pipeline.flusher) is not None:
+            flusher.end()
+
+    def configure(
+        self,
+        options: Options,
+        *,
+        before_send: BeforeSend | None = None,
+        credentials: "Credentials | None" = None,
+    ) -> None:
+        """Use these settings from now on; what was tracked before is flushed by the settings it was tracked under."""
+        with self._lock:
+            self._options, self._before_send, self._credentials = options, before_send, credentials
+            self._state, self._wrong = "idle", ""
+            old = self._detached()
+        if old is not None:
+            self._end(old, old.options.close_timeout)
+
+    @property
+    def configured(self) -> bool:
+        """Whether the settings are known."""
+        return self._options is not None
+
+    def start(self) -> None:
+        """Begin now rather than at the first event."""
+        load_plugged_in()
+        self._taking(None)
+
     def close(self, timeout: float | None = None) -> bool:
-        """Send everything, within `timeout` seconds, and stop the flusher; a later event starts it again.
+        """Send everything, within `timeout` seconds, and end the flusher; a later event begins anew.
 
         Returns:
-            Whether every event reached Redis or the spool; those that did not are counted as dropped, "closed".
+            Whether every event reached Redis or the spool; those that did not are counted as dropped, "closed". False
+            also where the settings are wrong, so that none could.
         """
+        if self._pipeline is not None and self._pipeline.current:
+            return False  # called from inside a delivery: a hook of the program's
         with self._lock:
-            flusher = self._flusher
-            if self._state in ("idle", "off", "closed") and not len(self._cold):
-                return True
-            self._names = {}
-            self._state = "closed"
-        if flusher is not None and not flusher.current and not flusher.stop(self.patience(timeout)):
-            say(logging.ERROR, "closed", "Redis or the spool did not answer in time; events may be lost")
-            return False
-        with self._lock:
-            self._flusher = None
-        return self._last_round()
+            if self._state == "idle" or self._state == "on":
+                self._state = "closed"
+            old = self._detached()
+        if old is None:
+            return not self._wrong
+        return self._end(old, self.timeout_or_default(timeout))
 
-    def _last_round(self) -> bool:
-        """After the flusher: take what came in meanwhile, and give up what can't be placed."""
+    def _detached(self) -> Pipeline | None:
+        """Take the pipeline out, to end it. With the lock held."""
+        old, self._pipeline = self._pipeline, None
+        if old is not None:
+            self._ending.append(old)
+        return old
+
+    def _end(self, old: Pipeline, timeout: float) -> bool:
         try:
-            safe = self._round(closing=True)
-        except Exception as error:
-            say(logging.ERROR, "internal", "the last flush failed: %s", place(error))
-            safe = False
-        delivery, self._delivery = self._delivery, None
-        if delivery is not None:
-            if not safe and (lost := delivery.give_up()):
-                say(logging.ERROR, "closed", "%d events were lost: neither Redis nor the spool took them", lost)
-            delivery.close()
-        if self._durable is not None:
-            self._durable.close()
-        return safe
+            safe = old.finish(timeout)
+            self._forward(old.buffer.seal())
+            return safe
+        finally:
+            self._ending.remove(old)
 
     def at_exit(self) -> None:
         """The process ends: close; what is tracked after this is sent by the thread that tracks it."""
         self._exiting = True
+        deadline = time.monotonic() + self.timeout_or_default(None)
         self.close()
+        while self._ending and time.monotonic() < deadline:
+            time.sleep(_LOOK_SECONDS)  # other threads are ending these, and end with the process
 
     def after_fork(self) -> None:
         """In a forked child: the parent's events are the parent's; begin anew with its settings."""
-        _inherited.append((self._flusher, self._delivery, self._durable))
-        before_send = self._policy.before_send
+        _inherited.append((self._pipeline, self._ending))
+        off, wrong = self._state == "off", self._wrong
         self._begin()
-        if self._settings is not None:
-            self._use(self._settings, before_send, self._credentials)
+        if off:
+            self._state, self._wrong = "off", wrong
 
     # ---- flushing
 
     def flush(self, timeout: float | None = None) -> bool:
         """Send what waits; whether all events tracked before are in Redis or the spool within `timeout` seconds."""
+        deadline = time.monotonic() + self.timeout_or_default(timeout)
         try:
-            return self.request_flush().result(self.patience(timeout))
+            safe = [one.result(max(0.0, deadline - time.monotonic())) for one in self.request_flush()]
         except TimeoutError:
             return False
+        return all(safe)
 
-    def request_flush(self) -> "Future[bool]":
-        """Ask for a flush; the future tells whether all events tracked before are in Redis or the spool."""
+    def request_flush(self) -> "list[Future[bool]]":
+        """Ask for a flush; the futures tell whether all events tracked before are in Redis or the spool."""
         with self._lock:
-            if self._state in ("starting", "on"):
-                self._start_flusher()
-                if self._flusher is not None and self._flusher.alive:
-                    return self._flusher.request()
-                nothing = False
+            pipelines = [*self._ending, *([self._pipeline] if self._pipeline is not None else [])]
+            done = not self._wrong
+        futures = []
+        for pipeline in pipelines:
+            if pipeline.current:  # asked from inside a delivery, which can't wait for itself
+                future: Future[bool] = Future()
+                future.set_result(False)
+            elif pipeline.flusher is None:
+                future = Future()
+                future.set_result(pipeline.round(closing=True))
             else:
-                nothing = True
-        done: Future[bool] = Future()
-        done.set_result(nothing or self._round(closing=False))
-        return done
+                future = pipeline.flusher.request()
+            futures.append(future)
+        if not futures:
+            futures.append(Future())
+            futures[0].set_result(done)
+        return futures
 
-    def patience(self, timeout: float | None) -> float:
+    def timeout_or_default(self, timeout: float | None) -> float:
         """Seconds a flush or close may take: `timeout`, else the setting."""
         if timeout is not None:
             return timeout
-        return self._settings.close_timeout if self._settings is not None else _CLOSE_SECONDS
-
-    def _interval(self) -> float:
-        return self._settings.flush_interval if self._settings is not None else 0.0
-
-    def _round(self, *, closing: bool) -> bool:
-        """One round of the flusher: settings, then what waited for them, then delivery."""
-        with sending:
-            return self._round_inside(closing)
-
-    def _round_inside(self, closing: bool) -> bool:
-        settings = self._settings or self._load()
-        if not settings.on:
-            with self._lock:
-                self._turn_off(settings)
-            return True
-        delivery = self._delivery
-        if delivery is None:
-            try:
-                with gate:  # this imports redis
-                    from birdfeed.delivery.factory import assemble
-
-                    delivery = self._delivery = assemble(settings, self._buffer, self.counters, self._credentials)
-            except ValueError as error:
-                say_once(logging.ERROR, "url", "telemetry is off: the Redis URL can't be read: %s", error)
-                with self._lock:
-                    self._use(settings.model_copy(update={"enabled": False}), None, None)
-                    self._turn_off(settings)
-                return True
-        with self._lock:
-            if self._state == "starting":
-                self._turn_on(settings)
-        self._cold.thaw(self._allowed, self._encoder, self._buffer.put if self._exiting else self._put)
-        return delivery.round(closing=closing) and not len(self._cold)
+        return self._options.close_timeout if self._options is not None else _CLOSE_SECONDS
 
     # ---- looking
 
     def stats(self) -> Stats:
-        """What this producer has done so far."""
+        """What this client has done so far."""
+        with self._lock:
+            pipelines = [*self._ending, *([self._pipeline] if self._pipeline is not None else [])]
+            state = self._state
         return self.counters.stats(
-            state=self._state,
-            redis=self._delivery.breaker.state if self._delivery is not None else "unknown",
-            buffered=len(self._cold) + len(self._buffer),
-            buffered_bytes=self._cold.size + self._buffer.size,
+            state=state,
+            redis=pipelines[-1].redis if pipelines else "unknown",
+            buffered=sum(len(pipeline.buffer) for pipeline in pipelines),
+            buffered_bytes=sum(pipeline.buffer.size for pipeline in pipelines),
+            in_flight=sum(pipeline.in_flight for pipeline in pipelines),
         )
 
 
 #: What forked children inherited; kept, because it must neither be used nor closed there.
 _inherited: list[tuple[object, ...]] = []
-
-
-def _prepare(settings: "ProducerSettings") -> None:
-    """Import what these settings need, where no lock is held."""
-    if settings.durability == "spool":
-        with gate:
-            import birdfeed.delivery.write_through  # noqa: F401

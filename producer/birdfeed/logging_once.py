@@ -1,4 +1,4 @@
-"""Say things in the log without flooding it: each kind of message at most once a minute.
+"""Log without flooding the log: each kind of message at most once a minute.
 
 Messages carry event types, reasons and counts, never event data.
 """
@@ -16,10 +16,10 @@ QUIET_SECONDS: Final = 60.0
 #: Kinds remembered at most; kinds are few, but one per unknown event type is among them.
 _MAX_KINDS: Final = 500
 
-_said: dict[str, tuple[float, int]] = {}
+_logged: dict[str, tuple[float, int]] = {}
 
 
-def say(level: int, kind: str, message: str, *args: object) -> None:
+def log_throttled(level: int, kind: str, message: str, *args: object) -> None:
     """Log `message` unless the same `kind` was logged less than a minute ago.
 
     Args:
@@ -29,27 +29,27 @@ def say(level: int, kind: str, message: str, *args: object) -> None:
         args: Its arguments; never event data.
     """
     now = time.monotonic()
-    last, held_back = _said.get(kind, (-QUIET_SECONDS, 0))
+    last, held_back = _logged.get(kind, (-QUIET_SECONDS, 0))
     if now - last < QUIET_SECONDS:
-        _said[kind] = (last, held_back + 1)
+        _logged[kind] = (last, held_back + 1)
         return
-    if len(_said) >= _MAX_KINDS:
-        _said.clear()
+    if len(_logged) >= _MAX_KINDS:
+        _logged.clear()
     # Set before logging: a handler that itself tracks an event must not come back here.
-    _said[kind] = (now, 0)
+    _logged[kind] = (now, 0)
     if held_back:
         message += f" (and {held_back} more like this)"
     logger.log(level, message, *args)
 
 
-def say_once(level: int, kind: str, message: str, *args: object) -> None:
+def log_once(level: int, kind: str, message: str, *args: object) -> None:
     """Log `message` once in the life of the process."""
-    if kind not in _said:
-        _said[kind] = (float("inf"), 0)
+    if kind not in _logged:
+        _logged[kind] = (float("inf"), 0)
         logger.log(level, message, *args)
 
 
-def place(error: BaseException) -> str:
+def error_location(error: BaseException) -> str:
     """An error's type and where it was raised; not its message, which may hold event data."""
     trace = error.__traceback__
     if trace is None:
@@ -61,4 +61,4 @@ def place(error: BaseException) -> str:
 
 def forget() -> None:
     """Forget what was said; for tests."""
-    _said.clear()
+    _logged.clear()

@@ -1,20 +1,30 @@
 """Settings of the producer. docs/reference/settings.md and `birdfeed settings` are made from this model."""
 
 import os
-import sys
-import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
+from birdfeed_schemas.redis_url_check import checked_redis_url
 from birdfeed_schemas.settings import RedisSettings
 from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from birdfeed.options import REDIS_VARIABLES, Options, names_in, option_names
+
+#: What commands read beside the environment.
+DOTENV: Final = ".env"
 
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 
 
 class ProducerSettings(RedisSettings):
-    """How events wait in the handler's process and leave it. With no Redis URL telemetry is off."""
+    """How events wait in the handler's process and leave it. With no Redis URL telemetry is off.
+
+    A library in somebody's process reads the environment and what it is given, never a file of the working directory.
+    """
+
+    model_config = SettingsConfigDict(env_file=None)
 
     enabled: bool = Field(True, description="False turns telemetry off: track_event returns at once.")
     flush_interval: Seconds = Field(
@@ -27,6 +37,15 @@ class ProducerSettings(RedisSettings):
     buffer_events: Count = Field(100_000, description="Most events waiting in memory.")
     buffer_bytes: Count = Field(64_000_000, description="Most bytes of events waiting in memory.")
     max_event_bytes: Count = Field(1_000_000, description="A larger event is refused (reason too_large).")
+    max_depth: Annotated[int, Field(ge=1, le=32)] = Field(
+        8, description="Levels of nesting in a field allowed by BIRDFEED_EXTRA_FIELDS; what lies deeper is cut."
+    )
+    max_items: Annotated[int, Field(ge=100, le=5_000)] = Field(
+        1_000, description="Values looked at in one event; what comes after is cut."
+    )
+    max_text: Annotated[int, Field(ge=512, le=100_000)] = Field(
+        512, description="Characters of one text; what is longer is cut. Rows keep 512 of a field."
+    )
     drop_policy: Literal["newest", "oldest"] = Field(
         "newest", description="What is given up when the buffer or the spool is full: the newest or the oldest events."
     )
@@ -47,7 +66,20 @@ class ProducerSettings(RedisSettings):
         5_000.0, description="Events per second that each process sends from the spool when Redis is back."
     )
     user_hmac_key: SecretStr | None = Field(
-        None, description="With a key, user and username leave the process only as HMAC-SHA256 (32 hex digits)."
+        None,
+        description="With a key, the fields of BIRDFEED_HMAC_FIELDS leave the process only as HMAC-SHA256 (32 hex "
+        "digits).",
+    )
+    hmac_fields: Annotated[str, Field(pattern=r"^[A-Za-z0-9_, ]*$")] = Field(
+        "user,username", description="Comma-separated fields that the key hashes, after before_send."
+    )
+    error_message: Literal["full", "redacted", "none"] = Field(
+        "redacted",
+        description="What is sent of an error's message: redacted leaves out quoted and input values, URL queries, "
+        "e-mail addresses and long numbers, and keeps 300 characters; full keeps 2,000; none sends none.",
+    )
+    referrer: Literal["host", "path"] = Field(
+        "host", description="What is sent of a referrer: its host, or all of it. Path and query can hold prompts."
     )
     keep_traceback: bool = Field(
         False, description="Send tracebacks of tracked exceptions; they can hold parts of prompts."
@@ -67,33 +99,28 @@ class ProducerSettings(RedisSettings):
         "batch.",
     )
 
-    @property
-    def on(self) -> bool:
-        """Whether events are sent at all."""
-        return self.enabled and self.redis_url is not None
+    def options(self) -> Options:
+        """The same settings as the producer uses them."""
+        given = {name: getattr(self, name) for name in option_names()}
+        for name in ("redis_url", "user_hmac_key"):
+            secret: SecretStr | None = given[name]
+            given[name] = secret.get_secret_value() if secret is not None else None
+        for name in ("extra_fields", "hmac_fields"):
+            given[name] = names_in(given[name])
+        return Options(**given, redis_source=self._source())
 
-    @property
-    def hmac_key(self) -> bytes | None:
-        """The key for users' names, or None where they are sent as they are."""
-        if self.user_hmac_key is None or not self.user_hmac_key.get_secret_value():
-            return None
-        return self.user_hmac_key.get_secret_value().encode()
+    def _source(self) -> str:
+        """The variable that the Redis URL was read from, for the log."""
+        url = self.redis_url.get_secret_value() if self.redis_url is not None else ""
+        for name in REDIS_VARIABLES:
+            try:
+                if url and checked_redis_url(os.environ.get(name, "")) == url:
+                    return name
+            except ValueError:
+                continue  # that variable holds no URL, so the URL is not from there
+        return "configure()"
 
-    @property
-    def spool_directory(self) -> Path:
-        """Where the spool is; not made by asking."""
-        return self.spool_dir if self.spool_dir is not None else default_spool_directory()
-
-
-def default_spool_directory() -> Path:
-    """The user's state directory, or a directory of the user's own among the temporary ones."""
-    if state := os.environ.get("XDG_STATE_HOME"):
-        return Path(state) / "birdfeed"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        home = Path("/nonexistent")
-    if os.access(home, os.W_OK):
-        return home / ".local" / "state" / "birdfeed"
-    user = os.getuid() if sys.platform != "win32" else "user"
-    return Path(tempfile.gettempdir()) / f"birdfeed-{user}"
+    @classmethod
+    def with_dotenv(cls) -> "ProducerSettings":
+        """The settings as a command reads them: from the environment, then from .env in the working directory."""
+        return cls(_env_file=DOTENV)

@@ -11,7 +11,7 @@ from typing import Final
 
 #: Why an event was dropped, and what that means. The keys are what `stats().dropped` and the ledger use.
 REASONS: Final[Mapping[str, str]] = {
-    "bad_call": "the event type was no (usable) text, or the event data no mapping",
+    "bad_call": "the event type was no usable text, or the event data no mapping",
     "unserialisable": "nothing in the event could be made JSON",
     "too_large": "the event alone is larger than max_event_bytes",
     "buffer_full": "the buffer in memory was at its bound",
@@ -19,12 +19,13 @@ REASONS: Final[Mapping[str, str]] = {
     "spool_unreadable": "the spool's file was damaged, and these events in it could not be read back",
     "before_send": "the before_send hook returned None",
     "before_send_failed": "the before_send hook raised, so the event was not sent unseen",
+    "misconfigured": "the settings are wrong, so that telemetry is off; the log says which",
     "closed": "the process ended and neither Redis nor the spool took the event within close_timeout",
 }
 
 #: Of these, the ones that are dropped before the flusher takes them.
 _BEFORE_TAKING: Final = frozenset(
-    {"bad_call", "unserialisable", "too_large", "buffer_full", "before_send", "before_send_failed"}
+    {"bad_call", "unserialisable", "too_large", "buffer_full", "before_send", "before_send_failed", "misconfigured"}
 )
 
 #: The event type of drops that have no usable one.
@@ -40,18 +41,20 @@ class Stats:
     """What the producer of this process has done since it started (a forked child starts at zero).
 
     Attributes:
-        state: "idle" (no event yet), "starting", "on", "off" (no Redis configured, or disabled) or "closed".
+        state: "idle" (no event yet), "on", "off" (no Redis configured, disabled, or wrong settings) or "closed".
         redis: "up", "down", or "unknown" where nothing was sent yet.
         tracked: Events track_event was called for, drops included.
         buffered: Events in memory, waiting for the next flush.
-        buffered_bytes: Their size; an estimate that mends itself at each flush.
+        buffered_bytes: Their size; an estimate that is set right at each flush.
+        in_flight: Events taken from the buffer that neither Redis nor the spool has yet.
         enqueued: Events in jobs Redis took from this process, the spool's included.
         batches: Those jobs.
         spooled: Events this process wrote to the spool.
         drained: Events this process sent from the spool, whichever process wrote them.
         dropped: Events that were given up, by reason (see `birdfeed.stats.REASONS`).
         dropped_fields: Fields not passed on because birdfeed doesn't store them.
-        mended: Events that were not plain JSON and were cleaned.
+        sanitized: Events that held what JSON can't, which was replaced.
+        truncated: Events of which something was cut: a text too long, a structure too deep or too large.
     """
 
     state: str
@@ -59,13 +62,15 @@ class Stats:
     tracked: int
     buffered: int
     buffered_bytes: int
+    in_flight: int
     enqueued: int
     batches: int
     spooled: int
     drained: int
     dropped: Mapping[str, int]
     dropped_fields: int
-    mended: int
+    sanitized: int
+    truncated: int
 
 
 @dataclass(slots=True)
@@ -81,7 +86,8 @@ class Counters:
     spooled: int = 0
     drained: int = 0
     dropped_fields: int = 0
-    mended: int = 0
+    sanitized: int = 0
+    truncated: int = 0
     _dropped: dict[tuple[str, str], int] = field(default_factory=dict)
     _unreported: dict[tuple[str, str], int] = field(default_factory=dict)
     # Re-entrant: a signal handler or a __del__ may track an event while this thread counts one.
@@ -101,6 +107,13 @@ class Counters:
         with self._lock:
             self.taken += 1
             self.spooled += 1
+
+    def count_filtered(self, *, sanitized: bool, truncated: bool) -> None:
+        """One event did not pass as it was."""
+        if sanitized or truncated:
+            with self._lock:
+                self.sanitized += sanitized
+                self.truncated += truncated
 
     def refused(self) -> int:
         """Events dropped before the flusher took them."""
@@ -131,7 +144,7 @@ class Counters:
                 totals[reason] = totals.get(reason, 0) + events
             return totals
 
-    def stats(self, *, state: str, redis: str, buffered: int, buffered_bytes: int) -> Stats:
+    def stats(self, *, state: str, redis: str, buffered: int, buffered_bytes: int, in_flight: int) -> Stats:
         """All counts, with what the producer knows beside them."""
         return Stats(
             state=state,
@@ -139,11 +152,13 @@ class Counters:
             tracked=self.taken + buffered + self.refused(),
             buffered=buffered,
             buffered_bytes=buffered_bytes,
+            in_flight=in_flight,
             enqueued=self.enqueued,
             batches=self.batches,
             spooled=self.spooled,
             drained=self.drained,
             dropped=self.dropped(),
             dropped_fields=self.dropped_fields,
-            mended=self.mended,
+            sanitized=self.sanitized,
+            truncated=self.truncated,
         )

@@ -11,15 +11,17 @@ With pytest, the fixture `birdfeed_events` does the same for a whole test.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
 
 import orjson
 
 from birdfeed import api
-from birdfeed.client import Producer
+from birdfeed.client import Client
+from birdfeed.delivery.pipeline import Pipeline
 from birdfeed.settings import ProducerSettings
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class CapturedEvent:
     occurred_at: datetime
     data: dict[str, Any]
     dropped_fields: int = 0
+    truncated: int = 0
 
     def validated(self) -> "Event":
         """The event as the worker will read it.
@@ -53,8 +56,8 @@ class CapturedEvent:
 class Captured(Sequence[CapturedEvent]):
     """The events tracked so far, in order."""
 
-    def __init__(self, producer: "_CapturingProducer") -> None:
-        self._producer = producer
+    def __init__(self, client: "_CapturingClient") -> None:
+        self._client = client
 
     @property
     def only(self) -> CapturedEvent:
@@ -65,7 +68,7 @@ class Captured(Sequence[CapturedEvent]):
     @property
     def dropped(self) -> Mapping[str, int]:
         """Events that were not sent, by reason."""
-        return self._producer.counters.dropped()
+        return self._client.counters.dropped()
 
     def of(self, event_type: str) -> list[CapturedEvent]:
         """The events of one type."""
@@ -73,38 +76,44 @@ class Captured(Sequence[CapturedEvent]):
 
     def clear(self) -> None:
         """Forget what was tracked so far."""
-        self._producer.events.clear()
+        self._client.events.clear()
 
     @overload
     def __getitem__(self, at: int) -> CapturedEvent: ...
     @overload
     def __getitem__(self, at: slice) -> Sequence[CapturedEvent]: ...
     def __getitem__(self, at: int | slice) -> CapturedEvent | Sequence[CapturedEvent]:
-        return self._producer.events[at]
+        return self._client.events[at]
 
     def __len__(self) -> int:
-        return len(self._producer.events)
+        return len(self._client.events)
 
     def __repr__(self) -> str:
-        return f"Captured({self._producer.events!r})"
+        return f"Captured({self._client.events!r})"
 
 
-class _CapturingProducer(Producer):
-    """Filters and writes as ever, but keeps what it wrote."""
+class _CapturingClient(Client):
+    """Filters and writes as ever, but keeps what it wrote: its pipelines are never started."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: ProducerSettings) -> None:
         self.events: list[CapturedEvent] = []
         super().__init__()
+        self._options = settings.options()
 
-    def _record_first(self, event_type: str, event_data: Mapping[str, Any]) -> None:
-        if not isinstance(event_data, Mapping) or not isinstance(event_type, str):
-            self._bad_call()
-            return
-        event = self._encoder.encode(event_type, event_data, self._allowed.meet(event_type))
-        if event is not None:
-            self._keep(event)
+    def _turn_on(self) -> None:
+        assert self._options is not None
+        pipeline = Pipeline(
+            replace(self._options, durability="buffer"),
+            self.counters,
+            before_send=self._before_send,
+            credentials=None,
+            on_unusable=lambda pipeline, why: None,
+        )
+        pipeline.put = self._keep
+        self._pipeline = pipeline
+        self._state = "on"
 
-    def _keep(self, event: tuple[str, bytes, int]) -> None:
+    def _keep(self, event: tuple[Any, ...]) -> None:
         line = orjson.loads(event[1])
         self.events.append(
             CapturedEvent(
@@ -113,19 +122,19 @@ class _CapturingProducer(Producer):
                 occurred_at=datetime.fromisoformat(line["occurred_at"]),
                 data=line["data"],
                 dropped_fields=event[2],
+                truncated=line.get("truncated", 0),
             )
         )
 
-    def start(self) -> None:
-        """Nothing to start."""
-
-    def close(self, timeout: float | None = None) -> bool:
-        """Nothing to stop."""
+    def _end(self, old: Pipeline, timeout: float) -> bool:
+        self._ending.remove(old)  # it was never started, and holds nothing
         return True
 
-    def flush(self, timeout: float | None = None) -> bool:
+    def request_flush(self) -> "list[Future[bool]]":
         """Nothing to send."""
-        return True
+        done: Future[bool] = Future()
+        done.set_result(True)
+        return [done]
 
 
 @contextmanager
@@ -137,10 +146,9 @@ def capture(**settings: Any) -> Iterator[Captured]:
     Args:
         settings: Single settings, such as extra_fields or user_hmac_key.
     """
-    producer = _CapturingProducer()
-    producer.configure(ProducerSettings(**settings))
-    before = api.use_producer(producer)
+    client = _CapturingClient(ProducerSettings(**settings))
+    before = api.use_client(client)
     try:
-        yield Captured(producer)
+        yield Captured(client)
     finally:
-        api.use_producer(before)
+        api.use_client(before)

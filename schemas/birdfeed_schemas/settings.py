@@ -9,6 +9,8 @@ from typing import Annotated
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from birdfeed_schemas.redis_url_check import checked_redis_url
+
 
 class RedisSettings(BaseSettings):
     """Read from the environment, then from a .env file in the working directory."""
@@ -46,12 +48,10 @@ class RedisSettings(BaseSettings):
 
     @field_validator("redis_url")
     @classmethod
-    def _known_scheme(cls, value: SecretStr | None) -> SecretStr | None:
+    def _readable(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None or not value.get_secret_value():
             return None
-        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://", "redis+sentinel://")):
-            raise ValueError("a Redis URL starts with redis://, rediss://, unix:// or redis+sentinel://")
-        return value
+        return SecretStr(checked_redis_url(value.get_secret_value()))
 
     @property
     def allowed_extra(self) -> frozenset[str]:

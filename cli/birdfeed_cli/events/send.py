@@ -46,7 +46,9 @@ def run_send(file: str, *, as_json: bool) -> int:
 
 def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
     refused: Counter[str] = Counter()
-    limit = ProducerSettings().max_event_bytes
+    settings = ProducerSettings.with_dotenv()
+    birdfeed.configure(settings)
+    limit = settings.max_event_bytes
     read = tracked = too_large = 0
     exported = False
     columns = (TextColumn("sending"), BarColumn(), DownloadColumn(), TimeRemainingColumn())

@@ -15,11 +15,11 @@ from birdfeed_cli.common.console import OK, PARTLY, UNREACHABLE, USAGE, err, fai
 
 def run_list(*, as_json: bool) -> int:
     """Print every batch of every spool of this host. Exit code 1 if a spool is damaged."""
-    settings = ProducerSettings()
-    files, damaged = spool_files(settings)
+    options = ProducerSettings.with_dotenv().options()
+    files, damaged = spool_files(options)
     found: list[tuple[Path, list[SpooledBatch]]] = []
     for path in files:
-        spool = Spool(path, max_bytes=settings.spool_bytes)
+        spool = Spool(path, max_bytes=options.spool_bytes)
         try:
             found.append((path, spool.batches()))
         except SpoolError as error:
@@ -38,7 +38,7 @@ def run_list(*, as_json: bool) -> int:
         for path, held in found:
             out.print(_table(path, held))
         if not found:
-            out.print(f"no spool in {settings.spool_directory}")
+            out.print(f"no spool in {options.spool_directory}")
         for path in damaged:
             out.print(f"damaged, renamed and no longer read: {path}", markup=False)
     return PARTLY if damaged else OK
@@ -46,11 +46,11 @@ def run_list(*, as_json: bool) -> int:
 
 def run_drain(path: Path | None, rate: float | None, *, as_json: bool) -> int:
     """Send what a spool holds. Exit codes: 0 all sent, 1 some is left or lost, 2 wrong use, 3 no Redis."""
-    settings = ProducerSettings()
+    options = ProducerSettings.with_dotenv().options()
     try:
         with Progress(console=err, transient=True, disable=as_json) as progress:
             task = progress.add_task("draining", total=None)
-            done = drain(settings, path=path, rate=rate, on_progress=lambda sent: progress.update(task, completed=sent))
+            done = drain(options, path=path, rate=rate, on_progress=lambda sent: progress.update(task, completed=sent))
     except ValueError as error:
         return fail(str(error), USAGE)
     if as_json:
@@ -73,7 +73,7 @@ def describe(batch: SpooledBatch) -> dict[str, object]:
         "event_type": batch.event_type,
         "events": batch.events,
         "bytes": batch.bytes,
-        "added": datetime.fromtimestamp(batch.added, UTC).isoformat(timespec="seconds"),
+        "added": datetime.fromtimestamp(batch.added, UTC).isoformat(timespec="seconds") if batch.id else None,
         "held": batch.held,
     }
 
@@ -86,6 +86,7 @@ def _table(path: Path, batches: list[SpooledBatch]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("being sent")
     for batch in batches:
-        added = datetime.fromtimestamp(batch.added, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        # Single events, written by durability=spool, have no time until they are packed.
+        added = datetime.fromtimestamp(batch.added, UTC).strftime("%Y-%m-%d %H:%M:%S") if batch.id else "single events"
         table.add_row(added, batch.event_type, str(batch.events), str(batch.bytes), "yes" if batch.held else "")
     return table

@@ -54,7 +54,7 @@ def run_status(*, as_json: bool, watch: bool) -> int:
 def spool_of_this_host() -> dict[str, Any] | None:
     """What this host's spool for this Redis holds; None where there is none. Never raises."""
     try:
-        spool = Spool.of(ProducerSettings())
+        spool = Spool.of(ProducerSettings.with_dotenv().options())
         if not spool.exists():
             return None
         try:

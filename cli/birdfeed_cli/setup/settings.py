@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from birdfeed.settings import ProducerSettings
+from birdfeed.settings import DOTENV, ProducerSettings
 from birdfeed_schemas.settings import RedisSettings
 from birdfeed_worker.settings import WorkerSettings
 from dotenv import dotenv_values
@@ -53,7 +53,7 @@ def run_settings(*, as_json: bool, markdown: bool) -> int:
 
 def current() -> Iterator[Setting]:
     """Every setting as it is now; raises pydantic.ValidationError."""
-    for side, loaded in (("producer", ProducerSettings()), ("worker", WorkerSettings())):
+    for side, loaded in (("producer", ProducerSettings.with_dotenv()), ("worker", WorkerSettings())):
         model = type(loaded)
         for field, info in model.model_fields.items():
             if field in RedisSettings.model_fields:
@@ -67,7 +67,7 @@ def current() -> Iterator[Setting]:
                 shown_side,
                 names,
                 show(getattr(loaded, field)),
-                source_of(names, model),
+                source_of(names),
                 show(info.get_default(call_default_factory=True)),
                 info.description or "",
             )
@@ -83,10 +83,10 @@ def names_of(field: str, info: FieldInfo) -> tuple[str, ...]:
     return (f"BIRDFEED_{field.upper()}",)
 
 
-def source_of(names: tuple[str, ...], model: type[RedisSettings]) -> str:
+def source_of(names: tuple[str, ...]) -> str:
     """Where the value comes from: the environment, .env, or the default."""
     environment = {name.upper() for name, value in os.environ.items() if value}
-    dotenv = {name.upper() for name, value in dotenv_values(str(model.model_config["env_file"])).items() if value}
+    dotenv = {name.upper() for name, value in dotenv_values(DOTENV).items() if value}
     for where, known in (("environment", environment), (".env", dotenv)):
         for name in names:
             if name in known:
@@ -117,8 +117,8 @@ def reference() -> str:
         "",
         "<!-- made by `birdfeed settings --markdown`; a test fails if it is out of date -->",
         "",
-        "Read from the environment, then from `.env` in the working directory. `birdfeed settings` shows the values in "
-        "force and where each comes from.",
+        "Read from the environment; commands and workers then read `.env` in the working directory, a handler's "
+        "process does not. `birdfeed settings` shows the values in force and where each comes from.",
         "",
     ]
     for title, model in (

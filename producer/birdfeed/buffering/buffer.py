@@ -5,10 +5,10 @@ every other request wait for it. The size is kept as two running sums; a race be
 it is an estimate, set right whenever the flusher finds the buffer empty.
 """
 
-import threading
 from collections import deque
 from typing import Any, Final, Literal, TypeAlias
 
+from birdfeed.runtime.wake import Wake
 from birdfeed.stats import Counters
 
 #: (event type, bytes, ...): the buffer looks at the first two.
@@ -21,17 +21,23 @@ _WAKE_AT: Final = 0.5
 class Buffer:
     """Events on their way to the flusher."""
 
-    def __init__(self, *, counters: Counters, wake: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        counters: Counters,
+        wake: Wake | None = None,
+        max_events: int = 100_000,
+        max_bytes: int = 64_000_000,
+        drop_policy: Literal["newest", "oldest"] = "newest",
+    ) -> None:
         """`wake` is set where the buffer fills faster than the flusher's interval allows for."""
         self._counters = counters
-        self._wake = wake if wake is not None else threading.Event()
+        self._wake = wake if wake is not None else Wake()
         self._items: deque[Item] = deque()
         self._added = 0
         self._taken = 0
-        self.bound(max_events=100_000, max_bytes=64_000_000, drop_policy="newest")
-
-    def bound(self, *, max_events: int, max_bytes: int, drop_policy: Literal["newest", "oldest"]) -> None:
-        """Set the bounds, and what is dropped at them."""
+        #: Whether nobody takes from it any more: whoever has put an event in must see that it gets elsewhere.
+        self.sealed = False
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._drop_oldest = drop_policy == "oldest"
@@ -76,10 +82,20 @@ class Buffer:
         self._items.extendleft(reversed(items))
         self._taken -= sum(len(item[1]) for item in items)
 
-    def forget(self) -> None:
-        """Empty it: telemetry is off."""
-        self._items.clear()
-        self._taken = self._added
+    def take_all(self) -> list[Item]:
+        """Everything that waits."""
+        taken: list[Item] = []
+        while items := self.take(self._max_events, self._max_bytes):
+            taken += items
+        return taken
+
+    def seal(self) -> list[Item]:
+        """Nobody takes from it any more; what is still there is the caller's.
+
+        An event put in before is in the answer. Whoever puts one in later sees `sealed` afterwards.
+        """
+        self.sealed = True
+        return self.take_all()
 
     def _make_room(self, item: Item) -> bool:
         """Over half full: wake the flusher. At a bound: drop. Whether there is room for `item` now."""

@@ -1,10 +1,10 @@
 """Bring events from the buffer to Redis, or to the spool where Redis is away: one round of the flusher.
 
-    buffer ──pack──▶ held ──┬─▶ Redis
-    spool's single events ──┘└▶ spool ──▶ Redis, later
+    buffer ──pack──▶ in flight ──┬─▶ Redis
+    spool's single events ───────┘└▶ spool ──▶ Redis, later
 
-A batch stays in `held` until Redis or the spool has it, so an error anywhere leaves it there for the next round; while
-something is held nothing more is taken from the buffer, whose bounds then bound the whole.
+A batch stays in flight until Redis or the spool has it, so an error anywhere leaves it there for the next round; while
+something is in flight nothing more is taken from the buffer, whose bounds then bound the whole.
 """
 
 import logging
@@ -12,18 +12,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol
-from uuid import uuid4
+from typing import Final
 
 from birdfeed.buffering.buffer import Buffer
+from birdfeed.delivery.drain import Drain
+from birdfeed.delivery.heartbeat import Heartbeat
+from birdfeed.delivery.reports import Reports
+from birdfeed.delivery.sending import Sender, Sending
 from birdfeed.encoding.batch import PackedBatch, cut, mark_retried, pack
 from birdfeed.errors import SpoolError
-from birdfeed.logging_once import say
-from birdfeed.settings import ProducerSettings
-from birdfeed.spool.store import Drops, Spool
+from birdfeed.logging_once import log_throttled
+from birdfeed.options import Options
+from birdfeed.spool.store import Spool
 from birdfeed.stats import Counters
 from birdfeed.transport.circuit_breaker import Breaker
-from birdfeed.transport.enqueuer import Answer, Outcome
+from birdfeed.transport.enqueuer import Outcome
 
 #: Events and bytes taken from the buffer at once, and how often in one round.
 _TAKE_EVENTS: Final = 20_000
@@ -32,31 +35,15 @@ _TAKES: Final = 10
 #: Batches, and bytes, sent in one round trip; a slow line must carry them within redis_timeout.
 _SEND_BATCHES: Final = 16
 _SEND_BYTES: Final = 1_000_000
-#: Seconds between looks at whether the spool has something to send, and between writes of drop counts into it.
-_LOOK_SECONDS: Final = 1.0
-_REPORT_SECONDS: Final = 30.0
-
-
-class Sender(Protocol):
-    """What delivery needs of enqueue.Enqueuer."""
-
-    def enqueue(self, batches: Sequence[PackedBatch]) -> Answer:
-        """Send batches."""
-
-    def report(self, report_id: str, drops: Drops) -> Exception | None:
-        """Count drops in the ledger."""
-
-    def close(self) -> None:
-        """Close the connections."""
 
 
 class Delivery:
-    """The rounds of one process; safe to call from any thread, one round at a time."""
+    """The rounds of one pipeline; safe to call from any thread, one round at a time."""
 
     def __init__(
         self,
         *,
-        settings: ProducerSettings,
+        options: Options,
         buffer: Buffer,
         counters: Counters,
         sender: Sender,
@@ -65,20 +52,26 @@ class Delivery:
         breaker: Breaker | None = None,
     ) -> None:
         """`spool` is None where there is none; `clock` gives monotonic seconds."""
-        self._settings = settings
+        self._options = options
         self._buffer = buffer
         self._counters = counters
-        self._sender = sender
         self._spool = spool
-        self._clock = clock
         self.breaker = breaker if breaker is not None else Breaker(clock=clock)
-        self._held: deque[PackedBatch] = deque()
-        self._report: tuple[str, Drops] | None = None
-        self._next_look = float("-inf")
-        self._next_report = clock() + _REPORT_SECONDS
-        self._drained_at = clock()
-        self._allowance = 0.0
+        self._sending = Sending(sender, self.breaker, counters, keeps="in the spool" if spool else "in memory")
+        self._reports = Reports(self._sending, spool, counters, clock)
+        self._drain = Drain(options, self._sending, spool, counters, clock)
+        self._heartbeat = Heartbeat(self._sending, spool, counters, clock)
+        self._in_flight: deque[PackedBatch] = deque()
+        # Held while batches move, never while Redis or the spool is waited for; `abandon` comes from another thread.
+        self._moving = threading.RLock()
+        self._abandoned = False
         self._lock = threading.RLock()
+
+    @property
+    def in_flight(self) -> int:
+        """Events that neither the buffer nor Redis nor the spool has."""
+        with self._moving:
+            return sum(batch.events for batch in self._in_flight)
 
     def round(self, *, closing: bool = False) -> bool:
         """Send what waits. With `closing`, drop counts are not left in memory either.
@@ -88,241 +81,147 @@ class Delivery:
         """
         with self._lock:
             safe = self._empty_buffer()
-            self._collect_single_events()
-            self._send_reports(closing)
+            self._drain.collect(closing=closing)
+            self._reports.send(closing=closing)
             if not closing:
-                self._drain()
+                self._drain.send()
+                self._heartbeat.beat(buffered=len(self._buffer), in_flight=self.in_flight)
             return safe
 
-    def give_up(self) -> int:
-        """Drop what is still in memory: the process ends. Returns how many events that were."""
-        with self._lock:
-            lost = 0
-            for batch in self._held:
-                self._counters.drop(batch.event_type, "closed", batch.events)
-                lost += batch.events
-            self._held.clear()
-            while items := self._buffer.take(_TAKE_EVENTS, _TAKE_BYTES):
-                self._counters.taken += len(items)
-                for item in items:
-                    self._counters.drop(item[0], "closed")
-                lost += len(items)
-            return lost
+    def abandon(self) -> int:
+        """Give up waiting for Redis: the rest goes to the spool, or is dropped and counted.
+
+        For the end of a process. A round that waits for an answer in another thread finds nothing left to do; what it
+        had under way may be in Redis, so it goes to the spool marked as retried, and Redis takes it once.
+
+        Returns:
+            How many events were lost.
+        """
+        with self._moving:
+            self._abandoned = True
+            batches = [mark_retried(batch) for batch in self._in_flight]
+            self._in_flight.clear()
+        items = self._buffer.take_all()
+        self._take(items)
+        batches += self._pack(items)
+        if not batches:
+            return 0
+        if self._store(batches):
+            return 0
+        for batch in batches:
+            self._counters.drop(batch.event_type, "closed", batch.events)
+        self._reports.keep()
+        return sum(batch.events for batch in batches)
 
     def close(self) -> None:
         """Close the connection and the spool's file."""
-        with self._lock:
-            self._sender.close()
-            if self._spool is not None:
-                self._spool.close()
+        self._sending.close()
+        if self._spool is not None:
+            self._spool.close()
 
     def _empty_buffer(self) -> bool:
         for _ in range(_TAKES):
-            if not self._place_held():
+            if not self._place():
                 return False
-            items = self._buffer.take(_TAKE_EVENTS, _TAKE_BYTES)
-            if not items:
-                return True
-            self._counters.taken += len(items)
-            self._counters.dropped_fields += sum(item[2] for item in items)
-            if not self.breaker.allows() and self._spool_refuses():
-                self._drop((item[0] for item in items), "spool_full")
-                continue
-            try:
-                self._held.extend(self._pack(items))
-            except BaseException:
-                self._buffer.put_back(items)
-                raise
-        return self._place_held() and not len(self._buffer)
+            with self._moving:
+                if self._abandoned:
+                    return False
+                items = self._buffer.take(_TAKE_EVENTS, _TAKE_BYTES)
+                if not items:
+                    return True
+                if not self.breaker.allows() and self._spool_refuses():
+                    self._sending.count(_by_type(item[0] for item in items))
+                else:
+                    try:
+                        self._in_flight.extend(self._pack(items))
+                    except BaseException:
+                        self._buffer.put_back(items)
+                        raise
+                self._take(items)
+        return self._place() and not len(self._buffer)
+
+    def _take(self, items: Sequence[tuple[str, bytes, int]]) -> None:
+        self._counters.taken += len(items)
+        self._counters.dropped_fields += sum(item[2] for item in items)
 
     def _pack(self, items: Iterable[tuple[str, bytes, int]]) -> list[PackedBatch]:
-        settings = self._settings
+        options = self._options
         lines = ((item[0], item[1]) for item in items)
         return [
-            pack(event_type, part, compression=settings.compression)
-            for event_type, part in cut(lines, batch_events=settings.batch_events, batch_bytes=settings.batch_bytes)
+            pack(event_type, part, compression=options.compression)
+            for event_type, part in cut(lines, batch_events=options.batch_events, batch_bytes=options.batch_bytes)
         ]
 
-    def _place_held(self) -> bool:
-        """Send or spool what is held; whether nothing is held any more."""
-        while self._held:
-            chunk = _chunk(self._held)
+    def _place(self) -> bool:
+        """Send or spool what is in flight; whether nothing is any more."""
+        while chunk := self._chunk():
             left = chunk
             if self.breaker.allows():
-                left = self._send(chunk)
-            stored = self._store(left)
-            for _ in chunk:
-                self._held.popleft()
-            if not stored:
-                self._held.extendleft(reversed(left))
+                answer = self._sending.enqueue(chunk)
+                with self._moving:
+                    if self._abandoned:
+                        return False
+                    left = []
+                    for batch, outcome in zip(chunk, answer.outcomes, strict=True):
+                        if outcome.delivered:
+                            self._counters.enqueued += batch.events
+                            self._counters.batches += 1
+                        else:
+                            left.append(mark_retried(batch) if outcome is Outcome.UNKNOWN else batch)
+                    self._replace(len(chunk), left)
+            if left and not self._store(left):
                 return False
+            with self._moving:
+                if self._abandoned:
+                    return False
+                self._replace(len(left), [])
         return True
 
-    def _send(self, chunk: list[PackedBatch]) -> list[PackedBatch]:
-        """Send batches to Redis; returns those it didn't take, marked where it may have."""
-        answer = self._answer(chunk)
-        left = []
-        for batch, outcome in zip(chunk, answer.outcomes, strict=True):
-            if outcome.delivered:
-                self._counters.enqueued += batch.events
-                self._counters.batches += 1
-            else:
-                left.append(mark_retried(batch) if outcome is Outcome.UNKNOWN else batch)
-        return left
+    def _chunk(self) -> list[PackedBatch]:
+        """The first batches in flight, as many as one round trip carries; none when they were abandoned."""
+        with self._moving:
+            chunk: list[PackedBatch] = []
+            size = 0
+            for batch in self._in_flight:
+                if chunk and (len(chunk) >= _SEND_BATCHES or size + len(batch.data) > _SEND_BYTES):
+                    break
+                chunk.append(batch)
+                size += len(batch.data)
+            return chunk
 
-    def _answer(self, chunk: list[PackedBatch]) -> Answer:
-        answer = self._sender.enqueue(chunk)
-        if answer.error is None:
-            self.breaker.succeeded()
-        else:
-            self._failed(answer.error)
-        return answer
-
-    def _failed(self, error: Exception) -> None:
-        self.breaker.failed()
-        say(
-            logging.WARNING,
-            "redis away",
-            "Redis did not take events (%s: %s); they are kept %s",
-            type(error).__name__,
-            error,
-            "in the spool" if self._spool is not None else "in memory",
-        )
+    def _replace(self, many: int, batches: list[PackedBatch]) -> None:
+        """Put `batches` in the place of the first that are in flight."""
+        for _ in range(many):
+            self._in_flight.popleft()
+        self._in_flight.extendleft(reversed(batches))
 
     def _store(self, batches: list[PackedBatch]) -> bool:
-        """Put batches into the spool; whether they need not be held any more."""
-        if not batches:
-            return True
+        """Put batches into the spool; whether they need not be kept in memory any more."""
         if self._spool is None:
             return False
         try:
             kept, dropped = self._spool.add(batches)
         except SpoolError as error:
-            say(logging.ERROR, "spool", "%s; events are kept in memory", error)
+            log_throttled(logging.ERROR, "spool", "%s; events are kept in memory", error)
             return False
         self._counters.spooled += kept
-        self._count(dropped)
+        self._sending.count(dropped)
         return True
 
     def _spool_refuses(self) -> bool:
         """Whether the spool has no room for more, so that packing for it would be work for nothing."""
-        if self._spool is None or self._settings.drop_policy == "oldest":
+        if self._spool is None or self._options.drop_policy == "oldest":
             return False
         try:
             return self._spool.exists() and not self._spool.has_room()
         except SpoolError:
             return False
 
-    def _collect_single_events(self) -> None:
-        """With durability=spool: send what track_event wrote to the spool."""
-        if self._spool is None or self._settings.durability != "spool":
-            return
-        settings = self._settings
-        while self.breaker.allows():
-            try:
-                batches, dropped_fields = self._spool.collect(
-                    batch_events=settings.batch_events,
-                    batch_bytes=settings.batch_bytes,
-                    compression=settings.compression,
-                )
-                self._counters.dropped_fields += dropped_fields
-                if not batches or not self._send_claimed(self._spool, batches, drained=False):
-                    return
-            except SpoolError as error:
-                say(logging.ERROR, "spool", "%s; its events wait", error)
-                return
 
-    def _drain(self) -> None:
-        """Send the oldest batches of the spool, no faster than spool_drain_rate."""
-        now = self._clock()
-        rate = self._settings.spool_drain_rate
-        self._allowance = min(rate, self._allowance + rate * (now - self._drained_at))
-        self._drained_at = now
-        spool = self._spool
-        if spool is None or now < self._next_look or not self.breaker.allows() or not spool.exists():
-            return
-        try:
-            while self._allowance >= 1:
-                batches, unreadable = spool.claim(int(self._allowance))
-                self._count(unreadable)
-                if not batches:
-                    self._next_look = now + _LOOK_SECONDS
-                    spool.shrink()
-                    return
-                self._allowance -= sum(batch.events for batch in batches)
-                if not self._send_claimed(spool, batches, drained=True):
-                    return
-        except SpoolError as error:
-            self._next_look = now + _LOOK_SECONDS
-            say(logging.ERROR, "spool", "%s; its batches wait", error)
-
-    def _send_claimed(self, spool: Spool, batches: list[PackedBatch], *, drained: bool) -> bool:
-        """Send batches this process holds in the spool; whether Redis took them all."""
-        answer = self._answer(batches)
-        by_outcome: dict[Outcome, list[PackedBatch]] = {}
-        for batch, outcome in zip(batches, answer.outcomes, strict=True):
-            by_outcome.setdefault(outcome, []).append(batch)
-        delivered = by_outcome.get(Outcome.ACCEPTED, []) + by_outcome.get(Outcome.KNOWN, [])
-        events = sum(batch.events for batch in delivered)
-        self._counters.enqueued += events
-        self._counters.batches += len(delivered)
-        self._counters.drained += events if drained else 0
-        spool.settle(delivered)
-        spool.release(by_outcome.get(Outcome.REFUSED, ()), unsure=False)
-        spool.release(by_outcome.get(Outcome.UNKNOWN, ()), unsure=True)
-        return len(delivered) == len(batches)
-
-    def _send_reports(self, closing: bool) -> None:
-        """Bring drop counts to the ledger; while Redis is away, to the spool now and then."""
-        counters, spool = self._counters, self._spool
-        if self._report is None and counters.unreported:
-            self._report = (str(uuid4()), counters.take_unreported())
-        if self._report is not None and self.breaker.allows():
-            error = self._sender.report(*self._report)
-            if error is None:
-                self._report = None
-            else:
-                self._failed(error)
-        now = self._clock()
-        if self._report is not None and spool is not None and (closing or now >= self._next_report):
-            self._next_report = now + _REPORT_SECONDS
-            try:
-                spool.add_report(*self._report)
-                self._report = None
-            except SpoolError as error:
-                say(logging.ERROR, "spool", "%s; drop counts are kept in memory", error)
-        if spool is not None and not closing and now >= self._next_look and self.breaker.allows():
-            self._send_spooled_reports(spool)
-
-    def _send_spooled_reports(self, spool: Spool) -> None:
-        try:
-            while spool.exists() and (claimed := spool.claim_report()) is not None:
-                if (error := self._sender.report(*claimed)) is not None:
-                    self._failed(error)
-                    return
-                spool.settle_report(claimed[0])
-        except SpoolError as error:
-            say(logging.ERROR, "spool", "%s; its drop counts wait", error)
-
-    def _count(self, drops: Drops) -> None:
-        for (event_type, reason), events in drops.items():
-            self._counters.drop(event_type, reason, events)
-            say(logging.ERROR, reason, "%d %s events were dropped: %s", events, event_type, reason)
-
-    def _drop(self, event_types: Iterable[str], reason: str) -> None:
-        drops: dict[tuple[str, str], int] = {}
-        for event_type in event_types:
-            drops[event_type, reason] = drops.get((event_type, reason), 0) + 1
-        self._count(drops)
-
-
-def _chunk(held: deque[PackedBatch]) -> list[PackedBatch]:
-    """The first batches, as many as one round trip carries."""
-    chunk: list[PackedBatch] = []
-    size = 0
-    for batch in held:
-        if chunk and (len(chunk) >= _SEND_BATCHES or size + len(batch.data) > _SEND_BYTES):
-            break
-        chunk.append(batch)
-        size += len(batch.data)
-    return chunk
+def _by_type(event_types: Iterable[str]) -> dict[tuple[str, str], int]:
+    """Events of these types as dropped for want of room in the spool."""
+    drops: dict[tuple[str, str], int] = {}
+    for event_type in event_types:
+        key = (event_type, "spool_full")
+        drops[key] = drops.get(key, 0) + 1
+    return drops

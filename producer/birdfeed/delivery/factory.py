@@ -1,43 +1,70 @@
-"""Build what delivers events from the settings. Imported by the flusher's thread: importing redis takes 100 ms."""
+"""Build what delivers events from the options. Imported by the flusher's thread: importing redis takes 100 ms."""
 
 import codecs
+import logging
 
+from birdfeed_schemas.redis_url_check import shown_redis_url
 from birdfeed_schemas.wire.keys import Keys
 
 from birdfeed.buffering.buffer import Buffer
 from birdfeed.delivery.delivery import Delivery
-from birdfeed.settings import ProducerSettings
+from birdfeed.errors import SpoolError
+from birdfeed.logging_once import log_once
+from birdfeed.options import Options
 from birdfeed.spool.store import Spool
 from birdfeed.stats import Counters
 from birdfeed.transport.connection import Credentials, connect
 from birdfeed.transport.enqueuer import Enqueuer
 
 
-def assemble(
-    settings: ProducerSettings, buffer: Buffer, counters: Counters, credentials: Credentials | None
-) -> Delivery:
-    """The delivery these settings describe; nothing is connected or opened yet.
+def assemble(options: Options, buffer: Buffer, counters: Counters, credentials: Credentials | None) -> Delivery:
+    """The delivery these options describe; nothing is connected or opened yet.
 
-    Called under the gate against forks, so it also imports what connecting would import later.
+    Called holding import_lock, so it also imports what connecting would import later.
 
     Raises:
         ValueError: The Redis URL can't be read.
     """
     codecs.lookup("idna")  # which the standard library imports when a host's name is looked up
     return Delivery(
-        settings=settings,
+        options=options,
         buffer=buffer,
         counters=counters,
-        sender=enqueuer(settings, credentials),
-        spool=Spool.of(settings) if settings.spool_bytes else None,
+        sender=enqueuer(options, credentials),
+        spool=Spool.of(options) if options.spool_bytes else None,
     )
 
 
-def enqueuer(settings: ProducerSettings, credentials: Credentials | None = None) -> Enqueuer:
-    """What writes to the Redis these settings name; raises ValueError for a URL that is none."""
+def announce(options: Options) -> None:
+    """Log once which Redis is used and who said so, and where the spool is and whether it can be written."""
+    url = shown_redis_url(options.redis_url_text)
+    log_once(
+        logging.INFO,
+        f"redis {url} {options.queue}",
+        "events go to %s, queue %s (by %s)",
+        url,
+        options.queue,
+        options.redis_source,
+    )
+    if not options.spool_bytes:
+        return
+    spool = Spool.of(options)
+    try:
+        log_once(logging.INFO, f"spool {spool.path}", "the spool is %s; it can be written", spool.check())
+    except SpoolError as error:
+        log_once(
+            logging.WARNING,
+            f"spool {spool.path}",
+            "%s; while Redis is away events wait in memory alone (set BIRDFEED_SPOOL_DIR, or BIRDFEED_SPOOL_BYTES=0)",
+            error,
+        )
+
+
+def enqueuer(options: Options, credentials: Credentials | None = None) -> Enqueuer:
+    """What writes to the Redis these options name; raises ValueError for a URL that is none."""
     return Enqueuer(
-        connect(settings.redis_url_text, timeout=settings.redis_timeout, credentials=credentials),
-        Keys(prefix=settings.key_prefix, queue=settings.queue),
-        wait_replicas=settings.wait_replicas,
-        timeout=settings.redis_timeout,
+        connect(options.redis_url_text, timeout=options.redis_timeout, credentials=credentials),
+        Keys(prefix=options.key_prefix, queue=options.queue),
+        wait_replicas=options.wait_replicas,
+        timeout=options.redis_timeout,
     )

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Final, Protocol
 
-from birdfeed.logging_once import place, say
+from birdfeed.logging_once import error_location, log_throttled
+from birdfeed.runtime.wake import Wake
 
 #: Seconds between rounds while a stop waits for Redis or the spool.
 _STOPPING_PAUSE: Final = 0.05
@@ -27,15 +28,17 @@ class Round(Protocol):
 
 
 class Flusher:
-    """A daemon thread that calls `one_round` every `interval()` seconds."""
+    """A daemon thread that calls `one_round` every `interval` seconds."""
 
-    def __init__(self, one_round: Round, interval: Callable[[], float], wake: threading.Event) -> None:
-        """`wake`, when set, starts the next round at once."""
+    def __init__(self, one_round: Round, interval: float, wake: Wake, prepare: Callable[[], None]) -> None:
+        """`wake`, when set, starts the next round at once; `prepare` is called in the thread before the first."""
         self._round = one_round
         self._interval = interval
         self._wake = wake
+        self._prepare = prepare
         self._requests: deque[Future[bool]] = deque()
         self._stop_at: float | None = None
+        self._over = False
         self._thread = threading.Thread(target=self._run, name="birdfeed-flusher", daemon=True)
 
     def start(self) -> None:
@@ -57,6 +60,9 @@ class Flusher:
         done: Future[bool] = Future()
         self._requests.append(done)
         self._wake.set()
+        # Only now: the thread says that it is over before it looks at the requests for the last time.
+        if self._over or not self._thread.is_alive():
+            self._answer(self._taken_requests(), safe=False)
         return done
 
     def stop(self, timeout: float) -> bool:
@@ -67,36 +73,55 @@ class Flusher:
         return not self._thread.is_alive()
 
     def end(self) -> None:
-        """Let the thread end after the round it is in, without waiting for it: telemetry is off."""
+        """Let the thread end after the round it is in, without waiting for it."""
         self._stop_at = time.monotonic()
         self._wake.set()
 
     def _run(self) -> None:
+        try:
+            self._prepare()
+        except Exception as error:
+            log_throttled(logging.ERROR, "internal", "preparing to send failed: %s", error_location(error))
         first = True
         while True:
             at_once = first or self._stop_at is not None
-            self._wake.wait(0 if at_once else self._interval())
+            self._wake.wait(0 if at_once else self._interval)
             first = False
-            self._wake.clear()
             if self._once():
-                return
+                break
+        self._over = True
+        self._answer(self._taken_requests(), safe=False)
 
     def _once(self) -> bool:
         """One round; whether it was the last."""
         stop_at = self._stop_at
-        requests = [self._requests.popleft() for _ in range(len(self._requests))]
+        requests = self._taken_requests()
         safe = False
         try:
             safe = self._round(closing=stop_at is not None)
         except Exception as error:
-            # A fault of ours must not end the thread: what it was about is still in the buffer, or held.
-            say(logging.ERROR, "internal", "a flush failed: %s; it will be tried again", place(error))
-        for done in requests:
-            if done.set_running_or_notify_cancel():  # whoever waited may have given up
-                done.set_result(safe)
+            # A fault of ours must not end the thread: what it was about is still in the buffer, or in flight.
+            log_throttled(
+                logging.ERROR, "internal", "a flush failed: %s; it will be tried again", error_location(error)
+            )
+        self._answer(requests, safe=safe)
         if stop_at is None:
             return False
         if not safe and time.monotonic() < stop_at:
             time.sleep(_STOPPING_PAUSE)
             return False
         return not self._requests
+
+    def _taken_requests(self) -> "list[Future[bool]]":
+        taken = []
+        while self._requests:
+            try:
+                taken.append(self._requests.popleft())
+            except IndexError:  # another thread took it
+                break
+        return taken
+
+    def _answer(self, requests: "list[Future[bool]]", *, safe: bool) -> None:
+        for done in requests:
+            if done.set_running_or_notify_cancel():  # whoever waited may have given up
+                done.set_result(safe)

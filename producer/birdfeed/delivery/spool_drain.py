@@ -2,15 +2,15 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from birdfeed.buffering.buffer import Buffer
 from birdfeed.delivery.delivery import Delivery
 from birdfeed.delivery.factory import enqueuer
-from birdfeed.settings import ProducerSettings
-from birdfeed.spool.database import require_spool
+from birdfeed.options import Options
+from birdfeed.spool.database import private_directory, require_spool
 from birdfeed.spool.store import Spool, Totals
 from birdfeed.stats import Counters
 from birdfeed.transport.connection import Credentials
@@ -42,14 +42,14 @@ class Drained:
     redis: str
 
 
-def spool_files(settings: ProducerSettings) -> tuple[list[Path], list[Path]]:
-    """The spools in these settings' directory, and the files that were set aside as damaged."""
-    directory = settings.spool_directory
+def spool_files(options: Options) -> tuple[list[Path], list[Path]]:
+    """The spools in these options' directory, and the files that were set aside as damaged."""
+    directory = private_directory(options.spool_directory)
     return sorted(directory.glob("spool-v*.sqlite3")), sorted(directory.glob("spool-v*.sqlite3.damaged-*[0-9]"))
 
 
 def drain(
-    settings: ProducerSettings,
+    options: Options,
     *,
     path: Path | None = None,
     rate: float | None = None,
@@ -60,7 +60,7 @@ def drain(
     """Send what is in a spool, oldest first, until it is empty or Redis fails.
 
     Args:
-        settings: Say where Redis is, and which spool is meant.
+        options: Say where Redis is, and which spool is meant.
         path: Another spool than theirs: one left by a Redis that has moved, say. Its events go to this Redis.
         rate: Events a second; None is as fast as Redis takes them.
         credentials: As for birdfeed.configure.
@@ -73,19 +73,19 @@ def drain(
     """
     if path is not None:
         require_spool(path)
-    spool = Spool.of(settings) if path is None else Spool(path, max_bytes=settings.spool_bytes)
+    spool = Spool.of(options) if path is None else Spool(path, max_bytes=options.spool_bytes)
     counters = Counters()
     delivery = Delivery(
         # "spool" makes it also pack the single events that a killed process left.
-        settings=settings.model_copy(update={"spool_drain_rate": rate or _UNBOUNDED, "durability": "spool"}),
+        options=replace(options, spool_drain_rate=rate or _UNBOUNDED, durability="spool"),
         buffer=Buffer(counters=counters),
         counters=counters,
-        sender=enqueuer(settings, credentials),
+        sender=enqueuer(options, credentials),
         spool=spool,
     )
     try:
         # What is left without progress for so long is in another process's hands.
-        patience = _PATIENCE + (settings.batch_events / rate if rate else 0)
+        patience = _PATIENCE + (options.batch_events / rate if rate else 0)
         idle, before = 0.0, -1
         while spool.exists() and idle < patience:
             delivery.round()

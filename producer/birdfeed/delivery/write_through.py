@@ -5,26 +5,26 @@ from collections.abc import Callable
 from typing import Final
 
 from birdfeed.errors import SpoolError
-from birdfeed.logging_once import say
-from birdfeed.settings import ProducerSettings
+from birdfeed.logging_once import log_throttled
+from birdfeed.options import Options
 from birdfeed.spool.store import Spool
 from birdfeed.stats import Counters
 
-#: Seconds a request waits for another process's write; then the event goes to the buffer in memory instead.
+#: Seconds a request waits for another thread's or process's write; then the event goes to the buffer in memory instead.
 _BUSY_SECONDS: Final = 0.05
 
 
-class DurablePut:
+class WriteThrough:
     """Puts events into the spool, or, where that fails, into memory."""
 
     def __init__(
         self,
-        settings: ProducerSettings,
+        options: Options,
         counters: Counters,
         otherwise: Callable[[tuple[str, bytes, int]], None],
     ) -> None:
         """`otherwise` takes the events that the spool can't."""
-        self._spool = Spool.of(settings, busy_seconds=_BUSY_SECONDS)
+        self._spool = Spool.of(options, busy_seconds=_BUSY_SECONDS)
         self._counters = counters
         self._otherwise = otherwise
 
@@ -37,10 +37,10 @@ class DurablePut:
         try:
             dropped = self._spool.add_event(*event)
         except SpoolError as error:
-            say(logging.ERROR, "spool", "%s; events are kept in memory", error)
+            log_throttled(logging.ERROR, "spool", "%s; events are kept in memory", error)
             self._otherwise(event)
             return
         self._counters.count_spooled()
         for (event_type, reason), events in dropped.items():
             self._counters.drop(event_type, reason, events)
-            say(logging.ERROR, reason, "%d %s events were dropped: %s", events, event_type, reason)
+            log_throttled(logging.ERROR, reason, "%d %s events were dropped: %s", events, event_type, reason)

@@ -1,61 +1,90 @@
-"""Know which field names each event type may send, and get to know types that are seen for the first time."""
+"""Know what each event type may send, and get to know types that are seen for the first time."""
 
 import logging
+from importlib.metadata import entry_points
 from typing import Final
 
+from birdfeed_schemas.event_structs import STRUCTS
 from birdfeed_schemas.fields import SPELLINGS
 
-from birdfeed.encoding.encoder import Names, Policy
-from birdfeed.logging_once import say, say_once
-from birdfeed.runtime.fork_lock import gate
+from birdfeed.encoding.encoder import Policy
+from birdfeed.encoding.shape import Shape
+from birdfeed.logging_once import log_once, log_throttled
+from birdfeed.runtime.fork_lock import import_lock
 
 #: Types remembered; a program that makes types up from ids must not fill the memory.
 _MAX_TYPES: Final = 256
 #: Characters of an event type.
 _MAX_LENGTH: Final = 100
+#: The entry points by which packages add types; birdfeed_schemas.registry reads them, but importing it is slow.
+_GROUP: Final = "birdfeed.event_types"
 
 
 class Allowed:
-    """Event type → accepted spelling → field name, by one Policy."""
+    """Event type → its shape, by one Policy."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        #: The types known so far; only `meet` adds to it.
-        self.known: dict[str, Names] = {name: policy.names(spellings) for name, spellings in SPELLINGS.items()}
+        #: The types known so far; only `resolve` adds to it.
+        self.known: dict[str, Shape] = {
+            name: policy.shape(spellings, STRUCTS[name]) for name, spellings in SPELLINGS.items()
+        }
+        self._any: Shape | None = None
 
-    @property
-    def full(self) -> bool:
-        """Whether no further types are remembered; all of them get the names of `unknown`."""
-        return len(self.known) >= _MAX_TYPES
+    def resolve(self, event_type: str) -> Shape:
+        """What a type may send. The first time that a type of no model of ours is seen, packages are asked for theirs.
 
-    def unknown(self) -> Names:
-        """The names of a type nobody knows: all that are known for any type."""
-        return self._policy.names(None)
-
-    def meet(self, event_type: str) -> Names:
-        """The names of a type. Slow for a new one, whose registry is imported: not for a request's thread."""
-        names = self.known.get(event_type)
-        if names is not None:
-            return names
-        spellings = None
-        try:
-            with gate:
-                from birdfeed_schemas.registry import spellings_of
-
-                spellings = spellings_of(event_type)
-        except Exception as error:  # another package's fault, in its entry point
-            say(logging.ERROR, "entry points", "event types of other packages can't be read: %s", type(error).__name__)
+        That takes some ms in a program without such packages; with them it imports the models, 100 ms and more. start()
+        and the flusher's thread do it ahead.
+        """
+        shape = self.known.get(event_type)
+        if shape is not None:
+            return shape
+        spellings = _plugged_in(event_type)
+        full = len(self.known) >= _MAX_TYPES
         if spellings is None:
-            say_once(
-                logging.WARNING,
-                f"type {event_type}",
-                "no event type %r is known here; where workers don't know it either, its events become dead letters",
-                event_type,
+            if not full:
+                log_once(
+                    logging.WARNING,
+                    f"type {event_type}",
+                    "no event type %r is known here; where workers don't know it either, its events are dead letters",
+                    event_type,
+                )
+            if self._any is None:
+                self._any = self._policy.shape(None)
+            shape = self._any
+        else:
+            shape = self._policy.shape(spellings)
+        if not full:
+            self.known[event_type] = shape
+        return shape
+
+
+_asked = False
+_types: dict[str, dict[str, str]] = {}
+
+
+def load_plugged_in() -> None:
+    """Ask installed packages for their event types, once in the life of the process."""
+    global _asked
+    if _asked:
+        return
+    with import_lock:
+        try:
+            if entry_points(group=_GROUP):
+                from birdfeed_schemas.registry import registry, spellings_of
+
+                _types.update({name: dict(spellings_of(name) or {}) for name in registry()})
+        except Exception as error:  # another package's fault, in its entry point
+            log_throttled(
+                logging.ERROR, "entry points", "event types of other packages can't be read: %s", type(error).__name__
             )
-        names = self._policy.names(spellings)
-        if not self.full:
-            self.known[event_type] = names
-        return names
+        _asked = True
+
+
+def _plugged_in(event_type: str) -> dict[str, str] | None:
+    load_plugged_in()
+    return _types.get(event_type)
 
 
 def usable(event_type: object) -> bool:

@@ -1,33 +1,36 @@
 """Turn what a handler passed into one event's line, letting out only what may leave the process.
 
-The order is: names are filtered and renamed by the allow-list, users' names are hashed if a key is set, the before_send
-hook sees the event, one orjson dump writes it. The line is what birdfeed_schemas.wire.envelope.encode_event writes;
-it is written here again because this runs in request handlers, where an Envelope object would double the cost.
+The order is: the type's shape says whether the data may leave as it is, else what of it may (shape.py); the before_send
+hook sees what would be sent, and its answer is held against the shape again; the fields of `hmac_fields` are hashed if
+a key is set; one orjson dump writes it. The line is what birdfeed_schemas.wire.envelope.encode_event writes; it is
+written here again because this runs in request handlers, where an Envelope object would double the cost.
 """
 
-import hmac
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 import orjson
+from birdfeed_schemas.event_structs import EventData
 from birdfeed_schemas.fields import ANY_TYPE
 from birdfeed_schemas.wire.compact_bytes import compact_bytes
 from uuid_utils import uuid7
 
-from birdfeed.encoding.sanitize import clean, describe, unwrap
-from birdfeed.logging_once import say
+from birdfeed.encoding.redact import ErrorMessage, pseudonym
+from birdfeed.encoding.sanitize import NOTHING, Bounds, Sanitizer
+from birdfeed.encoding.shape import Shape
+from birdfeed.logging_once import log_throttled
 from birdfeed.stats import Counters
 
 #: What a before_send hook is given and gives back: {"event_type": str, "event_data": dict}.
 Event: TypeAlias = dict[str, Any]
 BeforeSend: TypeAlias = Callable[[Event], Event | None]
-#: Fields that name a person; with a key both are hashed, for the one would undo the other.
-_PERSONAL: Final = ("user", "username")
-#: Hex digits kept of the HMAC: 128 bits, half of SHA-256, as RFC 2104 allows.
-_DIGITS: Final = 32
+#: Fields that name a person; both are hashed by default, for the one would undo the other.
+PERSONAL: Final = frozenset({"user", "username"})
+#: An event on its way: its type, its line, and the fields that were not passed on.
+Encoded: TypeAlias = tuple[str, bytes, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,36 +42,25 @@ class Policy:
 
     extra: frozenset[str] = frozenset()
     hmac_key: bytes | None = None
+    hmac_fields: frozenset[str] = PERSONAL
     before_send: BeforeSend | None = None
     keep_traceback: bool = False
+    error_message: ErrorMessage = "redacted"
+    referrer_path: bool = False
     max_event_bytes: int = 1_000_000
+    bounds: Bounds = field(default_factory=Bounds)
 
-    def names(self, spellings: Mapping[str, str] | None) -> "Names":
-        """The allow-list of a type whose model has `spellings`; None is a type that nobody registered."""
-        known = ANY_TYPE if spellings is None else spellings
-        return Names({**{name: name for name in self.extra}, **known})
-
-
-class Names:
-    """An allow-list: the names a handler may use for the fields of a type, and the field each stands for."""
-
-    def __init__(self, fields: Mapping[str, str]) -> None:
-        """`fields` maps accepted spelling → field name."""
-        self._fields = dict(fields)
-        #: The fields' own names: data that uses no others needs no renaming, which is most of the cost of an event.
-        self.own = frozenset(name for name, field in fields.items() if name == field)
-
-    def rename(self, event_data: Mapping[str, Any], dropped: int) -> tuple[dict[str, Any], int]:
-        """The allowed fields under their own names, and `dropped` plus the number of the others."""
-        field_of = self._fields.get
-        data: dict[str, Any] = {}
-        for name, value in event_data.items():
-            field = field_of(name)
-            if field is None:
-                dropped += 1
-            elif field == name or field not in data:  # the field's own name wins over another spelling
-                data[field] = value
-        return data, dropped
+    def shape(self, spellings: Mapping[str, str] | None, struct: type[EventData] | None = None) -> Shape:
+        """What a type may send whose model has `spellings`; None is a type that nobody registered."""
+        return Shape(
+            ANY_TYPE if spellings is None else spellings,
+            extra=self.extra,
+            struct=struct,
+            bounds=self.bounds,
+            error_message=self.error_message,
+            keep_traceback=self.keep_traceback,
+            referrer_path=self.referrer_path,
+        )
 
 
 class Encoder:
@@ -77,103 +69,98 @@ class Encoder:
     def __init__(self, policy: Policy, counters: Counters) -> None:
         self._policy = policy
         self._counters = counters
-        self._keep_traceback = policy.keep_traceback
         self._most = policy.max_event_bytes
         self._plain = policy.hmac_key is None and policy.before_send is None
 
-    def encode(
-        self,
-        event_type: str,
-        event_data: Mapping[str, Any],
-        names: Names,
-        minted: tuple[str, str] | None = None,
-        dropped: int = 0,
-    ) -> tuple[str, bytes, int] | None:
+    def encode(self, event_type: str, event_data: Mapping[str, Any], shape: Shape) -> Encoded | None:
         """One event as (type, line, dropped fields), or None where it was dropped and counted.
 
         Args:
             event_type: The event's type.
             event_data: What the handler passed; it is read, never changed.
-            names: Accepted spelling → field name; all else is dropped.
-            minted: event_id and occurred_at, where they were minted before.
-            dropped: Fields dropped before.
+            shape: What such an event may send; all else is dropped.
+
+        Raises:
+            Exception: `event_data` is no mapping, or reading it failed.
         """
-        if type(event_data) is not dict:
-            event_data = dict(event_data.items())  # raises for what is no mapping
-        data: dict[str, Any] = event_data
-        if not names.own.issuperset(event_data):
-            data, dropped = names.rename(event_data, dropped)
-        if "error" in data:
-            data = {**data, "error": self._error(data["error"])}
-        if not self._plain:
-            private = self._private(event_type, {**data}, names)
-            if private is None:
-                return None
-            data = private
-        if minted is None:
-            line: dict[str, Any] = {"event_id": str(uuid7()), "occurred_at": now_text(), "data": data}
-        else:
-            line = {"event_id": minted[0], "occurred_at": minted[1], "data": data}
-        if dropped:
-            line["dropped_fields"] = dropped
-        try:
-            encoded = compact_bytes(orjson.dumps(line, self._unwrap))
-        except orjson.JSONEncodeError:
-            mended = self._mend(line)
-            if mended is None:
-                self._counters.drop(event_type, "unserialisable")
-                return None
-            encoded = mended
-        if len(encoded) > self._most:
-            self._counters.drop(event_type, "too_large")
-            say(logging.WARNING, "too large", "a %s event of %d bytes was refused", event_type, len(encoded))
-            return None
-        return event_type, encoded, dropped
+        line: dict[str, Any] = {"event_id": str(uuid7()), "occurred_at": now_text()}
+        if self._plain and type(event_data) is dict:
+            data = shape.with_host(event_data) if "referrer" in event_data else event_data
+            if shape.fits(data):
+                line["data"] = data
+                try:
+                    encoded = compact_bytes(orjson.dumps(line))
+                except orjson.JSONEncodeError:
+                    pass  # a lone surrogate, an integer beyond 64 bits: the strict way finds it
+                else:
+                    return self._bounded(event_type, encoded, 0)
+        return self._filtered(event_type, event_data, shape, line)
 
-    def _unwrap(self, value: object) -> object:
-        return unwrap(value, keep_traceback=self._keep_traceback)
-
-    def _mend(self, line: object) -> bytes | None:
-        """The line with what JSON can't hold replaced; None where that doesn't help either."""
-        self._counters.mended += 1
-        try:
-            return compact_bytes(orjson.dumps(clean(line, keep_traceback=self._keep_traceback)))
-        except (TypeError, RecursionError, MemoryError) as error:
-            say(logging.WARNING, "unserialisable", "an event could not be made JSON: %s", type(error).__name__)
-            return None
-
-    def _error(self, error: object) -> object:
-        if isinstance(error, BaseException):
-            return describe(error, keep_traceback=self._keep_traceback)
-        if isinstance(error, Mapping) and not self._keep_traceback and "traceback" in error:
-            return {name: part for name, part in error.items() if name != "traceback"}
-        return error
-
-    def _private(self, event_type: str, data: dict[str, Any], names: Names) -> dict[str, Any] | None:
-        if (key := self._policy.hmac_key) is not None:
-            for field in _PERSONAL:
-                if (person := data.get(field)) is not None:
-                    data[field] = pseudonym(key, person)
-        if (hook := self._policy.before_send) is None:
-            return data
-        return self._ask(hook, event_type, data, names)
-
-    def _ask(self, hook: BeforeSend, event_type: str, data: object, names: Names) -> dict[str, Any] | None:
-        """What the hook makes of the event. It sees plain JSON of its own, so it can't change the handler's objects."""
-        try:
+    def _filtered(
+        self, event_type: str, event_data: Mapping[Any, Any], shape: Shape, line: dict[str, Any]
+    ) -> Encoded | None:
+        """`encode` for what can't leave as it is: filtered, seen by the hook, hashed."""
+        if not isinstance(event_data, Mapping):
+            raise TypeError("event data is a mapping")
+        encoded, walk = b"", Sanitizer(self._policy.bounds)
+        for strict in (False, True) if self._plain else (True,):  # the hook is asked once
+            walk = Sanitizer(self._policy.bounds)
+            data: dict[str, Any] | None = shape.admitted(event_data, walk, strict=strict)
             try:
-                plain = orjson.loads(orjson.dumps(data, self._unwrap))
-            except orjson.JSONEncodeError:
-                self._counters.mended += 1
-                plain = clean(data, keep_traceback=self._keep_traceback)
+                if not self._plain:
+                    data = self._private(event_type, data or {}, shape, walk)
+                    if data is None:
+                        return None
+                encoded = compact_bytes(orjson.dumps(_finished(line, data or {}, walk)))
+                break
+            except orjson.JSONEncodeError as error:
+                if strict:
+                    self._counters.drop(event_type, "unserialisable")
+                    log_throttled(
+                        logging.WARNING, "unserialisable", "an event could not be made JSON: %s", type(error).__name__
+                    )
+                    return None
+        self._counters.count_filtered(sanitized=walk.sanitized, truncated=walk.cut > 0)
+        return self._bounded(event_type, encoded, walk.dropped)
+
+    def _bounded(self, event_type: str, encoded: bytes, dropped: int) -> Encoded | None:
+        if len(encoded) <= self._most:
+            return event_type, encoded, dropped
+        self._counters.drop(event_type, "too_large")
+        log_throttled(logging.WARNING, "too large", "a %s event of %d bytes was refused", event_type, len(encoded))
+        return None
+
+    def _private(self, event_type: str, data: dict[str, Any], shape: Shape, walk: Sanitizer) -> dict[str, Any] | None:
+        """What the hook makes of the data, with persons hashed; None where the event is dropped, and counted."""
+        if (hook := self._policy.before_send) is not None:
+            answer = self._ask(hook, event_type, data, shape, walk)
+            if answer is None:
+                return None
+            data = answer
+        if (key := self._policy.hmac_key) is not None:
+            hashed = {}
+            for name in self._policy.hmac_fields & data.keys():
+                plain = walk.scalar(data[name])
+                if plain is NOTHING:  # an allowed field that holds a structure
+                    plain = orjson.dumps(data[name]).decode()
+                hashed[name] = pseudonym(key, plain) if plain is not None else None
+            data = {**data, **hashed}
+        return data
+
+    def _ask(
+        self, hook: BeforeSend, event_type: str, data: dict[str, Any], shape: Shape, walk: Sanitizer
+    ) -> dict[str, Any] | None:
+        """What the hook makes of the event. It sees plain JSON of its own, so it can't change the handler's objects."""
+        plain = orjson.loads(orjson.dumps(data))
+        try:
             answer = hook({"event_type": event_type, "event_data": plain})
             if answer is None:
                 self._counters.drop(event_type, "before_send")
                 return None
-            return names.rename(answer["event_data"], 0)[0]
+            return shape.admitted(answer["event_data"], walk, strict=True)
         except Exception as error:
             self._counters.drop(event_type, "before_send_failed")
-            say(
+            log_throttled(
                 logging.ERROR,
                 "before_send",
                 "the before_send hook raised %s; the event was not sent",
@@ -182,34 +169,14 @@ class Encoder:
             return None
 
 
-def snapshot(event_data: Mapping[str, Any]) -> bytes:
-    """All of an event's data as it is now, for an event that can't be filtered yet; it stays in this process.
-
-    Raises:
-        orjson.JSONEncodeError: Not even the cleaned data is JSON.
-    """
-    data = {name: value for name, value in dict(event_data).items() if isinstance(name, str)}
-    if isinstance(error := data.get("error"), BaseException):
-        data["error"] = describe(error, keep_traceback=True)
-    try:
-        return compact_bytes(orjson.dumps(data, _unwrap_all))
-    except orjson.JSONEncodeError:
-        return compact_bytes(orjson.dumps(clean(data, keep_traceback=True)))
-
-
-def _unwrap_all(value: object) -> object:
-    return unwrap(value, keep_traceback=True)
-
-
-def mint() -> tuple[str, str]:
-    """A new event's event_id and occurred_at."""
-    return str(uuid7()), now_text()
-
-
-def pseudonym(key: bytes, person: object) -> str:
-    """What stands for a person: the same for the same key and name, and no way back without the key."""
-    name = person if isinstance(person, str) else str(clean(person))
-    return hmac.digest(key, name.encode("utf-8", "replace"), "sha256").hex()[:_DIGITS]
+def _finished(line: dict[str, Any], data: dict[str, Any], walk: Sanitizer) -> dict[str, Any]:
+    """The line with its data, and what was left out of it; workers pass over what they don't know."""
+    finished = {**line, "data": data}
+    if walk.dropped:
+        finished["dropped_fields"] = walk.dropped
+    if walk.cut:
+        finished["truncated"] = walk.cut
+    return finished
 
 
 #: The last second that was written, and its text: formatting a time costs 2 µs, adding microseconds to it 0.3.

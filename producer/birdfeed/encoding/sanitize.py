@@ -1,185 +1,234 @@
-"""Make anything a handler passes into plain JSON: SDK objects, exceptions, sets, NaN, circular structures.
+"""Make what a handler passed into plain JSON, within bounds: SDK objects, exceptions, sets, NaN, circles, deep nests.
 
-Two ways in. `unwrap` is orjson's `default`: it turns one unknown object into something orjson may know. Where orjson
-still gives up (a lone surrogate, an integer beyond 64 bits, a circle), `clean` walks the whole structure and replaces
-what can't be kept. Iterators and generators are never read: they may be the handler's own stream.
+Everything here counts what it looks at. At a bound it cuts, and counts the cut; what JSON can't hold, and what raises
+when it is touched, becomes null or is left out, and is counted as dropped. Iterators and generators are never read:
+they may be the handler's own stream. The code of foreign objects (`model_dump`, properties) takes as long as it takes.
 """
 
 import dataclasses
-import traceback
 from collections import deque
-from collections.abc import KeysView, Mapping, ValuesView
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Iterable, KeysView, Mapping, ValuesView
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Context, Decimal
 from enum import Enum
+from itertools import islice
 from types import ModuleType
 from typing import Any, Final
 from uuid import UUID
 
-#: Levels of nesting that are kept; usage and moderation have at most five.
-MAX_DEPTH: Final = 32
-#: Values looked at in one event; what lies beyond becomes null. Guards against shared structures that unfold.
-MAX_VALUES: Final = 20_000
-#: Characters of an exception's message or an unknown object's text: they can hold prompts.
-MAX_TEXT: Final = 2_000
-#: Characters of a traceback.
-MAX_TRACEBACK: Final = 20_000
-
 #: How SDKs' objects give their content, in the order of trust.
 _DUMPERS: Final = ("model_dump", "to_dict", "_asdict", "dict")
-_INT64: Final = range(-(2**63), 2**64)
+#: The least and the greatest whole number that JSON readers on our way hold.
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+#: Bits of the largest integer that is written out as digits; making digits of a larger one takes ever longer.
+_MAX_BITS: Final = 512
+#: Digits kept of a Decimal.
+_DIGITS: Final = Context(prec=50)
+_SEQUENCES: Final = (list, tuple, set, frozenset, deque, KeysView, ValuesView)
+_NUMBERS: Final = (bool, int, float)
+
+#: Says that a value is nothing JSON can hold; None is a value.
+NOTHING: Final = object()
 
 
-def unwrap(value: object, *, keep_traceback: bool = False) -> object:
-    """One step from an object that JSON doesn't know towards one that it knows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """The most that is looked at in one event: levels of nesting, values, and characters of one text."""
 
-    Raises:
-        Exception: Whatever the object's own code raises; the caller falls back to `clean`.
-    """
-    if isinstance(value, BaseException):
-        return describe(value, keep_traceback=keep_traceback)
-    if isinstance(value, Decimal):
-        return _decimal(value)
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).decode("utf-8", "replace")
-    if isinstance(value, timedelta):
-        return value / timedelta(milliseconds=1)
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, type | ModuleType):
-        return value.__name__
-    for name in _DUMPERS:
-        dump = getattr(value, name, None)
-        if callable(dump):
-            dumped = dump()
-            # A mock answers every call with another mock; only real content counts.
-            if isinstance(dumped, Mapping | list | tuple | str | int | float):
-                return dumped
-    if isinstance(value, set | frozenset | tuple | deque | KeysView | ValuesView):
-        return list(value)
-    if type(value).__module__.partition(".")[0] == "numpy":
-        return value.tolist()  # type: ignore[attr-defined]  # numpy's scalars and arrays have it
-    if callable(fields := getattr(value, "ListFields", None)):  # a protobuf message
-        return {field.name: content for field, content in fields()}
-    if attributes := _attributes(value):
-        return attributes
-    return str(value)[:MAX_TEXT]
+    depth: int = 8
+    items: int = 1_000
+    text: int = 512
 
 
-def describe(error: BaseException, *, keep_traceback: bool = False) -> dict[str, str]:
-    """An exception as an event's `error`: type and message, the SDK's code if it has one."""
-    described = {"type": type(error).__name__}
-    try:
-        described["message"] = str(error)[:MAX_TEXT]
-    except Exception as failure:
-        described["message"] = f"(its text could not be made: {type(failure).__name__})"
-    for name in ("code", "status_code"):
-        try:
-            code = getattr(error, name, None)
-        except Exception:
-            continue  # a property of the SDK that raises has no code to tell
-        if isinstance(code, str | int) and not isinstance(code, bool):
-            described["code"] = str(code)[:MAX_TEXT]
-            break
-    if keep_traceback:
-        lines = traceback.format_exception(error)
-        described["traceback"] = "".join(lines)[-MAX_TRACEBACK:]
-    return described
+class Sanitizer:
+    """One walk through one event's data; `dropped` values and `cut` ones are counted."""
 
+    __slots__ = ("_bounds", "_inside", "_left", "cut", "dropped", "sanitized")
 
-def clean(value: object, *, keep_traceback: bool = False) -> object:
-    """Plain JSON as near to `value` as can be; what can't be kept is null. Never raises an Exception, always ends."""
-    return _Cleaner(keep_traceback).clean(value, 0)
-
-
-class _Cleaner:
-    """One walk through one event."""
-
-    def __init__(self, keep_traceback: bool) -> None:
-        self._keep_traceback = keep_traceback
-        self._left = MAX_VALUES
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._left = bounds.items
         self._inside: set[int] = set()
+        self.dropped = 0
+        self.cut = 0
+        #: Whether a value was replaced by the nearest that JSON holds.
+        self.sanitized = False
 
-    def clean(self, value: object, depth: int) -> object:
+    # ---- single values
+
+    def look(self) -> bool:
+        """Count one value as looked at; False, and a cut, where that is one too many."""
         self._left -= 1
-        if self._left < 0 or depth > MAX_DEPTH:
-            return None
-        try:
-            return self._clean(value, depth)
-        except Exception:
-            # The object's own code failed (__getattr__, __str__, a changing dict): its place stays, empty. The
-            # event is counted as mended by the caller, so this is not silent.
-            return None
+        if self._left < 0:
+            self.cut += 1
+            return False
+        return True
 
-    def _clean(self, value: object, depth: int) -> object:
+    def text(self, value: str, longest: int | None = None) -> str:
+        """Text of at most `longest` characters, without lone surrogates, which UTF-8 can't hold."""
+        longest = self._bounds.text if longest is None else longest
+        if str.__len__(value) > longest:
+            self.cut += 1
+        value = str.__getitem__(value, slice(longest))
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.sanitized = True
+            # Two that make a pair become their character.
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value
+
+    def scalar(self, value: object) -> Any:
+        """A text, number, boolean or null for `value`, or NOTHING where it is none; never raises an Exception."""
+        try:
+            return self._scalar(value)
+        except Exception:  # the object's own code; the caller counts what has no value
+            return NOTHING
+
+    def _scalar(self, value: object) -> Any:
         if value is None or value is True or value is False:
             return value
-        if isinstance(value, Enum):
-            return self.clean(value.value, depth + 1)
         if isinstance(value, str):
-            return _text(value)
+            return self.text(value)
         if isinstance(value, int):
-            return int(value) if value in _INT64 else str(int(value))
+            return _integer(value)
         if isinstance(value, float):
-            return float(value) if value == value and abs(value) != float("inf") else None
-        if isinstance(value, datetime | date | time):
-            return value.isoformat()
+            return float.__add__(value, 0.0)
+        if isinstance(value, Enum):
+            return NOTHING if isinstance(value.value, Enum) else self._scalar(value.value)
+        if isinstance(value, Decimal):
+            return _decimal(value)
+        if isinstance(value, datetime):
+            return time_text(value)
+        if isinstance(value, date):
+            return date.isoformat(value)
+        if isinstance(value, time):
+            return time.isoformat(value)
+        if isinstance(value, timedelta):
+            return value / timedelta(milliseconds=1)
         if isinstance(value, UUID):
             return str(value)
+        if isinstance(value, bytes | bytearray):
+            return self.text(bytes(value[: self._bounds.text + 1]).decode("utf-8", "replace"))
+        if type(value).__module__.partition(".")[0] == "numpy" and getattr(value, "ndim", 1) == 0:
+            item = value.item()  # type: ignore[attr-defined]  # numpy's scalars have it
+            return NOTHING if type(item) is type(value) else self._scalar(item)
+        return NOTHING
+
+    # ---- structures
+
+    def items_of(self, mapping: Mapping[Any, Any]) -> Iterable[tuple[Any, Any]]:
+        """A mapping's items, no more than may still be looked at; a copy, which no other thread changes."""
+        left = max(0, self._left)
+        if type(mapping) is dict and len(mapping) <= left:
+            return list(mapping.items())
+        found = list(islice(mapping.items(), left + 1))
+        if len(found) > left:
+            self.cut += 1
+        return found[:left]
+
+    def parts_of(self, sequence: Iterable[Any]) -> list[Any]:
+        """A sequence's parts, no more than may still be looked at."""
+        left = max(0, self._left)
+        found = list(islice(sequence, left + 1))
+        if len(found) > left:
+            self.cut += 1
+        return found[:left]
+
+    def opened(self, value: object) -> object:
+        """A mapping, a sequence or a scalar that holds what a foreign object holds; NOTHING where that is nothing.
+
+        Raises:
+            Exception: Whatever the object's own code raises.
+        """
+        if isinstance(value, (Mapping, *_SEQUENCES)):
+            return value
+        if (plain := self._scalar(value)) is not NOTHING:
+            return plain
+        if isinstance(value, memoryview):
+            return self._scalar(bytes(value[: self._bounds.text + 1]))
+        if isinstance(value, type | ModuleType):
+            return NOTHING
+        try:
+            dumped = _dump(value)
+        except Exception:
+            dumped = NOTHING  # what it holds is read instead
+        if dumped is not NOTHING:
+            return dumped
+        return attributes_of(value) or NOTHING
+
+    def json(self, value: object, depth: int = 0) -> Any:
+        """Plain JSON as near to `value` as the bounds allow, null where nothing can be kept. Never raises."""
+        if not self.look():
+            return None
+        plain = self.scalar(value)
+        if plain is not NOTHING:
+            return plain
+        if depth >= self._bounds.depth:
+            self.cut += 1
+            return None
         if id(value) in self._inside:
+            self.dropped += 1
             return None
         self._inside.add(id(value))
         try:
-            return self._clean_inside(value, depth)
+            return self._structure(value, depth)
+        except Exception:  # the object's own code, or a structure another thread changes: its place stays, empty
+            self.dropped += 1
+            return None
         finally:
             self._inside.discard(id(value))
 
-    def _clean_inside(self, value: object, depth: int) -> object:
+    def _structure(self, value: object, depth: int) -> Any:
         if isinstance(value, Mapping):
-            cleaned: dict[str, object] = {}
-            for key, content in list(value.items()):
-                if (name := _key(key)) is not None:
-                    cleaned[name] = self.clean(content, depth + 1)
-            return cleaned
-        if isinstance(value, list | set | frozenset | deque) or type(value) is tuple:
-            return [self.clean(content, depth + 1) for content in list(value)]
-        if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {f.name: self.clean(getattr(value, f.name, None), depth + 1) for f in dataclasses.fields(value)}
+            kept: dict[str, Any] = {}
+            for key, part in self.items_of(value):
+                if (name := self.key(key)) is not None:
+                    kept[name] = self.json(part, depth + 1)
+            return kept
+        if isinstance(value, _SEQUENCES) and not hasattr(value, "_asdict"):
+            return [self.json(part, depth + 1) for part in self.parts_of(value)]
+        if isinstance(value, tuple):
+            return self._structure(value._asdict(), depth)  # type: ignore[attr-defined]
+        opened = self.opened(value)
+        if opened is NOTHING:
+            self.dropped += 1
+            return None
+        return self.json(opened, depth + 1)
+
+    def key(self, key: object) -> str | None:
+        """A key as text, or None, counted, where it is nothing of the kind."""
+        plain = self.scalar(key)
+        if isinstance(plain, str):
+            return plain
+        if plain is NOTHING:
+            self.dropped += 1
+            return None
+        return str(plain)
+
+
+def time_text(when: datetime) -> str:
+    """ISO 8601 with a zone. A datetime without one is local time, as Python says.
+
+    Raises:
+        Exception: Whatever a foreign tzinfo raises.
+    """
+    if datetime.utcoffset(when) is None:
         try:
-            unwrapped = unwrap(value, keep_traceback=self._keep_traceback)
-        except Exception:
-            unwrapped = _attributes(value) or None
-        return self.clean(unwrapped, depth + 1)
+            when = datetime.astimezone(when)
+        except (OverflowError, ValueError, OSError):  # the ends of the calendar, which no zone's table reaches
+            when = when.replace(tzinfo=UTC)
+    return datetime.isoformat(when)
 
 
-def _key(key: object) -> str | None:
-    if isinstance(key, Enum):
-        key = key.value
-    if isinstance(key, str):
-        return _text(key)
-    return str(key) if isinstance(key, int | float | UUID) or key is None else None
-
-
-def _text(text: str) -> str:
-    """Text without lone surrogates, which UTF-8 can't hold; two that make a pair become their character."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return str.__str__(text)
-
-
-def _decimal(value: Decimal) -> str | None:
-    if not value.is_finite():
-        return None
-    # Plain digits, for the worker reads counts from digit strings; but 1E+999999 stays as it is.
-    return format(value, "f") if -30 < value.adjusted() < 30 else str(value)
-
-
-def _attributes(value: object) -> dict[str, Any]:
+def attributes_of(value: object) -> dict[str, Any]:
     """The public attributes an object really holds; properties are not called."""
     found: dict[str, Any] = {}
-    own = getattr(value, "__dict__", None)
+    try:
+        own = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        own = {}
     if isinstance(own, dict):
         found.update((name, content) for name, content in own.items() if isinstance(name, str) and name[:1] != "_")
     for kind in type(value).__mro__:
@@ -187,4 +236,49 @@ def _attributes(value: object) -> dict[str, Any]:
         for name in (slots,) if isinstance(slots, str) else slots:
             if name[:1] != "_" and hasattr(value, name):
                 found[name] = getattr(value, name)
+    if _is_mock(value):
+        found = {name: part for name, part in found.items() if name not in _MOCK_ATTRIBUTES}
     return found
+
+
+_MOCK_ATTRIBUTES: Final = frozenset({"method_calls", "await_args", "await_count", "await_args_list"})
+
+
+def _is_mock(value: object) -> bool:
+    return any(kind.__module__ == "unittest.mock" for kind in type(value).__mro__)
+
+
+def _dump(value: object) -> object:
+    """What an SDK's object says that it holds, or NOTHING."""
+    if isinstance(value, BaseException):
+        return NOTHING
+    for name in _DUMPERS:
+        dump = getattr(value, name, None)
+        if callable(dump) and not isinstance(value, type):
+            dumped = dump()
+            # A mock answers every call with another mock; only real content counts.
+            if isinstance(dumped, Mapping | list | tuple | str | int | float):
+                return dumped
+    if type(value).__module__.partition(".")[0] == "numpy":
+        return value.tolist()  # type: ignore[attr-defined]  # numpy's arrays have it
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    if callable(fields := getattr(value, "ListFields", None)) and isinstance(listed := fields(), list):
+        return {field.name: content for field, content in listed}  # a protobuf message
+    return NOTHING
+
+
+def _integer(value: int) -> Any:
+    """A plain int from any subclass; as digits where it is beyond 64 bits, NOTHING where it is beyond reason."""
+    plain = int.__add__(value, 0)
+    if _INT_MIN <= plain <= _INT_MAX:
+        return plain
+    return str(plain) if plain.bit_length() <= _MAX_BITS else NOTHING
+
+
+def _decimal(value: Decimal) -> str | None:
+    if not value.is_finite():
+        return None
+    value = _DIGITS.plus(value)
+    # Plain digits, for the worker reads counts from digit strings; but 1E+999999 stays as it is.
+    return format(value, "f") if -30 < value.adjusted() < 30 else str(value)

@@ -11,6 +11,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
 from birdfeed import api
+from birdfeed.errors import ConfigurationError
+from birdfeed.logging_once import logger
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -57,5 +59,10 @@ class BirdfeedMiddleware:
                 await asyncio.to_thread(api.close)
             await send(message)
 
-        await asyncio.to_thread(api.start)
+        # The program's own start must not fail for its telemetry's settings, and it has no other way to be told: the
+        # log says what is wrong, and telemetry is off.
+        try:
+            await asyncio.to_thread(api.start)
+        except ConfigurationError as error:
+            logger.error("telemetry is off: %s", error)
         await self._app(scope, receive, send_after_closing)

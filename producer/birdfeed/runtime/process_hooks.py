@@ -1,7 +1,8 @@
 """Be there when the process ends or forks: exit, multiprocessing children, SIGTERM where asked, fork.
 
-Nothing is installed at import; the first event, or start(), installs it. Python offers no exit hook for a process that
-is killed or calls os._exit: durability="spool" is for those.
+The hooks for exit and fork are installed when birdfeed is imported: one that is registered while others run is never
+called, and a program's first event may be tracked in an exit hook of its own. Python offers no hook for a process that
+is killed or calls os._exit, and nothing is patched: docs/handler.md says what saves events there.
 """
 
 import atexit
@@ -18,12 +19,12 @@ import weakref
 from types import FrameType
 from typing import Final, Protocol
 
-from birdfeed.logging_once import logger, place, say_once
-from birdfeed.runtime import fork_lock as forks
+from birdfeed.logging_once import error_location, log_once, logger
+from birdfeed.runtime import fork_lock
 
 
 class Living(Protocol):
-    """What the hooks need of a producer."""
+    """What the hooks need of a client."""
 
     def at_exit(self) -> None:
         """Send everything; the process ends."""
@@ -33,26 +34,32 @@ class Living(Protocol):
 
 
 _living: Final["weakref.WeakSet[Living]"] = weakref.WeakSet()
-_installed = False
 #: The process for which multiprocessing's own exit hook was installed.
 _finalized_in = 0
 
 
-def watch(producer: Living) -> None:
-    """Make sure that this producer is told of exits and forks."""
-    global _installed
-    _living.add(producer)
-    if not _installed:
-        _installed = True
-        os.register_at_fork(before=forks.before, after_in_parent=forks.in_parent, after_in_child=_after_fork_in_child)
-        atexit.register(_at_exit)
-    _watch_multiprocessing()
+def watch(client: Living) -> None:
+    """Tell this client of exits and forks."""
+    _living.add(client)
+
+
+def watch_multiprocessing() -> None:
+    """Children of multiprocessing leave by os._exit, past atexit, but run multiprocessing's finalizers."""
+    global _finalized_in
+    processes = sys.modules.get("multiprocessing.process")
+    if processes is None or processes.parent_process() is None or _finalized_in == os.getpid():
+        return
+    from multiprocessing.util import Finalize
+
+    _finalized_in = os.getpid()
+    # Below 0: after the finalizers of the program itself, which may still track events.
+    Finalize(None, _at_exit, exitpriority=-10)
 
 
 def hook_sigterm() -> None:
     """Make SIGTERM end the program in order, unless somebody handles it already."""
     if threading.current_thread() is not threading.main_thread():
-        say_once(
+        log_once(
             logging.WARNING,
             "sigterm",
             "sigterm_hook has no effect: call birdfeed.start() from the main thread to install it",
@@ -67,28 +74,19 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _watch_multiprocessing() -> None:
-    """Children of multiprocessing leave by os._exit, past atexit, but run multiprocessing's finalizers."""
-    global _finalized_in
-    processes = sys.modules.get("multiprocessing.process")
-    if processes is None or processes.parent_process() is None or _finalized_in == os.getpid():
-        return
-    from multiprocessing.util import Finalize
-
-    _finalized_in = os.getpid()
-    # Below 0: after the finalizers of the program itself, which may still track events.
-    Finalize(None, _at_exit, exitpriority=-10)
-
-
 def _at_exit() -> None:
-    for producer in list(_living):
+    for client in list(_living):
         try:
-            producer.at_exit()
+            client.at_exit()
         except Exception as error:
-            logger.error("events may be lost: closing failed: %s", place(error))
+            logger.error("events may be lost: closing failed: %s", error_location(error))
 
 
 def _after_fork_in_child() -> None:
-    forks.in_child()
-    for producer in list(_living):
-        producer.after_fork()
+    fork_lock.in_child()
+    for client in list(_living):
+        client.after_fork()
+
+
+os.register_at_fork(before=fork_lock.before, after_in_parent=fork_lock.in_parent, after_in_child=_after_fork_in_child)
+atexit.register(_at_exit)

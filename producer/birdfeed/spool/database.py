@@ -13,9 +13,9 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from birdfeed.errors import SpoolError
-from birdfeed.logging_once import say
-from birdfeed.runtime.fork_lock import gate
-from birdfeed.settings import ProducerSettings
+from birdfeed.logging_once import log_throttled
+from birdfeed.options import Options
+from birdfeed.runtime.fork_lock import import_lock
 
 #: Bytes counted for a row beside its payload.
 ROW_OVERHEAD: Final = 150
@@ -48,15 +48,33 @@ CREATE TRIGGER IF NOT EXISTS event_out AFTER DELETE ON events BEGIN
     UPDATE totals SET bytes = bytes - length(old.line) - {ROW_OVERHEAD}, events = events - 1; END;
 """
 
+#: Seconds that SQLite itself waits for another process's write, with the lock held, and between two tries without it.
+_BUSY_WAIT: Final = 0.02
+_BUSY_PAUSE: Final = 0.01
+
 #: Connections a forked child inherited. They must neither be used nor closed there: SQLite forbids both.
 _inherited: list[sqlite3.Connection] = []
 
 
-def spool_path(settings: ProducerSettings) -> Path:
+def spool_path(options: Options) -> Path:
     """The spool's file: one for each Redis, key prefix and queue, so that staging is never drained into production."""
-    target = f"{_where(settings.redis_url_text)}|{settings.key_prefix}|{settings.queue}"
+    target = f"{_where(options.redis_url_text)}|{options.key_prefix}|{options.queue}"
     digest = hashlib.sha256(target.encode()).hexdigest()[:16]
-    return settings.spool_directory / f"spool-v{_VERSION}-{digest}.sqlite3"
+    return private_directory(options.spool_directory) / f"spool-v{_VERSION}-{digest}.sqlite3"
+
+
+def private_directory(directory: Path) -> Path:
+    """The directory itself, or one of this user's own inside where it is shared, as a volume in a container is."""
+    try:
+        found = os.stat(directory)
+    except OSError:
+        return directory
+    return directory / f"birdfeed-{os.geteuid()}" if _is_shared(found) else directory
+
+
+def _is_shared(found: os.stat_result) -> bool:
+    """Whether others may write to a directory, or it is another user's."""
+    return bool(found.st_mode & stat.S_IWOTH) or found.st_uid not in {os.geteuid(), 0}
 
 
 def require_spool(path: Path) -> None:
@@ -97,9 +115,7 @@ class SpoolFile:
             SpoolError: The file can't be opened, read or written now. Damaged files are set aside first.
         """
         try:
-            with gate:
-                connection = self._connect()
-                connection.execute("BEGIN IMMEDIATE")
+            with self._begun() as connection:
                 try:
                     yield connection
                     connection.execute("COMMIT")
@@ -111,17 +127,57 @@ class SpoolFile:
             raise self._explained(error) from error
 
     @contextlib.contextmanager
-    def statement(self) -> Iterator[sqlite3.Connection]:
-        """For one statement, which is a transaction of its own; raises SpoolError as `transaction` does."""
+    def _begun(self) -> Iterator[sqlite3.Connection]:
+        """A connection with a transaction begun, and the lock held; another process's write is waited for without it.
+
+        So a thread that tracks an event waits for no longer than its own patience, while the flusher waits for longer.
+        """
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            with self._locked(deadline):
+                connection = self._connect()
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError:
+                    if time.monotonic() >= deadline:
+                        raise
+                else:
+                    yield connection
+                    return
+            time.sleep(_BUSY_PAUSE)
+
+    @contextlib.contextmanager
+    def _locked(self, deadline: float) -> Iterator[None]:
+        if not import_lock.acquire(max(0.0, deadline - time.monotonic())):
+            raise SpoolError(f"the spool {self.path} is busy")
         try:
-            with gate:
+            yield
+        finally:
+            import_lock.release()
+
+    @contextlib.contextmanager
+    def statement(self) -> Iterator[sqlite3.Connection]:
+        """For one statement that reads; raises SpoolError as `transaction` does."""
+        try:
+            with self._locked(time.monotonic() + self._busy_seconds):
                 yield self._connect()
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
+    def check(self) -> Path:
+        """Make sure that the file can be made and written; where it is.
+
+        Raises:
+            SpoolError: It can't, and why.
+        """
+        self._make_directory()
+        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+            raise SpoolError(f"the spool's directory {self.path.parent} can't be written")
+        return self.path
+
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
-        with gate:
+        with import_lock:
             connection, self._connection = self._connection, None
             if connection is None:
                 return
@@ -137,9 +193,8 @@ class SpoolFile:
                 return self._connection
             self.close()  # forked since, or the file was moved or removed under us
         self._make_directory()
-        connection = sqlite3.connect(
-            self.path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
-        )
+        self._make_file()
+        connection = sqlite3.connect(self.path, timeout=_BUSY_WAIT, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             connection.execute("PRAGMA journal_mode=WAL")
@@ -167,8 +222,15 @@ class SpoolFile:
         except OSError as error:
             raise SpoolError(f"the directory {directory} can't be made: {error.strerror}") from error
         # In a shared place such as /tmp somebody else may have made it first, to read or change what we write.
-        if found.st_mode & stat.S_IWOTH or found.st_uid not in {os.geteuid(), 0}:
-            raise SpoolError(f"the directory {directory} belongs to another user or is writable by all; set spool_dir")
+        if _is_shared(found):
+            raise SpoolError(f"the spool's directory {directory} belongs to another user, or all may write to it")
+
+    def _make_file(self) -> None:
+        """An empty file that only this user may read; SQLite gives the files beside it the same mode."""
+        try:
+            os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
+        except OSError as error:
+            raise SpoolError(f"the spool {self.path} can't be made: {error.strerror}") from error
 
     def _explained(self, error: sqlite3.Error) -> SpoolError:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
@@ -178,12 +240,12 @@ class SpoolFile:
     def _set_aside(self) -> None:
         """Rename a damaged file, so that the next use makes a new one and a person can look at the old one."""
         aside = f"{self.path}.damaged-{int(time.time())}"
-        with gate:
+        with import_lock:
             self.close()
             for suffix in ("-wal", "-shm", ""):
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
-        say(logging.ERROR, "spool damaged", "the spool was damaged; it was set aside as %s", aside)
+        log_throttled(logging.ERROR, "spool damaged", "the spool was damaged; it was set aside as %s", aside)
 
 
 def _where(url: str) -> str:

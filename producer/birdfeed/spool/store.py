@@ -8,8 +8,9 @@ and that is where such code loses data.
 
 WAL with synchronous=NORMAL: what was written survives the process (SIGKILL); power loss may take the last second.
 
-A batch is claimed for LEASE_SECONDS by the process that sends it, and deleted when Redis has it. If that process dies,
-its claim runs out and the next one sends the batch again, under the same id and marked as retried: Redis takes it once.
+A batch is claimed for LEASE_SECONDS, by a clock that nobody sets back, by the process that sends it, and deleted when
+Redis has it. If that process dies, its claim runs out and the next one sends the batch again, under the same id and
+marked as retried: Redis takes it once.
 """
 
 import os
@@ -25,11 +26,13 @@ from uuid import uuid4
 import orjson
 
 from birdfeed.encoding.batch import PackedBatch, cut, mark_retried, pack
-from birdfeed.settings import ProducerSettings
+from birdfeed.options import Options
 from birdfeed.spool.database import ROW_OVERHEAD, SpoolFile, spool_path
 
 #: Seconds for which a process has a claimed batch to itself; sending takes a second or two at worst.
 LEASE_SECONDS: Final = 30.0
+#: Nobody holds it. A claim that ends later than a claim can was made before the host started, or by another clock.
+_FREE: Final = f"(held_until <= :now OR held_until > :now + {LEASE_SECONDS})"
 #: Bytes claimed at once: what one round trip carries.
 CLAIM_BYTES: Final = 1_000_000
 #: Events packed in one transaction; others wait for it about 5 ms.
@@ -71,23 +74,29 @@ class Spool:
         max_bytes: int,
         drop_oldest: bool = False,
         busy_seconds: float = 1.0,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`max_bytes` bounds the payload; SQLite's file is about a tenth larger. `clock` gives epoch seconds."""
+        """`max_bytes` bounds the payload; SQLite's file is about a tenth larger.
+
+        `clock` gives seconds that all processes of the host share and nobody sets back, for the claims; `wall_clock`
+        gives epoch seconds, for people.
+        """
         self._file = SpoolFile(path, busy_seconds=busy_seconds)
         self._max_bytes = max_bytes
         self._drop_oldest = drop_oldest
         self._clock = clock
+        self._wall_clock = wall_clock
         self._holder = f"{os.getpid()}-{uuid4().hex}"
         self.path = path
 
     @classmethod
-    def of(cls, settings: ProducerSettings, *, busy_seconds: float = 1.0) -> "Spool":
-        """The spool these settings name."""
+    def of(cls, options: Options, *, busy_seconds: float = 1.0) -> "Spool":
+        """The spool these options name."""
         return cls(
-            spool_path(settings),
-            max_bytes=settings.spool_bytes,
-            drop_oldest=settings.drop_policy == "oldest",
+            spool_path(options),
+            max_bytes=options.spool_bytes,
+            drop_oldest=options.drop_policy == "oldest",
             busy_seconds=busy_seconds,
         )
 
@@ -118,13 +127,10 @@ class Spool:
 
     def add_event(self, event_type: str, line: bytes, dropped_fields: int) -> Drops:
         """Keep a single event; returns what was given up for want of room."""
-        with self._file.statement() as db:
-            if self._insert_event(db, event_type, line, dropped_fields):
-                return {}
         dropped: dict[tuple[str, str], int] = {}
         with self._file.transaction() as db:
-            if not self._has_room(db, len(line), dropped) or not self._insert_event(
-                db, event_type, line, dropped_fields
+            if not self._insert_event(db, event_type, line, dropped_fields) and not (
+                self._has_room(db, len(line), dropped) and self._insert_event(db, event_type, line, dropped_fields)
             ):
                 _add(dropped, event_type, "spool_full", 1)
         return dropped
@@ -154,12 +160,12 @@ class Spool:
         """
         claimed: list[PackedBatch] = []
         unreadable: dict[tuple[str, str], int] = {}
-        now = self._clock()
         with self._file.transaction() as db:
+            now = self._clock()  # only here: a claim made while this one waited ends later than it seems it can
             rows = db.execute(
                 "SELECT seq, id, event_type, events, size, data, crc, retried, holder FROM batches "
-                "WHERE held_until <= ? ORDER BY seq",
-                (now,),
+                f"WHERE {_FREE} ORDER BY seq",
+                {"now": now},
             )
             events = size = 0
             held = []
@@ -215,9 +221,9 @@ class Spool:
 
     def claim_report(self) -> tuple[str, Drops] | None:
         """A report of drops, held by this process for LEASE_SECONDS, or None if there is none."""
-        now = self._clock()
         with self._file.transaction() as db:
-            row = db.execute("SELECT id, drops FROM reports WHERE held_until <= ? LIMIT 1", (now,)).fetchone()
+            now = self._clock()
+            row = db.execute(f"SELECT id, drops FROM reports WHERE {_FREE} LIMIT 1", {"now": now}).fetchone()
             if row is None:
                 return None
             db.execute("UPDATE reports SET held_until = ? WHERE id = ?", (now + LEASE_SECONDS, row[0]))
@@ -225,7 +231,7 @@ class Spool:
 
     def settle_report(self, report_id: str) -> None:
         """The ledger has this report: forget it."""
-        with self._file.statement() as db:
+        with self._file.transaction() as db:
             db.execute("DELETE FROM reports WHERE id = ?", (report_id,))
 
     def totals(self) -> Totals:
@@ -234,16 +240,30 @@ class Spool:
             row = db.execute("SELECT bytes, events, (SELECT count(*) FROM reports) FROM totals").fetchone()
         return Totals(bytes=row[0], events=row[1], reports=row[2])
 
+    def oldest_age(self) -> float:
+        """Seconds that the oldest batch has waited; 0 where there is none."""
+        with self._file.statement() as db:
+            row = db.execute("SELECT min(added) FROM batches").fetchone()
+        return max(0.0, self._wall_clock() - row[0]) if row[0] is not None else 0.0
+
+    def check(self) -> Path:
+        """Where it is, once it is sure that it can be written."""
+        return self._file.check()
+
     def has_room(self) -> bool:
         """Whether a small batch would be kept without giving up another."""
         return self.totals().bytes + ROW_OVERHEAD < self._max_bytes
 
     def batches(self) -> list[SpooledBatch]:
-        """Every batch, oldest first; single events appear once they are packed."""
+        """Every batch, oldest first; then the single events of each type, under no id and with no time."""
         now = self._clock()
         with self._file.statement() as db:
             rows = db.execute(
-                "SELECT id, event_type, events, length(data), added, retried, held_until FROM batches ORDER BY seq"
+                f"SELECT id, event_type, events, length(data), added, retried, NOT {_FREE} FROM batches ORDER BY seq",
+                {"now": now},
+            ).fetchall()
+            single = db.execute(
+                "SELECT '', event_type, count(*), sum(length(line)), 0, 0, 0 FROM events GROUP BY event_type"
             ).fetchall()
         return [
             SpooledBatch(
@@ -253,9 +273,9 @@ class Spool:
                 bytes=row[3],
                 added=row[4],
                 retried=bool(row[5]),
-                held=row[6] > now,
+                held=bool(row[6]),
             )
-            for row in rows
+            for row in [*rows, *single]
         ]
 
     def shrink(self) -> None:
@@ -269,7 +289,6 @@ class Spool:
         )
 
     def _insert(self, db: sqlite3.Connection, batch: PackedBatch, *, held: bool = False) -> None:
-        now = self._clock()
         db.execute(
             "INSERT OR IGNORE INTO batches "
             "(id, event_type, events, size, data, crc, retried, added, holder, held_until) "
@@ -282,9 +301,9 @@ class Spool:
                 batch.data,
                 zlib.crc32(batch.data),
                 batch.retried,
-                now,
+                self._wall_clock(),
                 self._holder if held else "",
-                now + LEASE_SECONDS if held else 0,
+                self._clock() + LEASE_SECONDS if held else 0,
             ),
         )
 
@@ -302,8 +321,8 @@ class Spool:
             if not self._drop_oldest:
                 return False
             oldest = db.execute(
-                "SELECT seq, event_type, events FROM batches WHERE held_until <= ? ORDER BY seq LIMIT 1",
-                (self._clock(),),
+                f"SELECT seq, event_type, events FROM batches WHERE {_FREE} ORDER BY seq LIMIT 1",
+                {"now": self._clock()},
             ).fetchone()
             table = "batches"
             if oldest is None:

@@ -1,8 +1,11 @@
 """Follow a streamed answer to its end, so that its event is sent when the last part is, or the client goes away."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
-from types import AsyncGeneratorType, GeneratorType
-from typing import Any, Protocol
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, Final, Protocol
+
+#: Where the classes of futures and tasks are; by name, for a mock has every attribute one could ask for.
+_FUTURES: Final = frozenset({"_asyncio", "concurrent.futures._base"})
 
 
 class Tracked(Protocol):
@@ -91,14 +94,19 @@ async def _current_while(work: Tracked, step: Awaitable[Any]) -> Any:
 def response(result: Any, work: Tracked) -> Any:
     """What a handler returned: a stream is followed to its end, anything else ends the work now.
 
-    Known streams: generators, Starlette's and FastAPI's StreamingResponse, Django's StreamingHttpResponse, and Flask's
-    Response over an iterator.
+    A coroutine, a task or a future is followed to its end as well. Known streams: generators, Starlette's and FastAPI's
+    StreamingResponse, Django's StreamingHttpResponse, and Flask's Response over an iterator.
     """
     if isinstance(result, GeneratorType):
         return Parts(result, work)
     if isinstance(result, AsyncGeneratorType):
         return AsyncParts(result, work)
+    if isinstance(result, CoroutineType):
+        return _awaited(result, work)
     try:
+        if any(kind.__module__ in _FUTURES for kind in type(result).__mro__):
+            result.add_done_callback(lambda done: work.end(_error_of(done)))
+            return result
         if hasattr(result, "body_iterator"):  # Starlette
             result.body_iterator = AsyncParts(result.body_iterator, work)
             return result
@@ -116,6 +124,25 @@ def response(result: Any, work: Tracked) -> Any:
         return result
     work.end()
     return result
+
+
+async def _awaited(coroutine: Awaitable[Any], work: Tracked) -> Any:
+    """The coroutine that a plain function returned; the work ends with it."""
+    try:
+        result = await _current_while(work, coroutine)
+    except BaseException as error:
+        work.end(error)
+        raise
+    return response(result, work)
+
+
+def _error_of(done: Any) -> BaseException | None:
+    """What a future that is done failed with; a cancelled one raises it."""
+    try:
+        error: BaseException | None = done.exception()
+    except BaseException as cancelled:
+        return cancelled
+    return error
 
 
 class Parts:

@@ -20,11 +20,12 @@ import inspect
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, cast
 
 from birdfeed import api
+from birdfeed.encoding.encoder import now_text
 from birdfeed.tracking.streaming import async_generator, generator, response
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -62,7 +63,7 @@ class Work:
     def __init__(self, event_type: str, fields: Mapping[str, Any]) -> None:
         self.event = TrackedEvent(fields)
         self._event_type = event_type
-        self._started_at = datetime.now(UTC)
+        self._started_at = now_text()
         self._started = time.perf_counter()
         self._ended = False
 
@@ -97,7 +98,7 @@ class Work:
             event.setdefault("error", _described(error))
         event.setdefault("status", "error" if _given(event.get("error")) else "success")
         event.setdefault("start_time", self._started_at)
-        event.setdefault("end_time", datetime.now(UTC))
+        event.setdefault("end_time", now_text())
         event.setdefault("duration", round((time.perf_counter() - self._started) * 1000, 3))
         api.track_event(self._event_type, event)
 
@@ -113,33 +114,61 @@ def _described(error: BaseException) -> object:
     return error
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Entered:
+    """A `with` block that was entered and not yet left."""
+
+    work: Work
+    token: Token[TrackedEvent | None]
+
+
+#: The blocks entered in this task or thread, innermost last.
+_entered: ContextVar[tuple[_Entered, ...]] = ContextVar("birdfeed_entered", default=())
+
+
 class track:  # noqa: N801 - used like a function, as contextlib.suppress is
     """Track the block or function it is put on; see the module.
 
     Args:
         event_type: As for track_event.
         fields: What is known of the event before the work starts, such as model and user.
+
+    Raises:
+        TypeError: It was put on a function without its parentheses.
     """
 
     def __init__(self, event_type: str, /, **fields: Any) -> None:
+        if callable(event_type):  # @track without its parentheses: found where the program starts, not in a handler
+            raise TypeError('track is told the event type: @track("text_generation")')
         self._event_type = event_type
         self._fields = fields
-        self._open: list[tuple[Work, Token[TrackedEvent | None]]] = []
+        self._open: list[_Entered] = []
 
     def __enter__(self) -> TrackedEvent:
         work = self._begin()
-        self._open.append((work, work.enter()))
+        entered = _Entered(work, work.enter())
+        self._open.append(entered)
+        _entered.set((*_entered.get(), entered))
         return work.event
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._open:
+        entered = self._innermost()
+        if entered is None:
             return
-        work, token = self._open.pop()
+        self._open.remove(entered)
+        _entered.set(tuple(one for one in _entered.get() if one is not entered))
         with contextlib.suppress(ValueError):  # a generator's block, closed from a context where nothing was set
-            work.leave(token)
-        work.end(error)
+            entered.work.leave(entered.token)
+        entered.work.end(error)
+
+    def _innermost(self) -> "_Entered | None":
+        """The block being left: one object may be entered in several tasks and threads at once."""
+        for entered in reversed(_entered.get()):
+            if any(entered is one for one in self._open):
+                return entered
+        return self._open[-1] if self._open else None
 
     async def __aenter__(self) -> TrackedEvent:
         return self.__enter__()

@@ -4,11 +4,14 @@ redis-py never tries a command again here: the flusher must know whether an answ
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
 
 from birdfeed_schemas.redis_url import client_of
 from redis import CredentialProvider, Redis
 from redis.backoff import NoBackoff
+from redis.connection import Connection
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 #: Gives (user name, password), or (password,), for each new connection.
@@ -31,11 +34,23 @@ def connect(url: str, *, timeout: float, credentials: Credentials | None = None)
         "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
-        "client_name": "birdfeed-producer",
+        "redis_connect_func": _set_up,
     }
     if credentials is not None:
         options["credential_provider"] = _Provider(credentials)
     return client_of(url, options)
+
+
+#: Shown by CLIENT LIST.
+_NAME: Final = "birdfeed-producer"
+
+
+def _set_up(connection: Connection) -> None:
+    """Log in and choose the database, as redis-py does, and then set the connection's name, if this user may."""
+    connection.on_connect()
+    connection.send_command("CLIENT", "SETNAME", _NAME)
+    with suppress(ResponseError):  # an ACL without CLIENT; the name is a comfort, no condition
+        connection.read_response()
 
 
 class _Provider(CredentialProvider):

@@ -35,15 +35,39 @@ FAILURE_TTL: Final = -1
 RETRIES: Final = 1_000_000
 #: Seconds for which a report of drops is known to have been counted.
 REPORT_TTL: Final = 86_400
+#: Seconds for which a heartbeat stands.
+HEARTBEAT_TTL: Final = 60
 
-# The order is by what an error in the middle leaves (a script is not rolled back): the job, by which a second try knows
-# that nothing is left to do, comes last, and a queue entry without its job is passed over by the worker.
+# Scripts are not rolled back, so what was written is taken back where a later step fails: every one of these commands
+# was just allowed, on the same keys. The job, by which a second try knows that nothing is left to do, comes last; a
+# queue entry whose job is missing is passed over by workers. SADD is for `rq info` alone.
 _ENQUEUE: Final = """
 if redis.call('EXISTS', KEYS[1], KEYS[4]) > 0 then return 0 end
 redis.call('RPUSH', KEYS[2], ARGV[1])
-redis.call('SADD', KEYS[3], KEYS[2])
-redis.call('HINCRBY', KEYS[5], 'accepted:' .. ARGV[2], ARGV[3])
-redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+local counted = redis.pcall('HINCRBY', KEYS[5], 'accepted:' .. ARGV[2], ARGV[3])
+if type(counted) == 'table' and counted.err then
+  redis.pcall('LREM', KEYS[2], -1, ARGV[1])
+  return counted
+end
+redis.pcall('SADD', KEYS[3], KEYS[2])
+local stored = redis.pcall('HSET', KEYS[1], unpack(ARGV, 4))
+if type(stored) == 'table' and stored.err then
+  redis.call('HINCRBY', KEYS[5], 'accepted:' .. ARGV[2], -ARGV[3])
+  redis.pcall('LREM', KEYS[2], -1, ARGV[1])
+  return stored
+end
+return 1
+"""
+
+# A hash per process, and an index by Redis's own clock, so that nobody has to scan for them.
+_HEARTBEAT: Final = """
+local now = tonumber(redis.call('TIME')[1])
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], 'beat_at', now, unpack(ARGV, 3))
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[2])
+redis.call('ZADD', KEYS[2], now, ARGV[1])
+redis.call('EXPIRE', KEYS[2], ARGV[2])
 return 1
 """
 
@@ -94,6 +118,7 @@ class Enqueuer:
         self._wait_milliseconds = max(1, int(timeout * 500))
         self._enqueue = client.register_script(_ENQUEUE)
         self._report = client.register_script(_REPORT)
+        self._heartbeat = client.register_script(_HEARTBEAT)
 
     def enqueue(self, batches: Sequence[PackedBatch]) -> Answer:
         """Send batches in one round trip. Never raises for what Redis or the network does."""
@@ -123,6 +148,17 @@ class Enqueuer:
         try:
             self._report(keys=[self._keys.done(report_id), self._keys.ledger], args=arguments)
         except Exception as error:  # the caller says it and keeps the report
+            return error
+        return None
+
+    def heartbeat(self, producer_id: str, fields: Mapping[str, str | int | float]) -> Exception | None:
+        """Show what a process says of itself for HEARTBEAT_TTL seconds; the error if that failed."""
+        arguments: list[str | int | float] = [producer_id, HEARTBEAT_TTL]
+        for name, value in fields.items():
+            arguments += [name, value]
+        try:
+            self._heartbeat(keys=[self._keys.producer(producer_id), self._keys.producers], args=arguments)
+        except Exception as error:  # the caller goes on without
             return error
         return None
 

@@ -35,7 +35,7 @@ def env(server: Server, tmp_path: Path) -> dict[str, str]:
 
 def spool_of(env: dict[str, str]) -> Spool:
     settings = ProducerSettings(redis_url=env["BIRDFEED_REDIS_URL"], spool_dir=Path(env["BIRDFEED_SPOOL_DIR"]))
-    return Spool.of(settings, busy_seconds=10)
+    return Spool.of(settings.options(), busy_seconds=10)
 
 
 def events_in_spool(env: dict[str, str]) -> int:

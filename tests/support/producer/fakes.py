@@ -9,7 +9,8 @@ from birdfeed.buffering.buffer import Buffer
 from birdfeed.delivery.delivery import Delivery
 from birdfeed.encoding.batch import PackedBatch, lines_of
 from birdfeed.encoding.encoder import Encoder, Policy
-from birdfeed.settings import ProducerSettings
+from birdfeed.options import Options
+from birdfeed.runtime.wake import Wake
 from birdfeed.spool.store import Spool
 from birdfeed.stats import Counters
 from birdfeed.transport.circuit_breaker import Breaker
@@ -20,8 +21,8 @@ from birdfeed_schemas.fields import SPELLINGS
 REDIS_URL = "redis://127.0.0.1:1/0"
 
 
-def settings(**values: Any) -> ProducerSettings:
-    return ProducerSettings(**{"redis_url": REDIS_URL, **values})
+def options(**values: Any) -> Options:
+    return Options(**{"redis_url": REDIS_URL, **values})
 
 
 class Clock:
@@ -41,6 +42,7 @@ class FakeRedis:
         self.mood = Outcome.ACCEPTED
         self.batches: dict[str, PackedBatch] = {}
         self.reports: dict[str, dict[tuple[str, str], int]] = {}
+        self.heartbeats: list[tuple[str, dict[str, str | int | float]]] = []
         self.tries = 0
         #: With mood UNKNOWN: whether the batches arrive although the answer is lost.
         self.arrives = True
@@ -66,6 +68,12 @@ class FakeRedis:
         self.reports[report_id] = dict(drops)
         return TimeoutError("no answer") if self.mood is Outcome.UNKNOWN else None
 
+    def heartbeat(self, producer_id: str, fields: Mapping[str, str | int | float]) -> Exception | None:
+        if self.mood is Outcome.REFUSED:
+            return ConnectionError("refused")
+        self.heartbeats.append((producer_id, dict(fields)))
+        return None
+
     def close(self) -> None:
         self.closed = True
 
@@ -86,23 +94,22 @@ class Bench:
     """A producer's inside without its thread: events in, rounds by hand, a clock by hand."""
 
     def __init__(self, tmp_path: Path | None = None, **values: Any) -> None:
-        import threading
-
-        self.settings = settings(spool_dir=tmp_path, **values) if tmp_path else settings(spool_bytes=0, **values)
+        self.options = options(spool_dir=tmp_path, **values) if tmp_path else options(spool_bytes=0, **values)
         self.clock = Clock()
         self.counters = Counters()
         self.redis = FakeRedis()
-        self.wake = threading.Event()
-        self.buffer = Buffer(counters=self.counters, wake=self.wake)
-        self.buffer.bound(
-            max_events=self.settings.buffer_events,
-            max_bytes=self.settings.buffer_bytes,
-            drop_policy=self.settings.drop_policy,
+        self.wake = Wake()
+        self.buffer = Buffer(
+            counters=self.counters,
+            wake=self.wake,
+            max_events=self.options.buffer_events,
+            max_bytes=self.options.buffer_bytes,
+            drop_policy=self.options.drop_policy,
         )
         self.spool = self.make_spool() if tmp_path else None
         self.encoder = Encoder(Policy(), self.counters)
         self.delivery = Delivery(
-            settings=self.settings,
+            options=self.options,
             buffer=self.buffer,
             counters=self.counters,
             sender=self.redis,
@@ -110,15 +117,15 @@ class Bench:
             clock=self.clock,
             breaker=Breaker(clock=self.clock, jitter=lambda: 0.0),
         )
-        self.names = Policy().names(SPELLINGS["text_generation"])
+        self.shape = Policy().shape(SPELLINGS["text_generation"])
 
     def make_spool(self) -> Spool:
         from birdfeed.spool.database import spool_path
 
         return Spool(
-            spool_path(self.settings),
-            max_bytes=self.settings.spool_bytes,
-            drop_oldest=self.settings.drop_policy == "oldest",
+            spool_path(self.options),
+            max_bytes=self.options.spool_bytes,
+            drop_oldest=self.options.drop_policy == "oldest",
             clock=self.clock,
         )
 
@@ -126,7 +133,7 @@ class Bench:
         """Put events into the buffer; returns their ids."""
         ids = []
         for _ in range(count):
-            event = self.encoder.encode(event_type, {"model": "m", "user": "u"}, self.names)
+            event = self.encoder.encode(event_type, {"model": "m", "user": "u"}, self.shape)
             assert event is not None
             ids.append(orjson.loads(event[1])["event_id"])
             self.buffer.put(event)

@@ -16,7 +16,7 @@ from typing import Any
 import birdfeed
 import pytest
 from birdfeed import api
-from birdfeed.client import Producer
+from birdfeed.client import Client
 from birdfeed.logging_once import forget
 from birdfeed.settings import ProducerSettings
 from birdfeed_schemas.wire.keys import Keys
@@ -28,7 +28,7 @@ from tests.support.wait import eventually
 
 
 @pytest.fixture(autouse=True)
-def producer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Producer]:
+def producer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Client]:
     """A producer of the test's own, in a folder of its own, with nothing from the environment."""
     for name in [name for name in os.environ if name.startswith("BIRDFEED_") or name == "REDIS_URL"]:
         monkeypatch.delenv(name)
@@ -36,11 +36,11 @@ def producer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Produc
     monkeypatch.setenv("BIRDFEED_SPOOL_DIR", str(tmp_path / "spool"))
     monkeypatch.setenv("BIRDFEED_CLOSE_TIMEOUT", "60")  # for slow machines; flush waits as long, too
     forget()
-    made = Producer()
-    before = api.use_producer(made)
+    made = Client()
+    before = api.use_client(made)
     yield made
     made.close()
-    api.use_producer(before)
+    api.use_client(before)
     forget()
 
 
@@ -68,13 +68,13 @@ def test_the_first_events_are_sent_by_the_environments_settings(
     assert birdfeed.stats().state == "on"
 
 
-def test_a_dotenv_file_is_read(tmp_path: Path, valkey_url: str, redis: Redis, keys: Keys) -> None:
-    """In the working directory."""
+def test_no_dotenv_file_is_read(tmp_path: Path, valkey_url: str) -> None:
+    """The working directory is the host program's; its .env is none of ours."""
     (tmp_path / ".env").write_text(f"REDIS_URL={valkey_url}\nBIRDFEED_QUEUE=other\n")
+    birdfeed.start()
     track()
 
-    assert birdfeed.flush() is True
-    assert len(events_in(redis, Keys("rq", "other"))) == 1
+    assert birdfeed.stats().state == "off"
 
 
 def test_with_no_redis_telemetry_is_off_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -223,13 +223,14 @@ def test_aflush_lets_the_event_loop_run(valkey_url: str, redis: Redis, keys: Key
     assert len(events_in(redis, keys)) == 1
 
 
-def test_aflush_gives_up_after_its_time(valkey_url: str, monkeypatch: pytest.MonkeyPatch, producer: Producer) -> None:
+def test_aflush_gives_up_after_its_time(valkey_url: str, monkeypatch: pytest.MonkeyPatch, producer: Client) -> None:
     """A flusher that comes back later finds nobody waiting, and lives on."""
     birdfeed.configure(redis_url=valkey_url)
     track()
     birdfeed.flush()
     go_on = threading.Event()
-    monkeypatch.setattr(producer._delivery, "round", lambda closing: go_on.wait(10))
+    assert producer._pipeline is not None
+    monkeypatch.setattr(producer._pipeline._delivery, "round", lambda closing: go_on.wait(10))
     assert asyncio.run(birdfeed.aflush(timeout=0.05)) is False
     assert birdfeed.flush(timeout=0.05) is False
     go_on.set()
@@ -281,7 +282,7 @@ def test_an_unknown_type_is_sent_without_what_nobody_stores(
 
 
 def test_types_made_up_from_ids_do_not_fill_the_memory(
-    valkey_url: str, redis: Redis, keys: Keys, producer: Producer
+    valkey_url: str, redis: Redis, keys: Keys, producer: Client
 ) -> None:
     """They are all sent, filtered, but not remembered."""
     birdfeed.configure(redis_url=valkey_url)
@@ -290,7 +291,8 @@ def test_types_made_up_from_ids_do_not_fill_the_memory(
             birdfeed.track_event(f"type{round_}-{number}", {"model": "m", "prompt": "p"})
         birdfeed.flush()
 
-    assert len(producer._allowed.known) <= 256
+    assert producer._pipeline is not None
+    assert len(producer._pipeline.shapes) <= 256
     assert len(events_in(redis, keys, None)) == 800
 
 
@@ -419,13 +421,19 @@ def test_every_setting_is_described() -> None:
     assert undescribed == []
 
 
-def test_a_url_that_cannot_be_read_turns_telemetry_off(caplog: pytest.LogCaptureFixture) -> None:
-    """Its scheme is right, so the settings took it; memory must not fill with what can never be sent."""
-    birdfeed.configure(redis_url="redis://:secret@host:port/0")
-    track()
-    birdfeed.flush()
-    eventually(lambda: birdfeed.stats().state == "off", what="telemetry is off")
+def test_a_url_that_cannot_be_read_turns_telemetry_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every event is counted, nothing is kept, and neither flush nor close says that all is well."""
+    monkeypatch.setenv("BIRDFEED_REDIS_URL", "redis://:secret@host:port/0")
+    track(3)
 
-    assert "the Redis URL can't be read" in caplog.text
+    assert birdfeed.stats().state == "off"
+    assert "BIRDFEED_REDIS_URL: the port in the Redis URL is not a number" in caplog.text
     assert "secret" not in caplog.text
-    assert birdfeed.stats().buffered == 0
+    assert birdfeed.stats().dropped == {"misconfigured": 3}
+    assert (birdfeed.stats().tracked, birdfeed.stats().buffered) == (3, 0)
+    assert birdfeed.flush() is False
+    assert birdfeed.close() is False
+    with pytest.raises(birdfeed.ConfigurationError, match="BIRDFEED_REDIS_URL"):
+        birdfeed.start()

@@ -184,16 +184,16 @@ def uses_multiprocessing(method: str, count: str) -> None:
 
 def mints(count: str) -> None:
     """A child's part of the test that ids are distinct after forks."""
-    from birdfeed.encoding.encoder import mint
+    from uuid_utils import uuid7
 
-    mint()
+    uuid7()
     pipes = []
     for _ in range(8):
         reading, writing = os.pipe()
         if os.fork() == 0:
             os.close(reading)
             with os.fdopen(writing, "w") as out:
-                out.writelines(mint()[0] + "\n" for _ in range(int(count)))
+                out.writelines(str(uuid7()) + "\n" for _ in range(int(count)))
             os._exit(0)
         os.close(writing)
         pipes.append(reading)

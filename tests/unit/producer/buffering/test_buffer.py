@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytest
 from birdfeed.buffering.buffer import Buffer
+from birdfeed.runtime.wake import Wake
 from birdfeed.stats import Counters
 
 
@@ -13,8 +14,7 @@ def make(
     policy: Literal["newest", "oldest"] = "newest", events: int = 10, size: int = 1_000
 ) -> tuple[Buffer, Counters]:
     counters = Counters()
-    buffer = Buffer(counters=counters, wake=threading.Event())
-    buffer.bound(max_events=events, max_bytes=size, drop_policy=policy)
+    buffer = Buffer(counters=counters, wake=Wake(), max_events=events, max_bytes=size, drop_policy=policy)
     return buffer, counters
 
 
@@ -92,8 +92,7 @@ def test_a_filling_buffer_wakes_the_flusher(events: int, size: int) -> None:
     """From half full on, by count or by bytes, rather than at its interval."""
     counters = Counters()
     wake = threading.Event()
-    buffer = Buffer(counters=counters, wake=wake)
-    buffer.bound(max_events=10, max_bytes=1_000, drop_policy="newest")
+    buffer = Buffer(counters=counters, wake=wake, max_events=10, max_bytes=1_000)  # type: ignore[arg-type]  # it can tell
 
     for number in range(events):
         buffer.put(item(number, size))

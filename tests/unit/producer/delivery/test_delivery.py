@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from birdfeed.delivery.delivery import Delivery
+from birdfeed.delivery.sending import Sending
 from birdfeed.encoding.batch import PackedBatch
 from birdfeed.errors import SpoolError
 from birdfeed.logging_once import forget
@@ -201,9 +202,9 @@ def test_a_recovering_redis_that_fails_again_loses_nothing(bench: Bench) -> None
 def test_a_fault_in_a_round_leaves_the_events_for_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it is: packing, sending, or storing."""
     ids = bench.track(25)
-    for place in ("_pack", "_send", "_store"):
+    for owner, name in ((Delivery, "_pack"), (Sending, "enqueue"), (Delivery, "_chunk")):
         with monkeypatch.context() as patch:
-            patch.setattr(Delivery, place, lambda *_: 1 / 0)
+            patch.setattr(owner, name, lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 bench.round()
 
@@ -219,7 +220,7 @@ def test_what_cannot_be_placed_at_the_end_is_counted() -> None:
     bench.round(closing=True)
     bench.track(5)
 
-    assert bench.delivery.give_up() == 25
+    assert bench.delivery.abandon() == 25
     assert bench.counters.dropped() == {"closed": 25}
     assert bench.counters.taken == 25
 

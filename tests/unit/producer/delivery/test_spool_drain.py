@@ -3,13 +3,14 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from birdfeed.delivery.spool_drain import drain, spool_files
 from birdfeed.encoding.batch import pack
 from birdfeed.errors import SpoolError
-from birdfeed.settings import ProducerSettings
+from birdfeed.options import Options
 from birdfeed.spool.store import Spool
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
@@ -19,12 +20,12 @@ from tests.support.producer.queued import assert_balanced, batches_in
 
 
 @pytest.fixture
-def live(valkey_url: str, tmp_path: Path) -> ProducerSettings:
-    return ProducerSettings(redis_url=valkey_url, spool_dir=tmp_path / "spool", batch_events=10)
+def live(valkey_url: str, tmp_path: Path) -> Options:
+    return Options(redis_url=valkey_url, spool_dir=tmp_path / "spool", batch_events=10)
 
 
 @pytest.fixture
-def spool(live: ProducerSettings) -> Iterator[Spool]:
+def spool(live: Options) -> Iterator[Spool]:
     made = Spool.of(live)
     yield made
     made.close()
@@ -34,9 +35,7 @@ def fill(spool: Spool, batches: int = 5) -> None:
     spool.add([pack("text_generation", [b'{"event_id":"x"}'] * 10, compression=1) for _ in range(batches)])
 
 
-def test_batches_single_events_and_reports_are_sent(
-    live: ProducerSettings, spool: Spool, redis: Redis, keys: Keys
-) -> None:
+def test_batches_single_events_and_reports_are_sent(live: Options, spool: Spool, redis: Redis, keys: Keys) -> None:
     """All that a spool may hold."""
     fill(spool)
     for _ in range(15):
@@ -54,7 +53,7 @@ def test_batches_single_events_and_reports_are_sent(
     assert_balanced(redis, keys)
 
 
-def test_there_may_be_nothing(live: ProducerSettings) -> None:
+def test_there_may_be_nothing(live: Options) -> None:
     """No outage, no file."""
     done = drain(live)
 
@@ -62,19 +61,19 @@ def test_there_may_be_nothing(live: ProducerSettings) -> None:
     assert spool_files(live) == ([], [])
 
 
-def test_a_redis_that_is_away_leaves_everything(live: ProducerSettings, spool: Spool) -> None:
+def test_a_redis_that_is_away_leaves_everything(live: Options, spool: Spool) -> None:
     """And says so at once."""
     fill(spool)
-    gone = live.model_copy(update={"redis_url": ProducerSettings(redis_url=REDIS_URL).redis_url})
+    gone = replace(live, redis_url=REDIS_URL)
 
     done = drain(gone, path=spool.path)
 
     assert (done.events, done.left.events, done.redis) == (0, 50, "down")
 
 
-def test_a_spool_of_a_redis_that_has_moved(live: ProducerSettings, redis: Redis, tmp_path: Path) -> None:
+def test_a_spool_of_a_redis_that_has_moved(live: Options, redis: Redis, tmp_path: Path) -> None:
     """It is drained by its path into the Redis there is now."""
-    old = Spool.of(ProducerSettings(redis_url=REDIS_URL, spool_dir=tmp_path / "spool"))
+    old = Spool.of(Options(redis_url=REDIS_URL, spool_dir=tmp_path / "spool"))
     fill(old)
     old.close()
     (found,), damaged = spool_files(live)
@@ -83,7 +82,7 @@ def test_a_spool_of_a_redis_that_has_moved(live: ProducerSettings, redis: Redis,
     assert drain(live, path=found).events == 50
 
 
-def test_what_another_process_is_sending_is_left_to_it(live: ProducerSettings, spool: Spool, redis: Redis) -> None:
+def test_what_another_process_is_sending_is_left_to_it(live: Options, spool: Spool, redis: Redis) -> None:
     """The drain ends all the same."""
     fill(spool, 2)
     spool.claim(10)
@@ -94,7 +93,7 @@ def test_what_another_process_is_sending_is_left_to_it(live: ProducerSettings, s
     assert [batch.held for batch in spool.batches()] == [True]
 
 
-def test_it_keeps_to_a_rate(live: ProducerSettings, spool: Spool, redis: Redis) -> None:
+def test_it_keeps_to_a_rate(live: Options, spool: Spool, redis: Redis) -> None:
     """Fifty events a second: a hundred take more than a second."""
     fill(spool, 10)
     seconds = Clock(0)
@@ -121,7 +120,7 @@ def database(path: Path) -> None:
     [lambda path: path.write_text("precious"), database, lambda path: path.mkdir(), lambda path: None],
     ids=["text", "another database", "a folder", "nothing"],
 )
-def test_what_is_no_spool_is_left_alone(live: ProducerSettings, tmp_path: Path, make: Callable[[Path], None]) -> None:
+def test_what_is_no_spool_is_left_alone(live: Options, tmp_path: Path, make: Callable[[Path], None]) -> None:
     """A path given by mistake: told so, and not a byte of it is changed, moved or made."""
     path = tmp_path / "notes.txt"
     make(path)
@@ -134,7 +133,7 @@ def test_what_is_no_spool_is_left_alone(live: ProducerSettings, tmp_path: Path, 
     assert [one.name for one in tmp_path.iterdir() if "notes" in one.name] == (["notes.txt"] if path.exists() else [])
 
 
-def test_damaged_files_are_listed(live: ProducerSettings, spool: Spool) -> None:
+def test_damaged_files_are_listed(live: Options, spool: Spool) -> None:
     """So that a person finds them."""
     fill(spool)
     spool.close()

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import sys
+import time
 from collections import UserDict, deque, namedtuple
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -12,11 +13,12 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
 from birdfeed.encoding.encoder import Encoder, Policy
-from birdfeed.encoding.sanitize import MAX_TEXT, clean, describe
+from birdfeed.encoding.sanitize import Bounds, Sanitizer
 from birdfeed.stats import Counters
 from birdfeed_schemas.fields import SPELLINGS
 from hypothesis import given
@@ -129,17 +131,17 @@ def deep(levels: int) -> list[Any]:
     return nest
 
 
-def usage_of(value: Any) -> Any:
-    """What arrives where `value` is passed as usage."""
+def extra_of(value: Any) -> Any:
+    """What arrives where `value` is passed in a field that an operator allowed by name."""
     counters = Counters()
-    encoder = Encoder(Policy(), counters)
-    done = encoder.encode(
-        "text_generation", {"model": "m", "usage": value}, Policy().names(SPELLINGS["text_generation"])
+    policy = Policy(extra=frozenset({"extra"}))
+    done = Encoder(policy, counters).encode(
+        "text_generation", {"model": "m", "extra": value}, policy.shape(SPELLINGS["text_generation"])
     )
     assert done is not None, counters.dropped()
     line = orjson.loads(done[1])
     assert line["data"]["model"] == "m"
-    return line["data"]["usage"]
+    return line["data"].get("extra", "(dropped)")
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def usage_of(value: Any) -> Any:
         (lambda: date(2026, 1, 2), "2026-01-02"),
         (lambda: timedelta(seconds=1.5), 1500.0),
         (lambda: UUID(int=1), "00000000-0000-0000-0000-000000000001"),
-        (lambda: Path("/a/b"), "/a/b"),
+        (lambda: Path("/a/b"), None),
         (lambda: float("nan"), None),
         (lambda: float("inf"), None),
         (lambda: 2**70, str(2**70)),
@@ -183,13 +185,16 @@ def usage_of(value: Any) -> Any:
         (lambda: {"ok": 1, "bad": Hostile()}, {"ok": 1, "bad": None}),
         (lambda: HostileMapping(a=1), None),
         (circle, {"a": 1, "self": None}),
-        (lambda: Usage, "Usage"),
-        (lambda: sys, "sys"),
+        (lambda: Usage, None),
+        (lambda: sys, None),
+        (lambda: open, None),
+        (MagicMock, None),
+        (lambda: MagicMock(prompt_tokens=5), {"prompt_tokens": 5}),
     ],
 )
 def test_it_arrives_as_plain_json(make: Callable[[], Any], arrives: Any) -> None:
     """SDKs' objects by their content, oddities by the nearest JSON, hopeless values as null; the rest is unharmed."""
-    assert usage_of(make()) == arrives
+    assert extra_of(make()) == arrives
 
 
 @pytest.mark.parametrize(
@@ -208,45 +213,144 @@ def test_it_arrives_as_plain_json(make: Callable[[], Any], arrives: Any) -> None
 )
 def test_nothing_raises_or_hangs(make: Callable[[], Any]) -> None:
     """Mocks, endless and hostile objects: the event goes out, without what can't be kept."""
-    usage_of(make())
+    extra_of(make())
 
 
 def test_a_handlers_stream_is_not_read() -> None:
     """An iterator that gets into an event by mistake must not be used up."""
     stream = iter([1, 2, 3])
 
-    usage_of(stream)
-    usage_of({"stream": stream, "bad": "\ud800"})
+    extra_of(stream)
+    extra_of({"stream": stream, "bad": "\ud800"})
 
     assert list(stream) == [1, 2, 3]
 
 
-def test_shared_structures_do_not_unfold() -> None:
-    """Forty levels that hold the level below twice would be a million million values."""
-    level: Any = "\ud800"
-    for _ in range(40):
-        level = [level, level]
+class Sub(int):
+    """As pydantic's ByteSize and tomlkit's Integer: a membership test of a range walks all of it for such a one."""
 
-    assert len(orjson.dumps(clean(level))) < 1_000_000
+    def __int__(self) -> int:
+        raise RuntimeError("no")
+
+    __str__ = __repr__ = __int__  # type: ignore[assignment]
 
 
+class SubText(str):
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+    def encode(self, *_: Any) -> bytes:
+        raise RuntimeError("no")
+
+
+def nest(make: Callable[[Any], Any], levels: int, inner: Any = 1) -> Any:
+    for _ in range(levels):
+        inner = make(inner)
+    return inner
+
+
+#: Values of built-in types that would take seconds, or the process, to write out as they are.
+HOSTILE: dict[str, Callable[[], Any]] = {
+    "an int subclass": lambda: Sub(2**70),
+    "an int subclass beside a lone surrogate": lambda: {"a": Sub(5), "b": "\ud800"},
+    "a text subclass": lambda: SubText("x" * 1_000),
+    "nested tuples": lambda: nest(lambda inner: (inner,), 100_000),
+    "nested lists": lambda: nest(lambda inner: [inner], 100_000),
+    "nested dicts": lambda: nest(lambda inner: {"a": inner}, 100_000),
+    "shared structures": lambda: nest(lambda inner: [inner, inner], 40),
+    "shared dicts": lambda: nest(lambda inner: {"a": inner, "b": inner}, 40),
+    "a text of 5 MB": lambda: "x" * 5_000_000,
+    "bytes of 5 MB": lambda: b"x" * 5_000_000,
+    "a key of 5 MB": lambda: {"x" * 5_000_000: 1},
+    "a hundred thousand items": lambda: [1] * 100_000,
+    "a hundred thousand keys": lambda: dict.fromkeys(range(100_000)),
+    "a hundred thousand text keys": lambda: dict.fromkeys(map(str, range(100_000)), 1),
+    "a set of a hundred thousand": lambda: set(range(100_000)),
+    "a number of a million bits": lambda: 1 << 1_000_000,
+    "a circle": circle,
+}
+
+
+@pytest.mark.parametrize("field", ["model", "usage", "moderation", "error", "start_time", "cost", "extra", "prompt"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_values_are_bounded_before_they_are_written(
+    name: str, field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In any field: no more than `items` values are looked at, and no more than some kilobytes are written."""
+    looked = 0
+    real = Sanitizer.look
+
+    def look(walk: Sanitizer) -> bool:
+        nonlocal looked
+        looked += 1
+        return real(walk)
+
+    monkeypatch.setattr(Sanitizer, "look", look)
+    counters = Counters()
+    policy = Policy(extra=frozenset({"extra"}), bounds=Bounds(items=500))
+    done = Encoder(policy, counters).encode(
+        "text_generation", {"model": "m", field: HOSTILE[name]()}, policy.shape(SPELLINGS["text_generation"])
+    )
+
+    assert done is not None, counters.dropped()
+    assert len(done[1]) < 30_000
+    assert looked < 3_000  # each level may stop one too late, and there are two tries
+
+
+def test_what_is_cut_is_counted_and_flagged_on_the_event() -> None:
+    """By the event's own count, and by the number of such events."""
+    counters = Counters()
+    policy = Policy(extra=frozenset({"extra"}), bounds=Bounds(depth=2))
+    shape = policy.shape(SPELLINGS["text_generation"])
+    encoder = Encoder(policy, counters)
+    long = encoder.encode("text_generation", {"model": "m" * 600, "extra": [[[1]], "x" * 513]}, shape)
+    short = encoder.encode("text_generation", {"model": "m" * 512, "extra": [[1], "x" * 512]}, shape)
+
+    assert long is not None
+    assert short is not None
+    line = orjson.loads(long[1])
+    assert line["truncated"] == 3
+    assert line["data"] == {"model": "m" * 512, "extra": [[None], "x" * 512]}
+    assert "truncated" not in orjson.loads(short[1])
+    assert counters.truncated == 1
+
+
+def test_a_mock_as_usage_is_dropped_and_counted() -> None:
+    """It was {}: a usage that says nothing, as if the model had given none."""
+    done = Encoder(Policy(), Counters()).encode(
+        "text_generation", {"model": "m", "usage": MagicMock()}, Policy().shape(SPELLINGS["text_generation"])
+    )
+
+    assert done is not None
+    assert orjson.loads(done[1])["data"] == {"model": "m"}
+    assert done[2] == 1
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "UTC"])
 @pytest.mark.parametrize(
-    ("error", "described"),
+    "naive",
     [
-        (ValueError("broken"), {"type": "ValueError", "message": "broken"}),
-        (ApiError(), {"type": "ApiError", "message": "too many requests", "code": "rate_limit"}),
-        (KeyboardInterrupt(), {"type": "KeyboardInterrupt", "message": ""}),
-        (MuteError(), {"type": "MuteError", "message": "(its text could not be made: RuntimeError)"}),
+        datetime(2026, 7, 1, 12, 0),
+        datetime(2026, 1, 1, 12, 0),
+        datetime(2026, 11, 1, 1, 30),  # twice in New York
+        datetime(2026, 11, 1, 1, 30, fold=1),
     ],
 )
-def test_exceptions_are_described(error: BaseException, described: dict[str, str]) -> None:
-    """Type and message, and the SDK's code where it has one."""
-    assert describe(error) == described
-
-
-def test_an_exceptions_text_is_cut() -> None:
-    """It can hold a whole prompt."""
-    assert len(describe(ValueError("x" * 100_000))["message"]) == MAX_TEXT
+def test_a_naive_datetime_is_local_time(zone: str, naive: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Python says, in two zones and a fold; LiteLLM hands such over."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        done = Encoder(Policy(), Counters()).encode(
+            "text_generation", {"model": "m", "start_time": naive}, Policy().shape(SPELLINGS["text_generation"])
+        )
+        assert done is not None
+        sent = datetime.fromisoformat(orjson.loads(done[1])["data"]["start_time"])
+        assert sent.timestamp() == naive.replace(tzinfo=ZoneInfo(zone)).timestamp()
+        assert sent.tzinfo is not None
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @given(
@@ -266,5 +370,5 @@ def test_an_exceptions_text_is_cut() -> None:
 )
 def test_anything_python_holds_becomes_json(value: Any) -> None:
     """Surrogates, huge numbers, sets and bytes included."""
-    orjson.dumps(clean(value))
-    usage_of(value)
+    orjson.dumps(Sanitizer(Bounds()).json(value))
+    extra_of(value)

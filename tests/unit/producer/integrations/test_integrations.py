@@ -14,7 +14,7 @@ import django  # type: ignore[import-untyped, unused-ignore]
 import flask
 import pytest
 from birdfeed import api, pytest_plugin, track
-from birdfeed.client import Producer
+from birdfeed.client import Client
 from birdfeed.integrations.asgi import BirdfeedMiddleware, birdfeed_lifespan
 from birdfeed.integrations.flask import Birdfeed
 from birdfeed.logging_once import forget
@@ -36,14 +36,14 @@ birdfeed_events = pytest_plugin.birdfeed_events
 
 
 @pytest.fixture
-def producer() -> Iterator[Producer]:
+def producer() -> Iterator[Client]:
     """A producer that sends for real."""
     forget()
-    made = Producer()
-    before = api.use_producer(made)
+    made = Client()
+    before = api.use_client(made)
     yield made
     made.close()
-    api.use_producer(before)
+    api.use_client(before)
 
 
 @pytest.fixture
@@ -104,10 +104,10 @@ def test_captured_events_can_be_validated() -> None:
 
 def test_capturing_ends() -> None:
     """The producer before is back, also after an error."""
-    before = api.current_producer()
+    before = api.current_client()
     with pytest.raises(RuntimeError), capture():
         raise RuntimeError
-    assert api.current_producer() is before
+    assert api.current_client() is before
 
 
 def test_the_fixture(birdfeed_events: Captured) -> None:
@@ -120,7 +120,7 @@ def test_the_fixture(birdfeed_events: Captured) -> None:
 # ---- ASGI
 
 
-def test_fastapis_lifespan(env: None, producer: Producer, redis: Redis, keys: Keys) -> None:
+def test_fastapis_lifespan(env: None, producer: Client, redis: Redis, keys: Keys) -> None:
     """Started before the first request, flushed at the end; the program's own lifespan runs inside."""
     seen: list[str] = []
 
@@ -145,7 +145,7 @@ def test_fastapis_lifespan(env: None, producer: Producer, redis: Redis, keys: Ke
     assert birdfeed.stats().state == "closed"
 
 
-def test_any_asgi_program(env: None, producer: Producer, redis: Redis, keys: Keys) -> None:
+def test_any_asgi_program(env: None, producer: Client, redis: Redis, keys: Keys) -> None:
     """By the middleware."""
     app = FastAPI()
 
@@ -160,7 +160,7 @@ def test_any_asgi_program(env: None, producer: Producer, redis: Redis, keys: Key
     assert len(events_in(redis, keys)) == 1
 
 
-def test_wrong_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch, producer: Producer) -> None:
+def test_wrong_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch, producer: Client) -> None:
     """Where a person sees it, and not a request."""
     monkeypatch.setenv("BIRDFEED_BATCH_EVENTS", "many")
     with (
@@ -199,7 +199,7 @@ def test_a_decorated_handler_that_streams_ends_with_its_stream(birdfeed_events: 
 # ---- Flask
 
 
-def test_flask(producer: Producer, valkey_url: str, redis: Redis, tmp_path: Path) -> None:
+def test_flask(producer: Client, valkey_url: str, redis: Redis, tmp_path: Path) -> None:
     """Settings come from the app's configuration."""
     app = flask.Flask("app")
     app.config.update(
@@ -248,7 +248,7 @@ def test_flasks_streams(birdfeed_events: Captured) -> None:
 # ---- Django
 
 
-def test_django(producer: Producer, valkey_url: str, redis: Redis, tmp_path: Path) -> None:
+def test_django(producer: Client, valkey_url: str, redis: Redis, tmp_path: Path) -> None:
     """Settings come from Django's; the app is ready when Django is."""
     django_settings.configure(
         INSTALLED_APPS=["birdfeed.integrations.django.BirdfeedConfig"],

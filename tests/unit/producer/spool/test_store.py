@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from birdfeed.errors import SpoolError
 from birdfeed.spool.database import ROW_OVERHEAD, spool_path
 from birdfeed.spool.store import LEASE_SECONDS, Spool
 
-from tests.support.producer.fakes import Clock, settings
+from tests.support.producer.fakes import Clock, options
 
 
 def batch(events: int = 2, size: int = 100) -> PackedBatch:
@@ -302,17 +303,63 @@ def test_another_process_writing_for_long_is_told_as_such(tmp_path: Path, clock:
     assert spool.add([batch()])[0] == 2
 
 
-def test_the_directory_is_the_users_own(tmp_path: Path, clock: Clock) -> None:
-    """Made for the user alone; one that all may write is refused."""
-    mine = open_spool(tmp_path / "a" / "b" / "spool", max_bytes=10**6, clock=clock)
-    mine.add([batch()])
-    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+def test_the_directory_and_the_file_are_the_users_own(tmp_path: Path) -> None:
+    """0700 and 0600, whatever the umask."""
+    before = os.umask(0)
+    try:
+        path = spool_path(options(spool_dir=tmp_path / "a" / "b"))
+        with closing(open_spool(path, max_bytes=10**6)) as spool:
+            spool.add([batch()])
+            modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in path.parent.iterdir()}
+    finally:
+        os.umask(before)
 
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    shared.chmod(0o777)
-    with pytest.raises(SpoolError, match="writable by all"):
-        open_spool(shared / "spool", max_bytes=10**6, clock=clock).add([batch()])
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert set(modes) == {path.name, f"{path.name}-wal", f"{path.name}-shm"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_in_a_shared_directory_the_spool_has_one_of_its_own(tmp_path: Path) -> None:
+    """A volume of a container (a Kubernetes emptyDir) that all may write to."""
+    tmp_path.chmod(0o777)
+    path = spool_path(options(spool_dir=tmp_path))
+    with closing(open_spool(path, max_bytes=10**6)) as spool:
+        assert spool.check() == path
+        spool.add([batch()])
+
+    assert path.parent == tmp_path / f"birdfeed-{os.geteuid()}"
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_directory_that_somebody_else_made_for_us_is_refused(tmp_path: Path) -> None:
+    """Whoever made it first could read and change what is written there."""
+    tmp_path.chmod(0o777)
+    path = spool_path(options(spool_dir=tmp_path))
+    path.parent.mkdir()
+    path.parent.chmod(0o777)
+    with pytest.raises(SpoolError, match="all may write to it"):
+        open_spool(path, max_bytes=10**6).check()
+
+
+@pytest.mark.parametrize("back", [3_600.0, 10**6])
+def test_a_claim_is_over_after_the_lease_whatever_the_clock_did(tmp_path: Path, clock: Clock, back: float) -> None:
+    """Claimed by a process that died, before the clock was set back, or before the host started again."""
+    dead, other = make(tmp_path, clock), make(tmp_path, clock)
+    dead.add([batch()])
+    assert len(dead.claim(100)[0]) == 1
+    clock.now -= back
+
+    assert len(other.claim(100)[0]) == 1
+
+
+def test_single_events_are_listed(spool: Spool) -> None:
+    """Those of durability=spool, before they are packed: nobody else says that they are there."""
+    spool.add_event("text_generation", b"{}", 0)
+    spool.add_event("text_generation", b"{}", 0)
+
+    assert [(one.id, one.event_type, one.events, one.bytes) for one in spool.batches()] == [
+        ("", "text_generation", 2, 4)
+    ]
 
 
 def test_a_directory_that_cannot_be_made_is_told_as_such(tmp_path: Path, clock: Clock) -> None:
@@ -326,7 +373,7 @@ def test_each_target_has_a_file_of_its_own(tmp_path: Path) -> None:
     """Staging is never drained into production; a rotated password changes nothing."""
     one = "redis://user:secret@host:6379/0"
     names = [
-        spool_path(settings(spool_dir=tmp_path, redis_url=url, **more))
+        spool_path(options(spool_dir=tmp_path, redis_url=url, **more))
         for url, more in [
             (one, {}),
             ("redis://user:rotated@host:6379/0", {}),

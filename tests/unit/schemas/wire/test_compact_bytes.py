@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from birdfeed.encoding.encoder import Encoder, Policy, snapshot
+from birdfeed.encoding.encoder import Encoder, Policy
 from birdfeed.stats import Counters
 from birdfeed_schemas.fields import SPELLINGS
 from birdfeed_schemas.registry import registry
@@ -37,8 +37,8 @@ def kept(make: Callable[[], list[bytes]]) -> float:
 def tracked() -> list[bytes]:
     """Lines as track_event keeps them."""
     encoder = Encoder(Policy(), Counters())
-    names = Policy().names(SPELLINGS["text_generation"])
-    events = [encoder.encode("text_generation", text(request_id="r" * 500), names) for _ in range(COUNT)]
+    shape = Policy().shape(SPELLINGS["text_generation"])
+    events = [encoder.encode("text_generation", text(request_id="r" * 500), shape) for _ in range(COUNT)]
     return [event[1] for event in events if event is not None]
 
 
@@ -46,10 +46,9 @@ def tracked() -> list[bytes]:
     "make",
     [
         tracked,
-        lambda: [snapshot(text(request_id="r" * 500)) for _ in range(COUNT)],
         lambda: [encode_event(envelope(text(request_id="r" * 500))) for _ in range(COUNT)],
     ],
-    ids=["tracked", "before the settings are known", "by the schemas"],
+    ids=["tracked", "by the schemas"],
 )
 def test_lines_take_their_own_size(make: Callable[[], list[bytes]]) -> None:
     """The buffer's bound in bytes would mean nothing else."""

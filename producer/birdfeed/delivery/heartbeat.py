@@ -1,0 +1,71 @@
+"""Show operators that this process is alive, what waits in it and what it dropped: a key in Redis, for a minute."""
+
+import os
+import socket
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+from uuid import uuid4
+
+import orjson
+
+from birdfeed.delivery.sending import Sending
+from birdfeed.errors import SpoolError
+from birdfeed.spool.store import Spool
+from birdfeed.stats import Counters
+
+#: Seconds between two beats.
+BEAT_SECONDS: Final = 10.0
+
+
+class Heartbeat:
+    """The heartbeat of one pipeline."""
+
+    def __init__(self, sending: Sending, spool: Spool | None, counters: Counters, clock: Callable[[], float]) -> None:
+        self._sending = sending
+        self._spool = spool
+        self._counters = counters
+        self._clock = clock
+        self._next = float("-inf")
+        self._id = uuid4().hex[:16]
+        self._host = socket.gethostname()
+        self._version = _version()
+
+    def beat(self, *, buffered: int, in_flight: int) -> None:
+        """Write it, if the last was a while ago and Redis answered then."""
+        now = self._clock()
+        if now < self._next or self._sending.breaker.state != "up":
+            return
+        self._next = now + BEAT_SECONDS
+        events, size, age = self._spooled()
+        self._sending.heartbeat(
+            f"{self._host}:{os.getpid()}:{self._id}",
+            {
+                "host": self._host,
+                "pid": os.getpid(),
+                "version": self._version,
+                "buffered": buffered + in_flight,
+                "spooled_events": events,
+                "spooled_bytes": size,
+                "spooled_oldest_seconds": age,
+                "enqueued": self._counters.enqueued,
+                "dropped": orjson.dumps(self._counters.dropped()).decode(),
+            },
+        )
+
+    def _spooled(self) -> tuple[int, int, float]:
+        """Events and bytes in the spool, which the processes of a host share, and the age of the oldest in seconds."""
+        if self._spool is None or not self._spool.exists():
+            return 0, 0, 0.0
+        try:
+            totals = self._spool.totals()
+            return totals.events, totals.bytes, round(self._spool.oldest_age(), 1)
+        except SpoolError:
+            return 0, 0, 0.0  # what is wrong with it is logged where it is written
+
+
+def _version() -> str:
+    try:
+        return version("birdfeed")
+    except PackageNotFoundError:  # run from its sources
+        return "unknown"

@@ -1,0 +1,190 @@
+"""The way of events under one configuration: what may leave, a buffer, and a flusher that delivers from it."""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from birdfeed.buffering.buffer import Buffer, Item
+from birdfeed.delivery.flusher import Flusher
+from birdfeed.encoding.allowlist import Allowed, load_plugged_in
+from birdfeed.encoding.encoder import BeforeSend, Encoder, Policy
+from birdfeed.encoding.sanitize import Bounds
+from birdfeed.logging_once import error_location, log_throttled
+from birdfeed.options import Options
+from birdfeed.runtime.fork_lock import ROUND_SECONDS, ForkLock, import_lock
+from birdfeed.runtime.wake import Wake
+from birdfeed.stats import Counters
+
+if TYPE_CHECKING:
+    from birdfeed.delivery.delivery import Delivery
+    from birdfeed.delivery.write_through import WriteThrough
+    from birdfeed.transport.connection import Credentials
+
+
+class Pipeline:
+    """One of these is on at a time; one that was closed may still be sending what it has."""
+
+    def __init__(
+        self,
+        options: Options,
+        counters: Counters,
+        *,
+        before_send: BeforeSend | None,
+        credentials: "Credentials | None",
+        on_unusable: Callable[["Pipeline", str], None],
+    ) -> None:
+        """`on_unusable` is told where the Redis URL turns out to be none, in the flusher's thread."""
+        self.options = options
+        self._counters = counters
+        self._credentials = credentials
+        self._on_unusable = on_unusable
+        policy = policy_of(options, before_send)
+        self.allowed = Allowed(policy)
+        #: Event type → what it may send; `allowed.resolve` finds the others.
+        self.shapes = self.allowed.known
+        self.encode = Encoder(policy, counters).encode
+        self._wake = Wake()
+        self.buffer = Buffer(
+            counters=counters,
+            wake=self._wake,
+            max_events=options.buffer_events,
+            max_bytes=options.buffer_bytes,
+            drop_policy=options.drop_policy,
+        )
+        #: Takes an encoded event.
+        self.put: Callable[[Item], None] = self.buffer.put
+        self._write_through: WriteThrough | None = None
+        if options.durability == "spool" and options.spool_bytes:
+            with import_lock:
+                from birdfeed.delivery import write_through
+
+            self._write_through = write_through.WriteThrough(options, counters, self.buffer.put)
+            self.put = self._write_through.put
+        self._delivery: Delivery | None = None
+        self._round_lock = ForkLock(ROUND_SECONDS)
+        #: None before the start, and where each event is sent by the thread that tracks it.
+        self.flusher: Flusher | None = None
+
+    # ---- running
+
+    def start(self) -> None:
+        """Start the flusher; where the interpreter is shutting down, the thread that tracks an event sends it."""
+        flusher = Flusher(self.round, self.options.flush_interval, self._wake, self._prepare)
+        self.flusher = flusher
+        try:
+            flusher.start()
+        except RuntimeError:
+            self.send_at_once()
+
+    def send_at_once(self) -> None:
+        """From now on an event is sent by the thread that tracks it: the process is ending."""
+        self.flusher = None
+        put = self.put
+
+        def put_and_send(item: Item) -> None:
+            put(item)
+            self.round(closing=True)
+
+        self.put = put_and_send
+
+    @property
+    def current(self) -> bool:
+        """Whether the caller is the flusher's thread."""
+        return self.flusher is not None and self.flusher.current
+
+    def round(self, *, closing: bool) -> bool:
+        """Deliver what waits; whether nothing is left in memory."""
+        with self._round_lock:
+            delivery = self._delivery
+            if delivery is None:
+                delivery = self._assembled()
+                if delivery is None:
+                    return False
+            return delivery.round(closing=closing)
+
+    def _prepare(self) -> None:
+        """In the flusher's thread, before its first round: what is slow and no request may wait for."""
+        load_plugged_in()
+        with import_lock:
+            from birdfeed.delivery.factory import announce
+
+            announce(self.options)
+
+    def _assembled(self) -> "Delivery | None":
+        try:
+            with import_lock:  # this imports redis
+                from birdfeed.delivery.factory import assemble
+
+                self._delivery = assemble(self.options, self.buffer, self._counters, self._credentials)
+        except ValueError as error:
+            self._on_unusable(self, str(error))
+        return self._delivery
+
+    # ---- ending
+
+    def finish(self, timeout: float) -> bool:
+        """Send everything, within `timeout` seconds, and end the flusher.
+
+        Returns:
+            Whether every event reached Redis or the spool; the others are dropped and counted, reason "closed".
+        """
+        if self.flusher is not None and not self.flusher.stop(timeout):
+            log_throttled(logging.ERROR, "hung", "Redis or the spool did not answer in %.1f s", timeout)
+            return self._abandon()
+        safe = False
+        try:
+            safe = self.round(closing=True)
+        except Exception as error:
+            log_throttled(logging.ERROR, "internal", "the last flush failed: %s", error_location(error))
+        if not safe and not self._abandon():
+            return False
+        self._release()
+        return True
+
+    def _abandon(self) -> bool:
+        """Nothing more can be sent: whether the rest went to the spool."""
+        if self._delivery is not None:
+            lost = self._delivery.abandon()
+        else:
+            items = self.buffer.take_all()
+            lost = len(items)
+            self._counters.taken += lost
+            for item in items:
+                self._counters.drop(item[0], "closed")
+        if lost:
+            log_throttled(logging.ERROR, "closed", "%d events were lost: neither Redis nor the spool took them", lost)
+        return lost == 0
+
+    def _release(self) -> None:
+        if self._delivery is not None:
+            self._delivery.close()
+        if self._write_through is not None:
+            self._write_through.close()
+
+    # ---- looking
+
+    @property
+    def redis(self) -> str:
+        """Whether Redis is "up" or "down", or "unknown" where nothing was sent yet."""
+        return self._delivery.breaker.state if self._delivery is not None else "unknown"
+
+    @property
+    def in_flight(self) -> int:
+        """Events that neither the buffer nor Redis nor the spool has."""
+        return self._delivery.in_flight if self._delivery is not None else 0
+
+
+def policy_of(options: Options, before_send: BeforeSend | None) -> Policy:
+    """What these options let out."""
+    key = options.user_hmac_key
+    return Policy(
+        extra=options.extra_fields,
+        hmac_key=key.encode() if key else None,
+        hmac_fields=options.hmac_fields,
+        before_send=before_send,
+        keep_traceback=options.keep_traceback,
+        error_message=options.error_message,
+        referrer_path=options.referrer == "path",
+        max_event_bytes=options.max_event_bytes,
+        bounds=Bounds(depth=options.max_depth, items=options.max_items, text=options.max_text),
+    )

@@ -1,0 +1,194 @@
+"""Filter what stands in `usage` and `moderation`: numbers, short words where they belong, and no other text."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from birdfeed_schemas.event_structs import (
+    MAX_MODERATION_DEPTH,
+    MODERATION_NAMES,
+    MODERATION_WORDS,
+    USAGE_ENUMERATIONS,
+    USAGE_NAME,
+    USAGE_WORD,
+)
+
+from birdfeed.encoding.sanitize import NOTHING, Sanitizer
+
+#: Stands for text where a number belongs, so that the worker still sees that something was wrong there.
+TEXT_TAKEN_OUT: Final = "(text)"
+#: Names under which a whole response holds its usage.
+_INNER: Final = ("usage", "usageMetadata", "usage_metadata")
+#: Levels of a usage; the deepest known has five.
+_MAX_DEPTH: Final = 6
+#: Names remembered as good at most; names are few, but a program may make them up from ids.
+_MAX_NAMES: Final = 4_096
+
+_is_name: Final = re.compile(USAGE_NAME).fullmatch
+_is_word: Final = re.compile(USAGE_WORD).fullmatch
+is_number: Final = re.compile(r"\s*[+-]?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?\s*").fullmatch
+
+#: Names that were held against USAGE_NAME before; looking there costs a tenth of the pattern.
+good_names: Final[set[str]] = set()
+
+
+def name_is_good(name: object) -> bool:
+    """Whether this may be a name inside a usage."""
+    if type(name) is not str or len(name) > 64 or _is_name(name) is None:
+        return False
+    if len(good_names) < _MAX_NAMES:
+        good_names.add(name)
+    return True
+
+
+def names_are_good(usage: Mapping[str, Any]) -> bool:
+    """Whether all names of a usage that passed its struct's type are."""
+    if not good_names.issuperset(usage) and not all(map(name_is_good, usage)):
+        return False
+    for part in usage.values():
+        if type(part) is dict and not good_names.issuperset(part) and not all(map(name_is_good, part)):
+            return False
+    return True
+
+
+def usage_of(value: object, walk: Sanitizer) -> Any:
+    """A usage as it may be sent: an SDK's object, a mapping, or a whole response that holds one. NOTHING for no usage.
+
+    Raises:
+        Exception: Whatever a foreign object's own code raises.
+    """
+    opened = walk.opened(value)
+    if not isinstance(opened, Mapping):
+        number = not isinstance(opened, str) or is_number(opened)
+        return opened if number and isinstance(opened, str | int | float | None) else NOTHING  # a list is no usage
+    # The usage of a whole response; with its tier, which counts where the usage has none.
+    for name in _INNER:
+        inner = _get(opened, name)
+        if inner is not None and not _counts_tokens(opened):
+            found = usage_of(inner, walk)
+            if isinstance(found, dict):
+                tier = _get(opened, "service_tier")
+                if isinstance(tier, str) and _is_word(tier[:33]) and "service_tier" not in found:
+                    found["service_tier"] = walk.text(tier)
+                return found
+    kept = _level(opened, walk, 0)
+    return NOTHING if not kept and (opened or not isinstance(value, Mapping)) else kept
+
+
+def _counts_tokens(mapping: Mapping[Any, Any]) -> bool:
+    """Whether a mapping counts tokens itself, so that it is a usage and no response around one."""
+    return any(_get(mapping, name) is not None for name in ("prompt_tokens", "input_tokens", "completion_tokens"))
+
+
+def _get(mapping: Mapping[Any, Any], name: str) -> Any:
+    return mapping.get(name)
+
+
+def _level(mapping: Mapping[Any, Any], walk: Sanitizer, depth: int) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, part in walk.items_of(mapping):
+        if not walk.look():
+            break
+        if name not in good_names if type(name) is str else True:
+            name = walk.scalar(name)
+            if not name_is_good(name):
+                walk.dropped += 1
+                continue
+        kind = type(part)
+        # In the order of how often they come.
+        if (kind is int and -1 < part < 2**63) or part is None or kind is float or kind is bool:
+            kept[name] = part
+        elif isinstance(part, str):
+            said = _word(name, part, walk)
+            if said is not NOTHING:
+                kept[name] = said
+        else:
+            inner = _inside(part, walk, depth + 1)
+            if inner is not NOTHING:
+                kept[name] = inner
+    return kept
+
+
+def _inside(part: object, walk: Sanitizer, depth: int) -> Any:
+    plain = walk.scalar(part)
+    if plain is not NOTHING:
+        return _count(plain, walk)
+    if depth > _MAX_DEPTH:
+        walk.cut += 1
+        return NOTHING
+    try:
+        opened = walk.opened(part)
+        if isinstance(opened, Mapping):
+            kept = _level(opened, walk, depth)
+            return kept if kept or not opened else NOTHING
+        if opened is NOTHING or isinstance(opened, str | int | float) or opened is None:
+            return _count(opened, walk)
+        parts = [_inside(one, walk, depth + 1) for one in walk.parts_of(opened) if walk.look()]  # type: ignore[arg-type]
+        return [one for one in parts if one is not NOTHING]
+    except Exception:  # the object's own code
+        walk.dropped += 1
+        return NOTHING
+
+
+def _count(plain: Any, walk: Sanitizer) -> Any:
+    """A number, or text that is one; NOTHING, counted, for other text."""
+    if isinstance(plain, str) and is_number(plain) is None:
+        plain = NOTHING
+    if plain is NOTHING:
+        walk.dropped += 1
+    return plain
+
+
+def _word(name: str, text: str, walk: Sanitizer) -> Any:
+    short = walk.text(text) if len(text) <= 64 else ""
+    if short and is_number(short):
+        return short
+    if name.lower().replace("_", "").replace("-", "") in USAGE_ENUMERATIONS and _is_word(short):
+        return short
+    walk.dropped += 1
+    return TEXT_TAKEN_OUT if "token" in name.lower() else NOTHING
+
+
+def moderation_of(value: object, walk: Sanitizer) -> Any:
+    """A moderation result as it may be sent: known names, booleans, numbers, and a few words; NOTHING for no result.
+
+    Raises:
+        Exception: Whatever a foreign object's own code raises.
+    """
+    opened = walk.opened(value)
+    if opened is None:
+        return None
+    return _verdicts(opened, walk, 0) if isinstance(opened, Mapping) else NOTHING
+
+
+def _verdicts(mapping: Mapping[Any, Any], walk: Sanitizer, depth: int) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, part in walk.items_of(mapping):
+        if not walk.look():
+            break
+        name = walk.scalar(key)
+        if not isinstance(name, str) or name.lower().replace("-", "_").replace("/", "_") not in MODERATION_NAMES:
+            walk.dropped += 1
+            continue
+        said = _verdict(part, walk, depth)
+        if said is NOTHING:
+            walk.dropped += 1
+        else:
+            kept[name] = said
+    return kept
+
+
+def _verdict(part: object, walk: Sanitizer, depth: int) -> Any:
+    plain = walk.scalar(part)
+    if isinstance(plain, str):
+        return plain if plain.lower() in MODERATION_WORDS else NOTHING
+    if plain is not NOTHING:
+        return plain
+    if depth + 1 >= MAX_MODERATION_DEPTH:
+        walk.cut += 1
+        return NOTHING
+    try:
+        opened = walk.opened(part)
+    except Exception:  # the object's own code; the caller counts it
+        return NOTHING
+    return _verdicts(opened, walk, depth + 1) if isinstance(opened, Mapping) else NOTHING

@@ -1,0 +1,202 @@
+"""The producer's settings as it uses them: plain values, read from the environment in a moment, without pydantic.
+
+pydantic takes 100 ms to import, which no request may wait for, so the first event of a program that configures nothing
+finds its settings here. settings.py has the model that validates what configure() is given, and docs/settings.md is
+made from that; a test holds the two against each other.
+"""
+
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from birdfeed_schemas.redis_url_check import checked_redis_url
+
+from birdfeed.errors import ConfigurationError
+
+#: What stands for true and for false, as pydantic reads them.
+_TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
+_FALSE: Final = frozenset({"0", "false", "f", "no", "n", "off"})
+#: The variables that name Redis, the first that is set wins.
+REDIS_VARIABLES: Final = ("BIRDFEED_REDIS_URL", "REDIS_URL")
+
+Read = Callable[[str], Any]
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in _TRUE | _FALSE:
+        raise ValueError("is true or false")
+    return text.lower() in _TRUE
+
+
+def _whole(least: int, most: int | None = None) -> Read:
+    def read(text: str) -> int:
+        number = int(text) if text.strip().lstrip("+-").isdigit() else None
+        if number is None or number < least or (most is not None and number > most):
+            raise ValueError(f"is a whole number from {least} on" if most is None else f"is from {least} to {most}")
+        return number
+
+    return read
+
+
+def _positive(most: float = math.inf) -> Read:
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not 0 < number <= most:
+            raise ValueError("is a number above 0" + (f", at most {most:g}" if most < math.inf else ""))
+        return number
+
+    return read
+
+
+def _one_of(*words: str) -> Read:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"is one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+def _name(allowed: str) -> Read:
+    characters = frozenset(allowed + "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_")
+
+    def read(text: str) -> str:
+        if not characters.issuperset(text):
+            raise ValueError(f"holds letters, digits, _ and {allowed}")
+        return text
+
+    return read
+
+
+def names_in(text: str) -> frozenset[str]:
+    """The names in a comma-separated list."""
+    return frozenset(name.strip() for name in text.split(",") if name.strip())
+
+
+def _names(text: str) -> frozenset[str]:
+    return names_in(_name(", ")(text))
+
+
+#: The name under which a field's metadata holds what reads it from text.
+_READ: Final = "read"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """See ProducerSettings for what each means. `redis_url` and `hmac_key` are secret: never log one of these."""
+
+    redis_url: str | None = field(default=None, repr=False, metadata={_READ: checked_redis_url})
+    queue: str = field(default="birdfeed", metadata={_READ: _name("-.")})
+    key_prefix: str = field(default="rq", metadata={_READ: _name("-.:{}")})
+    wait_replicas: int = field(default=0, metadata={_READ: _whole(0)})
+    extra_fields: frozenset[str] = field(default=frozenset(), metadata={_READ: _names})
+    enabled: bool = field(default=True, metadata={_READ: _flag})
+    flush_interval: float = field(default=0.2, metadata={_READ: _positive(3_600)})
+    batch_events: int = field(default=500, metadata={_READ: _whole(1, 10_000)})
+    batch_bytes: int = field(default=512_000, metadata={_READ: _whole(1_000, 50_000_000)})
+    buffer_events: int = field(default=100_000, metadata={_READ: _whole(1)})
+    buffer_bytes: int = field(default=64_000_000, metadata={_READ: _whole(1)})
+    max_event_bytes: int = field(default=1_000_000, metadata={_READ: _whole(1)})
+    max_depth: int = field(default=8, metadata={_READ: _whole(1, 32)})
+    max_items: int = field(default=1_000, metadata={_READ: _whole(100, 5_000)})
+    max_text: int = field(default=512, metadata={_READ: _whole(512, 100_000)})
+    drop_policy: Literal["newest", "oldest"] = field(default="newest", metadata={_READ: _one_of("newest", "oldest")})
+    durability: Literal["buffer", "spool"] = field(default="buffer", metadata={_READ: _one_of("buffer", "spool")})
+    spool_dir: Path | None = field(default=None, metadata={_READ: Path})
+    spool_bytes: int = field(default=256_000_000, metadata={_READ: _whole(0)})
+    spool_drain_rate: float = field(default=5_000.0, metadata={_READ: _positive()})
+    user_hmac_key: str | None = field(default=None, repr=False, metadata={_READ: str})
+    hmac_fields: frozenset[str] = field(default=frozenset({"user", "username"}), metadata={_READ: _names})
+    error_message: Literal["full", "redacted", "none"] = field(
+        default="redacted", metadata={_READ: _one_of("full", "redacted", "none")}
+    )
+    referrer: Literal["host", "path"] = field(default="host", metadata={_READ: _one_of("host", "path")})
+    keep_traceback: bool = field(default=False, metadata={_READ: _flag})
+    close_timeout: float = field(default=5.0, metadata={_READ: _positive(3_600)})
+    sigterm_hook: bool = field(default=False, metadata={_READ: _flag})
+    redis_timeout: float = field(default=1.0, metadata={_READ: _positive(3_600)})
+    compression: int = field(default=1, metadata={_READ: _whole(0, 9)})
+    #: Where the Redis URL came from, for the log: a variable's name, or "configure()".
+    redis_source: str = field(default="configure()", metadata={})
+
+    @property
+    def on(self) -> bool:
+        """Whether events are sent at all."""
+        return self.enabled and self.redis_url is not None
+
+    @property
+    def redis_url_text(self) -> str:
+        """The URL with its password, for connecting; never log it.
+
+        Raises:
+            ValueError: No URL is set.
+        """
+        if self.redis_url is None:
+            raise ValueError("no Redis is configured; set BIRDFEED_REDIS_URL (or REDIS_URL), or start `birdfeed up`")
+        return self.redis_url
+
+    @property
+    def spool_directory(self) -> Path:
+        """Where the spool is; not made by asking."""
+        return self.spool_dir if self.spool_dir is not None else default_spool_directory()
+
+
+def variables_of(name: str) -> tuple[str, ...]:
+    """The environment variables a setting is read from; the first that is set wins."""
+    return REDIS_VARIABLES if name == "redis_url" else (f"BIRDFEED_{name.upper()}",)
+
+
+def options_from(environment: Mapping[str, str]) -> Options:
+    """The options an environment sets; empty variables count as not set, for compose files pass on what isn't as "".
+
+    Raises:
+        ConfigurationError: A variable is wrong; each wrong one is named, and no value is.
+    """
+    given = {name.upper(): value for name, value in environment.items() if value and _ours(name.upper())}
+    values: dict[str, Any] = {}
+    wrong: list[str] = []
+    for option in fields(Options):
+        read = option.metadata.get(_READ)
+        variable = next((name for name in variables_of(option.name) if name in given), None)
+        if read is None or variable is None:
+            continue
+        try:
+            values[option.name] = read(given[variable])
+        except ValueError as error:
+            wrong.append(f"{variable}: {error}")
+        if option.name == "redis_url":
+            values["redis_source"] = variable
+    if wrong:
+        raise ConfigurationError("; ".join(wrong))
+    return Options(**values)
+
+
+def _ours(name: str) -> bool:
+    return name.startswith("BIRDFEED_") or name == "REDIS_URL"
+
+
+def option_names() -> Iterable[str]:
+    """The settings' names."""
+    return [option.name for option in fields(Options) if _READ in option.metadata]
+
+
+def default_spool_directory() -> Path:
+    """The user's state directory, or a directory of the user's own among the temporary ones."""
+    if state := os.environ.get("XDG_STATE_HOME"):
+        return Path(state) / "birdfeed"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path("/nonexistent")
+    if os.access(home, os.W_OK):
+        return home / ".local" / "state" / "birdfeed"
+    user = os.getuid() if sys.platform != "win32" else "user"
+    return Path(tempfile.gettempdir()) / f"birdfeed-{user}"

@@ -1,0 +1,170 @@
+"""What may leave a handler's process: one msgspec struct per event type, beside the names in fields.py.
+
+The producer converts each event into its struct and throws the result away: an event that passes holds no field, no
+nesting and no length that is not listed here, so it may be written as it is. A handler's event that does not pass is
+filtered field by field, by the same types. The models in events.py say what a *valid* event is; these say what may be
+*sent*. A test holds the names against fields.py.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from keyword import iskeyword
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
+
+import msgspec
+from msgspec import Meta, Struct
+
+#: Characters of a text field; rows keep as many.
+MAX_TEXT: Final = 512
+#: Entries of one level of a usage; the largest known has 40.
+MAX_USAGE_ENTRIES: Final = 128
+
+Text: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT)]
+Number: TypeAlias = int | float
+#: What a number may come as: SDKs and forms send some of them as digits.
+Count: TypeAlias = int | float | Annotated[str, Meta(max_length=40, pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$")]
+#: ISO 8601 text, or epoch seconds or milliseconds. (A datetime is made such text on the slow way.)
+Time: TypeAlias = int | float | Annotated[str, Meta(max_length=64, pattern=r"^[0-9TWZ:., +-]*$")]
+Identifier: TypeAlias = int | Text
+#: Name → number or null, or one such level more. Names are held against USAGE_NAME apart: memory is quicker than a
+#: pattern.
+UsageLevel: TypeAlias = Annotated[dict[str, int | float | None], Meta(max_length=MAX_USAGE_ENTRIES)]
+UsageNumbers: TypeAlias = Annotated[dict[str, int | float | UsageLevel | None], Meta(max_length=MAX_USAGE_ENTRIES)]
+
+#: What a name inside a usage looks like, in every SDK; prose has blanks.
+USAGE_NAME: Final = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
+#: Names inside a usage whose value may be a short word, without case, `_` and `-`.
+USAGE_ENUMERATIONS: Final = frozenset(
+    {"modality", "servicetier", "speed", "inferencegeo", "traffictype", "searchcontextsize", "ttl", "type"}
+)
+#: What such a word looks like.
+USAGE_WORD: Final = r"[A-Za-z0-9_.-]{1,32}"
+
+Severity: TypeAlias = Literal["safe", "low", "medium", "high", "none", "very_low", "negligible"]
+#: Other words a moderation result may hold, without case.
+MODERATION_WORDS: Final = frozenset({*get_args(Severity), "true", "false", "unspecified", "annotate", "block", "allow"})
+
+
+class Verdict(Struct, forbid_unknown_fields=True, gc=False):
+    """What a moderation says of one category."""
+
+    filtered: bool | None = None
+    severity: Severity | None = None
+    detected: bool | None = None
+    flagged: bool | None = None
+    blocked: bool | None = None
+    score: float | None = None
+
+
+class ModerationData(Struct, forbid_unknown_fields=True, gc=False):
+    """A moderation result by category, as Azure OpenAI gives it; other shapes pass by MODERATION_NAMES."""
+
+    hate: Verdict | bool | None = None
+    self_harm: Verdict | bool | None = None
+    sexual: Verdict | bool | None = None
+    violence: Verdict | bool | None = None
+    jailbreak: Verdict | bool | None = None
+    profanity: Verdict | bool | None = None
+    protected_material_text: Verdict | bool | None = None
+    protected_material_code: Verdict | bool | None = None
+    indirect_attack: Verdict | bool | None = None
+    flagged: bool | None = None
+
+
+#: Every name a moderation result may hold, at any depth; "-" and "/" count as "_".
+MODERATION_NAMES: Final = frozenset(
+    {
+        *ModerationData.__struct_fields__,
+        *Verdict.__struct_fields__,
+        *("prompt", "completion", "input", "output", "result", "results", "categories", "category_scores", "error"),
+        *("prompt_filter_results", "content_filter_results", "content_filter_result", "prompt_index", "index"),
+        *(
+            "hate_threatening",
+            "harassment",
+            "harassment_threatening",
+            "illicit",
+            "illicit_violent",
+            "dangerous_content",
+        ),
+        *("self_harm_intent", "self_harm_instructions", "sexual_minors", "sexually_explicit", "violence_graphic"),
+        *("toxicity", "insult", "threat", "identity_attack", "custom_blocklists", "probability", "confidence"),
+        *("probability_score", "severity_score", "reason", "action"),
+    }
+)
+#: Levels of a moderation result; as deep as rows keep it.
+MAX_MODERATION_DEPTH: Final = 4
+
+
+class EventData(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """The fields every event type may send; all optional here, for what is missing tells nothing.
+
+    `error` is filtered on the slow way always: its message may quote a prompt.
+    """
+
+    model: Text | None = None
+    model_used: Text | None = None
+    provider: Text | None = None
+    user: Identifier | None = None
+    username: Identifier | None = None
+    tier: Text | None = None
+    start_time: Time | None = None
+    end_time: Time | None = None
+    duration: Number | None = None
+    status: Literal["success", "error"] | None = None
+    error: None = None
+    request_id: Identifier | None = None
+    environment: Text | None = None
+    organization: Identifier | None = None
+    project: Identifier | None = None
+    referrer: Text | None = None
+    cache_hit: bool | None = None
+    cache_key: Identifier | None = None
+    service_tier: Text | None = None
+    cost: Count | None = None
+    usage: UsageNumbers | None = None
+
+
+class TextGenerationData(EventData, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """What a `text_generation` event may send."""
+
+    stream: bool | None = None
+    response_id: Identifier | None = None
+    chat_id: Identifier | None = None
+    moderation: ModerationData | None = None
+
+
+class ImageGenerationData(EventData, forbid_unknown_fields=True, gc=False, kw_only=True):
+    """What an `image_generation` event may send."""
+
+    image_size: Text | None = None
+    num_images: Count | None = None
+    quality: Text | None = None
+    has_input_image: bool | None = None
+    video_seconds: Count | None = None
+    audio_seconds: Count | None = None
+
+
+#: event type → its struct, for the types birdfeed ships.
+STRUCTS: Final[Mapping[str, type[EventData]]] = {
+    "text_generation": TextGenerationData,
+    "image_generation": ImageGenerationData,
+}
+#: The type of each field in the structs.
+FIELD_TYPES: Final[Mapping[str, Any]] = {
+    field.name: field.type for struct in STRUCTS.values() for field in msgspec.structs.fields(struct)
+}
+#: A field that no struct lists: one an operator allowed by name, or a plugged-in type's own.
+OTHER_FIELD: Final = bool | int | float | Text | None
+
+
+@cache
+def struct_of(fields: frozenset[str]) -> type[EventData]:
+    """A struct of just these fields: of a plugged-in type, or with the fields an operator allowed by name."""
+    known = [(name, FIELD_TYPES.get(name, OTHER_FIELD), None) for name in sorted(fields) if _is_attribute(name)]
+    made = msgspec.defstruct("OtherData", known, forbid_unknown_fields=True, gc=False, kw_only=True)
+    return made  # type: ignore[return-value]  # it has some of EventData's fields, which nobody reads
+
+
+def _is_attribute(name: str) -> bool:
+    """Whether a struct can have such a field; one with another name takes the slow way."""
+    return name.isidentifier() and not iskeyword(name)
