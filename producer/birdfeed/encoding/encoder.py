@@ -102,7 +102,7 @@ class Encoder:
         """`encode` for what can't leave as it is: filtered, seen by the hook, hashed."""
         if not isinstance(event_data, Mapping):
             raise TypeError("event data is a mapping")
-        encoded, walk = b"", Sanitizer(self._policy.bounds)
+        encoded = b""
         for strict in (False, True) if self._plain else (True,):  # the hook is asked once
             walk = Sanitizer(self._policy.bounds)
             data: dict[str, Any] | None = shape.admitted(event_data, walk, strict=strict)

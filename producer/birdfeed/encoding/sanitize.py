@@ -26,7 +26,7 @@ _MAX_BITS: Final = 512
 #: Digits kept of a Decimal.
 _DIGITS: Final = Context(prec=50)
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque, KeysView, ValuesView)
-_NUMBERS: Final = (bool, int, float)
+_STRUCTURES: Final = (dict, *_SEQUENCES, Mapping)
 
 #: Says that a value is nothing JSON can hold; None is a value.
 NOTHING: Final = object()
@@ -64,6 +64,10 @@ class Sanitizer:
             self.cut += 1
             return False
         return True
+
+    def spend(self, values: int) -> None:
+        """Count values as looked at."""
+        self._left -= values
 
     def text(self, value: str, longest: int | None = None) -> str:
         """Text of at most `longest` characters, without lone surrogates, which UTF-8 can't hold."""
@@ -118,11 +122,11 @@ class Sanitizer:
 
     # ---- structures
 
-    def items_of(self, mapping: Mapping[Any, Any]) -> Iterable[tuple[Any, Any]]:
+    def items_of(self, mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
         """A mapping's items, no more than may still be looked at; a copy, which no other thread changes."""
         left = max(0, self._left)
         if type(mapping) is dict and len(mapping) <= left:
-            return list(mapping.items())
+            return list(mapping.items())  # in one step
         found = list(islice(mapping.items(), left + 1))
         if len(found) > left:
             self.cut += 1
@@ -142,8 +146,14 @@ class Sanitizer:
         Raises:
             Exception: Whatever the object's own code raises.
         """
-        if isinstance(value, (Mapping, *_SEQUENCES)):
+        if isinstance(value, _STRUCTURES):
             return value
+        if callable(dump := getattr(type(value), "model_dump", None)) and not isinstance(value, type | BaseException):
+            try:
+                if isinstance(dumped := dump(value), dict):  # pydantic, as nearly all SDKs' objects are
+                    return dumped
+            except Exception:
+                return attributes_of(value) or NOTHING
         if (plain := self._scalar(value)) is not NOTHING:
             return plain
         if isinstance(value, memoryview):

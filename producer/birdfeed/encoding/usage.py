@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from birdfeed_schemas.event_structs import (
     MAX_MODERATION_DEPTH,
+    MAX_USAGE_ENTRIES,
     MODERATION_NAMES,
     MODERATION_WORDS,
     USAGE_ENUMERATIONS,
@@ -28,6 +29,9 @@ _is_name: Final = re.compile(USAGE_NAME).fullmatch
 _is_word: Final = re.compile(USAGE_WORD).fullmatch
 is_number: Final = re.compile(r"\s*[+-]?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?\s*").fullmatch
 
+#: The types of what a level may hold; a mock or a subclass takes the slow way.
+_NUMBERS: Final = frozenset({int, float, type(None)})
+
 #: Names that were held against USAGE_NAME before; looking there costs a tenth of the pattern.
 good_names: Final[set[str]] = set()
 
@@ -41,14 +45,26 @@ def name_is_good(name: object) -> bool:
     return True
 
 
-def names_are_good(usage: Mapping[str, Any]) -> bool:
-    """Whether all names of a usage that passed its struct's type are."""
-    if not good_names.issuperset(usage) and not all(map(name_is_good, usage)):
+def usage_passes(usage: object) -> bool:
+    """Whether a usage may be sent as it is: names to numbers or null, or to one such level more."""
+    if type(usage) is not dict or len(usage) > MAX_USAGE_ENTRIES or not _names_are_good(usage):
         return False
     for part in usage.values():
-        if type(part) is dict and not good_names.issuperset(part) and not all(map(name_is_good, part)):
+        kind = type(part)
+        if kind is int or part is None or kind is float:
+            continue
+        if kind is not dict:
+            return False
+        if len(part) > MAX_USAGE_ENTRIES or not _names_are_good(part) or not _NUMBERS.issuperset(map(type, part.values())):
             return False
     return True
+
+
+def _names_are_good(level: dict[Any, Any]) -> bool:
+    try:
+        return good_names.issuperset(level) or all(map(name_is_good, level))
+    except RuntimeError:  # another thread changes it
+        return False
 
 
 def usage_of(value: object, walk: Sanitizer) -> Any:
@@ -57,17 +73,16 @@ def usage_of(value: object, walk: Sanitizer) -> Any:
     Raises:
         Exception: Whatever a foreign object's own code raises.
     """
-    opened = walk.opened(value)
+    opened = value if type(value) is dict else walk.opened(value)
     if not isinstance(opened, Mapping):
         number = not isinstance(opened, str) or is_number(opened)
         return opened if number and isinstance(opened, str | int | float | None) else NOTHING  # a list is no usage
     # The usage of a whole response; with its tier, which counts where the usage has none.
     for name in _INNER:
-        inner = _get(opened, name)
-        if inner is not None and not _counts_tokens(opened):
-            found = usage_of(inner, walk)
+        if name in opened and opened[name] is not None and not _counts_tokens(opened):
+            found = usage_of(opened[name], walk)
             if isinstance(found, dict):
-                tier = _get(opened, "service_tier")
+                tier = opened.get("service_tier")
                 if isinstance(tier, str) and _is_word(tier[:33]) and "service_tier" not in found:
                     found["service_tier"] = walk.text(tier)
                 return found
@@ -77,35 +92,35 @@ def usage_of(value: object, walk: Sanitizer) -> Any:
 
 def _counts_tokens(mapping: Mapping[Any, Any]) -> bool:
     """Whether a mapping counts tokens itself, so that it is a usage and no response around one."""
-    return any(_get(mapping, name) is not None for name in ("prompt_tokens", "input_tokens", "completion_tokens"))
-
-
-def _get(mapping: Mapping[Any, Any], name: str) -> Any:
-    return mapping.get(name)
+    return any(mapping.get(name) is not None for name in ("prompt_tokens", "input_tokens", "completion_tokens"))
 
 
 def _level(mapping: Mapping[Any, Any], walk: Sanitizer, depth: int) -> dict[str, Any]:
     kept: dict[str, Any] = {}
-    for name, part in walk.items_of(mapping):
-        if not walk.look():
-            break
-        if name not in good_names if type(name) is str else True:
-            name = walk.scalar(name)
-            if not name_is_good(name):
+    items = walk.items_of(mapping)
+    walk.spend(len(items))
+    for name, part in items:
+        kind = type(name)
+        if kind is not str or name not in good_names:
+            plain = name if kind is str else walk.scalar(name)
+            if not name_is_good(plain):
                 walk.dropped += 1
                 continue
+            name = plain
         kind = type(part)
         # In the order of how often they come.
         if (kind is int and -1 < part < 2**63) or part is None or kind is float or kind is bool:
             kept[name] = part
-        elif isinstance(part, str):
+            continue
+        if kind is str:
             said = _word(name, part, walk)
-            if said is not NOTHING:
-                kept[name] = said
+        elif kind is dict and depth < _MAX_DEPTH:
+            inner = _level(part, walk, depth + 1)
+            said = inner if inner or not part else NOTHING
         else:
-            inner = _inside(part, walk, depth + 1)
-            if inner is not NOTHING:
-                kept[name] = inner
+            said = _inside(part, walk, depth + 1)
+        if said is not NOTHING:
+            kept[name] = said
     return kept
 
 
@@ -140,11 +155,11 @@ def _count(plain: Any, walk: Sanitizer) -> Any:
 
 
 def _word(name: str, text: str, walk: Sanitizer) -> Any:
-    short = walk.text(text) if len(text) <= 64 else ""
-    if short and is_number(short):
-        return short
-    if name.lower().replace("_", "").replace("-", "") in USAGE_ENUMERATIONS and _is_word(short):
-        return short
+    if len(text) <= 64:
+        if is_number(text):
+            return text
+        if _is_word(text) and name.lower().replace("_", "").replace("-", "") in USAGE_ENUMERATIONS:
+            return text
     walk.dropped += 1
     return TEXT_TAKEN_OUT if "token" in name.lower() else NOTHING
 
