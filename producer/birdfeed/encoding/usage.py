@@ -55,7 +55,11 @@ def usage_passes(usage: object) -> bool:
             continue
         if kind is not dict:
             return False
-        if len(part) > MAX_USAGE_ENTRIES or not _names_are_good(part) or not _NUMBERS.issuperset(map(type, part.values())):
+        if (
+            len(part) > MAX_USAGE_ENTRIES
+            or not _names_are_good(part)
+            or not _NUMBERS.issuperset(map(type, part.values()))
+        ):
             return False
     return True
 

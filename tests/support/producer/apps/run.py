@@ -21,7 +21,9 @@ from tests.support.servers.redis_servers import free_port
 from tests.support.wait import eventually
 
 KEYS = Keys("rq", "birdfeed")
-SCENARIOS = Path(__file__).parent / "scenarios.py"
+APPS = Path(__file__).parent
+#: Programs that meet a fault, and programs that end in unusual ways.
+SCENARIOS, ENDS = APPS / "scenarios.py", APPS / "ends.py"
 
 
 class Server:
@@ -137,9 +139,9 @@ def _sees_a_replica(client: Redis) -> bool:
 class App:
     """A scenario running as a process."""
 
-    def __init__(self, scenario: str, *arguments: object, env: Mapping[str, str]) -> None:
+    def __init__(self, scenario: str, *arguments: object, env: Mapping[str, str], script: Path = SCENARIOS) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-W", "error", str(SCENARIOS), scenario, *map(str, arguments)],
+            [sys.executable, "-X", "faulthandler", "-W", "error", str(script), scenario, *map(str, arguments)],
             # Time to end in order, which takes a slow machine longer than users are asked to wait.
             env={**environment(), "BIRDFEED_CLOSE_TIMEOUT": "60", **env},
             stdin=subprocess.PIPE,
@@ -204,9 +206,9 @@ def environment() -> dict[str, str]:
     return {**env, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "PYTHONUNBUFFERED": "1"}
 
 
-def run(scenario: str, *arguments: object, env: Mapping[str, str]) -> tuple[int, str, str]:
+def run(scenario: str, *arguments: object, env: Mapping[str, str], script: Path = SCENARIOS) -> tuple[int, str, str]:
     """Run a scenario to its end."""
-    with App(scenario, *arguments, env=env) as app:
+    with App(scenario, *arguments, env=env, script=script) as app:
         return app.ended()
 
 

@@ -1,0 +1,156 @@
+"""Processes that end past every exit hook: what the integrations save, and what is lost all the same.
+
+These are the figures of the table in docs/handler.md.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.producer.apps.run import APPS, ENDS, App, Server, arrives, environment, run
+from tests.support.wait import eventually
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: Server) -> Server:
+    with shared.client() as client:
+        client.flushall()
+    return shared
+
+
+@pytest.fixture
+def env(server: Server, tmp_path: Path) -> dict[str, str]:
+    return {"BIRDFEED_REDIS_URL": server.url, "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool")}
+
+
+def test_a_first_event_in_an_exit_hook(server: Server, env: dict[str, str]) -> None:
+    """The hook of our own was installed at import: one that is installed while others run is never called."""
+    code, _, err = run("first_event_in_an_exit_hook", 5, "after import", env=env, script=ENDS)
+
+    assert code == 0, err
+    assert server.final_numbers() == list(range(5))
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_pool_in_a_with_block(server: Server, env: dict[str, str], method: str) -> None:
+    """The block's end kills the children; each event is there before its task's result is."""
+    code, _, err = run("pool_in_a_block", method, 10, env=env, script=ENDS)
+
+    assert code == 0, err
+    assert server.final_numbers() == list(range(10))
+
+
+@pytest.mark.parametrize("worker", ["BirdfeedWorker", "BirdfeedSimpleWorker"])
+def test_rq_jobs(server: Server, env: dict[str, str], worker: str) -> None:
+    """The forking worker's child leaves by os._exit."""
+    code, _, err = run("rq_jobs", 10, worker, env=env, script=ENDS)
+
+    assert code == 0, err
+    assert server.final_numbers() == list(range(10))
+
+
+@pytest.mark.parametrize("tasks_per_child", [1, 5])
+def test_celery_children(server: Server, env: dict[str, str], tasks_per_child: int, tmp_path: Path) -> None:
+    """Prefork children that end after their tasks."""
+    code = "from celery_app import work; [work.delay(number) for number in range(10)]"
+    everything = {**environment(), **env}
+    subprocess.run([sys.executable, "-c", code], cwd=APPS, env=everything, check=True)
+    command = ["-m", "celery", "--app", "celery_app", "worker", "--pool", "prefork", "--concurrency", "2"]
+    with (tmp_path / "log").open("w") as log:
+        celery = subprocess.Popen(
+            [sys.executable, *command, "--max-tasks-per-child", str(tasks_per_child)],
+            cwd=APPS,
+            env={**everything, "C_FORCE_ROOT": "1"},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            eventually(lambda: len(server.numbers()) >= 10, what=(tmp_path / "log").read_text() or "ten events")
+        finally:
+            celery.terminate()
+            celery.wait(60)
+    assert server.final_numbers() == list(range(10))
+
+
+def test_a_serverless_process_is_frozen_between_invocations(server: Server, env: dict[str, str]) -> None:
+    """As AWS Lambda does with SIGSTOP and SIGCONT: what was tracked is there while it is frozen."""
+    with App("serverless", 3, env=env, script=ENDS) as app:
+        for number in range(3):
+            app.say("invoke")
+            assert app.line() == "done"
+            app.signal(signal.SIGSTOP)
+            assert server.numbers() == list(range(number + 1))
+            app.signal(signal.SIGCONT)
+        app.signal(signal.SIGKILL)
+    assert server.final_numbers() == list(range(3))
+
+
+def test_what_os_exit_takes_is_what_is_said(server: Server, env: dict[str, str]) -> None:
+    """A first event needs half a second where nothing was started before; it is there after a second."""
+    code, _, err = run("leaves_soon", 3, env=env, script=ENDS)
+
+    assert code == 0, err
+    assert server.final_numbers() == [0]
+
+
+@pytest.mark.parametrize("mode", ["configure", "close"])
+def test_a_thread_that_tracks_meanwhile_loses_nothing(server: Server, env: dict[str, str], mode: str) -> None:
+    """2,465 of 3,000 events were lost, and none counted; or held until the process ended."""
+    code, out, err = run("configures_while_tracking", mode, 3_000, env=env, script=ENDS)
+
+    assert code == 0, err
+    assert out == "0 3000\n"
+    assert server.final_numbers() == list(range(3_000))
+
+
+def test_two_threads_that_fork(server: Server, env: dict[str, str]) -> None:
+    """And a third that tracks; neither a child nor the parent hangs, and every event is there."""
+    code, out, err = run("forks_in_two_threads", 8, env=env, script=ENDS)
+
+    assert code == 0, err
+    children = [*range(8), *range(1_000, 1_008)]
+    arrives(server, [*children, *range(1_000_000, 1_000_000 + int(out))])
+
+
+def test_uvicorn_reloads(server: Server, env: dict[str, str], tmp_path: Path) -> None:
+    """Each change of a file ends the serving process, which closes in order: nothing is lost."""
+    program = tmp_path / "program.py"
+    source = (
+        "import birdfeed\n"
+        "from birdfeed.integrations.asgi import BirdfeedMiddleware\n"
+        "birdfeed.track_event('text_generation', {'model': 'm', 'request_id': '%d'})\n"
+        "async def inner(scope, receive, send):\n"
+        "    while True:\n"
+        "        message = await receive()\n"
+        "        await send({'type': message['type'] + '.complete'})\n"
+        "        if message['type'] == 'lifespan.shutdown':\n"
+        "            return\n"
+        "app = BirdfeedMiddleware(inner)\n"
+    )
+    program.write_text(source % 0)
+    command = [sys.executable, "-m", "uvicorn", "program:app", "--reload", "--port", "0", "--reload-dir", str(tmp_path)]
+    everything = {**environment(), **env, "BIRDFEED_FLUSH_INTERVAL": "300"}
+    with (tmp_path / "log").open("w") as log:
+        uvicorn = subprocess.Popen(command, cwd=tmp_path, env=everything, stdout=log, stderr=log)
+        try:
+            eventually(lambda: "startup complete" in (tmp_path / "log").read_text(), what="it serves")
+            program.write_text(source % 1)
+            os.utime(program, (time.time() + 5, time.time() + 5))
+            eventually(lambda: (tmp_path / "log").read_text().count("startup complete") == 2, what="it serves again")
+            assert 0 in server.numbers()
+        finally:
+            uvicorn.terminate()
+            uvicorn.wait(60)
+    assert server.final_numbers() == [0, 1]
