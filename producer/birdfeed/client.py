@@ -264,7 +264,9 @@ class Client:
         """The process ends: close; what is tracked after this is sent by the thread that tracks it."""
         self._exiting = True
         deadline = time.monotonic() + self.timeout_or_default(None)
-        self.close()
+        pipeline = self._pipeline
+        if pipeline is not None:
+            pipeline.finish(self.timeout_or_default(None), exiting=True)
         while self._ending and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)  # other threads are ending these, and end with the process
 

@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable
+from functools import cache
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from birdfeed.buffering.buffer import Buffer, Item
@@ -83,7 +85,8 @@ class Pipeline:
 
         def put_and_send(item: Item) -> None:
             put(item)
-            self.round(closing=True)
+            if not self.round(closing=True):
+                self._abandon()
 
         self.put = put_and_send
 
@@ -104,31 +107,35 @@ class Pipeline:
 
     def _prepare(self) -> None:
         """In the flusher's thread, before its first round: what is slow and no request may wait for."""
+        _factory().announce(self.options)
         load_plugged_in()
-        with import_lock:
-            from birdfeed.delivery.factory import announce
-
-            announce(self.options)
 
     def _assembled(self) -> "Delivery | None":
         try:
-            with import_lock:  # this imports redis
-                from birdfeed.delivery.factory import assemble
-
-                self._delivery = assemble(self.options, self.buffer, self._counters, self._credentials)
+            factory = _factory()
+            with import_lock:
+                self._delivery = factory.assemble(self.options, self.buffer, self._counters, self._credentials)
         except ValueError as error:
             self._on_unusable(self, str(error))
         return self._delivery
 
     # ---- ending
 
-    def finish(self, timeout: float) -> bool:
+    def finish(self, timeout: float, *, exiting: bool = False) -> bool:
         """Send everything, within `timeout` seconds, and end the flusher.
+
+        Args:
+            timeout: In seconds.
+            exiting: The process ends. What is tracked after this is sent at once, over the same connection: at the
+                interpreter's very end none can be made any more.
 
         Returns:
             Whether every event reached Redis or the spool; the others are dropped and counted, reason "closed".
         """
-        if self.flusher is not None and not self.flusher.stop(timeout):
+        flusher = self.flusher
+        if exiting:
+            self.send_at_once()
+        if flusher is not None and not flusher.stop(timeout):
             log_throttled(logging.ERROR, "hung", "Redis or the spool did not answer in %.1f s", timeout)
             return self._abandon()
         safe = False
@@ -138,7 +145,8 @@ class Pipeline:
             log_throttled(logging.ERROR, "internal", "the last flush failed: %s", error_location(error))
         if not safe and not self._abandon():
             return False
-        self._release()
+        if not exiting:
+            self._release()
         return True
 
     def _abandon(self) -> bool:
@@ -172,6 +180,14 @@ class Pipeline:
     def in_flight(self) -> int:
         """Events that neither the buffer nor Redis nor the spool has."""
         return self._delivery.in_flight if self._delivery is not None else 0
+
+
+@cache
+def _factory() -> ModuleType:
+    """What builds deliveries. It imports redis; and it is kept, for at the interpreter's end modules are gone."""
+    with import_lock:
+        from birdfeed.delivery import factory
+    return factory
 
 
 def policy_of(options: Options, before_send: BeforeSend | None) -> Policy:
