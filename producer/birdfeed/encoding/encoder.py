@@ -85,8 +85,8 @@ class Encoder:
         """
         line: dict[str, Any] = {"event_id": str(uuid7()), "occurred_at": now_text()}
         if self._plain and type(event_data) is dict:
-            data = shape.with_host(event_data) if "referrer" in event_data else event_data
-            if shape.fits(data):
+            data = event_data if "referrer" not in event_data else shape.with_host(event_data)
+            if data is not None and shape.fits(data):
                 line["data"] = data
                 try:
                     encoded = compact_bytes(orjson.dumps(line))

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 
-from birdfeed.encoding.sanitize import NOTHING, Sanitizer
+from birdfeed.encoding.sanitize import NOTHING, TEXT_TAKEN_OUT, Sanitizer
 
 #: What is sent of an error's message: all of it, what is left without what may be quoted in it, or nothing.
 ErrorMessage: TypeAlias = Literal["full", "redacted", "none"]
@@ -16,8 +16,6 @@ _LOOKED_AT: Final = 4_000
 _KEPT: Final = {"full": 2_000, "redacted": 300}
 #: Characters of a traceback.
 _MAX_TRACEBACK: Final = 20_000
-#: Characters of an error's type and code, which are names, not prose.
-_MAX_NAME: Final = 100
 #: Hex digits kept of the HMAC: 128 bits, half of SHA-256, as RFC 2104 allows.
 _HMAC_DIGITS: Final = 32
 #: Stands where something was taken out.
@@ -45,6 +43,7 @@ _PRIVATE: Final = (
     # Keys and tokens.
     (re.compile(r"[A-Za-z0-9_\-]{32,}|\b(?:sk|pk|ghp|xox[a-z])[-_]\S{6,}"), GAP),
 )
+#: An error's type and code are names, not prose.
 _NAME: Final = re.compile(r"[\w.:\-/<>]{1,100}").fullmatch
 _HOST: Final = re.compile(
     r"(?:[A-Za-z][A-Za-z0-9+.\-]{0,30}:)?//(?:[^/?#@\s]{0,255}@)?([A-Za-z0-9.\-]{1,253}(?::\d{1,5})?)(?:[/?#]|\Z)"
@@ -96,7 +95,7 @@ def error_of(error: object, keep: ErrorMessage, *, keep_traceback: bool, walk: S
         return _error(fields, keep, keep_traceback, walk)
     except Exception:  # the object's own code
         walk.dropped += 1
-        return {"type": _name_of(type(error).__name__)}
+        return {"type": _name_of(type(error).__name__, walk)}
 
 
 def _error(fields: Mapping[Any, Any], keep: ErrorMessage, keep_traceback: bool, walk: Sanitizer) -> dict[str, str]:
@@ -107,7 +106,7 @@ def _error(fields: Mapping[Any, Any], keep: ErrorMessage, keep_traceback: bool, 
             if plain is NOTHING:
                 walk.dropped += 1
             elif plain is not None:
-                found[key] = _name_of(str(plain))
+                found[key] = _name_of(str(plain), walk)
         elif key == "message":
             if (message := _message(part, keep, walk)) is not None:
                 found["message"] = message
@@ -135,9 +134,12 @@ def _message(part: object, keep: ErrorMessage, walk: Sanitizer) -> str | None:
     return walk.text(part, _KEPT[keep])
 
 
-def _name_of(name: str) -> str:
-    """A type or code; where it is prose and not a name, what is left of it without what it may quote."""
-    return name if _NAME(name) else redacted(name)[:_MAX_NAME]
+def _name_of(name: str, walk: Sanitizer) -> str:
+    """A type or code; where it is prose and not a name, only that there was some."""
+    if _NAME(name):
+        return name
+    walk.dropped += 1
+    return TEXT_TAKEN_OUT
 
 
 def _fields_of(error: BaseException, keep_traceback: bool) -> dict[str, Any]:

@@ -30,6 +30,8 @@ _STRUCTURES: Final = (dict, *_SEQUENCES, Mapping)
 
 #: Says that a value is nothing JSON can hold; None is a value.
 NOTHING: Final = object()
+#: Stands for text where none belongs, so that the worker still sees that something was wrong there.
+TEXT_TAKEN_OUT: Final = "(text)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

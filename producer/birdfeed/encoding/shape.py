@@ -12,8 +12,8 @@ import msgspec
 from birdfeed_schemas.event_structs import FIELD_TYPES, EventData, struct_of
 
 from birdfeed.encoding.redact import ErrorMessage, error_of, host_of
-from birdfeed.encoding.sanitize import NOTHING, Bounds, Sanitizer
-from birdfeed.encoding.usage import TEXT_TAKEN_OUT, is_number, moderation_of, usage_of, usage_passes
+from birdfeed.encoding.sanitize import NOTHING, TEXT_TAKEN_OUT, Bounds, Sanitizer
+from birdfeed.encoding.usage import is_number, moderation_of, usage_of, usage_passes
 
 _convert: Final = msgspec.convert
 
@@ -82,18 +82,17 @@ class Shape:
         usage = data.get("usage")
         return usage is None or usage_passes(usage)
 
-    def with_host(self, data: dict[str, Any]) -> dict[str, Any]:
-        """`data` with the host alone as its referrer, where it has one that is text."""
+    def with_host(self, data: dict[str, Any]) -> dict[str, Any] | None:
+        """`data` with the host alone as its referrer; None where that names none, and so has to go."""
         referrer = data["referrer"]
-        if type(referrer) is not str or self._referrer_path:
+        if referrer is None or self._referrer_path:
             return data
-        host = _hosts.get(referrer)
+        host = _hosts.get(referrer) if type(referrer) is str else ""
         if host is None:
-            if (host := host_of(referrer)) is None:
-                return data
-            if len(_hosts) < _MAX_HOSTS and len(referrer) < _MAX_REFERRER:
+            host = host_of(referrer)
+            if host and len(_hosts) < _MAX_HOSTS and len(referrer) < _MAX_REFERRER:
                 _hosts[referrer] = host
-        return {**data, "referrer": host}
+        return {**data, "referrer": host} if host else None
 
     def admitted(self, data: Mapping[Any, Any], walk: Sanitizer, *, strict: bool) -> dict[str, Any]:
         """What of `data` may leave, under the fields' own names; `walk` counts what may not.

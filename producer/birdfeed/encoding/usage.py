@@ -14,10 +14,8 @@ from birdfeed_schemas.event_structs import (
     USAGE_WORD,
 )
 
-from birdfeed.encoding.sanitize import NOTHING, Sanitizer
+from birdfeed.encoding.sanitize import NOTHING, TEXT_TAKEN_OUT, Sanitizer
 
-#: Stands for text where a number belongs, so that the worker still sees that something was wrong there.
-TEXT_TAKEN_OUT: Final = "(text)"
 #: Names under which a whole response holds its usage.
 _INNER: Final = ("usage", "usageMetadata", "usage_metadata")
 #: Levels of a usage; the deepest known has five.

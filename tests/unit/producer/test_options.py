@@ -1,0 +1,139 @@
+"""Settings read without pydantic are those that pydantic reads, and a wrong one is named and not quoted."""
+
+from typing import Any
+
+import pytest
+from birdfeed.errors import ConfigurationError
+from birdfeed.options import Options, option_names, options_from, variables_of
+from birdfeed.settings import ProducerSettings
+from birdfeed_schemas.redis_url_check import checked_redis_url, shown_redis_url
+from pydantic import ValidationError
+
+SECRET = "hunter2"
+
+
+@pytest.fixture(autouse=True)
+def nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting from this environment."""
+    for name in option_names():
+        for variable in variables_of(name):
+            monkeypatch.delenv(variable, raising=False)
+
+
+def both(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> tuple[Options | None, Options | None]:
+    """What each side reads; None for an error."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    try:
+        plain = options_from(environment)
+    except ConfigurationError:
+        plain = None
+    try:
+        validated = ProducerSettings().options()
+    except ValidationError:
+        validated = None
+    return plain, validated
+
+
+def test_the_names_are_the_models() -> None:
+    """Every setting is read on both ways."""
+    assert set(option_names()) == set(ProducerSettings.model_fields)
+
+
+def test_the_defaults_are_the_models() -> None:
+    """With nothing set."""
+    assert options_from({}) == ProducerSettings().options() == Options()
+
+
+VALUES = {
+    "redis_url": ["redis://h:1/0", "REDIS://h/3", " redis://h ", "mysql://h", "redis://h/x", "redis://h:p", "h"],
+    "queue": ["q-1.x", "a b", "ü"],
+    "key_prefix": ["rq:{a}", "a b"],
+    "extra_fields": ["a, b", "a;b"],
+    "hmac_fields": ["user,organization", "a;b"],
+    "spool_dir": ["/tmp/x"],
+    "user_hmac_key": ["k"],
+    **{name: ["true", "0", "Yes", "off", "maybe", "2"] for name in ("enabled", "keep_traceback", "sigterm_hook")},
+    "drop_policy": ["oldest", "Newest"],
+    "durability": ["spool", "disk"],
+    "error_message": ["full", "none", "some"],
+    "referrer": ["path", "all"],
+}
+NUMBERS = ["-1", "0", "1", "9", "10", "0.5", "99", "600", "1e3", "nan", "inf", "many", " 700 ", "5001", "3601", "10001"]
+
+
+@pytest.mark.parametrize("name", list(option_names()))
+def test_both_ways_read_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Good and bad values of every setting; both take it, with the same result, or both refuse it."""
+    for value in VALUES.get(name, NUMBERS):
+        plain, validated = both(monkeypatch, {variables_of(name)[0]: value})
+        assert plain == validated, value
+
+
+def test_a_wrong_setting_is_named_and_never_quoted() -> None:
+    """All wrong ones at once; values may be secret."""
+    with pytest.raises(ConfigurationError) as told:
+        options_from({"BIRDFEED_REDIS_URL": f"redis://:{SECRET}/@h", "BIRDFEED_FLUSH_INTERVAL": SECRET})
+    assert "BIRDFEED_REDIS_URL" in str(told.value)
+    assert "BIRDFEED_FLUSH_INTERVAL" in str(told.value)
+    assert SECRET not in str(told.value)
+
+
+def test_empty_variables_count_as_not_set() -> None:
+    """Compose files pass on what isn't as an empty text; and the source of the URL is told."""
+    options = options_from({"BIRDFEED_REDIS_URL": "", "REDIS_URL": "redis://h/1", "BIRDFEED_QUEUE": ""})
+
+    assert (options.redis_url, options.redis_source, options.queue) == ("redis://h/1", "REDIS_URL", "birdfeed")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://:pa%2Fss@h:6379/0",
+        "rediss://user:p@h:6379/0?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=2",
+        "redis+sentinel://:p@a:1,b:2/service/3?sentinel_username=u&ssl=true",
+        "redis://[::1]:6379/0",
+    ],
+)
+def test_a_good_url_passes(url: str) -> None:
+    """As it is."""
+    assert checked_redis_url(url) == url
+    assert SECRET not in shown_redis_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("", "starts with"),
+        ("localhost:6379", "starts with"),
+        ("http://h", "starts with"),
+        ("redis://h/notanumber", "is not a number"),
+        ("redis://h/1/2", "is not a number"),
+        ("redis://h?db=x", "is not a number"),
+        ("redis://h:port", "the port"),
+        ("redis://h:99999", "the port"),
+        ("redis://h?nonsense=1", "none of redis-py's"),
+        (f"redis://:{SECRET}/{SECRET}@h:6379/0", "%2F"),
+        (f"redis://:{SECRET}#{SECRET}@h:6379/0", "%23"),
+        (f"redis://:{SECRET}?{SECRET}@h:6379/0", "%3F"),
+        (f"redis://:{SECRET}@{SECRET}@h:6379/0", "%40"),
+        (f"redis://[{SECRET}", "special characters"),
+        ("unix://", "socket"),
+        ("redis+sentinel://h", "Sentinel"),
+    ],
+)
+def test_a_url_that_is_none_is_told_without_a_piece_of_it(url: str, why: str) -> None:
+    """It was db 0, "Redis is away", or off without a reason; and pieces of the password were logged."""
+    with pytest.raises(ValueError, match=r"(?i)url") as told:
+        checked_redis_url(url)
+    assert why in str(told.value)
+    assert SECRET not in str(told.value)
+
+
+def test_secrets_are_not_shown() -> None:
+    """In a traceback or a debugger's log."""
+    shown: Any = repr(Options(redis_url=f"redis://:{SECRET}@h", user_hmac_key=SECRET))
+
+    assert SECRET not in shown
