@@ -247,12 +247,11 @@ def test_usage_keeps_numbers_and_short_words(usage: Any, arrives: Any) -> None:
 
 def test_the_log_quotes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever is wrong with an event."""
-    with birdfeed.testing.capture() as events, caplog.at_level(logging.DEBUG):
+    with birdfeed.testing.capture(), caplog.at_level(logging.DEBUG):
         for make in HIDDEN.values():
             birdfeed.track_event("text_generation", make())
             birdfeed.track_event("text_generation", {"model": "m", "start_time": make(), "usage": make()})
     assert MARKER not in caplog.text
-    assert all(MARKER not in str(event.data) for event in events)
 
 
 def test_text_in_a_field_that_is_no_text_is_a_workers_affair() -> None:
