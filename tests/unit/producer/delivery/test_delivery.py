@@ -249,3 +249,38 @@ def test_the_log_has_no_event_data_and_no_flood(bench: Bench, caplog: pytest.Log
 
     assert len(caplog.messages) == 1
     assert "in the spool" in caplog.text
+
+
+def test_a_heartbeat_every_ten_seconds(bench: Bench) -> None:
+    """What waits, in memory and on disk, how old it is, and what was dropped; only while Redis answers."""
+    bench.counters.drop("text_generation", "too_large", 2)
+    bench.track(3)
+    for _ in range(110):
+        bench.round(0.2)
+
+    assert len(bench.redis.heartbeats) == 3
+    (name, first), (again, last) = bench.redis.heartbeats[0], bench.redis.heartbeats[-1]
+    assert name == again
+    assert set(first) == {
+        *("host", "pid", "version", "buffered", "spooled_events", "spooled_bytes", "spooled_oldest_seconds"),
+        *("enqueued", "dropped"),
+    }
+    assert (last["enqueued"], last["dropped"], last["spooled_events"]) == (3, '{"too_large":2}', 0)
+
+    bench.redis.mood = Outcome.REFUSED
+    bench.track(5)
+    bench.round(11)
+    assert len(bench.redis.heartbeats) == 3
+
+
+def test_single_events_are_sent_whatever_the_durability_is_now(tmp_path: Path) -> None:
+    """They were stranded when durability went back to buffer."""
+    bench = Bench(tmp_path, batch_events=10)
+    assert bench.spool is not None
+    for number in range(15):
+        bench.spool.add_event("text_generation", b'{"event_id":"%d"}' % number, 0)
+    bench.round(2)
+
+    assert sorted(map(int, bench.redis.event_ids)) == list(range(15))
+    assert bench.spool.totals().events == 0
+    bench.close()

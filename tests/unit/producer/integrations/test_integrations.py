@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -168,6 +169,37 @@ def test_wrong_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch, producer
         TestClient(FastAPI(lifespan=birdfeed_lifespan())),
     ):
         pass
+
+
+def test_wrong_settings_do_not_break_a_programs_own_lifespan(
+    monkeypatch: pytest.MonkeyPatch, producer: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The middleware's program starts and ends as ever, and the log says what is wrong."""
+    monkeypatch.setenv("BIRDFEED_BATCH_EVENTS", "many")
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def own(app: FastAPI) -> AsyncIterator[None]:
+        seen.append("started")
+        yield
+        seen.append("ended")
+
+    with TestClient(BirdfeedMiddleware(FastAPI(lifespan=own))):
+        birdfeed.track_event("text_generation", {"model": "m"})
+
+    assert seen == ["started", "ended"]
+    assert "BIRDFEED_BATCH_EVENTS" in caplog.text
+    assert birdfeed.stats().dropped == {"misconfigured": 1}
+
+
+def test_capture_refuses_what_production_refuses() -> None:
+    """And a bad call starts nothing."""
+    with capture() as events:
+        for event_type in ("x" * 101, "", "a\nb", None):
+            birdfeed.track_event(event_type, {"model": "a"})  # type: ignore[arg-type]
+        assert len(events) == 0
+        assert events.dropped == {"bad_call": 4}
+        assert not any(thread.name == "birdfeed-flusher" for thread in threading.enumerate())
 
 
 def test_a_decorated_handler_that_streams_ends_with_its_stream(birdfeed_events: Captured) -> None:

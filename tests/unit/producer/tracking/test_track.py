@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import aclosing, suppress
 from datetime import datetime
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from birdfeed import TrackedEvent, current_event, track
@@ -304,3 +305,87 @@ def test_nothing_a_handler_sets_makes_track_raise(events: Captured) -> None:
         event[5] = 1  # type: ignore[index]
 
     assert len(events) + sum(events.dropped.values()) == 1
+
+
+def test_one_object_in_two_tasks_at_once(events: Captured) -> None:
+    """Each block has its own event, in whatever order they end."""
+    shared = track("text_generation", model="m")
+
+    async def work(user: str, rounds: int) -> None:
+        with shared as event:
+            event["user"] = user
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            assert current_event() is event
+            event["request_id"] = user
+
+    async def main() -> None:
+        await asyncio.gather(work("slow", 3), work("fast", 9), work("faster", 1))
+
+    asyncio.run(main())
+    assert {event.data["user"]: event.data["request_id"] for event in events} == {
+        name: name for name in ("slow", "fast", "faster")
+    }
+
+
+def test_a_function_that_returns_a_coroutine(events: Captured) -> None:
+    """As any plain decorator around a coroutine function makes: the event is the coroutine's."""
+
+    def other(function: Any) -> Any:
+        return lambda *args: function(*args)
+
+    @track("text_generation", model="m")
+    @other
+    async def work(fail: bool) -> str:
+        await asyncio.sleep(0)
+        current_event()["user"] = "u"
+        if fail:
+            raise ValueError("broken")
+        return "done"
+
+    assert asyncio.run(work(False)) == "done"
+    with pytest.raises(ValueError, match="broken"):
+        asyncio.run(work(True))
+    assert [(event.data["status"], event.data["user"]) for event in events] == [("success", "u"), ("error", "u")]
+
+
+def test_a_function_that_returns_a_task(events: Captured) -> None:
+    """Followed to its end as well."""
+
+    async def inner(fail: bool) -> None:
+        await asyncio.sleep(0)
+        if fail:
+            raise ValueError("broken")
+
+    @track("text_generation", model="m")
+    def start(fail: bool) -> Any:
+        return asyncio.ensure_future(inner(fail))
+
+    async def main() -> None:
+        tasks = [start(False), start(True)]
+        assert len(events) == 0
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert [event.data["status"] for event in events] == ["success", "error"]
+
+
+def test_a_mock_as_a_result_ends_the_work(events: Captured) -> None:
+    """It has every attribute one could ask for, and will never be done."""
+
+    @track("text_generation", model="m")
+    def work() -> Any:
+        return Mock(spec=["add_done_callback", "exception"])
+
+    work()
+    assert len(events) == 1
+
+
+def test_the_bare_form_is_refused_where_it_stands() -> None:
+    """It recorded nonsense, and the function never ran."""
+    with pytest.raises(TypeError, match="text_generation"):
+
+        @track  # type: ignore[arg-type]
+        def work() -> None:
+            raise AssertionError
