@@ -3,12 +3,12 @@
 import os
 import socket
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 from uuid import uuid4
 
 import orjson
 
+from birdfeed._version import __version__
 from birdfeed.delivery.sending import Sending
 from birdfeed.errors import SpoolError
 from birdfeed.spool.store import Spool
@@ -29,7 +29,6 @@ class Heartbeat:
         self._next = float("-inf")
         self._id = uuid4().hex[:16]
         self._host = socket.gethostname()
-        self._version = _version()
 
     def beat(self, *, buffered: int, in_flight: int) -> None:
         """Write it, if the last was a while ago and Redis answered then."""
@@ -43,7 +42,7 @@ class Heartbeat:
             {
                 "host": self._host,
                 "pid": os.getpid(),
-                "version": self._version,
+                "version": __version__,
                 "buffered": buffered + in_flight,
                 "spooled_events": events,
                 "spooled_bytes": size,
@@ -62,10 +61,3 @@ class Heartbeat:
             return totals.events, totals.bytes, round(self._spool.oldest_age(), 1)
         except SpoolError:
             return 0, 0, 0.0  # what is wrong with it is logged where it is written
-
-
-def _version() -> str:
-    try:
-        return version("birdfeed")
-    except PackageNotFoundError:  # run from its sources
-        return "unknown"

@@ -2,7 +2,7 @@
 
 The hooks for exit and fork are installed when birdfeed is imported: one that is registered while others run is never
 called, and a program's first event may be tracked in an exit hook of its own. Python offers no hook for a process that
-is killed or calls os._exit, and nothing is patched: docs/handler.md says what saves events there.
+is killed or calls os._exit, and nothing is patched: docs/how-to/handler.md says what saves events there.
 """
 
 import atexit

@@ -162,7 +162,7 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
             patch.setenv(name, system.environment[name])
         # As if the producers of this Redis had kept it.
         (file,) = (system.folder / "spool").glob("*.sqlite3")
-        file.rename(Spool.of(ProducerSettings()).path)
+        file.rename(Spool.of(ProducerSettings().options()).path)
     system.redis.hincrby(system.keys.ledger, "dropped:text_generation:closed", 1)
     system.redis.hincrby(system.keys.ledger, "accepted:text_generation", 1)
     system.start_pool(1)

@@ -1,6 +1,6 @@
 """Processes that end past every exit hook: what the integrations save, and what is lost all the same.
 
-These are the figures of the table in docs/handler.md.
+These are the figures of the table in docs/how-to/handler.md.
 """
 
 import os

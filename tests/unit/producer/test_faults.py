@@ -249,7 +249,12 @@ def test_two_threads_fork_and_each_lets_go_of_its_own() -> None:
     first = threading.Thread(target=fork)
     first.start()
     held.wait(30)
-    second = threading.Thread(target=lambda: (lock.hold(), lock.let_go()))
+
+    def fork_too() -> None:
+        lock.hold()
+        lock.let_go()
+
+    second = threading.Thread(target=fork_too)
     second.start()
     second.join()
     go_on.set()
