@@ -1,8 +1,8 @@
 """The producer's settings as it uses them: plain values, read from the environment in a moment, without pydantic.
 
 pydantic takes 100 ms to import, which no request may wait for, so the first event of a program that configures nothing
-finds its settings here. settings.py has the model that validates what configure() is given, and docs/settings.md is
-made from that; a test holds the two against each other.
+finds its settings here. settings.py has the model that validates what configure() is given, and
+docs/reference/settings.md is made from that; a test holds the two against each other.
 """
 
 import math

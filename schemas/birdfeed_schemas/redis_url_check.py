@@ -21,7 +21,7 @@ def checked_redis_url(url: str) -> str:
     """The URL without blanks around it and with its scheme in small letters.
 
     Raises:
-        ValueError: It is none; the message says what is wrong, and quotes nothing of it.
+        ValueError: It is not one; the message says what is wrong, and quotes nothing of it.
     """
     url = url.strip()
     scheme, separator, rest = url.partition("://")

@@ -77,7 +77,7 @@ class Delivery:
         """Send what waits. With `closing`, drop counts are not left in memory either.
 
         Returns:
-            Whether every event that was in memory is in Redis or the spool now (or was dropped and counted).
+            Whether every event that was in memory before is in Redis or the spool now (or was dropped and counted).
         """
         with self._lock:
             safe = self._empty_buffer()
@@ -120,6 +120,8 @@ class Delivery:
             self._spool.close()
 
     def _empty_buffer(self) -> bool:
+        # What other threads track meanwhile is for the next round: they may be quicker than Redis.
+        waiting = len(self._buffer)
         for _ in range(_TAKES):
             if not self._place():
                 return False
@@ -138,7 +140,10 @@ class Delivery:
                         self._buffer.put_back(items)
                         raise
                 self._take(items)
-        return self._place() and not len(self._buffer)
+                waiting -= len(items)
+            if waiting <= 0:
+                break
+        return self._place() and waiting <= 0
 
     def _take(self, items: Sequence[tuple[str, bytes, int]]) -> None:
         self._counters.taken += len(items)

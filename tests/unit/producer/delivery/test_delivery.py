@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from birdfeed.delivery.delivery import Delivery
@@ -284,3 +285,18 @@ def test_single_events_are_sent_whatever_the_durability_is_now(tmp_path: Path) -
     assert sorted(map(int, bench.redis.event_ids)) == list(range(15))
     assert bench.spool.totals().events == 0
     bench.close()
+
+
+def test_a_flush_is_done_when_what_waited_is_safe(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread that tracks quicker than Redis answers made every flush say no."""
+    real = bench.redis.enqueue
+
+    def slow(batches: Any) -> Any:
+        bench.track(1)
+        return real(batches)
+
+    monkeypatch.setattr(bench.redis, "enqueue", slow)
+    ids = bench.track(5)
+
+    assert bench.round() is True
+    assert set(ids) <= set(bench.redis.event_ids)
