@@ -21,6 +21,7 @@ from typing import Any
 
 import birdfeed
 from birdfeed_schemas.wire.keys import JOB_FUNCTION, Keys
+from openai.types import CompletionUsage
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, InMemoryLogRecordExporter
@@ -68,6 +69,40 @@ BURST, PAUSE_SECONDS = 500, 0.01
 
 def event(number: int) -> dict[str, Any]:
     return {**EVENT, "request_id": f"req_{number:026d}", "duration": number * 1.7, "user": f"user_{number % 977:032x}"}
+
+
+def sdk_usage(data: dict[str, Any]) -> None:
+    details = {"prompt_tokens_details": {"cached_tokens": 1024}, "completion_tokens_details": {"reasoning_tokens": 128}}
+    data["usage"] = CompletionUsage.model_validate(
+        {"prompt_tokens": 1843, "completion_tokens": 412, "total_tokens": 2255, **details}
+    )
+
+
+def camel_case(data: dict[str, Any]) -> None:
+    data["modelUsed"] = data.pop("model_used")
+    data["userId"] = data.pop("user")
+
+
+def text_in_usage(data: dict[str, Any]) -> None:
+    data["usage"] = {**data["usage"], "service_tier": "default"}
+
+
+#: Events that do not pass as they are.
+CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
+    "an SDK's usage": sdk_usage,
+    "camelCase": camel_case,
+    "text in usage": text_in_usage,
+}
+
+
+def changed(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], object]:
+    """A call with an event of that kind; making it is measured too, and costs little beside."""
+
+    def call(data: dict[str, Any]) -> None:
+        change(data)
+        birdfeed.track_event("text_generation", data)
+
+    return call
 
 
 def measure(call: Callable[[dict[str, Any]], object], events: int) -> list[float]:
@@ -168,6 +203,9 @@ def main() -> None:
             rows.append(
                 row("track_event", measure(lambda data: birdfeed.track_event("text_generation", data), chosen.events))
             )
+        with birdfeed_on(url):
+            for name, change in CHANGES.items():
+                rows.append(row(f"track_event, {name}", measure(changed(change), chosen.events // 4)))
         with birdfeed_on(url, user_hmac_key="key"):
             rows.append(
                 row(
