@@ -48,7 +48,7 @@ def run_pool(processes: int | None = None) -> int:
     except (ConfigurationError, ValueError) as error:
         print(f"birdfeed: {error}", file=sys.stderr)
         return 2
-    if settings.read_token is None:
+    if not settings.has_read_token:
         log.warning(
             "TINYBIRD_READ_TOKEN is not set: after a lost answer the worker can't ask what was written and "
             "sends the same bytes again, which may duplicate rows"
