@@ -1,5 +1,6 @@
 """Wires the objects of one worker process. Nothing else in the worker connects, reads settings or makes clients."""
 
+import socket
 from collections.abc import Sequence
 
 from birdfeed_schemas.wire.keys import Keys
@@ -9,6 +10,8 @@ from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.retention import Caps, Retention
 from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker
 from birdfeed_worker.flow.rate_limit import Limits, RateLimiter
+from birdfeed_worker.flow.refusals import Refusals
+from birdfeed_worker.flow.verification import Verification
 from birdfeed_worker.monitoring.counters import Counters, Sampler
 from birdfeed_worker.monitoring.metrics import Meter
 from birdfeed_worker.pipeline.delivery import Delivery
@@ -55,6 +58,8 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         heartbeat.step()
         return settler.mark(execution, job_ids, clock.time())
 
+    host = socket.gethostname()
+    refusals = Refusals(connection, keys, name, host, clock, settings.retry_base)
     tinybird = metered_tinybird_of(settings, meter)
     sender = Sender(
         tinybird,
@@ -63,6 +68,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         bisect_requests=settings.bisect_requests,
         settle_seconds=settings.settle_seconds,
         mark=mark,
+        refusals=refusals,
     )
     limits = WriteLimits(
         settings.request_rows,
@@ -80,7 +86,14 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         delivery=Delivery(
             clock,
             enricher,
-            Writer(tinybird, sender, clock, limits, heartbeat.step),
+            Writer(
+                tinybird,
+                sender,
+                clock,
+                limits,
+                heartbeat.step,
+                Verification(connection, keys, host, clock),
+            ),
             settler,
             DeadLetterBreaker(connection, keys, clock, share=settings.breaker_share, least=settings.breaker_events),
             Counters(connection, keys, meter),
@@ -91,6 +104,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
             clock,
         ),
         clock=clock,
+        stopped=refusals.stopped,
         reserve_jobs=settings.reserve_jobs,
         reserve_events=settings.request_rows * settings.requests_at_once,
         reserve_bytes=reserve_bytes(settings),

@@ -9,7 +9,7 @@ import httpx
 import zstandard
 
 from birdfeed_worker.errors import QueryError, QuotaError, RequestError
-from birdfeed_worker.tinybird.decide import Answer
+from birdfeed_worker.tinybird.decide import REFUSED, Answer
 from birdfeed_worker.tinybird.http import HttpClient, Reply
 from birdfeed_worker.tinybird.responses import (
     Description,
@@ -31,8 +31,6 @@ COMPRESSION_LEVEL: Final = 1
 #: (reprice) is some 10 MB.
 MAX_ANSWER_BYTES: Final = 1_000_000
 MAX_RESULT_BYTES: Final = 64_000_000
-#: Statuses of a token that is refused.
-REFUSED: Final = frozenset({401, 403})
 #: Seconds until the read quota is asked for again, where the answer doesn't say.
 QUOTA_WAIT: Final = 60.0
 
