@@ -188,7 +188,7 @@ def _field(datasource: str, worker: str) -> str:
     return f"{datasource} {worker}"
 
 
-def _refusal(name: str, note: bytes) -> Refusal | None:
+def _refusal(name: str, note: bytes | str) -> Refusal | None:
     datasource, _, worker = name.partition(" ")
     try:
         has = orjson.loads(note)
