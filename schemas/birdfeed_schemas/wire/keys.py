@@ -68,6 +68,19 @@ class Keys:
         """Hash of counts: accepted:<type>, written:<type>, dead:<type>:<reason>, dropped:<type>:<reason>, ..."""
         return f"{self.prefix}:birdfeed:{self.queue}:ledger"
 
+    @property
+    def producers(self) -> str:
+        """Sorted set of the ids of producers that showed a heartbeat, by its time (Redis's, epoch s)."""
+        return f"{self.prefix}:birdfeed:{self.queue}:producers"
+
+    def producer(self, producer_id: str) -> str:
+        """Hash of one producer's heartbeat, which expires a minute after the last beat.
+
+        beat_at (Redis's time, epoch s), host, pid, version, buffered (events in memory), spooled_events, spooled_bytes,
+        spooled_oldest_seconds, enqueued (events so far), dropped (JSON: reason → events).
+        """
+        return f"{self.prefix}:birdfeed:{self.queue}:producer:{producer_id}"
+
     def job(self, job_id: str) -> str:
         """Hash of a job."""
         return f"{self.prefix}:job:{job_id}"

@@ -96,7 +96,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
             ),
             settler,
             DeadLetterBreaker(connection, keys, clock, share=settings.breaker_share, least=settings.breaker_events),
-            Counters(connection, keys, meter),
+            Counters(connection, keys, meter, clock),
         ),
         maintenance=Maintenance(
             Retention(connection, keys, name, Caps(settings.dead_bytes, settings.dead_days * SECONDS_A_DAY), clock),
