@@ -39,6 +39,7 @@ __all__ = [
     "judged",
     "made_at",
     "read_status",
+    "redis_now",
 ]
 
 #: Minutes that are looked at.
@@ -82,6 +83,12 @@ def read_status(connection: Redis, keys: Keys, now: float) -> Status:
         minutes=read_minutes(connection, keys, now, MINUTES),
     )
     return judged(status)
+
+
+def redis_now(connection: Redis) -> float:
+    """Now by Redis's clock (epoch s), which all times that hosts compare are said in."""
+    seconds, microseconds = connection.time()
+    return float(seconds + microseconds / 1e6)
 
 
 def _lag(connection: Redis, keys: Keys, now: float) -> float | None:

@@ -50,7 +50,7 @@ class Rule:
         section: The runbook's section about it.
         find: The sentences to say; none where all is well.
         health: What it makes of the verdict.
-        blocks: Whether nothing is written while it is so; then a pool isn't ready.
+        blocks: Whether nothing is written while it is so; then no pool is ready. (A launcher knows its own workers.)
     """
 
     name: str
@@ -251,14 +251,12 @@ _BALANCE: Final = "The ledger does not balance"
 _UNLIKELY_REDIS: Final = "Redis can lose events"
 _FULL: Final = "Redis is full"
 RULES: Final = (
-    Rule("no_worker", "no worker showed a sign of life for 60 s", "No worker runs", _no_worker, Health.DOWN, True),
+    Rule("no_worker", "no worker showed a sign of life for 60 s", "No worker runs", _no_worker, Health.DOWN),
     Rule("workers_restarting", "3 ended by a fault in 10 minutes", "An event that kills workers", _restarting),
     Rule("redis_full", "98 % of maxmemory are used", _FULL, _full, blocks=True),
     Rule("redis_memory", "80 % of maxmemory are used", _FULL, _memory_runs_out),
     Rule("redis_can_lose_events", "it evicts, or keeps no append-only file", _UNLIKELY_REDIS, _redis_loses),
-    Rule(
-        "replicas_missing", "fewer than BIRDFEED_WAIT_REPLICAS", "Workers wait for replicas", _unreplicated, blocks=True
-    ),
+    Rule("replicas_missing", "too few have what is written", "Workers wait for replicas", _unreplicated, blocks=True),
     Rule("breaker_tripped", "a type is deferred", "A bad deploy", _tripped),
     Rule("breaker_off", "a breaker is switched off", "A bad deploy", _breaker_off),
     Rule("destination_paused", "it refuses every request", "Tinybird refuses the token", _paused),

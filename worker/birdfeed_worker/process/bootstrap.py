@@ -13,7 +13,7 @@ from birdfeed_worker.flow.rate_limit import Limits, RateLimiter
 from birdfeed_worker.flow.refusals import Refusals
 from birdfeed_worker.flow.verification import Verification
 from birdfeed_worker.monitoring.counters import Counters, Sampler
-from birdfeed_worker.monitoring.metrics import Meter
+from birdfeed_worker.monitoring.metrics import TIER_FAILURES, Meter
 from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.send import SHORT_WAIT, Sender
@@ -47,7 +47,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
     settler = Settler(connection, keys, name, settings.wait_replicas)
     enricher = Enricher(
         book_source_of(settings),
-        tiers_of(settings, connection),
+        tiers_of(settings, connection, lambda reason, users: meter.add(TIER_FAILURES, reason, amount=users)),
         extra_fields=settings.allowed_extra,
         keep_traceback=settings.keep_traceback,
     )

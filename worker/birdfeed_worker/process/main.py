@@ -11,7 +11,7 @@ from redis import Redis
 
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.monitoring.redis_check import redis_warnings
-from birdfeed_worker.process.http import Pages, serve
+from birdfeed_worker.process.http import Pages, Server
 from birdfeed_worker.process.launcher import Pool
 from birdfeed_worker.process.logs import configure_logs
 from birdfeed_worker.process.parent_watch import when_parent_ends
@@ -63,7 +63,7 @@ def run_pool(processes: int | None = None) -> int:
     pool = Pool(settings, connection, keys)
     if settings.metrics_port:
         pages = Pages(pool.pulse, connect(settings.redis_url_text, tries=1), keys)
-        serve(pages, settings.metrics_host, settings.metrics_port)
+        Server(pages, settings.metrics_host, settings.metrics_port).start()
     return pool.run()
 
 
