@@ -115,6 +115,9 @@ class WorkerSettings(RedisSettings):
         "warn",
         description="At start, compare the store's columns with what is sent; warn of mismatches, or refuse to start.",
     )
+    schema_check_seconds: Positive = Field(
+        600.0, description="Seconds between two such comparisons while workers run; `birdfeed status` shows the last."
+    )
     metrics_host: str = Field(
         "127.0.0.1", description="Address on which the launcher serves /metrics, /healthz and /readyz."
     )

@@ -124,7 +124,7 @@ SPOOLED = Metric(
     "gauge",
     ("host",),
     "queue",
-    "Events that wait on a host's disk, living producers or not.",
+    "Events on a host's disk, with living producers or without.",
 )
 TIER_FAILURES = Metric(
     "birdfeed_tier_lookup_failures_total", "counter", ("reason",), "pool",
@@ -204,8 +204,8 @@ def reference() -> str:
         "`BIRDFEED_METRICS_HOST`:`BIRDFEED_METRICS_PORT`. `birdfeed metrics` prints the queue's metrics without it.",
         "",
         "- `/healthz`: 200 while the launcher looks after its workers; 503 if it hangs.",
-        "- `/readyz`: 200 while Redis answers and has room, a worker of this launcher is alive, and Tinybird takes this",
-        "  host's token; 503 with the reason otherwise, and while it stops. It lists what `birdfeed status` finds, too.",
+        "- `/readyz`: 200 while Redis answers and has room, a worker of this launcher is alive, and Tinybird takes",
+        "  this host's token; 503 with the reason otherwise, and while it stops. It lists `birdfeed status`'s findings.",
         "",
     ]
     for scope, about in (

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring.facts import Finding, Health, Status
 from birdfeed_worker.monitoring.minutes import WORKER_ENDS, total
+from birdfeed_worker.tinybird.schema_compare import in_one_line
 
 #: Seconds without a sign of life after which a worker doesn't count as alive.
 SILENT_SECONDS: Final = 60.0
@@ -34,8 +35,6 @@ UNPRICED_SHARE: Final = 0.05
 UNPRICED_ROWS: Final = 100
 #: Seconds an event may wait in a spool while Redis answers.
 SPOOLED_SECONDS: Final = 120.0
-#: Column mismatches named one by one.
-NAMED: Final = 3
 
 Find: TypeAlias = Callable[[Status], Iterable[str]]
 
@@ -152,14 +151,7 @@ def _unanswered(status: Status) -> Iterator[str]:
 
 def _schema(status: Status) -> Iterator[str]:
     if status.mismatches:
-        yield schema_line(status.mismatches)
-
-
-def schema_line(said: "Iterable[str]") -> str:
-    """All mismatches in one line."""
-    texts = list(said)
-    more = f"; and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
-    return f"the store doesn't fit: {'; '.join(texts[:NAMED])}{more} (`birdfeed tinybird check` shows all)"
+        yield in_one_line(status.mismatches)
 
 
 def _late(status: Status) -> Iterator[str]:

@@ -153,7 +153,7 @@ class Server:
         if not self._bind():
             host, port = self._address
             log.warning(
-                "no metrics yet: %s:%d is taken; they begin when it is free (BIRDFEED_METRICS_PORT)", host, port
+                "no metrics while %s:%d is taken (BIRDFEED_METRICS_PORT); tried again until it is free", host, port
             )
         self._thread.start()
         return self

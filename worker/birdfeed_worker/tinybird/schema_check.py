@@ -8,7 +8,7 @@ from birdfeed_schemas.datafiles import columns_of, datasources, paths_of
 
 from birdfeed_worker.errors import ConfigurationError, QueryError, TinybirdError
 from birdfeed_worker.tinybird.client import Tinybird
-from birdfeed_worker.tinybird.schema_compare import LiveColumn, Mismatch, compare
+from birdfeed_worker.tinybird.schema_compare import LiveColumn, Mismatch, compare, in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -16,27 +16,30 @@ log = logging.getLogger(__name__)
 _BROKEN: Final = b'{"birdfeed check":'
 
 
-def check_at_start(tinybird: Tinybird, mode: Literal["off", "warn", "refuse"]) -> None:
+def check_at_start(tinybird: Tinybird, mode: Literal["off", "warn", "refuse"]) -> list[Mismatch] | None:
     """Warn of all that doesn't fit, or refuse. What can't be asked is no reason to refuse: the store may be away.
+
+    Returns what doesn't fit; None where it isn't known.
 
     Raises:
         ConfigurationError: Something doesn't fit, and the mode is refuse.
     """
     if mode == "off":
-        return
+        return None
     if not tinybird.can_read:
         log.warning("the data sources' columns can't be checked: TINYBIRD_READ_TOKEN is not set")
-        return
+        return None
     try:
         found = check_schemas(tinybird)
     except TinybirdError as error:
         log.warning("the data sources' columns can't be checked: %s", error)
-        return
+        return None
     if found and mode == "refuse":
         said = "; ".join(str(mismatch) for mismatch in found)
         raise ConfigurationError(f"the store doesn't fit (BIRDFEED_SCHEMA_CHECK=refuse): {said}")
-    for mismatch in found:
-        log.warning("%s", mismatch)
+    if found:
+        log.warning("%s", in_one_line([str(mismatch) for mismatch in found]))
+    return found
 
 
 def check_schemas(tinybird: Tinybird) -> list[Mismatch]:
