@@ -47,6 +47,7 @@ class _Wait:
     failures: int = 0
     until: float = 0.0
     since: float = 0.0
+    reason: str = ""
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ class Refusals:
         clock: Time.
         base: Seconds of the first wait.
         draw: Source of jitter from 0 to 1; None for a random one.
+        probe: Asks whether a data source takes this worker's token, and writes nothing; None where that isn't known.
     """
 
     connection: Redis
@@ -70,6 +72,7 @@ class Refusals:
     clock: Clock
     base: float = 1.0
     draw: Callable[[], float] | None = None
+    probe: Callable[[str], bool | None] = lambda datasource: None
     _waits: dict[str, _Wait] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _look_at: float = 0.0
@@ -83,7 +86,7 @@ class Refusals:
                 wait.failures += 1
                 named = {} if self.draw is None else {"draw": self.draw}
                 wait.until = now + backoff(wait.failures, base=self.base, cap=CAP_SECONDS, **named)
-            since = wait.since
+            since, wait.reason = wait.since, reason
         note = {"host": self.host, "reason": reason, "since": since}
         try:
             with self.connection.pipeline(transaction=False) as pipe:
@@ -121,13 +124,25 @@ class Refusals:
         """Whether this worker takes no jobs for now: its token is refused, and somebody else's isn't."""
         now = self.clock.time()
         with self._lock:
-            waiting = [name for name, wait in self._waits.items() if wait.until > now]
-            if not waiting or now < self._look_at:
-                return bool(waiting)
-            self._look_at = now + LOOK_SECONDS
-        for datasource in waiting:
-            self._everybody(datasource)
-        return any(self.hands_over(datasource) for datasource in waiting)
+            names = list(self._waits)
+            looks = bool(names) and now >= self._look_at
+            if looks:
+                self._look_at = now + LOOK_SECONDS
+        for datasource in names if looks else ():
+            if not self._everybody(datasource) and not self.hands_over(datasource):
+                self._probe(datasource)
+        return any(self.hands_over(datasource) for datasource in names)
+
+    def _probe(self, datasource: str) -> None:
+        """Find out without any job whether the token is good by now; it may stand in a file that was changed."""
+        match self.probe(datasource):
+            case True:
+                self.accepted(datasource)
+            case False:
+                with self._lock:
+                    wait = self._waits.get(datasource)
+                if wait is not None:
+                    self.refused(datasource, wait.reason)
 
     def _everybody(self, datasource: str) -> bool:
         """Whether every living worker is refused; where Redis can't tell, others are taken to be well."""

@@ -205,7 +205,7 @@ def reference() -> str:
         "",
         "- `/healthz`: 200 while the launcher looks after its workers; 503 if it hangs.",
         "- `/readyz`: 200 while Redis answers and has room, a worker of this launcher is alive, and Tinybird takes",
-        "  this host's token; 503 with the reason otherwise, and while it stops. It lists `birdfeed status`'s findings.",
+        "  this host's token; 503 with the reason otherwise, and while it stops. It lists `birdfeed status` findings.",
         "",
     ]
     for scope, about in (

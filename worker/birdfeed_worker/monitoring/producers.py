@@ -84,6 +84,11 @@ def remember_spools(connection: Redis, keys: Keys, now: float) -> None:
         pipe.execute()
 
 
+def forget_spool(connection: Redis, keys: Keys, host: str) -> None:
+    """A host's spool is empty: somebody drained it by hand."""
+    connection.hdel(_key(keys), host)
+
+
 def _by_host(producers: Iterable[Producer]) -> dict[str, HostSpool]:
     """Producers of a host share its spool, and each tells what it saw last: the largest counts."""
     hosts: dict[str, list[Producer]] = {}

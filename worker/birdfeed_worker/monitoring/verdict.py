@@ -22,7 +22,7 @@ LATE_SECONDS: Final = 300.0
 MEMORY_SHARE: Final = 0.8
 FULL_SHARE: Final = 0.98
 #: Workers that ended by a fault, and in how many minutes.
-ENDS: Final = 3
+ENDS: Final = 5
 ENDS_MINUTES: Final = 10
 #: Share of the events of so many minutes that died, and the fewest that are judged.
 DYING_SHARE: Final = 0.01
@@ -194,7 +194,7 @@ def _orphaned_spool(status: Status) -> Iterator[str]:
 
 def _dying(status: Status) -> Iterator[str]:
     dead, written = (total(status.minutes, kind, DYING_MINUTES) for kind in ("dead", "written"))
-    if dead + written >= DYING_EVENTS and dead / (dead + written) >= DYING_SHARE:
+    if status.dead and dead + written >= DYING_EVENTS and dead / (dead + written) >= DYING_SHARE:
         yield (
             f"{dead / (dead + written):.1%} of the last {DYING_MINUTES} minutes' events died ({dead:,} of "
             f"{dead + written:,}): `birdfeed dead list` says of what"
@@ -204,7 +204,7 @@ def _dying(status: Status) -> Iterator[str]:
 def _growing(status: Status) -> Iterator[str]:
     minutes, part = status.minutes, max(1, len(status.minutes) // 3)
     parts = [total(minutes[start : start + part], "dead") for start in range(0, 3 * part, part)]
-    if sum(parts) >= GROWING_EVENTS and all(parts) and not any(True for _ in _dying(status)):
+    if status.dead and sum(parts) >= GROWING_EVENTS and all(parts) and not any(True for _ in _dying(status)):
         yield f"dead letters keep growing: {sum(parts):,} events in the last hour; `birdfeed dead list` says of what"
 
 
@@ -244,7 +244,7 @@ _UNLIKELY_REDIS: Final = "Redis can lose events"
 _FULL: Final = "Redis is full"
 RULES: Final = (
     Rule("no_worker", "no worker showed a sign of life for 60 s", "No worker runs", _no_worker, Health.DOWN),
-    Rule("workers_restarting", "3 ended by a fault in 10 minutes", "An event that kills workers", _restarting),
+    Rule("workers_restarting", "5 ended by a fault in 10 minutes", "An event that kills workers", _restarting),
     Rule("redis_full", "98 % of maxmemory are used", _FULL, _full, blocks=True),
     Rule("redis_memory", "80 % of maxmemory are used", _FULL, _memory_runs_out),
     Rule("redis_can_lose_events", "it evicts, or keeps no append-only file", _UNLIKELY_REDIS, _redis_loses),
@@ -260,8 +260,13 @@ RULES: Final = (
     Rule("events_dropped", "any in the last hour", "Producers drop events", _dropped),
     Rule("spool_waits", "for 2 minutes, while Redis answers", "Events wait in a spool", _spooled),
     Rule("spool_orphaned", "no living producer on its host", "Events wait in a spool", _orphaned_spool),
-    Rule("dying_share", "1 % of the last 15 minutes' events, of at least 20", "Events keep dying", _dying),
-    Rule("dead_growing", "100 in the last hour, in each third of it", "Events keep dying", _growing),
+    Rule(
+        "dying_share",
+        "1 % of 15 minutes' events, while any is dead",
+        "Events keep dying",
+        _dying,
+    ),
+    Rule("dead_growing", "100 in the last hour, while any is dead", "Events keep dying", _growing),
     Rule("unpriced_share", "5 % of the last hour's rows, of at least 100", "Rows without a price", _unpriced),
     Rule("ledger_missing", "any event, in a consistent look", _BALANCE, _ledger_missing),
     Rule("ledger_excess", "any event, in a consistent look", _BALANCE, _ledger_excess),

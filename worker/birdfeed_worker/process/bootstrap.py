@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Sequence
+from functools import partial
 
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
@@ -26,6 +27,7 @@ from birdfeed_worker.process.maintenance import Maintenance
 from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver
 from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.tinybird.schema_check import may_append
 from birdfeed_worker.wiring import book_source_of, metered_tinybird_of, tiers_of
 
 SECONDS_A_DAY = 86_400.0
@@ -59,8 +61,8 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         return settler.mark(execution, job_ids, clock.time())
 
     host = socket.gethostname()
-    refusals = Refusals(connection, keys, name, host, clock, settings.retry_base)
     tinybird = metered_tinybird_of(settings, meter)
+    refusals = Refusals(connection, keys, name, host, clock, settings.retry_base, probe=partial(may_append, tinybird))
     sender = Sender(
         tinybird,
         limiter_of(settings, connection, name),

@@ -8,6 +8,7 @@ from birdfeed_schemas.datafiles import columns_of, datasources, paths_of
 
 from birdfeed_worker.errors import ConfigurationError, QueryError, TinybirdError
 from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.tinybird.decide import REFUSED
 from birdfeed_worker.tinybird.schema_compare import LiveColumn, Mismatch, compare, in_one_line
 
 log = logging.getLogger(__name__)
@@ -97,6 +98,12 @@ def _with_paths(tinybird: Tinybird, datasource: str, types: Mapping[str, str]) -
         required = bool(about) and not about.get("default_value") and not about.get("nullable")
         live[name] = LiveColumn(type_, about.get("jsonpath"), required)
     return live
+
+
+def may_append(tinybird: Tinybird, datasource: str) -> bool | None:
+    """Whether the append token is taken by a data source; None where that isn't known. Nothing is written."""
+    status = tinybird.append(datasource, tinybird.encode([_BROKEN])).status
+    return False if status in REFUSED else True if status in (200, 400, 413, 422) else None
 
 
 def check_append(tinybird: Tinybird) -> list[Mismatch]:

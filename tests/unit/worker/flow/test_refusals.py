@@ -89,6 +89,31 @@ def test_it_tries_again_at_growing_waits(redis: Redis, keys: Keys, host: Callabl
     assert refusals(redis, keys) == []
 
 
+def test_a_token_that_is_good_again_is_found_without_a_job(
+    redis: Redis, keys: Keys, host: Callable[[str], Host]
+) -> None:
+    """Nothing need be sent for a host that was mended to be well; until then it takes no job."""
+    host("w1")
+    bad = host("w2")
+    answers = [False, False, None, True]
+    asked: list[str] = []
+
+    def probe(datasource: str) -> bool | None:
+        asked.append(datasource)
+        return answers.pop(0)
+
+    bad.refusals.probe = probe
+    bad.store.rules.append(lambda rows: REFUSED)
+    bad.send()
+    stopped = []
+    for _ in range(4):
+        bad.now += 61
+        stopped.append(bad.refusals.stopped())
+
+    assert (stopped, asked) == ([True, True, False, False], ["llm_events"] * 4)
+    assert refusals(redis, keys) == []
+
+
 def test_where_all_are_refused_the_data_source_pauses(redis: Redis, keys: Keys, host: Callable[[str], Host]) -> None:
     """Then nobody is stopped: one probes, whoever comes, and the other data source goes on."""
     hosts = [host("w1"), host("w2")]
