@@ -3,15 +3,7 @@ fixes the cause, and then types the runbook's commands, and nothing else, to a b
 """
 
 import re
-import shlex
-import socket
-import subprocess
-import time
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
 import pytest
 from birdfeed_sandbox.process import Sandbox
@@ -21,87 +13,13 @@ from rq.serializers import JSONSerializer
 
 from tests.support.events import enqueue, envelope, text
 from tests.support.producer.apps.run import Server
-from tests.support.repository import DOCS
+from tests.support.runbook import RUNBOOK, all_once, commands_of, follow, numbered, says, settled, status
 from tests.support.servers.failover import followers
 from tests.support.servers.system import System
 from tests.support.wait import eventually
 from tests.support.worker.killer_events import install
 
-RUNBOOK = DOCS / "how-to" / "runbook.md"
 SIX_HOURS = 6 * 3_600.0
-#: Sections with a test here, filled as the tests are read.
-TRIED: set[str] = set()
-
-
-def commands_of(title: str) -> list[list[str]]:
-    """The commands of a section, split into words."""
-    TRIED.add(title)
-    section = RUNBOOK.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
-    return [shlex.split(line)[1:] for line in re.findall(r"^    (birdfeed .*)$", section, re.MULTILINE)]
-
-
-def says(title: str, words: str) -> str:
-    """These words, which the section must promise to its reader."""
-    section = RUNBOOK.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
-    assert words in " ".join(section.split()), f"the section {title!r} doesn't say {words!r}"
-    return words
-
-
-@pytest.fixture(scope="module")
-def standing(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """One worker for all tests here that leave it alone; it keeps an append-only file."""
-    folder = tmp_path_factory.mktemp("runbook")
-    with Server(folder / "valkey") as redis, System(redis.url, sandbox_process, folder) as system:
-        system.start_pool(1)
-        yield system
-
-
-@pytest.fixture
-def working(standing: System, sandbox: Sandbox) -> Iterator[System]:
-    """The standing system, with nothing in the queue, the store or the ledger."""
-    standing.log.write_text("")
-    yield standing
-    sandbox.clear_faults()
-    try:
-        standing.drained(within=120)
-    finally:  # what a failed test leaves must not fail the next one
-        workers = {key: standing.redis.dump(key) for key in standing.redis.keys("rq:worker*")}
-        standing.redis.flushall()
-        for key, value in workers.items():
-            if value is not None:
-                standing.redis.restore(key, 0, value, replace=True)  # a worker may have renewed it
-
-
-def numbered(count: int, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
-    return [("text_generation", text(request_id=f"r{number}", **fields)) for number in range(count)]
-
-
-def status(system: System) -> str:
-    """What `birdfeed status` shows, on one line."""
-    return " ".join(system.run("status").stdout.split())
-
-
-def follow(system: System, commands: Sequence[Sequence[str]]) -> list["subprocess.CompletedProcess[str]"]:
-    """Type the commands, and let the queue run dry before one looks whether all is well again."""
-    done = []
-    for before, command in zip([["begin"], *commands], commands, strict=False):
-        if before[0] == "resume" or command[0] in {"status", "ledger"}:
-            settled(system)
-        result = system.run(*command)
-        said = result.stdout + result.stderr
-        assert result.returncode == 0, f"{' '.join(command)} ended with {result.returncode}: {said}"
-        done.append(result)
-    assert "The ledger balances." in done[-1].stdout
-    return done
-
-
-def settled(system: System) -> None:
-    system.drained(within=120)
-
-
-def all_once(system: System, count: int) -> None:
-    assert system.rows() == {f"r{number}": 1 for number in range(count)}
-    assert system.dead() == []
 
 
 def test_no_worker_runs(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -333,166 +251,10 @@ def test_the_ledger_does_not_balance(working: System) -> None:
     assert "write off" in done[1].stdout
 
 
-def test_one_hosts_token_is_refused(working: System, tmp_path: Path) -> None:
-    """A second host has the old token; it is named, the others take its jobs, and a new token needs no restart."""
-    title = "One host's token is refused"
-    token = tmp_path / "token"
-    token.write_text("p.the-token-before-the-rotation")
-    other = System(as_url(working), working.sandbox, tmp_path, TINYBIRD_TOKEN_FILE=str(token))
-    del other.environment["TINYBIRD_TOKEN"]
-    with other:
-        other.start_pool(1)
-        named = says(title, "llm_events refuses the token of")
-        sent = 0
-
-        def seen() -> bool:
-            nonlocal sent
-            working.send(numbered_from(sent, 5))
-            sent += 5
-            return named in status(working)
-
-        eventually(seen, what="status names it")
-        assert "1 of 2 workers" in status(working)
-        assert "takes this worker's token" not in other.said()
-        eventually(lambda: len(working.rows()) == sent, what="all is written all the same")
-
-        token.write_text(working.sandbox.append_token)
-
-        eventually(lambda: "takes this worker's token again" in other.said(), what="it goes on", within=90)
-        follow(working, commands_of(title))
-        all_once(working, sent)
-
-
-def test_verification_is_impossible(working: System) -> None:
-    """The outcome of a request is unknown, and the read side refuses the question."""
-    title = "Verification is impossible"
-    working.sandbox.fault(on="events", status=500, times=1)
-    working.sandbox.fault(on="reads", status=403)
-    working.send(numbered(20))
-    said = says(title, "llm_events can't be asked what was written")
-    eventually(lambda: said in status(working), what="status says so", within=60)
-    assert "more workers" not in status(working)
-
-    working.sandbox.clear_faults()
-
-    follow(working, commands_of(title))
-    all_once(working, 20)
-
-
-def test_events_keep_dying(working: System) -> None:
-    """Three in ten, which is too few for the breaker."""
-    title = "Events keep dying"
-    working.send([*numbered(70), *[("text_generation", {"request_id": f"bad{n}"}) for n in range(30)]])
-    settled(working)
-    assert says(title, "of the last 15 minutes' events died") in status(working)
-    assert "30.0% of" in status(working)
-
-    follow(working, commands_of(title))
-    all_once(working, 70)
-
-
-def test_events_are_late(working: System) -> None:
-    """The queue was suspended by rq; the jobs are old by their ids."""
-    title = "Events are late"
-    working.redis.set("rq:suspended", 1)
-    old = [
-        envelope(text(request_id=f"r{number}"), when=datetime.now(UTC) - timedelta(minutes=10)) for number in range(3)
-    ]
-    working.redis.hincrby(working.keys.ledger, "accepted:text_generation", 3)
-    job_id = enqueue(working.redis, working.keys, old)
-    # A job's age is part of its id.
-    moment = int((time.time() - 600) * 1_000)
-    aged = str(UUID(int=(moment << 80) | (7 << 76) | (2 << 62) | 1))
-    working.redis.rename(working.keys.job(job_id), working.keys.job(aged))
-    working.redis.lset(working.keys.queue_list, 0, aged)
-    eventually(
-        lambda: says(title, "the oldest event has been under way for 10 minutes: more workers?") in status(working),
-        what="status says so",
-    )
-
-    working.redis.delete("rq:suspended")
-
-    follow(working, commands_of(title))
-    all_once(working, 3)
-
-
-def test_events_wait_in_a_spool(working: System) -> None:
-    """A producer of this host spooled events and ended; its heartbeat, which is hand-written here, was the last word."""
-    title = "Events wait in a spool"
-    host, name = socket.gethostname(), "p1"
-    beat = {"host": host, "pid": 1, "spooled_events": 7, "spooled_bytes": 70, "spooled_oldest_seconds": 1}
-    working.redis.hset(working.keys.producer(name), mapping=beat)
-    working.redis.zadd(working.keys.producers, {name: time.time()})
-    eventually(lambda: working.redis.exists(working.keys.birdfeed("spools")), what="workers remember it", within=60)
-    working.redis.delete(working.keys.producer(name))
-    assert says(title, "where no producer lives") in status(working)
-
-    follow(working, commands_of(title))
-
-
-def test_producers_drop_events(working: System) -> None:
-    """As a producer reports it once Redis is back."""
-    title = "Producers drop events"
-    for field in ("accepted:text_generation", "dropped:text_generation:spool_full"):
-        working.redis.hincrby(working.keys.ledger, field, 1_921)
-    said = "producers dropped 1,921 events in the last hour: spool_full 1,9"
-    assert says(title, said)
-    eventually(lambda: "events in the last hour: spool_full 1,921" in status(working), what="status says so", within=60)
-
-    follow(working, commands_of(title))
-
-
-def test_rows_without_a_price(working: System) -> None:
-    """A model that no price book has."""
-    title = "Rows without a price"
-    usage = {"prompt_tokens": 5, "completion_tokens": 5}
-    working.send(numbered(120, model="nobody-sells-this", usage=usage))
-    settled(working)
-    assert says(title, "of the last hour's rows have no full price") in status(working)
-
-    follow(working, commands_of(title))
-    all_once(working, 120)
-
-
-def test_redis_is_full(working: System) -> None:
-    """The limit is put down to what is used; then it is lifted, as the section says."""
-    title = "Redis is full"
-    used = working.redis.info("memory")["used_memory"]
-    try:
-        working.redis.config_set("maxmemory", int(used / 0.85))
-        eventually(lambda: "Redis uses 8" in status(working), what="status warns")
-        working.redis.config_set("maxmemory", int(used * 0.9))
-        eventually(lambda: says(title, "Redis is full") in status(working), what="status says so")
-    finally:
-        working.redis.config_set("maxmemory", 0)
-
-    follow(working, commands_of(title))
-
-
-def test_redis_can_lose_events(working: System) -> None:
-    """A cache's configuration."""
-    title = "Redis can lose events"
-    try:
-        working.redis.config_set("appendonly", "no")
-        assert says(title, "Redis keeps no append-only file") in status(working)
-    finally:
-        working.redis.config_set("appendonly", "yes")
-
-    follow(working, commands_of(title))
-
-
-def as_url(system: System) -> str:
-    return system.environment["BIRDFEED_REDIS_URL"]
-
-
-def numbered_from(start: int, count: int) -> list[tuple[str, dict[str, Any]]]:
-    return [("text_generation", text(request_id=f"r{number}")) for number in range(start, start + count)]
-
-
 def test_every_section_was_tried() -> None:
-    """A section without a test is a guess. Only where all of them ran."""
+    """A section without a test is a guess."""
     sections = set(re.findall(r"^## (.*)$", RUNBOOK.read_text(), re.MULTILINE))
-    if len(TRIED) > 1:
-        assert sections == TRIED
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_runbook*.py"))
+    assert sections == set(re.findall(r'^    title = "(.*)"$', tests, re.MULTILINE))
     linked = set(re.findall(r"\[([A-Z][^\]]+)\]\(#", RUNBOOK.read_text()))
     assert linked == sections
