@@ -48,7 +48,7 @@ class Rule:
         threshold: From when on it is found, in words.
         section: The runbook's section about it.
         find: The sentences to say; none where all is well.
-        health: What it makes of the verdict.
+        health: What it makes of the verdict; healthy: it is said, and nothing more.
         blocks: Whether nothing is written while it is so; then no pool is ready. (A launcher knows its own workers.)
     """
 
@@ -250,7 +250,7 @@ RULES: Final = (
     Rule("redis_can_lose_events", "it evicts, or keeps no append-only file", _UNLIKELY_REDIS, _redis_loses),
     Rule("replicas_missing", "too few have what is written", "Workers wait for replicas", _unreplicated, blocks=True),
     Rule("breaker_tripped", "a type is deferred", "A bad deploy", _tripped),
-    Rule("breaker_off", "a breaker is switched off", "A bad deploy", _breaker_off),
+    Rule("breaker_off", "a breaker is switched off", "A bad deploy", _breaker_off, Health.HEALTHY),
     Rule("destination_paused", "it refuses every request", "Tinybird refuses the token", _paused),
     Rule("destination_backing_off", "it takes no rows now", "Tinybird is down", _backing_off),
     Rule("token_refused", "a living worker's token is refused", "One host's token is refused", _refused),
