@@ -136,7 +136,7 @@ def test_rows_without_a_price(working: System) -> None:
     """A model that no price book has."""
     title = "Rows without a price"
     usage = {"prompt_tokens": 5, "completion_tokens": 5}
-    working.send(numbered(120, model="nobody-sells-this", usage=usage))
+    working.send(numbered(120, model="nobody-sells-this", model_used="nobody-sells-this", usage=usage))
     settled(working)
     assert says(title, "of the last hour's rows have no full price") in status(working)
 
