@@ -36,7 +36,8 @@ def run_status(*, as_json: bool, watch: bool) -> int:
         connection, keys = open_redis()
         if watch:
             return watched(
-                lambda: view(read_status(connection, keys, redis_now(connection)), spool_of_this_host()), as_json=as_json
+                lambda: view(read_status(connection, keys, redis_now(connection)), spool_of_this_host()),
+                as_json=as_json,
             )
         status, spool = read_status(connection, keys, redis_now(connection)), spool_of_this_host()
     except (Unreachable, RedisError):

@@ -1,4 +1,4 @@
-"""docs/how-to/runbook.md, the sections about what the verdict finds beside refused and dead events; see test_runbook.py."""
+"""docs/how-to/runbook.md, the sections about what else the verdict finds; see test_runbook.py."""
 
 import socket
 import time

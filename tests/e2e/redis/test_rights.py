@@ -1,6 +1,4 @@
-"""A Redis that allows little: the rights docs/operator.md names are enough for workers and operators, and needed rights
-that are missing are named.
-"""
+"""A Redis that allows little: the rights in docs/how-to/operator.md are enough, and one that is missing is named."""
 
 import re
 from collections.abc import Iterator
@@ -22,7 +20,9 @@ def rights(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A Valkey with the two users of the docs; its URL without a user."""
     with valkey(tmp_path / "valkey") as url:
         with Redis.from_url(url) as admin:
-            for line in re.findall(r"^    ACL SETUSER (.*)$", (DOCS / "how-to" / "operator.md").read_text(), re.MULTILINE):
+            for line in re.findall(
+                r"^    ACL SETUSER (.*)$", (DOCS / "how-to" / "operator.md").read_text(), re.MULTILINE
+            ):
                 user = [word for word in line.split() if word != "+info" or request.param == "with INFO"]
                 admin.execute_command("ACL", "SETUSER", *user)
         yield url

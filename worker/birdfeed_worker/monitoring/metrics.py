@@ -108,7 +108,7 @@ HEALTH = Metric(
 
 PROBLEM = Metric(
     "birdfeed_problem", "gauge", ("rule",), "queue",
-    "1 while the rule finds something; docs/runbook.md has the rules, and a section for each.",
+    "1 while the rule finds something; docs/how-to/runbook.md has the rules, and a section for each.",
 )  # fmt: skip
 REDIS_MEMORY = Metric(
     "birdfeed_redis_memory_bytes", "gauge", ("kind",), "queue",

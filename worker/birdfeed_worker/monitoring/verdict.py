@@ -1,7 +1,7 @@
 """The verdict: one table of rules, from what is known of the system to what is wrong with it. Pure.
 
-`birdfeed status`, /readyz and the metrics all use it, so that they never disagree. docs/runbook.md has the table too,
-and a section for each rule; a test holds them together.
+`birdfeed status`, /readyz and the metrics all use it, so that they never disagree. docs/how-to/runbook.md has the
+table too, and a section for each rule; a test holds them together.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -243,7 +243,7 @@ _BALANCE: Final = "The ledger does not balance"
 _UNLIKELY_REDIS: Final = "Redis can lose events"
 _FULL: Final = "Redis is full"
 RULES: Final = (
-    Rule("no_worker", "no worker showed a sign of life for 60 s", "No worker runs", _no_worker, Health.DOWN),
+    Rule("no_worker", "no worker showed a heartbeat for 60 s", "No worker runs", _no_worker, Health.DOWN),
     Rule("workers_restarting", "5 ended by a fault in 10 minutes", "An event that kills workers", _restarting),
     Rule("redis_full", "98 % of maxmemory are used", _FULL, _full, blocks=True),
     Rule("redis_memory", "80 % of maxmemory are used", _FULL, _memory_runs_out),
@@ -274,7 +274,7 @@ RULES: Final = (
 
 
 def reference() -> str:
-    """The table for docs/runbook.md."""
+    """The table for docs/how-to/runbook.md."""
     lines = ["| rule | found when | section |", "| --- | --- | --- |"]
     for rule in RULES:
         anchor = "".join(c for c in rule.section.lower().replace(" ", "-") if c.isalnum() or c == "-")
