@@ -4,6 +4,7 @@ The models are lenient where SDKs differ (times, identifiers given as numbers, u
 wrong value would make a wrong row: a number where text belongs is an error, and costs that event alone.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -15,6 +16,8 @@ from birdfeed_schemas.fields import COMMON, IMAGE_GENERATION, TEXT_GENERATION
 
 #: Seconds since the epoch above this are read as milliseconds (in seconds it would be the year 2603).
 _EPOCH_MILLISECONDS_FROM: Final = 2e10
+#: A number as text is an epoch; only eight digits are a date (20260131, ISO 8601's basic form).
+_EPOCH_TEXT: Final = re.compile(r"(?!\d{8}\Z)\d+(?:\.\d+)?", re.ASCII)
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 #: UInt64, the widest count our columns hold.
@@ -36,6 +39,9 @@ def read_time(value: object) -> datetime | None:
     elif isinstance(value, int | float):
         return _from_epoch(value)
     elif isinstance(value, str):
+        if _EPOCH_TEXT.fullmatch(value):
+            # First: fromisoformat reads 1712010201230 as a day of the year 1712 with some hour.
+            return _from_epoch(float(value))
         try:
             when = datetime.fromisoformat(value)
         except ValueError:

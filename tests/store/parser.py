@@ -38,7 +38,7 @@ _PARSE_WITHIN: Final = 60
 
 
 class NoParserError(Exception):
-    """The parser can't be installed here; the text says why."""
+    """The parser, or another package of Tinybird's, can't be installed here; the text says why."""
 
 
 def environment() -> Path:
@@ -49,21 +49,30 @@ def environment() -> Path:
     """
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         raise NoParserError("Tinybird's package runs on Python 3.11 to 3.13")
+    return environment_with("tinybird-parser", PINS)
+
+
+def environment_with(name: str, pins: tuple[str, ...]) -> Path:
+    """The Python of an environment with these packages and no others, made if it isn't there.
+
+    Raises:
+        NoParserError: It can't be made.
+    """
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
-    digest = hashlib.sha256("\n".join((sys.base_prefix, *PINS)).encode()).hexdigest()[:12]
+    digest = hashlib.sha256("\n".join((sys.base_prefix, *pins)).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "birdfeed" / f"tinybird-parser-{version}-{digest}"
+    folder = cache / "birdfeed" / f"{name}-{version}-{digest}"
     python = folder / "bin" / "python"
     if not (folder / "complete").exists():
         venv.create(folder, with_pip=True, clear=True)
         command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries", "10"]
-        command += ["--no-deps", *PINS]
+        command += ["--no-deps", *pins]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_WITHIN, check=False)
         except subprocess.TimeoutExpired:
-            raise NoParserError(f"installing Tinybird's parser took longer than {_INSTALL_WITHIN} s") from None
+            raise NoParserError(f"installing {name} took longer than {_INSTALL_WITHIN} s") from None
         if done.returncode != 0:
-            raise NoParserError(f"Tinybird's parser can't be installed: {done.stderr.strip()[-500:]}")
+            raise NoParserError(f"{name} can't be installed: {done.stderr.strip()[-500:]}")
         (folder / "complete").touch()
     return python
 

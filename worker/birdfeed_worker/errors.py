@@ -3,6 +3,7 @@
 BirdfeedError
 ├── ConfigurationError      settings that can't work; the message says which and what to set
 ├── RedisUnavailable        Redis can't be reached or refuses to write
+├── RequestError            an HTTP request had no whole answer (sent, detail)
 └── TinybirdError
     ├── QueryError        the SQL API refused a query (status, detail)
     └── QuotaError         the SQL API's quota is used up until retry_after seconds from now
@@ -15,6 +16,18 @@ class BirdfeedError(Exception):
 
 class ConfigurationError(BirdfeedError):
     """Settings that can't work; the message names the setting and what to set it to."""
+
+
+class RequestError(BirdfeedError):
+    """An HTTP request had no whole answer: `sent` says whether it can have reached the server, `detail` why."""
+
+    def __init__(self, detail: str, sent: bool) -> None:
+        super().__init__(detail, sent)
+        self.detail = detail
+        self.sent = sent
+
+    def __str__(self) -> str:
+        return self.detail
 
 
 class TinybirdError(BirdfeedError):

@@ -1,11 +1,12 @@
 """Settings of the worker pool. docs/reference/settings.md and `birdfeed settings` are made from this model."""
 
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from birdfeed_schemas.settings import RedisSettings, explain
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 
 from birdfeed_worker.errors import ConfigurationError
 
@@ -22,12 +23,24 @@ class WorkerSettings(RedisSettings):
         description="Your workspace's API host with its region, such as https://api.us-east.tinybird.co. Required.",
     )
     tinybird_token: SecretStr | None = Field(
-        None, validation_alias="TINYBIRD_TOKEN", description="Token that may APPEND to the data sources. Required."
+        None,
+        validation_alias="TINYBIRD_TOKEN",
+        description="Token that may APPEND to the data sources. Required, here or in a file.",
+    )
+    tinybird_token_file: Path | None = Field(
+        None,
+        validation_alias="TINYBIRD_TOKEN_FILE",
+        description="File with that token instead; read again when the token is refused: rotation without a restart.",
     )
     tinybird_read_token: SecretStr | None = Field(
         None,
         validation_alias="TINYBIRD_READ_TOKEN",
         description="Token that may READ the data sources: lets the worker ask what was written before it resends.",
+    )
+    tinybird_read_token_file: Path | None = Field(
+        None,
+        validation_alias="TINYBIRD_READ_TOKEN_FILE",
+        description="File with that token instead, read again likewise.",
     )
     processes: Count = Field(2, description="Worker processes in the pool.")
     request_bytes: Annotated[int, Field(ge=1_000, le=100_000_000)] = Field(
@@ -102,6 +115,9 @@ class WorkerSettings(RedisSettings):
         "warn",
         description="At start, compare the store's columns with what is sent; warn of mismatches, or refuse to start.",
     )
+    schema_check_seconds: Positive = Field(
+        600.0, description="Seconds between two such comparisons while workers run; `birdfeed status` shows the last."
+    )
     metrics_host: str = Field(
         "127.0.0.1", description="Address on which the launcher serves /metrics, /healthz and /readyz."
     )
@@ -141,19 +157,25 @@ class WorkerSettings(RedisSettings):
             )
         return self.tinybird_host
 
-    @property
-    def append_token(self) -> str:
-        """The append token; raises ConfigurationError if none is set."""
-        if self.tinybird_token is None or not self.tinybird_token.get_secret_value():
-            raise ConfigurationError(
-                "TINYBIRD_TOKEN is not set; set it to a token with APPEND scope on llm_events and image_events"
-            )
-        return self.tinybird_token.get_secret_value()
+    @field_validator("tinybird_token", "tinybird_read_token")
+    @classmethod
+    def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(sendable(value.get_secret_value()))
+
+    @model_validator(mode="after")
+    def _one_place_for_each_token(self) -> Self:
+        for name, token, path in (
+            ("TINYBIRD_TOKEN", self.tinybird_token, self.tinybird_token_file),
+            ("TINYBIRD_READ_TOKEN", self.tinybird_read_token, self.tinybird_read_token_file),
+        ):
+            if token is not None and path is not None:
+                raise ValueError(f"{name} and {name}_FILE are both set; set one of them")
+        return self
 
     @property
-    def read_token(self) -> str | None:
-        """The read token, or None."""
-        return self.tinybird_read_token.get_secret_value() if self.tinybird_read_token else None
+    def has_read_token(self) -> bool:
+        """Whether Tinybird can be asked what was written."""
+        return bool(self.tinybird_read_token_file or (self.tinybird_read_token or SecretStr("")).get_secret_value())
 
     @classmethod
     def load(cls) -> Self:
@@ -162,3 +184,19 @@ class WorkerSettings(RedisSettings):
             return cls()
         except ValidationError as error:
             raise ConfigurationError(f"settings are wrong: {explain(error)}") from None
+
+
+def sendable(token: str) -> str:
+    """A token without blanks and line ends around it; raises ValueError where no HTTP header can carry it.
+
+    The message names the character and its place, never the token.
+    """
+    text = token.strip()
+    for place, character in enumerate(text, 1):
+        if not "!" <= character <= "~":
+            name = unicodedata.name(character, "a control character")
+            raise ValueError(
+                f"character {place} of the token is U+{ord(character):04X} ({name}), which no HTTP header can carry; "
+                "copy the token again"
+            )
+    return text

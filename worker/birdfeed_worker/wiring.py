@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from pydantic import SecretStr
 from redis import Redis
 
 from birdfeed_worker.errors import ConfigurationError
@@ -16,7 +17,9 @@ from birdfeed_worker.pricing.book.reload import BookSource
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tiers.lookup import CachedTiers, NoTiers, TierLookup, TierSource
 from birdfeed_worker.tiers.sources import AuthServiceTiers, FileTiers, RedisTiers
-from birdfeed_worker.tinybird.client import Tinybird, json_getter
+from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.tinybird.http import json_getter
+from birdfeed_worker.tinybird.tokens import Token
 
 #: What stands for the user in the auth service's URL: https://auth.example/check?token={user}
 USER: Final = "{user}"
@@ -70,39 +73,51 @@ def _auth_service(url: str, timeout: float) -> AuthServiceTiers:
     return AuthServiceTiers(lambda asked: get({**fixed, **asked}), asked_by)
 
 
+def append_token_of(settings: WorkerSettings) -> Token:
+    """The append token; raises ConfigurationError if none is set, or its file can't be read."""
+    token = _token("TINYBIRD_TOKEN", settings.tinybird_token, settings.tinybird_token_file)
+    if not token.value:
+        raise ConfigurationError(
+            "TINYBIRD_TOKEN is not set; set it to a token with APPEND scope on llm_events and image_events"
+        )
+    return token
+
+
+def read_token_of(settings: WorkerSettings) -> Token | None:
+    """The read token, or None; raises ConfigurationError if its file can't be read."""
+    token = _token("TINYBIRD_READ_TOKEN", settings.tinybird_read_token, settings.tinybird_read_token_file)
+    return token if token.value else None
+
+
+def _token(variable: str, value: SecretStr | None, path: Path | None) -> Token:
+    return Token(variable if path is None else f"{variable}_FILE", value.get_secret_value() if value else "", path)
+
+
 def tinybird_of(settings: WorkerSettings) -> Tinybird:
     """The client of the store; raises ConfigurationError where host or token is missing."""
-    return Tinybird(
-        settings.host,
-        settings.append_token,
-        settings.read_token,
-        connect_timeout=settings.connect_timeout,
-        read_timeout=settings.read_timeout,
-    )
+    return Tinybird(settings.host, append_token_of(settings), read_token_of(settings), **_timeouts(settings))
 
 
 def metered_tinybird_of(settings: WorkerSettings, meter: Meter) -> Tinybird:
     """The same with its requests counted."""
-    return MeteredTinybird(
-        settings.host,
-        settings.append_token,
-        settings.read_token,
-        connect_timeout=settings.connect_timeout,
-        read_timeout=settings.read_timeout,
-        meter=meter,
-    )
+    append_token, read_token = append_token_of(settings), read_token_of(settings)
+    return MeteredTinybird(settings.host, append_token, read_token, **_timeouts(settings), meter=meter)
 
 
 def reader_of(settings: WorkerSettings) -> Tinybird:
     """A client that only asks; raises ConfigurationError where host or read token is missing."""
-    if settings.read_token is None:
+    read_token = read_token_of(settings)
+    if read_token is None:
         raise ConfigurationError(
             "TINYBIRD_READ_TOKEN is not set; set it to a token with READ scope on llm_events and image_events"
         )
-    return Tinybird(
-        settings.host,
-        "",
-        settings.read_token,
-        connect_timeout=settings.connect_timeout,
-        read_timeout=settings.read_timeout,
-    )
+    return Tinybird(settings.host, "", read_token, **_timeouts(settings))
+
+
+class _Timeouts(TypedDict):
+    connect_timeout: float
+    read_timeout: float
+
+
+def _timeouts(settings: WorkerSettings) -> _Timeouts:
+    return {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}

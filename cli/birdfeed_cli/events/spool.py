@@ -1,5 +1,7 @@
 """`birdfeed spool list` and `birdfeed spool drain`: what producers of this host keep on disk while Redis is away."""
 
+import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,6 +9,10 @@ from birdfeed.delivery.spool_drain import drain, spool_files
 from birdfeed.errors import SpoolError
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool, SpooledBatch
+from birdfeed_schemas.wire.keys import Keys
+from birdfeed_worker.monitoring.producers import forget_spool
+from birdfeed_worker.queue.connect import connect
+from redis.exceptions import RedisError
 from rich.progress import Progress
 from rich.table import Table
 
@@ -53,6 +59,10 @@ def run_drain(path: Path | None, rate: float | None, *, as_json: bool) -> int:
             done = drain(options, path=path, rate=rate, on_progress=lambda sent: progress.update(task, completed=sent))
     except ValueError as error:
         return fail(str(error), USAGE)
+    if not done.left.events:
+        # Workers remember this host's spool from the heartbeats of its producers, which may all have ended.
+        with suppress(RedisError), connect(settings.redis_url_text, tries=1) as connection:
+            forget_spool(connection, Keys(settings.key_prefix, settings.queue), socket.gethostname())
     if as_json:
         print_json({"events": done.events, "batches": done.batches, "dropped": done.dropped, "left": done.left.events})
     else:

@@ -1,6 +1,5 @@
 """`birdfeed status`: the health of everything on one screen."""
 
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool
 from birdfeed_worker.flow.destinations import Destination
-from birdfeed_worker.monitoring.status import Health, Status, WorkerState, read_status
+from birdfeed_worker.monitoring.status import Health, Status, WorkerState, read_status, redis_now
 from redis.exceptions import RedisError
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -37,9 +36,10 @@ def run_status(*, as_json: bool, watch: bool) -> int:
         connection, keys = open_redis()
         if watch:
             return watched(
-                lambda: view(read_status(connection, keys, time.time()), spool_of_this_host()), as_json=as_json
+                lambda: view(read_status(connection, keys, redis_now(connection)), spool_of_this_host()),
+                as_json=as_json,
             )
-        status, spool = read_status(connection, keys, time.time()), spool_of_this_host()
+        status, spool = read_status(connection, keys, redis_now(connection)), spool_of_this_host()
     except (Unreachable, RedisError):
         if as_json:
             print_json({"health": "down", "problems": ["Redis can't be reached"]})
@@ -92,6 +92,7 @@ def _lines(status: Status, spool: dict[str, Any] | None) -> list[tuple[str, Rend
     lines.append(("dead", _dead(status)))
     if spool is not None:
         lines.append(("spool here", _spool(spool)))
+    lines.append(("redis", _redis(status)))
     unpriced = "no rows yet" if status.unpriced is None else f"{status.unpriced:.1%} of rows unpriced"
     lines.append(("prices", Text(unpriced)))
     balance = "" if status.ledger.consistent else "; it changes too fast for a verdict"
@@ -177,6 +178,13 @@ def _dead(status: Status) -> RenderableType:
     return Group(*shown)
 
 
+def _redis(status: Status) -> Text:
+    used, most = status.redis.memory_used, status.redis.memory_max
+    if used is None:
+        return Text("its memory can't be seen (INFO is forbidden)")
+    return Text(f"{used / 1e6:,.0f} MB used" + (f" of {most / 1e6:,.0f}" if most else ", without a limit"))
+
+
 def _spool(spool: dict[str, Any]) -> Text:
     if "error" in spool:
         return Text(f"can't be read: {spool['error']}", style=NOTE)
@@ -188,6 +196,12 @@ def describe(status: Status, spool: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "health": status.health.name.lower(),
         "problems": list(status.problems),
+        "findings": [{"rule": one.rule, "problem": one.message, "runbook": one.section} for one in status.findings],
+        "redis": {
+            "memory_used": status.redis.memory_used,
+            "memory_max": status.redis.memory_max,
+            "notes": status.redis.notes,
+        },
         "queue": {
             "queued": status.depth.queued,
             "started": status.depth.started,

@@ -3,11 +3,7 @@ fixes the cause, and then types the runbook's commands, and nothing else, to a b
 """
 
 import re
-import shlex
-import subprocess
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from birdfeed_sandbox.process import Sandbox
@@ -17,87 +13,13 @@ from rq.serializers import JSONSerializer
 
 from tests.support.events import enqueue, envelope, text
 from tests.support.producer.apps.run import Server
-from tests.support.repository import DOCS
+from tests.support.runbook import RUNBOOK, all_once, commands_of, follow, numbered, says, settled, status
 from tests.support.servers.failover import followers
 from tests.support.servers.system import System
 from tests.support.wait import eventually
 from tests.support.worker.killer_events import install
 
-RUNBOOK = DOCS / "how-to" / "runbook.md"
 SIX_HOURS = 6 * 3_600.0
-#: Sections with a test here, filled as the tests are read.
-TRIED: set[str] = set()
-
-
-def commands_of(title: str) -> list[list[str]]:
-    """The commands of a section, split into words."""
-    TRIED.add(title)
-    section = RUNBOOK.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
-    return [shlex.split(line)[1:] for line in re.findall(r"^    (birdfeed .*)$", section, re.MULTILINE)]
-
-
-def says(title: str, words: str) -> str:
-    """These words, which the section must promise to its reader."""
-    section = RUNBOOK.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
-    assert words in " ".join(section.split()), f"the section {title!r} doesn't say {words!r}"
-    return words
-
-
-@pytest.fixture(scope="module")
-def standing(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """One worker for all tests here that leave it alone; it keeps an append-only file."""
-    folder = tmp_path_factory.mktemp("runbook")
-    with Server(folder / "valkey") as redis, System(redis.url, sandbox_process, folder) as system:
-        system.start_pool(1)
-        yield system
-
-
-@pytest.fixture
-def working(standing: System, sandbox: Sandbox) -> Iterator[System]:
-    """The standing system, with nothing in the queue, the store or the ledger."""
-    standing.log.write_text("")
-    yield standing
-    sandbox.clear_faults()
-    try:
-        standing.drained(within=120)
-    finally:  # what a failed test leaves must not fail the next one
-        workers = {key: standing.redis.dump(key) for key in standing.redis.keys("rq:worker*")}
-        standing.redis.flushall()
-        for key, value in workers.items():
-            if value is not None:
-                standing.redis.restore(key, 0, value, replace=True)  # a worker may have renewed it
-
-
-def numbered(count: int, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
-    return [("text_generation", text(request_id=f"r{number}", **fields)) for number in range(count)]
-
-
-def status(system: System) -> str:
-    """What `birdfeed status` shows, on one line."""
-    return " ".join(system.run("status").stdout.split())
-
-
-def follow(system: System, commands: Sequence[Sequence[str]]) -> list["subprocess.CompletedProcess[str]"]:
-    """Type the commands, and let the queue run dry before one looks whether all is well again."""
-    done = []
-    for before, command in zip([["begin"], *commands], commands, strict=False):
-        if before[0] == "resume" or command[0] in {"status", "ledger"}:
-            settled(system)
-        result = system.run(*command)
-        said = result.stdout + result.stderr
-        assert result.returncode == 0, f"{' '.join(command)} ended with {result.returncode}: {said}"
-        done.append(result)
-    assert "The ledger balances." in done[-1].stdout
-    return done
-
-
-def settled(system: System) -> None:
-    system.drained(within=120)
-
-
-def all_once(system: System, count: int) -> None:
-    assert system.rows() == {f"r{number}": 1 for number in range(count)}
-    assert system.dead() == []
 
 
 def test_no_worker_runs(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -330,9 +252,9 @@ def test_the_ledger_does_not_balance(working: System) -> None:
 
 
 def test_every_section_was_tried() -> None:
-    """A section without a test is a guess. Only where all of them ran."""
+    """A section without a test is a guess."""
     sections = set(re.findall(r"^## (.*)$", RUNBOOK.read_text(), re.MULTILINE))
-    if len(TRIED) > 1:
-        assert sections == TRIED
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_runbook*.py"))
+    assert sections == set(re.findall(r'^    title = "(.*)"$', tests, re.MULTILINE))
     linked = set(re.findall(r"\[([A-Z][^\]]+)\]\(#", RUNBOOK.read_text()))
     assert linked == sections

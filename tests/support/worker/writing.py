@@ -9,6 +9,7 @@ from birdfeed_schemas.wire.envelope import Header, encode_event
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.rate_limit import Limits, RateLimiter
+from birdfeed_worker.flow.refusals import Refusals
 from birdfeed_worker.model import Item, ReservedJob
 from birdfeed_worker.pipeline.send import Sender
 from redis import Redis
@@ -58,7 +59,24 @@ def limiter_of(redis: Redis, keys: Keys, name: str = "w1", requests: float = 1e6
 
 
 def sender_of(
-    store: FakeStore, limiter: RateLimiter, clock: Clock, mark: Mark = lambda execution, job_ids: frozenset()
+    store: FakeStore,
+    limiter: RateLimiter,
+    clock: Clock,
+    mark: Mark = lambda execution, job_ids: frozenset(),
+    refusals: Refusals | None = None,
 ) -> Sender:
-    """A worker's sender."""
-    return Sender(store, limiter, clock, bisect_requests=64, settle_seconds=60.0, mark=mark)
+    """A worker's sender, of a worker that is alone where it isn't said whose token is refused."""
+    return Sender(
+        store,
+        limiter,
+        clock,
+        bisect_requests=64,
+        settle_seconds=60.0,
+        mark=mark,
+        refusals=refusals or refusals_of(limiter, clock),
+    )
+
+
+def refusals_of(limiter: RateLimiter, clock: Clock, worker: str = "w1") -> Refusals:
+    """A worker's refusals, in the limiter's Redis."""
+    return Refusals(limiter.connection, limiter.keys, worker, f"host-of-{worker}", clock, draw=lambda: 0.5)

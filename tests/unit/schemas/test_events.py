@@ -57,6 +57,30 @@ def test_times_in_all_their_forms(when: object) -> None:
     assert read_time(when) == NOON
 
 
+@pytest.mark.parametrize(
+    ("text", "when"),
+    [
+        ("1712010201230", datetime(2024, 4, 1, 22, 23, 21, 230_000, tzinfo=UTC)),
+        ("1712010201230.5", datetime(2024, 4, 1, 22, 23, 21, 230_500, tzinfo=UTC)),
+        ("17120102012", datetime(2200, 1, 1, tzinfo=UTC)),
+        ("20240401", datetime(2024, 4, 1, tzinfo=UTC)),
+        ("20240401T222321", datetime(2024, 4, 1, 22, 23, 21, tzinfo=UTC)),
+    ],
+)
+def test_digits_are_an_epoch_and_eight_of_them_a_date(text: str, when: datetime) -> None:
+    """Some epochs in milliseconds look like a day and an hour in ISO 8601's basic form."""
+    found = read_time(text)
+
+    assert found is not None
+    assert abs((found - when).total_seconds()) < 0.7
+
+
+@given(st.integers(min_value=10**12, max_value=2 * 10**12))
+def test_epoch_milliseconds_are_the_same_as_text_and_as_a_number(number: int) -> None:
+    """Whatever their digits."""
+    assert read_time(str(number)) == read_time(number)
+
+
 @given(st.floats() | st.integers())
 def test_no_number_breaks_a_time(number: float) -> None:
     """An absurd time is clamped here and flagged later; only NaN is none."""

@@ -61,7 +61,8 @@ class RateLimiter:
         limits: Limits,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self._keys = keys
+        self.connection = connection
+        self._keys = self.keys = keys
         self._who = who
         self._limits = limits
         self._draw = draw

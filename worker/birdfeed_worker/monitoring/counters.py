@@ -11,6 +11,8 @@ from redis import Redis
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.model import Dead, Item, Written
 from birdfeed_worker.monitoring.metrics import DELIVERY_SECONDS, EVENTS, JOBS, LOST, Meter
+from birdfeed_worker.monitoring.minutes import MinuteCounts, count_changes
+from birdfeed_worker.monitoring.producers import remember_spools
 from birdfeed_worker.queue.reply import as_text
 
 #: What an outcome is called in the metrics.
@@ -23,8 +25,9 @@ SAMPLES: Final = 360
 class Counters:
     """Counts the result of a delivery: written rows by type and cost status, and what its pool's metrics need."""
 
-    def __init__(self, connection: Redis, keys: Keys, meter: Meter) -> None:
+    def __init__(self, connection: Redis, keys: Keys, meter: Meter, clock: Clock | None = None) -> None:
         self._connection = connection
+        self._minutes = MinuteCounts(keys, clock or Clock())
         self._key = keys.birdfeed("costs")
         self._meter = meter
 
@@ -38,6 +41,7 @@ class Counters:
             outcomes[event_type, OUTCOMES.get(type(item.outcome), "deferred")] += 1
             if item.cost_status and isinstance(item.outcome, Written):
                 costs[event_type, item.cost_status] += 1
+        self._minutes.add(items)
         for (event_type, outcome), amount in outcomes.items():
             meter.add(EVENTS, event_type, outcome, amount=amount)
         meter.add(JOBS, amount=jobs)
@@ -47,12 +51,15 @@ class Counters:
         with self._connection.pipeline(transaction=False) as pipe:
             for (event_type, status), amount in costs.items():
                 pipe.hincrby(self._key, f"{event_type}:{status}", amount)
+            self._minutes.send(pipe)
             meter.send(pipe)
             pipe.execute()
 
 
 class Sampler:
-    """Notes the ledger's sums every ten seconds, whichever worker comes first, so that rates can be read off."""
+    """Notes every ten seconds, whichever worker comes first, what nobody else does: the ledger's sums, so that rates
+    can be read off; what producers accepted and dropped, by the minute; and the spools they have.
+    """
 
     def __init__(self, connection: Redis, keys: Keys, clock: Clock) -> None:
         self._connection = connection
@@ -68,8 +75,11 @@ class Sampler:
         lease = self._keys.birdfeed("sampler")
         if not self._connection.set(lease, "1", nx=True, px=SAMPLE_SECONDS * 1_000 - 500):
             return
-        sums: dict[Any, Any] = dict(sums_of(ledger_counts(self._connection, self._keys)))
+        remember_spools(self._connection, self._keys, self._clock.time())
+        counts = ledger_counts(self._connection, self._keys)
+        sums: dict[Any, Any] = dict(sums_of(counts))
         if sums:
+            count_changes(self._connection, self._keys, counts, self._clock.time())
             self._connection.xadd(self._keys.birdfeed("samples"), sums, maxlen=SAMPLES, approximate=False)
 
 

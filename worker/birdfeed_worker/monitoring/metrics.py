@@ -106,9 +106,35 @@ HEALTH = Metric(
     "birdfeed_health", "gauge", (), "queue", "0 healthy, 1 degraded, 3 down, as `birdfeed status` and its exit code."
 )
 
+PROBLEM = Metric(
+    "birdfeed_problem", "gauge", ("rule",), "queue",
+    "1 while the rule finds something; docs/how-to/runbook.md has the rules, and a section for each.",
+)  # fmt: skip
+REDIS_MEMORY = Metric(
+    "birdfeed_redis_memory_bytes", "gauge", ("kind",), "queue",
+    "Memory of Redis: used, and max (its maxmemory; 0: no limit). Nothing where INFO is forbidden.",
+)  # fmt: skip
+REFUSED = Metric(
+    "birdfeed_token_refused_workers", "gauge", ("datasource", "host"), "queue",
+    "Living workers whose token the data source refuses.",
+)  # fmt: skip
+PRODUCERS = Metric("birdfeed_producers", "gauge", (), "queue", "Processes that track events and live, on all hosts.")
+SPOOLED = Metric(
+    "birdfeed_spooled_events",
+    "gauge",
+    ("host",),
+    "queue",
+    "Events on a host's disk, with living producers or without.",
+)
+TIER_FAILURES = Metric(
+    "birdfeed_tier_lookup_failures_total", "counter", ("reason",), "pool",
+    "Users whose tier got no answer: error (the source failed), late (not within the time), no_tier (it has none).",
+)  # fmt: skip
+
 METRICS: Final = (
     EVENTS, JOBS, LOST, DELIVERY_SECONDS, REQUESTS, REQUEST_SECONDS, REQUEST_BYTES, WORKERS, RESTARTS,
     LEDGER, QUEUE_JOBS, LAG, AVAILABLE, PAUSED, BREAKER, DEAD_OLDEST, DEAD_BYTES, ROWS, ALIVE, WARNINGS, HEALTH,
+    PROBLEM, REDIS_MEMORY, REFUSED, PRODUCERS, SPOOLED, TIER_FAILURES,
 )  # fmt: skip
 
 
@@ -178,8 +204,8 @@ def reference() -> str:
         "`BIRDFEED_METRICS_HOST`:`BIRDFEED_METRICS_PORT`. `birdfeed metrics` prints the queue's metrics without it.",
         "",
         "- `/healthz`: 200 while the launcher looks after its workers; 503 if it hangs.",
-        "- `/readyz`: 200 while Redis answers and a worker of this launcher is alive; 503 with the reason otherwise,",
-        "  and while it stops.",
+        "- `/readyz`: 200 while Redis answers and has room, a worker of this launcher is alive, and Tinybird takes",
+        "  this host's token; 503 with the reason otherwise, and while it stops. It lists `birdfeed status` findings.",
         "",
     ]
     for scope, about in (

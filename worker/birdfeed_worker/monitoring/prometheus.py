@@ -1,7 +1,6 @@
 """Expose: metrics in Prometheus's text format."""
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from birdfeed_schemas.wire.keys import Keys
 from prometheus_client import CollectorRegistry, generate_latest
@@ -10,9 +9,11 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 from redis import Redis
 
+from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring import metrics
 from birdfeed_worker.monitoring.metrics import BUCKETS, METRICS, Metric
-from birdfeed_worker.monitoring.status import SILENT_SECONDS, Status, read_status
+from birdfeed_worker.monitoring.status import SILENT_SECONDS, Status, read_status, redis_now
+from birdfeed_worker.monitoring.verdict import RULES
 
 #: Values by labels.
 Values = Mapping[tuple[str, ...], float]
@@ -59,9 +60,9 @@ def _histogram(metric: Metric, values: Values) -> Family:
     return made
 
 
-def of_queue(connection: Redis, keys: Keys, clock: Callable[[], float] = time.time) -> Iterator[tuple[Metric, Values]]:
+def of_queue(connection: Redis, keys: Keys) -> Iterator[tuple[Metric, Values]]:
     """The queue's metrics, read now."""
-    yield from of_status(read_status(connection, keys, clock()))
+    yield from of_status(read_status(connection, keys, redis_now(connection)))
 
 
 def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
@@ -80,6 +81,13 @@ def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
     yield metrics.ALIVE, {(): float(sum(one.silent < SILENT_SECONDS for one in status.workers))}
     yield metrics.WARNINGS, {(): float(len(status.warnings))}
     yield metrics.HEALTH, {(): float(status.health)}
+    found = {finding.rule for finding in status.findings}
+    yield metrics.PROBLEM, {(rule.name,): float(rule.name in found) for rule in RULES}
+    memory = {"used": status.redis.memory_used, "max": status.redis.memory_max}
+    yield metrics.REDIS_MEMORY, {(kind,): float(size) for kind, size in memory.items() if size is not None}
+    yield metrics.REFUSED, {key: float(len(workers)) for key, workers in by_host(status.refusals).items()}
+    yield metrics.PRODUCERS, {(): float(len(status.producers))}
+    yield metrics.SPOOLED, {(spool.host,): float(spool.events) for spool in status.spools}
 
 
 def _ledger(status: Status) -> Iterator[tuple[tuple[str, ...], float]]:

@@ -1,111 +1,53 @@
 """Status: the health of the whole system, read from Redis in a few round trips."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from datetime import datetime
-from enum import IntEnum
 from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
+from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.dead_letters.query import letters_of
-from birdfeed_worker.flow.circuit_breaker import Trip, disabled, tripped
-from birdfeed_worker.flow.destinations import Destination, destinations
+from birdfeed_worker.flow.circuit_breaker import disabled, tripped
+from birdfeed_worker.flow.destinations import destinations
+from birdfeed_worker.flow.refusals import refusals
+from birdfeed_worker.flow.verification import unanswered
 from birdfeed_worker.model import UNREPLICATED
 from birdfeed_worker.monitoring.counters import SAMPLE_SECONDS
-from birdfeed_worker.monitoring.depth import Depth, depth
+from birdfeed_worker.monitoring.depth import depth
+from birdfeed_worker.monitoring.facts import DeadReason, Finding, Health, Rates, Status, WorkerState
 from birdfeed_worker.monitoring.ledger import Ledger, read_ledger
-from birdfeed_worker.monitoring.redis_check import redis_warnings
+from birdfeed_worker.monitoring.minutes import read_minutes
+from birdfeed_worker.monitoring.producers import read_producers, read_spools
+from birdfeed_worker.monitoring.redis_check import redis_facts
+from birdfeed_worker.monitoring.verdict import SILENT_SECONDS, judged
 from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.tinybird.schema_state import read_mismatches
 
-#: Seconds an event may be under way before that counts as late.
-LATE_SECONDS: Final = 300.0
+__all__ = [
+    "SILENT_SECONDS",
+    "DeadReason",
+    "Finding",
+    "Health",
+    "Rates",
+    "Status",
+    "WorkerState",
+    "judged",
+    "made_at",
+    "read_status",
+    "redis_now",
+]
+
+#: Minutes that are looked at.
+MINUTES: Final = 60
 #: Seconds over which rates are averaged.
 RATE_SECONDS: Final = 60
 #: Jobs of each place, and dead letters, that are looked at for the oldest.
 LOOKED_AT: Final = 10_000
-#: Seconds without a sign of life after which a worker doesn't count as alive.
-SILENT_SECONDS: Final = 60.0
-
-
-class Health(IntEnum):
-    """As exit codes: 0 well; 1 something is not as it should be; 3 nothing is delivered."""
-
-    HEALTHY = 0
-    DEGRADED = 1
-    DOWN = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerState:
-    """One worker process: where it runs, what it does, its jobs in flight, and how many it has done since its start.
-
-    `silent` is seconds since its last heartbeat.
-    """
-
-    name: str
-    host: str
-    pid: int
-    state: str
-    in_flight: int
-    done: int
-    silent: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadReason:
-    """Dead events of one reason, and for how many seconds the oldest has been dead (None: it wasn't come upon)."""
-
-    events: int
-    oldest: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rates:
-    """Events a second over the last `seconds`."""
-
-    accepted: float
-    written: float
-    dead: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """Everything `birdfeed status` shows. Times are seconds from now; `lag` is the age of the oldest job under way.
-
-    `disabled` are the types whose circuit breaker is off, until epoch s.
-
-    `unreplicated` is how many replicas a worker found lately, of how many it needs; empty where that is enough.
-    """
-
-    depth: Depth
-    lag: float | None
-    next_due: float | None
-    rates: Rates | None
-    workers: Sequence[WorkerState]
-    destinations: Mapping[str, Destination]
-    tripped: Mapping[str, Trip]
-    dead: Mapping[str, DeadReason]
-    dead_bytes: int | None
-    costs: Mapping[str, int]
-    ledger: Ledger
-    warnings: Sequence[str]
-    now: float
-    unreplicated: str = ""
-    disabled: Mapping[str, float] = field(default_factory=dict)
-    problems: Sequence[str] = field(default_factory=tuple)
-    health: Health = Health.HEALTHY
-
-    @property
-    def unpriced(self) -> float | None:
-        """The share of rows that could not be priced, of all that should have been; None if there are none."""
-        rows = sum(amount for status, amount in self.costs.items() if status != "no_usage")
-        return self.costs.get("unpriced", 0) / rows if rows else None
 
 
 def read_status(connection: Redis, keys: Keys, now: float) -> Status:
@@ -113,6 +55,7 @@ def read_status(connection: Redis, keys: Keys, now: float) -> Status:
     ledger = read_ledger(connection, keys, quick=True)
     at = depth(connection, keys)
     due: list[Any] = connection.zrange(keys.scheduled, 0, 0, withscores=True)
+    facts, producers = redis_facts(connection), read_producers(connection, keys)
     size = connection.hget(keys.birdfeed("dead-size"), "bytes")
     unreplicated = connection.get(keys.birdfeed(UNREPLICATED))
     status = Status(
@@ -127,43 +70,25 @@ def read_status(connection: Redis, keys: Keys, now: float) -> Status:
         dead_bytes=None if size is None else int(size),
         costs=_costs(connection, keys),
         ledger=ledger,
-        warnings=redis_warnings(connection),
+        warnings=facts.warnings,
         now=now,
         unreplicated=as_text(unreplicated or ""),
         disabled=disabled(connection, keys, now),
+        redis=facts,
+        refusals=refusals(connection, keys),
+        unanswered=unanswered(connection, keys, sorted({one.datasource for one in registry().values()})),
+        mismatches=read_mismatches(connection, keys),
+        producers=producers,
+        spools=read_spools(connection, keys, producers, now),
+        minutes=read_minutes(connection, keys, now, MINUTES),
     )
     return judged(status)
 
 
-def judged(status: Status) -> Status:
-    """The same with what is not well, one sentence each, and the verdict. Pure."""
-    problems, health = [], Health.HEALTHY
-    alive = [worker for worker in status.workers if worker.silent < SILENT_SECONDS]
-    if not alive:
-        problems.append("no worker runs: `birdfeed worker` starts a pool")
-        health = Health.DOWN
-    if status.unreplicated:
-        problems.append(
-            f"workers wait for replicas: {status.unreplicated} that BIRDFEED_WAIT_REPLICAS asks for are in step"
-        )
-    for name, why in status.tripped.items():
-        problems.append(
-            f"{name} is deferred by its circuit breaker: {why.dead} of {why.seen} recent events died of "
-            f"{why.reason}; look at `birdfeed dead list --type {name}`, fix the cause, then `birdfeed resume {name}`"
-        )
-    for name, state in status.destinations.items():
-        if state.state == "paused":
-            problems.append(f"{name} refuses every request: {state.reason}; fix the cause, then it resumes by itself")
-        elif state.state == "backing_off":
-            problems.append(f"{name} takes no rows now: {state.reason}; its events wait")
-    if status.lag is not None and status.lag > LATE_SECONDS and not (problems or status.tripped):
-        problems.append(f"the oldest event has been under way for {status.lag / 60:.0f} minutes: more workers?")
-    if status.ledger.consistent and not status.ledger.balanced:
-        problems.append("the ledger does not balance: `birdfeed ledger` names suspects")
-    problems += status.warnings
-    if problems and health is Health.HEALTHY:
-        health = Health.DEGRADED
-    return replace(status, problems=tuple(problems), health=health)
+def redis_now(connection: Redis) -> float:
+    """Now by Redis's clock (epoch s), which all times that hosts compare are said in."""
+    seconds, microseconds = connection.time()
+    return float(seconds + microseconds / 1e6)
 
 
 def _lag(connection: Redis, keys: Keys, now: float) -> float | None:

@@ -12,10 +12,22 @@ from typing import Final
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.errors import QueryError, QuotaError
 from birdfeed_worker.flow.rate_limit import Admission, RateLimiter
+from birdfeed_worker.flow.refusals import Refusals
 from birdfeed_worker.model import Dead, Deferred, Item, Outcome, Written
 from birdfeed_worker.pipeline.batch import halves
 from birdfeed_worker.tinybird.client import Tinybird
-from birdfeed_worker.tinybird.decide import Answer, Bisect, Done, Halve, PartlyQuarantined, Pause, Unknown, Wait, decide
+from birdfeed_worker.tinybird.decide import (
+    Answer,
+    Bisect,
+    Done,
+    Halve,
+    PartlyQuarantined,
+    Pause,
+    TokenRefused,
+    Unknown,
+    Wait,
+    decide,
+)
 from birdfeed_worker.tinybird.lookup import find_quarantined
 
 log = logging.getLogger(__name__)
@@ -49,6 +61,7 @@ class Sender:
         settle_seconds: Seconds until Tinybird is asked after an unknown outcome.
         mark: Called before each request with the reservation's execution id and the ids of the jobs in it;
             notes in Redis that they may be written from now on, and returns those that another worker has by now.
+        refusals: Whose tokens are refused.
     """
 
     def __init__(
@@ -60,6 +73,7 @@ class Sender:
         bisect_requests: int,
         settle_seconds: float,
         mark: Callable[[str, Sequence[str]], frozenset[str]],
+        refusals: Refusals,
     ) -> None:
         self._tinybird = tinybird
         self._limiter = limiter
@@ -67,6 +81,7 @@ class Sender:
         self._bisect_requests = bisect_requests
         self._settle_seconds = settle_seconds
         self._mark = mark
+        self._refusals = refusals
 
     def send(self, datasource: str, items: Sequence[Item], execution: str) -> None:
         """One request, and what follows from its answer, until each of the items has an outcome.
@@ -76,7 +91,7 @@ class Sender:
             items: Of one reservation, with rows and no outcome yet.
             execution: The reservation's.
         """
-        if self._clock.stop.is_set():
+        if self._clock.stop.is_set() or self._refusals.hands_over(datasource):
             set_outcome(items, Deferred())
             return
         waiting: deque[Sequence[Item]] = deque([items])
@@ -90,6 +105,8 @@ class Sender:
                 continue
             answer = self._post(datasource, part)
             decision = decide(answer, len(part))
+            if isinstance(decision, Done | PartlyQuarantined | Bisect | Halve):
+                self._refusals.accepted(datasource)
             match decision:
                 case Done():
                     taken = True
@@ -107,6 +124,8 @@ class Sender:
                     seconds_off = self._limiter.paused(datasource, reason)
                     log.error("%s: paused: %s; probing again in %.0f s", datasource, reason, seconds_off)
                     set_outcome(part, Deferred(self._clock.time() + seconds_off))
+                case TokenRefused(reason):
+                    set_outcome(part, Deferred(self._token_refused(datasource, reason)))
                 case Halve(reason):
                     if len(part) == 1:
                         part[0].outcome = Dead("too_large", f"one row is over the store's limit: {reason}")
@@ -130,7 +149,7 @@ class Sender:
                     seconds_off = self._limiter.back_off(datasource, None, reason)
                     wait = self._settle_seconds if self._tinybird.can_read else seconds_off
                     set_outcome(part, Deferred(now + wait, now))
-            given_back = given_back or isinstance(decision, Wait | Pause | Unknown)
+            given_back = given_back or isinstance(decision, Wait | Pause | TokenRefused | Unknown)
         self._reject(datasource, refused, taken, given_back, len(items), execution)
         if probing:
             self._limiter.inconclusive(datasource)
@@ -185,6 +204,15 @@ class Sender:
         for item in part:
             why = found.get(item.event_id)
             item.outcome = Written() if why is None else Dead("quarantined", why)
+
+    def _token_refused(self, datasource: str, reason: str) -> float:
+        """Until when the rows wait (epoch s; 0: others take them now)."""
+        if not self._refusals.refused(datasource, reason):
+            log.error("%s refuses this worker's token: %s; other workers take its rows", datasource, reason)
+            return 0.0
+        seconds_off = self._limiter.paused(datasource, reason)
+        log.error("%s: paused: %s; every worker's token is refused", datasource, reason)
+        return self._clock.time() + seconds_off
 
     def _refuse_all(self, datasource: str, part: Sequence[Item], reason: str) -> None:
         seconds_off = self._limiter.paused(datasource, f"every request is refused: {reason}")

@@ -14,6 +14,7 @@ from typing import Final
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.errors import QueryError, QuotaError
+from birdfeed_worker.flow.verification import Verification
 from birdfeed_worker.model import Dead, Deferred, Item, ReservedJob, Written
 from birdfeed_worker.pipeline.batch import Batcher
 from birdfeed_worker.pipeline.send import Sender, set_outcome
@@ -22,6 +23,8 @@ from birdfeed_worker.tinybird.lookup import IDS_PER_QUERY, batched, find
 
 log = logging.getLogger(__name__)
 
+#: Seconds until a question that failed is asked again.
+ASK_AGAIN_SECONDS: Final = 30.0
 GAVE_UP: Final = "its outcome stayed unknown for {hours:.1f} h while the store took other rows; it may be written"
 
 
@@ -50,6 +53,7 @@ class Writer:
         clock: Time.
         limits: See WriteLimits.
         step: Called where the delivery gets somewhere without sending.
+        verification: Told whether the store answers what it has.
     """
 
     def __init__(
@@ -59,8 +63,10 @@ class Writer:
         clock: Clock,
         limits: WriteLimits,
         step: Callable[[], None] = lambda: None,
+        verification: Verification | None = None,
     ) -> None:
         self._step = step
+        self._verification = verification
         self._tinybird = tinybird
         self._sender = sender
         self._clock = clock
@@ -131,12 +137,16 @@ class Writer:
             found = find(self._tinybird, datasource, list(_identities(items)))
         except QuotaError as error:
             log.warning("%s: read quota used up; %d events wait to be verified", datasource, len(items))
+            self._tell(datasource, str(error), error.retry_after)
             _keep_asking(items, jobs, now + error.retry_after)
             return []
         except QueryError as error:
             log.warning("%s: can't ask what was written (%s); %d events wait", datasource, error, len(items))
-            _keep_asking(items, jobs, now + 30.0)
+            self._tell(datasource, str(error), ASK_AGAIN_SECONDS)
+            _keep_asking(items, jobs, now + ASK_AGAIN_SECONDS)
             return []
+        if self._verification is not None:
+            self._verification.answered(datasource)
         missing = []
         for item in items:
             if item.event_id in found.written:
@@ -147,6 +157,10 @@ class Writer:
             else:
                 missing.append(item)
         return missing
+
+    def _tell(self, datasource: str, reason: str, again_in: float) -> None:
+        if self._verification is not None:
+            self._verification.failed(datasource, reason, again_in)
 
 
 class Writing:

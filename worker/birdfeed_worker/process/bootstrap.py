@@ -1,6 +1,8 @@
 """Wires the objects of one worker process. Nothing else in the worker connects, reads settings or makes clients."""
 
+import socket
 from collections.abc import Sequence
+from functools import partial
 
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
@@ -9,8 +11,10 @@ from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.retention import Caps, Retention
 from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker
 from birdfeed_worker.flow.rate_limit import Limits, RateLimiter
+from birdfeed_worker.flow.refusals import Refusals
+from birdfeed_worker.flow.verification import Verification
 from birdfeed_worker.monitoring.counters import Counters, Sampler
-from birdfeed_worker.monitoring.metrics import Meter
+from birdfeed_worker.monitoring.metrics import TIER_FAILURES, Meter
 from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.send import SHORT_WAIT, Sender
@@ -23,6 +27,7 @@ from birdfeed_worker.process.maintenance import Maintenance
 from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver
 from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.tinybird.schema_check import may_append
 from birdfeed_worker.wiring import book_source_of, metered_tinybird_of, tiers_of
 
 SECONDS_A_DAY = 86_400.0
@@ -44,7 +49,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
     settler = Settler(connection, keys, name, settings.wait_replicas)
     enricher = Enricher(
         book_source_of(settings),
-        tiers_of(settings, connection),
+        tiers_of(settings, connection, lambda reason, users: meter.add(TIER_FAILURES, reason, amount=users)),
         extra_fields=settings.allowed_extra,
         keep_traceback=settings.keep_traceback,
     )
@@ -55,7 +60,9 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         heartbeat.step()
         return settler.mark(execution, job_ids, clock.time())
 
+    host = socket.gethostname()
     tinybird = metered_tinybird_of(settings, meter)
+    refusals = Refusals(connection, keys, name, host, clock, settings.retry_base, probe=partial(may_append, tinybird))
     sender = Sender(
         tinybird,
         limiter_of(settings, connection, name),
@@ -63,6 +70,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         bisect_requests=settings.bisect_requests,
         settle_seconds=settings.settle_seconds,
         mark=mark,
+        refusals=refusals,
     )
     limits = WriteLimits(
         settings.request_rows,
@@ -80,10 +88,17 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         delivery=Delivery(
             clock,
             enricher,
-            Writer(tinybird, sender, clock, limits, heartbeat.step),
+            Writer(
+                tinybird,
+                sender,
+                clock,
+                limits,
+                heartbeat.step,
+                Verification(connection, keys, host, clock),
+            ),
             settler,
             DeadLetterBreaker(connection, keys, clock, share=settings.breaker_share, least=settings.breaker_events),
-            Counters(connection, keys, meter),
+            Counters(connection, keys, meter, clock),
         ),
         maintenance=Maintenance(
             Retention(connection, keys, name, Caps(settings.dead_bytes, settings.dead_days * SECONDS_A_DAY), clock),
@@ -91,6 +106,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
             clock,
         ),
         clock=clock,
+        stopped=refusals.stopped,
         reserve_jobs=settings.reserve_jobs,
         reserve_events=settings.request_rows * settings.requests_at_once,
         reserve_bytes=reserve_bytes(settings),

@@ -1,28 +1,33 @@
 """Health: /metrics, /healthz and /readyz, served by the launcher from threads beside its loop."""
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.exceptions import RedisError
 
+from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring.metrics import read_pool
-from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_queue
+from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_status
+from birdfeed_worker.monitoring.status import Status, read_status, redis_now
 
 log = logging.getLogger(__name__)
 
 #: Seconds without a turn of the launcher's loop after which it counts as hanging; it waits for a Redis
 #: that is away when it gives jobs back.
 HANGING_SECONDS: Final = 120.0
-#: Seconds a page of metrics is kept: several who scrape cost one look at Redis.
+#: Seconds a look at Redis is good for.
 KEEP_SECONDS: Final = 2.0
+#: Seconds between tries for a port that another has.
+PORT_SECONDS: Final = 2.0
 PROMETHEUS_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -65,7 +70,7 @@ class Pages:
         self._connection = connection
         self._keys = keys
         self._lock = threading.Lock()
-        self._kept: tuple[float, bytes] = (float("-inf"), b"")
+        self._kept: tuple[float, Status | None] = (float("-inf"), None)
 
     def page(self, path: str) -> Page:
         """The page at a path."""
@@ -81,22 +86,23 @@ class Pages:
 
     def metrics(self) -> Page:
         """For Prometheus; without Redis, what the launcher knows itself."""
-        with self._lock:
-            made_at, text = self._kept
-            if time.monotonic() - made_at > KEEP_SECONDS:
-                text = self._metrics()
-                self._kept = (time.monotonic(), text)
-        return Page(200, PROMETHEUS_TEXT, text)
-
-    def _metrics(self) -> bytes:
         pulse = self._pulse
         try:
             counts = read_pool(self._connection, self._keys, pulse.name)
-            queue = list(of_queue(self._connection, self._keys))
+            queue = list(of_status(self._status()))
         except RedisError as error:
             log.warning("metrics without Redis: %s", type(error).__name__)
             counts, queue = {}, []
-        return expose(of_pool(counts, workers=pulse.workers, ends=pulse.ends), queue)
+        return Page(200, PROMETHEUS_TEXT, expose(of_pool(counts, workers=pulse.workers, ends=pulse.ends), queue))
+
+    def _status(self) -> Status:
+        """The state of everything, as it was at most KEEP_SECONDS ago: several who ask cost one look at Redis."""
+        with self._lock:
+            made_at, status = self._kept
+            if status is None or time.monotonic() - made_at > KEEP_SECONDS:
+                status = read_status(self._connection, self._keys, redis_now(self._connection))
+                self._kept = (time.monotonic(), status)
+            return status
 
     def health(self) -> Page:
         """Whether the launcher's loop turns."""
@@ -105,24 +111,87 @@ class Pages:
 
     def ready(self) -> Page:
         """Whether work gets done here."""
-        problems = []
+        problems, found = [], list[dict[str, str]]()
         if self._pulse.stopping:
             problems.append("stopping")
         if self._pulse.workers == 0:
             problems.append("no worker is alive")
         try:
-            self._connection.ping()
+            status = self._status()
         except RedisError as error:
             problems.append(f"Redis doesn't answer: {type(error).__name__}")
-        return _json(503 if problems else 200, {"ready": not problems, "problems": problems})
+        else:
+            problems += [finding.message for finding in status.findings if finding.blocks]
+            problems += [
+                f"{datasource} refuses this host's token: {workers[0].reason}"
+                for (datasource, host), workers in by_host(status.refusals).items()
+                if host == socket.gethostname()
+            ]
+            found = [{"rule": finding.rule, "problem": finding.message} for finding in status.findings]
+        return _json(503 if problems else 200, {"ready": not problems, "problems": problems, "found": found})
 
 
 def _json(status: int, value: dict[str, Any]) -> Page:
     return Page(status, "application/json", orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def serve(pages: Pages, host: str, port: int) -> ThreadingHTTPServer | None:
-    """Serve from now on; None, with a line in the log, where the port is taken: work goes on without it."""
+class Server:
+    """Serves pages from a thread, as soon as the port is free.
+
+    It may not be yet where a new launcher is started before the old one has stopped: work goes on meanwhile.
+    """
+
+    def __init__(self, pages: Pages, host: str, port: int) -> None:
+        self._pages = pages
+        self._address = (host, port)
+        self._closed = threading.Event()
+        self._server: ThreadingHTTPServer | None = None
+        self._thread = threading.Thread(target=self._run, name="birdfeed-health", daemon=True)
+
+    def start(self) -> Self:
+        """From now on."""
+        if not self._bind():
+            host, port = self._address
+            log.warning(
+                "no metrics while %s:%d is taken (BIRDFEED_METRICS_PORT); tried again until it is free", host, port
+            )
+        self._thread.start()
+        return self
+
+    @property
+    def port(self) -> int | None:
+        """The port it listens on; None while it doesn't."""
+        return None if self._server is None else self._server.server_port
+
+    def close(self) -> None:
+        """No more."""
+        self._closed.set()
+        if self._server is not None:
+            self._server.shutdown()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._server is None:
+            if self._closed.wait(PORT_SECONDS):
+                return
+            self._bind()
+        with self._server:
+            self._server.serve_forever()
+
+    def _bind(self) -> bool:
+        try:
+            server = ThreadingHTTPServer(self._address, handler_of(self._pages))
+        except OSError as error:
+            log.debug("can't listen on %s:%d: %s", *self._address, error.strerror)
+            return False
+        server.daemon_threads = True
+        self._server = server
+        log.info("metrics and health on http://%s:%d", self._address[0], server.server_port)
+        return True
+
+
+def handler_of(pages: Pages) -> type[BaseHTTPRequestHandler]:
+    """What http.server makes for each connection."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
@@ -144,12 +213,4 @@ def serve(pages: Pages, host: str, port: int) -> ThreadingHTTPServer | None:
         def log_message(self, *args: Any) -> None:
             """Nothing: probes come every few seconds."""
 
-    try:
-        server = ThreadingHTTPServer((host, port), Handler)
-    except OSError as error:
-        log.warning("no metrics: can't listen on %s:%d (%s); set BIRDFEED_METRICS_PORT", host, port, error.strerror)
-        return None
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="birdfeed-health", daemon=True).start()
-    log.info("metrics and health on http://%s:%d", host, server.server_port)
-    return server
+    return Handler

@@ -21,6 +21,8 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.exceptions import RedisError
 
+from birdfeed_worker.monitoring.minutes import WORKER_ENDS, add_counts
+from birdfeed_worker.monitoring.status import redis_now
 from birdfeed_worker.process.http import Pulse
 from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.settings import WorkerSettings
@@ -150,11 +152,21 @@ class Pool:
         else:
             child.failures = 1 if lived >= GOOD_RUN else child.failures + 1
         wait = min(RESPAWN_CAP, RESPAWN_BASE * 2.0 ** max(0, child.failures - 1))
+        if process.returncode != 0:
+            self._count_end()
         log.error("worker %s ended (%s); another starts in %.1f s", child.name, _exit_text(process.returncode), wait)
         self._close(child)
         child.process = None
         child.start_at = now + wait
         self._give_back(child.name, died=process.returncode != 0)
+
+    def _count_end(self) -> None:
+        try:
+            with self.connection.pipeline(transaction=False) as pipe:
+                add_counts(pipe, self.keys, redis_now(self.connection), {WORKER_ENDS: 1})
+                pipe.execute()
+        except RedisError as error:
+            log.warning("can't count that a worker ended: %s", type(error).__name__)
 
     def _give_back(self, name: str, *, died: bool) -> None:
         reserver = Reserver(self.connection, self.keys, "", self.settings.lease_seconds)

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
@@ -59,6 +60,7 @@ class Worker(SimpleWorker):
         clock: Its stop flag ends the loop.
         reserve_jobs, reserve_events, reserve_bytes: Most of each in one reservation.
         maintenance: What is done now and then beside the work.
+        stopped: Whether no jobs may be taken for now.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Worker(SimpleWorker):
         reserve_events: int,
         reserve_bytes: int,
         maintenance: Maintenance,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__(
             [keys.queue], name=name, connection=connection, serializer=JSONSerializer, worker_ttl=WORKER_TTL
@@ -85,6 +88,7 @@ class Worker(SimpleWorker):
         self._delivery = delivery
         self._clock = clock
         self._maintenance = maintenance
+        self._stopped = stopped
         self._limits = {"jobs": reserve_jobs, "events": reserve_events, "size": reserve_bytes}
         self._last_beat = self._last_promote = self._last_recover = float("-inf")
 
@@ -141,6 +145,10 @@ class Worker(SimpleWorker):
         self.check_for_suspension(burst)
         self._beat()
         next_due = self._maintain()
+        if self._stopped():
+            if not burst:
+                self._clock.sleep(IDLE_WAIT)
+            return []
         jobs = self._reserver.reserve(**self._limits)
         if jobs or burst:
             return jobs

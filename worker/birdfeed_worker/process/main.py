@@ -4,25 +4,33 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
+from collections.abc import Sequence
 from typing import Final
 
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
+from redis.exceptions import RedisError
 
 from birdfeed_worker.errors import ConfigurationError
-from birdfeed_worker.monitoring.redis_check import redis_warnings
-from birdfeed_worker.process.http import Pages, serve
+from birdfeed_worker.monitoring.redis_check import RedisFacts, redis_facts
+from birdfeed_worker.process.http import Pages, Server
 from birdfeed_worker.process.launcher import Pool
 from birdfeed_worker.process.logs import configure_logs
 from birdfeed_worker.process.parent_watch import when_parent_ends
 from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.schema_check import check_at_start
+from birdfeed_worker.tinybird.schema_compare import Mismatch
+from birdfeed_worker.tinybird.schema_state import SchemaWatch
 from birdfeed_worker.wiring import book_source_of, tiers_of, tinybird_of
 
 log = logging.getLogger(__name__)
 
-
+#: Seconds between two tries to reach a Redis that is away, and between two lines about it.
+REDIS_WAIT_SECONDS: Final = 1.0
+SAY_AGAIN_SECONDS: Final = 60.0
 #: Environment variable with a pipe's reading end: when the pipe ends, whoever started the pool is gone, and it stops.
 PARENT_FD: Final = "BIRDFEED_PARENT_FD"
 
@@ -36,44 +44,105 @@ def stop_with_parent() -> None:
 
 
 def run_pool(processes: int | None = None) -> int:
-    """Run workers until SIGTERM. Exit codes: 0 stopped as asked, 2 settings that can't work."""
+    """Run workers until SIGTERM. Exit codes: 0 stopped as asked, 2 settings or a Redis that can't work."""
     stop_with_parent()
+    stop = threading.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):  # the pool sets its own later
+        signal.signal(signum, lambda signum, frame: stop.set())
     try:
         settings = WorkerSettings.load()
         if processes is not None:
             settings = settings.model_copy(update={"processes": processes})
         configure_logs(settings.log_format, settings.log_level)
         connection = connect(settings.redis_url_text)
-        check(settings, connection)
+        mismatches = check(settings, connection)
+        facts = wait_for_redis(settings.redis_url_text, stop)
+        if facts is None:
+            return 0
+        look_at_redis(facts, settings)
     except (ConfigurationError, ValueError) as error:
         print(f"birdfeed: {error}", file=sys.stderr)
         return 2
-    if settings.read_token is None:
+    if not settings.has_read_token:
         log.warning(
             "TINYBIRD_READ_TOKEN is not set: after a lost answer the worker can't ask what was written and "
             "sends the same bytes again, which may duplicate rows"
         )
-    warnings = redis_warnings(connection)
-    for warning in warnings:
-        log.warning("%s", warning)
-    if warnings and settings.redis_check == "refuse":
-        print(f"birdfeed: {'; '.join(warnings)}; BIRDFEED_REDIS_CHECK=refuse, so no worker starts", file=sys.stderr)
-        return 2
     keys = Keys(settings.key_prefix, settings.queue)
     pool = Pool(settings, connection, keys)
     if settings.metrics_port:
         pages = Pages(pool.pulse, connect(settings.redis_url_text, tries=1), keys)
-        serve(pages, settings.metrics_host, settings.metrics_port)
-    return pool.run()
+        Server(pages, settings.metrics_host, settings.metrics_port).start()
+    watch = watch_schema(settings, connection, keys, mismatches)
+    try:
+        # A signal that came before the pool listened for it.
+        return 0 if stop.is_set() else pool.run()
+    finally:
+        if watch is not None:
+            watch.end()
 
 
-def check(settings: WorkerSettings, connection: Redis) -> None:
+def wait_for_redis(url: str, stop: threading.Event) -> RedisFacts | None:
+    """What kind of Redis it is, as soon as it answers; None if told to stop before.
+
+    One line says that it doesn't, and why; started by a supervisor beside it, it may just need a moment.
+    """
+    place = url.rpartition("@")[2]
+    next_line = float("-inf")
+    with connect(url, tries=1) as connection:
+        while True:
+            try:
+                return redis_facts(connection)
+            except RedisError as error:
+                if time.monotonic() >= next_line:
+                    next_line = time.monotonic() + SAY_AGAIN_SECONDS
+                    log.error("waiting for Redis at %s, which doesn't answer: %s", place, error)
+            if stop.wait(REDIS_WAIT_SECONDS):
+                return None
+
+
+def look_at_redis(facts: RedisFacts, settings: WorkerSettings) -> None:
+    """Say what about this Redis can lose events, and what can't be seen of it.
+
+    Raises:
+        ConfigurationError: birdfeed can't work with it, or may not by BIRDFEED_REDIS_CHECK.
+    """
+    if facts.unsuitable:
+        raise ConfigurationError(facts.unsuitable)
+    for warning in facts.warnings:
+        log.warning("%s", warning)
+    for note in facts.notes:
+        log.info("%s", note)
+    if facts.warnings and settings.redis_check == "refuse":
+        raise ConfigurationError(f"{'; '.join(facts.warnings)}; BIRDFEED_REDIS_CHECK=refuse, so no worker starts")
+
+
+def watch_schema(
+    settings: WorkerSettings, connection: Redis, keys: Keys, found: Sequence[Mismatch] | None
+) -> SchemaWatch | None:
+    """Keep what the look at start found, and look again while workers run; None where nobody looks."""
+    if settings.schema_check == "off" or not settings.has_read_token:
+        return None
+    watch = SchemaWatch(tinybird_of(settings), connection, keys, settings.schema_check_seconds)
+    if found is not None:
+        try:
+            watch.note(found)
+        except RedisError as error:
+            log.warning("what the check of the data sources' columns found can't be kept: %s", error)
+    watch.start()
+    return watch
+
+
+def check(settings: WorkerSettings, connection: Redis) -> list[Mismatch] | None:
     """Look at all that the workers will need; better one sentence here than from each of them, again and again.
+
+    Returns what of the store's columns doesn't fit; None where it isn't known.
 
     Raises:
         ConfigurationError: Something is missing or wrong; the message says what.
     """
     with tinybird_of(settings.model_copy(update={"read_timeout": min(10.0, settings.read_timeout)})) as tinybird:
-        check_at_start(tinybird, settings.schema_check)
+        found = check_at_start(tinybird, settings.schema_check)
     book_source_of(settings)
     tiers_of(settings, connection)
+    return found

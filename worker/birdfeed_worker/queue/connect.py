@@ -1,14 +1,27 @@
 """Connect to Redis as a worker needs it: timeouts on everything, retries with growing waits, no hot loop."""
 
 import socket
+from contextlib import suppress
+from typing import Final
 
 from birdfeed_schemas.redis_url import client_of
 from redis import Redis, exceptions
 from redis.backoff import EqualJitterBackoff
+from redis.connection import Connection
 from redis.retry import Retry
 
 #: Seconds for one answer; longer than the longest blocking call (2 s) and than a script over 500 jobs.
 SOCKET_TIMEOUT = 10.0
+#: What CLIENT LIST calls our connections.
+CLIENT_NAME: Final = "birdfeed-worker"
+
+
+def greet(connection: Connection) -> None:
+    """What is said on a new connection: log in, choose the database, and give it a name where CLIENT is allowed."""
+    connection.on_connect()
+    with suppress(exceptions.ResponseError):
+        connection.send_command("CLIENT", "SETNAME", CLIENT_NAME, check_health=False)
+        connection.read_response()
 
 
 def connect(url: str, *, tries: int = 20) -> Redis:
@@ -30,6 +43,6 @@ def connect(url: str, *, tries: int = 20) -> Redis:
                 exceptions.ReadOnlyError,
                 socket.timeout,
             ],
-            "client_name": "birdfeed-worker",
+            "redis_connect_func": greet,
         },
     )

@@ -9,8 +9,10 @@ from typing import Final, TypeAlias
 
 #: Statuses after which nothing was written and the same request may work later.
 _WAIT: Final = frozenset({429, 503})
+#: Statuses that refuse the token of whoever sent the request; nothing was written.
+REFUSED: Final = frozenset({401, 403})
 #: Statuses that mean the destination is misconfigured; nothing was written.
-_PAUSE: Final = frozenset({401, 403, 404})
+_PAUSE: Final = frozenset({404})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,13 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenRefused:
+    """Nothing was written, because of this worker's token; another worker's may be good."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Bisect:
     """Nothing was written, because of some row."""
 
@@ -79,7 +88,7 @@ class Unknown:
     reason: str
 
 
-Decision: TypeAlias = Done | PartlyQuarantined | Wait | Pause | Bisect | Halve | Unknown
+Decision: TypeAlias = Done | PartlyQuarantined | Wait | Pause | TokenRefused | Bisect | Halve | Unknown
 
 
 def decide(answer: Answer, rows: int) -> Decision:
@@ -93,6 +102,8 @@ def decide(answer: Answer, rows: int) -> Decision:
     if answer.status in _WAIT:
         asked = answer.retry_after if answer.retry_after is not None else answer.reset
         return Wait(asked, said)
+    if answer.status in REFUSED:
+        return TokenRefused(said)
     if answer.status in _PAUSE:
         return Pause(said)
     if answer.status == 400:

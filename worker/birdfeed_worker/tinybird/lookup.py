@@ -6,17 +6,19 @@ The llm_events of Tinybird's LLM template has
 neither column: there an event is found by `id`, and by `timestamp`, which is its start_time.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from birdfeed_schemas.times import MAX_CLOCK_AHEAD, MAX_DURATION
+from pydantic import TypeAdapter, ValidationError
 
 from birdfeed_worker.errors import QueryError
 from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.tinybird.responses import shape_error
 
 T = TypeVar("T")
 
@@ -55,6 +57,25 @@ class Identity:
     windows: tuple[tuple[timedelta, timedelta], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class FoundRow:
+    """A row of the answer to "which of these are there"."""
+
+    event_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedRow:
+    """A row of the answer to "which of these are in quarantine, and why"."""
+
+    event_id: str
+    columns: str
+    reasons: str
+
+
+_FOUND: Final = TypeAdapter(list[FoundRow])
+_QUARANTINED: Final = TypeAdapter(list[QuarantinedRow])
+
 OURS: Final = Identity("event_id", "occurred_at", ((_MARGIN, _MARGIN),))
 #: start_time is at most MAX_DURATION before an end_time that is at most MAX_DURATION before occurred_at (times.py).
 TEMPLATES: Final = Identity(
@@ -78,8 +99,8 @@ def find(tinybird: Tinybird, datasource: str, events: Sequence[tuple[str, dateti
             missing = [event for event in events if event[0] not in written]
             for chunk in chunks(missing):
                 asked = {event_id for event_id, _ in chunk}
-                rows = tinybird.query(written_sql(datasource, identity, chunk, before, after))
-                written.update(row["event_id"] for row in rows if row["event_id"] in asked)
+                rows = rows_of(_FOUND, tinybird.query(written_sql(datasource, identity, chunk, before, after)))
+                written.update(row.event_id for row in rows if row.event_id in asked)
         quarantined = find_quarantined(tinybird, datasource, [one for one, _ in events if one not in written])
     except QueryError:
         tinybird.forget_columns(datasource)  # the table may have been exchanged for another
@@ -116,6 +137,14 @@ def written_sql(
     )
 
 
+def rows_of(model: TypeAdapter[list[T]], rows: Sequence[Mapping[str, Any]]) -> list[T]:
+    """Rows of an answer as what was asked for; raises QueryError where they are something else."""
+    try:
+        return model.validate_python(rows)
+    except ValidationError as error:
+        raise QueryError(200, f"the answer's rows are not what was asked for ({shape_error(error)})") from None
+
+
 def _among(column: str, event_ids: Sequence[str]) -> str:
     """A condition that these ids fit, and hardly any other: between the first and the last of them, which the sorting
     key serves, with one of their ends, which are short.
@@ -131,14 +160,14 @@ def find_quarantined(tinybird: Tinybird, datasource: str, event_ids: Iterable[st
     found: dict[str, str] = {}
     for chunk in batched(event_ids, IDS_PER_QUERY):
         asked = set(chunk)
-        rows = tinybird.query(
+        answered = tinybird.query(
             f"SELECT {identity.id} AS event_id, any(arrayStringConcat(c__error_column, ', ')) AS columns, "
             "any(arrayStringConcat(c__error, '; ')) AS reasons "
             f"FROM {datasource}_quarantine WHERE {_among(identity.id, chunk)} GROUP BY {identity.id}"
         )
-        for row in rows:
-            if row["event_id"] in asked:
-                found[row["event_id"]] = f"{row['columns']}: {row['reasons']}"
+        for row in rows_of(_QUARANTINED, answered):
+            if row.event_id in asked:
+                found[row.event_id] = f"{row.columns}: {row.reasons}"
     return found
 
 

@@ -8,7 +8,8 @@ from birdfeed_schemas.datafiles import columns_of, datasources, paths_of
 
 from birdfeed_worker.errors import ConfigurationError, QueryError, TinybirdError
 from birdfeed_worker.tinybird.client import Tinybird
-from birdfeed_worker.tinybird.schema_compare import LiveColumn, Mismatch, compare
+from birdfeed_worker.tinybird.decide import REFUSED
+from birdfeed_worker.tinybird.schema_compare import LiveColumn, Mismatch, compare, in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -16,27 +17,30 @@ log = logging.getLogger(__name__)
 _BROKEN: Final = b'{"birdfeed check":'
 
 
-def check_at_start(tinybird: Tinybird, mode: Literal["off", "warn", "refuse"]) -> None:
+def check_at_start(tinybird: Tinybird, mode: Literal["off", "warn", "refuse"]) -> list[Mismatch] | None:
     """Warn of all that doesn't fit, or refuse. What can't be asked is no reason to refuse: the store may be away.
+
+    Returns what doesn't fit; None where it isn't known.
 
     Raises:
         ConfigurationError: Something doesn't fit, and the mode is refuse.
     """
     if mode == "off":
-        return
+        return None
     if not tinybird.can_read:
         log.warning("the data sources' columns can't be checked: TINYBIRD_READ_TOKEN is not set")
-        return
+        return None
     try:
         found = check_schemas(tinybird)
     except TinybirdError as error:
         log.warning("the data sources' columns can't be checked: %s", error)
-        return
+        return None
     if found and mode == "refuse":
         said = "; ".join(str(mismatch) for mismatch in found)
         raise ConfigurationError(f"the store doesn't fit (BIRDFEED_SCHEMA_CHECK=refuse): {said}")
-    for mismatch in found:
-        log.warning("%s", mismatch)
+    if found:
+        log.warning("%s", in_one_line([str(mismatch) for mismatch in found]))
+    return found
 
 
 def check_schemas(tinybird: Tinybird) -> list[Mismatch]:
@@ -94,6 +98,12 @@ def _with_paths(tinybird: Tinybird, datasource: str, types: Mapping[str, str]) -
         required = bool(about) and not about.get("default_value") and not about.get("nullable")
         live[name] = LiveColumn(type_, about.get("jsonpath"), required)
     return live
+
+
+def may_append(tinybird: Tinybird, datasource: str) -> bool | None:
+    """Whether the append token is taken by a data source; None where that isn't known. Nothing is written."""
+    status = tinybird.append(datasource, tinybird.encode([_BROKEN])).status
+    return False if status in REFUSED else True if status in (200, 400, 413, 422) else None
 
 
 def check_append(tinybird: Tinybird) -> list[Mismatch]:

@@ -36,15 +36,26 @@ class Mismatch:
         return f"{self.datasource}{f'.{self.column}' if self.column else ''} {self.said}"
 
 
+#: Of these, the ones by which values are lost or rows refused; the others are changes of values that were chosen with
+#: the table, and are said once.
+LOSING: Final = frozenset({"no_table", "no_scope", "no_column", "wrong_type", "other_path", "required_column"})
 #: Where the llm_events of Tinybird's LLM template reads a column from another path than ours, on purpose.
 TEMPLATE_PATHS: Final = {"cost": "$.cost", "response_status": "$.standard_logging_object_status"}
 #: Most of a list of columns that a sentence names.
 _NAMED: Final = 8
+#: Most mismatches that one line names.
+_SAID: Final = 3
 _WRAPPED: Final = re.compile(r"(?:LowCardinality|Nullable)\((.*)\)")
 _WHOLE: Final = re.compile(r"(U?)Int(\d+)")
 _PRECISION: Final = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
 #: Whole digits that our costs can have (events.py: at most 10^15 USD).
 _COST_DIGITS: Final = 16
+
+
+def in_one_line(said: Sequence[str]) -> str:
+    """Mismatches for a log or a screen; the first few by name."""
+    more = f"; and {len(said) - _SAID} more" if len(said) > _SAID else ""
+    return f"the store doesn't fit: {'; '.join(said[:_SAID])}{more} (`birdfeed tinybird check` shows all)"
 
 
 def compare(

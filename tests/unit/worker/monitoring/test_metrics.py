@@ -6,21 +6,27 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from birdfeed_schemas.wire.keys import Keys
+from birdfeed_worker.clock import Clock
 from birdfeed_worker.model import Dead, Written
 from birdfeed_worker.monitoring import metrics
 from birdfeed_worker.monitoring.counters import Counters
 from birdfeed_worker.monitoring.metered import MeteredTinybird
 from birdfeed_worker.monitoring.metrics import METRICS, Meter, read_pool
 from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_queue
-from birdfeed_worker.process.http import Pages, Pulse, serve
+from birdfeed_worker.monitoring.verdict import RULES
+from birdfeed_worker.process.bootstrap import make_worker
+from birdfeed_worker.process.http import Pages, Pulse, Server
 from birdfeed_worker.process.launcher import pool_name, pool_of, worker_name
+from birdfeed_worker.settings import WorkerSettings
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
+from tests.support.wait import eventually
 from tests.support.worker.dead import accept, bury, events, work
 
 
@@ -132,11 +138,9 @@ def pulse() -> Pulse:
 
 @pytest.fixture
 def base(redis: Redis, keys: Keys, pulse: Pulse) -> Iterator[str]:
-    server = serve(Pages(pulse, redis, keys), "127.0.0.1", 0)
-    assert server is not None
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    server = Server(Pages(pulse, redis, keys), "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.close()
 
 
 def get(url: str) -> tuple[int, str, Any]:
@@ -184,10 +188,77 @@ def test_without_redis_the_launcher_still_answers(keys: Keys, pulse: Pulse) -> N
         assert pages.page("/healthz").status == 200
 
 
-def test_a_port_that_is_taken_is_a_warning(redis: Redis, keys: Keys, pulse: Pulse) -> None:
-    """Two launchers on one host: work goes on."""
+def test_a_port_that_is_taken_is_had_once_it_is_free(
+    redis: Redis, keys: Keys, pulse: Pulse, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a new launcher is started before the old one has gone."""
+    monkeypatch.setattr("birdfeed_worker.process.http.PORT_SECONDS", 0.05)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
+        port = taken.getsockname()[1]
+        server = Server(Pages(pulse, redis, keys), "127.0.0.1", port).start()
+        assert server.port is None
+        assert f"127.0.0.1:{port} is taken" in caplog.text
 
-        assert serve(Pages(pulse, redis, keys), "127.0.0.1", taken.getsockname()[1]) is None
+    eventually(lambda: server.port == port, what="it has the port")
+    assert get(f"http://127.0.0.1:{port}/healthz")[0] == 200
+    server.close()
+
+
+def test_a_launcher_that_never_got_its_port_stops(redis: Redis, keys: Keys, pulse: Pulse) -> None:
+    """Nothing waits for the port for ever."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        server = Server(Pages(pulse, redis, keys), "127.0.0.1", taken.getsockname()[1]).start()
+        server.close()
+        assert server.port is None
+
+
+def test_ready_lists_what_status_finds(base: str) -> None:
+    """What doesn't stop all writing here is listed, and no reason not to be ready."""
+    ready = json.loads(get(f"{base}/readyz")[2])
+    assert (ready["ready"], [one["rule"] for one in ready["found"]]) == (True, ["no_worker"])
+
+
+def test_this_hosts_refused_token_is_not_ready(redis: Redis, keys: Keys, pulse: Pulse) -> None:
+    """Another host's is that host's affair."""
+    for number, host in enumerate(("elsewhere", socket.gethostname())):
+        redis.sadd("rq:workers:birdfeed", f"rq:worker:w{number}")
+        redis.hset(f"rq:worker:w{number}", "state", "idle")
+        note = json.dumps({"host": host, "reason": "HTTP 403", "since": 1.0})
+        redis.hset(keys.birdfeed("refused"), f"llm_events w{number}", note)
+        page = Pages(pulse, redis, keys).page("/readyz")
+        assert page.status == (503 if number else 200)
+    assert json.loads(page.body)["problems"] == ["llm_events refuses this host's token: HTTP 403"]
+    shown = parsed(Pages(pulse, redis, keys).page("/metrics").body)
+    assert shown["birdfeed_token_refused_workers", (("datasource", "llm_events"), ("host", "elsewhere"))] == 1
+
+
+def test_every_rule_is_a_series(redis: Redis, keys: Keys) -> None:
+    """At 0 from the start, so that an alert can be written for each."""
+    found = parsed(expose(of_queue(redis, keys)))
+
+    assert {rule.name: found["birdfeed_problem", (("rule", rule.name),)] for rule in RULES} == {
+        rule.name: float(rule.name == "no_worker") for rule in RULES
+    }
+    assert found["birdfeed_redis_memory_bytes", (("kind", "used"),)] > 100_000
+
+
+def test_tier_lookups_that_fail_reach_a_metric(
+    redis: Redis, keys: Keys, valkey_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """From the source through a worker as it is wired, to its pool's counts."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BIRDFEED_REDIS_URL", valkey_url)
+    monkeypatch.setenv("TINYBIRD_HOST", "http://127.0.0.1:1")
+    monkeypatch.setenv("TINYBIRD_TOKEN", "p.x")
+    monkeypatch.setenv("BIRDFEED_TIERS", "redis:tiers")
+    redis.set("tiers", "no hash")
+    worker = make_worker(WorkerSettings.load(), "p-1", Clock())
+
+    worker._delivery.enricher._tiers.look_up(["u1", "u2"])
+    worker._delivery.counters.count([])
+
+    assert read_pool(redis, keys, "p")["birdfeed_tier_lookup_failures_total", "error"] == 2

@@ -15,7 +15,6 @@ from birdfeed_worker.monitoring.metrics import Meter
 from birdfeed_worker.pipeline.decode import CHUNK_EVENTS
 from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.enrich import Enricher
-from birdfeed_worker.pipeline.send import Sender
 from birdfeed_worker.pipeline.settle import Settler
 from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from birdfeed_worker.pricing.book.reload import BookSource
@@ -25,6 +24,7 @@ from redis import Redis
 
 from tests.support.events import enqueue, envelope, text
 from tests.support.worker.fake_store import FakeStore
+from tests.support.worker.writing import sender_of
 
 EVENTS = 4 * CHUNK_EVENTS
 
@@ -60,7 +60,7 @@ def deliver(redis: Redis, keys: Keys, store: FakeStore, tiers: CachedTiers, fold
         return settler.mark(execution, ids, time.time())
 
     limiter = RateLimiter(redis, keys, "w", Limits(1e6, 1e12, 1.0, 60.0, 50.0))
-    sender = Sender(store, limiter, clock, bisect_requests=64, settle_seconds=60.0, mark=mark)
+    sender = sender_of(store, limiter, clock, mark)
     book = folder / "prices.toml"
     book.write_text("")
     delivery = Delivery(

@@ -1,0 +1,34 @@
+"""One system for all tests of the runbook that leave it alone."""
+
+from collections.abc import Iterator
+
+import pytest
+from birdfeed_sandbox.process import Sandbox
+
+from tests.support.producer.apps.run import Server
+from tests.support.servers.system import System
+
+
+@pytest.fixture(scope="module")
+def standing(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """One worker for all tests here that leave it alone; it keeps an append-only file."""
+    folder = tmp_path_factory.mktemp("runbook")
+    with Server(folder / "valkey") as redis, System(redis.url, sandbox_process, folder) as system:
+        system.start_pool(1)
+        yield system
+
+
+@pytest.fixture
+def working(standing: System, sandbox: Sandbox) -> Iterator[System]:
+    """The standing system, with nothing in the queue, the store or the ledger."""
+    standing.log.write_text("")
+    yield standing
+    sandbox.clear_faults()
+    try:
+        standing.drained(within=120)
+    finally:  # what a failed test leaves must not fail the next one
+        workers = {key: standing.redis.dump(key) for key in standing.redis.keys("rq:worker*")}
+        standing.redis.flushall()
+        for key, value in workers.items():
+            if value is not None:
+                standing.redis.restore(key, 0, value, replace=True)  # a worker may have renewed it

@@ -1,0 +1,123 @@
+"""A pool that can't start, or not yet: one clear line each, and no traceback."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from birdfeed_sandbox.process import Sandbox
+
+from tests.support.events import text
+from tests.support.producer.apps.run import Server
+from tests.support.servers.redis_servers import free_port
+from tests.support.servers.system import System
+from tests.support.wait import eventually
+
+
+@pytest.fixture
+def nowhere(sandbox: Sandbox, tmp_path: Path) -> Iterator[System]:
+    """A system whose Redis isn't there."""
+    with System(f"redis://:secret@127.0.0.1:{free_port()}/0", sandbox, tmp_path) as system:
+        yield system
+
+
+def test_started_while_redis_is_away(nowhere: System) -> None:
+    """One line says what is waited for, without the password; SIGTERM ends the waiting with exit code 0."""
+    pool = nowhere.start_pool(2, wait=False)
+    eventually(lambda: "waiting for Redis at 127.0.0.1:" in nowhere.said(), what="it says so")
+
+    pool.terminate()
+
+    assert pool.wait(30) == 0
+    lines = [line for line in nowhere.said().splitlines() if "Redis" in line]
+    assert len(lines) == 1
+    assert "Traceback" not in nowhere.said()
+    assert "secret" not in nowhere.said()
+
+
+def test_redis_comes_after_the_pool(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Work begins as soon as it is there."""
+    with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
+        redis.stop()
+        system.start_pool(1, wait=False)
+        eventually(lambda: "waiting for Redis" in system.said(), what="it waits")
+        redis.start()
+        eventually(lambda: system.workers(), what="a worker is registered")
+        system.send([("text_generation", text(request_id="r0"))])
+        system.drained()
+
+        assert system.rows() == {"r0": 1}
+        assert "Traceback" not in system.said()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TINYBIRD_TOKEN", "p.abc\u200bdef", "TINYBIRD_TOKEN: character 6 of the token is U+200B (ZERO WIDTH SPACE)"),
+        ("TINYBIRD_TOKEN", "p.abc\ndef", "TINYBIRD_TOKEN: character 6 of the token is U+000A"),
+        ("TINYBIRD_READ_TOKEN_FILE", "/nonexistent/token", "TINYBIRD_READ_TOKEN and TINYBIRD_READ_TOKEN_FILE are both"),
+        ("SSL_CERT_FILE", "/nonexistent/ca.pem", "SSL_CERT_FILE"),
+        ("ALL_PROXY", "socks5://127.0.0.1:1", "socksio"),
+        ("NO_PROXY", "[::1", "NO_PROXY"),
+    ],
+)
+def test_settings_that_can_not_work(nowhere: System, name: str, value: str, said: str) -> None:
+    """Exit code 2 and one sentence, before Redis is even asked."""
+    nowhere.environment[name] = value
+    done = nowhere.run("worker")
+
+    assert done.returncode == 2
+    assert said in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert "abc" not in done.stderr
+
+
+def test_a_cluster_is_refused_in_one_sentence(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Before it fails in the middle of a script."""
+    from tests.support.servers.redis_servers import valkey
+
+    with valkey(tmp_path / "valkey", **{"cluster-enabled": "yes"}) as url, System(url, sandbox, tmp_path) as system:
+        done = system.run("worker")
+
+    assert done.returncode == 2
+    assert "this Redis is a Cluster, which is not supported" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_column_is_dropped_while_workers_run(sandbox_process: Sandbox, tmp_path: Path) -> None:
+    """Nothing fails: Tinybird ignores what no column reads. Status names the column within seconds, and rests again."""
+    shipped = (files("birdfeed_schemas") / "data" / "datasources" / "llm_events.datasource").read_text()
+    column = "    `tier` LowCardinality(String) `json:$.tier` DEFAULT 'unknown',\n"
+    assert column in shipped
+    with (
+        Sandbox() as sandbox,
+        Server(tmp_path / "valkey") as redis,
+        System(redis.url, sandbox, tmp_path, BIRDFEED_SCHEMA_CHECK_SECONDS="0.5") as system,
+    ):
+        system.start_pool(1)
+        sandbox.replace_datasource("llm_events", shipped.replace(column, ""))
+
+        said = "llm_events.tier is missing: $.tier would not be stored"
+        eventually(lambda: said in " ".join(system.run("status").stdout.split()), what="status names it", within=15)
+        assert system.said().count(said) == 1
+
+        sandbox.replace_datasource("llm_events", shipped)
+        eventually(lambda: system.run("status").returncode == 0, what="status is healthy again", within=30)
+
+
+def test_workers_that_end_in_a_circle_are_named(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Killed as fast as they come."""
+    with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
+        system.start_pool(2)
+        killed: set[int] = set()
+
+        def kill() -> bool:
+            for pid in set(system.workers().values()) - killed:
+                killed.add(pid)
+                subprocess.run(["kill", "-9", str(pid)], check=False, env=os.environ)
+            return len(killed) >= 6
+
+        eventually(kill, what="six workers were killed")
+        eventually(lambda: "workers keep ending" in system.run("status").stdout, what="status says so", within=15)

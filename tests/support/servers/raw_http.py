@@ -1,0 +1,74 @@
+"""A server that answers each request with whatever bytes a test wants, over real sockets."""
+
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+#: Writes to a connection that has asked; returns when it is done or the other side is gone.
+Answer = Callable[[socket.socket], None]
+
+
+def answer(body: bytes, *headers: str, status: str = "200 OK") -> Answer:
+    """An ordinary answer with this body."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+    return lambda connection: connection.sendall(head + body)
+
+
+def drip(first: bytes, again: bytes, stop: threading.Event) -> Answer:
+    """An answer that never ends: a little every twentieth of a second, until told to stop."""
+
+    def run(connection: socket.socket) -> None:
+        connection.sendall(first)
+        while not stop.wait(0.05):
+            connection.sendall(again)
+
+    return run
+
+
+@contextmanager
+def raw_server(answer: Answer, heard: list[bytes] | None = None) -> Iterator[str]:
+    """Serves that answer to every connection, once each; yields the URL. What was asked is added to `heard`."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:  # closed: the test is over
+                    return
+                threading.Thread(target=_answer_one, args=(connection, answer, heard), daemon=True).start()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+
+
+def _answer_one(connection: socket.socket, answer: Answer, heard: list[bytes] | None) -> None:
+    with connection:
+        asked = b""
+        # A request left unread would make the end of the connection a reset, and the answer may be lost with it.
+        while (wanted := _length(asked)) is None or len(asked) < wanted:
+            more = connection.recv(65_536)
+            if not more:
+                return
+            asked += more
+        if heard is not None:
+            heard.append(asked)
+        try:
+            answer(connection)
+        except OSError:  # the client had enough
+            return
+
+
+def _length(asked: bytes) -> int | None:
+    """Bytes of a whole request, as soon as its headers are there."""
+    head, end, _ = asked.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    lengths = re.findall(rb"(?im)^content-length: *(\d+)", head)
+    return len(head) + 4 + (int(lengths[0]) if lengths else 0)

@@ -1,0 +1,124 @@
+"""What is known of a Redis, what makes it unsuitable, and what is left open where it may not be asked."""
+
+from typing import Any
+
+import pytest
+from birdfeed_worker.monitoring.redis_check import RedisFacts, redis_facts
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError, ResponseError
+
+
+class Asked:
+    """A Redis that answers INFO and CONFIG GET with these, or refuses."""
+
+    def __init__(self, info: dict[str, Any] | Exception, config: dict[str, str] | Exception) -> None:
+        self._info = info
+        self._config = config
+
+    def info(self) -> dict[str, Any]:
+        if isinstance(self._info, Exception):
+            raise self._info
+        return self._info
+
+    def config_get(self, name: str) -> dict[str, str]:
+        if isinstance(self._config, Exception):
+            raise self._config
+        return {name: self._config[name]} if name in self._config else {}
+
+
+DENIED = NoPermissionError("User x has no permissions to run the 'info' command")
+ABSENT = ResponseError("unknown command 'CONFIG'")
+INFO = {
+    "redis_version": "7.0.15",
+    "maxmemory": 1_000,
+    "used_memory": 900,
+    "mem_not_counted_for_evict": 100,
+    "maxmemory_policy": "noeviction",
+    "aof_enabled": 1,
+    "cluster_enabled": 0,
+}
+CONFIG = {"maxmemory-policy": "allkeys-lru", "maxmemory": "500", "appendonly": "no"}
+
+
+def facts(info: dict[str, Any] | Exception, config: dict[str, str] | Exception = ABSENT) -> RedisFacts:
+    return redis_facts(Asked(info, config))  # type: ignore[arg-type]
+
+
+def test_a_real_one_tells_everything(redis: Redis) -> None:
+    """By INFO alone."""
+    found = redis_facts(redis)
+
+    assert found.valkey
+    assert found.version is not None
+    assert found.version > (8,)
+    assert (found.unsuitable, found.warnings, found.notes) == ("", [], [])
+    assert found.memory_used
+    assert found.memory_share is None, "it has no limit"
+
+
+def test_info_is_enough() -> None:
+    """Managed ones forbid CONFIG. What isn't counted towards the limit is left out."""
+    found = facts(INFO)
+
+    assert (found.version, found.policy, found.append_only) == ((7, 0, 15), "noeviction", True)
+    assert found.memory_share == 0.8
+    assert (found.unsuitable, found.warnings, found.notes) == ("", [], [])
+
+
+def test_config_tells_what_info_may_not() -> None:
+    """All but how full it is."""
+    found = facts(DENIED, CONFIG)
+
+    assert (found.policy, found.append_only, found.memory_max, found.memory_used) == ("allkeys-lru", False, 500, None)
+    assert len(found.warnings) == 2
+    assert [note[:44] for note in found.notes] == ["Redis doesn't let birdfeed see its memory (I"]
+
+
+@pytest.mark.parametrize("refusal", [DENIED, ABSENT])
+def test_nothing_known_is_nothing_wrong(refusal: Exception) -> None:
+    """No warning, so that status can be healthy and BIRDFEED_REDIS_CHECK=refuse starts; it is said once at start."""
+    found = facts(refusal, refusal)
+
+    assert (found.unsuitable, found.warnings, len(found.notes)) == ("", [], 2)
+
+
+def test_one_that_does_not_answer_is_another_matter() -> None:
+    """It may come back."""
+    with pytest.raises(RedisConnectionError):
+        facts(RedisConnectionError("gone"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"redis_version": "6.0.16"}, "this is Redis 6.0.16; birdfeed needs Redis 6.2 or later"),
+        ({"redis_version": "6.2.0"}, ""),
+        ({"redis_version": "7.2.4", "valkey_version": "7.2.5"}, ""),
+        ({"redis_version": "7.2.4", "valkey_version": "7.1.0"}, "needs Valkey 7.2 or later"),
+        ({"redis_version": "unstable"}, ""),
+        ({"cluster_enabled": 1}, "this Redis is a Cluster, which is not supported"),
+        ({"redis_mode": "cluster"}, "this Redis is a Cluster, which is not supported"),
+    ],
+)
+def test_which_will_not_do(changes: dict[str, Any], said: str) -> None:
+    """In one sentence, before any worker starts."""
+    found = facts({**INFO, **changes}).unsuitable
+
+    assert said in found
+    assert bool(said) == bool(found)
+    assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"maxmemory_policy": "allkeys-lru"}, "Redis evicts keys"),
+        ({"maxmemory_policy": "allkeys-lru", "maxmemory": 0}, ""),
+        ({"aof_enabled": 0}, "Redis keeps no append-only file"),
+    ],
+)
+def test_which_can_lose_events(changes: dict[str, Any], said: str) -> None:
+    """Eviction only where there is a limit."""
+    assert said in "".join(facts({**INFO, **changes}).warnings)
+    assert bool(said) == bool(facts({**INFO, **changes}).warnings)

@@ -1,0 +1,77 @@
+"""Verification: whether Tinybird answers the question what it has; while it doesn't, events with unknown outcome wait.
+
+A worker that asked in vain notes it in Redis for `birdfeed status`, and takes the note away once it has an answer.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+import orjson
+from birdfeed_schemas.wire.keys import Keys
+from redis import Redis
+from redis.exceptions import RedisError
+
+from birdfeed_worker.clock import Clock
+
+log = logging.getLogger(__name__)
+
+#: Seconds a note is kept at least: the events are asked about again every 30 s.
+KEEP_SECONDS: Final = 180.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unanswered:
+    """A data source that can't be asked what it has: by which host, since when (epoch s), and why."""
+
+    host: str
+    reason: str
+    since: float
+
+
+@dataclass(slots=True)
+class Verification:
+    """Notes for one worker process whether its questions are answered."""
+
+    connection: Redis
+    keys: Keys
+    host: str
+    clock: Clock
+    _since: dict[str, float] = field(default_factory=dict)
+
+    def failed(self, datasource: str, reason: str, again_in: float) -> None:
+        """There was no answer; events of this data source are asked about again in so many seconds."""
+        now = self.clock.time()
+        note = Unanswered(host=self.host, reason=reason, since=self._since.setdefault(datasource, now))
+        seconds = max(KEEP_SECONDS, again_in + KEEP_SECONDS)
+        try:
+            self.connection.set(_key(self.keys, datasource), orjson.dumps(note), px=int(seconds * 1_000))
+        except RedisError as error:
+            log.warning("can't note that verification fails: %s", error)
+
+    def answered(self, datasource: str) -> None:
+        """There was an answer."""
+        if self._since.pop(datasource, None) is None:
+            return
+        try:
+            self.connection.delete(_key(self.keys, datasource))
+        except RedisError as error:
+            log.warning("can't note that verification works again: %s", error)
+
+
+def unanswered(connection: Redis, keys: Keys, datasources: Iterable[str]) -> dict[str, Unanswered]:
+    """The data sources that can't be asked; notes that can't be read are left out."""
+    names = list(datasources)
+    found = {}
+    for name, note in zip(names, connection.mget([_key(keys, name) for name in names]), strict=True):
+        try:
+            has = orjson.loads(note or b"null")
+            found[name] = Unanswered(host=str(has["host"]), reason=str(has["reason"]), since=float(has["since"]))
+        except (ValueError, TypeError, KeyError):
+            continue
+    return found
+
+
+def _key(keys: Keys, datasource: str) -> str:
+    return keys.birdfeed(f"unanswered:{datasource}")

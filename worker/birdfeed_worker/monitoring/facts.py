@@ -1,0 +1,122 @@
+"""Facts: what is known of the whole system at one moment, and what follows from it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from birdfeed_worker.flow.circuit_breaker import Trip
+from birdfeed_worker.flow.destinations import Destination
+from birdfeed_worker.flow.refusals import Refusal
+from birdfeed_worker.flow.verification import Unanswered
+from birdfeed_worker.monitoring.depth import Depth
+from birdfeed_worker.monitoring.ledger import Ledger
+from birdfeed_worker.monitoring.producers import HostSpool, Producer
+from birdfeed_worker.monitoring.redis_check import RedisFacts
+
+
+class Health(IntEnum):
+    """As exit codes: 0 well; 1 something is not as it should be; 3 nothing is delivered."""
+
+    HEALTHY = 0
+    DEGRADED = 1
+    DOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that is not as it should be: the rule that found it, a sentence, and the runbook's section about it.
+
+    `blocks`: while it is so, no event is written by this pool, or none of this host's workers writes any.
+    """
+
+    rule: str
+    message: str
+    section: str
+    health: Health
+    blocks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """One worker process: where it runs, what it does, its jobs in flight, and how many it has done since its start.
+
+    `silent` is seconds since its last heartbeat.
+    """
+
+    name: str
+    host: str
+    pid: int
+    state: str
+    in_flight: int
+    done: int
+    silent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadReason:
+    """Dead events of one reason, and for how many seconds the oldest has been dead (None: it wasn't come upon)."""
+
+    events: int
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Events a second over the last `seconds`."""
+
+    accepted: float
+    written: float
+    dead: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Everything `birdfeed status` shows. Times are seconds from now; `lag` is the age of the oldest job under way.
+
+    `disabled` are the types whose circuit breaker is off, until epoch s.
+
+    `refusals` are workers whose tokens are refused, `unanswered` data sources that can't be asked what they have, and
+    `mismatches` says in sentences how the store's columns differ from what is sent. `producers` are those that live,
+    `spools` those that aren't empty. `minutes` are the counts of the last hour, the running minute last (minutes.py).
+    `findings` and `health` are the verdict (verdict.py).
+
+    `unreplicated` is how many replicas a worker found lately, of how many it needs; empty where that is enough.
+    """
+
+    depth: Depth
+    lag: float | None
+    next_due: float | None
+    rates: Rates | None
+    workers: Sequence[WorkerState]
+    destinations: Mapping[str, Destination]
+    tripped: Mapping[str, Trip]
+    dead: Mapping[str, DeadReason]
+    dead_bytes: int | None
+    costs: Mapping[str, int]
+    ledger: Ledger
+    warnings: Sequence[str]
+    now: float
+    unreplicated: str = ""
+    disabled: Mapping[str, float] = field(default_factory=dict)
+    redis: RedisFacts = field(default_factory=RedisFacts)
+    refusals: Sequence[Refusal] = ()
+    unanswered: Mapping[str, Unanswered] = field(default_factory=dict)
+    mismatches: Sequence[str] = ()
+    producers: Sequence[Producer] = ()
+    spools: Sequence[HostSpool] = ()
+    minutes: Sequence[Counter[str]] = ()
+    findings: Sequence[Finding] = ()
+    health: Health = Health.HEALTHY
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is not well, one sentence each."""
+        return tuple(finding.message for finding in self.findings)
+
+    @property
+    def unpriced(self) -> float | None:
+        """The share of rows that could not be priced, of all that should have been; None if there are none."""
+        rows = sum(amount for status, amount in self.costs.items() if status != "no_usage")
+        return self.costs.get("unpriced", 0) / rows if rows else None

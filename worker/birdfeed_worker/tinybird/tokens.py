@@ -1,0 +1,80 @@
+"""Tokens: from the environment, or from files that are read again when a token is refused, so that it can be rotated
+while workers run.
+"""
+
+import logging
+import threading
+from pathlib import Path
+
+from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.settings import sendable
+
+log = logging.getLogger(__name__)
+
+
+class Token:
+    """One token; threads share it.
+
+    Args:
+        variable: The setting it comes from, for messages.
+        value: The token, where it stands in the environment.
+        path: The file it stands in, else.
+
+    Raises:
+        ConfigurationError: The file can't be read, is empty, or holds what no HTTP header can.
+    """
+
+    def __init__(self, variable: str, value: str = "", path: Path | None = None) -> None:
+        self.variable = variable
+        self._path = path
+        self._lock = threading.Lock()
+        self._value = value if path is None else self._read(path)
+        self._seen = [self._value]
+
+    @property
+    def value(self) -> str:
+        """The token as it was read last; empty where there is none."""
+        return self._value
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Every value it has had, for taking them out of texts."""
+        return tuple(self._seen)
+
+    @property
+    def place(self) -> str:
+        """Where it comes from, for people."""
+        return self.variable if self._path is None else f"{self.variable} ({self._path})"
+
+    def replaced(self, refused: str) -> bool:
+        """Whether it is another than `refused` by now; reads its file again to find out."""
+        with self._lock:
+            if self._value != refused:
+                return True
+            if self._path is None:
+                return False
+            try:
+                found = self._read(self._path)
+            except ConfigurationError as error:
+                # In the middle of a rotation, perhaps.
+                log.warning("the refused token stays: %s", error)
+                return False
+            if found == refused:
+                return False
+            log.warning("%s has a new token", self.place)
+            self._value = found
+            self._seen.append(found)
+            return True
+
+    def _read(self, path: Path) -> str:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(f"{self.variable}: can't read {path}: {error}") from None
+        try:
+            found = sendable(text)
+        except ValueError as error:
+            raise ConfigurationError(f"{self.variable}: {path}: {error}") from None
+        if not found:
+            raise ConfigurationError(f"{self.variable}: {path} is empty")
+        return found
