@@ -11,7 +11,8 @@ from redis import Redis
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.model import Dead, Item, Written
 from birdfeed_worker.monitoring.metrics import DELIVERY_SECONDS, EVENTS, JOBS, LOST, Meter
-from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.reply import as_text, whole
+from birdfeed_worker.queue.scripts import run_when_full
 
 #: What an outcome is called in the metrics.
 OUTCOMES: Final = {Written: "written", Dead: "dead"}
@@ -25,6 +26,7 @@ class Counters:
 
     def __init__(self, connection: Redis, keys: Keys, meter: Meter) -> None:
         self._connection = connection
+        self._keys = keys
         self._key = keys.birdfeed("costs")
         self._meter = meter
 
@@ -48,7 +50,7 @@ class Counters:
             for (event_type, status), amount in costs.items():
                 pipe.hincrby(self._key, f"{event_type}:{status}", amount)
             meter.send(pipe)
-            pipe.execute()
+            run_when_full(self._connection, self._keys, pipe)
 
 
 class Sampler:
@@ -66,16 +68,19 @@ class Sampler:
             return
         self._next = self._clock.monotonic() + SAMPLE_SECONDS
         lease = self._keys.birdfeed("sampler")
-        if not self._connection.set(lease, "1", nx=True, px=SAMPLE_SECONDS * 1_000 - 500):
-            return
-        sums: dict[Any, Any] = dict(sums_of(ledger_counts(self._connection, self._keys)))
-        if sums:
-            self._connection.xadd(self._keys.birdfeed("samples"), sums, maxlen=SAMPLES, approximate=False)
+        with self._connection.pipeline(transaction=False) as pipe:
+            pipe.set(lease, "1", nx=True, px=SAMPLE_SECONDS * 1_000 - 500)
+            if not run_when_full(self._connection, self._keys, pipe)[0]:
+                return
+            sums: dict[Any, Any] = dict(sums_of(ledger_counts(self._connection, self._keys)))
+            if sums:
+                pipe.xadd(self._keys.birdfeed("samples"), sums, maxlen=SAMPLES, approximate=False)
+            run_when_full(self._connection, self._keys, pipe)
 
 
 def ledger_counts(connection: Redis, keys: Keys) -> dict[str, int]:
     """The ledger's hash."""
-    return {as_text(name): int(amount) for name, amount in connection.hgetall(keys.ledger).items()}
+    return {as_text(name): whole(amount) for name, amount in connection.hgetall(keys.ledger).items()}
 
 
 def sums_of(counts: dict[str, int]) -> Counter[str]:

@@ -4,6 +4,7 @@ Its standard input is a pipe from the launcher; when that ends, the launcher is 
 it writes a byte every few seconds as a heartbeat.
 """
 
+import faulthandler
 import gc
 import logging
 import os
@@ -13,6 +14,7 @@ import time
 from typing import Final
 
 from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.process.launcher import STACKS_SIGNAL
 from birdfeed_worker.process.logs import configure_logs
 from birdfeed_worker.process.parent_watch import when_parent_ends
 from birdfeed_worker.settings import WorkerSettings
@@ -45,6 +47,9 @@ def tune_gc() -> None:
 def main() -> int:
     """Work until told to stop. Exit codes: 0 stopped as asked, 2 settings that can't work."""
     name, beat_fd = sys.argv[1], int(sys.argv[2])
+    # What kills the process (a segmentation fault, the launcher's watch) leaves the stacks in the log.
+    faulthandler.enable()
+    faulthandler.register(STACKS_SIGNAL, all_threads=True)
     try:
         settings = WorkerSettings.load()
         configure_logs(settings.log_format, settings.log_level)
