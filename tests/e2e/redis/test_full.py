@@ -76,7 +76,7 @@ def test_the_pool_empties_it(system: System, started: str) -> None:
     pids = set(system.workers().values())
     system.sandbox.clear_faults()
 
-    system.drained()
+    system.drained(within=40)
 
     assert system.rows() == {f"r{number}": 1 for number in range(N)}
     assert set(system.workers().values()) == pids, "no worker ended"
@@ -99,7 +99,7 @@ def test_a_worker_killed_while_it_is_full(system: System) -> None:
     eventually(lambda: system.rows(), what="rows are written")
     system.kill_a_worker()
 
-    system.drained()
+    system.drained(within=40)
 
     assert system.rows() == {f"r{number}": 1 for number in range(N)}
 
@@ -108,7 +108,7 @@ def test_an_operator_at_a_full_redis(system: System) -> None:
     """Everything one needs there can be asked, and done: what is wrong, purge, replay, resume."""
     put(system, count=20, model=["no", "text"])
     system.start_pool(1)
-    system.drained()
+    system.drained(within=40)
     system.sandbox.fault(auth=403)
     put(system, first=20)
     eventually(
@@ -123,14 +123,14 @@ def test_an_operator_at_a_full_redis(system: System) -> None:
         ("metrics",),
         ("resume", "llm_events"),
         ("dead", "list"),
-        ("dead", "replay", "--limit", "5", "--set", "model=gpt-4o-mini"),
+        ("dead", "replay", "--reason", "invalid", "--limit", "5", "--set", "model=gpt-4o-mini"),
         ("dead", "purge", "--yes", "--reason", "invalid"),
         ("dead", "log"),
     ):
         done = system.run(*command)
         assert "Traceback" not in done.stderr, (command, done.stderr)
         assert done.returncode in ((0, 1) if command[0] in {"status", "ledger"} else (0,)), (command, done.stderr)
-    system.drained()
+    system.drained(within=40)
 
     ledger = system.ledger()
     assert ledger["purged:text_generation"] == 15

@@ -44,6 +44,8 @@ RECOVER_SECONDS: Final = 5.0
 IDLE_WAIT: Final = 1.0
 #: Seconds until suspects are looked at again, where the look was cut short.
 UNTRIED_WAIT: Final = 5.0
+#: Seconds between looks whether `rq suspend` is over.
+SUSPENDED_WAIT: Final = 1.0
 #: Seconds to wait after Redis failed for longer than the client's own retries.
 REDIS_DOWN_WAIT: Final = 2.0
 
@@ -110,6 +112,21 @@ class Worker(SimpleWorker):
         if back:
             log.warning("%d jobs of this worker are back in the queue", len(back))
         self._presence.end()
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Wait while `rq suspend` is in force; raises StopRequested in burst mode.
+
+        rq's own writes a sign of life at each look, in a MULTI, which a full Redis refuses.
+        """
+        while not self._stop_requested and self.connection.exists(f"{self._keys.prefix}:suspended"):
+            if burst:
+                raise StopRequested
+            if self.get_state() != WorkerStatus.SUSPENDED:
+                log.warning("suspended by `rq suspend`; `rq resume` goes on")
+                self.set_state(WorkerStatus.SUSPENDED)
+            self._clock.sleep(SUSPENDED_WAIT)
+        if self.get_state() == WorkerStatus.SUSPENDED:
+            self.set_state(WorkerStatus.IDLE)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """First SIGTERM or SIGINT: finish what is in flight. Sets a flag and nothing else."""
