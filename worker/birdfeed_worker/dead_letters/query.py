@@ -155,8 +155,13 @@ def read(connection: Redis, keys: Keys, ids: Sequence[str]) -> list[DeadLetterIn
     with connection.pipeline(transaction=False) as pipe:
         for job_id in ids:
             pipe.hmget(keys.job(job_id), _FIELDS)
-        found = pipe.execute()
-    return [_info(job_id, values) for job_id, values in zip(ids, found, strict=True) if any(values)]
+        found = pipe.execute(raise_on_error=False)
+    # A key that is no hash is no letter.
+    return [
+        _info(job_id, values)
+        for job_id, values in zip(ids, found, strict=True)
+        if isinstance(values, list) and any(values)
+    ]
 
 
 def opened(connection: Redis, keys: Keys, letters: Sequence[DeadLetterInfo]) -> list[DeadLetterInfo]:
@@ -164,8 +169,8 @@ def opened(connection: Redis, keys: Keys, letters: Sequence[DeadLetterInfo]) -> 
     with connection.pipeline(transaction=False) as pipe:
         for letter in letters:
             pipe.hget(keys.job(letter.id), "data")
-        found = pipe.execute()
-    return [_open(letter, data) for letter, data in zip(letters, found, strict=True) if data is not None]
+        found = pipe.execute(raise_on_error=False)
+    return [_open(letter, data) for letter, data in zip(letters, found, strict=True) if isinstance(data, bytes)]
 
 
 def find(connection: Redis, keys: Keys, job_id: str) -> DeadLetterInfo | None:

@@ -105,19 +105,21 @@ class Retention:
         self._round: Round | None = None
         self._next_round = float("-inf")
         self._excess = 0
+        #: The measurement (its time) that `_excess` and the round stand on.
+        self._known: bytes | str | None = None
 
     def step(self) -> bool:
         """A little more of the round; False where there is nothing to do now, or another worker does it."""
         if self._round is None and self._clock.monotonic() < self._next_round:
             return False
         if not self._mine():
-            # Whoever has the lease measures anew; what was measured here may be purged already.
-            self._round, self._excess = None, 0
+            self._round = None
             self._next_round = self._clock.monotonic() + LEASE_SECONDS
             return False
         if self._round is None:
             self._round = Round(letters_of(self._connection, self._keys), self._excess)
             self._excess = 0
+            self._known = self._measured()
         some = list(islice(self._round.letters, STEP))
         if some:
             self._look(self._round, some)
@@ -130,13 +132,18 @@ class Retention:
         with self._connection.pipeline(transaction=False) as pipe:
             pipe.set(key, self._name, nx=True, ex=LEASE_SECONDS)
             if run_when_full(self._connection, self._keys, pipe)[0]:
-                # Nobody had it: also not this worker, if it had it before.
-                self._round, self._excess = None, 0
+                # It ran out. If another worker had it since, what was measured here may be purged already.
+                if self._measured() != self._known:
+                    self._round, self._excess = None, 0
                 return True
         if as_text(self._connection.get(key) or b"") != self._name:
             return False
         self._connection.expire(key, LEASE_SECONDS)
         return True
+
+    def _measured(self) -> bytes | str | None:
+        """By when all letters were measured last, whoever did it."""
+        return self._connection.hget(self._keys.birdfeed("dead-size"), "at")
 
     def _look(self, this: Round, some: Sequence[DeadLetterInfo]) -> None:
         with self._connection.pipeline(transaction=False) as pipe:
@@ -217,6 +224,7 @@ class Retention:
             )
             run_when_full(self._connection, self._keys, pipe)
         self._round = None
+        self._known = self._measured()
         self._next_round = self._clock.monotonic() + (0.0 if self._excess or this.merged else ROUND_SECONDS)
 
     def _merge_group(self, this: Round, group: Sequence[DeadLetterInfo]) -> None:

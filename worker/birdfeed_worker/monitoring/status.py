@@ -28,7 +28,7 @@ LATE_SECONDS: Final = 300.0
 RATE_SECONDS: Final = 60
 #: Jobs of each place, and dead letters, that are looked at for the oldest.
 LOOKED_AT: Final = 10_000
-#: Seconds without a sign of life after which a worker doesn't count as alive.
+#: Seconds without a heartbeat after which a worker doesn't count as alive.
 SILENT_SECONDS: Final = 60.0
 
 

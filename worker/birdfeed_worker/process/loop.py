@@ -116,7 +116,7 @@ class Worker(SimpleWorker):
     def check_for_suspension(self, burst: bool) -> None:
         """Wait while `rq suspend` is in force; raises StopRequested in burst mode.
 
-        rq's own writes a sign of life at each look, in a MULTI, which a full Redis refuses.
+        rq's own writes a heartbeat at each look, in a MULTI, which a full Redis refuses.
         """
         while not self._stop_requested and self.connection.exists(f"{self._keys.prefix}:suspended"):
             if burst:

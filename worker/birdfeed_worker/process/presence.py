@@ -15,15 +15,15 @@ from redis import Redis
 from birdfeed_worker.queue.redis_time import RedisTime
 from birdfeed_worker.queue.scripts import script
 
-#: Seconds after its last sign of life for which a worker's entry stays.
+#: Seconds after its last heartbeat for which a worker's entry stays.
 ENTRY_SECONDS: Final = 90
 
 
 class Presence:
-    """One worker's entry. Each sign of life also compares this machine's clock with Redis's.
+    """One worker's entry. Each heartbeat also compares this machine's clock with Redis's.
 
     Args:
-        connection: Redis; signs of life come from more than one thread.
+        connection: Redis; heartbeats come from more than one thread.
         keys: Names of the keys.
         name: The worker's.
         clock: Is set by Redis's.
@@ -42,13 +42,13 @@ class Presence:
         self.state = "started"
 
     def count(self, jobs: int, dead: int) -> None:
-        """So many jobs are done, in which so many events died; the next sign of life says so."""
+        """So many jobs are done, in which so many events died; the next heartbeat says so."""
         with self._lock:
             self._done += jobs
             self._dead += dead
 
     def beat(self) -> None:
-        """A sign of life; the entry is made anew where it is gone. Raises RedisError."""
+        """A heartbeat; the entry is made again where it is gone. Raises RedisError."""
         self._clock.set(self._connection)
         now = format_time(datetime.fromtimestamp(self._clock.time(), UTC))
         self._born = self._born or now

@@ -8,6 +8,7 @@ import pytest
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.model import ReservedJob
 from birdfeed_worker.monitoring.status import read_status
+from birdfeed_worker.pipeline.settle import Totals
 from birdfeed_worker.process import loop as module
 from birdfeed_worker.process.bootstrap import make_worker
 from birdfeed_worker.process.loop import Worker
@@ -91,7 +92,7 @@ def test_a_long_delivery_is_a_sign_of_life(redis: Redis, keys: Keys, worker: Wor
     def slow(*args: Any) -> Any:
         busy.set()
         assert go_on.wait(60)
-        return module.Totals()
+        return Totals()
 
     monkeypatch.setattr(type(worker._delivery), "deliver", slow)
     running = threading.Thread(target=worker.work, kwargs={"burst": True})

@@ -1,4 +1,4 @@
--- A worker's sign of life: its entry as rq keeps it, written anew where it is gone (it expired, Redis lost it).
+-- A worker's heartbeat: its entry as rq keeps it, written again where it is gone (it expired, Redis lost it).
 -- ARGV[3] worker, [4] seconds it lives without another sign, [5] last_heartbeat as rq writes a time, [6] state, [7] jobs
 -- done and [8] events dead since the last sign, [9...] fields and values of a whole entry.
 local key = P .. ':worker:' .. ARGV[3]
