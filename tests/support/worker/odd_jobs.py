@@ -34,8 +34,8 @@ def packed(head: Any, *lines: str) -> bytes:
     return zlib.compress(json.dumps([JOB_FUNCTION, None, ["\n".join([first, *lines])], {}]).encode())
 
 
-def put(redis: Redis, keys: Keys, job_id: str | bytes = "odd", **fields: Any) -> None:
-    """A job in the queue; `fields` replace those of a valid one."""
+def put(redis: Redis, keys: Keys, job_id: str | bytes = "odd", *, front: bool = False, **fields: Any) -> None:
+    """A job in the queue (at its `front`), counted as a producer does; `fields` replace those of a valid one."""
     told: dict[Any, Any] = {
         "data": packed(header(), line()),
         "status": "queued",
@@ -45,8 +45,12 @@ def put(redis: Redis, keys: Keys, job_id: str | bytes = "odd", **fields: Any) ->
         "bf_type": "text_generation",
     }
     name = job_id if isinstance(job_id, bytes) else job_id.encode()
-    redis.hset(keys.job("").encode() + name, mapping={**told, **fields})
-    redis.rpush(keys.queue_list, job_id)
+    told |= fields
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.hset(keys.job("").encode() + name, mapping=told)
+        pipe.hincrby(keys.ledger, f"accepted:{told['bf_type']}", 1)
+        (pipe.lpush if front else pipe.rpush)(keys.queue_list, job_id)
+        pipe.execute()
 
 
 def _year(year: int) -> Callable[[], bytes]:

@@ -26,7 +26,7 @@ def settle(redis: Redis, keys: Keys, jobs: list[ReservedJob], name: str, outcome
 
 def run_out(redis: Redis, keys: Keys) -> None:
     """Every lease has run out."""
-    for member in redis.zrange(keys.started, 0, -1):
+    for member, _ in redis.zscan_iter(keys.started):
         redis.zadd(keys.started, {member: time.time() - 1})
 
 
