@@ -217,3 +217,63 @@ def test_a_slow_answer_doesnt_set_the_clock_twice(redis: Redis, monkeypatch: pyt
 
     assert clock.time() == pytest.approx(redis_time(redis), abs=1)
     assert clock._base == base
+
+
+def test_what_a_worker_holds_from_an_earlier_reservation(redis: Redis, keys: Keys) -> None:
+    """What is still its own goes back and is reserved again; what it lost meanwhile is left alone."""
+    own, lost, done, others = (accept(redis, keys, events(1)) for _ in range(4))
+    jobs = {job.id: job for job in reserve_all(redis, keys, "w1")}
+    redis.zrem(keys.started, f"{lost}:{jobs[lost].execution}")
+    redis.hset(keys.job(done), "status", "finished")
+    redis.zadd(keys.started, {f"{others}:of-w2": time.time() + 60})
+    redis.zadd(f"{keys.prefix}:executions:{others}", {"of-w2": time.time() + 60})
+
+    (again,) = reserve_all(redis, keys, "w1")
+
+    assert (again.id, again.attempts) == (own, 2)
+    assert redis.hget(keys.job(own), "status") == b"started"
+    assert redis.hget(keys.job(lost), "status") == b"started"
+    assert redis.hget(keys.job(done), "status") == b"finished"
+    assert redis.hget(keys.job(others), "worker_name") == b"w1"
+    assert redis.llen(keys.queue_list) == 0
+    held = {own.encode() + b":" + again.execution.encode(), f"{others}:of-w2".encode()}
+    assert held <= set(redis.zrange(keys.started, 0, -1))
+    members = redis.smembers(f"{keys.prefix}:worker:w1:executions")
+    assert members <= {f"{own}:{again.execution}".encode(), f"{done}:{jobs[done].execution}".encode()}
+
+
+def test_what_goes_back_is_queued(redis: Redis, keys: Keys) -> None:
+    """Also where this reservation has no room for it."""
+    ids = [accept(redis, keys, events(1)) for _ in range(2)]
+    reserve_all(redis, keys, "w1")
+
+    taken = Reserver(redis, keys, "w1", 20).reserve(jobs=1, events=10, size=10**6)
+
+    (left,) = set(ids) - {job.id for job in taken}
+    assert redis.hget(keys.job(left), "status") == b"queued"
+    assert redis.lrange(keys.queue_list, 0, -1) == [left.encode()]
+
+
+def test_a_reservation_that_is_asked_for_again_is_leased_again(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From now on: the first answer may have been lost for long."""
+    accept(redis, keys, events(1))
+    monkeypatch.setattr(module, "uuid4", lambda: type("Fixed", (), {"hex": "e1"}))
+    (job,) = reserve_all(redis, keys, "w1")
+    run_out(redis, keys)
+
+    assert [one.id for one in reserve_all(redis, keys, "w1")] == [job.id]
+
+    assert (redis.zscore(keys.started, f"{job.id}:e1") or 0) > time.time()
+
+
+def test_a_job_that_is_no_longer_started_is_lost(redis: Redis, keys: Keys) -> None:
+    """Another tool changed it under the worker's hands: the worker settles nothing of it."""
+    job_id = accept(redis, keys, events(1))
+    jobs = reserve_all(redis, keys)
+    redis.hset(keys.job(job_id), "status", "queued")
+
+    assert settle(redis, keys, jobs, "w1", Written()).lost == 1
+
+    assert redis.exists(keys.job(job_id))
