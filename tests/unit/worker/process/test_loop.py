@@ -1,5 +1,6 @@
 """The worker's own loop, in this process."""
 
+import signal
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.model import ReservedJob
 from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.pipeline.settle import Totals
+from birdfeed_worker.process import child
 from birdfeed_worker.process import loop as module
 from birdfeed_worker.process.bootstrap import make_worker
 from birdfeed_worker.process.loop import Worker
@@ -132,3 +134,24 @@ def test_suspended_workers_wait(redis: Redis, keys: Keys, worker: Worker, monkey
     assert worker.work(burst=True) is False
 
     assert redis.llen(keys.queue_list) == 1
+
+
+def test_a_worker_that_is_alone_too_long_gives_its_jobs_back(
+    redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its launcher is gone and its delivery never ends: the jobs go back before the process exits, not as suspects."""
+    job_id = accept(redis, keys, events(1))
+    worker._reserver.reserve(jobs=1, events=10, size=10**6)
+    done: list[Any] = []
+    monkeypatch.setattr(child.os, "kill", lambda pid, signum: done.append(signum))
+    monkeypatch.setattr(child.os, "_exit", done.append)
+
+    child.stop_alone(0.01, lambda: done.append(worker._reserver.recover(worker.name, died=False)))
+    child.stop_alone(0.01, fail)
+
+    assert done == [signal.SIGTERM, [job_id], 1, signal.SIGTERM, 1]
+    assert redis.hget(keys.job(job_id), "bf_suspect") is None
+
+
+def fail() -> None:
+    raise RedisConnectionError("gone")

@@ -277,3 +277,85 @@ def test_a_job_that_is_no_longer_started_is_lost(redis: Redis, keys: Keys) -> No
     assert settle(redis, keys, jobs, "w1", Written()).lost == 1
 
     assert redis.exists(keys.job(job_id))
+
+
+@pytest.mark.parametrize("status", ["finished", "canceled", "stopped", "deferred"])
+def test_an_entry_of_a_job_that_is_over(redis: Redis, keys: Keys, status: str) -> None:
+    """Another tool ended it and left its entry in the queue: it is not worked on, and not changed."""
+    job_id = accept(redis, keys, events(1))
+    redis.hset(keys.job(job_id), "status", status)
+
+    assert reserve_all(redis, keys) == []
+
+    assert (redis.llen(keys.queue_list), redis.hget(keys.job(job_id), "status")) == (0, status.encode())
+
+
+@pytest.mark.parametrize("registry", ["scheduled", "failed"])
+def test_a_queued_job_counts_wherever_else_it_is_listed(redis: Redis, keys: Keys, registry: str) -> None:
+    """Its status says that it waits; an entry in another registry doesn't keep it from being worked on."""
+    job_id = accept(redis, keys, events(1))
+    redis.zadd(f"{keys.prefix}:{registry}:{keys.queue}", {job_id: 9e9})
+
+    assert [job.id for job in reserve_all(redis, keys)] == [job_id]
+
+
+def test_an_entry_of_a_job_that_waits_elsewhere(redis: Redis, keys: Keys) -> None:
+    """A copy of a scheduled job, or of a dead letter, is dropped."""
+    for registry, status in ((keys.scheduled, "scheduled"), (keys.failed, "failed")):
+        job_id = accept(redis, keys, events(1))
+        redis.hset(keys.job(job_id), "status", status)
+        redis.zadd(registry, {job_id: 9e9})
+
+    assert reserve_all(redis, keys) == []
+
+    assert redis.zcard(keys.scheduled) == redis.zcard(keys.failed) == 1
+
+
+def test_a_reservation_is_not_added_to(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for again, it is the same, whatever has come into the queue meanwhile."""
+    first = accept(redis, keys, events(1))
+    monkeypatch.setattr(module, "uuid4", lambda: type("Fixed", (), {"hex": "e1"}))
+    reserve_all(redis, keys, "w1")
+    accept(redis, keys, events(1))
+
+    assert [job.id for job in reserve_all(redis, keys, "w1")] == [first]
+
+
+def unknown(redis: Redis, keys: Keys, since: float) -> ReservedJob:
+    """Reserve the only job and settle it as unknown since then; the job as the next worker sees it."""
+    jobs = reserve_all(redis, keys)
+    settle(redis, keys, jobs, "w1", Deferred(0.0, since))
+    (job,) = reserve_all(redis, keys)
+    settle(redis, keys, [job], "w1", Deferred(0.0, job.maybe_written_since))
+    return job
+
+
+@pytest.mark.parametrize(
+    ("taken_at", "unknowns", "spent"),
+    [(1_600_000_050.0, 1, 100.0), (1_599_999_999.0, 0, 0.0), (None, 0, 0.0)],
+    ids=["others were taken since", "others were taken before", "nobody knows"],
+)
+def test_an_outcome_that_is_unknown_again(
+    redis: Redis, keys: Keys, taken_at: float | None, unknowns: int, spent: float
+) -> None:
+    """It counts against the job only if its destination took other rows since the last try."""
+    accept(redis, keys, events(1))
+    if taken_at is not None:
+        redis.hset(keys.birdfeed("destination:llm_events"), "last_success", str(taken_at))
+
+    first = unknown(redis, keys, 1_600_000_000.0)
+    again = unknown(redis, keys, 1_600_000_100.0)
+
+    assert (first.unknowns, first.spent, first.maybe_written_since) == (0, 0.0, 1_600_000_000.0)
+    assert (again.unknowns, again.spent, again.maybe_written_since) == (unknowns, spent, 1_600_000_100.0)
+
+
+def test_a_job_without_a_doubt_is_not_marked(redis: Redis, keys: Keys) -> None:
+    """Settling clears the mark where nothing of the job can have been written."""
+    accept(redis, keys, events(1))
+    jobs = reserve_all(redis, keys)
+    Settler(redis, keys, "w1").mark(jobs[0].execution, [jobs[0].id])
+
+    settle(redis, keys, jobs, "w1", Deferred())
+
+    assert redis.hmget(keys.job(jobs[0].id), "bf_posted", "bf_unknown_at") == [None, None]
