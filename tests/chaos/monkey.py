@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from redis.exceptions import RedisError
+
 from tests.support.producer.apps.run import Server
 from tests.support.servers.failover import Cluster
 from tests.support.servers.system import System
 from tests.support.servers.traffic import ODD_MODEL
 from tests.support.wait import pause
+from tests.support.worker import odd_jobs
+from tests.support.worker.skewed_clock import skewed
 
 #: Faults of the store, each with the switches of the sandbox. Late commits come before settle_seconds (SETTLE).
 SETTLE = 4.0
@@ -52,6 +56,12 @@ STORE_FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+#: The event type of malformed jobs, and which of them can't be read at all.
+ODD_TYPE = "odd"
+UNREADABLE = ("event_type is a list", "attempts is text, its event invalid", "version is an object", "a million lines",
+              "nothing", "a pickle")  # fmt: skip
+
+
 class Monkey:
     """Breaks things at random, and mends them again: the store for a while, and meanwhile something else, too.
 
@@ -73,6 +83,7 @@ class Monkey:
         self.processes = processes
         self.done: Counter[str] = Counter()
         self._store_acts = 0  # for how many more acts the store stays broken
+        self.odd_jobs = 0
         #: From when to when (epoch s) each took.
         self.failovers: list[tuple[float, float]] = []
         self.acts: list[tuple[int, Callable[[], str]]] = [
@@ -81,13 +92,14 @@ class Monkey:
             (1, self.kill_launcher),
             (1, self.terminate_launcher),
             (10, self.break_store),
+            (3, self.put_odd_job),
         ]
         if isinstance(redis, Cluster):
             self.acts += [(3, self.kill_master), (2, self.hang_master), (2, self.hand_over), (2, self.freeze_redis)]
             if ordered:
                 self.acts += [(3, self.order_failover)]
         elif redis is not None:
-            self.acts += [(1, self.kill_redis), (1, self.freeze_redis)]
+            self.acts += [(1, self.kill_redis), (1, self.freeze_redis), (2, self.fill_redis)]
 
     def act(self) -> str:
         """One fault; says which."""
@@ -121,14 +133,19 @@ class Monkey:
         pool = self.system.pools[-1]
         pool.kill()
         pool.wait()
-        self.system.start_pool(self.processes, wait=False)
+        self._start_pool()
         return "SIGKILL the launcher"
+
+    def _start_pool(self) -> None:
+        """Another pool, on a host whose clock may be ten minutes off."""
+        skew = self.draw.choice([0, 0, 600, -600])
+        self.system.start_pool(self.processes, wait=False, environment=skewed(self.system.folder, skew))
 
     def terminate_launcher(self) -> str:
         """SIGTERM of the launcher, as a deploy does."""
         pool = self.system.pools[-1]
         pool.terminate()
-        self.system.start_pool(self.processes, wait=False)
+        self._start_pool()
         pool.wait(180)
         # One that was only just started has no handler yet, and no worker either.
         assert pool.returncode in (0, -signal.SIGTERM), f"the launcher ended with {pool.returncode}"
@@ -144,6 +161,23 @@ class Monkey:
         if not self._store_acts:
             self.system.sandbox.clear_faults()
         return f"store: {name}" + (f", and for {self._store_acts} acts more" if self._store_acts else "")
+
+    def put_odd_job(self) -> str:
+        """A job that can't be read, at the queue's front, counted as a producer does; it dies alone."""
+        name = self.draw.choice(UNREADABLE)
+        job_id = f"odd-{self.odd_jobs}"
+        with suppress(RedisError):  # Redis may be away or full, or read-only during a failover
+            odd_jobs.put(
+                self.system.redis, self.system.keys, job_id, data=odd_jobs.DEADLY[name](), bf_type=ODD_TYPE, front=True
+            )
+            self.odd_jobs += 1
+        return "a malformed job"
+
+    def fill_redis(self) -> str:
+        """Redis is full for a while: producers spool, workers go on."""
+        with self.system.redis_config(maxmemory=1):
+            pause(self.draw.uniform(0.5, 2.0))
+        return "Redis is full"
 
     def kill_redis(self) -> str:
         """kill -9 of Redis, and its restart from the append-only file."""

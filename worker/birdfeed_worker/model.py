@@ -37,7 +37,8 @@ class Dead:
 class Deferred:
     """It goes back to wait until `until` (epoch s; 0: to the front of the queue now).
 
-    `posted` (epoch s) is set where it was sent and the outcome is unknown: the store is asked before the next try.
+    `maybe_written_since` (epoch s) is set where it was sent and the outcome is unknown: the store is asked before the
+    next try.
     """
 
     until: float = 0.0
@@ -57,10 +58,10 @@ POISON: Final = Dead("kills_worker", "three processes died of this event alone; 
 class ReservedJob:
     """A job in flight. Times are epoch seconds by Redis's clock; attempts count from 1.
 
-    `data` is rq's job data as it lies in Redis (zlib over JSON). `posted` is when rows of this job were last sent
-    with no answer, or None. `events` and `event_type` are what the producer said, for jobs that can't be decoded.
-    `suspect` counts the workers that died with it in flight. `unknowns` counts the times its outcome was unknown while
-    its destination took other rows, `spent` the seconds that went by so.
+    `data` is rq's job data as it lies in Redis (zlib over JSON). `maybe_written_since` is when rows of this job were
+    last sent with no answer, or None; 0: at any time. `events` and `event_type` are what the producer said, for jobs
+    that can't be decoded. `suspect` counts the workers that died with it in flight. `unknowns` counts the times its
+    outcome was unknown while its destination took other rows, `spent` the seconds that went by so.
     """
 
     id: str
@@ -115,14 +116,18 @@ class Unreadable:
 
 @dataclass(slots=True)
 class Decoded:
-    """What a set of jobs holds. `newer` are jobs of a wire version this worker doesn't read yet."""
+    """What a set of jobs holds. `newer` are jobs of a wire version this worker doesn't read yet; `failed` are those on
+    which birdfeed's own code failed, and which wait until an epoch second.
+    """
 
     items: list[Item] = field(default_factory=list)
     unreadable: list[Unreadable] = field(default_factory=list)
     newer: list[tuple[ReservedJob, int]] = field(default_factory=list)
+    failed: list[tuple[ReservedJob, float]] = field(default_factory=list)
 
     def extend(self, more: "Decoded") -> None:
         """Add what other jobs hold."""
         self.items += more.items
         self.unreadable += more.unreadable
         self.newer += more.newer
+        self.failed += more.failed

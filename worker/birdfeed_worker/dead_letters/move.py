@@ -72,11 +72,15 @@ class Mover:
     def purge(self, letters: Sequence[DeadLetterInfo], numbers: Sequence[Sequence[int]] | None = None) -> list[int]:
         """Delete letters, or (`numbers`, of opened ones) events of them; returns the events gone of each, -1: not as
         it was seen."""
+        # An answer may be lost, and the client then asks again: what each letter gave is remembered until it is heard.
+        memory = self._keys.birdfeed(f"purging:{uuid7()}")
         if numbers is None:
-            args = [[letter.id, "", "purge", letter.events, "", 0, "", "", ""] for letter in letters]
+            args = [[letter.id, "", "purge", letter.events, "", 0, "", memory, ""] for letter in letters]
         else:
-            args = [self._purge_args(letter, set(some)) for letter, some in zip(letters, numbers, strict=True)]
-        return [-1 if taken is Moved.CHANGED else events for taken, events in self._run(args)]
+            args = [self._purge_args(letter, set(some), memory) for letter, some in zip(letters, numbers, strict=True)]
+        gone = [-1 if taken is Moved.CHANGED else events for taken, events in self._run(args)]
+        self._connection.delete(memory)
+        return gone
 
     def _run(self, args: Sequence[Sequence[Any]]) -> list[tuple[Moved, int]]:
         if not args:
@@ -121,8 +125,8 @@ class Mover:
         return args
 
     @staticmethod
-    def _purge_args(letter: DeadLetterInfo, numbers: set[int]) -> list[Any]:
-        return [letter.id, letter.digest, "purge", len(numbers), *_left(letter, numbers), "", ""]
+    def _purge_args(letter: DeadLetterInfo, numbers: set[int], memory: str) -> list[Any]:
+        return [letter.id, letter.digest, "purge", len(numbers), *_left(letter, numbers), memory, ""]
 
 
 def _left(letter: DeadLetterInfo, taken: set[int]) -> tuple[bytes, int, str]:

@@ -12,13 +12,14 @@ from typing import Any, Final
 
 import orjson
 from birdfeed_schemas.registry import spellings_of
-from birdfeed_schemas.wire.envelope import Batch, WireError, format_time, split_batch
+from birdfeed_schemas.wire.envelope import MAX_COUNT, Batch, WireError, format_time, split_batch
 from birdfeed_schemas.wire.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
 from redis import Redis
 
 from birdfeed_worker.dead_letters.record import fingerprint
 from birdfeed_worker.queue.codec import unpack
-from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.reply import as_name, as_text, number
+from birdfeed_worker.queue.reserve import MOST_EVENTS
 
 #: Dead letters read in one round trip.
 PAGE: Final = 500
@@ -154,8 +155,13 @@ def read(connection: Redis, keys: Keys, ids: Sequence[str]) -> list[DeadLetterIn
     with connection.pipeline(transaction=False) as pipe:
         for job_id in ids:
             pipe.hmget(keys.job(job_id), _FIELDS)
-        found = pipe.execute()
-    return [_info(job_id, values) for job_id, values in zip(ids, found, strict=True) if any(values)]
+        found = pipe.execute(raise_on_error=False)
+    # A key that is no hash is no letter.
+    return [
+        _info(job_id, values)
+        for job_id, values in zip(ids, found, strict=True)
+        if isinstance(values, list) and any(values)
+    ]
 
 
 def opened(connection: Redis, keys: Keys, letters: Sequence[DeadLetterInfo]) -> list[DeadLetterInfo]:
@@ -163,8 +169,8 @@ def opened(connection: Redis, keys: Keys, letters: Sequence[DeadLetterInfo]) -> 
     with connection.pipeline(transaction=False) as pipe:
         for letter in letters:
             pipe.hget(keys.job(letter.id), "data")
-        found = pipe.execute()
-    return [_open(letter, data) for letter, data in zip(letters, found, strict=True) if data is not None]
+        found = pipe.execute(raise_on_error=False)
+    return [_open(letter, data) for letter, data in zip(letters, found, strict=True) if isinstance(data, bytes)]
 
 
 def find(connection: Redis, keys: Keys, job_id: str) -> DeadLetterInfo | None:
@@ -185,22 +191,23 @@ def _open(letter: DeadLetterInfo, data: bytes) -> DeadLetterInfo:
 
 
 def _info(job_id: str, values: Sequence[bytes | None]) -> DeadLetterInfo:
-    event_type, reason, events, size, description, ended_at = (as_text(value or b"") for value in values[:6])
+    event_type, reason = as_name(values[0], ""), as_name(values[1], "")
+    description, ended_at = (as_text(value or b"") for value in values[4:6])
     known = _known(values[6])
     detail = description.partition(f", {reason}: ")[2] or description
-    failed_at = known.get("last") or ended_at
+    failed_at = _known_text(known, "last") or ended_at
     return DeadLetterInfo(
         id=job_id,
         event_type=event_type or "unknown",
         reason=reason or FAILED_BY_RQ,
         detail=detail,
-        fingerprint=known.get("fingerprint") or fingerprint(event_type, reason, detail),
-        events=_number(events, 1),
-        size=_number(size, 0),
-        attempts=known.get("attempts", 0),
-        replays=known.get("replays", 0),
-        replay_id=known.get("replay", ""),
-        first_failed_at=known.get("first") or failed_at,
+        fingerprint=_known_text(known, "fingerprint") or fingerprint(event_type, reason, detail),
+        events=number(values[2], 1, MOST_EVENTS),
+        size=number(values[3], 0),
+        attempts=_known_count(known, "attempts"),
+        replays=_known_count(known, "replays"),
+        replay_id=_known_text(known, "replay"),
+        first_failed_at=_known_text(known, "first") or failed_at,
         last_failed_at=failed_at,
         counted=bool(reason),
     )
@@ -214,5 +221,11 @@ def _known(value: bytes | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _number(text: str, otherwise: int) -> int:
-    return int(text) if text.isdigit() else otherwise
+def _known_text(known: Mapping[str, Any], name: str) -> str:
+    value = known.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def _known_count(known: Mapping[str, Any], name: str) -> int:
+    value = known.get(name)
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else 0

@@ -6,6 +6,7 @@ at once nor memory.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,11 +18,12 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.dead_letters.audit import note
+from birdfeed_worker.dead_letters.audit import note_retention
 from birdfeed_worker.dead_letters.move import Mover
 from birdfeed_worker.dead_letters.query import DeadLetterInfo, letters_of, opened
 from birdfeed_worker.dead_letters.record import LETTER_BYTES, LETTER_EVENTS, letter_fields, new_letter_id
-from birdfeed_worker.queue.scripts import script
+from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.scripts import run_when_full, script
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +54,32 @@ class Caps:
 
 
 @dataclass(slots=True)
+class Group:
+    """Small letters of one kind, and their sums."""
+
+    letters: list[DeadLetterInfo] = field(default_factory=list)
+    events: int = 0
+    size: int = 0
+
+    def add(self, letter: DeadLetterInfo) -> None:
+        """One more."""
+        self.letters.append(letter)
+        self.events += letter.events
+        self.size += letter.size
+
+
+@dataclass(slots=True)
 class Round:
-    """One round over all letters, so far."""
+    """One round over all letters, so far. `excess` is bytes to purge, as the round before it measured."""
 
     letters: Iterator[DeadLetterInfo]
+    excess: int = 0
     size: int = 0
     seen: int = 0
-    small: dict[Kin, list[DeadLetterInfo]] = field(default_factory=dict)
+    small: dict[Kin, Group] = field(default_factory=dict)
     remembered: int = 0
     merged: int = 0
+    purged: Counter[str] = field(default_factory=Counter)
 
 
 class Retention:
@@ -86,6 +105,8 @@ class Retention:
         self._round: Round | None = None
         self._next_round = float("-inf")
         self._excess = 0
+        #: The measurement (its time) that `_excess` and the round stand on.
+        self._known: bytes | str | None = None
 
     def step(self) -> bool:
         """A little more of the round; False where there is nothing to do now, or another worker does it."""
@@ -96,7 +117,9 @@ class Retention:
             self._next_round = self._clock.monotonic() + LEASE_SECONDS
             return False
         if self._round is None:
-            self._round = Round(letters_of(self._connection, self._keys))
+            self._round = Round(letters_of(self._connection, self._keys), self._excess)
+            self._excess = 0
+            self._known = self._measured()
         some = list(islice(self._round.letters, STEP))
         if some:
             self._look(self._round, some)
@@ -106,12 +129,21 @@ class Retention:
 
     def _mine(self) -> bool:
         key = self._keys.birdfeed("retention")
-        if self._connection.set(key, self._name, nx=True, ex=LEASE_SECONDS):
-            return True
-        if (self._connection.get(key) or b"").decode() != self._name:  # type: ignore[union-attr]
+        with self._connection.pipeline(transaction=False) as pipe:
+            pipe.set(key, self._name, nx=True, ex=LEASE_SECONDS)
+            if run_when_full(self._connection, self._keys, pipe)[0]:
+                # It ran out. If another worker had it since, what was measured here may be purged already.
+                if self._measured() != self._known:
+                    self._round, self._excess = None, 0
+                return True
+        if as_text(self._connection.get(key) or b"") != self._name:
             return False
         self._connection.expire(key, LEASE_SECONDS)
         return True
+
+    def _measured(self) -> bytes | str | None:
+        """By when all letters were measured last, whoever did it."""
+        return self._connection.hget(self._keys.birdfeed("dead-size"), "at")
 
     def _look(self, this: Round, some: Sequence[DeadLetterInfo]) -> None:
         with self._connection.pipeline(transaction=False) as pipe:
@@ -125,33 +157,37 @@ class Retention:
         too_old, too_much = [], []
         for letter, size in zip(some, sizes, strict=True):
             if not letter.counted:
+                # It may say nothing of when it failed: it is looked at as a dead letter from the next round on.
                 self._adopt_one(letter.id)
-            if letter.last_failed_at < oldest:
+                this.size += size
+                this.seen += 1
+            elif letter.last_failed_at < oldest:
                 too_old.append(letter)
-            elif self._excess > 0:
+            elif this.excess > 0:
                 too_much.append(letter)
-                self._excess -= size
+                this.excess -= size
             else:
                 this.size += size
                 this.seen += 1
                 self._remember(this, letter)
-        self._purge(too_old, f"over {self._caps.age_seconds / 86_400:g} days old")
-        self._purge(too_much, f"over {self._caps.bytes / 1e6:g} MB together")
+        self._purge(this, too_old, f"over {self._caps.age_seconds / 86_400:g} days old")
+        self._purge(this, too_much, f"over {self._caps.bytes / 1e6:g} MB together")
 
     def _adopt_one(self, job_id: str) -> None:
-        events = int(self._adopt(keys=[self._keys.failed], args=[self._keys.prefix, self._keys.queue, job_id]))
+        now = format_time(datetime.fromtimestamp(self._clock.time(), UTC))
+        events = int(self._adopt(keys=[self._keys.failed], args=[self._keys.prefix, self._keys.queue, job_id, now]))
         if events > 0:
             log.error(
                 "a job that rq failed by itself is a dead letter now: %d events (a stock worker took it?)", events
             )
 
-    def _purge(self, letters: Sequence[DeadLetterInfo], why: str) -> None:
+    def _purge(self, this: Round, letters: Sequence[DeadLetterInfo], why: str) -> None:
         if not letters:
             return
         events = sum(gone for gone in self._mover.purge(letters) if gone > 0)
         if events:
             log.error("dead letters are %s: %d events of %d letters purged", why, events, len(letters))
-            note(self._connection, self._keys, "swept", why=why, events=events, dead_letters=len(letters))
+            this.purged[why] += events
 
     def _remember(self, this: Round, letter: DeadLetterInfo) -> None:
         if letter.events >= SMALL_EVENTS or this.remembered >= REMEMBERED:
@@ -164,27 +200,31 @@ class Retention:
             letter.replays,
             letter.replay_id,
         )
-        group = this.small.setdefault(kin, [])
-        group.append(letter)
+        group = this.small.setdefault(kin, Group())
+        if group.events + letter.events >= LETTER_EVENTS or group.size + letter.size >= LETTER_BYTES:
+            self._merge_group(this, group.letters)
+            this.remembered -= len(group.letters)
+            group = this.small[kin] = Group()
+        group.add(letter)
         this.remembered += 1
-        full = sum(one.events for one in group) >= LETTER_EVENTS or sum(one.size for one in group) >= LETTER_BYTES
-        if full:
-            # The last one made it too much.
-            this.small[kin] = [group.pop()]
-            this.remembered -= len(group)
-            self._merge_group(this, group)
 
     def _end(self, this: Round) -> None:
         for group in this.small.values():
-            if len(group) >= MERGE_LETTERS:
-                self._merge_group(this, group)
+            if len(group.letters) >= MERGE_LETTERS:
+                self._merge_group(this, group.letters)
+        # Once a round, not once a step: what people did is in the same log.
+        for why, events in this.purged.items():
+            note_retention(self._connection, self._keys, why=why, events=events)
         # What was merged takes less by now: measured anew, before anything is purged for it.
         self._excess = max(0, this.size - self._caps.bytes) if self._caps.bytes and not this.merged else 0
-        self._connection.hset(
-            self._keys.birdfeed("dead-size"),
-            mapping={"bytes": this.size, "letters": this.seen, "at": repr(self._clock.time())},
-        )
+        with self._connection.pipeline(transaction=False) as pipe:
+            pipe.hset(
+                self._keys.birdfeed("dead-size"),
+                mapping={"bytes": this.size, "letters": this.seen, "at": repr(self._clock.time())},
+            )
+            run_when_full(self._connection, self._keys, pipe)
         self._round = None
+        self._known = self._measured()
         self._next_round = self._clock.monotonic() + (0.0 if self._excess or this.merged else ROUND_SECONDS)
 
     def _merge_group(self, this: Round, group: Sequence[DeadLetterInfo]) -> None:

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
+from redis.exceptions import RedisError
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.model import POISON, Dead, Deferred, Item, ReservedJob, Written
-from birdfeed_worker.queue.reply import as_text
-from birdfeed_worker.queue.scripts import run_all, script
+from birdfeed_worker.queue.reply import as_text, epoch
+from birdfeed_worker.queue.scripts import run_all, run_when_full, script
+from birdfeed_worker.queue.trouble import is_unavailable
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +113,7 @@ class DeadLetterBreaker:
             for reason, amount in outcomes.dead.items():
                 args += [reason, amount]
             calls.append(([self._keys.birdfeed("breaker")], args))
-        answers = [as_text(answer) for answer in run_all(self._connection, self._count, calls)]
-        for event_type, reason in zip(came, answers, strict=True):
+        for event_type, reason in zip(came, self._judged(calls), strict=True):
             if not reason:
                 continue
             spared = [] if reason in STAY_DEAD else [item for item in items if _died_of(item, event_type, reason)]
@@ -124,6 +126,25 @@ class DeadLetterBreaker:
                 len(spared),
                 event_type,
             )
+
+    def judge_job(self, job: ReservedJob, reason: str) -> bool:
+        """Count a job that would be dead-lettered whole; whether the breaker has tripped for its type."""
+        if self._share >= 1 or job.event_type not in registry():
+            return False
+        args: list[Any] = [self._keys.prefix, self._keys.queue, job.event_type, self._share, self._least]
+        args += [self._least * MEMORY, job.events, reason, job.events]
+        return any(self._judged([([self._keys.birdfeed("breaker")], args)]))
+
+    def _judged(self, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[str]:
+        """The reason for which each type has tripped, or nothing."""
+        try:
+            return [as_text(answer) for answer in run_all(self._connection, self._count, calls)]
+        except RedisError as error:
+            if is_unavailable(error):
+                raise
+            # Something in its keys is not of our making. That must not keep events from being settled.
+            log.error("the circuit breaker can't count: %s", error)
+            return [""] * len(calls)
 
     def _wait(self, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> None:
         until = self._clock.time() + DEFER_SECONDS
@@ -139,23 +160,41 @@ def _died_of(item: Item, event_type: str, reason: str) -> bool:
 def tripped(connection: Redis, keys: Keys) -> dict[str, Trip]:
     """The types the breaker has tripped for."""
     found = connection.hgetall(keys.birdfeed("breaker"))
-    return {as_text(name): Trip(**orjson.loads(value)) for name, value in found.items()}
+    read = {as_text(name): read_trip(value) for name, value in found.items()}
+    return {name: trip for name, trip in read.items() if trip is not None}
+
+
+def read_trip(value: bytes | str) -> Trip | None:
+    """An entry of the breaker's hash; None where it is not of our making, which must not stop a type. Pure."""
+    try:
+        fields = orjson.loads(value)
+        trip = Trip(
+            reason=fields["reason"],
+            dead=int(fields["dead"]),
+            seen=int(fields["seen"]),
+            since=float(fields["since"]),
+        )
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None
+    return trip if isinstance(trip.reason, str) else None
 
 
 def disabled(connection: Redis, keys: Keys, now: float) -> dict[str, float]:
     """The types whose breaker is disabled, and until when (epoch s)."""
-    found = {as_text(name): float(until) for name, until in connection.hgetall(keys.birdfeed("breaker-off")).items()}
+    found = {
+        as_text(name): epoch(until) or 0.0 for name, until in connection.hgetall(keys.birdfeed("breaker-off")).items()
+    }
     return {name: until for name, until in sorted(found.items()) if until > now}
 
 
 def reset(connection: Redis, keys: Keys, event_type: str, *, off_seconds: float = 0.0, now: float) -> bool:
     """Reset a type's breaker; for `off_seconds` it is disabled. True if it had tripped."""
-    with connection.pipeline(transaction=True) as pipe:
+    with connection.pipeline(transaction=False) as pipe:
         pipe.hdel(keys.birdfeed("breaker"), event_type)
         pipe.delete(keys.birdfeed(f"breaker-window:{event_type}"))
         if off_seconds > 0:
             pipe.hset(keys.birdfeed("breaker-off"), event_type, repr(now + off_seconds))
         else:
             pipe.hdel(keys.birdfeed("breaker-off"), event_type)
-        was = pipe.execute()[0]
+        was = run_when_full(connection, keys, pipe)[0]
     return bool(was)

@@ -7,7 +7,7 @@ from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.reply import as_text, number, real
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ def destinations(connection: Redis, keys: Keys, now: float) -> dict[str, Destina
 
 def read_destination(fields: dict[str, str], now: float) -> Destination:
     """A destination from the limiter's hash. Pure."""
-    until, failures = _time(fields.get("backoff_until")) or 0.0, int(fields.get("failures") or 0)
+    until, failures = _time(fields.get("backoff_until")) or 0.0, number(fields.get("failures"), 0)
     refused = until > now or failures > 0
     return Destination(
         state="paused" if refused and fields.get("paused") == "1" else "backing_off" if refused else "available",
@@ -54,4 +54,4 @@ def read_destination(fields: dict[str, str], now: float) -> Destination:
 
 
 def _time(text: str | None) -> float | None:
-    return float(text) if text else None
+    return real(text, 0.0, 1e11)

@@ -13,7 +13,8 @@ from birdfeed_worker.model import Dead, Item, Written
 from birdfeed_worker.monitoring.metrics import DELIVERY_SECONDS, EVENTS, JOBS, LOST, Meter
 from birdfeed_worker.monitoring.minutes import MinuteCounts, count_changes
 from birdfeed_worker.monitoring.producers import remember_spools
-from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.reply import as_text, whole
+from birdfeed_worker.queue.scripts import run_when_full
 
 #: What an outcome is called in the metrics.
 OUTCOMES: Final = {Written: "written", Dead: "dead"}
@@ -28,6 +29,7 @@ class Counters:
     def __init__(self, connection: Redis, keys: Keys, meter: Meter, clock: Clock | None = None) -> None:
         self._connection = connection
         self._minutes = MinuteCounts(keys, clock or Clock())
+        self._keys = keys
         self._key = keys.birdfeed("costs")
         self._meter = meter
 
@@ -53,7 +55,7 @@ class Counters:
                 pipe.hincrby(self._key, f"{event_type}:{status}", amount)
             self._minutes.send(pipe)
             meter.send(pipe)
-            pipe.execute()
+            run_when_full(self._connection, self._keys, pipe)
 
 
 class Sampler:
@@ -73,19 +75,22 @@ class Sampler:
             return
         self._next = self._clock.monotonic() + SAMPLE_SECONDS
         lease = self._keys.birdfeed("sampler")
-        if not self._connection.set(lease, "1", nx=True, px=SAMPLE_SECONDS * 1_000 - 500):
-            return
-        remember_spools(self._connection, self._keys, self._clock.time())
-        counts = ledger_counts(self._connection, self._keys)
-        sums: dict[Any, Any] = dict(sums_of(counts))
-        if sums:
-            count_changes(self._connection, self._keys, counts, self._clock.time())
-            self._connection.xadd(self._keys.birdfeed("samples"), sums, maxlen=SAMPLES, approximate=False)
+        with self._connection.pipeline(transaction=False) as pipe:
+            pipe.set(lease, "1", nx=True, px=SAMPLE_SECONDS * 1_000 - 500)
+            if not run_when_full(self._connection, self._keys, pipe)[0]:
+                return
+            remember_spools(self._connection, self._keys, self._clock.time())
+            counts = ledger_counts(self._connection, self._keys)
+            sums: dict[Any, Any] = dict(sums_of(counts))
+            if sums:
+                count_changes(self._connection, self._keys, counts, self._clock.time())
+                pipe.xadd(self._keys.birdfeed("samples"), sums, maxlen=SAMPLES, approximate=False)
+            run_when_full(self._connection, self._keys, pipe)
 
 
 def ledger_counts(connection: Redis, keys: Keys) -> dict[str, int]:
     """The ledger's hash."""
-    return {as_text(name): int(amount) for name, amount in connection.hgetall(keys.ledger).items()}
+    return {as_text(name): whole(amount) for name, amount in connection.hgetall(keys.ledger).items()}
 
 
 def sums_of(counts: dict[str, int]) -> Counter[str]:

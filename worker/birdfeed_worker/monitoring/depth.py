@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
+from birdfeed_worker.queue.scripts import script
+
 
 @dataclass(frozen=True, slots=True)
 class Depth:
@@ -22,8 +24,4 @@ class Depth:
 
 def depth(connection: Redis, keys: Keys) -> Depth:
     """Read in one step: a job on its way from one place to the next must not be missed by looking at each in turn."""
-    with connection.pipeline(transaction=True) as pipe:
-        pipe.llen(keys.queue_list)
-        pipe.zcard(keys.started)
-        pipe.zcard(keys.scheduled)
-        return Depth(*pipe.execute())
+    return Depth(*script(connection, "depth")(keys=[keys.queue_list], args=[keys.prefix, keys.queue]))

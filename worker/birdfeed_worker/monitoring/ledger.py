@@ -12,11 +12,12 @@ from typing import Any, Final
 from birdfeed_schemas.wire.keys import EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
 from redis import Redis
 
-from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.reply import as_text, number, pairs, whole
+from birdfeed_worker.queue.reserve import MOST_EVENTS
 from birdfeed_worker.queue.scripts import script
 
-#: Jobs that are looked at in one step, 50 ms of Redis's time; with more, it takes many steps and may be inconsistent.
-CONSISTENT_JOBS: Final = 20_000
+#: Jobs that are looked at in one step, 10 ms of Redis's time; with more, it takes many steps and may be inconsistent.
+CONSISTENT_JOBS: Final = 2_000
 #: Jobs looked at in one step of a long look.
 PAGE: Final = 1_000
 
@@ -148,11 +149,11 @@ def _long_look(connection: Redis, keys: Keys) -> Ledger:
                     anomalies["stray"] += 1
                 elif reason:
                     anomalies["requeued"] += 1
-                    requeued[f"{as_text(event_type or b'unknown')}:{as_text(reason)}"] += int(events or 1)
+                    requeued[f"{as_text(event_type or b'unknown')}:{as_text(reason)}"] += number(events, 1, MOST_EVENTS)
                 elif events is None:
                     anomalies["foreign"] += 1
                 else:
-                    flight[as_text(event_type or b"unknown")] += int(events)
+                    flight[as_text(event_type or b"unknown")] += number(events, 1, MOST_EVENTS)
     after = _state(connection, keys)
     return Ledger(
         accounts=accounts_of(after[0], flight), anomalies=anomalies, requeued=requeued, consistent=before == after
@@ -160,13 +161,9 @@ def _long_look(connection: Redis, keys: Keys) -> Ledger:
 
 
 def _state(connection: Redis, keys: Keys) -> tuple[dict[str, int], Any]:
-    with connection.pipeline(transaction=True) as pipe:
-        pipe.hgetall(keys.ledger)
-        pipe.llen(keys.queue_list)
-        pipe.zcard(keys.started)
-        pipe.zcard(keys.scheduled)
-        counts, *sizes = pipe.execute()
-    return {as_text(name): int(value) for name, value in counts.items()}, sizes
+    # One moment, also where Redis is full: inside MULTI it would refuse even to read then.
+    counts, sizes, *_ = script(connection, "ledger")(keys=[keys.ledger], args=[keys.prefix, keys.queue, -1])
+    return _counts(counts), sizes
 
 
 def _under_way(connection: Redis, keys: Keys) -> Iterator[list[str]]:
@@ -183,6 +180,5 @@ def _under_way(connection: Redis, keys: Keys) -> Iterator[list[str]]:
             start += PAGE
 
 
-def _counts(flat: list[bytes]) -> dict[str, int]:
-    it = iter(flat)
-    return {as_text(name): int(amount) for name, amount in zip(it, it, strict=True)}
+def _counts(flat: list[Any]) -> dict[str, int]:
+    return {as_text(name): whole(amount) for name, amount in pairs(flat)}

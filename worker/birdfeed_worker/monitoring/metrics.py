@@ -22,7 +22,7 @@ Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 
 #: Upper bounds of histograms' buckets, seconds.
 BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-#: Seconds a pool's counts are kept after its last sign of life.
+#: Seconds a pool's counts are kept after its last heartbeat.
 KEPT_SECONDS: Final = 3_600
 
 

@@ -24,6 +24,7 @@ from redis.client import Pipeline
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.model import Dead, Item, Written
 from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.scripts import run_when_full
 
 #: Seconds a minute is kept: two days.
 KEEP_SECONDS: Final = 172_800
@@ -86,12 +87,12 @@ def count_changes(connection: Redis, keys: Keys, ledger: Mapping[str, int], now:
             grown[field] += amount - before.get(name, 0)
     if not before and connection.exists(keys.birdfeed("samples")):
         grown.clear()  # an installation that is older than these counts: its past is not this minute's
-    with connection.pipeline(transaction=True) as pipe:
+    with connection.pipeline(transaction=False) as pipe:
         pipe.delete(sampled)
         for name, amount in ledger.items():
             pipe.hset(sampled, name, str(amount))
         add_counts(pipe, keys, now, grown)
-        pipe.execute()
+        run_when_full(connection, keys, pipe)
 
 
 def _field(name: str) -> str:

@@ -13,6 +13,7 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.scripts import run_when_full
 
 #: Producers that are looked at.
 MOST_PRODUCERS: Final = 1_000
@@ -81,7 +82,7 @@ def remember_spools(connection: Redis, keys: Keys, now: float) -> None:
             else:
                 pipe.hdel(_key(keys), host)
         pipe.expire(_key(keys), REMEMBER_SECONDS)
-        pipe.execute()
+        run_when_full(connection, keys, pipe)
 
 
 def forget_spool(connection: Redis, keys: Keys, host: str) -> None:

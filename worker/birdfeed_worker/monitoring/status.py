@@ -93,7 +93,7 @@ def redis_now(connection: Redis) -> float:
 
 def _lag(connection: Redis, keys: Keys, now: float) -> float | None:
     """By the time that is part of a job's id (a UUIDv7): no job need be read for it."""
-    with connection.pipeline(transaction=True) as pipe:
+    with connection.pipeline(transaction=False) as pipe:
         pipe.lrange(keys.queue_list, 0, LOOKED_AT - 1)
         pipe.zrange(keys.started, 0, LOOKED_AT - 1)
         pipe.zrange(keys.scheduled, 0, LOOKED_AT - 1)

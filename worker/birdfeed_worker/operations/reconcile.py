@@ -12,8 +12,12 @@ from redis.exceptions import RedisError
 from birdfeed_worker.dead_letters.query import letters_of
 from birdfeed_worker.monitoring.ledger import ANOMALIES, Ledger, read_ledger
 from birdfeed_worker.monitoring.redis_check import redis_warnings
-from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.reply import as_text, number
+from birdfeed_worker.queue.reserve import MOST_EVENTS
+from birdfeed_worker.queue.scripts import run_when_full
 
+#: Entries of the queue read in one round trip.
+PAGE: Final = 1_000
 #: Job keys looked at in search of jobs that are in no registry.
 SCANNED_JOBS: Final = 200_000
 #: rq's registries that birdfeed never uses.
@@ -125,7 +129,11 @@ def _suspects(connection: Redis, keys: Keys, orphaned: Mapping[tuple[str, str], 
 
 def _strays(connection: Redis, keys: Keys) -> tuple[list[str], int]:
     """Keys of this queue's jobs that are in no registry of birdfeed's, and their events."""
-    known = {as_text(job_id) for job_id in connection.lrange(keys.queue_list, 0, -1)}
+    known: set[str] = set()
+    start = 0
+    while page := connection.lrange(keys.queue_list, start, start + PAGE - 1):
+        known.update(as_text(job_id) for job_id in page)
+        start += PAGE
     for registry in (keys.started, keys.scheduled, keys.failed):
         known |= {as_text(member).partition(":")[0] for member, _ in connection.zscan_iter(registry, count=1_000)}
     strays, events = [], 0
@@ -138,7 +146,7 @@ def _strays(connection: Redis, keys: Keys) -> tuple[list[str], int]:
         origin, amount = connection.hmget(as_text(key), "origin", EVENTS_FIELD)
         if as_text(origin or b"") == keys.queue:
             strays.append(as_text(key))
-            events += int(amount or 1)
+            events += number(amount, 1, MOST_EVENTS)
     return strays, events
 
 
@@ -152,7 +160,7 @@ def write_off(connection: Redis, keys: Keys) -> tuple[int, Findings]:
     if findings.balanced or findings.uncounted:
         return 0, findings
     total = 0
-    with connection.pipeline(transaction=True) as pipe:
+    with connection.pipeline(transaction=False) as pipe:
         for event_type, amount in findings.missing.items():
             if amount > 0:
                 pipe.hincrby(keys.ledger, f"purged:{event_type}", amount)
@@ -162,5 +170,5 @@ def write_off(connection: Redis, keys: Keys) -> tuple[int, Findings]:
                 pipe.hincrby(keys.ledger, f"dead:{event_type}:{reason}", -amount)
                 pipe.hincrby(keys.ledger, f"purged:{event_type}", amount)
                 total += amount
-        pipe.execute()
+        run_when_full(connection, keys, pipe)
     return total, findings

@@ -10,7 +10,9 @@ from redis import Redis
 
 from birdfeed_worker.flow.circuit_breaker import Trip, reset, tripped
 from birdfeed_worker.flow.destinations import Destination, destinations
-from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.redis_time import redis_time
+from birdfeed_worker.queue.reply import as_text, chunked
+from birdfeed_worker.queue.scripts import run_when_full
 
 #: Scheduled jobs looked at in one round trip.
 PAGE: Final = 1_000
@@ -25,7 +27,7 @@ class Resumed:
     jobs: int
 
 
-def resume(connection: Redis, keys: Keys, name: str | None, *, disable_seconds: float, now: float) -> Resumed:
+def resume(connection: Redis, keys: Keys, name: str | None, *, disable_seconds: float) -> Resumed:
     """Resume a type or a data source (None: everything that is stopped) at once.
 
     Args:
@@ -33,11 +35,11 @@ def resume(connection: Redis, keys: Keys, name: str | None, *, disable_seconds: 
         keys: Names of the keys.
         name: An event type or a data source.
         disable_seconds: Seconds for which the circuit breaker of these types is disabled.
-        now: Epoch seconds.
 
     Raises:
         ValueError: Nothing has that name.
     """
+    now = redis_time(connection)
     stopped, closed = tripped(connection, keys), destinations(connection, keys, now)
     types = {known.name: known.datasource for known in registry().values()}
     if name is not None and name not in {*types, *types.values(), *stopped}:
@@ -60,7 +62,9 @@ def resume(connection: Redis, keys: Keys, name: str | None, *, disable_seconds: 
         reset(connection, keys, event_type, off_seconds=disable_seconds, now=now)
     for source in opened:
         # Its failures are kept: one request finds out whether it is open, the others wait for what it finds.
-        connection.hset(keys.birdfeed(f"destination:{source}"), mapping={"backoff_until": "0", "probe_until": "0"})
+        with connection.pipeline(transaction=False) as pipe:
+            pipe.hset(keys.birdfeed(f"destination:{source}"), mapping={"backoff_until": "0", "probe_until": "0"})
+            run_when_full(connection, keys, pipe)
     woken = {*lifted, *(event_type for event_type, source in types.items() if source in opened)}
     jobs = _bring_forward(connection, keys, woken, now) if woken else 0
     return Resumed(types=lifted, destinations=opened, jobs=jobs)
@@ -68,17 +72,18 @@ def resume(connection: Redis, keys: Keys, name: str | None, *, disable_seconds: 
 
 def _bring_forward(connection: Redis, keys: Keys, types: Collection[str], now: float) -> int:
     """Make scheduled jobs of these types due now. A job that must wait for another reason is put off again."""
-    ids = [as_text(job_id) for job_id in connection.zrange(keys.scheduled, 0, -1)]  # type: ignore[arg-type]
-    brought = 0
-    for start in range(0, len(ids), PAGE):
-        page = ids[start : start + PAGE]
+    brought: set[str] = set()
+    # A scan, a page at a time: all of a long outage's jobs at once would hold up everybody else.
+    for page in chunked((as_text(job_id) for job_id, _ in connection.zscan_iter(keys.scheduled, count=PAGE)), PAGE):
         with connection.pipeline(transaction=False) as pipe:
             for job_id in page:
                 pipe.hget(keys.job(job_id), TYPE_FIELD)
             found = pipe.execute()
         due = {job_id: now for job_id, kind in zip(page, found, strict=True) if as_text(kind or b"unknown") in types}
         if due:
-            # Only those that still are scheduled.
-            connection.zadd(keys.scheduled, due, xx=True)
-            brought += len(due)
-    return brought
+            with connection.pipeline(transaction=False) as pipe:
+                # Only those that still are scheduled.
+                pipe.zadd(keys.scheduled, due, xx=True)
+                run_when_full(connection, keys, pipe)
+            brought.update(due)
+    return len(brought)

@@ -128,6 +128,9 @@ class Import:
             except ValueError as error:
                 self._refuse(number, str(error))
                 continue
+            if event_id in waiting:
+                self._refuse(number, "the same event is on an earlier line, whose edit is used")
+                continue
             waiting[event_id] = line
         hints = dict.fromkeys(line.letter for line in waiting.values() if line.letter)
         for letter_id in hints:

@@ -4,21 +4,33 @@ rq jobs name `birdfeed_worker.job.deliver`; that dotted path is a wire contract.
 by job: it takes many jobs and hands them to Delivery together.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from birdfeed_schemas.registry import EventType, registry
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker
-from birdfeed_worker.model import NO_POISON, Decoded, Item, PoisonEvents, ReservedJob
+from birdfeed_worker.model import NO_POISON, Decoded, Item, PoisonEvents, ReservedJob, Unreadable
 from birdfeed_worker.monitoring.counters import Counters
 from birdfeed_worker.pipeline.decode import chunks, decode
 from birdfeed_worker.pipeline.enrich import Enricher, Valid
 from birdfeed_worker.pipeline.settle import Settler, Totals
 from birdfeed_worker.pipeline.validate import validate
 from birdfeed_worker.pipeline.write import Writer, Writing
+from birdfeed_worker.queue.trouble import is_unavailable
+
+log = logging.getLogger(__name__)
+
+#: Reason of jobs on which birdfeed's own code failed while it delivered others of their type.
+INTERNAL_ERROR: Final = "internal_error"
+#: Seconds that such a job waits where nothing of its type was delivered lately: then it may be anything's fault.
+FAILED_WAIT: Final = 30.0
+#: Seconds for which a delivery of a type shows that the code, and the store, work for it.
+LATELY: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +43,37 @@ class Delivery:
     settler: Settler
     breaker: DeadLetterBreaker
     counters: Counters
+    #: Event type → when (monotonic s) rows of it were last written.
+    written_at: dict[str, float] = field(default_factory=dict)
 
     def deliver(self, jobs: Sequence[ReservedJob], poison: PoisonEvents = NO_POISON) -> Totals:
         """Bring the events of these jobs (of one reservation) to the store; afterwards every job is settled.
 
+        Where that fails as a whole, each job is delivered alone, so that one that our code fails on costs no other.
         `poison` are events that would kill this process.
+
+        Raises:
+            RedisError: Redis is away, full or refuses; nothing is settled that can't be done again.
         """
+        try:
+            return self._deliver(jobs, poison)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            log.exception("the delivery of %d jobs failed; each is delivered alone", len(jobs))
+        totals, failed = Totals(), list[tuple[ReservedJob, Exception]]()
+        for job in self.settler.with_marks(jobs):
+            try:
+                totals.add(self._deliver([job], poison))
+            except Exception as error:
+                if is_unavailable(error):
+                    raise
+                failed.append((job, error))
+        for job, why in failed:
+            totals.add(self._settle_failed(job, why))
+        return totals
+
+    def _deliver(self, jobs: Sequence[ReservedJob], poison: PoisonEvents) -> Totals:
         began = self.clock.monotonic()
         decoded = Decoded()
         by_id = {job.id: job for job in jobs}
@@ -61,7 +98,21 @@ class Delivery:
         self.breaker.judge(decoded.items, by_id)
         totals = self.settler.settle(jobs, decoded, self.clock.now())
         self.counters.count(decoded.items, len(jobs), totals.lost, self.clock.monotonic() - began)
+        if totals.written:
+            self.written_at.update(dict.fromkeys({job.event_type for job in jobs}, self.clock.monotonic()))
         return totals
+
+    def _settle_failed(self, job: ReservedJob, error: Exception) -> Totals:
+        """Dead-letter a job that our code fails on; but where that may be anything's fault, let it wait."""
+        (job,) = self.settler.with_marks([job])
+        log.error("birdfeed's own code failed on job %s", job.id, exc_info=error)
+        lately = self.clock.monotonic() - self.written_at.get(job.event_type, float("-inf")) < LATELY
+        if lately and not self.breaker.judge_job(job, INTERNAL_ERROR):
+            detail = f"birdfeed's own code failed on this job: {type(error).__name__}"
+            decoded = Decoded(unreadable=[Unreadable(job, INTERNAL_ERROR, detail)])
+        else:
+            decoded = Decoded(failed=[(job, self.clock.time() + FAILED_WAIT)])
+        return self.settler.settle([job], decoded, self.clock.now())
 
     def _write(self, event_type: EventType, valid: Valid, writing: Writing, tiers: Mapping[str, str]) -> None:
         self.enricher.enrich(event_type, valid, self.clock.now(), tiers)

@@ -8,12 +8,12 @@ it) changes nothing: whoever has it settles it.
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
 from birdfeed_schemas.registry import registry
-from birdfeed_schemas.wire.keys import Keys
+from birdfeed_schemas.wire.keys import MAYBE_WRITTEN_FIELD, Keys
 from redis import Redis
 
 from birdfeed_worker.dead_letters.record import DeadLetter, dead_letters, unreadable_letter
@@ -29,8 +29,8 @@ from birdfeed_worker.model import (
 )
 from birdfeed_worker.queue.codec import repack
 from birdfeed_worker.queue.replicated import Replicated
-from birdfeed_worker.queue.reply import as_text
-from birdfeed_worker.queue.scripts import script
+from birdfeed_worker.queue.reply import as_text, epoch
+from birdfeed_worker.queue.scripts import run_when_full, script
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,13 @@ class Totals:
     deferred: int = 0
     lost: int = 0
 
+    def add(self, more: "Totals") -> None:
+        """Add what became of other events."""
+        self.written += more.written
+        self.dead += more.dead
+        self.deferred += more.deferred
+        self.lost += more.lost
+
 
 class Settler:
     """Settles jobs for one worker.
@@ -90,25 +97,38 @@ class Settler:
         self._settle = script(connection, "settle")
         self._mark = Replicated(connection, script(connection, "mark"), wait_replicas)
 
-    def mark(self, execution: str, job_ids: Sequence[str], now: float) -> frozenset[str]:
-        """Note that rows of these jobs may be written from now on (epoch s), until they are settled.
+    def mark(self, execution: str, job_ids: Sequence[str]) -> frozenset[str]:
+        """Note that rows of these jobs may be written from now on (by Redis's clock), until they are settled.
 
         Returns the ids of jobs whose rows must not be sent: they are no longer ours, or too few replicas have the note.
         """
         lost, replicas = self._mark(
             [self._keys.queue_list],
-            [self._keys.prefix, self._keys.queue, self._worker, repr(now), execution, *job_ids],
+            [self._keys.prefix, self._keys.queue, self._worker, execution, *job_ids],
         )
         if replicas < self._wait_replicas:
             found = f"{replicas} of {self._wait_replicas}"
             log.error("%s replicas have the note about %d jobs; nothing is sent until they do", found, len(job_ids))
-            self._connection.set(self._keys.birdfeed(UNREPLICATED), found, ex=UNREPLICATED_SECONDS)
+            with self._connection.pipeline(transaction=False) as pipe:
+                pipe.set(self._keys.birdfeed(UNREPLICATED), found, ex=UNREPLICATED_SECONDS)
+                run_when_full(self._connection, self._keys, pipe)
             self._complained = True
             return frozenset(job_ids)
         if self._complained:
             self._complained = False
             self._connection.delete(self._keys.birdfeed(UNREPLICATED))
         return frozenset(as_text(job_id) for job_id in lost)
+
+    def with_marks(self, jobs: Sequence[ReservedJob]) -> list[ReservedJob]:
+        """The same jobs with the marks they have by now: rows of theirs may have been sent since they were reserved."""
+        with self._connection.pipeline(transaction=False) as pipe:
+            for job in jobs:
+                pipe.hget(self._keys.job(job.id), MAYBE_WRITTEN_FIELD)
+            marks = [epoch(mark) for mark in pipe.execute()]
+        return [
+            job if mark is None else replace(job, maybe_written_since=mark)
+            for job, mark in zip(jobs, marks, strict=True)
+        ]
 
     def settle(self, jobs: Sequence[ReservedJob], decoded: Decoded, now: datetime) -> Totals:
         """Carry out what became of every event; returns the totals."""
@@ -138,6 +158,7 @@ class Settler:
         totals: Totals,
     ) -> None:
         newer = {job.id for job, _ in decoded.newer}
+        failed = {job.id: until for job, until in decoded.failed}
         while jobs:
             ids = {job.id for job in jobs}
             items = [item for job in jobs for item in by_job.get(job.id, ())]
@@ -148,6 +169,8 @@ class Settler:
             plans = [
                 JobPlan(job, "at", now.timestamp() + NEWER_VERSION_WAIT, maybe_written_since=job.maybe_written_since)
                 if job.id in newer
+                else JobPlan(job, "suspect", failed[job.id], maybe_written_since=job.maybe_written_since)
+                if job.id in failed
                 else plan(job, by_job.get(job.id, ()))
                 for job in jobs
             ]

@@ -24,7 +24,9 @@ from birdfeed_worker.process.heartbeat import Heartbeat
 from birdfeed_worker.process.launcher import pool_of
 from birdfeed_worker.process.loop import Worker
 from birdfeed_worker.process.maintenance import Maintenance
+from birdfeed_worker.process.presence import Presence
 from birdfeed_worker.queue.connect import connect
+from birdfeed_worker.queue.redis_time import RedisTime
 from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.schema_check import may_append
@@ -42,9 +44,13 @@ def keys_of(settings: WorkerSettings) -> Keys:
 
 def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None, beat_fd: int | None = None) -> Worker:
     """A worker ready to work; raises ConfigurationError, and nothing is written to Redis yet."""
-    clock = clock or Clock()
+    redis_time = RedisTime()
+    clock = clock or Clock(time=redis_time.time)
     keys = keys_of(settings)
     connection = connect(settings.redis_url_text)
+    # Quick to give up, because the next try comes soon anyhow.
+    beat_connection = connect(settings.redis_url_text, tries=3)
+    presence = Presence(beat_connection, keys, name, redis_time)
     meter = Meter(keys, pool_of(name))
     settler = Settler(connection, keys, name, settings.wait_replicas)
     enricher = Enricher(
@@ -53,12 +59,12 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         extra_fields=settings.allowed_extra,
         keep_traceback=settings.keep_traceback,
     )
-    renewer = LeaseRenewer(connect(settings.redis_url_text, tries=3), keys, name, settings.lease_seconds)
-    heartbeat = Heartbeat(renewer, settings.lease_seconds / 5, beat_fd)
+    renewer = LeaseRenewer(beat_connection, keys, name, settings.lease_seconds)
+    heartbeat = Heartbeat(renewer, presence, settings.lease_seconds / 5, beat_fd)
 
     def mark(execution: str, job_ids: Sequence[str]) -> frozenset[str]:
         heartbeat.step()
-        return settler.mark(execution, job_ids, clock.time())
+        return settler.mark(execution, job_ids)
 
     host = socket.gethostname()
     tinybird = metered_tinybird_of(settings, meter)
@@ -85,6 +91,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         name,
         reserver=Reserver(connection, keys, name, settings.lease_seconds),
         heartbeat=heartbeat,
+        presence=presence,
         delivery=Delivery(
             clock,
             enricher,

@@ -4,17 +4,25 @@ Its standard input is a pipe from the launcher; when that ends, the launcher is 
 it writes a byte every few seconds as a heartbeat.
 """
 
+import faulthandler
 import gc
 import logging
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from typing import Final
 
+from redis.exceptions import RedisError
+
 from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.process.launcher import STACKS_SIGNAL
 from birdfeed_worker.process.logs import configure_logs
 from birdfeed_worker.process.parent_watch import when_parent_ends
+from birdfeed_worker.process.presence import forget_worker
+from birdfeed_worker.queue.connect import connect
+from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -23,11 +31,15 @@ log = logging.getLogger(__name__)
 GC_THRESHOLD: Final = 20_000
 
 
-def stop_alone(stop_timeout: float) -> None:
+def stop_alone(stop_timeout: float, give_back: Callable[[], None]) -> None:
     """The launcher is gone: stop this process gracefully, and after `stop_timeout` seconds by force."""
     log.error("the launcher is gone; this worker stops")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(stop_timeout)
+    try:
+        give_back()
+    except RedisError as error:
+        log.error("can't give back the jobs of this worker: %s", type(error).__name__)
     os._exit(1)
 
 
@@ -45,19 +57,28 @@ def tune_gc() -> None:
 def main() -> int:
     """Work until told to stop. Exit codes: 0 stopped as asked, 2 settings that can't work."""
     name, beat_fd = sys.argv[1], int(sys.argv[2])
+    # What kills the process (a segmentation fault, the launcher's watch) leaves the stacks in the log.
+    faulthandler.enable()
+    faulthandler.register(STACKS_SIGNAL, all_threads=True)
     try:
         settings = WorkerSettings.load()
         configure_logs(settings.log_format, settings.log_level)
         # Imported late: rq reads its key prefix when it is imported.
         os.environ.setdefault("RQ_KEY_PREFIX", settings.key_prefix)
-        from birdfeed_worker.process.bootstrap import make_worker
+        from birdfeed_worker.process.bootstrap import keys_of, make_worker
 
         worker = make_worker(settings, name, beat_fd=beat_fd)
     except (ConfigurationError, ValueError) as error:
         print(f"birdfeed: {error}", file=sys.stderr)
         return 2
+
+    def give_back() -> None:
+        connection, keys = connect(settings.redis_url_text, tries=1), keys_of(settings)
+        Reserver(connection, keys, "", settings.lease_seconds).recover(name, died=False)
+        forget_worker(connection, keys, name)
+
     tune_gc()
-    when_parent_ends(0, lambda: stop_alone(settings.stop_timeout), "birdfeed-launcher")
+    when_parent_ends(0, lambda: stop_alone(settings.stop_timeout, give_back), "birdfeed-launcher")
     worker.work()
     return 0
 

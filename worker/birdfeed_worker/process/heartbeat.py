@@ -1,15 +1,18 @@
-"""Heartbeat: renew the lease on the jobs in flight while they are delivered, and watch that the delivery advances."""
+"""Heartbeat: heartbeats and the lease on the jobs in flight, from a thread; and a watch on the delivery."""
 
+import faulthandler
 import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from redis.exceptions import RedisError
 
 from birdfeed_worker.model import ReservedJob
+from birdfeed_worker.process.presence import Presence
 from birdfeed_worker.queue.reserve import LeaseRenewer
 
 log = logging.getLogger(__name__)
@@ -21,24 +24,40 @@ STALL_SECONDS: Final = 240.0
 STALLED: Final = 70
 
 
+def end_stalled() -> None:
+    """Write what every thread was doing to standard error, and leave at once."""
+    faulthandler.dump_traceback(all_threads=True)
+    os._exit(STALLED)
+
+
 class Heartbeat(threading.Thread):
-    """Renews the lease on the jobs in flight, over a connection of its own, however long the store takes.
+    """Says that the worker lives, and renews its lease, over connections of its own, however long the store takes.
 
     Args:
-        renewer: Renews the leases.
+        renewer: Renews the lease.
+        presence: The worker's entry in Redis.
         every: Seconds between two renewals, and between two heartbeats.
-        beat_fd: Where a byte is written as a heartbeat; None for nowhere.
+        beat_fd: Where a byte is written as a heartbeat for the launcher; None for nowhere.
         stall_seconds: See STALL_SECONDS.
+        stalled: Called where no step was taken for so long.
     """
 
     def __init__(
-        self, renewer: LeaseRenewer, every: float, beat_fd: int | None = None, stall_seconds: float = STALL_SECONDS
+        self,
+        renewer: LeaseRenewer,
+        presence: Presence,
+        every: float,
+        beat_fd: int | None = None,
+        stall_seconds: float = STALL_SECONDS,
+        stalled: Callable[[], None] = end_stalled,
     ) -> None:
         super().__init__(name="birdfeed-heartbeat", daemon=True)
         self._renewer = renewer
+        self._presence = presence
         self._every = every
         self._beat_fd = beat_fd
         self._stall_seconds = stall_seconds
+        self._stalled = stalled
         self._jobs: list[ReservedJob] = []
         self._ended = threading.Event()
         self._last_step = time.monotonic()
@@ -59,19 +78,26 @@ class Heartbeat(threading.Thread):
                 # A full pipe is a launcher that doesn't read; it has its own reasons.
                 with suppress(OSError):
                     os.write(self._beat_fd, b".")
-            jobs = self._jobs
-            if not jobs:
-                continue
-            if time.monotonic() - self._last_step > self._stall_seconds:
-                log.critical(
-                    "%d jobs in flight and no step for %.0f s; this worker ends", len(jobs), self._stall_seconds
-                )
-                os._exit(STALLED)
-            try:
-                self._renewer.renew(jobs)
-            except RedisError as error:
-                log.warning("can't renew the lease on %d jobs: %s", len(jobs), type(error).__name__)
+            self._look()
+
+    def _look(self) -> None:
+        jobs = self._jobs
+        if jobs and time.monotonic() - self._last_step > self._stall_seconds:
+            log.critical("%d jobs in flight and no step for %.0f s; this worker ends", len(jobs), self._stall_seconds)
+            self._stalled()
+        # Each by itself: neither may fail because the other does.
+        self._try("renew the lease", lambda: self._renewer.renew(jobs))
+        self._try("say that it lives", self._presence.beat)
+
+    @staticmethod
+    def _try(what: str, task: Callable[[], object]) -> None:
+        try:
+            task()
+        except RedisError as error:
+            log.warning("the worker can't %s: %s", what, type(error).__name__)
 
     def end(self) -> None:
-        """Stop renewing."""
+        """Stop renewing; returns when nothing is under way any more, or after a second."""
         self._ended.set()
+        if self.is_alive():
+            self.join(1.0)

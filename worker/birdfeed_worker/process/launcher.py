@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
@@ -24,6 +25,7 @@ from redis.exceptions import RedisError
 from birdfeed_worker.monitoring.minutes import WORKER_ENDS, add_counts
 from birdfeed_worker.monitoring.status import redis_now
 from birdfeed_worker.process.http import Pulse
+from birdfeed_worker.process.presence import forget_worker
 from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.settings import WorkerSettings
 
@@ -35,8 +37,11 @@ RESPAWN_CAP: Final = 30.0
 GOOD_RUN: Final = 60.0
 #: Exit code of a child whose settings can't work.
 SETTINGS_WRONG: Final = 2
-#: Seconds without a sign of life after which a worker is killed: its own watch ends a stalled one long before.
+#: Seconds without a heartbeat after which a worker is killed: its own watch ends a stalled one long before.
 SILENT_SECONDS: Final = 360.0
+#: Signal at which a worker writes the stacks of its threads to standard error, and seconds it is given to do so.
+STACKS_SIGNAL: Final = signal.SIGUSR1
+STACKS_SECONDS: Final = 1.0
 #: Seconds between looks at the children.
 LOOK_SECONDS: Final = 0.2
 
@@ -103,8 +108,7 @@ class Pool:
             self._reap(child, now)
         if child.process is not None and self._silent(child, now):
             log.critical("worker %s sent no heartbeat for %.0f s; it is killed", child.name, SILENT_SECONDS)
-            child.process.kill()
-            child.process.wait()
+            kill_with_stacks(child.process)
             self._reap(child, now)
         if child.process is None and now >= child.start_at:
             self._start(child, now)
@@ -172,11 +176,7 @@ class Pool:
         reserver = Reserver(self.connection, self.keys, "", self.settings.lease_seconds)
         try:
             ids = reserver.recover(name, died=died)
-            with self.connection.pipeline(transaction=False) as pipe:
-                pipe.srem(f"{self.keys.prefix}:workers", f"{self.keys.prefix}:worker:{name}")
-                pipe.srem(f"{self.keys.prefix}:workers:{self.keys.queue}", f"{self.keys.prefix}:worker:{name}")
-                pipe.delete(f"{self.keys.prefix}:worker:{name}")
-                pipe.execute()
+            forget_worker(self.connection, self.keys, name)
         except RedisError as error:
             # Its lease on them runs out by itself.
             log.error("can't give back the jobs of %s (%s); they are free in a while", name, type(error).__name__)
@@ -217,6 +217,18 @@ class Pool:
         os.close(child.beat_fd)
         if child.process is not None and child.process.stdin is not None:
             child.process.stdin.close()
+
+
+def kill_with_stacks(process: subprocess.Popen[bytes]) -> None:
+    """kill -9, after the process was asked to write what its threads are doing to standard error.
+
+    It does so in the signal's handler, also while native code never comes back to Python (see child.py).
+    """
+    process.send_signal(STACKS_SIGNAL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STACKS_SECONDS)
+    process.kill()
+    process.wait()
 
 
 def _exit_text(code: int) -> str:

@@ -11,13 +11,13 @@ process to lose.
 import logging
 import os
 import signal
-import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import SimpleWorker
 from rq.exceptions import StopRequested
@@ -26,18 +26,17 @@ from rq.worker import WorkerStatus
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.model import NO_POISON, ReservedJob
-from birdfeed_worker.pipeline.delivery import Delivery
+from birdfeed_worker.pipeline.delivery import FAILED_WAIT, Delivery
 from birdfeed_worker.pipeline.settle import LOGGED_IDS, Totals
 from birdfeed_worker.process.heartbeat import Heartbeat
 from birdfeed_worker.process.maintenance import Maintenance
 from birdfeed_worker.process.poison import find_poison
+from birdfeed_worker.process.presence import Presence
 from birdfeed_worker.queue.reserve import Reserver
+from birdfeed_worker.queue.trouble import is_unavailable
 
 log = logging.getLogger(__name__)
 
-#: Seconds between a worker's signs of life; rq shows a worker for worker_ttl + 60 s after the last.
-BEAT_SECONDS: Final = 5.0
-WORKER_TTL: Final = 30
 #: Seconds between looks for scheduled jobs that are due, and for leases that have run out.
 PROMOTE_SECONDS: Final = 0.5
 RECOVER_SECONDS: Final = 5.0
@@ -45,6 +44,8 @@ RECOVER_SECONDS: Final = 5.0
 IDLE_WAIT: Final = 1.0
 #: Seconds until suspects are looked at again, where the look was cut short.
 UNTRIED_WAIT: Final = 5.0
+#: Seconds between looks whether `rq suspend` is over.
+SUSPENDED_WAIT: Final = 1.0
 #: Seconds to wait after Redis failed for longer than the client's own retries.
 REDIS_DOWN_WAIT: Final = 2.0
 
@@ -56,8 +57,8 @@ class Worker(SimpleWorker):
         connection: Redis.
         keys: Names of the keys.
         name: The worker's name in rq.
-        reserver, heartbeat, delivery: Wired by bootstrap.py.
-        clock: Its stop flag ends the loop.
+        reserver, heartbeat, presence, delivery: Wired by bootstrap.py.
+        clock: Its stop flag ends the loop; its time is Redis's.
         reserve_jobs, reserve_events, reserve_bytes: Most of each in one reservation.
         maintenance: What is done now and then beside the work.
         stopped: Whether no jobs may be taken for now.
@@ -71,6 +72,7 @@ class Worker(SimpleWorker):
         *,
         reserver: Reserver,
         heartbeat: Heartbeat,
+        presence: Presence,
         delivery: Delivery,
         clock: Clock,
         reserve_jobs: int,
@@ -79,18 +81,55 @@ class Worker(SimpleWorker):
         maintenance: Maintenance,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
+        # rq would ask Redis at once, with CLIENT, what this process knows (see presence.py).
         super().__init__(
-            [keys.queue], name=name, connection=connection, serializer=JSONSerializer, worker_ttl=WORKER_TTL
+            [keys.queue], name=name, connection=connection, serializer=JSONSerializer, prepare_for_work=False
         )
         self._keys = keys
         self._reserver = reserver
         self._lease_heartbeat = heartbeat
+        self._presence = presence
         self._delivery = delivery
         self._clock = clock
         self._maintenance = maintenance
         self._stopped = stopped
         self._limits = {"jobs": reserve_jobs, "events": reserve_events, "size": reserve_bytes}
-        self._last_beat = self._last_promote = self._last_recover = float("-inf")
+        self._last_promote = self._last_recover = float("-inf")
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
+        """What the worker does; its next heartbeat says so."""
+        self._state = self._presence.state = WorkerStatus(state).value
+
+    def register_birth(self) -> None:
+        """The first heartbeat; raises RedisError."""
+        self._presence.beat()
+
+    def register_death(self) -> None:
+        """Give back what is in flight, and remove the worker's entry; raises RedisError.
+
+        In this order: rq would first delete the set by which the worker's jobs are found, and they would wait for the
+        end of the lease.
+        """
+        # Something is in flight here only where the worker ends by an error, which one of the jobs may have caused.
+        back = self._reserver.recover(self.name, died=True)
+        if back:
+            log.warning("%d jobs of this worker are back in the queue", len(back))
+        self._presence.end()
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """Wait while `rq suspend` is in force; raises StopRequested in burst mode.
+
+        rq's own writes a heartbeat at each look, in a MULTI, which a full Redis refuses.
+        """
+        while not self._stop_requested and self.connection.exists(f"{self._keys.prefix}:suspended"):
+            if burst:
+                raise StopRequested
+            if self.get_state() != WorkerStatus.SUSPENDED:
+                log.warning("suspended by `rq suspend`; `rq resume` goes on")
+                self.set_state(WorkerStatus.SUSPENDED)
+            self._clock.sleep(SUSPENDED_WAIT)
+        if self.get_state() == WorkerStatus.SUSPENDED:
+            self.set_state(WorkerStatus.IDLE)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """First SIGTERM or SIGINT: finish what is in flight. Sets a flag and nothing else."""
@@ -107,7 +146,7 @@ class Worker(SimpleWorker):
     def work(self, burst: bool = False, **_: Any) -> bool:  # type: ignore[override]
         """Reserve, deliver, settle, until told to stop; `burst`: until the queue is empty. True if any job was done."""
         self._install_signal_handlers()
-        self._retry_until_connected(self._register)
+        self._retry_until_connected(self.register_birth)
         self._lease_heartbeat.start()
         worked = False
         try:
@@ -132,7 +171,7 @@ class Worker(SimpleWorker):
                 log.warning("can't deregister from Redis: %s", type(error).__name__)
         return worked
 
-    def _retry_until_connected(self, register: Any) -> None:
+    def _retry_until_connected(self, register: Callable[[], None]) -> None:
         while not self._stop_requested:
             try:
                 register()
@@ -143,7 +182,6 @@ class Worker(SimpleWorker):
 
     def _reserve_jobs(self, burst: bool) -> list[ReservedJob]:
         self.check_for_suspension(burst)
-        self._beat()
         next_due = self._maintain()
         if self._stopped():
             if not burst:
@@ -152,21 +190,10 @@ class Worker(SimpleWorker):
         jobs = self._reserver.reserve(**self._limits)
         if jobs or burst:
             return jobs
-        idle = IDLE_WAIT if next_due is None else min(IDLE_WAIT, max(0.05, next_due - time.time()))
-        self._reserver.wait(idle)
+        idle = IDLE_WAIT if next_due is None else min(IDLE_WAIT, max(0.05, next_due - self._clock.time()))
+        if not self._reserver.wait(idle):
+            self._clock.sleep(idle)
         return []
-
-    def _beat(self) -> None:
-        now = self._clock.monotonic()
-        if now - self._last_beat >= BEAT_SECONDS:
-            self._last_beat = now
-            self._register()
-            self.heartbeat()
-
-    def _register(self) -> None:
-        # rq refuses a name that is there. Ours is unique: it is there if a try did it whose answer was lost.
-        if not self.connection.exists(self.key):
-            self.register_birth()
 
     def _maintain(self) -> float | None:
         now = self._clock.monotonic()
@@ -187,26 +214,32 @@ class Worker(SimpleWorker):
         self._lease_heartbeat.watch(jobs)
         self.set_state(WorkerStatus.BUSY)
         try:
-            suspects = [job for job in jobs if job.suspect]
-            poison = find_poison(suspects) if suspects else NO_POISON
-            if poison is None:
-                log.warning("%d jobs that a worker died with could not be looked at; later", len(suspects))
-                self._delivery.settler.put_off(suspects, self._clock.time() + UNTRIED_WAIT)
-                jobs = [job for job in jobs if not job.suspect]
-            elif suspects:
-                log.warning("of %d jobs that a worker died with, %d events kill one", len(suspects), len(poison))
-            totals = self._delivery.deliver(jobs, poison or NO_POISON) if jobs else Totals()
+            totals = self._triage_and_deliver(jobs)
+        except Exception as error:
+            if is_unavailable(error):
+                raise
+            # Not even settling works. These jobs must neither end the worker nor come straight back to it.
+            log.exception("%d jobs can be neither delivered nor settled; they wait", len(jobs))
+            self._delivery.settler.put_off(jobs, self._clock.time() + FAILED_WAIT)
+            totals = Totals()
         finally:
             self._lease_heartbeat.watch([])
             self.set_state(WorkerStatus.IDLE)
         self._report(jobs, totals)
 
+    def _triage_and_deliver(self, jobs: list[ReservedJob]) -> Totals:
+        suspects = [job for job in jobs if job.suspect]
+        poison = find_poison(suspects) if suspects else NO_POISON
+        if poison is None:
+            log.warning("%d jobs that a worker died with could not be looked at; later", len(suspects))
+            self._delivery.settler.put_off(suspects, self._clock.time() + UNTRIED_WAIT)
+            jobs = [job for job in jobs if not job.suspect]
+        elif suspects:
+            log.warning("of %d jobs that a worker died with, %d events kill one", len(suspects), len(poison))
+        return self._delivery.deliver(jobs, poison or NO_POISON) if jobs else Totals()
+
     def _report(self, jobs: list[ReservedJob], totals: Totals) -> None:
-        with self.connection.pipeline(transaction=False) as pipe:
-            pipe.hincrby(self.key, "successful_job_count", len(jobs))
-            if totals.dead:
-                pipe.hincrby(self.key, "failed_job_count", sum(totals.dead.values()))
-            pipe.execute()
+        self._presence.count(len(jobs), sum(totals.dead.values()))
         log.info(
             "%d jobs: %d events written, %d dead%s, %d wait",
             len(jobs),

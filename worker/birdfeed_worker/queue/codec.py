@@ -9,7 +9,7 @@ from birdfeed_schemas.wire.envelope import Header, WireError, encode_batch
 from birdfeed_schemas.wire.keys import JOB_FUNCTION
 
 #: A batch that unpacks to more than this is no batch of ours: producers stop far below (zip bomb).
-MAX_UNPACKED_BYTES: Final = 256_000_000
+MAX_UNPACKED_BYTES: Final = 128_000_000
 
 
 def unpack(data: bytes) -> str:

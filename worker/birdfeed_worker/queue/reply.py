@@ -1,12 +1,30 @@
-"""Values as Redis answers them: bytes, and flat lists of names and values."""
+"""Values as Redis answers them: bytes, and flat lists of names and values. Whoever can write to Redis may have put
+anything there, so what can't be read as it should be reads as missing, and nothing here raises for it."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from math import isfinite
+from typing import Any, Final, TypeAlias, TypeVar
+
+T = TypeVar("T")
+#: A value of a hash, as the client's types have it.
+Raw: TypeAlias = bytes | str | None
+
+#: Characters kept of a name that somebody else may have made up.
+MAX_NAME: Final = 200
+#: Times (epoch s) before which nothing was enqueued, and after which nothing is yet: 2001 and 2096.
+EARLIEST, LATEST = 1e9, 4e9
 
 
 def as_text(value: bytes | str) -> str:
-    """Text of what Redis answered."""
-    return value.decode() if isinstance(value, bytes) else value
+    """Text of what Redis answered; bytes that are no UTF-8 are shown as such."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def as_name(value: Raw, default: str) -> str:
+    """A name in a field, fit for a line of a log; the default where it is missing."""
+    text = as_text(value or b"")[:MAX_NAME]
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) or default
 
 
 def pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
@@ -15,6 +33,37 @@ def pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
     return zip(it, it, strict=True)
 
 
-def number(value: bytes | None, default: int) -> int:
-    """A count in a field; the default where it is missing or is not one."""
-    return int(value) if value is not None and value.isdigit() else default
+def chunked(values: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The values in lists of that many, the last one shorter."""
+    rest = iter(values)
+    while chunk := list(islice(rest, size)):
+        yield chunk
+
+
+def number(value: Raw, default: int, most: int = 10**15) -> int:
+    """A count in a field; the default where it is missing, is not one, or is more than `most`."""
+    if value is None or len(value) > 15 or not (value.isascii() and value.isdigit()):
+        return default
+    return int(value) if int(value) <= most else default
+
+
+def whole(value: bytes | str | int) -> int:
+    """A count that may be below 0, as the ledger's are; 0 where it is not one."""
+    try:
+        return int(value)
+    except ValueError:
+        return 0
+
+
+def real(value: Raw, low: float, high: float) -> float | None:
+    """A number in a field, of that range; None where it is missing or is not one."""
+    try:
+        found = float(value or b"")
+    except ValueError:
+        return None
+    return found if isfinite(found) and low <= found <= high else None
+
+
+def epoch(value: Raw) -> float | None:
+    """A time (epoch s) in a field; None where it is missing or is not one."""
+    return real(value, EARLIEST, LATEST)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from typing import Final
 from uuid import uuid4
 
 from birdfeed_schemas.wire.keys import (
@@ -17,12 +18,19 @@ from birdfeed_schemas.wire.keys import (
     Keys,
 )
 from redis import Redis
+from redis.exceptions import OutOfMemoryError
 
 from birdfeed_worker.model import ReservedJob
-from birdfeed_worker.queue.reply import as_text, number, pairs
+from birdfeed_worker.queue.reply import as_name, as_text, epoch, number, pairs, real
 from birdfeed_worker.queue.scripts import script
 
 log = logging.getLogger(__name__)
+
+#: Entries of the queue, or leases, looked at in one step: entries without a job behind them must not block Redis.
+ENTRIES: Final = 5_000
+LEASES: Final = 1_000
+#: More events than a job can hold.
+MOST_EVENTS: Final = 1_000_000
 
 
 class Reserver:
@@ -47,25 +55,35 @@ class Reserver:
     def reserve(self, *, jobs: int, events: int, size: int) -> list[ReservedJob]:
         """Up to that many jobs, events and bytes; at least one job if any waits."""
         execution = uuid4().hex
-        answer = self._reserve(
-            keys=[self._keys.queue_list],
-            args=[
-                self._keys.prefix,
-                self._keys.queue,
-                self._worker,
-                self._lease_seconds,
-                jobs,
-                events,
-                size,
-                execution,
-            ],
-        )
-        return [_read_job(as_text(job_id), fields, execution) for job_id, fields in pairs(answer)]
+        while True:
+            more, *answer = self._reserve(
+                keys=[self._keys.queue_list],
+                args=[
+                    self._keys.prefix,
+                    self._keys.queue,
+                    self._worker,
+                    self._lease_seconds,
+                    jobs,
+                    events,
+                    size,
+                    execution,
+                    ENTRIES,
+                ],
+            )
+            if answer or more != b"1":
+                return [_read_job(as_text(job_id), fields, execution) for job_id, fields in pairs(answer)]
 
-    def wait(self, seconds: float) -> None:
-        """Until a job waits, or the time is up. Moves nothing: a blocking look at the queue's head."""
+    def wait(self, seconds: float) -> bool:
+        """Until a job waits, or the time is up. Moves nothing: a blocking look at the queue's head.
+
+        False, at once, where Redis refuses to look because it is full.
+        """
         key = self._keys.queue_list
-        self._connection.blmove(key, key, seconds, "LEFT", "LEFT")  # type: ignore[arg-type]
+        try:
+            self._connection.blmove(key, key, seconds, "LEFT", "LEFT")  # type: ignore[arg-type]
+        except OutOfMemoryError:
+            return False
+        return True
 
     def recover(self, worker: str = "", *, died: bool = True) -> list[str]:
         """Give back the jobs of a worker that is gone, or (no name) every job whose lease has run out.
@@ -73,8 +91,14 @@ class Reserver:
         `died` of itself, that is, not because it was told to: then one of its jobs may have killed it, and all of them
         are looked at apart before they are delivered.
         """
-        ids = self._recover(keys=[self._keys.queue_list], args=[self._keys.prefix, self._keys.queue, worker, int(died)])
-        return [as_text(job_id) for job_id in ids]
+        back: list[str] = []
+        while True:
+            ids = self._recover(
+                keys=[self._keys.queue_list], args=[self._keys.prefix, self._keys.queue, worker, int(died), LEASES]
+            )
+            back += [as_text(job_id) for job_id in ids]
+            if worker or len(ids) < LEASES:
+                return back
 
     def promote(self) -> float | None:
         """Move scheduled jobs that are due to the queue; returns when the next one is due (epoch s), or None."""
@@ -108,18 +132,25 @@ class LeaseRenewer:
 
 
 def _read_job(job_id: str, flat: list[bytes], execution: str) -> ReservedJob:
-    fields: dict[str, bytes] = {as_text(name): value for name, value in pairs(flat)}
+    """A job's hash, read strictly: a field that is not what it should be counts as missing.
+
+    But where the field says something, and not when, rows of the job may have been written at any time.
+    """
+    fields: dict[bytes, bytes] = dict(pairs(flat))
+    maybe_written_since = epoch(fields.get(MAYBE_WRITTEN_FIELD.encode()))
+    if maybe_written_since is None and fields.get(MAYBE_WRITTEN_FIELD.encode()):
+        maybe_written_since = 0.0
     return ReservedJob(
         id=job_id,
         execution=execution,
-        data=fields.get("data", b""),
-        event_type=as_text(fields.get(TYPE_FIELD, b"unknown")),
-        events=number(fields.get(EVENTS_FIELD), 1),
-        size=number(fields.get(BYTES_FIELD), 0),
-        attempts=number(fields.get(ATTEMPTS_FIELD), 1),
-        first_reserved=float(fields.get(FIRST_RESERVED_FIELD, b"0")),
-        maybe_written_since=float(fields[MAYBE_WRITTEN_FIELD]) if fields.get(MAYBE_WRITTEN_FIELD) else None,
-        suspect=number(fields.get(SUSPECT_FIELD), 0),
-        unknowns=number(fields.get(UNKNOWNS_FIELD), 0),
-        spent=float(fields.get(SPENT_FIELD, b"0")),
+        data=fields.get(b"data", b""),
+        event_type=as_name(fields.get(TYPE_FIELD.encode()), "unknown"),
+        events=number(fields.get(EVENTS_FIELD.encode()), 1, MOST_EVENTS),
+        size=number(fields.get(BYTES_FIELD.encode()), 0),
+        attempts=number(fields.get(ATTEMPTS_FIELD.encode()), 1),
+        first_reserved=epoch(fields.get(FIRST_RESERVED_FIELD.encode())) or 0.0,
+        maybe_written_since=maybe_written_since,
+        suspect=number(fields.get(SUSPECT_FIELD.encode()), 0),
+        unknowns=number(fields.get(UNKNOWNS_FIELD.encode()), 0),
+        spent=real(fields.get(SPENT_FIELD.encode()), 0.0, 1e9) or 0.0,
     )

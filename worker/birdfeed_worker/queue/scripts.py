@@ -7,18 +7,41 @@ Redis Cluster is not supported: key names are made from the prefix inside the sc
 
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
+from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
+from redis.client import Pipeline
 from redis.commands.core import Script
 from redis.exceptions import NoScriptError
 
+#: Scripts that only read.
+READ_ONLY: Final = frozenset({"depth", "ledger"})
+
 
 def script(connection: Redis, name: str) -> Script:
-    """The script lua/<name>.lua, behind common.lua, ready to be called with keys and args."""
+    """The script lua/<name>.lua, behind common.lua, ready to be called with keys and args.
+
+    One that writes runs on a Redis that is full, too (lua/writes.lua): what frees memory must be possible there.
+    """
+    parts = ("common", name) if name in READ_ONLY else ("common", "writes", name)
     folder = files("birdfeed_worker.queue") / "lua"
-    text = (folder / "common.lua").read_text() + (folder / f"{name}.lua").read_text()
-    return connection.register_script(text)
+    return connection.register_script("".join((folder / f"{part}.lua").read_text() for part in parts))
+
+
+def run_when_full(connection: Redis, keys: Keys, pipe: Pipeline) -> list[Any]:
+    """Carry out a pipeline's commands in one atomic step that a full Redis doesn't refuse; their plain answers.
+
+    For small things only: counts, notes and states, without which work on what fills Redis would stop.
+    """
+    words: list[Any] = []
+    for args, _ in pipe.command_stack:
+        words += [len(args), *args]
+    pipe.reset()
+    if not words:
+        return []
+    answers: list[Any] = script(connection, "commands")(keys=[keys.ledger], args=[keys.prefix, keys.queue, *words])
+    return answers
 
 
 def run_all(connection: Redis, script: Script, calls: Iterable[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:

@@ -37,7 +37,7 @@ envelopes = st.builds(
     Envelope,
     event_id=st.uuids().map(str),
     event_type=st.just("text_generation"),
-    occurred_at=st.datetimes(timezones=st.just(UTC)),
+    occurred_at=st.datetimes(datetime(1970, 1, 1), datetime(2199, 12, 31), timezones=st.just(UTC)),
     data=st.dictionaries(st.text(st.characters(codec="utf-8")), json_values, max_size=5),
     dropped_fields=st.integers(min_value=0, max_value=1000),
 )

@@ -180,3 +180,23 @@ def test_a_purge_can_be_stopped(redis: Redis, keys: Keys) -> None:
 
     assert result.events == 100
     assert read_ledger(redis, keys).total.purged == 100
+
+
+def test_the_same_event_twice_in_a_file(redis: Redis, keys: Keys) -> None:
+    """The first edit is used, and the second line is refused by its number: neither is lost silently."""
+    bury(redis, keys, events(1))
+    (line,) = export(redis, keys, Choice(), Exported())
+    edits = []
+    for model in ("openai", "anthropic"):
+        edited = orjson.loads(line)
+        edited["event_data"]["model"] = model
+        edits.append(orjson.dumps(edited))
+    told: list[tuple[int, str]] = []
+
+    result = Import(redis, keys, "r1", tell=lambda number, why: told.append((number, why))).run(edits)
+
+    assert (result.events, sum(result.refused.values()), result.not_dead) == (1, 1, 0)
+    assert told == [(2, "the same event is on an earlier line, whose edit is used")]
+    (back,) = work(redis, keys)
+    assert back.envelope is not None
+    assert back.envelope.data["model"] == "openai"

@@ -1,6 +1,5 @@
 """The way through a worker, stage by stage, with a store and a Redis that are not real."""
 
-import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from threading import Event
@@ -57,7 +56,7 @@ def deliver(redis: Redis, keys: Keys, store: FakeStore, tiers: CachedTiers, fold
     settler = Settler(redis, keys, "w")
 
     def mark(execution: str, ids: Sequence[str]) -> frozenset[str]:
-        return settler.mark(execution, ids, time.time())
+        return settler.mark(execution, ids)
 
     limiter = RateLimiter(redis, keys, "w", Limits(1e6, 1e12, 1.0, 60.0, 50.0))
     sender = sender_of(store, limiter, clock, mark)

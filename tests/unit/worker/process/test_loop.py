@@ -1,32 +1,157 @@
 """The worker's own loop, in this process."""
 
+import signal
+import threading
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from birdfeed_schemas.wire.keys import Keys
+from birdfeed_worker.model import ReservedJob
+from birdfeed_worker.monitoring.status import read_status
+from birdfeed_worker.pipeline.settle import Totals
+from birdfeed_worker.process import child
 from birdfeed_worker.process import loop as module
 from birdfeed_worker.process.bootstrap import make_worker
+from birdfeed_worker.process.loop import Worker
+from birdfeed_worker.queue.redis_time import redis_time
 from birdfeed_worker.settings import WorkerSettings
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from rq.worker import Worker as StockWorker
+
+from tests.support.wait import eventually
+from tests.support.worker.dead import accept, events
 
 
-def test_a_registration_whose_answer_was_lost(
-    redis: Redis, keys: Keys, valkey_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A failover at the worker's start: it is registered already when it tries again, and works."""
+@pytest.fixture
+def worker(redis: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker whose store is away."""
     settings = WorkerSettings.model_validate(
-        {"redis_url": valkey_url, "TINYBIRD_HOST": "http://127.0.0.1:1", "TINYBIRD_TOKEN": "t"}
+        {"redis_url": valkey_url, "TINYBIRD_HOST": "http://127.0.0.1:1", "TINYBIRD_TOKEN": "t", "lease_seconds": 5}
     )
-    worker = make_worker(settings, "w1")
-    register, tries = worker.register_birth, list[int]()
+    made = make_worker(settings, "birdfeed-here-1-w1")
+    monkeypatch.setattr(module, "REDIS_DOWN_WAIT", 0.0)
+    monkeypatch.setattr(made, "_install_signal_handlers", lambda: None)
+    return made
+
+
+def test_a_registration_whose_answer_was_lost(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failover at the worker's start: it is registered already when it tries again, and works."""
+    beat, tries = worker._presence.beat, list[int]()
 
     def answered_too_late() -> None:
-        register()
+        beat()
         tries.append(1)
-        raise RedisConnectionError("the answer was lost")
+        if len(tries) == 1:
+            raise RedisConnectionError("the answer was lost")
 
-    monkeypatch.setattr(module, "REDIS_DOWN_WAIT", 0.0)
-    monkeypatch.setattr(worker, "_install_signal_handlers", lambda: None)
-    monkeypatch.setattr(worker, "register_birth", answered_too_late)
+    monkeypatch.setattr(worker._presence, "beat", answered_too_late)
 
     assert worker.work(burst=True) is False
-    assert len(tries) == 1
+    assert len(tries) == 2
+
+
+def test_a_worker_that_ends_by_an_error_gives_its_jobs_back_at_once(
+    redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before rq's own goodbye would delete the set they are found by; they are suspects, and its entry is gone."""
+    job_id = accept(redis, keys, events(1))
+
+    def boom(jobs: Sequence[ReservedJob], *more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(worker._delivery), "deliver", lambda self, *args: boom(*args))
+    with pytest.raises(KeyboardInterrupt):
+        worker.work(burst=True)
+
+    assert redis.lrange(keys.queue_list, 0, -1) == [job_id.encode()]
+    assert redis.hmget(keys.job(job_id), "status", "bf_suspect") == [b"queued", b"1"]
+    assert (redis.zcard(keys.started), redis.smembers("rq:workers"), redis.exists(worker.key)) == (0, set(), 0)
+
+
+def test_an_error_of_ours_doesnt_end_the_worker(
+    redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where not even settling works, the jobs wait, and don't come straight back to the queue's front."""
+    accept(redis, keys, events(1))
+
+    def boom(*args: Any) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(type(worker._delivery), "deliver", boom)
+
+    assert worker.work(burst=True) is True
+
+    assert (redis.llen(keys.queue_list), redis.zcard(keys.scheduled), redis.zcard(keys.started)) == (0, 1, 0)
+
+
+def test_a_long_delivery_is_a_sign_of_life(redis: Redis, keys: Keys, worker: Worker, monkeypatch: Any) -> None:
+    """The thread that renews the lease says that the worker lives, and writes its entry anew where it is gone."""
+    accept(redis, keys, events(1))
+    busy, go_on = threading.Event(), threading.Event()
+
+    def slow(*args: Any) -> Any:
+        busy.set()
+        assert go_on.wait(60)
+        return Totals()
+
+    monkeypatch.setattr(type(worker._delivery), "deliver", slow)
+    running = threading.Thread(target=worker.work, kwargs={"burst": True})
+    running.start()
+    try:
+        assert busy.wait(60)
+        first = redis.hget(worker.key, "last_heartbeat")
+        redis.delete(worker.key)
+        list(StockWorker.all(connection=redis))  # as `rq info` does; it forgets workers without an entry
+        eventually(lambda: redis.hget(worker.key, "state") == b"busy", what="the entry is there again")
+        (state,) = read_status(redis, keys, redis_time(redis)).workers
+        assert redis.hget(worker.key, "last_heartbeat") != first
+        assert (state.host != "", state.pid > 0, state.in_flight, state.silent < 10) == (True, True, 1, True)
+    finally:
+        go_on.set()
+        running.join(60)
+
+
+def test_signs_of_life_are_by_rediss_clock(redis: Redis, keys: Keys, worker: Worker) -> None:
+    """A host whose clock is ten minutes off looks alive to everybody, and counts what it did."""
+    worker._presence._clock._base -= 600
+
+    worker._presence.count(3, 2)
+    worker._presence.beat()
+    worker._presence.beat()
+
+    (state,) = read_status(redis, keys, redis_time(redis)).workers
+    assert abs(state.silent) < 5
+    assert redis.hmget(worker.key, "successful_job_count", "failed_job_count") == [b"3", b"2"]
+
+
+def test_suspended_workers_wait(redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rq suspend` is obeyed, and nothing is reserved meanwhile."""
+    accept(redis, keys, events(1))
+    redis.set("rq:suspended", 1)
+
+    assert worker.work(burst=True) is False
+
+    assert redis.llen(keys.queue_list) == 1
+
+
+def test_a_worker_that_is_alone_too_long_gives_its_jobs_back(
+    redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its launcher is gone and its delivery never ends: the jobs go back before the process exits, not as suspects."""
+    job_id = accept(redis, keys, events(1))
+    worker._reserver.reserve(jobs=1, events=10, size=10**6)
+    done: list[Any] = []
+    monkeypatch.setattr(child.os, "kill", lambda pid, signum: done.append(signum))
+    monkeypatch.setattr(child.os, "_exit", done.append)
+
+    child.stop_alone(0.01, lambda: done.append(worker._reserver.recover(worker.name, died=False)))
+    child.stop_alone(0.01, fail)
+
+    assert done == [signal.SIGTERM, [job_id], 1, signal.SIGTERM, 1]
+    assert redis.hget(keys.job(job_id), "bf_suspect") is None
+
+
+def fail() -> None:
+    raise RedisConnectionError("gone")

@@ -16,6 +16,7 @@ from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 from rq.results import Result
 from rq.serializers import JSONSerializer
+from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import Worker
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
@@ -67,15 +68,15 @@ def test_what_our_worker_overrides_and_calls() -> None:
         "work",
         "register_birth",
         "register_death",
-        "heartbeat",
+        "get_state",
         "set_state",
         "check_for_suspension",
         "_install_signal_handlers",
     ):
         assert callable(getattr(SimpleWorker, name)), name
     parameters = inspect.signature(SimpleWorker.__init__).parameters
-    assert {"name", "connection", "serializer", "worker_ttl"} <= parameters.keys()
-    assert "_stop_requested" in inspect.getsource(SimpleWorker.check_for_suspension)
+    assert {"name", "connection", "serializer", "prepare_for_work"} <= parameters.keys()
+    assert WORKERS_SUSPENDED == "rq:suspended"
 
 
 def test_rqs_own_clean_up_of_an_abandoned_job_brings_it_back(redis: Redis, keys: Keys) -> None:

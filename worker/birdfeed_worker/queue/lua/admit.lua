@@ -8,22 +8,23 @@ local name, per_s, bytes_s, size = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local who, probe_s = ARGV[7], tonumber(ARGV[8])
 local key = P .. ':birdfeed:' .. Q .. ':destination:' .. name
 local at = now()
-local has = redis.call('HMGET', key, 'backoff_until', 'failures', 'probe', 'probe_until', 'next_request', 'next_byte', 'reason')
-local backoff_until, failures = tonumber(has[1] or 0) or 0, tonumber(has[2] or 0) or 0
+local has = fields_of(key, 'backoff_until', 'failures', 'probe', 'probe_until', 'next_request', 'next_byte', 'reason')
+local backoff_until, failures = until_time(has[1], at), whole(has[2], 0)
+local probe_until = until_time(has[4], at)
 if backoff_until > at then return {tostring(backoff_until - at), has[7] or '', '', 0} end
 local probing = 0
 if failures > 0 then
   -- It backed off: one request finds out whether it is available again, the others wait for what it finds.
-  if has[3] and has[3] ~= '' and has[3] ~= who and (tonumber(has[4] or 0) or 0) > at then
-    return {tostring(math.min(1, tonumber(has[4]) - at)), has[7] or '', '', 0}
+  if has[3] and has[3] ~= '' and has[3] ~= who and probe_until > at then
+    return {tostring(math.min(1, probe_until - at)), has[7] or '', '', 0}
   end
   redis.call('HSET', key, 'probe', who, 'probe_until', tostring(at + probe_s))
   probing = 1
 end
 -- GCRA: a bucket refilled at the rate. It is a twentieth of a second deep in requests and one request deep in bytes:
 -- were it a second deep, the first second after a pause would get twice what is allowed.
-local next_request = math.max(tonumber(has[5] or 0) or 0, at - 0.05)
-local next_byte = math.max(tonumber(has[6] or 0) or 0, at)
+local next_request = math.max(until_time(has[5], at), at - 0.05)
+local next_byte = math.max(until_time(has[6], at), at)
 local wait = math.max(next_request - at, next_byte - at, 0)
 if wait > 0 then return {tostring(wait), 'rate', '', probing} end
 redis.call('HSET', key, 'next_request', string.format('%.6f', next_request + 1 / per_s),

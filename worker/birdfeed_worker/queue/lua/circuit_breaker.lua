@@ -2,20 +2,26 @@
 -- ARGV[3] type, [4] share above which it trips, [5] fewest events to judge by, [6] events remembered, [7] events that
 -- came out, then reason, events dead of it ... Returns the reason it tripped for, or ''.
 -- Remembered are counts that are halved when they pass ARGV[6]: the last few hundred events, however fast they come.
+local type_of = type
 local type, share, least, most = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local window, tripped = P .. ':birdfeed:' .. Q .. ':breaker-window:' .. type, P .. ':birdfeed:' .. Q .. ':breaker'
 local at = now()
-local off_until = tonumber(redis.call('HGET', P .. ':birdfeed:' .. Q .. ':breaker-off', type) or 0) or 0
+local off_until = seconds(fields_of(P .. ':birdfeed:' .. Q .. ':breaker-off', type)[1]) or 0
 if off_until > at then
   redis.call('DEL', window)
   return ''
 end
 local is = redis.call('HGET', tripped, type)
-if is then return cjson.decode(is)['reason'] end
-local all = redis.call('HINCRBY', window, 'all', ARGV[7])
+if is then
+  local read, why = pcall(cjson.decode, is)
+  if read and type_of(why) == 'table' and type_of(why['reason']) == 'string' then return why['reason'] end
+  -- Nobody's entry: it must not stop the type.
+  redis.call('HDEL', tripped, type)
+end
+local all = add(window, 'all', ARGV[7])
 local worst, worst_reason = 0, ''
 for i = 8, #ARGV, 2 do
-  local dead = redis.call('HINCRBY', window, 'dead:' .. ARGV[i], ARGV[i + 1])
+  local dead = add(window, 'dead:' .. ARGV[i], ARGV[i + 1])
   if dead > worst then worst, worst_reason = dead, ARGV[i] end
 end
 redis.call('EXPIRE', window, 3600)
@@ -26,6 +32,6 @@ if all >= least and worst > share * all then
 end
 if all > most then
   local counts = redis.call('HGETALL', window)
-  for i = 1, #counts, 2 do redis.call('HSET', window, counts[i], math.floor(tonumber(counts[i + 1]) / 2)) end
+  for i = 1, #counts, 2 do redis.call('HSET', window, counts[i], math.floor(whole(counts[i + 1], 0) / 2)) end
 end
 return ''

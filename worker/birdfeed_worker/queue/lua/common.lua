@@ -1,8 +1,14 @@
 -- Shared by all scripts. ARGV[1] is rq's key prefix, ARGV[2] the queue's name.
+-- Whoever can write to Redis may have put anything anywhere, so nothing here trusts a field or a key's type: an error
+-- in the middle of a script leaves half of its writes.
 local P, Q = ARGV[1], ARGV[2]
 local QUEUE, WIP = P .. ':queue:' .. Q, P .. ':wip:' .. Q
 local SCHEDULED, FAILED = P .. ':scheduled:' .. Q, P .. ':failed:' .. Q
 local LEDGER = P .. ':birdfeed:' .. Q .. ':ledger'
+-- More events than a job can hold: what says more is no count.
+local MOST_EVENTS = 1000000
+-- Seconds ahead (a week) beyond which a time to wait until is junk, and would stop the pool for good.
+local FAR = 604800
 
 local function job_key(id) return P .. ':job:' .. id end
 
@@ -11,19 +17,74 @@ local function now()
   return tonumber(t[1]) + tonumber(t[2]) / 1000000
 end
 
--- End one worker's lease on a job. Returns 1 if there was one.
-local function drop_execution(job_id, execution_id, worker)
-  local composite = job_id .. ':' .. execution_id
-  local held = redis.call('ZREM', WIP, composite)
-  redis.call('DEL', P .. ':execution:' .. composite)
-  redis.call('DEL', P .. ':executions:' .. job_id)
-  if worker and worker ~= '' then
-    redis.call('SREM', P .. ':worker:' .. worker .. ':executions', composite)
-  end
-  return held
+-- A count in a field; the default where it is missing, no whole number, or more than `most`.
+local function whole(value, default, most)
+  if not value or #value > 15 or not string.match(value, '^%d+$') then return default end
+  local n = tonumber(value)
+  if most and n > most then return default end
+  return n
+end
+
+-- A time (epoch s) or a number of seconds in a field; nil where it is missing or neither. (A NaN compares as false.)
+local function seconds(value)
+  local n = tonumber(value or '')
+  if n and n >= 0 and n < 1e11 then return n end
+  return nil
+end
+
+-- A time to wait until; 0 where it is missing, junk, or so far ahead that it must be junk.
+local function until_time(value, at)
+  local n = seconds(value)
+  if n and n <= at + FAR then return n end
+  return 0
+end
+
+-- Fields of a hash; none where the key is no hash.
+local function fields_of(key, ...)
+  local found = redis.pcall('HMGET', key, ...)
+  if found.err then return {} end
+  return found
+end
+
+-- Add to a count; what is there and is no number is replaced.
+local function add(key, field, amount)
+  local sum = redis.pcall('HINCRBY', key, field, amount)
+  if type(sum) == 'number' then return sum end
+  redis.call('HSET', key, field, amount)
+  return amount
 end
 
 local function split_composite(composite)
   local at = string.find(composite, ':', 1, true)
+  if not at then return composite, '' end
   return string.sub(composite, 1, at - 1), string.sub(composite, at + 1)
+end
+
+-- End one worker's lease on a job; the leases of others on it stay. Returns 1 if there was one.
+local function drop_execution(job_id, execution_id)
+  local composite = job_id .. ':' .. execution_id
+  local held = redis.call('ZREM', WIP, composite)
+  local worker = fields_of(P .. ':execution:' .. composite, 'worker_name')[1]
+  redis.call('DEL', P .. ':execution:' .. composite)
+  redis.pcall('ZREM', P .. ':executions:' .. job_id, execution_id)
+  if worker then redis.pcall('SREM', P .. ':worker:' .. worker .. ':executions', composite) end
+  return held
+end
+
+-- Whether somebody holds a lease on a job that has not run out.
+local function is_held(job_id, at)
+  local executions = redis.pcall('ZRANGE', P .. ':executions:' .. job_id, 0, -1)
+  if executions.err then return false end
+  for _, execution in ipairs(executions) do
+    local score = redis.call('ZSCORE', WIP, job_id .. ':' .. execution)
+    if score and tonumber(score) > at then return true end
+  end
+  return false
+end
+
+-- End every lease on a job.
+local function drop_executions(job_id)
+  local executions = redis.pcall('ZRANGE', P .. ':executions:' .. job_id, 0, -1)
+  for _, execution in ipairs(executions) do drop_execution(job_id, execution) end
+  if executions.err then redis.call('DEL', P .. ':executions:' .. job_id) end
 end

@@ -1,11 +1,12 @@
 -- The ledger's counts and, computed from the jobs themselves, what is in flight: one moment, whatever goes on.
 -- ARGV[3] most jobs looked at. Returns {ledger as field, value ...; in flight as type, events ...; anomalies as name,
--- jobs ...; dead letters that rq put back as type:reason, events ...; '1' if there were more jobs than that (all but
--- the ledger is then empty)}.
+-- jobs ...; dead letters that rq put back as type:reason, events ...; '1' if there were more jobs than that: then, of the
+-- rest, there are only the jobs by where they are (in place of those in flight)}.
 local ledger = redis.call('HGETALL', LEDGER)
 local most = tonumber(ARGV[3])
-if redis.call('LLEN', QUEUE) + redis.call('ZCARD', WIP) + redis.call('ZCARD', SCHEDULED) > most then
-  return {ledger, {}, {}, {}, '1'}
+local queued, started, scheduled = redis.call('LLEN', QUEUE), redis.call('ZCARD', WIP), redis.call('ZCARD', SCHEDULED)
+if queued + started + scheduled > most then
+  return {ledger, {'queued', queued, 'started', started, 'scheduled', scheduled}, {}, {}, '1'}
 end
 local seen, flight, anomalies, requeued = {}, {}, {}, {}
 
@@ -14,18 +15,18 @@ local function note(what) anomalies[what] = (anomalies[what] or 0) + 1 end
 local function look(id)
   if seen[id] then return end
   seen[id] = true
-  local has = redis.call('HMGET', job_key(id), 'status', 'bf_events', 'bf_type', 'bf_reason')
+  local has = fields_of(job_key(id), 'status', 'bf_events', 'bf_type', 'bf_reason')
   if not has[1] then note('orphaned')
   elseif has[1] ~= 'queued' and has[1] ~= 'started' and has[1] ~= 'scheduled' then note('stray')
-  elseif has[4] and has[4] ~= '' then 
+  elseif has[4] and has[4] ~= '' then
     -- By rq; counted as dead until a worker takes it.
     note('requeued')
     local entry = (has[3] or 'unknown') .. ':' .. has[4]
-    requeued[entry] = (requeued[entry] or 0) + (tonumber(has[2] or 1) or 1)
+    requeued[entry] = (requeued[entry] or 0) + whole(has[2], 1, MOST_EVENTS)
   elseif not has[2] then note('foreign') -- counted when a worker takes it
   else
     local type = has[3] or 'unknown'
-    flight[type] = (flight[type] or 0) + tonumber(has[2])
+    flight[type] = (flight[type] or 0) + whole(has[2], 1, MOST_EVENTS)
   end
 end
 

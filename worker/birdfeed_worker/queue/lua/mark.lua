@@ -1,10 +1,10 @@
--- Note on jobs that their rows may be written from now on. ARGV[3] worker, [4] epoch s as text, [5] execution id,
--- [6...] job ids. Returns the ids that this worker no longer holds; those must not be sent.
-local lost = {}
-for i = 6, #ARGV do
+-- Note on jobs that their rows may be written from now on. ARGV[3] worker, [4] execution id, [5...] job ids.
+-- Returns the ids that this worker no longer holds; those must not be sent.
+local lost, at = {}, string.format('%.6f', now())
+for i = 5, #ARGV do
   local key = job_key(ARGV[i])
-  if redis.call('HGET', key, 'worker_name') == ARGV[3] and redis.call('ZSCORE', WIP, ARGV[i] .. ':' .. ARGV[5]) then
-    redis.call('HSET', key, 'bf_posted', ARGV[4])
+  if fields_of(key, 'worker_name')[1] == ARGV[3] and redis.call('ZSCORE', WIP, ARGV[i] .. ':' .. ARGV[4]) then
+    redis.call('HSET', key, 'bf_posted', at)
   else
     lost[#lost + 1] = ARGV[i]
   end

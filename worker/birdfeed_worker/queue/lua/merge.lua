@@ -4,7 +4,7 @@ local count = tonumber(ARGV[4])
 for n = 0, count - 1 do
   local id, seen = ARGV[5 + 2 * n], ARGV[6 + 2 * n]
   if not redis.call('ZSCORE', FAILED, id) then return 0 end
-  local data = redis.call('HGET', job_key(id), 'data')
+  local data = fields_of(job_key(id), 'data')[1]
   if not data or redis.sha1hex(data) ~= seen then return 0 end
 end
 for n = 0, count - 1 do

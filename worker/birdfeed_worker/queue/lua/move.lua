@@ -2,34 +2,43 @@
 -- from one letter at once, or a kill in the middle, neither lose nor double an event.
 -- ARGV[3] letter, [4] SHA-1 of the data the taker saw ('' = take all of whatever is there), [5] back or purge,
 -- [6] events taken, [7] the data of what is left ('' = nothing), [8] its bytes, [9] its description, [10] the new job's
--- id, [11] the new job's event type, [12...] its fields and values.
+-- id (purge: a key that remembers for a while what this call took from each letter), [11] the new job's event type,
+-- [12...] its fields and values.
 -- Returns {1, events taken}, or {0} if the letter is no longer there, {2} if it isn't as it was seen.
 local id, seen, action, taken = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local key = job_key(id)
 if action == 'back' and redis.call('EXISTS', job_key(ARGV[10]), P .. ':birdfeed:' .. Q .. ':done:' .. ARGV[10]) > 0 then
   return {1, taken} -- this very step was done before, and its answer was lost
 end
+if action == 'purge' and ARGV[10] ~= '' then
+  local before = redis.call('HGET', ARGV[10], id)
+  if before then return {1, tonumber(before)} end -- the same
+end
 if not redis.call('ZSCORE', FAILED, id) then return {0} end
-local has = redis.call('HMGET', key, 'data', 'bf_events', 'bf_type', 'bf_reason')
+local has = fields_of(key, 'data', 'bf_events', 'bf_type', 'bf_reason')
 if not has[1] then
   redis.call('ZREM', FAILED, id)
   return {0}
 end
 if seen ~= '' and redis.sha1hex(has[1]) ~= seen then return {2} end
-local there, type, reason = tonumber(has[2] or '') or taken, has[3] or 'unknown', has[4]
-local left = ARGV[7] ~= '' and there - taken or 0
+local there, type, reason = whole(has[2], taken, MOST_EVENTS), has[3] or 'unknown', has[4]
+local left = ARGV[7] ~= '' and math.max(0, there - taken) or 0
 taken = there - left
-if reason and reason ~= '' then redis.call('HINCRBY', LEDGER, 'dead:' .. type .. ':' .. reason, -taken) end
+if reason and reason ~= '' then add(LEDGER, 'dead:' .. type .. ':' .. reason, -taken) end
 -- A job that no producer of birdfeed's made was never counted.
-if not has[2] then redis.call('HINCRBY', LEDGER, 'accepted:' .. type, there) end
+if not has[2] then add(LEDGER, 'accepted:' .. type, there) end
 if action == 'purge' then
-  redis.call('HINCRBY', LEDGER, 'purged:' .. type, taken)
+  add(LEDGER, 'purged:' .. type, taken)
+  if ARGV[10] ~= '' then
+    redis.call('HSET', ARGV[10], id, taken)
+    redis.call('EXPIRE', ARGV[10], 600)
+  end
 elseif ARGV[11] ~= type then
   -- Edited into another type: it counts there from now on.
-  redis.call('HINCRBY', LEDGER, 'accepted:' .. type, -taken)
-  redis.call('HINCRBY', LEDGER, 'accepted:' .. ARGV[11], taken)
+  add(LEDGER, 'accepted:' .. type, -taken)
+  add(LEDGER, 'accepted:' .. ARGV[11], taken)
 end
-if left > 0 then
+if ARGV[7] ~= '' then
   redis.call('HSET', key, 'data', ARGV[7], 'bf_events', left, 'bf_bytes', ARGV[8], 'description', ARGV[9])
 else
   redis.call('ZREM', FAILED, id)

@@ -1,22 +1,25 @@
 -- Give back jobs whose worker is gone. ARGV[3]: a worker's name, or '' for every lease that has run out; ARGV[4]: '1' if
--- the worker died of itself, so that one of its jobs may have killed it.
+-- the worker died of itself, so that one of its jobs may have killed it; ARGV[5]: most leases looked at.
 -- Returns the ids given back. Costs no retry: losing a worker is not the job's fault.
-local worker = ARGV[3]
+local worker, at = ARGV[3], now()
 local composites
 if worker ~= '' then
   composites = redis.call('SMEMBERS', P .. ':worker:' .. worker .. ':executions')
 else
-  composites = redis.call('ZRANGEBYSCORE', WIP, '-inf', now())
+  composites = redis.call('ZRANGEBYSCORE', WIP, '-inf', at, 'LIMIT', 0, tonumber(ARGV[5]))
 end
 local ids = {}
 for _, composite in ipairs(composites) do
   local id, execution = split_composite(composite)
-  local has = redis.call('HMGET', job_key(id), 'status', 'worker_name')
-  local held = drop_execution(id, execution, has[2])
-  if held == 1 and has[1] == 'started' and (worker == '' or has[2] == worker) then
+  local has = fields_of(job_key(id), 'status', 'worker_name')
+  local held = drop_execution(id, execution)
+  -- Somebody else may have taken a copy of the job since.
+  if held == 1 and has[1] == 'started' and (worker == '' or has[2] == worker) and not is_held(id, at) then
     redis.call('HSET', job_key(id), 'status', 'queued')
-    if ARGV[4] == '1' then redis.call('HINCRBY', job_key(id), 'bf_suspect', 1) end
+    if ARGV[4] == '1' then add(job_key(id), 'bf_suspect', 1) end
     ids[#ids + 1] = id
+  elseif execution == '' then
+    redis.call('ZREM', WIP, composite)
   end
 end
 for n = #ids, 1, -1 do redis.call('LPUSH', QUEUE, ids[n]) end

@@ -12,17 +12,17 @@ if outcome == 'inconclusive' then
 end
 if outcome == 'available' then
   -- An answer to a request that went out before the destination backed off says nothing about it now.
-  local backoff_at, admitted = tonumber(redis.call('HGET', key, 'backoff_at') or 0) or 0, tonumber(ARGV[10]) or at
+  local backoff_at, admitted = until_time(redis.call('HGET', key, 'backoff_at'), at), tonumber(ARGV[10]) or at
   if admitted >= backoff_at then
     redis.call('HDEL', key, 'backoff_until', 'backoff_at', 'failures', 'probe', 'probe_until', 'reason', 'paused', 'since')
   end
   redis.call('HSET', key, 'last_success', tostring(at))
   return '0'
 end
-local backoff_until = tonumber(redis.call('HGET', key, 'backoff_until') or 0) or 0
-local failures = tonumber(redis.call('HGET', key, 'failures') or 0) or 0
+local backoff_until = until_time(redis.call('HGET', key, 'backoff_until'), at)
+local failures = whole(redis.call('HGET', key, 'failures'), 0)
 -- Answers to requests that were under way together are one failure, not many.
-if backoff_until <= at then failures = redis.call('HINCRBY', key, 'failures', 1) end
+if backoff_until <= at then failures = add(key, 'failures', 1) end
 local seconds
 if ARGV[5] ~= '' then
   seconds = tonumber(ARGV[5])

@@ -19,7 +19,7 @@ end
 
 local lost = {}
 for _, job in ipairs(jobs) do
-  local has = redis.call('HMGET', job_key(job[1]), 'status', 'worker_name')
+  local has = fields_of(job_key(job[1]), 'status', 'worker_name')
   if has[1] ~= 'started' or has[2] ~= worker or not redis.call('ZSCORE', WIP, job[1] .. ':' .. execution) then
     lost[#lost + 1] = job[1]
   end
@@ -29,7 +29,7 @@ if #lost > 0 then return lost end
 local front = {}
 for _, job in ipairs(jobs) do
   local id, action, key = job[1], job[2], job_key(job[1])
-  drop_execution(id, execution, worker)
+  drop_execution(id, execution)
   if action == 'done' then
     redis.call('DEL', key, P .. ':results:' .. id)
     redis.call('SET', P .. ':birdfeed:' .. Q .. ':done:' .. id, job[5], 'EX', remember)
@@ -37,11 +37,12 @@ for _, job in ipairs(jobs) do
     if job[4] ~= '' then redis.call('HSET', key, 'data', job[4], 'bf_events', job[5], 'bf_bytes', job[6]) end
     if job[7] ~= '' then
       -- Unknown again, while the destination took other rows since the last try: it is this job, not the store.
-      local before = tonumber(redis.call('HGET', key, 'bf_unknown_at') or '')
-      local taking = tonumber(redis.call('HGET', P .. ':birdfeed:' .. Q .. ':destination:' .. job[8], 'last_success') or '')
+      local last = redis.call('HMGET', key, 'bf_unknown_at', 'bf_spent')
+      local before = seconds(last[1])
+      local taking = seconds(fields_of(P .. ':birdfeed:' .. Q .. ':destination:' .. job[8], 'last_success')[1])
       if before and taking and taking > before and tonumber(job[7]) > before then
-        redis.call('HINCRBY', key, 'bf_unknowns', 1)
-        redis.call('HINCRBYFLOAT', key, 'bf_spent', tostring(tonumber(job[7]) - before))
+        add(key, 'bf_unknowns', 1)
+        redis.call('HSET', key, 'bf_spent', string.format('%.6f', (seconds(last[2]) or 0) + tonumber(job[7]) - before))
       end
       redis.call('HSET', key, 'bf_posted', job[7], 'bf_unknown_at', job[7])
     else
@@ -62,7 +63,7 @@ for n = #front, 1, -1 do redis.call('LPUSH', QUEUE, front[n]) end
 local entries = tonumber(ARGV[i])
 i = i + 1
 for _ = 1, entries do
-  redis.call('HINCRBY', LEDGER, ARGV[i], tonumber(ARGV[i + 1]))
+  add(LEDGER, ARGV[i], ARGV[i + 1])
   i = i + 2
 end
 

@@ -1,0 +1,91 @@
+"""Presence: a worker's entry in Redis, by which `birdfeed status`, rq info and rq-dashboard know that it lives."""
+
+import os
+import platform
+import socket
+import threading
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Final
+
+from birdfeed_schemas.wire.envelope import format_time
+from birdfeed_schemas.wire.keys import Keys
+from redis import Redis
+
+from birdfeed_worker.queue.redis_time import RedisTime
+from birdfeed_worker.queue.scripts import script
+
+#: Seconds after its last heartbeat for which a worker's entry stays.
+ENTRY_SECONDS: Final = 90
+
+
+class Presence:
+    """One worker's entry. Each heartbeat also compares this machine's clock with Redis's.
+
+    Args:
+        connection: Redis; heartbeats come from more than one thread.
+        keys: Names of the keys.
+        name: The worker's.
+        clock: Is set by Redis's.
+    """
+
+    def __init__(self, connection: Redis, keys: Keys, name: str, clock: RedisTime) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._name = name
+        self._clock = clock
+        self._beat = script(connection, "beat")
+        self._born = ""
+        self._done = self._dead = 0
+        self._lock = threading.Lock()
+        #: As rq names what a worker does.
+        self.state = "started"
+
+    def count(self, jobs: int, dead: int) -> None:
+        """So many jobs are done, in which so many events died; the next heartbeat says so."""
+        with self._lock:
+            self._done += jobs
+            self._dead += dead
+
+    def beat(self) -> None:
+        """A heartbeat; the entry is made again where it is gone. Raises RedisError."""
+        self._clock.set(self._connection)
+        now = format_time(datetime.fromtimestamp(self._clock.time(), UTC))
+        self._born = self._born or now
+        with self._lock:
+            done, dead = self._done, self._dead
+        args: list[Any] = [self._keys.prefix, self._keys.queue, self._name, ENTRY_SECONDS, now, self.state, done, dead]
+        for name, value in self._entry(now).items():
+            args += [name, value]
+        self._beat(keys=[self._keys.queue_list], args=args)
+        with self._lock:
+            self._done -= done
+            self._dead -= dead
+
+    def end(self) -> None:
+        """The worker ends: its entry goes. Raises RedisError."""
+        forget_worker(self._connection, self._keys, self._name)
+
+    def _entry(self, now: str) -> dict[str, str | int]:
+        """The fields rq writes at a worker's birth."""
+        return {
+            "birth": self._born,
+            "last_heartbeat": now,
+            "queues": self._keys.queue,
+            "pid": os.getpid(),
+            "hostname": socket.gethostname(),
+            # rq asks Redis for it by CLIENT LIST, which may be forbidden.
+            "ip_address": "",
+            "version": version("rq"),
+            "python_version": platform.python_version(),
+        }
+
+
+def forget_worker(connection: Redis, keys: Keys, name: str) -> None:
+    """Remove a worker's entry. Allowed also where Redis is full. Raises RedisError."""
+    entry = f"{keys.prefix}:worker:{name}"
+    with connection.pipeline(transaction=False) as pipe:
+        pipe.srem(f"{keys.prefix}:workers", entry)
+        pipe.srem(f"{keys.prefix}:workers:{keys.queue}", entry)
+        pipe.delete(entry)
+        pipe.execute()

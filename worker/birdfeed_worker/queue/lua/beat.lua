@@ -1,0 +1,14 @@
+-- A worker's heartbeat: its entry as rq keeps it, written again where it is gone (it expired, Redis lost it).
+-- ARGV[3] worker, [4] seconds it lives without another sign, [5] last_heartbeat as rq writes a time, [6] state, [7] jobs
+-- done and [8] events dead since the last sign, [9...] fields and values of a whole entry.
+local key = P .. ':worker:' .. ARGV[3]
+if redis.call('HEXISTS', key, 'hostname') == 0 then
+  redis.call('HSET', key, unpack(ARGV, 9))
+end
+redis.call('HSET', key, 'last_heartbeat', ARGV[5], 'state', ARGV[6])
+if ARGV[7] ~= '0' then add(key, 'successful_job_count', ARGV[7]) end
+if ARGV[8] ~= '0' then add(key, 'failed_job_count', ARGV[8]) end
+redis.call('EXPIRE', key, ARGV[4])
+redis.call('SADD', P .. ':workers', key)
+redis.call('SADD', P .. ':workers:' .. Q, key)
+return 1

@@ -1,0 +1,24 @@
+"""Trouble with Redis: whether an error says that it can't work now, or that something in it is not as it should be."""
+
+from typing import Final
+
+from redis import exceptions
+
+#: What Redis answers first where it works for nobody, whatever is asked.
+_NOT_NOW: Final = (
+    "LOADING", "READONLY", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY",
+    "UNKILLABLE", "NOPERM", "NOAUTH", "WRONGPASS", "NOSCRIPT",
+)  # fmt: skip
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Whether Redis is away, full, read-only or refuses: trying again later is all one can do.
+
+    False for anything else: an answer to this very command (a key of the wrong type, say), or no error of Redis's.
+    """
+    if not isinstance(error, exceptions.RedisError):
+        return False
+    if not isinstance(error, exceptions.ResponseError):
+        return True
+    known = (exceptions.ReadOnlyError, exceptions.OutOfMemoryError, exceptions.NoPermissionError)
+    return isinstance(error, known) or str(error).startswith(_NOT_NOW)
