@@ -193,3 +193,4 @@ class ImageGeneration(Event):
     has_input_image: StrictBool | None = _named("has_input_image", IMAGE_GENERATION)
     video_seconds: Seconds = _named("video_seconds", IMAGE_GENERATION)
     audio_seconds: Seconds = _named("audio_seconds", IMAGE_GENERATION)
+    characters: Annotated[int, Field(ge=0, le=_MAX_COUNT)] | None = _named("characters", IMAGE_GENERATION)

@@ -49,6 +49,7 @@ IMAGE_GENERATION: Final[Mapping[str, tuple[str, ...]]] = {
     "has_input_image": ("hasInputImage",),
     "video_seconds": ("videoSeconds",),
     "audio_seconds": ("audioSeconds",),
+    "characters": (),
 }
 
 

@@ -55,7 +55,7 @@ def layers_of(books: Books, name: str, at: datetime) -> list[Layer]:
             )
         )
         used = used or found is not None
-    found = None if books.fallback is None else books.fallback.find(name, at, None, None, 0)
+    found = None if books.fallback is None else books.fallback.find(name, at, "", {}, 0)
     if found is not None:
         layers.append(
             Layer(
