@@ -19,9 +19,7 @@ from birdfeed_schemas.providers import family_of
 
 OUT: Final = Path(__file__).parent.parent / "schemas" / "birdfeed_schemas" / "data" / "media_prices.toml"
 MAP: Final = "model_prices_and_context_window_backup.json"
-MODES: Final = (
-    *("image_generation", "image_edit", "video_generation", "audio_speech", "audio_transcription", "ocr"),
-)
+MODES: Final = (*("image_generation", "image_edit", "video_generation", "audio_speech", "audio_transcription", "ocr"),)
 _SIZE: Final = re.compile(r"^(\d+)-x-(\d+)$")
 _QUALITIES: Final = frozenset(("low", "medium", "high", "standard", "hd", "xhigh", "max", "auto", "premium"))
 _STEPS: Final = re.compile(r"^(?:\d+|max)-steps$")
@@ -241,13 +239,14 @@ def made(as_of: date) -> str:
     """The whole file."""
     # Not imported: importing litellm asks the network for a newer map.
     package = find_spec("litellm")
-    assert package is not None and package.origin is not None
+    assert package is not None
+    assert package.origin is not None
     prices = json.loads((Path(package.origin).parent / MAP).read_text(encoding="utf-8"))
     models = collect(prices)
     head = (
         "# Prices of public image, video, speech and OCR models, USD: per image, megapixel, second, character, page.\n"
         "# Made by `make media-prices` from litellm's bundled map (MIT License, Copyright (c) 2023 Berri AI) and\n"
-        "# providers' own tables; each model with its source and date. Not written by hand: change .ci/media_prices.py.\n"
+        "# providers' own tables; each model with its source and date. To change it, change .ci/media_prices.py.\n"
     )
     return head + "\n" + "\n".join(lines(models, as_of))
 

@@ -167,6 +167,8 @@ class Event(BaseModel):
     cache_key: StrictStr | None = _named("cache_key", COMMON)
     service_tier: StrictStr | None = _named("service_tier", COMMON)
     cost: ReportedCost = _named("cost", COMMON)
+    trace_id: Identifier | None = _named("trace_id", COMMON)
+    span_id: Identifier | None = _named("span_id", COMMON)
     usage: Any = _named("usage", COMMON)
 
     @property

@@ -57,7 +57,8 @@ _M: Final = 1_000_000
 def _prompt(
     name: str, parent: str | None, stand_in: StandIn, book: bool, genai: str, spellings: str, kind: Kind = "prompt"
 ) -> Meter:
-    return Meter(name, kind, f"{name}_tokens", _M, parent, stand_in, book, tuple(genai.split()), True, _words(spellings))
+    keys = tuple(genai.split())
+    return Meter(name, kind, f"{name}_tokens", _M, parent, stand_in, book, keys, True, _words(spellings))
 
 
 def _completion(name: str, parent: str | None, stand_in: StandIn, book: bool, genai: str, spellings: str) -> Meter:
@@ -69,9 +70,8 @@ def _counter(name: str, per: int, parent: str | None, genai: str, discounted: bo
     # Perplexity's search queries are what its web searches are called.
     in_place: StandIn = "priced" if name == "search_queries" else "estimated"
     stand_in: StandIn = "priced" if name == "requests" else in_place if parent else "partial"
-    return Meter(
-        name, "counter", name, per, parent, stand_in, name == "search_queries", tuple(genai.split()), discounted, _words(spellings)
-    )
+    book, keys = name == "search_queries", tuple(genai.split())
+    return Meter(name, "counter", name, per, parent, stand_in, book, keys, discounted, _words(spellings))
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -209,7 +209,7 @@ INFORMATIONAL: Final = frozenset(
     )
 )
 #: The same by how the last part ends.
-INFORMATIONAL_ENDINGS: Final = ("_duration", "_latency", "_time", "_cost", "_ms", "_at", "_seconds_total", "_per_second")
+INFORMATIONAL_ENDINGS: Final = ("_duration", "_latency", "_time", "_cost", "_ms", "_at", "_per_second")
 #: The same for whole objects inside a usage: what they hold is said elsewhere too, or is not about billing.
 INFORMATIONAL_OBJECTS: Final = frozenset(
     _words("tokens details raw cost cost_details context iterations usage_breakdown latency metadata message")
@@ -261,4 +261,7 @@ TOKEN_CLASSES: Final = tuple(meter.name for meter in METERS if meter.kind != "co
 PROMPT_CLASSES: Final = tuple(meter.name for meter in METERS if meter.kind == "prompt")
 COMPLETION_CLASSES: Final = tuple(meter.name for meter in METERS if meter.kind == "completion")
 COUNTERS: Final = tuple(meter.name for meter in METERS if meter.kind == "counter")
+#: Counters that may have a fraction, and what a row without a count of its own has, where that isn't 0.
+FRACTIONS: Final = frozenset(("seconds",))
+DEFAULTS: Final[Mapping[str, int]] = {"requests": 1}
 BY_NAME: Final[Mapping[str, Meter]] = {meter.name: meter for meter in METERS}

@@ -129,8 +129,8 @@ class Rates(_AnyRates):
 class When(_Strict):
     """When a variant holds: every condition given must.
 
-    size is "WxH"; resolution "720p" (the shorter side) or "2k" (the longer one, in 1,024 pixels), as the event's quality
-    says or its size shows; has_input_image counts as false where not reported.
+    size is "WxH"; resolution "720p" (the shorter side) or "2k" (the longer one, in 1,024 pixels), as the event's
+    quality says or its size shows; has_input_image counts as false where not reported.
     """
 
     quality: StrictStr | None = None

@@ -11,7 +11,7 @@ FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "openai": ("openai-chat", "openai-responses", "openai-api", "text-completion-openai", "oai", "chatgpt"),
     "azure": (
         *("azure-openai", "azure-ai-openai", "az-ai-openai", "azure-ai", "azure-ai-inference", "az-ai-inference"),
-        *("azure-text", "azure-foundry", "azure-ai-foundry", "azure-cognitive-services", "microsoft", "microsoft-foundry"),
+        *("azure-text", "azure-foundry", "azure-ai-foundry", "azure-cognitive-services", "microsoft"),
     ),
     "aws": (
         *("bedrock", "aws-bedrock", "amazon-bedrock", "bedrock-converse", "bedrock-runtime", "aws-bedrock-runtime"),

@@ -31,7 +31,9 @@ _ARN: Final = re.compile(
 _ANY_ARN: Final = "arn:"
 _DATE: Final = re.compile(r"^(?P<name>.+)@(?P<date>[a-z0-9-]+)$")
 #: Endings that OpenRouter gives a model, and what they mean.
-_VARIANT: Final = re.compile(r"^(?P<name>[^:]+/[^:]+):(?P<variant>free|online|nitro|floor|extended|thinking|exacto|beta)$")
+_VARIANT: Final = re.compile(
+    r"^(?P<name>[^:]+/[^:]+):(?P<variant>free|online|nitro|floor|extended|thinking|exacto|beta)$"
+)
 
 
 class Candidate(NamedTuple):

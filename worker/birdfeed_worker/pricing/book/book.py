@@ -119,7 +119,7 @@ class PriceBook:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Where prices are looked for, in order: books (the operator's, then the shipped one), the fallback, the media book.
+    """Where prices are looked for: books (the operator's, then the shipped one), the fallback, then the media book.
 
     The media book is read when first asked.
     """

@@ -58,7 +58,7 @@ class Choice(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The entry that prices an event, and how it was found. `free_unproven`: rates of 0 were left out, nothing is left."""
+    """The entry that prices an event, and how it was found. `free_unproven`: its rates are all 0, maybe another's."""
 
     entry: Entry
     match: PriceMatch
@@ -93,8 +93,7 @@ def find(
                 if entry is None:
                     return Chosen(found.entry, "requested" if step.requested else found.match, True)
         elif step.variant == "free":
-            entry, match = _free(step.name, books), "name"
-            return Chosen(entry, "requested" if step.requested else "name")
+            return Chosen(_free(step.name, books), "requested" if step.requested else "name")
         else:
             assert books.fallback is not None
             found = books.fallback.find(step.name, at, step.family, modifiers, prompt_tokens)
@@ -154,7 +153,8 @@ def _choice(books: Books, event: Event) -> Choice:
                 agrees = bool(own) and own == entry_family
                 by_original = known.match == "original_name" or one.name == model.original_name
                 called = {model.name, *model.aliases}
-                step = Step(one.name, requested, book, free_counts=agrees or not called.isdisjoint(_asked(event, family)))
+                free = agrees or not called.isdisjoint(_asked(event, family))
+                step = Step(one.name, requested, book, free_counts=free)
                 if by_original and not agrees:
                     if public is None:
                         public = _is_public(books, event, family)

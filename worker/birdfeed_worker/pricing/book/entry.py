@@ -108,9 +108,7 @@ class Entry:
         """The same without rates of 0, which may be somebody else's; None where nothing is left."""
         rates = {name: rate for name, rate in self.rates.items() if rate}
         variants = tuple(
-            (conditions, kept)
-            for conditions, variant in self.variants
-            if (kept := variant.without_zeros()) is not None
+            (conditions, kept) for conditions, variant in self.variants if (kept := variant.without_zeros()) is not None
         )
         return self._with(rates=rates, variants=variants) if rates else None
 
@@ -217,7 +215,7 @@ class Entry:
 
 
 def resolutions(event: Event) -> set[str]:
-    """What an event's resolution may be called: what its quality says, "720p" of its shorter side, "2k" of its longer."""
+    """What an event's resolution may be called: its quality, "720p" of its shorter side, "2k" of its longer one."""
     found = {(getattr(event, "quality", None) or "").lower()}
     width, height = image_dimensions(getattr(event, "image_size", None))
     if width and height:

@@ -199,14 +199,12 @@ def _anchored(match: "MatchLogic") -> Iterator[str]:
             yield from _anchored(clause)
 
 
-def _found(
-    version: str, known: _Known, at: datetime, modifiers: Mapping[str, str], prompt_tokens: int
-) -> Found | None:
+def _found(version: str, known: _Known, at: datetime, modifiers: Mapping[str, str], prompt_tokens: int) -> Found | None:
     standard = _rates(known.model.get_prices(at), prompt_tokens)
     if not standard:
         return None
     rates, estimated, listed = standard, not known.certain, set[str]()
-    multipliers = dict.fromkeys(_STANDARD, Decimal(1)) | GEO_MULTIPLIERS.get(known.provider.id, NOTHING)
+    multipliers = {**dict.fromkeys(_STANDARD, Decimal(1)), **GEO_MULTIPLIERS.get(known.provider.id, NOTHING)}
     asked = [(name, word) for name, word in modifiers.items() if (name, word) in _CONTEXTS]
     variants = {name: _variant(known, at, {name: word}, prompt_tokens) for name, word in asked}
     together = _variant(known, at, dict(asked), prompt_tokens) if len(asked) > 1 else {}

@@ -110,7 +110,7 @@ def in_force(price: DatedPrice, at: datetime) -> bool:
 
 
 def _tiers(layer: Layer, model: ModelPrices) -> dict[str, Any]:
-    return dict(layer.entry.service_tiers if layer.entry is not None else model.service_tiers)
+    return dict(layer.entry.multipliers if layer.entry is not None else model.service_tiers)
 
 
 def _price(price: DatedPrice, at: datetime) -> dict[str, Any]:

@@ -79,9 +79,9 @@ def price_line(record: object, books: Books, now: datetime | None = None) -> dic
     """What `birdfeed prices estimate --json` prints for one event; arguments and errors are price_record's.
 
     Returns:
-        cost (USD, plain decimal text), cost_status, usage_status, tokens (the classes that are not 0), counters (what is
-        billed beside them, if anything), price_match, price_model (None without a price) and provider (None if nobody
-        says).
+        cost (USD, plain decimal text), cost_status, usage_status, tokens (the classes that are not 0), counters (what
+        is billed beside them, if anything), price_match, price_model (None without a price) and provider (None if
+        nobody says).
     """
     _, usage, price = price_record(record, books, now)
     counts = ((name, getattr(usage.tokens, name)) for name in TOKEN_CLASSES)

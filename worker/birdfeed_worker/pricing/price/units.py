@@ -15,9 +15,7 @@ from birdfeed_worker.pricing.price.receipt import megapixels, seconds_as_stored,
 _NO_RATES: Final = ""
 
 
-def by_units(
-    entry: Entry, event: Event, usage: Usage, modifiers: Mapping[str, str]
-) -> tuple[Decimal, CostStatus, str]:
+def by_units(entry: Entry, event: Event, usage: Usage, modifiers: Mapping[str, str]) -> tuple[Decimal, CostStatus, str]:
     """Cost, status and receipt. Tokens are never read as any of these units."""
     quantities = _quantities(entry, event, usage)
     if not quantities and usage.status == "invalid":

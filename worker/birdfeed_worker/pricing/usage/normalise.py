@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from birdfeed_schemas.enrichment import NOTHING, Tokens, Usage, UsageStatus
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.meters import REPORTED_COSTS
+from birdfeed_schemas.meters import FRACTIONS, REPORTED_COSTS
 from birdfeed_schemas.providers import family_of
 
 from birdfeed_worker.pricing.names import provider_of
@@ -66,7 +66,7 @@ def normalise_usage(raw: object, provider: str = "", table: Table = TABLE) -> Us
 
     Args:
         raw: Any JSON value: a usage object, a whole response that has one, or None.
-        provider: Who answered (a family, or any spelling), for shapes that mean different things at different providers.
+        provider: Who answered (a family, or any spelling), for shapes that mean other things at other providers.
         table: The meter table.
 
     Returns:
@@ -90,15 +90,13 @@ def normalise_usage(raw: object, provider: str = "", table: Table = TABLE) -> Us
             plan = table.plan(plain)
         outer: Mapping[str, str] = NOTHING
         if not plan.known:
-            plain, plan, outer = _unwrapped(plain, plan, table)
+            plain, plan, outer = unwrapped(plain, plan, table)
         return _read(plain, plan, outer, provider)
     except NotACountError:
         return INVALID
 
 
-def _unwrapped(
-    raw: Mapping[str, Any], plan: Plan, table: Table
-) -> tuple[Mapping[str, Any], Plan, Mapping[str, str]]:
+def unwrapped(raw: Mapping[str, Any], plan: Plan, table: Table) -> tuple[Mapping[str, Any], Plan, Mapping[str, str]]:
     """The usage in a whole response, its plan, and what the response around it says of service tier and speed."""
     outer: dict[str, str] = {}
     for _ in range(MAX_DEPTH):
@@ -237,7 +235,7 @@ def _nested(
 def _by_total(
     total: int, prompt: int, completion: int, cache: int, reasoning: int, beside: int, reasoning_beside: bool
 ) -> tuple[int, bool]:
-    """What of cache and reasoning stands beside its total, by the sum that total_tokens is; as given if it fits none."""
+    """What of cache and reasoning stands beside, by the sum that total_tokens is; as given where it fits none."""
     options = (
         (beside, reasoning_beside),
         (beside, not reasoning_beside),
@@ -254,16 +252,19 @@ def _by_total(
     return beside, reasoning_beside
 
 
-def _counters(
-    raw: Mapping[str, Any], counters: tuple[tuple[str, tuple[str, ...]], ...]
-) -> Mapping[str, int | Decimal]:
+def _counters(raw: Mapping[str, Any], counters: tuple[tuple[str, tuple[str, ...]], ...]) -> Mapping[str, int | Decimal]:
     found: dict[str, int | Decimal] = {}
     for name, keys in counters:
         value = value_at(raw, keys)
-        number = read_amount(value) if name == "seconds" else read_count(value)
+        number = _stored(read_amount(value)) if name in FRACTIONS else read_count(value)
         if number:
             found[name] = number
     return found or NOTHING
+
+
+def _stored(amount: Decimal | None) -> Decimal | None:
+    """A fraction as the row keeps it, a double, so that the row recomputes to the last digit."""
+    return None if amount is None else Decimal(repr(float(amount)))
 
 
 def _modifiers(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str]) -> Mapping[str, str]:
@@ -280,9 +281,7 @@ def _add_modifier(found: dict[str, str], name: str, value: object) -> None:
             found[name] = word
 
 
-def _reported(
-    raw: Mapping[str, Any], costs: Mapping[str, tuple[str, ...]], family: str
-) -> tuple[Decimal | None, bool]:
+def _reported(raw: Mapping[str, Any], costs: Mapping[str, tuple[str, ...]], family: str) -> tuple[Decimal | None, bool]:
     """What the provider says it cost, in USD, and whether all it says of that could be read."""
     for path, per in REPORTED_COSTS.get(family, {}).items():
         if path not in costs:
@@ -300,4 +299,3 @@ def _reported(
             return None, False
         return (None, False) if amount is None else (amount * per + upstream, True)
     return None, True
-
