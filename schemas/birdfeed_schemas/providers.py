@@ -64,8 +64,8 @@ FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "deepinfra": ("deep-infra",),
     "vercel": ("vercel-ai-gateway", "ai-gateway", "gateway"),
 }
-#: Family → genai-prices' provider, where the two differ.
-GENAI_PROVIDERS: Final[Mapping[str, str]] = {"vertex": "google", "xai": "x-ai"}
+#: Family → the one under which genai-prices lists its models.
+PRICED_AS: Final[Mapping[str, str]] = {"vertex": "google"}
 #: Family → where inference was asked to stay → multiplier of all token prices. Anthropic: 1.1 for `inference_geo: us`
 #: (platform.claude.com/docs/en/about-claude/pricing, "data residency"; litellm 1.106.2 has the same), 2026-11.
 GEO_MULTIPLIERS: Final[Mapping[str, Mapping[str, Decimal]]] = {"anthropic": {"us": Decimal("1.1")}}
@@ -105,8 +105,3 @@ def family_of(provider: str | None) -> str:
 def is_prefix(part: str) -> bool:
     """Whether a part of a model's name is a provider: one of the spellings above, whole."""
     return _plain(part) in _FAMILY_OF
-
-
-def genai_provider(family: str) -> str:
-    """genai-prices' name for a family."""
-    return GENAI_PROVIDERS.get(family, family)

@@ -114,7 +114,8 @@ class Entry:
 
     def worse(self, *, estimated: bool = False, partial: bool = False) -> "Entry":
         """The same, with a status that is no better than this."""
-        return self._with(estimated=self.estimated or estimated, partial=self.partial or partial)
+        variants = tuple((when, one.worse(estimated=estimated, partial=partial)) for when, one in self.variants)
+        return self._with(estimated=self.estimated or estimated, partial=self.partial or partial, variants=variants)
 
     def _with(self, **changes: object) -> "Entry":
         return replace(self, _plans={}, _tier_plans={}, **changes)  # type: ignore[arg-type]

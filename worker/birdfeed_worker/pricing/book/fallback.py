@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from birdfeed_schemas.enrichment import NOTHING
 from birdfeed_schemas.meters import METERS
-from birdfeed_schemas.providers import GEO_MULTIPLIERS, genai_provider
+from birdfeed_schemas.providers import GEO_MULTIPLIERS, PRICED_AS, family_of
 
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.pricing.book.entry import Entry, Found
@@ -115,10 +115,16 @@ class GenaiPrices:
 
         return get_snapshot()
 
-    def _look_up(self, name: str, provider: str) -> _Known | None:
-        from genai_prices.data_snapshot import find_provider_by_id
+    @cached_property
+    def _by_family(self) -> Mapping[str, "Provider"]:
+        """The package's providers by family."""
+        found: dict[str, Provider] = {}
+        for one in self._snapshot.providers:
+            found.setdefault(family_of(one.id), one)
+        return found
 
-        listed = find_provider_by_id(self._snapshot.providers, genai_provider(provider)) if provider else None
+    def _look_up(self, name: str, provider: str) -> _Known | None:
+        listed = self._by_family.get(PRICED_AS.get(provider, provider)) if provider else None
         known = _in_provider(self._snapshot, listed, name, certain=True) if listed is not None else None
         if known is not None:
             return known

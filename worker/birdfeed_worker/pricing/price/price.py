@@ -149,7 +149,8 @@ def _or_media(
     if chosen.entry.source == "genai-prices" and not any(usage.tokens) and not usage.counters:
         media = find_media(books, choice, at)
         if media is not None:
-            return media._replace(entry=media.entry.worse(estimated=True))
+            by_tokens_too = "prompt_text" in chosen.entry.rates
+            return media._replace(entry=media.entry.worse(estimated=True)) if by_tokens_too else media
     return chosen
 
 

@@ -99,7 +99,7 @@ class Table:
                 path = word.lstrip("+?")
                 self._spellings.setdefault(path, []).append(_Spelling(slot, place, word[: len(word) - len(path)]))
         #: Counts that are never an object; those of the two that are objects in some SDK are details then.
-        self._counts = frozenset(path for path in self._spellings if "." not in path) - _ROLES.keys() - _OBJECTS_TOO
+        self._counts = frozenset(self._spellings) - _OBJECTS_TOO
         self._plans: dict[Shape, Plan] = {}
 
     def plan(self, raw: Mapping[str, Any]) -> Plan:
@@ -128,7 +128,7 @@ class Table:
         for keys, path, place, is_informational in leaves(raw, self._counts):
             value = value_at(raw, keys)
             absent = value is None or isinstance(value, bool)
-            if snake_case(keys[-1]) in _ALWAYS_OBJECTS:
+            if snake_case(keys[-1]) in _ALWAYS_OBJECTS and path not in self._spellings:
                 invalid = invalid or not absent
                 continue
             if path in _COST_PATHS:
@@ -144,8 +144,10 @@ class Table:
                     continue
                 inside = any(is_attribute(key) or key == "gen_ai" for key in keys)
                 for slot, order, mark in self._spellings[path]:
+                    # Of a key in both spellings snake_case is meant.
+                    rank = 2 * place + (snake_case(keys[-1]) != keys[-1])
                     own = "i" if slot == "prompt" and path.startswith("input") else mark
-                    read = (order, place, keys, "" if inside else own, path)
+                    read = (order, rank, keys, "" if inside else own, path)
                     reads[slot] = min(reads.get(slot, read), read)
             elif path not in _COST_PATHS and not _says_nothing(path):
                 unread.append(keys)
@@ -208,7 +210,8 @@ def leaves(raw: Mapping[str, Any], counts: frozenset[str]) -> list[tuple[Keys, s
         for key, value in source.items():
             name = snake_case(key)
             here = (*keys, key)
-            if type(value) is dict and len(here) <= MAX_DEPTH and (path or name not in counts):
+            is_count = ".".join((*path, name)) in counts and name not in _ROLES
+            if type(value) is dict and len(here) <= MAX_DEPTH and not is_count:
                 if name in _ROLES:
                     role, rank = _ROLES[name]
                     walk(value, here, (role,), rank, informational)

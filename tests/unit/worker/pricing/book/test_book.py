@@ -118,7 +118,7 @@ ONE = '[[model]]\nname = "{name}"\nunit = "token"\nprice = {{ prompt_text = 1 }}
         ),
         (
             '[[model]]\nname = "m"\nunit = "tokens"\nprice = { prompt_text = 1 }\n',
-            [(3, "m: unit", "Input should be 'token', 'image', 'megapixel' or 'second'")],
+            [(3, "m: unit", "Input should be 'token', 'image', 'megapixel', 'second', 'character' or 'page'")],
         ),
         (
             TOKEN + "price = []\n",
@@ -146,7 +146,13 @@ ONE = '[[model]]\nname = "{name}"\nunit = "token"\nprice = {{ prompt_text = 1 }}
         ),
         (
             IMAGE + "price = { image = 1, variants = [{ when = {}, image = 2 }] }\n",
-            [(4, "m: price.variants[0].when", "a variant needs a condition: quality, size or has_input_image")],
+            [
+                (
+                    4,
+                    "m: price.variants[0].when",
+                    "a variant needs a condition: quality, size, resolution or has_input_image",
+                )
+            ],
         ),
         (
             IMAGE + 'price = { image = 1, variants = [{ when = { mood = "x" }, image = 2 }] }\n',
