@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from birdfeed_schemas.meters import METERS
+from birdfeed_schemas.events import TextGeneration
 from birdfeed_schemas.providers import family_of
 from birdfeed_worker.pricing.book.book import Books
+from birdfeed_worker.pricing.book.fallback import GenaiPrices, _literals
 from birdfeed_worker.pricing.price.price import price_event
 from birdfeed_worker.pricing.usage.normalise import TABLE, usage_of
 from birdfeed_worker.pricing.usage.plan import Table
-from birdfeed_schemas.events import TextGeneration
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, Provider
 
@@ -140,24 +140,77 @@ def xai_chat(prompt: int, cached: int, audio: int, out: int, reasoning: int) -> 
     return made
 
 
-BUILDERS: Mapping[tuple[str, str], Any] = {
-    ("openai", "chat"): openai_chat,
-    ("openai", "responses"): responses,
-    ("azure", "chat"): openai_chat,
-    ("anthropic", "default"): anthropic,
-    ("aws", "default"): bedrock,
-    ("aws", "anthropic"): anthropic,
-    ("google", "default"): gemini,
-    ("groq", "default"): openai_chat,
-    ("mistral", "default"): openai_chat,
-    ("deepseek", "chat"): openai_chat,
-    ("fireworks", "chat"): openai_chat,
-    ("xai", "chat"): xai_chat,
-    ("perplexity", "default"): perplexity,
-    ("cohere", "default"): cohere,
-    ("moonshotai", "chat"): openai_chat,
-    ("zai", "chat"): openai_chat,
-    ("cerebras", "chat"): openai_chat,
+def realtime(prompt: int, cached: int, audio: int, out: int, reasoning: int) -> dict[str, Any]:
+    """Realtime: audio in and out, part of it cached."""
+    return {
+        "response": {
+            "usage": {
+                "input_tokens": prompt,
+                "output_tokens": out,
+                "total_tokens": prompt + out,
+                "input_token_details": {
+                    "text_tokens": prompt - audio,
+                    "audio_tokens": audio,
+                    "cached_tokens": cached // 2 + audio // 2,
+                    "cached_tokens_details": {"text_tokens": cached // 2, "audio_tokens": audio // 2},
+                },
+                "output_token_details": {"text_tokens": out // 2, "audio_tokens": out - out // 2},
+            }
+        }
+    }
+
+
+def images(prompt: int, cached: int, audio: int, out: int, reasoning: int) -> dict[str, Any]:
+    """The Images API."""
+    return {
+        "usage": {
+            "input_tokens": prompt,
+            "output_tokens": out,
+            "total_tokens": prompt + out,
+            "input_tokens_details": {"text_tokens": prompt - audio, "image_tokens": audio},
+            "output_tokens_details": {"text_tokens": 0, "image_tokens": out},
+        }
+    }
+
+
+def gemini_media(prompt: int, cached: int, audio: int, out: int, reasoning: int) -> dict[str, Any]:
+    """generateContent with images, video and documents in, images out."""
+    return {
+        "usageMetadata": {
+            "promptTokenCount": prompt,
+            "candidatesTokenCount": out,
+            "totalTokenCount": prompt + out,
+            "promptTokensDetails": [
+                {"modality": "TEXT", "tokenCount": prompt - audio},
+                {"modality": "IMAGE", "tokenCount": audio // 2},
+                {"modality": "VIDEO" if reasoning > 500 else "DOCUMENT", "tokenCount": audio - audio // 2},
+            ],
+            "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": out}],
+        }
+    }
+
+
+BUILDERS: Mapping[tuple[str, str, int], Any] = {
+    ("openai", "chat", 0): openai_chat,
+    ("openai", "responses", 0): responses,
+    ("azure", "chat", 0): openai_chat,
+    ("anthropic", "default", 0): anthropic,
+    ("aws", "default", 0): bedrock,
+    ("aws", "anthropic", 0): anthropic,
+    ("google", "default", 0): gemini,
+    ("groq", "default", 0): openai_chat,
+    ("mistral", "default", 0): openai_chat,
+    ("deepseek", "chat", 0): openai_chat,
+    ("fireworks", "chat", 0): openai_chat,
+    ("xai", "chat", 0): xai_chat,
+    ("perplexity", "default", 0): perplexity,
+    ("cohere", "default", 0): cohere,
+    ("moonshotai", "chat", 0): openai_chat,
+    ("zai", "chat", 0): openai_chat,
+    ("cerebras", "chat", 0): openai_chat,
+    ("openai", "realtime", 0): realtime,
+    ("openai", "images", 0): images,
+    ("google", "default", 1): gemini_media,
 }
 #: prompt, cached, audio, completion, reasoning.
 COUNTS = (
@@ -168,27 +221,35 @@ COUNTS = (
 )
 
 
-def cases() -> Iterator[Case]:
-    """One of each kind of usage, of every model of the well-known providers."""
+def names(provider: Provider, model: ModelInfo) -> Iterator[str]:
+    """What a model may be called where its provider answers; some ids are only genai-prices' own."""
+    yield model.id
+    yield from (literal for literal, _ in _literals(model.match))
+
+
+def cases(prices: GenaiPrices) -> Iterator[tuple[Case, Provider, ModelInfo]]:
+    """One of each kind of usage, of every model of the well-known providers that answers to a name of its own."""
     for provider in get_snapshot().providers:
         family = family_of(provider.id)
-        flavours = [one for one in BUILDERS if one[0] == family]
-        for model, (_, flavour), counts in itertools.product(provider.models, flavours, COUNTS):
-            yield Case(
-                provider=provider.id,
-                model=model.id,
-                flavour=flavour,
-                raw=BUILDERS[family, flavour](*counts),
-            )
+        flavours = [one for one in BUILDERS if one[0] == family and family_of(provider.id) in (provider.id, "xai")]
+        for model in provider.models if flavours else ():
+            for name in names(provider, model):
+                found = prices.find(name, AT, family, {}, 0)
+                if found is not None and found.entry.name == model.id and not found.entry.estimated:
+                    break
+            else:
+                continue
+            for flavour_of, counts in itertools.product(flavours, COUNTS):
+                _, flavour, _ = flavour_of
+                raw = BUILDERS[flavour_of](*counts)
+                yield Case(provider=provider.id, model=name, flavour=flavour, raw=raw), provider, model
 
 
 def theirs(case: Case, provider: Provider, model: ModelInfo) -> Decimal | None:
     """What genai-prices makes of it, by its own extractor; None where it can't."""
     try:
         _, usage = provider.extract_usage({**case.raw, "model": model.id}, api_flavor=case.flavour)
-        return model.calc_price(
-            usage, provider, genai_request_timestamp=AT, auto_update_timestamp=None
-        ).total_price
+        return model.calc_price(usage, provider, genai_request_timestamp=AT, auto_update_timestamp=None).total_price
     except (ValueError, LookupError):
         return None
 
@@ -198,7 +259,7 @@ def compare(case: Case, provider: Provider, model: ModelInfo, books: Books, tabl
     said = theirs(case, provider, model)
     if said is None:
         return None
-    event = TextGeneration(model=model.id, provider=provider.id, usage=dict(case.raw))
+    event = TextGeneration(model=case.model, provider=provider.id, usage=dict(case.raw))
     usage = usage_of(event, table)
     price = price_event("text_generation", event, usage, AT, books)
     counted = {name for name, count in usage.tokens._asdict().items() if count} | usage.counters.keys()
@@ -211,4 +272,4 @@ def compare(case: Case, provider: Provider, model: ModelInfo, books: Books, tabl
     )
 
 
-__all__ = ["AT", "METERS", "Case", "Difference", "cases", "compare"]
+__all__ = ["AT", "Case", "Difference", "cases", "compare", "usage_of"]

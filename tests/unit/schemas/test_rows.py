@@ -141,7 +141,7 @@ def test_a_row_says_all_that_the_event_said(event_type: EventType) -> None:
         usage=Usage(
             status="ok",
             tokens=Tokens(*range(1, len(TOKEN_CLASSES) + 1)),
-            counters={name: 2 for name in COUNTERS},
+            counters=dict.fromkeys(COUNTERS, 2),
         ),
         usage_raw='{"prompt_tokens":1}',
         price=Price(

@@ -212,10 +212,10 @@ def leaves(raw: Mapping[str, Any], counts: frozenset[str]) -> list[tuple[Keys, s
             here = (*keys, key)
             is_count = ".".join((*path, name)) in counts and name not in _ROLES
             if type(value) is dict and len(here) <= MAX_DEPTH and not is_count:
-                if name in _ROLES:
+                if name in _ROLES and (not path or path[0] in CONTAINERS):
                     role, rank = _ROLES[name]
                     walk(value, here, (role,), rank, informational)
-                elif not path and name in ("gen_ai", "usage"):
+                elif here == ("gen_ai",) or here == ("gen_ai", "usage"):
                     walk(value, here, (), place, informational)
                 else:
                     walk(value, here, (*path, name), place, informational or name in INFORMATIONAL_OBJECTS)

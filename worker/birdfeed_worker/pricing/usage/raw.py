@@ -53,7 +53,8 @@ def _own(raw: Mapping[str, Any], table: Table) -> Mapping[str, Any]:
     except UntidyError:
         plain = tidy(raw)
         plan = table.plan(plain)
-        return raw if plan.known else unwrapped(plain, plan, table)[0]
+        own = unwrapped(plain, plan, table)[0]
+        return raw if own is plain else own
 
 
 def _kept(source: Mapping[str, Any], depth: int) -> dict[str, Any]:

@@ -58,14 +58,15 @@ def test_audio_by_alias() -> None:
     own = text(DEFAULT, model="gpt-4o-mini-audio-preview", usage=usage).price
     theirs = text(DEFAULT, model="gpt-4o-mini-audio-preview", provider="openai", usage=usage).price
 
-    assert ("book", "genai-prices") == (own.price_source, theirs.price_source)
+    assert (own.price_source, theirs.price_source) == ("book", "genai-prices")
 
 
 @pytest.mark.parametrize(("own_only", "source"), [(False, "operator"), (True, "genai-prices")])
 def test_the_operators_entries_answer_for_all_unless_they_say_otherwise(own_only: bool, source: str) -> None:
     """Whoever writes a book of their own knows what they call."""
     toml = (
-        '[[model]]\nname = "gpt-4o"\nprovider = "azure"\nunit = "token"\nprice = { prompt_text = 7, completion_text = 7 }\n'
+        '[[model]]\nname = "gpt-4o"\nprovider = "azure"\nunit = "token"\n'
+        "price = { prompt_text = 7, completion_text = 7 }\n"
     ).replace("unit", f"own_provider_only = {str(own_only).lower()}\nunit")
     books = Books((parse(toml, origin="own.toml"), load()), GenaiPrices(), media_book)
 
