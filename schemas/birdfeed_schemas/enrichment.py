@@ -77,7 +77,7 @@ class Usage(NamedTuple):
     reported: Decimal | None = None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Price:
     """The cost of one event in USD (12 places), and the receipt to recompute it from.
 

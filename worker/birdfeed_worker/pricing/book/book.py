@@ -75,6 +75,10 @@ class PriceBook:
                 return found
         return None
 
+    def always(self, name: str) -> Found | None:
+        """The price of a model that has the same at all times; None where it has dates, or isn't here."""
+        return self._undated.get(name)
+
     def known(self, name: str) -> Found | None:
         """Some price of a model, by any of its names, whatever its dates; what tells whether the book has it."""
         dated = self._dated.get(name)

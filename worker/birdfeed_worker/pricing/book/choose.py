@@ -9,7 +9,7 @@ provider calls it gives way where the handler asked for that public model by its
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from birdfeed_schemas.enrichment import PriceMatch
 from birdfeed_schemas.events import Event
@@ -48,13 +48,14 @@ class Step(NamedTuple):
 class Choice(NamedTuple):
     """Where to look for an event's price, in order, and the provider its name says, if it says one.
 
-    `in_books`: whether a book has the model: then the media book has no say.
+    `in_books`: whether a book has the model: then the media book has no say. `fixed`: what find() says at any time.
     """
 
     steps: tuple[Step, ...]
     media: tuple[Candidate, ...]
     provider: str | None
     in_books: bool
+    fixed: "Chosen | None" = None
 
 
 class Chosen(NamedTuple):
@@ -73,8 +74,7 @@ def choice_for(books: Books, event: Event) -> Choice:
         if len(books.choices) >= _MAX_REMEMBERED:
             books.choices.clear()
         choice = books.choices[key] = _choice(books, event)
-    assert isinstance(choice, Choice)
-    return choice
+    return cast(Choice, choice)
 
 
 def find(
@@ -168,7 +168,15 @@ def _choice(books: Books, event: Event) -> Choice:
                     steps.append(Step(one.name, requested, None, family=own, variant=one.variant))
         steps += late
         late = []
-    return Choice(tuple(steps), tuple(media), provider, in_books)
+    return Choice(tuple(steps), tuple(media), provider, in_books, _fixed(steps[0]) if steps else None)
+
+
+def _fixed(step: Step) -> Chosen | None:
+    """The entry of a book's model whose price never changes; None where there is more to ask."""
+    found = None if step.book is None or step.estimated else step.book.always(step.name)
+    if found is None or not (step.free_counts or all(found.entry.rates.values())):
+        return None
+    return Chosen(found.entry, "requested" if step.requested else found.match)
 
 
 def _asked(event: Event, family: str) -> Iterator[str]:

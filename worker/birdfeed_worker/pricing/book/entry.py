@@ -80,6 +80,7 @@ class Entry:
         partial: The model also costs something that usage doesn't tell.
         parents: Whether a class without a rate of its own has its parent's, whichever it is (genai-prices).
         listed: Modifiers that the rates are for already.
+        is_plain: Whether tokens are all there is to it: no variants, nothing by the request.
     """
 
     name: str
@@ -94,8 +95,13 @@ class Entry:
     partial: bool = False
     parents: bool = False
     listed: frozenset[str] = frozenset()
+    is_plain: bool = field(init=False, default=False)
     _plans: dict[tuple[bool, ...], TokenPlan] = field(default_factory=dict, repr=False)
     _tier_plans: dict[tuple[object, ...], TokenPlan] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        is_plain = self.unit == "token" and not self.variants and "requests" not in self.rates
+        object.__setattr__(self, "is_plain", is_plain)
 
     def for_event(self, event: Event) -> "Entry":
         """The variant that holds for the event, else this entry."""

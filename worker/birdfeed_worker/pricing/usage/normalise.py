@@ -8,6 +8,7 @@ What is read, and how it nests, stands in the meter table (birdfeed_schemas.mete
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from birdfeed_schemas.enrichment import NOTHING, Tokens, Usage, UsageStatus
@@ -43,8 +44,9 @@ _WRITE_5M: Final = TABLE.slots["cache_write_5m"]
 _REASONING: Final = TABLE.slots["completion_reasoning"]
 _PROMPT: Final = TABLE.slots["prompt"]
 _TOTAL: Final = TABLE.slots["total"]
-#: Counts that say nothing without others.
-_SAY_NOTHING_ALONE: Final = frozenset((_TOTAL, TABLE.slots["completion_text_detail"]))
+#: The two tuples without the detour over their own constructors, which costs as much as all the arithmetic.
+_tokens: Final = partial(tuple.__new__, Tokens)
+_usage: Final = partial(tuple.__new__, Usage)
 #: Who counts cached tokens beside the prompt where the Vercel AI SDK 5 passes them on.
 _CACHE_BESIDE: Final = frozenset(("anthropic", "aws"))
 
@@ -113,13 +115,14 @@ def _read(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str], provider
     if plan.invalid:
         raise NotACountError
     values = [0] * _SLOTS
-    for slot, first, second, rest in plan.reads:
-        value = raw[first] if second is None else raw[first][second]
-        for key in rest:
-            value = value[key]
-        if type(value) is not int or not 0 <= value <= MAX_TOKENS:
-            value = read_count(value) or 0
-        values[slot] = value
+    for slot, key in plan.flat:
+        value = raw[key]
+        values[slot] = value if type(value) is int and 0 <= value <= MAX_TOKENS else read_count(value) or 0
+    for slot, key, inner in plan.nested:
+        value = raw[key][inner]
+        values[slot] = value if type(value) is int and 0 <= value <= MAX_TOKENS else read_count(value) or 0
+    for slot, keys in plan.deep:
+        values[slot] = read_count(value_at(raw, keys)) or 0
     counters = _counters(raw, plan.counters) if plan.counters else NOTHING
     modifiers = _modifiers(raw, plan, outer) if plan.modifiers or outer else NOTHING
     reported, unread = None, False
@@ -130,44 +133,44 @@ def _read(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str], provider
         if is_positive(value_at(raw, keys)):
             unread = True
     total = values[_TOTAL]
-    if not counters and plan.present <= _SAY_NOTHING_ALONE:
+    if not plan.says and not counters:
         # Known counts that are all null or absent are nothing used; anything else is a usage nobody can read.
         if total or unread or reported is not None or not plan.known:
             return Usage("invalid", modifiers=modifiers, reported=reported)
         return Usage("ok", modifiers=modifiers)
-    status, tokens, unaccounted = _classes(values, plan, counters, provider)
-    if unread or total > sum(tokens):
+    status, tokens, unaccounted, read = _classes(values, plan, counters, provider)
+    if unread or total > read:
         status = "incomplete"
-    return Usage(status, tokens, counters, unaccounted, modifiers, reported)
+    return _usage((status, tokens, counters, unaccounted, modifiers, reported))
 
 
 def _classes(
     values: list[int], plan: Plan, counters: Mapping[str, Any], provider: str
-) -> tuple[UsageStatus, Tokens, int]:
-    """The classes, capped so that they sum to the totals, and what of the completion nobody calls text."""
+) -> tuple[UsageStatus, Tokens, int, int]:
+    """The classes, capped so that they sum to the totals; what of the completion nobody calls text; and their sum."""
     (
         _, cached, cached_audio, cached_image, write, write_1h, audio, image, _, out_audio, out_image, reasoning,
         prompt, completion, total, tool, tool_audio, tool_image, text_detail, write_5m, hit, miss,
     ) = values  # fmt: skip
     marks = plan.marks
     write_mark = marks[_WRITE]
-    if write_5m + write_1h > write:
-        write, write_mark = write_5m + write_1h, marks[_WRITE_1H] or marks[_WRITE_5M]
-    if (hit or miss) and _PROMPT not in plan.present:
-        prompt = hit + miss
-    prompt += tool
+    if not plan.is_ordinary:
+        if write_5m + write_1h > write:
+            write, write_mark = write_5m + write_1h, marks[_WRITE_1H] or marks[_WRITE_5M]
+        if not plan.has_prompt:
+            prompt = hit + miss
+        prompt += tool
+        audio, image = audio + tool_audio, image + tool_image
     cache = cached + write
     if cache or reasoning:
         prompt, completion = _nested(
-            prompt, completion, total if _TOTAL in plan.present else None, cached, write, reasoning,
+            prompt, completion, total if plan.has_total else None, cached, write, reasoning,
             (marks[_PROMPT], marks[_CACHED], write_mark, marks[_REASONING]), counters, provider,
         )  # fmt: skip
     if prompt > MAX_TOKENS or completion > MAX_TOKENS:
         raise NotACountError
 
     # Audio and images that were cached are in both counts: once is enough.
-    audio += tool_audio
-    image += tool_image
     if cached_audio or cached_image:
         if not cached:
             cached_audio = cached_image = 0
@@ -192,11 +195,12 @@ def _classes(
         out_audio = min(out_audio, completion)
         out_image = min(out_image, completion - out_audio)
         reasoning = min(reasoning, completion - out_audio - out_image)
-    tokens = Tokens(
+    tokens = _tokens((
         prompt_text, cached - cached_audio - cached_image, cached_audio, cached_image, write - write_1h, write_1h,
         audio, image, completion_text, out_audio, out_image, reasoning,
-    )  # fmt: skip
-    return status, tokens, completion_text - text_detail if completion_text > text_detail else 0
+    ))  # fmt: skip
+    unaccounted = completion_text - text_detail if completion_text > text_detail else 0
+    return status, tokens, unaccounted, prompt + completion
 
 
 def _nested(
@@ -226,6 +230,9 @@ def _nested(
         perplexity = "citation_tokens" in counters or "search_queries" in counters or family == "perplexity"
         reasoning_beside = perplexity or (family == "xai" and not is_input)
     if total is not None and not fixed and not perplexity:
+        usual = prompt + beside + completion
+        if total == (usual + reasoning if reasoning_beside else usual) and (beside or cached + write <= prompt):
+            return prompt + beside, completion + reasoning if reasoning_beside else completion
         beside, reasoning_beside = _by_total(
             total, prompt, completion, cached + write, reasoning, beside, reasoning_beside
         )

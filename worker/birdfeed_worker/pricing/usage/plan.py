@@ -36,28 +36,32 @@ _ROLES: Final[Mapping[str, tuple[str, int]]] = {
 }
 #: Counts whose names some wrapper has for an object.
 _OBJECTS_TOO: Final = frozenset(("input", "output", "total", "requests", "pages", "characters", "seconds"))
+#: Counts that say nothing without others.
+_SAY_NOTHING_ALONE: Final = frozenset(("total", "completion_text_detail"))
+_ORDINARY: Final = frozenset(
+    (
+        *("prompt", "completion", "total", "completion_text_detail"),
+        *("prompt_cached", "prompt_cache_write", "prompt_audio", "prompt_image"),
+        *("completion_audio", "completion_image", "completion_reasoning"),
+    )
+)
 _PLAIN_KINDS: Final[frozenset[type]] = frozenset((dict, int, str, float, bool, type(None), Decimal))
 #: Roles whose names are never a count's.
 _ALWAYS_OBJECTS: Final = frozenset(_ROLES) - {"input_tokens", "output_tokens"}
-
-
-class Read(NamedTuple):
-    """Where one count is: its slot, the key, the second key if it is in an object (None if not), and the rest."""
-
-    slot: int
-    first: str
-    second: str | None
-    rest: Keys
 
 
 class Plan(NamedTuple):
     """How usages with the same keys and kinds of values are read. What is null or a boolean is absent.
 
     Attributes:
-        reads: One for each slot that is there.
+        flat: Slot and key of counts that stand in the usage itself.
+        nested: Slot, object's key and key of counts that stand in an object.
+        deep: Slot and keys of counts that stand deeper.
         marks: How the count of each slot nests; see the meter table. "i" for a prompt that is called input.
         paths: Slot or counter name → the path it is read from.
-        present: The slots that are there.
+        says: Whether there is a count that says something alone.
+        has_prompt, has_total: Whether these two are there.
+        is_ordinary: Whether there are no counts but totals, cached, writes, audio, images and reasoning.
         counters: Counter name and keys, for what is beside tokens.
         modifiers: Words that change the price: name and keys.
         costs: What the provider says it cost: path and keys.
@@ -66,10 +70,15 @@ class Plan(NamedTuple):
         invalid: Whether something stands where an object or a count belongs that is neither.
     """
 
-    reads: tuple[Read, ...]
+    flat: tuple[tuple[int, str], ...]
+    nested: tuple[tuple[int, str, str], ...]
+    deep: tuple[tuple[int, Keys], ...]
     marks: tuple[str, ...]
     paths: Mapping[str, str]
-    present: frozenset[int]
+    says: bool
+    has_prompt: bool
+    has_total: bool
+    is_ordinary: bool
     counters: tuple[tuple[str, Keys], ...]
     modifiers: tuple[tuple[str, Keys], ...]
     costs: Mapping[str, Keys]
@@ -103,10 +112,11 @@ class Table:
         self._plans: dict[Shape, Plan] = {}
 
     def plan(self, raw: Mapping[str, Any]) -> Plan:
-        """The plan for a usage of plain dicts."""
+        """The plan for a usage of plain dicts; raises UntidyError where it has others, or lists."""
         shape = shape_of(raw)
         plan = self._plans.get(shape)
         if plan is None:
+            _check_plain(shape)
             plan = self._make(raw)
             if size_of(shape) <= _MAX_CACHED_SIZE:
                 if len(self._plans) >= _MAX_PLANS:
@@ -157,13 +167,15 @@ class Table:
                 marks[self.slots[slot]] = read[3]
         own_slots = {slot: read[2] for slot, read in reads.items() if slot in self.slots}
         return Plan(
-            reads=tuple(
-                Read(self.slots[slot], keys[0], keys[1] if len(keys) > 1 else None, keys[2:])
-                for slot, keys in own_slots.items()
-            ),
+            flat=tuple((self.slots[slot], keys[0]) for slot, keys in own_slots.items() if len(keys) == 1),
+            nested=tuple((self.slots[slot], keys[0], keys[1]) for slot, keys in own_slots.items() if len(keys) == 2),
+            deep=tuple((self.slots[slot], keys) for slot, keys in own_slots.items() if len(keys) > 2),
             marks=tuple(marks),
             paths={slot: read[4] for slot, read in reads.items()},
-            present=frozenset(self.slots[slot] for slot in own_slots),
+            says=not own_slots.keys() <= _SAY_NOTHING_ALONE,
+            has_prompt="prompt" in own_slots,
+            has_total="total" in own_slots,
+            is_ordinary=own_slots.keys() <= _ORDINARY,
             counters=tuple((slot, read[2]) for slot, read in reads.items() if slot in self.counters),
             modifiers=tuple(modifiers),
             costs=costs,
@@ -181,19 +193,23 @@ def shape_of(raw: Mapping[str, Any], depth: int = 0) -> Shape:
     """The keys of a usage with the kinds of its values, and of the objects in it.
 
     Raises:
-        UntidyError: It isn't made of plain dicts.
+        UntidyError: Its objects lie too deep in each other.
     """
     kinds = tuple(map(type, raw.values()))
-    if dict in kinds:
-        if depth >= MAX_DEPTH:
-            raise UntidyError
-        inner = [shape_of(value, depth + 1) for value in raw.values() if type(value) is dict]
-        shape: Shape = (tuple(raw), kinds, *inner)
-    else:
-        shape = (tuple(raw), kinds)
-    if not _PLAIN_KINDS.issuperset(kinds):
+    if dict not in kinds:
+        return tuple(raw), kinds
+    if depth >= MAX_DEPTH:
         raise UntidyError
-    return shape
+    return (
+        tuple(raw), kinds, *[shape_of(value, depth + 1) for value in raw.values() if type(value) is dict],
+    )  # fmt: skip
+
+
+def _check_plain(shape: Shape) -> None:
+    if not _PLAIN_KINDS.issuperset(shape[1]):
+        raise UntidyError
+    for inner in shape[2:]:
+        _check_plain(inner)
 
 
 def size_of(shape: Shape) -> int:
