@@ -25,7 +25,7 @@ def decimals(rates: dict[str, str]) -> dict[str, Decimal]:
 
 
 def test_the_shipped_book_has_every_fact() -> None:
-    """Every model of the facts is in the shipped book, with its names, unit, rates and variants; and no other deployment is."""
+    """Every deployment of the facts is in the shipped book, with its names, unit, rates and variants; no other is."""
     models = load().models
     shipped = [
         {
