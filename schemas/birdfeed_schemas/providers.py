@@ -90,7 +90,7 @@ _FAMILY_OF: Final[Mapping[str, str]] = {
 
 @lru_cache(2_048)
 def family_of(provider: str | None) -> str:
-    """The family of a provider as somebody spells it; "" where it is none, its own spelling where nobody knows it."""
+    """The family of a provider as somebody spells it; "" for no provider, its own spelling where nobody knows it."""
     name = _plain(provider or "")
     if name in NOBODY:
         return ""

@@ -1,4 +1,4 @@
-"""Whose price: which entry, of which book, prices an event. The rules are in docs/explanation/cost.md.
+"""Whose price: which entry, of which book, prices an event. What statuses mean: docs/reference/statuses.md.
 
 The names of an event are looked up in order: model_used, then model; each whole first, then with a part less. For each
 the operator's book comes first, then the shipped one, then genai-prices. The shipped book holds one platform's
