@@ -141,6 +141,11 @@ def usage_of(row: Mapping[str, Any], table: Table = TABLE) -> Usage:
     if row.get("usage_raw"):
         provider = None if row["provider"] == "unknown" else row["provider"]
         return normalise_usage(orjson.loads(row["usage_raw"]), provider_of(provider, row["model_used"]), table)
+    return stored_usage(row)
+
+
+def stored_usage(row: Mapping[str, Any]) -> Usage:
+    """The usage of a stored row as it was read when the row was priced."""
     counters = {
         name: Decimal(repr(count)) if name in FRACTIONS else count
         for name, count in row.get("counters", {}).items()

@@ -108,7 +108,7 @@ class Table:
                 path = word.lstrip("+?")
                 self._spellings.setdefault(path, []).append(_Spelling(slot, place, word[: len(word) - len(path)]))
         #: Counts that are never an object; those of the two that are objects in some SDK are details then.
-        self._counts = frozenset(self._spellings) - _OBJECTS_TOO
+        self.counts = frozenset(self._spellings) - _OBJECTS_TOO
         self._plans: dict[Shape, Plan] = {}
 
     def plan(self, raw: Mapping[str, Any]) -> Plan:
@@ -135,7 +135,7 @@ class Table:
         costs: dict[str, Keys] = {}
         unread: list[Keys] = []
         known = invalid = False
-        for keys, path, place, is_informational in leaves(raw, self._counts):
+        for keys, path, place, is_informational in leaves(raw, self.counts):
             value = value_at(raw, keys)
             absent = value is None or isinstance(value, bool)
             if snake_case(keys[-1]) in _ALWAYS_OBJECTS and path not in self._spellings:
