@@ -113,7 +113,9 @@ def missing_of(answers: Iterable[tuple[str, Mapping[str, Any]]], books: Books, n
         else:
             one.lacking = {}
             one.priced_now = entry is not None
-    return sorted(found.values(), key=lambda one: (-one.events, one.name))
+    # A row can be partial for its usage alone; unread.py lists those.
+    kept = (one for one in found.values() if one.status == "unpriced" or one.lacking)
+    return sorted(kept, key=lambda one: (-one.events, one.name))
 
 
 def entry_of(one: Missing, books: Books, now: datetime) -> Entry | None:
