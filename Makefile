@@ -11,7 +11,7 @@ LOCKED := --quiet --retries 10 --no-deps --require-hashes
 PROJECT := pyproject.toml producer/birdfeed/_version.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow test-pythons soak lint docs site bench lock release clean
+.PHONY: help demo check test test-slow test-pythons soak lint docs site media-prices price-diff bench lock release clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 21
@@ -72,11 +72,18 @@ docs: $(STAMP) ## Write the references and pictures that are made from the code.
 	$(BIN)/birdfeed settings --markdown > docs/reference/settings.md
 	$(BIN)/birdfeed metrics --markdown > docs/reference/metrics.md
 	$(BIN)/python -m docs.scripts.cli_reference > docs/reference/cli.md
+	$(BIN)/python .ci/meters_page.py > docs/reference/meters.md
 	$(BIN)/python -m docs.scripts.folders
 	$(BIN)/python -m docs.scripts.pictures
 
 site: $(STAMP) ## The documentation site, into site/; nothing in it is loaded from the network.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+media-prices: $(STAMP) ## Renew the prices of public image, video, speech and OCR models.
+	$(BIN)/python .ci/media_prices.py
+
+price-diff: $(STAMP) ## Compare token prices with litellm's bundled map.
+	$(BIN)/python .ci/price_diff.py
 
 bench: $(STAMP) ## Benchmarks; ratios, measured in one run.
 	for name in producer enrich deliver slow_sink backlog latency compress; do echo "== $$name"; $(BIN)/python -m bench.$$name || exit 1; done

@@ -1,62 +1,89 @@
 """What the worker finds out about an event: its usage, its price, its tier."""
 
+from collections import namedtuple
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 
-UsageStatus: TypeAlias = Literal["ok", "inconsistent", "invalid", "missing"]
+from birdfeed_schemas.meters import PROMPT_CLASSES, TOKEN_CLASSES
+
+UsageStatus: TypeAlias = Literal["ok", "inconsistent", "incomplete", "invalid", "missing", "stream_without_usage"]
 CostStatus: TypeAlias = Literal["priced", "estimated", "partial", "unpriced", "no_usage", "cache_hit", "reported"]
 PriceMatch: TypeAlias = Literal["name", "alias", "original_name", "requested", "none"]
-PriceSource: TypeAlias = Literal["operator", "book", "genai-prices", "event", "none"]
+PriceSource: TypeAlias = Literal["operator", "book", "genai-prices", "media", "provider", "event", "none"]
 TierSource: TypeAlias = Literal["event", "lookup", "none"]
 
+_PROMPT: Final = len(PROMPT_CLASSES)
 
-class Tokens(NamedTuple):
-    """Counts of tokens by class: disjoint, and summing to the totals. Whole numbers from 0 on.
+if TYPE_CHECKING:
+
+    class _Counts(tuple[int, ...]):
+        _fields: tuple[str, ...]
+
+        def __new__(cls, *counts: int, **named: int) -> "_Counts": ...
+
+        def __getattr__(self, name: str) -> int: ...
+
+        def _replace(self, **named: int) -> "Tokens": ...
+
+        def _asdict(self) -> dict[str, int]: ...
+
+else:
+    _Counts = namedtuple("_Counts", TOKEN_CLASSES, defaults=(0,) * len(TOKEN_CLASSES))
+
+
+class Tokens(_Counts):
+    """Counts of tokens by class, one of each in TOKEN_CLASSES: disjoint, and summing to the totals; from 0 on.
 
     A tuple, because one is made for every event and pricing multiplies it with the rates as it stands.
     """
 
-    prompt_text: int = 0
-    prompt_cached: int = 0
-    prompt_cache_write: int = 0
-    prompt_audio: int = 0
-    prompt_image: int = 0
-    completion_text: int = 0
-    completion_reasoning: int = 0
-    completion_audio: int = 0
-    completion_image: int = 0
+    __slots__ = ()
 
     @property
     def prompt(self) -> int:
         """All tokens that went in."""
-        return self.prompt_text + self.prompt_cached + self.prompt_cache_write + self.prompt_audio + self.prompt_image
+        return sum(self[:_PROMPT])
 
     @property
     def completion(self) -> int:
         """All tokens that came out."""
-        return self.completion_text + self.completion_reasoning + self.completion_audio + self.completion_image
+        return sum(self[_PROMPT:])
 
 
 NO_TOKENS = Tokens()
+NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class Usage(NamedTuple):
-    """Normalised usage of one event. `tokens` is all zeros unless `status` is ok or inconsistent."""
+    """Normalised usage of one event.
+
+    Attributes:
+        status: How far it could be read. `tokens` is all zeros where it is invalid, missing or stream_without_usage.
+        counters: What is beside tokens, by name (see COUNTERS); only those that are not 0. Seconds may have a fraction.
+        unaccounted: Of completion_text, what no detail calls text: in an image event it may be images.
+        modifiers: service_tier, speed, inference_geo and search_context_size as usage says them, in lower case.
+        reported: The cost in USD that the provider itself reports, where the provider is known to.
+    """
 
     status: UsageStatus
     tokens: Tokens = NO_TOKENS
+    counters: Mapping[str, int | Decimal] = NOTHING
+    unaccounted: int = 0
+    modifiers: Mapping[str, str] = NOTHING
+    reported: Decimal | None = None
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Price:
     """The cost of one event in USD (12 places), and the receipt to recompute it from.
 
     `rates_json` is what the row keeps: the JSON text of `rates`, or nothing. It is text, because most events of a model
     are priced by the same rates, whose text is made once. `provider` is the event's own, else that of the price entry.
+    `usage` is the usage as it was priced: the event's own, but for images that only the price tells from text.
     """
 
     cost: Decimal
@@ -67,13 +94,15 @@ class Price:
     price_source: PriceSource = "none"
     provider: str | None = None
     rates_json: str = ""
+    usage: Usage | None = None
 
     @property
     def rates(self) -> Mapping[str, str]:
         """What was priced, and the rate used, as exact decimal text.
 
-        The names are token classes (USD per 1,000,000 tokens), "image", "megapixel", "video_second", "audio_second",
-        "reported" for a handler's own cost, and "service_tier_multiplier" where one applied.
+        The names are token classes and counters (USD per so many, see meters.METERS), "image", "megapixel",
+        "video_second", "audio_second", "character", "page", "reported" for a handler's or a provider's own cost, and
+        "..._multiplier" where a service tier, a speed or a place changed the price.
         """
         rates: dict[str, str] = orjson.loads(self.rates_json) if self.rates_json else {}
         return rates

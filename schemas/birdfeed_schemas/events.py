@@ -173,6 +173,8 @@ class Event(BaseModel):
     cache_key: StrictStr | None = _named("cache_key", COMMON)
     service_tier: StrictStr | None = _named("service_tier", COMMON)
     cost: ReportedCost = _named("cost", COMMON)
+    trace_id: Identifier | None = _named("trace_id", COMMON)
+    span_id: Identifier | None = _named("span_id", COMMON)
     usage: Any = _named("usage", COMMON)
 
     @property
@@ -199,3 +201,4 @@ class ImageGeneration(Event):
     has_input_image: StrictBool | None = _named("has_input_image", IMAGE_GENERATION)
     video_seconds: Seconds = _named("video_seconds", IMAGE_GENERATION)
     audio_seconds: Seconds = _named("audio_seconds", IMAGE_GENERATION)
+    characters: Annotated[int, Field(ge=0, le=_MAX_COUNT)] | None = _named("characters", IMAGE_GENERATION)

@@ -30,6 +30,8 @@ COMMON: Final[Mapping[str, tuple[str, ...]]] = {
     "cache_key": ("cacheKey",),
     "service_tier": ("serviceTier",),
     "cost": (),
+    "trace_id": ("traceId",),
+    "span_id": ("spanId",),
     "usage": ("usageMetadata", "usage_metadata"),
 }
 
@@ -49,6 +51,7 @@ IMAGE_GENERATION: Final[Mapping[str, tuple[str, ...]]] = {
     "has_input_image": ("hasInputImage",),
     "video_seconds": ("videoSeconds",),
     "audio_seconds": ("audioSeconds",),
+    "characters": (),
 }
 
 

@@ -15,30 +15,23 @@ so that 0.1 is 0.1. What spans models (a name used twice) is checked where a boo
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Final, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr, create_model, model_validator
 
-Unit: TypeAlias = Literal["token", "image", "megapixel", "second"]
+from birdfeed_schemas.meters import COUNTERS, TOKEN_CLASSES
 
-#: The classes of tokens, in the order of facts.Tokens.
-TOKEN_CLASSES: Final = (
-    "prompt_text",
-    "prompt_cached",
-    "prompt_cache_write",
-    "prompt_audio",
-    "prompt_image",
-    "completion_text",
-    "completion_reasoning",
-    "completion_audio",
-    "completion_image",
-)
+Unit: TypeAlias = Literal["token", "image", "megapixel", "second", "character", "page"]
+
 #: What a model with this unit has rates for.
 RATES_OF: Final[Mapping[Unit, tuple[str, ...]]] = {
-    "token": TOKEN_CLASSES,
+    # What is counted beside tokens (web searches, requests) is paid beside them.
+    "token": (*TOKEN_CLASSES, *COUNTERS),
     "image": ("image",),
     "megapixel": ("megapixel",),
     "second": ("video_second", "audio_second"),
+    "character": ("character",),
+    "page": ("page",),
 }
 RATE_NAMES: Final = tuple(name for names in RATES_OF.values() for name in names)
 
@@ -107,22 +100,18 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Rates(_Strict):
-    """USD per 1,000,000 tokens of a class, per image, per megapixel, or per second; a rate left out is unknown."""
+if TYPE_CHECKING:
 
-    prompt_text: Rate | None = None
-    prompt_cached: Rate | None = None
-    prompt_cache_write: Rate | None = None
-    prompt_audio: Rate | None = None
-    prompt_image: Rate | None = None
-    completion_text: Rate | None = None
-    completion_reasoning: Rate | None = None
-    completion_audio: Rate | None = None
-    completion_image: Rate | None = None
-    image: Rate | None = None
-    megapixel: Rate | None = None
-    video_second: Rate | None = None
-    audio_second: Rate | None = None
+    class _AnyRates(_Strict):
+        def __getattr__(self, name: str) -> Decimal | None: ...
+
+else:
+    _AnyRates = create_model("_AnyRates", __base__=_Strict, **dict.fromkeys(RATE_NAMES, (Rate | None, None)))
+
+
+class Rates(_AnyRates):
+    """USD per 1,000,000 tokens of a class, per so many of a counter (see meters.METERS), per image, megapixel, second,
+    character or page; a rate left out is unknown."""
 
     @property
     def given(self) -> dict[str, Decimal]:
@@ -138,16 +127,21 @@ class Rates(_Strict):
 
 
 class When(_Strict):
-    """When a variant holds: every condition given must. size is "WxH", has_input_image false where not reported."""
+    """When a variant holds: every condition given must.
+
+    size is "WxH"; resolution "720p" (the shorter side) or "2k" (the longer one, in 1,024 pixels), as the event's
+    quality says or its size shows; has_input_image counts as false where not reported.
+    """
 
     quality: StrictStr | None = None
     size: Annotated[StrictStr, Field(pattern=r"^\d+[xX]\d+$")] | None = None
+    resolution: Annotated[StrictStr, Field(pattern=r"^(\d+p|\d+(\.\d+)?k)$")] | None = None
     has_input_image: StrictBool | None = None
 
     @model_validator(mode="after")
     def _at_least_one(self) -> Self:
-        if self.quality is None and self.size is None and self.has_input_image is None:
-            raise ValueError("a variant needs a condition: quality, size or has_input_image")
+        if not self.model_fields_set:
+            raise ValueError("a variant needs a condition: quality, size, resolution or has_input_image")
         return self
 
 
@@ -178,12 +172,19 @@ def _one_or_more(value: object) -> object:
 
 
 class ModelPrices(_Strict):
-    """One model: its names, its unit and what it costs. `price` is one table, or several with dates."""
+    """One model: its names, its unit and what it costs. `price` is one table, or several with dates.
+
+    `own_provider_only`: events of another provider pass it over; always so in the shipped book. `source` and `as_of`
+    say where the price was read, and when.
+    """
 
     name: Name
     aliases: tuple[Name, ...] = ()
     original_name: Name | None = None
     provider: Name | None = None
+    own_provider_only: StrictBool = False
+    source: Name | None = None
+    as_of: date | None = None
     unit: Unit
     service_tiers: ServiceTiers = Field(default_factory=dict)
     price: Annotated[tuple[DatedPrice, ...], BeforeValidator(_one_or_more), Field(min_length=1)]

@@ -10,13 +10,14 @@ rows themselves are built as plain dicts, because a worker makes tens of thousan
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, create_model
 
 from birdfeed_schemas.enrichment import Price, Tier, Tokens, Usage
 from birdfeed_schemas.events import Event, ImageGeneration, TextGeneration
+from birdfeed_schemas.meters import COUNTERS, DEFAULTS, FRACTIONS, TOKEN_CLASSES
 from birdfeed_schemas.times import Times, times_of
 from birdfeed_schemas.wire.envelope import Envelope
 
@@ -34,6 +35,7 @@ class Enriched:
     """A valid event with all that a row is made of. `enriched_at` (UTC) is the worker's clock, the row's version.
 
     `extra` holds the fields the operator allowed by name; `dropped_fields` counts what is not stored;
+    `usage_raw` is the usage as it came, without text, and `usage_raw_dropped` says that it could not be kept;
     `replay_id` is set on replayed events; `times` is what times() says of the event, computed here if left out.
     """
 
@@ -47,23 +49,31 @@ class Enriched:
     dropped_fields: int = 0
     replay_id: str = ""
     keep_traceback: bool = False
+    usage_raw: str = ""
+    usage_raw_dropped: bool = False
     times: Times | None = None
 
 
-class TokenCounts(BaseModel):
-    """Tokens by class; disjoint, they sum to the totals."""
-
+class _Counts(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    prompt_text: int = 0
-    prompt_cached: int = 0
-    prompt_cache_write: int = 0
-    prompt_audio: int = 0
-    prompt_image: int = 0
-    completion_text: int = 0
-    completion_reasoning: int = 0
-    completion_audio: int = 0
-    completion_image: int = 0
+
+if TYPE_CHECKING:
+
+    class TokenCounts(_Counts):
+        """Tokens by class; disjoint, they sum to the totals."""
+
+    class Counters(_Counts):
+        """What is billed beside tokens."""
+
+else:
+    #: Made of the meter table: a new meter is a new field.
+    TokenCounts = create_model("TokenCounts", __base__=_Counts, **dict.fromkeys(TOKEN_CLASSES, (int, 0)))
+    Counters = create_model(
+        "Counters",
+        __base__=_Counts,
+        **{name: (float, 0.0) if name in FRACTIONS else (int, DEFAULTS.get(name, 0)) for name in COUNTERS},
+    )
 
 
 class Row(BaseModel):
@@ -109,6 +119,12 @@ class Row(BaseModel):
     price_book: str = ""
     price_rates: str = ""
     tokens: TokenCounts = TokenCounts()
+    counters: Counters = Counters()
+    usage_raw: str = ""
+    usage_raw_dropped: bool = False
+    truncated: bool = False
+    trace_id: str = ""
+    span_id: str = ""
     extra: str = ""
     dropped_fields: int = 0
     enriched_at: datetime
@@ -215,8 +231,17 @@ def common(enriched: Enriched) -> dict[str, Any]:
         row["cache_hit"] = True
     if event.cache_key:
         row["cache_key"] = event.cache_key[:MAX_TEXT]
-    if event.service_tier:
-        row["service_tier"] = event.service_tier[:MAX_TEXT]
+    service_tier = event.service_tier or enriched.usage.modifiers.get("service_tier")
+    if service_tier:
+        row["service_tier"] = service_tier[:MAX_TEXT]
+    if event.trace_id:
+        row["trace_id"] = event.trace_id[:MAX_TEXT]
+    if event.span_id:
+        row["span_id"] = event.span_id[:MAX_TEXT]
+    if enriched.usage_raw:
+        row["usage_raw"] = enriched.usage_raw
+    elif enriched.usage_raw_dropped:
+        row["usage_raw_dropped"] = True
     if clamped:
         row["time_clamped"] = True
     if error is not None:
@@ -228,6 +253,10 @@ def common(enriched: Enriched) -> dict[str, Any]:
     tokens = token_counts(enriched.usage.tokens)
     if tokens:
         row["tokens"] = tokens
+    if enriched.usage.counters:
+        row["counters"] = counters_of(enriched.usage)
+    if _is_cut(event):
+        row["truncated"] = True
     if enriched.extra:
         row["extra"] = bounded_json(enriched.extra)
     if enriched.dropped_fields:
@@ -235,6 +264,26 @@ def common(enriched: Enriched) -> dict[str, Any]:
     if enriched.replay_id:
         row["replay_id"] = enriched.replay_id
     return row
+
+
+def counters_of(usage: Usage) -> dict[str, int | float]:
+    """Counters as they stand in a row: those there are."""
+    return {
+        name: float(count) if name in FRACTIONS else int(count)
+        for name, count in usage.counters.items()
+        if count != DEFAULTS.get(name, 0)
+    }
+
+
+def _is_cut(event: Event) -> bool:
+    """Whether a text of the event is longer than a row keeps."""
+    given = event.__dict__
+    for name in event.model_fields_set:
+        value = given[name]
+        if type(value) is str and len(value) > MAX_TEXT:
+            return True
+    error = event.error
+    return error is not None and (len(error.message) > MAX_ERROR_MESSAGE or len(error.traceback) > MAX_TRACEBACK)
 
 
 def _caller(event: Event) -> dict[str, str]:
@@ -334,6 +383,8 @@ def image_event_row(enriched: Enriched) -> dict[str, Any]:
         row["video_seconds"] = float(event.video_seconds)
     if event.audio_seconds:
         row["audio_seconds"] = float(event.audio_seconds)
+    if event.characters:
+        row.setdefault("counters", {})["characters"] = event.characters
     return row
 
 

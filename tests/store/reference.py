@@ -8,11 +8,13 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from birdfeed_schemas.meters import COMPLETION_CLASSES, PROMPT_CLASSES
+
 from tests.support.rows import filled
 
 Row = Mapping[str, Any]
-PROMPT = ("prompt_text", "prompt_cached", "prompt_cache_write", "prompt_audio", "prompt_image")
-COMPLETION = ("completion_text", "completion_reasoning", "completion_audio", "completion_image")
+CACHED = ("prompt_cached", "prompt_cached_audio", "prompt_cached_image")
+PROMPT, COMPLETION = PROMPT_CLASSES, COMPLETION_CLASSES
 STATUSES = {
     "priced": "priced",
     "reported": "reported",
@@ -173,7 +175,11 @@ def tokens(rows: Iterable[Row], question: Question) -> list[dict[str, Any]]:
     for period, name, group in grouped(rows, question, lambda row: dimension(row, question.by)):
         sums = {one: sum(row["tokens"][one] for row in group) for one in (*PROMPT, *COMPLETION)}
         prompt, completion = sum(sums[one] for one in PROMPT), sum(sums[one] for one in COMPLETION)
-        beside = {"prompt": prompt, "completion": completion, "cached_share": share(sums["prompt_cached"], prompt)}
+        beside = {
+            "prompt": prompt,
+            "completion": completion,
+            "cached_share": share(sum(sums[name] for name in CACHED), prompt),
+        }
         said.append({"period": period, "name": name, "requests": len(group), **sums, **beside})
     return said
 

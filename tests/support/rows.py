@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import orjson
 from birdfeed_schemas.enrichment import CostStatus, Price, PriceMatch, PriceSource, Tier, Tokens, Usage, UsageStatus
+from birdfeed_schemas.meters import TOKEN_CLASSES
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.rows import Enriched
 from birdfeed_schemas.wire.envelope import Envelope, format_time
@@ -45,7 +46,9 @@ def built(dice: random.Random, event_type: str, when: datetime, data: Mapping[st
         Enriched(
             envelope=Envelope(event_id=event_id(dice, when), event_type=event_type, occurred_at=when, data=dict(data)),
             event=kind.event.model_validate(data),
-            usage=Usage(status=dice.choice(get_args(UsageStatus)), tokens=Tokens(*(_count(dice) for _ in range(9)))),
+            usage=Usage(
+                status=dice.choice(get_args(UsageStatus)), tokens=Tokens(*(_count(dice) for _ in TOKEN_CLASSES))
+            ),
             price=Price(
                 cost=cost,
                 cost_status=dice.choice(get_args(CostStatus)),

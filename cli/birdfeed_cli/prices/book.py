@@ -132,7 +132,7 @@ def _show_model(model: ModelPrices, layer: Layer, when: datetime) -> None:
                 f"{key} {value}" for key, value in variant.when.model_dump(exclude_none=True).items()
             )
             _line(f"      if {conditions}: {_rates(variant.given)}")
-    tiers = {} if layer.entry is None else layer.entry.service_tiers
+    tiers = {} if layer.entry is None else layer.entry.multipliers
     if tiers:
         _line(f"  service tiers: {', '.join(f'{name} x {plain(factor)}' for name, factor in tiers.items())}")
 

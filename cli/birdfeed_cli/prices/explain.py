@@ -7,13 +7,14 @@ from typing import Any
 
 import orjson
 from birdfeed_schemas.enrichment import Price
-from birdfeed_worker.operations.reprice.judge import event_of, usage_of
+from birdfeed_worker.operations.reprice.judge import event_of, stored_usage
 from birdfeed_worker.operations.reprice.row_reader import read_event_row
 from birdfeed_worker.operations.reprice.run import RetryingReader
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.money import plain
 from birdfeed_worker.pricing.price.receipt import explain, recompute
 from birdfeed_worker.pricing.price.record import price_record
+from birdfeed_worker.pricing.usage.readings import readings
 from birdfeed_worker.settings import WorkerSettings
 
 from birdfeed_cli.common.console import OK, PARTLY, fail, out, print_json
@@ -26,7 +27,7 @@ def run_explain(file: str, book: Path | None, *, as_json: bool) -> int:
 
     def answer(record: Any, books: Books) -> str:
         event, usage, price = price_record(record, books)
-        lines = explain(price, usage, event)
+        lines = [*map(str, readings(event.usage)), *explain(price, usage, event)]
         if as_json:
             return orjson.dumps(_described(price, lines)).decode()
         return "\n".join([*lines, ""])
@@ -42,7 +43,8 @@ def run_explain_stored(event_id: str, *, as_json: bool) -> int:
     if row is None:
         return fail(f"no row has the event id {event_id!r} in {', '.join(event_tables())}", PARTLY)
     price = _price_of(row)
-    lines = explain(price, usage_of(row), event_of(row))
+    raw = orjson.loads(row["usage_raw"]) if row.get("usage_raw") else None
+    lines = [*map(str, readings(raw)), *explain(price, stored_usage(row), event_of(row))]
     again = recompute(row)
     if as_json:
         matches = again == price.cost

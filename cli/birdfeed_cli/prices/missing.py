@@ -6,6 +6,8 @@ from typing import Any
 from birdfeed_worker.errors import QueryError
 from birdfeed_worker.operations.reprice.run import RetryingReader
 from birdfeed_worker.operations.unpriced import Missing, amounts, as_json, entries, missing_of, question
+from birdfeed_worker.operations.unread import Shape, shapes_of
+from birdfeed_worker.operations.unread import question as unread_question
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wiring import book_source_of
@@ -21,11 +23,13 @@ def run_missing(since: datetime, *, only_toml: bool, json: bool) -> int:
     settings = WorkerSettings.load()
     books = book_source_of(settings).current()
     answers: list[tuple[str, dict[str, Any]]] = []
+    unread: list[dict[str, Any]] = []
     refused = 0
     with open_store(settings) as store:
         for datasource in event_tables():
             try:
                 answers += [(datasource, row) for row in RetryingReader(store).query(question(datasource, since))]
+                unread += _unread(RetryingReader(store), datasource, since)
             except QueryError as error:
                 if error.status not in (400, 404):
                     raise
@@ -36,7 +40,27 @@ def run_missing(since: datetime, *, only_toml: bool, json: bool) -> int:
         print_json({"since": since.isoformat(), "models": [as_json(one) for one in missing]})
     else:
         _show(missing, since, books, now, only_toml=only_toml)
+        if not only_toml:
+            _show_unread(shapes_of(unread))
     return PARTLY if missing or refused else OK
+
+
+def _unread(reader: RetryingReader, datasource: str, since: datetime) -> list[dict[str, Any]]:
+    """The shapes of unread usage; none where the table has not got the columns for it yet."""
+    try:
+        return reader.query(unread_question(datasource, since))
+    except QueryError as error:
+        if error.status != 400:
+            raise
+        warn(f"{datasource} keeps no usage_raw: docs/reference/new-columns.md says how to add it")
+        return []
+
+
+def _show_unread(shapes: list[Shape]) -> None:
+    if shapes:
+        err.print("\nUsage that was not read, or not wholly, by its keys:\n", markup=False)
+    for one in shapes:
+        err.print(f"  {one}", markup=False, soft_wrap=True)
 
 
 def _show(missing: list[Missing], since: datetime, books: Books, now: datetime, *, only_toml: bool) -> None:

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from birdfeed_schemas.meters import BY_NAME, COMPLETION_CLASSES, PROMPT_CLASSES
 from birdfeed_worker.operations.reprice.row_reader import sql_text
 
 #: What may be grouped by: columns that every data source has.
@@ -22,12 +23,8 @@ SERIES: Final = 7
 OTHERS: Final = "(others)"
 #: Up to this span, time is shown by the hour.
 _HOURLY: Final = timedelta(days=3)
-_PROMPT: Final = (
-    "prompt_text_tokens + prompt_cached_tokens + prompt_cache_write_tokens + prompt_audio_tokens + prompt_image_tokens"
-)
-_COMPLETION: Final = (
-    "completion_text_tokens + completion_reasoning_tokens + completion_audio_tokens + completion_image_tokens"
-)
+_PROMPT: Final = " + ".join(BY_NAME[name].column for name in PROMPT_CLASSES)
+_COMPLETION: Final = " + ".join(BY_NAME[name].column for name in COMPLETION_CLASSES)
 Query = Callable[[str], list[dict[str, Any]]]
 
 

@@ -181,3 +181,23 @@ def test_what_can_go_wrong(book: Path, sandbox: Sandbox, monkeypatch: pytest.Mon
     assert run("missing")[0] == 2
     monkeypatch.delenv("TINYBIRD_READ_TOKEN")
     assert run("missing")[0] == 2
+
+
+def test_unread_usage_by_its_shape(book: Path, sandbox: Sandbox) -> None:
+    """Incomplete, unread and missing usage, by keys, with the numbers nobody read and what to do."""
+    events: list[dict[str, Any]] = [
+        *[{"model": "known", "usage": {**USAGE, "video_frames": 4}}] * 2,
+        {"model": "known", "usage": {"units_consumed": 5}},
+        {"model": "known", "stream": True},
+        {"model": "known"},
+    ]
+    store(sandbox, BookSource(book), "text_generation", [(NOW - timedelta(hours=2), event) for event in events])
+    lines = CliRunner().invoke(app, ["prices", "missing"]).stderr.splitlines()
+
+    def line(start: str) -> str:
+        return next(one for one in lines if one.strip().startswith(start))
+
+    assert "keys completion_tokens, prompt_tokens, video_frames; not read: usage.video_frames" in line("2 x incomplete")
+    assert any("keys units_consumed; not read: usage.units_consumed" in one for one in lines)
+    assert "include_usage" in line("1 x stream_without_usage")
+    assert "usage" in line("1 x missing")

@@ -6,7 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from birdfeed_schemas.enrichment import Usage
-from birdfeed_worker.pricing.book.book import Books, load, parse
+from birdfeed_worker.pricing.book.book import Books, load, media_book, parse
+from birdfeed_worker.pricing.book.fallback import GenaiPrices
 from birdfeed_worker.pricing.price.record import PricedRecord, price_record
 from birdfeed_worker.pricing.usage.normalise import normalise_usage
 
@@ -14,6 +15,8 @@ from tests.support.repository import DATA
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SHIPPED = Books((load(),))
+#: Books as they are by default: the shipped one, the fallback, the media book.
+DEFAULT = Books((load(),), GenaiPrices(), media_book)
 
 
 def read_json(name: str) -> Any:

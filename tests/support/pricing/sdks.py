@@ -205,7 +205,8 @@ OBJECTS: dict[str, tuple[str, Callable[[], Any], dict[str, int]]] = {
         openai_realtime,
         {
             "prompt_text": 136,
-            "prompt_cached": 192,
+            "prompt_cached": 64,
+            "prompt_cached_audio": 128,
             "prompt_audio": 172,
             "completion_text": 50,
             "completion_audio": 150,
@@ -215,7 +216,7 @@ OBJECTS: dict[str, tuple[str, Callable[[], Any], dict[str, int]]] = {
     "anthropic, cache write": (
         "anthropic",
         anthropic_cache_write,
-        {"prompt_text": 21, "prompt_cache_write": 1888, "completion_text": 393},
+        {"prompt_text": 21, "prompt_cache_write": 1000, "prompt_cache_write_1h": 888, "completion_text": 393},
     ),
     "anthropic, no cache": ("anthropic", anthropic_no_cache, {"prompt_text": 12, "completion_text": 7}),
     "gemini": (
@@ -223,7 +224,8 @@ OBJECTS: dict[str, tuple[str, Callable[[], Any], dict[str, int]]] = {
         gemini,
         {
             "prompt_text": 340,
-            "prompt_cached": 500,
+            "prompt_cached": 400,
+            "prompt_cached_audio": 100,
             "prompt_audio": 100,
             "prompt_image": 100,
             "completion_text": 200,

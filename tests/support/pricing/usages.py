@@ -6,12 +6,12 @@ from typing import Any
 MAX = 2**63 - 1
 
 TABLE: Mapping[str, tuple[dict[str, Any], str, dict[str, int]]] = {
-    "unknown keys only": ({"foo": 1}, "ok", {}),
+    "unknown keys only": ({"foo": 1}, "invalid", {}),
     "all null": ({"prompt_tokens": None, "completion_tokens": None}, "ok", {}),
-    "a total alone says nothing of its parts": ({"total_tokens": 150}, "ok", {}),
-    "a total that doesn't add up is not asked": (
+    "a total alone says nothing of its parts": ({"total_tokens": 150}, "invalid", {}),
+    "a total larger than its parts: something is missing": (
         {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 99},
-        "ok",
+        "incomplete",
         {"prompt_text": 10, "completion_text": 5},
     ),
     "prompt_tokens before input_tokens": ({"prompt_tokens": 10, "input_tokens": 7}, "ok", {"prompt_text": 10}),
@@ -94,7 +94,7 @@ TABLE: Mapping[str, tuple[dict[str, Any], str, dict[str, int]]] = {
     "anthropic: writes split by lifetime only": (
         {"input_tokens": 10, "cache_creation": {"ephemeral_5m_input_tokens": 5, "ephemeral_1h_input_tokens": 7}},
         "ok",
-        {"prompt_text": 10, "prompt_cache_write": 12},
+        {"prompt_text": 10, "prompt_cache_write": 5, "prompt_cache_write_1h": 7},
     ),
     "anthropic: the flat count of writes, not its split again": (
         {
@@ -103,7 +103,7 @@ TABLE: Mapping[str, tuple[dict[str, Any], str, dict[str, int]]] = {
             "cache_creation": {"ephemeral_5m_input_tokens": 5, "ephemeral_1h_input_tokens": 7},
         },
         "ok",
-        {"prompt_text": 10, "prompt_cache_write": 12},
+        {"prompt_text": 10, "prompt_cache_write": 5, "prompt_cache_write_1h": 7},
     ),
     "anthropic: thinking is part of the output": (
         {"input_tokens": 10, "output_tokens": 9, "output_tokens_details": {"thinking_tokens": 4}},
@@ -279,7 +279,7 @@ TABLE: Mapping[str, tuple[dict[str, Any], str, dict[str, int]]] = {
             "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 400}, {"modality": "TEXT", "tokenCount": 600}],
         },
         "ok",
-        {"prompt_cached": 1000},
+        {"prompt_cached": 600, "prompt_cached_audio": 400},
     ),
     "gemini: video and documents are text": (
         {

@@ -11,6 +11,7 @@ import pytest
 from birdfeed_sandbox.datafiles import Datasource, parse_datasource
 from birdfeed_schemas.datafiles import paths_of
 from birdfeed_schemas.enrichment import Price, Tier, Tokens, Usage
+from birdfeed_schemas.meters import COUNTERS, TOKEN_CLASSES
 from birdfeed_schemas.registry import EventType, registry
 from birdfeed_schemas.rows import (
     MAX_ERROR_MESSAGE,
@@ -54,6 +55,9 @@ LOADED: dict[str, Any] = {
     "has_input_image": True,
     "video_seconds": "1.5",
     "audio_seconds": 2,
+    "trace_id": "a trace",
+    "span_id": "a span",
+    "characters": 5,
 }
 TIMES = {"occurred_at", "start_time", "end_time", "enriched_at"}
 
@@ -109,7 +113,8 @@ def test_what_may_be_left_out_is_its_columns_default(event_type: EventType) -> N
     for path, default in left_out.items():
         for said in (columns[path], existing.get(path, columns[path])):
             assert said is not None, f"{path} may be left out, and its column has no default"
-            assert said == (f"'{default}'" if isinstance(default, str) else "false" if default is False else "0"), path
+            plain = f"'{default}'" if isinstance(default, str) else "false" if default is False else f"{default:g}"
+            assert said == plain, path
 
 
 @pytest.mark.parametrize("event_type", TYPES, ids=lambda one: one.name)
@@ -133,7 +138,12 @@ def test_a_row_says_all_that_the_event_said(event_type: EventType) -> None:
         dropped_fields=2,
         replay_id="r",
         keep_traceback=True,
-        usage=Usage(status="ok", tokens=Tokens(*range(1, 10))),
+        usage=Usage(
+            status="ok",
+            tokens=Tokens(*range(1, len(TOKEN_CLASSES) + 1)),
+            counters=dict.fromkeys(COUNTERS, 2),
+        ),
+        usage_raw='{"prompt_tokens":1}',
         price=Price(
             cost=Decimal(1),
             cost_status="priced",
@@ -146,7 +156,7 @@ def test_a_row_says_all_that_the_event_said(event_type: EventType) -> None:
         ),
     )
 
-    assert set(paths_of(event_type.row)) - values_of(row) == set()
+    assert set(paths_of(event_type.row)) - values_of(row) == {"$.usage_raw_dropped"}  # it is kept
     assert len(row["exception"]) == MAX_ERROR_MESSAGE
 
 

@@ -6,7 +6,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import tomlkit
-from birdfeed_schemas.prices import RATES_OF, TOKEN_CLASSES, Unit
+from birdfeed_schemas.meters import TOKEN_CLASSES
+from birdfeed_schemas.prices import RATES_OF, Unit
+from birdfeed_schemas.providers import family_of
 
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.book.entry import Entry
@@ -111,7 +113,9 @@ def missing_of(answers: Iterable[tuple[str, Mapping[str, Any]]], books: Books, n
         else:
             one.lacking = {}
             one.priced_now = entry is not None
-    return sorted(found.values(), key=lambda one: (-one.events, one.name))
+    # A row can be partial for its usage alone; unread.py lists those.
+    kept = (one for one in found.values() if one.status == "unpriced" or one.lacking)
+    return sorted(kept, key=lambda one: (-one.events, one.name))
 
 
 def entry_of(one: Missing, books: Books, now: datetime) -> Entry | None:
@@ -124,7 +128,7 @@ def entry_of(one: Missing, books: Books, now: datetime) -> Entry | None:
 def _find(name: str, one: Missing, books: Books, now: datetime) -> Entry | None:
     found = books.find(name, now)
     if found is None and one.is_text and books.fallback is not None:
-        found = books.fallback.find(name, now, one.provider or None, None, 0)
+        found = books.fallback.find(name, now, family_of(one.provider), {}, 0)
     return None if found is None else found.entry
 
 

@@ -17,7 +17,8 @@ from birdfeed_worker.pipeline.validate import leftover
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.book.reload import BookSource
 from birdfeed_worker.pricing.price.price import price_event
-from birdfeed_worker.pricing.usage.normalise import normalise_usage
+from birdfeed_worker.pricing.usage.normalise import usage_of
+from birdfeed_worker.pricing.usage.raw import raw_usage
 from birdfeed_worker.tiers.choose import choose_tier
 from birdfeed_worker.tiers.lookup import TierLookup
 
@@ -92,22 +93,26 @@ class Enricher:
     ) -> Enriched:
         envelope = item.envelope
         assert envelope is not None
-        usage = normalise_usage(event.usage)
+        usage = usage_of(event)
         times = times_of(event, envelope.occurred_at)
         # A start that can't be true is clamped, for the price as for the row.
         at = envelope.occurred_at if event.start_time is None else times.start
+        kept = raw_usage(event.usage)
         extra, dropped = leftover(event_type.name, envelope.data, self._extra)
+        price = price_event(event_type.name, event, usage, at, books)
         return Enriched(
             envelope=envelope,
             event=event,
-            usage=usage,
-            price=price_event(event_type.name, event, usage, at, books),
+            usage=price.usage or usage,
+            price=price,
             tier=choose_tier(event.tier, event.user, answers.get(event.user) if event.user else None),
             enriched_at=now,
             extra=extra,
             dropped_fields=envelope.dropped_fields + dropped,
             replay_id=item.header.replay_id,
             keep_traceback=self._keep_traceback,
+            usage_raw=kept.text,
+            usage_raw_dropped=kept.dropped,
             times=times,
         )
 

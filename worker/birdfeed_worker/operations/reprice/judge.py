@@ -1,8 +1,9 @@
 """Reprice: what a stored row costs by the books of today, and the row that corrects it. Pure.
 
-A row keeps no raw usage; it is priced again by what it does keep: token classes, images, seconds, names, service tier,
-and its start_time as the date of the price. Only the price changes: the correction is the same row otherwise, so that
-the table's own key recognises it, with a later version.
+A row that keeps its usage as it came (usage_raw) is read again, so that what an older birdfeed read wrongly, or not at
+all, comes right. Any other is priced again by what it does keep: token classes, counters, images, seconds, names and
+service tier. The date of the price is its start_time. Only usage and price change: the correction is the same row
+otherwise, so that the table's own key recognises it, with a later version.
 """
 
 from collections.abc import Mapping
@@ -11,15 +12,20 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias
 
+import orjson
 from birdfeed_schemas.enrichment import Tokens, Usage
 from birdfeed_schemas.events import Event
+from birdfeed_schemas.meters import COUNTERS, DEFAULTS, FRACTIONS
 from birdfeed_schemas.registry import registry
-from birdfeed_schemas.rows import price_fields
+from birdfeed_schemas.rows import counters_of, price_fields
 
 from birdfeed_worker.operations.reprice.row_reader import later_than, read_stored_time
 from birdfeed_worker.pricing.book.book import Books
+from birdfeed_worker.pricing.names import provider_of
 from birdfeed_worker.pricing.price.price import price_event
 from birdfeed_worker.pricing.price.receipt import recompute
+from birdfeed_worker.pricing.usage.normalise import TABLE, normalise_usage
+from birdfeed_worker.pricing.usage.plan import Table
 
 #: SQL for rows whose cost no book decides, and which are never repriced.
 NO_BOOK_DECIDES: Final = "cost_status IN ('reported', 'cache_hit')"
@@ -79,13 +85,20 @@ def reprice(row: Mapping[str, Any], books: Books, now: datetime) -> Unchanged | 
         event = event_of(row)
     except (KeyError, ValueError, ArithmeticError):
         return Unchanged("invalid_row")
-    price = price_event(row["event_type"], event, usage_of(row), read_stored_time(row["start_time"]), books)
-    if price.price_book and price.price_book == row["price_book"] and price.price_model == row["price_model"]:
-        # The very same entry. Its other inputs are the row's, so a difference could only come of what rows don't keep.
+    usage = usage_of(row)
+    price = price_event(row["event_type"], event, usage, read_stored_time(row["start_time"]), books)
+    counted = usage_fields(row, price.usage or usage)
+    same_usage = all(_same(counted[name], row.get(name)) for name in counted)
+    fields = {**price_fields(price), **counted}
+    same_entry = bool(price.price_book) and (price.price_book, price.price_model) == (
+        row["price_book"],
+        row["price_model"],
+    )
+    if same_usage and same_entry and not row.get("usage_raw"):
+        # The very same entry and usage: a difference could only come of what the row doesn't keep.
         return Unchanged("same_book")
-    fields = price_fields(price)
-    if old == price.cost and all(fields[name] == row[name] for name in _RECEIPT):
-        return Unchanged("same_price")
+    if same_usage and old == price.cost and all(fields[name] == row[name] for name in _RECEIPT):
+        return Unchanged("same_book" if same_entry else "same_price")
     return Correction({**row, **fields, "enriched_at": later_than(row["enriched_at"], now)}, old, price.cost)
 
 
@@ -111,6 +124,7 @@ def event_of(row: Mapping[str, Any]) -> Event:
             "has_input_image": row.get("has_input_image"),
             "video_seconds": _seconds(row, "video_seconds"),
             "audio_seconds": _seconds(row, "audio_seconds"),
+            "characters": row.get("counters", {}).get("characters") or None,
         }
     )
 
@@ -122,9 +136,43 @@ def _model_used(row: Mapping[str, Any]) -> str | None:
     return None
 
 
-def usage_of(row: Mapping[str, Any]) -> Usage:
-    """The usage of a stored row: its token classes."""
-    return Usage(status=row["usage_status"], tokens=Tokens(**row["tokens"]))
+def usage_of(row: Mapping[str, Any], table: Table = TABLE) -> Usage:
+    """The usage of a stored row: read again where it is kept as it came, else what was read of it then."""
+    if row.get("usage_raw"):
+        provider = None if row["provider"] == "unknown" else row["provider"]
+        return normalise_usage(orjson.loads(row["usage_raw"]), provider_of(provider, row["model_used"]), table)
+    return stored_usage(row)
+
+
+def stored_usage(row: Mapping[str, Any]) -> Usage:
+    """The usage of a stored row as it was read when the row was priced."""
+    counters = {
+        name: Decimal(repr(count)) if name in FRACTIONS else count
+        for name, count in row.get("counters", {}).items()
+        if count != DEFAULTS.get(name, 0)
+    }
+    return Usage(status=row["usage_status"], tokens=Tokens(**row["tokens"]), counters=counters)
+
+
+def usage_fields(row: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
+    """The part of a row that says what was used, nothing left out."""
+    fields: dict[str, Any] = {
+        "usage_status": usage.status,
+        "tokens": usage.tokens._asdict(),
+        "counters": {**{name: DEFAULTS.get(name, 0) for name in COUNTERS}, **counters_of(usage)},
+    }
+    if "response" in row:
+        prompt, completion = usage.tokens.prompt, usage.tokens.completion
+        totals = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        fields["response"] = {**row["response"], "usage": totals}
+    return fields
+
+
+def _same(made: Any, stored: Any) -> bool:
+    """Whether a part of a row is as it is stored; numbers there may be of another kind."""
+    if isinstance(made, Mapping):
+        return isinstance(stored, Mapping) and all(_same(made[name], stored.get(name, 0)) for name in made)
+    return bool(made == stored)
 
 
 def _seconds(row: Mapping[str, Any], name: str) -> Decimal | None:

@@ -1,10 +1,11 @@
 """The price book: loading it with errors that name line and field, and finding a model's price at a time."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Final, Protocol
@@ -17,19 +18,24 @@ from birdfeed_worker.pricing.book.entry import Conditions, Entry, Found
 from birdfeed_worker.pricing.book.load import ALWAYS, FOR_EVER, PriceBookError, Problem, read
 from birdfeed_worker.pricing.price.money import plain
 
-__all__ = ["Books", "Fallback", "PriceBook", "PriceBookError", "Problem", "load", "parse"]
+__all__ = ["Books", "Fallback", "PriceBook", "PriceBookError", "Problem", "load", "media_book", "parse"]
 
 #: Characters of a book's hash that rows carry.
 _HASH_LENGTH: Final = 12
 
 
 class Fallback(Protocol):
-    """Prices of text models that no book has."""
+    """Prices of models that no book has."""
+
+    version: str
 
     def find(
-        self, name: str, at: datetime, provider: str | None, service_tier: str | None, prompt_tokens: int
+        self, name: str, at: datetime, provider: str, modifiers: Mapping[str, str], prompt_tokens: int
     ) -> Found | None:
         """The price of a model for one request, or None where it isn't known."""
+
+    def knows(self, name: str, provider: str) -> bool:
+        """Whether it has the very model, at whatever date."""
 
 
 class PriceBook:
@@ -69,6 +75,10 @@ class PriceBook:
                 return found
         return None
 
+    def always(self, name: str) -> Found | None:
+        """The price of a model that has the same at all times; None where it has dates, or isn't here."""
+        return self._undated.get(name)
+
     def known(self, name: str) -> Found | None:
         """Some price of a model, by any of its names, whatever its dates; what tells whether the book has it."""
         dated = self._dated.get(name)
@@ -91,7 +101,7 @@ class PriceBook:
                 rates=rates,
                 source=self.source,
                 book=self.hash,
-                service_tiers=tiers,
+                multipliers=tiers,
                 variants=variants,
             )
 
@@ -101,6 +111,7 @@ class PriceBook:
                     Conditions(
                         quality=variant.when.quality,
                         size=variant.when.size and variant.when.size.lower(),
+                        resolution=variant.when.resolution,
                         has_input_image=variant.when.has_input_image,
                     ),
                     entry({**price.given, **variant.given}),
@@ -112,10 +123,16 @@ class PriceBook:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Where prices are looked for, in order: books (the operator's, then the shipped one), then the fallback."""
+    """Where prices are looked for: books (the operator's, then the shipped one), the fallback, then the media book.
+
+    The media book is read when first asked.
+    """
 
     layers: tuple[PriceBook, ...]
     fallback: Fallback | None = None
+    media: "Callable[[], PriceBook] | None" = None
+    #: What was chosen for names seen before; see choose.py.
+    choices: dict[tuple[object, ...], object] = field(default_factory=dict, repr=False, compare=False)
 
     def find(self, name: str, at: datetime) -> Found | None:
         """The price of a model in the first book that has one in force at a time."""
@@ -141,6 +158,13 @@ def load(path: Path | None = None) -> PriceBook:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PriceBookError(str(path), [Problem(1, "", f"can't be read: {reason}")]) from error
     return parse(text, origin=str(path), source="operator")
+
+
+@cache
+def media_book() -> PriceBook:
+    """The shipped prices of public image, video, speech and OCR models; read once, when first asked."""
+    shipped = files("birdfeed_schemas") / "data" / "media_prices.toml"
+    return parse(shipped.read_text(encoding="utf-8"), origin="media_prices.toml", source="media")
 
 
 def parse(text: str, *, origin: str, source: PriceSource = "operator") -> PriceBook:

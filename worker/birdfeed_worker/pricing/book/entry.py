@@ -1,33 +1,35 @@
 """One price, compiled: the rates of a model in force at some time, ready to multiply with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final, NamedTuple
 
 import orjson
-from birdfeed_schemas.enrichment import CostStatus, PriceMatch, PriceSource
+from birdfeed_schemas.enrichment import NOTHING, CostStatus, PriceMatch, PriceSource
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.prices import MULTIPLIER_PLACES, RATE_PLACES, TOKEN_CLASSES, Unit
+from birdfeed_schemas.meters import BY_NAME, PROVISIONED, TOKEN_CLASSES
+from birdfeed_schemas.prices import MULTIPLIER_PLACES, RATE_PLACES, Unit
+from birdfeed_schemas.rows import image_dimensions
 
 from birdfeed_worker.pricing.price.money import EXACT, PLACES, plain
 
-#: The key under which a receipt keeps the service tier's multiplier, where it isn't 1.
-MULTIPLIER: Final = "service_tier_multiplier"
-#: The key under which it keeps the cost a handler reported.
+#: What the key under which a receipt keeps a multiplier ends with: service_tier_multiplier, speed_multiplier, ...
+MULTIPLIER: Final = "_multiplier"
+#: The key under which it keeps the cost a handler or a provider reported.
 REPORTED: Final = "reported"
-#: Most decimal places of a rate with its multiplier.
-MAX_SCALE: Final = RATE_PLACES + MULTIPLIER_PLACES
+#: Most multipliers of one price: service tier, speed and place.
+_MOST_MULTIPLIERS: Final = 3
+#: Most decimal places of a rate with its multipliers.
+MAX_SCALE: Final = RATE_PLACES + _MOST_MULTIPLIERS * MULTIPLIER_PLACES
 #: Rates of so many places, times tokens / 1,000,000, come out in whole last places of a cost.
 MIN_SCALE: Final = PLACES - 6
 _ONE: Final = Decimal(1)
+#: Statuses from the best to the worst: a row has the worst that anything in it asks for.
+_RANK: Final[Mapping[str, int]] = {"priced": 0, "estimated": 1, "partial": 2}
 
-#: What is priced in place of a class without a rate of its own, and whether that makes the row "estimated".
-_STAND_INS: Final[Mapping[str, tuple[str, bool]]] = {
-    "prompt_cached": ("prompt_text", True),
-    "prompt_cache_write": ("prompt_text", True),
-    "completion_reasoning": ("completion_text", False),
-}
+Modifiers = Mapping[str, str]
 
 
 class TokenPlan(NamedTuple):
@@ -45,10 +47,11 @@ class TokenPlan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conditions:
-    """When a variant holds. `size` is lower case."""
+    """When a variant holds. `size` and `resolution` are lower case."""
 
     quality: str | None = None
     size: str | None = None
+    resolution: str | None = None
     has_input_image: bool | None = None
 
     def hold(self, event: Event) -> bool:
@@ -56,6 +59,8 @@ class Conditions:
         if self.quality is not None and getattr(event, "quality", None) != self.quality:
             return False
         if self.size is not None and (getattr(event, "image_size", None) or "").lower() != self.size:
+            return False
+        if self.resolution is not None and self.resolution not in resolutions(event):
             return False
         return self.has_input_image is None or self.has_input_image == bool(getattr(event, "has_input_image", False))
 
@@ -66,12 +71,16 @@ class Entry:
 
     Attributes:
         name: The model's name in its book.
-        rates: USD per 1,000,000 tokens by class, per "image", "megapixel", "video_second" or "audio_second".
-        service_tiers: Service tier → multiplier of the cost.
+        rates: USD per so many of a class or counter (see meters.METERS), per "image", "megapixel", "video_second",
+            "audio_second", "character" or "page".
+        multipliers: Service tier, speed or place → multiplier of the cost.
         variants: Conditions and the entry that replaces this one where they hold; the first that do.
         source: The layer it comes from, and `book` that layer's hash.
         estimated: The rates are the best known for this request, not certainly its own.
         partial: The model also costs something that usage doesn't tell.
+        parents: Whether a class without a rate of its own has its parent's, whichever it is (genai-prices).
+        listed: Modifiers that the rates are for already.
+        is_plain: Whether tokens are all there is to it: no variants, nothing by the request.
     """
 
     name: str
@@ -80,12 +89,19 @@ class Entry:
     rates: Mapping[str, Decimal]
     source: PriceSource
     book: str
-    service_tiers: Mapping[str, Decimal] = field(default_factory=dict)
+    multipliers: Mapping[str, Decimal] = field(default_factory=dict)
     variants: tuple[tuple[Conditions, "Entry"], ...] = ()
     estimated: bool = False
     partial: bool = False
+    parents: bool = False
+    listed: frozenset[str] = frozenset()
+    is_plain: bool = field(init=False, default=False)
     _plans: dict[tuple[bool, ...], TokenPlan] = field(default_factory=dict, repr=False)
-    _tier_plans: dict[tuple[tuple[bool, ...], str], TokenPlan] = field(default_factory=dict, repr=False)
+    _tier_plans: dict[tuple[object, ...], TokenPlan] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        is_plain = self.unit == "token" and not self.variants and "requests" not in self.rates
+        object.__setattr__(self, "is_plain", is_plain)
 
     def for_event(self, event: Event) -> "Entry":
         """The variant that holds for the event, else this entry."""
@@ -94,56 +110,125 @@ class Entry:
                 return variant
         return self
 
-    def multiplier(self, service_tier: str | None) -> Decimal | None:
-        """What a service tier multiplies the cost with: 1 where there is none, None where the book doesn't know it."""
-        if not service_tier:
-            return _ONE
-        return self.service_tiers.get(service_tier.strip().lower())
+    def without_zeros(self) -> "Entry | None":
+        """The same without rates of 0, which may be somebody else's; None where nothing is left."""
+        rates = {name: rate for name, rate in self.rates.items() if rate}
+        variants = tuple(
+            (conditions, kept) for conditions, variant in self.variants if (kept := variant.without_zeros()) is not None
+        )
+        return self._with(rates=rates, variants=variants) if rates else None
 
-    def status(self, multiplier: Decimal | None) -> CostStatus:
+    def worse(self, *, estimated: bool = False, partial: bool = False) -> "Entry":
+        """The same, with a status that is no better than this."""
+        variants = tuple((when, one.worse(estimated=estimated, partial=partial)) for when, one in self.variants)
+        return self._with(estimated=self.estimated or estimated, partial=self.partial or partial, variants=variants)
+
+    def _with(self, **changes: object) -> "Entry":
+        return replace(self, _plans={}, _tier_plans={}, **changes)  # type: ignore[arg-type]
+
+    def factors(self, modifiers: Modifiers) -> tuple[dict[str, Decimal], bool]:
+        """The multipliers that apply, by what they are for, and whether the price is known for all that is asked."""
+        found: dict[str, Decimal] = {}
+        known = True
+        for name in ("service_tier", "speed", "inference_geo"):
+            word = modifiers.get(name)
+            if word is None or name in self.listed:
+                continue
+            factor = None if word == PROVISIONED else self.multipliers.get(word)
+            if factor is None:
+                known = False
+            elif factor != 1:
+                found[name] = factor
+        return found, known
+
+    def status(self, known: bool = True) -> CostStatus:
         """The status of a row whose every part has a rate."""
         if self.partial:
             return "partial"
-        return "estimated" if self.estimated or multiplier is None else "priced"
+        return "priced" if known and not self.estimated else "estimated"
 
-    def plan(self, present: tuple[bool, ...], service_tier: str | None) -> TokenPlan:
+    def rate_of(self, name: str) -> tuple[Decimal | None, CostStatus]:
+        """The rate of a class or counter, its own or what stands in, and the status that makes of a row at best."""
+        rate = self.rates.get(name)
+        if rate is not None:
+            return rate, "priced"
+        meter = BY_NAME[name]
+        status: CostStatus = meter.stand_in
+        while rate is None:
+            if meter.parent is None or not (self.parents or meter.book):
+                return None, status if meter.parent is None and meter.kind == "counter" else "partial"
+            meter = BY_NAME[meter.parent]
+            rate = self.rates.get(meter.name)
+        return rate, status
+
+    def plan(self, present: tuple[bool, ...], modifiers: Modifiers) -> TokenPlan:
         """How tokens of the classes that are `present` (in the order of TOKEN_CLASSES) are priced; made once."""
-        if not service_tier:
+        if not modifiers:
             plan = self._plans.get(present)
             if plan is None:
-                plan = self._plans[present] = self._make_plan(present, _ONE)
+                plan = self._plans[present] = self._make_plan(present, {}, True)
             return plan
-        multiplier = self.multiplier(service_tier)
-        # Not by the tier's own name: handlers may send any, and each would be remembered.
-        key = (present, "unknown" if multiplier is None else plain(multiplier))
+        factors, known = self.factors(modifiers)
+        # Not by the words themselves: handlers may send any, and each would be remembered.
+        key = (present, known, *factors.items())
         plan = self._tier_plans.get(key)
         if plan is None:
-            plan = self._tier_plans[key] = self._make_plan(present, multiplier)
+            plan = self._tier_plans[key] = self._make_plan(present, factors, known)
         return plan
 
-    def _make_plan(self, present: tuple[bool, ...], multiplier: Decimal | None) -> TokenPlan:
-        factor = _ONE if multiplier is None else multiplier
-        status = self.status(multiplier)
+    def _make_plan(self, present: tuple[bool, ...], factors: Mapping[str, Decimal], known: bool) -> TokenPlan:
+        factor = _ONE
+        for one in factors.values():
+            factor = EXACT.multiply(factor, one)
+        status = self.status(known)
         products: list[Decimal] = []
         rates: dict[str, str] = {}
         for name, is_there in zip(TOKEN_CLASSES, present, strict=True):
-            rate = self.rates.get(name)
-            if is_there and rate is None and name in _STAND_INS:
-                stand_in, is_estimate = _STAND_INS[name]
-                rate = self.rates.get(stand_in)
-                if is_estimate and status == "priced":
-                    status = "estimated"
-            if is_there and rate is None:
-                status = "partial"
-            if is_there and rate is not None:
-                rates[name] = plain(rate)
-                products.append(EXACT.multiply(rate, factor))
-            else:
-                products.append(Decimal(0))
-        if rates and factor != 1:
-            rates[MULTIPLIER] = plain(factor)
+            product = Decimal(0)
+            if is_there:
+                rate, at_best = self.rate_of(name)
+                status = worst(status, at_best)
+                if rate is not None:
+                    rates[name] = plain(rate)
+                    product = EXACT.multiply(rate, factor)
+            products.append(product)
+        if rates:
+            rates.update({f"{name}{MULTIPLIER}": plain(one) for name, one in factors.items()})
         scale, scaled = _whole(products)
         return TokenPlan(scaled, 10 ** (scale - MIN_SCALE), as_json(rates), status)
+
+    def counted(
+        self, counters: Mapping[str, int | Decimal], modifiers: Modifiers
+    ) -> tuple[Fraction, dict[str, str], CostStatus]:
+        """What is beside tokens costs: USD, exactly; the rates; and the status it makes of a row at best."""
+        factors, known = self.factors(modifiers) if modifiers else ({}, True)
+        amount = Fraction(0)
+        rates: dict[str, str] = {}
+        status = self.status(known)
+        for name, count in counters.items():
+            rate, at_best = self.rate_of(name)
+            status = worst(status, at_best)
+            if rate is None:
+                continue
+            rates[name] = plain(rate)
+            meter = BY_NAME[name]
+            part = Fraction(count) * Fraction(rate) / meter.per
+            if meter.discounted:
+                for name_of, factor in factors.items():
+                    rates[f"{name_of}{MULTIPLIER}"] = plain(factor)
+                    part *= Fraction(factor)
+            amount += part
+        return amount, rates, status
+
+
+def resolutions(event: Event) -> set[str]:
+    """What an event's resolution may be called: its quality, "720p" of its shorter side, "2k" of its longer one."""
+    found = {(getattr(event, "quality", None) or "").lower()}
+    width, height = image_dimensions(getattr(event, "image_size", None))
+    if width and height:
+        longer = max(width, height)
+        found |= {f"{min(width, height)}p", f"{1 if longer <= 1_536 else 2 if longer <= 3_072 else 4}k"}
+    return found
 
 
 class Found(NamedTuple):
@@ -151,6 +236,11 @@ class Found(NamedTuple):
 
     entry: Entry
     match: PriceMatch
+
+
+def worst(one: CostStatus, other: CostStatus) -> CostStatus:
+    """The worse of two statuses of a priced row."""
+    return other if _RANK[other] > _RANK[one] else one
 
 
 def as_json(rates: Mapping[str, str]) -> str:
@@ -167,3 +257,6 @@ def _whole(numbers: list[Decimal]) -> tuple[int, tuple[int, ...]]:
     if all(number == int(number) for number in scaled):
         return MIN_SCALE, tuple(map(int, scaled))
     return MAX_SCALE, tuple(int(number.scaleb(MAX_SCALE, EXACT)) for number in numbers)
+
+
+__all__ = ["MULTIPLIER", "NOTHING", "REPORTED", "Conditions", "Entry", "Found", "TokenPlan", "as_json", "worst"]

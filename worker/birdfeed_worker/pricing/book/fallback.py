@@ -1,13 +1,12 @@
-"""Prices of text models that no book has, from the genai-prices package; only where it knows the very model.
+"""Prices of models that no book has, from the genai-prices package; only where it knows the very model.
 
-The package's own calc_price is not used. It would take a name that merely contains a model's for that model, price
-audio and images at the text rate where it has none of their own, and ignore a service tier it doesn't know. Here:
+The package's own calc_price is not used. It would take a name that merely contains a model's for that model, and
+ignore a service tier it doesn't know. Here:
 
 - a name must be the model's, or that with a date, a version or a region: `gpt-5-nano-2025-08-07`, not `gpt-5-nano-max`;
-- a class it has no rate for has no rate (pricing.py then says "partial" or "estimated");
-- a service tier it doesn't know, or whose rates it only knows in part, makes the row "estimated"; so does a provider
-  it doesn't know, or one that it doesn't list the model for;
-- a model that also costs something per request is "partial".
+- a class it has no rate for has its parent's in the meter table, and makes the row "estimated";
+- a service tier it doesn't know, or whose rates it only knows in part, makes the row "estimated"; so do two modifiers
+  at once that it doesn't list together, a provider it doesn't know, or one that it doesn't list the model for.
 """
 
 import re
@@ -20,35 +19,26 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
+from birdfeed_schemas.enrichment import NOTHING
+from birdfeed_schemas.meters import METERS
+from birdfeed_schemas.providers import GEO_MULTIPLIERS, PRICED_AS, family_of
+
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.pricing.book.entry import Entry, Found
-from birdfeed_worker.pricing.price.money import to_cost
+from birdfeed_worker.pricing.price.money import EXACT, to_cost
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import MatchLogic, ModelInfo, ModelPrice, Provider, TieredPrices
 
-#: The package's price keys → the classes they are rates of (both USD per 1,000,000 tokens).
-_CLASSES: Final[Mapping[str, str]] = {
-    "input_mtok": "prompt_text",
-    "cache_read_mtok": "prompt_cached",
-    "cache_write_mtok": "prompt_cache_write",
-    "input_audio_mtok": "prompt_audio",
-    "input_image_mtok": "prompt_image",
-    "output_mtok": "completion_text",
-    "output_reasoning_mtok": "completion_reasoning",
-    "output_audio_mtok": "completion_audio",
-    "output_image_mtok": "completion_image",
-}
-#: A price per request, which usage doesn't tell.
-_PER_REQUEST: Final = "requests_kcount"
-#: Service tiers that mean the standard price, and the package's words for the others.
+#: Service tiers that mean the standard price, and the package's words for the others; the first it has counts.
 _STANDARD: Final = frozenset({"default", "standard"})
-_CONTEXTS: Final[Mapping[str, Mapping[str, str]]] = {
-    "batch": {"processing": "batch"},
-    "flex": {"service_tier": "flex"},
-    "priority": {"service_tier": "priority"},
-    "fast": {"service_tier": "fast"},
+_CONTEXTS: Final[Mapping[tuple[str, str], tuple[tuple[str, str], ...]]] = {
+    ("service_tier", "batch"): (("processing", "batch"), ("service_tier", "batch")),
+    ("service_tier", "flex"): (("service_tier", "flex"), ("processing", "flex")),
+    ("service_tier", "priority"): (("service_tier", "priority"),),
+    ("service_tier", "fast"): (("service_tier", "fast"), ("speed", "fast")),
+    ("speed", "fast"): (("speed", "fast"), ("service_tier", "fast")),
 }
 #: What may stand before a model's name (a region, its maker, a path) and after it (a date, a version).
 _BEFORE: Final = r"(?:publishers/[a-z]+/models/|models/)?(?:(?:us|eu|ap|apac|au|jp|ca|us-gov)\.)?(?:[a-z]+\.)?"
@@ -73,7 +63,7 @@ class _Known:
 
 
 class GenaiPrices:
-    """The fallback: prices of text models by the genai-prices package, imported when first asked.
+    """The fallback: prices by the genai-prices package, imported when first asked.
 
     Raises:
         ConfigurationError: The package isn't installed.
@@ -86,31 +76,38 @@ class GenaiPrices:
             raise ConfigurationError(
                 "BIRDFEED_PRICE_FALLBACK needs the package genai-prices: install birdfeed[worker], or set it to false"
             ) from error
-        self._known: dict[tuple[str, str | None], _Known | None] = {}
+        self._known: dict[tuple[str, str], _Known | None] = {}
         self._found: dict[tuple[object, ...], Found | None] = {}
 
     def find(
-        self, name: str, at: datetime, provider: str | None, service_tier: str | None, prompt_tokens: int
+        self, name: str, at: datetime, provider: str, modifiers: Mapping[str, str], prompt_tokens: int
     ) -> Found | None:
-        """The price of a model for one request; see price_book.Fallback."""
-        key = (name, provider)
-        if key in self._known:
-            known = self._known[key]
-        else:
-            if len(self._known) >= _MAX_REMEMBERED:
-                self._known.clear()
-            known = self._known[key] = self._look_up(name, provider)
+        """The price of a model for one request; see book.Fallback. `provider` is a family, or ""."""
+        known = self._known_as(name, provider)
         if known is None:
             return None
         if known.by_hour:
-            return _found(self.version, known, at, service_tier, prompt_tokens)
+            return _found(self.version, known, at, modifiers, prompt_tokens)
         # Prices change at midnight UTC, and where a prompt passes a threshold.
-        case = (key, at.date(), service_tier, bisect_left(known.thresholds, prompt_tokens))
+        words = tuple(sorted(modifiers.items())) if modifiers else ()
+        case = (name, provider, at.date(), words, bisect_left(known.thresholds, prompt_tokens))
         if case not in self._found:
             if len(self._found) >= _MAX_REMEMBERED:
                 self._found.clear()
-            self._found[case] = _found(self.version, known, at, service_tier, prompt_tokens)
+            self._found[case] = _found(self.version, known, at, modifiers, prompt_tokens)
         return self._found.get(case)
+
+    def knows(self, name: str, provider: str) -> bool:
+        """Whether it has the very model, at whatever date."""
+        return self._known_as(name, provider) is not None
+
+    def _known_as(self, name: str, provider: str) -> _Known | None:
+        key = (name, provider)
+        if key not in self._known:
+            if len(self._known) >= _MAX_REMEMBERED:
+                self._known.clear()
+            self._known[key] = self._look_up(name, provider)
+        return self._known[key]
 
     @cached_property
     def _snapshot(self) -> "DataSnapshot":
@@ -118,10 +115,16 @@ class GenaiPrices:
 
         return get_snapshot()
 
-    def _look_up(self, name: str, provider: str | None) -> _Known | None:
-        from genai_prices.data_snapshot import find_provider_by_id
+    @cached_property
+    def _by_family(self) -> Mapping[str, "Provider"]:
+        """The package's providers by family."""
+        found: dict[str, Provider] = {}
+        for one in self._snapshot.providers:
+            found.setdefault(family_of(one.id), one)
+        return found
 
-        listed = find_provider_by_id(self._snapshot.providers, provider) if provider else None
+    def _look_up(self, name: str, provider: str) -> _Known | None:
+        listed = self._by_family.get(PRICED_AS.get(provider, provider)) if provider else None
         known = _in_provider(self._snapshot, listed, name, certain=True) if listed is not None else None
         if known is not None:
             return known
@@ -202,52 +205,94 @@ def _anchored(match: "MatchLogic") -> Iterator[str]:
             yield from _anchored(clause)
 
 
-def _found(version: str, known: _Known, at: datetime, service_tier: str | None, prompt_tokens: int) -> Found | None:
+def _found(version: str, known: _Known, at: datetime, modifiers: Mapping[str, str], prompt_tokens: int) -> Found | None:
     standard = _rates(known.model.get_prices(at), prompt_tokens)
-    if not any(name in standard for name in _CLASSES.values()):
+    if not standard:
         return None
-    rates, tiers, estimated = standard, dict.fromkeys(_STANDARD, Decimal(1)), not known.certain
-    tier = (service_tier or "").strip().lower()
-    changed = _variant(known, at, tier, prompt_tokens)
-    if changed:
-        rates = {**standard, **changed}
-        tiers[tier] = Decimal(1)
-        estimated = estimated or not changed.keys() >= standard.keys() - {_PER_REQUEST}
+    rates, estimated, listed = standard, not known.certain, set[str]()
+    multipliers = {**dict.fromkeys(_STANDARD, Decimal(1)), **GEO_MULTIPLIERS.get(known.provider.id, NOTHING)}
+    asked = [(name, word) for name, word in modifiers.items() if (name, word) in _CONTEXTS]
+    variants = {name: _variant(known, at, {name: word}, prompt_tokens) for name, word in asked}
+    together = _variant(known, at, dict(asked), prompt_tokens) if len(asked) > 1 else {}
+    if together:
+        variants = dict.fromkeys(variants, together)
+    for name, changed in sorted(variants.items(), reverse=True):  # speed changes the rates, the tier then multiplies
+        if not changed:
+            continue
+        if not listed or together:
+            rates = {**standard, **changed}
+            estimated = estimated or not changed.keys() >= _tokens_of(standard)
+            listed.add(name)
+        else:
+            estimated = True
+            ratio = _ratio(changed, standard)
+            if ratio is not None:
+                multipliers[modifiers[name]] = ratio
+    if len(modifiers.keys() - {"search_context_size"}) > 1 and not together:
+        estimated = True
+    if "requests" in rates and modifiers.get("search_context_size") != "high":
+        estimated = True  # the package lists what a request costs with the largest context
     entry = Entry(
         name=known.model.id,
         provider=known.provider.id,
         unit="token",
-        rates={name: rate for name, rate in rates.items() if name != _PER_REQUEST},
+        rates=rates,
         source="genai-prices",
         book=version,
-        service_tiers=tiers,
+        multipliers=multipliers,
         estimated=estimated,
-        partial=_PER_REQUEST in rates,
+        parents=True,
+        listed=frozenset(listed),
     )
     return Found(entry, "name" if known.is_name else "alias")
 
 
-def _variant(known: _Known, at: datetime, tier: str, prompt_tokens: int) -> dict[str, Decimal]:
-    """The rates a service tier changes; variants are of the provider that lists the model, not of its resellers."""
-    context = _CONTEXTS.get(tier)
-    if context is None or not any(known.model is model for model in known.provider.models):
+def _tokens_of(rates: Mapping[str, Decimal]) -> frozenset[str]:
+    """The rates that a service tier is expected to change: of a search it changes nothing."""
+    return frozenset(meter.name for meter in METERS if meter.discounted and meter.name in rates)
+
+
+def _ratio(changed: Mapping[str, Decimal], standard: Mapping[str, Decimal]) -> Decimal | None:
+    """What a variant multiplies all of its rates with; None where that is no one number of a few places."""
+    ratios = {EXACT.divide(rate, standard[name]) for name, rate in changed.items() if standard.get(name)}
+    if len(ratios) == 1:
+        ratio = ratios.pop()
+        if ratio == ratio.quantize(Decimal("0.000001"), context=EXACT):
+            return ratio
+    return None
+
+
+def _variant(known: _Known, at: datetime, asked: Mapping[str, str], prompt_tokens: int) -> dict[str, Decimal]:
+    """The rates a service tier or speed changes; variants are of the provider that lists the model, not of its
+    resellers. Of two asked for at once only what is listed for both."""
+    if not any(known.model is model for model in known.provider.models):
         return {}
     changed: dict[str, Decimal] = {}
     for variant in known.model.price_variants or ():
         active = variant.constraint is None or variant.constraint.active(at)
-        if active and all(context.get(key) == value for key, value in variant.when.items()):
+        if active and _is_for(variant.when, asked):
             changed = {**_rates(variant.prices, prompt_tokens), **changed}
     return changed
 
 
+def _is_for(when: Mapping[str, str], asked: Mapping[str, str]) -> bool:
+    if len(when) != len(asked):
+        return False
+    return all(any(when.get(key) == word for key, word in _CONTEXTS[one]) for one in asked.items())
+
+
 def _rates(price: "ModelPrice", prompt_tokens: int) -> dict[str, Decimal]:
-    """The rates of a price by class; of those that grow with the prompt, the one in force."""
+    """The rates of a price by meter; of those that grow with the prompt, the one in force."""
+    given = price.__dict__
     rates: dict[str, Decimal] = {}
-    for key, rate in price.__dict__.items():
-        if rate is not None and (key in _CLASSES or key == _PER_REQUEST):
-            exact = rate if isinstance(rate, Decimal) else _at_size(rate, prompt_tokens)
-            # Some of theirs have been through a double: 0.18000000000000002.
-            rates[_CLASSES.get(key, key)] = to_cost(exact)
+    for meter in METERS:
+        for key in meter.genai:
+            rate = given.get(key)
+            if rate is not None:
+                exact = rate if isinstance(rate, Decimal) else _at_size(rate, prompt_tokens)
+                # Some of theirs have been through a double: 0.18000000000000002.
+                rates[meter.name] = to_cost(exact)
+                break
     return rates
 
 

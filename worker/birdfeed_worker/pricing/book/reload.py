@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from birdfeed_worker.pricing.book.book import Books, Fallback, PriceBook, PriceBookError, load
+from birdfeed_worker.pricing.book.book import Books, Fallback, PriceBook, PriceBookError, load, media_book
 
 log: Final = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class BookSource:
 
     def _made_of(self, operator: PriceBook | None) -> Books:
         layers = (self._shipped,) if operator is None else (operator, self._shipped)
-        return Books(layers, self._fallback)
+        return Books(layers, self._fallback, None if self._fallback is None else media_book)
 
     def _stamp(self) -> tuple[int, ...] | None:
         """What changes when the file does; None where it can't be seen."""

@@ -55,7 +55,7 @@ def layers_of(books: Books, name: str, at: datetime) -> list[Layer]:
             )
         )
         used = used or found is not None
-    found = None if books.fallback is None else books.fallback.find(name, at, None, None, 0)
+    found = None if books.fallback is None else books.fallback.find(name, at, "", {}, 0)
     if found is not None:
         layers.append(
             Layer(
@@ -110,7 +110,7 @@ def in_force(price: DatedPrice, at: datetime) -> bool:
 
 
 def _tiers(layer: Layer, model: ModelPrices) -> dict[str, Any]:
-    return dict(layer.entry.service_tiers if layer.entry is not None else model.service_tiers)
+    return dict(layer.entry.multipliers if layer.entry is not None else model.service_tiers)
 
 
 def _price(price: DatedPrice, at: datetime) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from typing import Final
 
 #: Decimal places of a cost; the store has Decimal(38, 12).
 PLACES: Final = 12
-#: The first cost in USD that Decimal(38, 12) can't hold. Token counts at the dearest rate a book may have stay below.
-TOO_LARGE: Final = Decimal(10**26)
+#: The most that one event may cost in USD: one absurd count must not ruin a sum.
+MOST: Final = Decimal(1_000_000)
 
 #: Wide enough that no product or sum of counts, rates, multipliers and seconds (a double has at most 767 significant
 #: digits) is ever rounded. Nothing traps: what could is checked before.

@@ -1,33 +1,39 @@
 """What an event cost, with the receipt to recompute it from. Pure: no clock, no file, no network.
 
 USD in 12 places, rounded half to even, once, at the end. Token counts times rates are whole numbers throughout; what
-else there is to multiply is Decimal in a context of its own.
+else there is to multiply is exact too.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
 from operator import mul
 from typing import Final
 
-from birdfeed_schemas.enrichment import CostStatus, Price, PriceMatch, Usage
-from birdfeed_schemas.events import Event
-from birdfeed_schemas.rows import image_dimensions
+import orjson
+from birdfeed_schemas.enrichment import NOTHING, CostStatus, Price, PriceSource, Usage
+from birdfeed_schemas.events import Event, TextGeneration
 
 from birdfeed_worker.pricing.book.book import Books
-from birdfeed_worker.pricing.book.entry import MULTIPLIER, REPORTED, Entry, as_json
-from birdfeed_worker.pricing.price.money import TOO_LARGE, ZERO, from_last_places, half_even, plain, to_cost
-from birdfeed_worker.pricing.price.receipt import megapixels, seconds_as_stored, total
+from birdfeed_worker.pricing.book.choose import Choice, Chosen, choice_for, find, find_media
+from birdfeed_worker.pricing.book.entry import REPORTED, Entry, as_json, worst
+from birdfeed_worker.pricing.price.money import MOST, PLACES, ZERO, from_last_places, half_even, plain, to_cost
+from birdfeed_worker.pricing.price.units import by_units
+from birdfeed_worker.pricing.usage.modifiers import modifiers_of
 
-#: The one type whose models the fallback prices: it knows no images, seconds or variants.
-TEXT: Final = "text_generation"
 _NO_RATES: Final = ""
+_MOST_UNITS: Final = int(MOST) * 10**PLACES
+#: Usage that nobody sent.
+_ABSENT: Final = frozenset(("missing", "stream_without_usage"))
 
 
 def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book: Books) -> Price:
     """The cost of one event.
 
     Args:
-        event_type: Its type; only text models have a fallback.
+        event_type: Its type's name.
+        event: The event.
         usage: Its usage, normalised.
         at: The date of the price (aware): the event's start_time, or when it was tracked if it has none.
         book: Where prices are.
@@ -36,124 +42,153 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
         The price. Its cost is 0 where nothing could be priced, and cost_status says why. Never raises for an event
         that is valid.
     """
-    found = _find(event_type, event, usage, at, book)
-    if found is None:
-        cost, status, rates = _without_price(event)
+    choice = choice_for(book, event)
+    if (
+        usage.status == "ok"
+        and event.cost is None
+        and not (event.cache_hit or event.service_tier or usage.modifiers or usage.counters)
+        and usage.reported is None
+        and event.__class__ is TextGeneration
+    ):
+        # By far the most events: the same as below, without the questions that are answered already.
+        chosen = choice.fixed or find(book, choice, event, at, NOTHING, usage.tokens.prompt)
+        if chosen is not None and chosen.entry.is_plain and not chosen.free_unproven:
+            tokens = usage.tokens
+            present = tuple(map(bool, tokens))
+            if True in present:
+                entry, match, _ = chosen
+                plan = entry.plan(present, NOTHING)
+                units = sum(map(mul, tokens, plan.scaled))
+                if plan.divisor != 1:
+                    units = half_even(units, plan.divisor)
+                if units <= _MOST_UNITS:
+                    provider = event.provider or choice.provider or entry.provider
+                    return Price(
+                        from_last_places(units), plan.status, match, entry.name, entry.book, entry.source, provider,
+                        plan.rates_json, usage,
+                    )  # fmt: skip
+    modifiers = modifiers_of(event.service_tier, usage)
+    chosen = find(book, choice, event, at, modifiers, usage.tokens.prompt if choice.steps else 0)
+    is_text = isinstance(event, TextGeneration)
+    if not is_text:
+        chosen = _or_media(book, choice, chosen, event, usage, at)
+        if chosen is not None:
+            usage = _as_images(chosen.entry, usage)
+    elif chosen is None and usage.counters:
+        chosen = find_media(book, choice, at)
+    cost, status, rates, source = _priced(chosen, event, usage, modifiers, is_text)
+    if cost > MOST:
+        cost, status, rates = ZERO, "unpriced", _NO_RATES
+    if chosen is None:
         return Price(
             cost=cost,
             cost_status=status,
             price_match="none",
-            price_source="event" if status == "reported" else "none",
-            provider=event.provider,
+            price_source=source or "none",
+            provider=event.provider or choice.provider,
             rates_json=rates,
+            usage=usage,
         )
-    entry, match = found
-    source = entry.source
-    if event.cache_hit or event.cost is not None:
-        cost, status, rates = _without_price(event)
-        if status == "reported":
-            source = "event"
-    elif entry.unit == "token":
-        cost, status, rates = _by_tokens(entry.for_event(event), event, usage)
-    else:
-        cost, status, rates = _by_units(entry.for_event(event), event, usage)
+    entry = chosen.entry
     return Price(
         cost=cost,
         cost_status=status,
-        price_match=match,
+        price_match=chosen.match,
         price_model=entry.name,
         price_book=entry.book,
-        price_source=source,
-        provider=event.provider or entry.provider,
+        price_source=source or entry.source,
+        provider=event.provider or choice.provider or entry.provider,
         rates_json=rates,
+        usage=usage,
     )
 
 
-def _find(event_type: str, event: Event, usage: Usage, at: datetime, book: Books) -> tuple[Entry, PriceMatch] | None:
-    """The price of the model that answered, else of the one that was asked for; never of another."""
-    fallback = book.fallback if event_type == TEXT else None
-    for name, requested in ((event.model_used, False), (event.model, True)):
-        if not name:
-            continue
-        found = book.find(name, at)
-        if found is None and fallback is not None:
-            found = fallback.find(name, at, event.provider, event.service_tier, usage.tokens.prompt)
-        if found is not None:
-            return found.entry, "requested" if requested else found.match
-    return None
-
-
-def _without_price(event: Event) -> tuple[Decimal, CostStatus, str]:
-    """Cost, status and receipt of an event that needs no price, or has none."""
+def _priced(
+    chosen: Chosen | None, event: Event, usage: Usage, modifiers: Mapping[str, str], is_text: bool
+) -> tuple[Decimal, CostStatus, str, PriceSource | None]:
+    """Cost, status, receipt and, where it isn't the entry's, source: in the order of the rules."""
     if event.cache_hit:
-        return ZERO, "cache_hit", _NO_RATES
+        return ZERO, "cache_hit", _NO_RATES, None
     if event.cost is not None:
         cost = to_cost(event.cost)
-        return cost, "reported", as_json({REPORTED: plain(cost)})
-    return ZERO, "unpriced", _NO_RATES
-
-
-def _by_tokens(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostStatus, str]:
-    if usage.status == "invalid":
-        return ZERO, "unpriced", _NO_RATES
-    tokens = usage.tokens
-    present = tuple(map(bool, tokens))
-    if True not in present:
-        return ZERO, "no_usage", _NO_RATES
-    plan = entry.plan(present, event.service_tier)
-    units = sum(map(mul, tokens, plan.scaled))
-    if plan.divisor != 1:
-        units = half_even(units, plan.divisor)
-    status = plan.status
-    if status == "priced" and usage.status == "inconsistent":
-        status = "estimated"
-    return from_last_places(units), status, plan.rates_json
-
-
-def _by_units(entry: Entry, event: Event, usage: Usage) -> tuple[Decimal, CostStatus, str]:
-    """Images, megapixels and seconds. Tokens are never read as any of these."""
-    quantities = _quantities(entry, event)
-    if not quantities and usage.status == "invalid":
-        return ZERO, "unpriced", _NO_RATES
-    if not any(quantities.values()):
-        # Tokens reported to a model without token rates are classes without a rate; a plain 0 is nothing to price.
-        unpaid = not quantities and any(usage.tokens)
-        return ZERO, "partial" if unpaid else "no_usage", _NO_RATES
-    multiplier = entry.multiplier(event.service_tier)
-    status = entry.status(multiplier)
-    rates: dict[str, str] = {}
-    for name, quantity in quantities.items():
-        rate = entry.rates.get(name)
-        if rate is not None and quantity:
-            rates[name] = plain(rate)
-        elif quantity:
+        return cost, "reported", as_json({REPORTED: plain(cost)}), "event"
+    if usage.reported is not None:
+        cost = to_cost(usage.reported)
+        return cost, "reported", as_json({REPORTED: plain(cost)}), "provider"
+    nothing = usage.status in _ABSENT or (
+        usage.status in ("ok", "inconsistent") and not usage.counters and not any(usage.tokens)
+    )
+    if is_text and nothing:
+        return ZERO, "no_usage", _NO_RATES, None
+    if chosen is None:
+        return ZERO, "unpriced", _NO_RATES, None
+    entry = chosen.entry
+    if chosen.free_unproven or (usage.status == "invalid" and (entry.unit == "token" or is_text)):
+        return ZERO, "unpriced", _NO_RATES, None
+    entry = entry.for_event(event)
+    if entry.unit == "token":
+        cost, status, rates = by_tokens(entry, usage, modifiers, nothing)
+    else:
+        cost, status, rates = by_units(entry, event, usage, modifiers)
+    if status in ("priced", "estimated"):
+        if usage.status == "incomplete":
             status = "partial"
-    if rates and multiplier is not None and multiplier != 1:
-        rates[MULTIPLIER] = plain(multiplier)
-    cost = to_cost(total(rates, quantities))
-    if cost >= TOO_LARGE:  # megapixels of impossible images
-        return ZERO, "unpriced", _NO_RATES
-    return cost, status, as_json(rates)
+        elif usage.status == "inconsistent":
+            status = "estimated"
+    return cost, status, rates, None
 
 
-def _quantities(entry: Entry, event: Event) -> dict[str, Decimal]:
-    """How much of the entry's unit the event reports; empty where it doesn't say."""
-    if entry.unit == "second":
-        return {
-            name: seconds_as_stored(seconds)
-            for name, seconds in (
-                ("video_second", getattr(event, "video_seconds", None)),
-                ("audio_second", getattr(event, "audio_seconds", None)),
-            )
-            if seconds is not None
-        }
-    if not hasattr(event, "num_images"):
-        return {}
-    images = event.num_images
-    if images is None:
-        if event.failed:
-            return {}  # the default of one image is not for a request that gave none
-        images = 1
-    if entry.unit == "image":
-        return {"image": Decimal(images)}
-    return {"megapixel": megapixels(images, *image_dimensions(getattr(event, "image_size", None)))}
+def by_tokens(
+    entry: Entry, usage: Usage, modifiers: Mapping[str, str], nothing: bool
+) -> tuple[Decimal, CostStatus, str]:
+    """Token classes, and what is counted beside them."""
+    if nothing:
+        return ZERO, "no_usage", _NO_RATES
+    tokens = usage.tokens
+    plan = entry.plan(tuple(map(bool, tokens)), modifiers)
+    counters = usage.counters
+    if not counters and "requests" not in entry.rates:
+        units = sum(map(mul, tokens, plan.scaled))
+        if plan.divisor != 1:
+            units = half_even(units, plan.divisor)
+        status = plan.status
+        if usage.status == "incomplete" and status != "partial" and not units:
+            status = "partial"
+        return from_last_places(units), status, plan.rates_json
+    if "requests" in entry.rates and "requests" not in counters:
+        counters = {**counters, "requests": 1}
+    amount, rates, status = entry.counted(counters, modifiers)
+    in_tokens = Fraction(sum(map(mul, tokens, plan.scaled)), plan.divisor)
+    units = round(in_tokens + amount * 10**12)
+    merged = {**(orjson.loads(plan.rates_json) if plan.rates_json else {}), **rates}
+    return from_last_places(units), worst(plan.status, status), as_json(merged)
+
+
+def _or_media(
+    books: Books, choice: Choice, chosen: Chosen | None, event: Event, usage: Usage, at: datetime
+) -> Chosen | None:
+    """The media book's price of an image, video or speech model that no other layer has, or (estimated) of one that
+    is priced by tokens and reported none."""
+    if chosen is None:
+        return find_media(books, choice, at)
+    if chosen.entry.source == "genai-prices" and not any(usage.tokens) and not usage.counters:
+        media = find_media(books, choice, at)
+        if media is not None:
+            by_tokens_too = "prompt_text" in chosen.entry.rates
+            return media._replace(entry=media.entry.worse(estimated=True)) if by_tokens_too else media
+    return chosen
+
+
+def _as_images(entry: Entry, usage: Usage) -> Usage:
+    """In an image event whose price has an image output rate, completion that no detail accounts for is images."""
+    if not usage.unaccounted or "completion_image" not in entry.rates:
+        return usage
+    tokens = usage.tokens
+    moved = tokens._replace(
+        completion_text=tokens.completion_text - usage.unaccounted,
+        completion_image=tokens.completion_image + usage.unaccounted,
+    )
+    return usage._replace(tokens=moved, unaccounted=0)
+
+
+__all__ = ["NOTHING", "by_tokens", "price_event"]

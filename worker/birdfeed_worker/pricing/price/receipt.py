@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Final
 
 import orjson
 from birdfeed_schemas.enrichment import Price, Usage
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.prices import TOKEN_CLASSES
+from birdfeed_schemas.meters import BY_NAME, TOKEN_CLASSES
 from birdfeed_schemas.rows import image_dimensions
 
 from birdfeed_worker.pricing.book.entry import MULTIPLIER, REPORTED
-from birdfeed_worker.pricing.price.money import EXACT, ZERO, plain, to_cost
+from birdfeed_worker.pricing.price.money import EXACT, PLACES, ZERO, from_last_places, plain
+from birdfeed_worker.pricing.usage.modifiers import modifiers_of
 
 _PER_MILLION: Final = Decimal(1_000_000)
 #: Statuses of costs that come from rates.
@@ -29,15 +31,18 @@ def megapixels(images: int, width: int, height: int) -> Decimal:
 
 
 def total(rates: Mapping[str, str], quantities: Mapping[str, Decimal]) -> Decimal:
-    """The exact sum of quantities times rates, times the multiplier if there is one: USD, not yet rounded.
+    """The exact sum of quantities times rates, times the multipliers there are: USD, not yet rounded.
 
-    Quantities of tokens are in millions, as their rates are.
+    Quantities are in what a rate is for: of tokens, millions.
     """
     amount = Decimal(0)
     for name, rate in rates.items():
-        if name != MULTIPLIER:
+        if not name.endswith(MULTIPLIER):
             amount = EXACT.add(amount, EXACT.multiply(Decimal(rate), quantities[name]))
-    return EXACT.multiply(amount, Decimal(rates[MULTIPLIER])) if MULTIPLIER in rates else amount
+    for name, factor in rates.items():
+        if name.endswith(MULTIPLIER):
+            amount = EXACT.multiply(amount, Decimal(factor))
+    return amount
 
 
 def recompute(row: Mapping[str, Any]) -> Decimal:
@@ -53,21 +58,42 @@ def recompute(row: Mapping[str, Any]) -> Decimal:
     if not row["price_rates"]:
         return ZERO
     rates: dict[str, str] = orjson.loads(row["price_rates"])
-    quantities: dict[str, Decimal] = {}
-    for name in rates:
-        if name in TOKEN_CLASSES:
-            quantities[name] = EXACT.divide(Decimal(int(row["tokens"][name])), _PER_MILLION)
-        elif name == "image":
-            quantities[name] = Decimal(int(row["num_images"]))
-        elif name == "megapixel":
-            quantities[name] = megapixels(int(row["num_images"]), int(row["width"]), int(row["height"]))
-        elif name == "video_second":
-            quantities[name] = seconds_as_stored(Decimal(str(row["video_seconds"])))
-        elif name == "audio_second":
-            quantities[name] = seconds_as_stored(Decimal(str(row["audio_seconds"])))
-        elif name == REPORTED:
-            quantities[name] = Decimal(1)
-    return to_cost(total(rates, quantities))
+    factor = Fraction(1)
+    for name, text in rates.items():
+        if name.endswith(MULTIPLIER):
+            factor *= Fraction(text)
+    amount = Fraction(0)
+    for name, rate in rates.items():
+        if not name.endswith(MULTIPLIER):
+            part = _stored_quantity(name, row) * Fraction(rate)
+            amount += part * factor if is_discounted(name) else part
+    return from_last_places(round(amount * 10**PLACES))
+
+
+def is_discounted(name: str) -> bool:
+    """Whether multipliers apply to a rate: to all but what is paid by the call, such as web searches."""
+    return name not in BY_NAME or BY_NAME[name].discounted
+
+
+def _stored_quantity(name: str, row: Mapping[str, Any]) -> Fraction:
+    """How much of a rate's unit a stored row has."""
+    if name == REPORTED:
+        return Fraction(1)
+    if name in TOKEN_CLASSES:
+        return Fraction(int(row["tokens"][name]), 1_000_000)
+    if name in BY_NAME:
+        counters = row.get("counters", {})
+        counted = counters[name] if name != "requests" else counters.get(name, 1)
+        return Fraction(Decimal(str(counted))) / BY_NAME[name].per
+    if name == "megapixel":
+        return Fraction(megapixels(int(row["num_images"]), int(row["width"]), int(row["height"])))
+    if name == "image":
+        return Fraction(int(row["num_images"]))
+    if name in ("video_second", "audio_second"):
+        seconds = row.get(f"{name}s") or row.get("counters", {})["seconds"]
+        return Fraction(seconds_as_stored(Decimal(str(seconds))))
+    counted = row.get(f"{name}s") or row.get("counters", {})[f"{name}s"]
+    return Fraction(int(counted))
 
 
 def explain(price: Price, usage: Usage, event: Event) -> list[str]:
@@ -78,32 +104,41 @@ def explain(price: Price, usage: Usage, event: Event) -> list[str]:
     else:
         by = {"requested": "by the model asked for"}.get(price.price_match, f"by {price.price_match}")
         lines.append(f"price of {price.price_model!r}, found {by}; book {price.price_book} ({price.price_source})")
-    counted = {name: getattr(usage.tokens, name) for name in TOKEN_CLASSES}
     lines.append(f"usage {usage.status}: {usage.tokens.prompt:,} tokens in, {usage.tokens.completion:,} out")
     amount = Decimal(0)
     for name, rate in price.rates.items():
-        if name == MULTIPLIER:
+        if name.endswith(MULTIPLIER):
             continue
-        quantity, spelt = _quantity(name, event, counted)
+        quantity, spelt = _quantity(name, event, usage)
         part = EXACT.multiply(Decimal(rate), quantity)
         amount = EXACT.add(amount, part)
-        lines.append(f"{name}: {spelt} * {rate} = {plain(part)}" if spelt else f"{name} by the handler: {rate}")
+        by = "provider" if price.price_source == "provider" else "handler"
+        lines.append(f"{name}: {spelt} * {rate} = {shortened(part)}" if spelt else f"{name} by the {by}: {rate}")
     if price.cost_status in _FROM_RATES:
-        lines += [f"{name}: no rate, left out" for name in _unpaid(price, event, counted)]
-    if MULTIPLIER in price.rates:
-        factor = price.rates[MULTIPLIER]
-        product = plain(EXACT.multiply(amount, Decimal(factor)))
-        lines.append(f"service tier {event.service_tier!r}: {plain(amount)} * {factor} = {product}")
+        lines += [f"{name}: no rate, left out" for name in _unpaid(price, event, usage)]
+    for name, factor in price.rates.items():
+        if name.endswith(MULTIPLIER):
+            what = name.removesuffix(MULTIPLIER)
+            word = modifiers_of(event.service_tier, usage).get(what, "")
+            lines.append(f"{what.replace('_', ' ')} {word!r}: times {factor}")
     lines.append(f"cost: {plain(price.cost)} USD, {price.cost_status}")
     return lines
 
 
-def _quantity(name: str, event: Event, counted: Mapping[str, int]) -> tuple[Decimal, str]:
+def shortened(number: Decimal) -> str:
+    """A number for people: exact where it has at most 15 decimal places."""
+    text = plain(number)
+    return text if len(text.partition(".")[2]) <= 15 else plain(number.quantize(Decimal("1e-15"), context=EXACT))
+
+
+def _quantity(name: str, event: Event, usage: Usage) -> tuple[Decimal, str]:
     """How much of a rate's unit there was, and the same as a line says it ("" for a reported cost)."""
-    if name in counted:
-        return EXACT.divide(Decimal(counted[name]), _PER_MILLION), f"{counted[name]:,} / 1,000,000"
     if name == REPORTED:
         return Decimal(1), ""
+    if name in BY_NAME:
+        per = BY_NAME[name].per
+        counted = getattr(usage.tokens, name) if name in TOKEN_CLASSES else usage.counters.get(name, 1)
+        return EXACT.divide(Decimal(counted), Decimal(per)), f"{counted:,} / {per:,}"
     images = getattr(event, "num_images", None)
     images = 1 if images is None else images
     if name == "image":
@@ -111,15 +146,18 @@ def _quantity(name: str, event: Event, counted: Mapping[str, int]) -> tuple[Deci
     if name == "megapixel":
         width, height = image_dimensions(getattr(event, "image_size", None))
         return megapixels(images, width, height), f"{images:,} * {width:,} * {height:,} / 1,000,000"
-    seconds = seconds_as_stored(getattr(event, f"{name}s"))
-    return seconds, plain(seconds)
+    own = getattr(event, f"{name}s", None)
+    counter = {"audio_second": "seconds"}.get(name, f"{name}s")
+    counted = seconds_as_stored(Decimal(usage.counters[counter] if own is None else own))
+    return counted, plain(counted)
 
 
-def _unpaid(price: Price, event: Event, counted: Mapping[str, int]) -> list[str]:
+def _unpaid(price: Price, event: Event, usage: Usage) -> list[str]:
     """What was used and has no rate, of the kind the price is by."""
     if "image" in price.rates or "megapixel" in price.rates:
         return []
     if "video_second" in price.rates or "audio_second" in price.rates:
         seconds = ("video_second", "audio_second")
-        return [name for name in seconds if name not in price.rates and getattr(event, f"{name}s")]
+        return [name for name in seconds if name not in price.rates and getattr(event, f"{name}s", None)]
+    counted = {**usage.tokens._asdict(), **usage.counters}
     return [name for name, count in counted.items() if count and name not in price.rates]

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from birdfeed_schemas.enrichment import Price, Usage
 from birdfeed_schemas.events import Event, read_time
-from birdfeed_schemas.prices import TOKEN_CLASSES
+from birdfeed_schemas.meters import TOKEN_CLASSES
 from birdfeed_schemas.registry import registry
 from pydantic import ValidationError
 
@@ -14,7 +15,7 @@ from birdfeed_worker.errors import BirdfeedError
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.money import plain
 from birdfeed_worker.pricing.price.price import price_event
-from birdfeed_worker.pricing.usage.normalise import normalise_usage
+from birdfeed_worker.pricing.usage.normalise import usage_of
 
 
 class RecordError(BirdfeedError):
@@ -67,18 +68,20 @@ def price_record(record: object, books: Books, now: datetime | None = None) -> P
                 for part in error.errors(include_url=False)
             )
         ) from error
-    usage = normalise_usage(event.usage)
+    usage = usage_of(event)
     # Taken at its word, unlike in a row: any date can be asked about.
     at = event.start_time or occurred_at
-    return PricedRecord(event, usage, price_event(kind, event, usage, at, books))
+    price = price_event(kind, event, usage, at, books)
+    return PricedRecord(event, price.usage or usage, price)
 
 
 def price_line(record: object, books: Books, now: datetime | None = None) -> dict[str, Any]:
     """What `birdfeed prices estimate --json` prints for one event; arguments and errors are price_record's.
 
     Returns:
-        cost (USD, plain decimal text), cost_status, usage_status, tokens (the classes that are not 0), price_match,
-        price_model (None without a price) and provider (None if nobody says).
+        cost (USD, plain decimal text), cost_status, usage_status, tokens (the classes that are not 0), counters (what
+        is billed beside them, if anything), price_match, price_model (None without a price) and provider (None if
+        nobody says).
     """
     _, usage, price = price_record(record, books, now)
     counts = ((name, getattr(usage.tokens, name)) for name in TOKEN_CLASSES)
@@ -87,7 +90,12 @@ def price_line(record: object, books: Books, now: datetime | None = None) -> dic
         "cost_status": price.cost_status,
         "usage_status": usage.status,
         "tokens": {name: count for name, count in counts if count},
+        **({"counters": _plainly(usage.counters)} if usage.counters else {}),
         "price_match": price.price_match,
         "price_model": price.price_model,
         "provider": price.provider,
     }
+
+
+def _plainly(counters: Mapping[str, int | Decimal]) -> dict[str, int | float]:
+    return {name: count if isinstance(count, int) else float(count) for name, count in counters.items()}

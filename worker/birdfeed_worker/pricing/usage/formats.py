@@ -1,83 +1,43 @@
-"""Reading counts out of the shapes SDKs report usage in: spellings, details, Gemini's own names.
+"""Reading the values of a usage object: counts, amounts, spellings, and the lists some providers report."""
 
-What the counts mean together is decided in usage.py; here they are only found and read.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any, Final
+
+from birdfeed_schemas.meters import WRAPPERS
 
 #: The largest count and the largest total: two of them still fit the UInt64 column that holds their sum.
 MAX_TOKENS: Final = 2**63 - 1
 _MAX_DIGITS: Final = len(str(MAX_TOKENS))
-
-#: Totals as Gemini names them (generateContent and Live; then the Interactions API).
-_GEMINI_PROMPT: Final = ("prompt_token_count", "total_input_tokens")
-_GEMINI_TOOL_PROMPT: Final = ("tool_use_prompt_token_count", "total_tool_use_tokens")
-_GEMINI_COMPLETION: Final = ("candidates_token_count", "response_token_count", "total_output_tokens")
-_GEMINI_THOUGHTS: Final = ("thoughts_token_count", "total_thought_tokens")
-_GEMINI_CACHED: Final = ("cached_content_token_count", "total_cached_tokens")
-#: The same by modality.
-_GEMINI_PROMPT_PARTS: Final = ("prompt_tokens_details", "input_tokens_by_modality")
-_GEMINI_TOOL_PARTS: Final = ("tool_use_prompt_tokens_details", "tool_use_tokens_by_modality")
-_GEMINI_CACHED_PARTS: Final = ("cache_tokens_details", "cached_tokens_by_modality")
-_GEMINI_COMPLETION_PARTS: Final = (
-    "candidates_tokens_details",
-    "response_tokens_details",
-    "output_tokens_by_modality",
-)
-#: Any of these makes a usage Gemini's.
-GEMINI_COUNTS: Final = frozenset(
-    (
-        *_GEMINI_PROMPT,
-        *_GEMINI_TOOL_PROMPT,
-        *_GEMINI_COMPLETION,
-        *_GEMINI_THOUGHTS,
-        *_GEMINI_CACHED,
-    )
-)
-_MODALITY_COUNT: Final = ("token_count", "tokens")
-
-_NAMES: Final = (
-    *("prompt_tokens", "input_tokens", "completion_tokens", "output_tokens", "total_tokens"),
-    *("prompt_tokens_details", "input_tokens_details", "input_token_details"),
-    *("completion_tokens_details", "output_tokens_details", "output_token_details"),
-    *("cached_tokens", "cache_write_tokens", "cache_creation_tokens", "audio_tokens", "image_tokens"),
-    *("reasoning_tokens", "thinking_tokens", "cached_tokens_details"),
-    *("cache_read_input_tokens", "cached_input_tokens", "cache_creation_input_tokens", "cache_write_input_tokens"),
-    *("cache_creation", "ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"),
-    *("audio_prompt_tokens", "audio_completion_tokens"),
-    *sorted(GEMINI_COUNTS),
-    *_GEMINI_TOOL_PARTS,
-    *_GEMINI_CACHED_PARTS,
-    *_GEMINI_COMPLETION_PARTS,
-    *("input_tokens_by_modality", *_MODALITY_COUNT),
-)
-
-
-def _camel_case(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
-
-
-#: camelCase spelling → snake_case spelling of every name read here.
-_SNAKE_CASE: Final[Mapping[str, str]] = {_camel_case(name): name for name in _NAMES if "_" in name}
-_CAMEL_CASE: Final = frozenset(_SNAKE_CASE)
-_NOTHING: Final[Mapping[str, Any]] = {}
+#: Objects inside objects that are looked into; a usage has four.
+MAX_DEPTH: Final = 8
+#: Prefixes of OpenTelemetry attributes (also of frameworks that follow its form).
+_ATTRIBUTES: Final = ("gen_ai.usage.", "llm.usage.", "ai.usage.")
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
+_LIFETIME: Final = re.compile(r"(?<=[a-z])(\d+[mh])(?=_|$)")
+_MODALITY_COUNTS: Final = ("tokencount", "token_count", "tokens")
 
 
 class NotACountError(Exception):
     """What stands where a count or its details belong is neither: the whole usage is invalid."""
 
 
-def snake_case(source: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same with known camelCase names respelt; a name already there in snake_case, and not null, stays."""
-    if _CAMEL_CASE.isdisjoint(source):
-        return source
-    renamed = {key: value for key, value in source.items() if key not in _CAMEL_CASE}
-    for key, value in source.items():
-        if key in _CAMEL_CASE and renamed.get(_SNAKE_CASE[key]) is None:
-            renamed[_SNAKE_CASE[key]] = value
-    return renamed
+@lru_cache(4_096)
+def snake_case(key: str) -> str:
+    """A key as the meter table spells it: `promptTokenCount` → `prompt_token_count`, without OpenTelemetry's prefix."""
+    for prefix in _ATTRIBUTES:
+        if key.startswith(prefix):
+            key = key[len(prefix) :]
+            break
+    text = _HUMP.sub(r"_\1", key).lower().replace("-", "_").replace(" ", "_")
+    return _LIFETIME.sub(r"_\1", text).strip("_") if text[:1].isalpha() or text[:1] == "_" else text
+
+
+def is_attribute(key: str) -> bool:
+    """Whether a key is an OpenTelemetry attribute of usage, whose counts stand inside their totals."""
+    return key.startswith(_ATTRIBUTES)
 
 
 def read_count(value: object) -> int | None:
@@ -109,101 +69,77 @@ def read_count(value: object) -> int | None:
     return number
 
 
-def count(source: Mapping[str, Any], name: str) -> int | None:
-    """The count of this name, None if it isn't there; raises NotACountError as read_count does."""
-    value = source.get(name)
-    if type(value) is int and 0 <= value <= MAX_TOKENS:
-        return value  # read_count's first line here too: its call costs more than all it does
-    return None if value is None else read_count(value)
-
-
-def first_count(source: Mapping[str, Any], names: Sequence[str]) -> int | None:
-    """The first of these counts that is there; None if none is.
+def read_amount(value: object) -> Decimal | None:
+    """A number from 0 on that may have a fraction, such as seconds or USD; None where it is null or a boolean.
 
     Raises:
-        NotACountError: It is no count.
+        NotACountError: It is text, negative or not finite.
     """
-    for name in names:
-        number = count(source, name)
-        if number is not None:
-            return number
-    return None
-
-
-def details(source: Mapping[str, Any], names: Iterable[str]) -> Mapping[str, Any]:
-    """The details under these names in one mapping, an earlier name's winning; empty where there are none.
-
-    Details are an object, or Gemini's list of {modality, tokenCount}.
-
-    Raises:
-        NotACountError: They are something else.
-    """
-    merged = _NOTHING
-    for name in names:
-        value = source.get(name)
-        if value is None or isinstance(value, bool):
-            continue
-        if type(value) is dict or isinstance(value, Mapping):
-            found = snake_case(value)
-        elif isinstance(value, list | tuple):
-            found = _by_modality(value)
-        else:
-            raise NotACountError
-        if not merged:
-            merged = found
-        elif found:
-            merged = {**found, **{key: part for key, part in merged.items() if part is not None}}
-    return merged
-
-
-def cache_written(cache_creation: object) -> int | None:
-    """Anthropic's cache writes where only their split by lifetime is given.
-
-    Raises:
-        NotACountError: It is no such split.
-    """
-    if cache_creation is None:
+    if value is None or isinstance(value, bool):
         return None
-    split = details({"cache_creation": cache_creation}, ("cache_creation",))
-    short = first_count(split, ("ephemeral_5m_input_tokens",))
-    long = first_count(split, ("ephemeral_1h_input_tokens",))
-    return None if short is None and long is None else (short or 0) + (long or 0)
+    if not isinstance(value, int | float | Decimal):
+        raise NotACountError
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        raise NotACountError from None
+    if not number.is_finite() or number < 0:
+        raise NotACountError
+    return number
 
 
-def from_gemini(source: Mapping[str, Any]) -> dict[str, Any]:
-    """Gemini's usageMetadata in OpenAI's words.
-
-    Gemini counts tool results beside the prompt, and thoughts beside the candidates. Video and documents have no class
-    of their own: they are part of the text, at whose rate Gemini bills them.
-
-    Raises:
-        NotACountError: A count in it is not a whole number from 0 on.
-    """
-    prompt_parts = details(source, _GEMINI_PROMPT_PARTS[:1]) or details(source, _GEMINI_PROMPT_PARTS[1:])
-    tool_parts = details(source, _GEMINI_TOOL_PARTS)
-    thoughts = first_count(source, _GEMINI_THOUGHTS)
-    return {
-        "prompt_tokens": (first_count(source, _GEMINI_PROMPT) or 0) + (first_count(source, _GEMINI_TOOL_PROMPT) or 0),
-        "prompt_tokens_details": {
-            "cached_tokens": first_count(source, _GEMINI_CACHED),
-            "audio_tokens": (count(prompt_parts, "audio_tokens") or 0) + (count(tool_parts, "audio_tokens") or 0),
-            "image_tokens": (count(prompt_parts, "image_tokens") or 0) + (count(tool_parts, "image_tokens") or 0),
-            "cached_tokens_details": details(source, _GEMINI_CACHED_PARTS),
-        },
-        "completion_tokens": (first_count(source, _GEMINI_COMPLETION) or 0) + (thoughts or 0),
-        "completion_tokens_details": {**details(source, _GEMINI_COMPLETION_PARTS), "reasoning_tokens": thoughts},
-    }
+def is_positive(value: object) -> bool:
+    """Whether this is a number above 0; text and booleans are none."""
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and value > 0
 
 
-def _by_modality(parts: Iterable[object]) -> dict[str, Any]:
-    """Gemini's [{modality, tokenCount}] as {"audio_tokens": n, "image_tokens": n}, without what has no class."""
-    counts = {"audio_tokens": 0, "image_tokens": 0}
-    for part in parts:
+def tidy(raw: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
+    """The same as plain dicts, lists by modality or lifetime as objects: [{"modality": "AUDIO", "tokenCount": 3}]
+    becomes {"audio_tokens": 3}. Other lists become objects by position."""
+    plain: dict[str, Any] = {}
+    for key, value in raw.items():
+        if isinstance(value, Mapping):
+            plain[str(key)] = tidy(value, depth + 1) if depth < MAX_DEPTH else {}
+        elif isinstance(value, list | tuple):
+            plain[str(key)] = _of_list(snake_case(str(key)), value, depth)
+        else:
+            plain[str(key)] = value
+    return plain
+
+
+def _of_list(key: str, parts: Sequence[object], depth: int) -> dict[str, Any]:
+    counts: dict[str, Any] = {}
+    for position, part in enumerate(parts):
         if not isinstance(part, Mapping):
-            raise NotACountError
-        modality = part.get("modality")
-        number = first_count(snake_case(part), _MODALITY_COUNT)
-        name = f"{modality.lower()}_tokens" if isinstance(modality, str) else ""
-        if number is not None and name in counts:
-            counts[name] += number
+            if key.endswith(("_details", "_by_modality")):
+                raise NotACountError
+            if not isinstance(part, list | tuple):
+                counts[str(position)] = part
+            continue
+        lower = {str(name).lower(): value for name, value in part.items()}
+        modality, lifetime = lower.get("modality"), lower.get("ttl")
+        if isinstance(modality, str):
+            number = next((read_count(lower[name]) for name in _MODALITY_COUNTS if name in lower), None)
+            name = f"{modality.lower()}_tokens"
+        elif isinstance(lifetime, str):
+            number = read_count(lower.get("inputtokens", lower.get("input_tokens")))
+            name = lifetime.lower()
+        elif key == "results" and "tokencount" in lower:
+            number, name = read_count(lower["tokencount"]), "token_count"
+        elif key.endswith(("_details", "_by_modality")):
+            continue  # it doesn't say what of: it stays in the rest
+        else:
+            counts[str(position)] = tidy(part, depth + 1) if depth < MAX_DEPTH else {}
+            continue
+        if number is not None:
+            counts[name] = counts.get(name, 0) + number
     return counts
+
+
+def inner_usage(raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a wrapper keeps as its usage: of a whole response, of `x_groq`, of a stream's event. None if it has none."""
+    by_name: dict[str, Mapping[str, Any]] = {}
+    for key, value in raw.items():
+        if isinstance(value, Mapping) and value:
+            by_name.setdefault(snake_case(str(key)), value)
+    return next((by_name[name] for name in WRAPPERS if name in by_name), None)

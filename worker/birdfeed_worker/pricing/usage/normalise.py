@@ -1,170 +1,308 @@
-"""From the usage an SDK reports to disjoint classes of tokens that sum to the totals.
+"""From the usage an SDK reports to disjoint classes of tokens that sum to the totals, and what is billed beside them.
 
     {"prompt_tokens": 1000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 400}}
     → prompt_text 600, prompt_cached 400, completion_text 10; status "ok"
 
-The shapes read: OpenAI (chat, responses, images, realtime), Azure, xAI, LiteLLM, Anthropic (also as Bedrock's Converse
-spells it) and Gemini, each in snake_case or camelCase.
+What is read, and how it nests, stands in the meter table (birdfeed_schemas.meters); this is the arithmetic.
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
-from birdfeed_schemas.enrichment import Tokens, Usage, UsageStatus
+from birdfeed_schemas.enrichment import NOTHING, Tokens, Usage, UsageStatus
+from birdfeed_schemas.events import Event
+from birdfeed_schemas.meters import FRACTIONS, REPORTED_COSTS
+from birdfeed_schemas.providers import family_of
 
+from birdfeed_worker.pricing.names import provider_of
 from birdfeed_worker.pricing.usage.formats import (
-    GEMINI_COUNTS,
+    MAX_DEPTH,
     MAX_TOKENS,
     NotACountError,
-    cache_written,
-    count,
-    details,
-    first_count,
-    from_gemini,
-    snake_case,
+    inner_usage,
+    is_positive,
+    read_amount,
+    read_count,
+    tidy,
 )
+from birdfeed_worker.pricing.usage.modifiers import plain_modifier
+from birdfeed_worker.pricing.usage.plan import Plan, Table, UntidyError, value_at
 
 MISSING: Final = Usage(status="missing")
 INVALID: Final = Usage(status="invalid")
+STREAM_WITHOUT_USAGE: Final = Usage(status="stream_without_usage")
 
-# Several names for one count: the first that is present counts.
-_COMPLETION: Final = ("completion_tokens", "output_tokens")
-_PROMPT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
-_COMPLETION_DETAILS: Final = ("completion_tokens_details", "output_tokens_details", "output_token_details")
-_CACHE_WRITE: Final = ("cache_write_tokens", "cache_creation_tokens")
-_REASONING: Final = ("reasoning_tokens", "thinking_tokens")
-# Flat spellings count only where the detail is absent. Anthropic's own stand beside input_tokens.
-_FLAT_CACHED: Final = ("cached_input_tokens", "cached_tokens")
-_FLAT_CACHE_WRITE: Final = ("cache_creation_input_tokens", "cache_write_input_tokens")
-_FLAT: Final = frozenset(
-    (
-        "cache_read_input_tokens",
-        *_FLAT_CACHED,
-        *_FLAT_CACHE_WRITE,
-        "cache_creation",
-        "audio_prompt_tokens",
-        "audio_completion_tokens",
-    )
-)
+TABLE: Final = Table()
+#: Positions of counts in what a plan reads.
+_SLOTS: Final = len(TABLE.slots)
+_CACHED: Final = TABLE.slots["prompt_cached"]
+_WRITE: Final = TABLE.slots["prompt_cache_write"]
+_WRITE_1H: Final = TABLE.slots["prompt_cache_write_1h"]
+_WRITE_5M: Final = TABLE.slots["cache_write_5m"]
+_REASONING: Final = TABLE.slots["completion_reasoning"]
+_PROMPT: Final = TABLE.slots["prompt"]
+_TOTAL: Final = TABLE.slots["total"]
+#: The two tuples without the detour over their own constructors, which costs as much as all the arithmetic.
+_tokens: Final = partial(tuple.__new__, Tokens)
+_usage: Final = partial(tuple.__new__, Usage)
+#: Who counts cached tokens beside the prompt where the Vercel AI SDK 5 passes them on.
+_CACHE_BESIDE: Final = frozenset(("anthropic", "aws"))
 
 
-def normalise_usage(raw: object) -> Usage:
-    """The tokens of one event by class, from whatever its SDK reported.
+def usage_of(event: Event, table: Table = TABLE) -> Usage:
+    """The normalised usage of an event; see normalise_usage. A stream that succeeded without one has a status of its
+    own: its tokens were billed, and nobody asked for the count."""
+    raw = event.usage
+    if raw is None or not raw:
+        if raw is None or isinstance(raw, Mapping):
+            streamed = getattr(event, "stream", False) and not event.failed
+            return STREAM_WITHOUT_USAGE if streamed else MISSING
+        return INVALID
+    return normalise_usage(raw, provider_of(event.provider, event.model_used or event.model), table)
+
+
+def normalise_usage(raw: object, provider: str = "", table: Table = TABLE) -> Usage:
+    """The usage of one event by class, from whatever its SDK reported.
 
     Args:
-        raw: Any JSON value: a usage object of one of the shapes above, or None.
+        raw: Any JSON value: a usage object, a whole response that has one, or None.
+        provider: Who answered (a family, or any spelling), for shapes that mean other things at other providers.
+        table: The meter table.
 
     Returns:
         Disjoint counts that sum to the totals. Status "missing" for None and {}; "invalid", with all counts 0, where a
-        count is negative, fractional, beyond 2**63 - 1 or text other than digits, or where `raw` is no object;
-        "inconsistent" where a part was larger than what was left of its total; else "ok". Never raises.
+        count is negative, fractional, beyond 2**63 - 1 or text other than digits, where `raw` is no object, or where
+        nothing in it is read; "incomplete" where a positive number stays unread, or total_tokens is larger than what
+        was read; "inconsistent" where a part was larger than what was left of its total; else "ok". Never raises.
     """
     if raw is None:
         return MISSING
-    if not (type(raw) is dict or isinstance(raw, Mapping)):
+    if not isinstance(raw, Mapping):
         return INVALID
     if not raw:
         return MISSING
     try:
-        return _normalise(snake_case(raw))
+        plain: Mapping[str, Any] = raw
+        try:
+            plan = table.plan(plain)
+        except UntidyError:
+            plain = tidy(raw)
+            plan = table.plan(plain)
+        outer: Mapping[str, str] = NOTHING
+        if not plan.known:
+            plain, plan, outer = unwrapped(plain, plan, table)
+        return _read(plain, plan, outer, provider)
     except NotACountError:
         return INVALID
 
 
-def _normalise(raw: Mapping[str, Any]) -> Usage:
-    prompt = count(raw, "prompt_tokens")
-    anthropic = False
-    if prompt is None:
-        prompt = count(raw, "input_tokens")
-        anthropic = prompt is not None
-        if prompt is None and not GEMINI_COUNTS.isdisjoint(raw):
-            return _normalise(from_gemini(raw))
-    has_flat = not _FLAT.isdisjoint(raw)
-    prompt, cached, cache_write, prompt_audio, prompt_image = _prompt_parts(raw, prompt or 0, anthropic, has_flat)
-    completion = first_count(raw, _COMPLETION) or 0
-    completion_audio, completion_image, reasoning = _completion_parts(raw, has_flat)
-    total = count(raw, "total_tokens")
-    if reasoning and total == prompt + completion + reasoning:
-        completion += reasoning  # xAI counts reasoning beside the completion
+def unwrapped(raw: Mapping[str, Any], plan: Plan, table: Table) -> tuple[Mapping[str, Any], Plan, Mapping[str, str]]:
+    """The usage in a whole response, its plan, and what the response around it says of service tier and speed."""
+    outer: dict[str, str] = {}
+    for _ in range(MAX_DEPTH):
+        inner = inner_usage(raw)
+        if plan.known or inner is None:
+            break
+        for name, keys in plan.modifiers:
+            _add_modifier(outer, name, value_at(raw, keys))
+        raw, plan = inner, table.plan(inner)
+    return raw, plan, outer
+
+
+def _read(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str], provider: str) -> Usage:
+    if plan.invalid:
+        raise NotACountError
+    values = [0] * _SLOTS
+    for slot, key in plan.flat:
+        value = raw[key]
+        values[slot] = value if type(value) is int and 0 <= value <= MAX_TOKENS else read_count(value) or 0
+    for slot, key, inner in plan.nested:
+        value = raw[key][inner]
+        values[slot] = value if type(value) is int and 0 <= value <= MAX_TOKENS else read_count(value) or 0
+    for slot, keys in plan.deep:
+        values[slot] = read_count(value_at(raw, keys)) or 0
+    counters = _counters(raw, plan.counters) if plan.counters else NOTHING
+    modifiers = _modifiers(raw, plan, outer) if plan.modifiers or outer else NOTHING
+    reported, unread = None, False
+    if plan.costs:
+        reported, cost_is_read = _reported(raw, plan.costs, family_of(provider))
+        unread = not cost_is_read
+    for keys in plan.unread:
+        if is_positive(value_at(raw, keys)):
+            unread = True
+    total = values[_TOTAL]
+    if not plan.says and not counters:
+        # Known counts that are all null or absent are nothing used; anything else is a usage nobody can read.
+        if total or unread or reported is not None or not plan.known:
+            return Usage("invalid", modifiers=modifiers, reported=reported)
+        return Usage("ok", modifiers=modifiers)
+    status, tokens, unaccounted, read = _classes(values, plan, counters, provider)
+    if unread or total > read:
+        status = "incomplete"
+    return _usage((status, tokens, counters, unaccounted, modifiers, reported))
+
+
+def _classes(
+    values: list[int], plan: Plan, counters: Mapping[str, Any], provider: str
+) -> tuple[UsageStatus, Tokens, int, int]:
+    """The classes, capped so that they sum to the totals; what of the completion nobody calls text; and their sum."""
+    (
+        _, cached, cached_audio, cached_image, write, write_1h, audio, image, _, out_audio, out_image, reasoning,
+        prompt, completion, total, tool, tool_audio, tool_image, text_detail, write_5m, hit, miss,
+    ) = values  # fmt: skip
+    marks = plan.marks
+    write_mark = marks[_WRITE]
+    if not plan.is_ordinary:
+        if write_5m + write_1h > write:
+            write, write_mark = write_5m + write_1h, marks[_WRITE_1H] or marks[_WRITE_5M]
+        if not plan.has_prompt:
+            prompt = hit + miss
+        prompt += tool
+        audio, image = audio + tool_audio, image + tool_image
+    cache = cached + write
+    if cache or reasoning:
+        prompt, completion = _nested(
+            prompt, completion, total if plan.has_total else None, cached, write, reasoning,
+            (marks[_PROMPT], marks[_CACHED], write_mark, marks[_REASONING]), counters, provider,
+        )  # fmt: skip
     if prompt > MAX_TOKENS or completion > MAX_TOKENS:
-        return INVALID
+        raise NotACountError
+
+    # Audio and images that were cached are in both counts: once is enough.
+    if cached_audio or cached_image:
+        if not cached:
+            cached_audio = cached_image = 0
+        audio, image = max(0, audio - cached_audio), max(0, image - cached_image)
 
     # Each class takes at most what those before it left of the total; text is the rest.
     status: UsageStatus = "ok"
-    prompt_text = prompt - cached - cache_write - prompt_audio - prompt_image
-    if prompt_text < 0:
-        status, prompt_text = "inconsistent", 0
+    prompt_text = prompt - cache - audio - image
+    if prompt_text < 0 or cached_audio + cached_image > cached or write_1h > write:
+        status = "inconsistent"
         cached = min(cached, prompt)
-        cache_write = min(cache_write, prompt - cached)
-        prompt_audio = min(prompt_audio, prompt - cached - cache_write)
-        prompt_image = min(prompt_image, prompt - cached - cache_write - prompt_audio)
-    completion_text = completion - completion_audio - completion_image - reasoning
+        cached_audio = min(cached_audio, cached)
+        cached_image = min(cached_image, cached - cached_audio)
+        write = min(write, prompt - cached)
+        write_1h = min(write_1h, write)
+        audio = min(audio, prompt - cached - write)
+        image = min(image, prompt - cached - write - audio)
+        prompt_text = prompt - cached - write - audio - image
+    completion_text = completion - out_audio - out_image - reasoning
     if completion_text < 0:
         status, completion_text = "inconsistent", 0
-        completion_audio = min(completion_audio, completion)
-        completion_image = min(completion_image, completion - completion_audio)
-        reasoning = min(reasoning, completion - completion_audio - completion_image)
-    return Usage(
-        status,
-        Tokens(
-            prompt_text,
-            cached,
-            cache_write,
-            prompt_audio,
-            prompt_image,
-            completion_text,
-            reasoning,
-            completion_audio,
-            completion_image,
-        ),
-    )
+        out_audio = min(out_audio, completion)
+        out_image = min(out_image, completion - out_audio)
+        reasoning = min(reasoning, completion - out_audio - out_image)
+    tokens = _tokens((
+        prompt_text, cached - cached_audio - cached_image, cached_audio, cached_image, write - write_1h, write_1h,
+        audio, image, completion_text, out_audio, out_image, reasoning,
+    ))  # fmt: skip
+    unaccounted = completion_text - text_detail if completion_text > text_detail else 0
+    return status, tokens, unaccounted, prompt + completion
 
 
-def _prompt_parts(
-    raw: Mapping[str, Any], prompt: int, anthropic: bool, has_flat: bool
-) -> tuple[int, int, int, int, int]:
-    """The prompt's total, then what of it was cached, written to the cache, audio and images; not yet capped.
-
-    In Anthropic's shape (input_tokens, no prompt_tokens) what its own flat names count is added to the total.
-    """
-    cached = cache_write = audio = image = None
-    parts = details(raw, _PROMPT_DETAILS)
-    if parts:
-        cached, cache_write = count(parts, "cached_tokens"), first_count(parts, _CACHE_WRITE)
-        audio, image = count(parts, "audio_tokens"), count(parts, "image_tokens")
-        if cached and "cached_tokens_details" in parts:
-            # Audio and images that were cached are in cached_tokens already: once is enough.
-            of_cached = details(parts, ("cached_tokens_details",))
-            audio = max(0, (audio or 0) - (count(of_cached, "audio_tokens") or 0))
-            image = max(0, (image or 0) - (count(of_cached, "image_tokens") or 0))
-    if has_flat:
-        if cached is None:
-            cached = count(raw, "cache_read_input_tokens")
-            if cached is None:
-                cached = first_count(raw, _FLAT_CACHED)
-            elif anthropic:
-                prompt += cached
-        if cache_write is None:
-            cache_write = first_count(raw, _FLAT_CACHE_WRITE)
-            if cache_write is None:
-                cache_write = cache_written(raw.get("cache_creation"))
-            if anthropic:
-                prompt += cache_write or 0
-        if audio is None:
-            audio = count(raw, "audio_prompt_tokens")
-    return prompt, cached or 0, cache_write or 0, audio or 0, image or 0
-
-
-def _completion_parts(raw: Mapping[str, Any], has_flat: bool) -> tuple[int, int, int]:
-    """What of the completion was audio, images and reasoning; not yet capped."""
-    audio = image = reasoning = None
-    parts = details(raw, _COMPLETION_DETAILS)
-    if parts:
-        audio, image, reasoning = (
-            count(parts, "audio_tokens"),
-            count(parts, "image_tokens"),
-            first_count(parts, _REASONING),
+def _nested(
+    prompt: int,
+    completion: int,
+    total: int | None,
+    cached: int,
+    write: int,
+    reasoning: int,
+    marks: tuple[str, str, str, str],
+    counters: Mapping[str, Any],
+    provider: str,
+) -> tuple[int, int]:
+    """The totals with what stands beside them. The shape and the provider say what is usual, `total` what is so."""
+    prompt_mark, cached_mark, write_mark, reasoning_mark = marks
+    is_input = prompt_mark == "i"
+    beside = 0
+    fixed = cached_mark == "?" and family_of(provider) in _CACHE_BESIDE
+    if fixed:
+        beside = cached + write
+    elif is_input:
+        beside = (cached if cached_mark == "+" else 0) + (write if write_mark == "+" else 0)
+    reasoning_beside = reasoning_mark == "+"
+    perplexity = False
+    if reasoning and reasoning_mark == "?":
+        family = family_of(provider)
+        perplexity = "citation_tokens" in counters or "search_queries" in counters or family == "perplexity"
+        reasoning_beside = perplexity or (family == "xai" and not is_input)
+    if total is not None and not fixed and not perplexity:
+        usual = prompt + beside + completion
+        if total == (usual + reasoning if reasoning_beside else usual) and (beside or cached + write <= prompt):
+            return prompt + beside, completion + reasoning if reasoning_beside else completion
+        beside, reasoning_beside = _by_total(
+            total, prompt, completion, cached + write, reasoning, beside, reasoning_beside
         )
-    if audio is None and has_flat:
-        audio = count(raw, "audio_completion_tokens")
-    return audio or 0, image or 0, reasoning or 0
+    return prompt + beside, completion + reasoning if reasoning_beside else completion
+
+
+def _by_total(
+    total: int, prompt: int, completion: int, cache: int, reasoning: int, beside: int, reasoning_beside: bool
+) -> tuple[int, bool]:
+    """What of cache and reasoning stands beside, by the sum that total_tokens is; as given where it fits none."""
+    options = (
+        (beside, reasoning_beside),
+        (beside, not reasoning_beside),
+        (0 if beside else cache, reasoning_beside),
+        (0 if beside else cache, not reasoning_beside),
+    )
+    for extra, is_beside in options:
+        if not extra and cache > prompt and cache > 0 and beside:
+            continue  # more was cached than the whole prompt: it can't be inside
+        if not is_beside and reasoning > completion and reasoning_beside:
+            continue
+        if total == prompt + extra + completion + (reasoning if is_beside else 0):
+            return extra, is_beside
+    return beside, reasoning_beside
+
+
+def _counters(raw: Mapping[str, Any], counters: tuple[tuple[str, tuple[str, ...]], ...]) -> Mapping[str, int | Decimal]:
+    found: dict[str, int | Decimal] = {}
+    for name, keys in counters:
+        value = value_at(raw, keys)
+        number = _stored(read_amount(value)) if name in FRACTIONS else read_count(value)
+        if number:
+            found[name] = number
+    return found or NOTHING
+
+
+def _stored(amount: Decimal | None) -> Decimal | None:
+    """A fraction as the row keeps it, a double, so that the row recomputes to the last digit."""
+    return None if amount is None else Decimal(repr(float(amount)))
+
+
+def _modifiers(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str]) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for name, keys in plan.modifiers:
+        _add_modifier(found, name, value_at(raw, keys))
+    return {**outer, **found}
+
+
+def _add_modifier(found: dict[str, str], name: str, value: object) -> None:
+    if isinstance(value, str):
+        word = plain_modifier(value)
+        if word and name not in found:
+            found[name] = word
+
+
+def _reported(raw: Mapping[str, Any], costs: Mapping[str, tuple[str, ...]], family: str) -> tuple[Decimal | None, bool]:
+    """What the provider says it cost, in USD, and whether all it says of that could be read."""
+    for path, per in REPORTED_COSTS.get(family, {}).items():
+        if path not in costs:
+            continue
+        value = value_at(raw, costs[path])
+        if value is None:
+            continue
+        try:
+            amount = read_amount(value)
+            upstream = Decimal(0)
+            if "is_byok" in costs and value_at(raw, costs["is_byok"]) is True:
+                keys = costs.get("cost_details.upstream_inference_cost")
+                upstream = (read_amount(value_at(raw, keys)) if keys else None) or Decimal(0)
+        except NotACountError:
+            return None, False
+        return (None, False) if amount is None else (amount * per + upstream, True)
+    return None, True

@@ -49,14 +49,15 @@ def fallback(*models: ModelInfo, **providers: list[ModelInfo]) -> GenaiPrices:
     set_custom_snapshot(DataSnapshot(providers=listed, from_auto_update=False))
     try:
         prices = GenaiPrices()
-        prices.find("", NOW, None, None, 0)  # takes the snapshot
+        prices.find("", NOW, "", {}, 0)  # takes the snapshot
     finally:
         set_custom_snapshot(None)
     return prices
 
 
 def entry(prices: GenaiPrices, name: str, at: datetime = NOW, provider: str | None = None, **more: Any) -> Entry | None:
-    found = prices.find(name, at, provider, more.get("service_tier"), more.get("prompt_tokens", 0))
+    tier = more.get("service_tier")
+    found = prices.find(name, at, provider or "", {"service_tier": tier} if tier else {}, more.get("prompt_tokens", 0))
     return found.entry if found is not None else None
 
 
@@ -76,8 +77,8 @@ def test_a_model_no_book_has() -> None:
 
 
 def test_books_come_first() -> None:
-    """A model that a book has too is the book's."""
-    assert text(BOOKS, model="gpt-5-chat", usage={"prompt_tokens": 1}).price.price_source == "book"
+    """A model that a book has too, by a name of its own, is the book's."""
+    assert text(BOOKS, model="gpt-4.1-nano", usage={"prompt_tokens": 1}).price.price_source == "book"
 
 
 def test_who_answered_before_who_was_asked() -> None:
@@ -92,18 +93,21 @@ def test_off_by_leaving_it_out() -> None:
     assert text(model="gpt-4o", usage={"prompt_tokens": 1}).price.cost_status == "unpriced"
 
 
-def test_only_text_models() -> None:
-    """An image event takes no price from it: it knows no images."""
-    assert image(BOOKS, model="gpt-4o", usage={"prompt_tokens": 1}).price.cost_status == "unpriced"
+def test_image_models_that_are_paid_by_tokens() -> None:
+    """An image event has its price from it where the provider reports tokens."""
+    usage = {"input_tokens": 1000, "output_tokens": 0, "input_tokens_details": {"image_tokens": 1000}}
+    price = image(BOOKS, model="gpt-image-1", provider="openai", usage=usage).price
+
+    assert (usd("0.01"), "priced", "genai-prices") == (price.cost, price.cost_status, price.price_source)
 
 
-def test_audio_is_not_text() -> None:
-    """Their gap: gpt-4o-audio-preview has no audio rate, and audio would go at the text rate."""
+def test_audio_without_a_rate_is_an_estimate() -> None:
+    """Their gap: gpt-4o-audio-preview has no audio rate. Audio goes at the text rate, and the row says estimated."""
     usage = {"prompt_tokens": 1000, "prompt_tokens_details": {"audio_tokens": 900}}
     price = text(BOOKS, model="gpt-4o-audio-preview", usage=usage).price
 
-    assert (usd("0.00025"), "partial") == (price.cost, price.cost_status)
-    assert {"prompt_text"} == set(price.rates)
+    assert (usd("0.0025"), "estimated") == (price.cost, price.cost_status)
+    assert {"prompt_text", "prompt_audio"} == set(price.rates)
 
 
 @pytest.mark.parametrize("name", ["mystery", "constructor", "__proto__", "", "gpt-", "gpt-4o-ultra", "openai"])
@@ -195,17 +199,21 @@ def test_service_tiers() -> None:
     assert ("2", "estimated") == priced("priority") == priced("scale")
 
 
-def test_what_is_paid_per_request_is_left_out() -> None:
-    """A model that also costs something per request is partial."""
+def test_what_is_paid_per_request() -> None:
+    """One request an event, estimated where what it costs depends on a search context nobody names."""
     books = Books((), fallback(model("x-1", input_mtok="2", requests_kcount="5")))
     price = text(books, model="x-1", usage={"prompt_tokens": 1_000_000}).price
 
-    assert (usd("2"), "partial", {"prompt_text": "2"}) == (price.cost, price.cost_status, price.rates)
+    assert (usd("2.005"), "estimated") == (price.cost, price.cost_status)
+    assert price.rates == {"prompt_text": "2", "requests": "5"}
 
 
-def test_models_without_token_rates_have_no_price() -> None:
-    """A model paid by characters or hours is none of ours."""
-    assert entry(fallback(model("x-1", input_mchars="2")), "x-1") is None
+def test_models_paid_by_characters() -> None:
+    """Their rate is per million."""
+    found = entry(fallback(model("x-1", input_mchars="2")), "x-1")
+
+    assert found is not None
+    assert found.rates == {"characters": 2}
 
 
 @pytest.mark.parametrize(("prompt_tokens", "rate"), [(0, "1"), (200_000, "1"), (200_001, "2"), (2**62, "2")])
@@ -265,8 +273,8 @@ def test_every_model_of_theirs_costs_what_they_say() -> None:
     compared = 0
     for provider in get_snapshot().providers:
         for theirs in provider.models:
-            found = prices.find(theirs.id, at, provider.id, None, 1000)
-            if found is None or found.entry.estimated:
+            found = prices.find(theirs.id, at, provider.id, {}, 1000)
+            if found is None or found.entry.estimated or "requests" in found.entry.rates:
                 continue
             if not {"prompt_text", "completion_text"} <= found.entry.rates.keys():
                 continue
@@ -293,9 +301,9 @@ def test_every_model_of_theirs_costs_what_they_say() -> None:
 def test_looked_up_once() -> None:
     """A model is looked for once, found or not."""
     prices = GenaiPrices()
-    once = [prices.find("gpt-4o", NOW, None, None, 5), prices.find("mystery", NOW, None, None, 5)]
+    once = [prices.find("gpt-4o", NOW, "", {}, 5), prices.find("mystery", NOW, "", {}, 5)]
     snapshot, prices.__dict__["_snapshot"] = prices.__dict__["_snapshot"], None
-    again = [prices.find("gpt-4o", NOW, None, None, 5), prices.find("mystery", NOW, None, None, 5)]
+    again = [prices.find("gpt-4o", NOW, "", {}, 5), prices.find("mystery", NOW, "", {}, 5)]
 
     assert snapshot is not None
     assert once[0] is again[0]
@@ -307,8 +315,8 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("birdfeed_worker.pricing.book.fallback._MAX_REMEMBERED", 10)
     prices = GenaiPrices()
     for number in range(100):
-        prices.find(f"flood-{number}", NOW, None, None, 0)
-        prices.find("gpt-4o", NOW, None, f"tier-{number}", 0)
+        prices.find(f"flood-{number}", NOW, "", {}, 0)
+        prices.find("gpt-4o", NOW, "", {"service_tier": f"tier-{number}"}, 0)
 
     assert max(len(prices._known), len(prices._found)) <= 10
 

@@ -1,0 +1,267 @@
+"""The meter table: everything a usage object can be billed by, and every spelling it is read from. Data only.
+
+A new meter is one line of METERS; a new spelling is one word in it. From this table are made the normaliser, the token
+classes and counters, the rows and their columns, the check of a price book, receipts, `prices explain` and the
+reference page.
+
+A spelling is a path in snake_case; camelCase is respelt before it is looked up, and the `gen_ai.usage.` of
+OpenTelemetry is left out. What stands inside details is written with the role of the details (see CONTAINERS):
+`prompt.cached_tokens` is `prompt_tokens_details.cached_tokens`, `inputTokenDetails.cachedTokens`, and so on. The first
+spelling that is present and not null counts, so details come before flat spellings.
+
+Marks before a spelling say how it nests. Without a mark it is part of its total.
+    +  it stands beside the total (cache counts: only where the prompt's total is called input, as Anthropic does)
+    ?  it depends on who reports it; `total_tokens` decides first, then the shape, then the provider
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+Kind: TypeAlias = Literal["prompt", "completion", "counter"]
+#: What happens to a row where a class is priced at its parent's rate.
+StandIn: TypeAlias = Literal["priced", "estimated", "partial"]
+
+
+class Meter(NamedTuple):
+    """One thing that is billed.
+
+    Attributes:
+        name: The token class or counter; in a receipt, the name of its rate too.
+        kind: "prompt" and "completion" are disjoint classes of tokens that sum to the totals; "counter" is beside them.
+        column: The column in the store.
+        per: A rate is USD per so many.
+        parent: The class whose rate stands in where this one has none.
+        stand_in: The status of a row where that happens, or where there is no rate at all for a counter without
+            a parent; `book` says whether the price books allow it too.
+        genai: genai-prices' price keys for it, the first that is there counts.
+        discounted: Whether multipliers (service tier, geo) apply.
+        spellings: Where it is read from; see above.
+    """
+
+    name: str
+    kind: Kind
+    column: str
+    per: int
+    parent: str | None
+    stand_in: StandIn
+    book: bool
+    genai: tuple[str, ...]
+    discounted: bool
+    spellings: tuple[str, ...]
+
+
+_M: Final = 1_000_000
+
+
+def _prompt(
+    name: str, parent: str | None, stand_in: StandIn, book: bool, genai: str, spellings: str, kind: Kind = "prompt"
+) -> Meter:
+    keys = tuple(genai.split())
+    return Meter(name, kind, f"{name}_tokens", _M, parent, stand_in, book, keys, True, _words(spellings))
+
+
+def _completion(name: str, parent: str | None, stand_in: StandIn, book: bool, genai: str, spellings: str) -> Meter:
+    return _prompt(name, parent, stand_in, book, genai, spellings, "completion")
+
+
+def _counter(name: str, per: int, parent: str | None, genai: str, discounted: bool, spellings: str) -> Meter:
+    # A request is free where nobody charges for it; anything else without a rate is missing from the cost.
+    # Perplexity's search queries are what its web searches are called.
+    in_place: StandIn = "priced" if name == "search_queries" else "estimated"
+    stand_in: StandIn = "priced" if name == "requests" else in_place if parent else "partial"
+    book, keys = name == "search_queries", tuple(genai.split())
+    return Meter(name, "counter", name, per, parent, stand_in, book, keys, discounted, _words(spellings))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+#: In the order classes are taken from what is left of their total, but for prompt_text and completion_text: the rest.
+METERS: Final[tuple[Meter, ...]] = (
+    _prompt("prompt_text", None, "priced", True, "input_mtok", ""),
+    _prompt(
+        *("prompt_cached", "prompt_text", "estimated", True, "cache_read_mtok"),
+        """prompt.cached_tokens prompt.cache_read_tokens prompt.cache_read prompt.cached
+        prompt.cache_read_input_tokens prompt.flex_cache_read prompt.priority_cache_read
+        +cache_read_input_tokens +cache_read_input_token_count +input_cached_tokens +input_cache_read
+        ?cached_input_tokens cached_tokens cache_read_tokens cached_prompt_tokens prompt_cache_hit_tokens
+        cached_prompt_text_tokens cached_content_token_count total_cached_tokens num_cached_tokens
+        cache_read.input_tokens cached.tokens""",
+    ),
+    _prompt(
+        *("prompt_cached_audio", "prompt_cached", "estimated", True, "cache_audio_read_mtok"),
+        "cached.audio_tokens cached.audio cache_audio_read_tokens",
+    ),
+    _prompt(
+        *("prompt_cached_image", "prompt_cached", "estimated", True, "cache_image_read_mtok"),
+        "cached.image_tokens cached.image cache_image_read_tokens",
+    ),
+    _prompt(
+        *("prompt_cache_write", "prompt_text", "estimated", True, "cache_write_5m_mtok cache_write_mtok"),
+        """prompt.cache_write_tokens prompt.cache_creation_tokens prompt.cache_creation prompt.cache_write
+        prompt.cache_creation_input_tokens
+        +cache_creation_input_tokens +cache_write_input_tokens +cache_write_input_token_count
+        +cache_creation_input_token_count +input_cache_creation +input_cache_write
+        cache_write_tokens cache_creation_tokens cache_creation.input_tokens cache_write.input_tokens""",
+    ),
+    _prompt(
+        *("prompt_cache_write_1h", "prompt_cache_write", "partial", True, "cache_write_1h_mtok"),
+        """+cache_write.ephemeral_1h_input_tokens +cache_write.1h prompt.ephemeral_1h_input_tokens
+        +input_cache_creation_1h cache_write_1h_tokens""",
+    ),
+    _prompt(
+        *("prompt_audio", "prompt_text", "estimated", False, "input_audio_mtok"),
+        """prompt.audio_tokens prompt.audio audio_prompt_tokens input_audio_tokens prompt_audio_tokens""",
+    ),
+    _prompt(
+        *("prompt_image", "prompt_text", "estimated", False, "input_image_mtok"),
+        "prompt.image_tokens prompt.image image_prompt_tokens input_image_tokens prompt_image_tokens",
+    ),
+    _completion("completion_text", None, "priced", True, "output_mtok", ""),
+    _completion(
+        *("completion_audio", "completion_text", "estimated", False, "output_audio_mtok"),
+        """completion.audio_tokens completion.audio audio_completion_tokens output_audio_tokens
+        completion_audio_tokens""",
+    ),
+    _completion(
+        *("completion_image", "completion_text", "estimated", False, "output_image_mtok"),
+        """completion.image_tokens completion.image image_completion_tokens output_image_tokens
+        completion_image_tokens""",
+    ),
+    _completion(
+        *("completion_reasoning", "completion_text", "priced", True, "output_reasoning_mtok"),
+        """?completion.reasoning_tokens completion.thinking_tokens completion.reasoning completion.flex_reasoning
+        completion.priority_reasoning +thoughts_token_count +total_thought_tokens ?reasoning_tokens
+        +output_reasoning_tokens +output_reasoning reasoning.output_tokens thinking_tokens""",
+    ),
+    _counter("citation_tokens", _M, "completion_text", "output_citation_mtok", True, "citation_tokens"),
+    _counter(
+        *("web_searches", 1_000, None, "web_searches_kcount", False),
+        """tools.web_search_requests prompt.web_search_requests web_search_requests tools.web_search
+        tool_calls_details.search_web.invocation""",
+    ),
+    _counter("search_queries", 1_000, "web_searches", "", False, "num_search_queries search_queries"),
+    _counter("search_units", 1_000, None, "rerank_searches_kcount", False, "billed.search_units search_units"),
+    _counter("requests", 1_000, None, "requests_kcount", False, "requests"),
+    _counter(
+        *("pages", 1_000, None, "input_document_kpages", True),
+        "pages_processed num_pages pages billed.pages",
+    ),
+    _counter("characters", _M, None, "input_mchars", True, "characters prompt.character_count input_characters"),
+    _counter(
+        *("seconds", 3_600, None, "input_audio_hours audio_hours", True),
+        "seconds prompt_audio_seconds audio_seconds billable_audio_seconds duration_seconds",
+    ),
+)
+
+#: The counts the classes are parts of. Also +tool_prompt, which is added to the prompt.
+TOTALS: Final[Mapping[str, tuple[str, ...]]] = {
+    "prompt": _words(
+        """prompt_tokens input_tokens prompt_token_count total_input_tokens input_token_count input_text_token_count
+        prompt_eval_count billed.input_tokens prompt.total request_tokens input
+        x_amzn_bedrock_input_token_count"""
+    ),
+    "completion": _words(
+        """completion_tokens output_tokens candidates_token_count response_token_count total_output_tokens
+        output_token_count generation_token_count results.token_count eval_count billed.output_tokens
+        completion.total response_tokens output x_amzn_bedrock_output_token_count"""
+    ),
+    "total": _words("total_tokens total_token_count total"),
+    "tool_prompt": _words("tool_use_prompt_token_count total_tool_use_tokens connector_tokens"),
+    "tool_audio": _words("tool.audio_tokens"),
+    "tool_image": _words("tool.image_tokens"),
+    "completion_text_detail": _words("completion.text_tokens completion.text"),
+    "cache_write_5m": _words(
+        """+cache_write.ephemeral_5m_input_tokens +cache_write.5m prompt.ephemeral_5m_input_tokens
+        +input_cache_creation_5m cache_write_5m_tokens"""
+    ),
+    "cache_hit": _words("prompt_cache_hit_tokens"),
+    "cache_miss": _words("prompt_cache_miss_tokens"),
+}
+
+#: Role of details → what they are called, an earlier name's counts winning.
+CONTAINERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "prompt": _words(
+        """prompt_tokens_details input_tokens_details input_token_details prompt_token_details
+        input_tokens_by_modality input_tokens"""
+    ),
+    "completion": _words(
+        """completion_tokens_details output_tokens_details output_token_details completion_token_details
+        candidates_tokens_details response_tokens_details output_tokens_by_modality output_tokens"""
+    ),
+    "tool": _words("tool_use_prompt_tokens_details tool_use_tokens_by_modality"),
+    "cached": _words("cached_tokens_details cache_tokens_details cached_tokens_by_modality"),
+    "cache_write": _words("cache_creation cache_creation_token_details cache_creation_tokens_details cache_details"),
+    "tools": _words("server_tool_use connectors"),
+    "billed": _words("billed_units"),
+}
+
+#: Numbers that say something about a request and are not billed, by the last part of their path.
+INFORMATIONAL: Final = frozenset(
+    _words(
+        """text_tokens text video_tokens video document_tokens document no_cache_tokens no_cache
+        accepted_prediction_tokens rejected_prediction_tokens flex priority prompt_text_tokens
+        cost is_byok cost_in_usd_ticks web_fetch_requests tool_search_requests tool_calls tool_use_tokens
+        image_count image_tokens_count cache_creation_requests num_server_side_tools_used images_generated
+        input_audio_count num_requests n created created_at index unspecified_tokens"""
+    )
+)
+#: The same by how the last part ends.
+INFORMATIONAL_ENDINGS: Final = ("_duration", "_latency", "_time", "_cost", "_ms", "_at", "_per_second")
+#: The same for whole objects inside a usage: what they hold is said elsewhere too, or is not about billing.
+INFORMATIONAL_OBJECTS: Final = frozenset(
+    _words("tokens details raw cost cost_details context iterations usage_breakdown latency metadata message")
+)
+
+#: Words in usage that change the price, by what they are about.
+MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "service_tier": _words("service_tier traffic_type processing service_tier.type"),
+    "speed": _words("speed"),
+    "inference_geo": _words("inference_geo"),
+    "search_context_size": _words("search_context_size"),
+}
+#: Modifiers that mean none.
+PLAIN_MODIFIERS: Final = frozenset(
+    ("", "auto", "standard", "standard_only", "on_demand", "normal", "global", "not_available", "none")
+)
+#: The tier of capacity that was bought in advance: its requests are estimated at the list price.
+PROVISIONED: Final = "provisioned_throughput"
+#: Spellings of a modifier that mean another.
+SAME_MODIFIER: Final[Mapping[str, str]] = {
+    "on_demand_priority": "priority",
+    "on_demand_flex": "flex",
+    "provisioned": PROVISIONED,
+    "ptu": PROVISIONED,
+    "batches": "batch",
+}
+#: Words kept in usage_raw beside numbers.
+KEPT_WORDS: Final = frozenset(
+    (
+        *("modality", "service_tier", "serviceTier", "speed", "inference_geo", "inferenceGeo", "traffic_type"),
+        *("trafficType", "search_context_size", "searchContextSize", "ttl", "type", "processing"),
+    )
+)
+
+#: Where a whole response, or a wrapper around it, keeps its usage.
+WRAPPERS: Final = _words(
+    """usage usage_metadata token_usage usage_info response x_groq meta result message llm_output response_metadata
+    amazon_bedrock_invocation_metrics metrics provider_metadata body"""
+)
+
+#: What a provider itself says a request cost, by provider family: path → USD per one of it.
+REPORTED_COSTS: Final[Mapping[str, Mapping[str, Decimal]]] = {
+    "openrouter": {"cost": Decimal(1)},
+    "perplexity": {"cost.total_cost": Decimal(1)},
+    "xai": {"cost_in_usd_ticks": Decimal("1e-10")},
+}
+
+TOKEN_CLASSES: Final = tuple(meter.name for meter in METERS if meter.kind != "counter")
+PROMPT_CLASSES: Final = tuple(meter.name for meter in METERS if meter.kind == "prompt")
+COMPLETION_CLASSES: Final = tuple(meter.name for meter in METERS if meter.kind == "completion")
+COUNTERS: Final = tuple(meter.name for meter in METERS if meter.kind == "counter")
+#: Counters that may have a fraction, and what a row without a count of its own has, where that isn't 0.
+FRACTIONS: Final = frozenset(("seconds",))
+DEFAULTS: Final[Mapping[str, int]] = {"requests": 1}
+BY_NAME: Final[Mapping[str, Meter]] = {meter.name: meter for meter in METERS}

@@ -1,0 +1,84 @@
+"""Usage that was not read, or not wholly, by the shape it came in: what a cost is too low for, or missing."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from birdfeed_worker.pricing.usage.readings import readings
+from birdfeed_worker.tinybird.lookup import sql_time
+
+#: Most shapes asked for.
+MAX_SHAPES: Final = 200
+#: Why each is listed, and what to do.
+ADVICE: Final[Mapping[str, str]] = {
+    "incomplete": "Part of it was not read: the cost is a lower bound",
+    "invalid": "Not read: send the usage as the SDK gives it",
+    "stream_without_usage": 'A stream without usage: ask for it, such as stream_options={"include_usage": true}',
+    "missing": "A success without usage: send it, if the provider reports one",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Rows whose usage has the same keys, in one data source.
+
+    Attributes:
+        status: Their usage_status.
+        keys: The keys of the usage, sorted; empty where none is kept.
+        events: How many, and `last` when the last of them occurred (UTC, to the minute).
+        model, provider: Of one of them.
+        not_read: Its numbers that nobody read.
+    """
+
+    status: str
+    keys: str
+    events: int
+    last: str
+    model: str
+    provider: str
+    not_read: tuple[str, ...]
+
+    def __str__(self) -> str:
+        what = f"keys {self.keys}" if self.keys else "nothing kept of it"
+        unread = f"; not read: {', '.join(self.not_read)}" if self.not_read else ""
+        such_as = f"such as {self.model} at {self.provider}, last {self.last}"
+        return f"{self.events} x {self.status} ({such_as}): {what}{unread}. {ADVICE[self.status]}."
+
+
+def question(datasource: str, since: datetime) -> str:
+    """SQL for the shapes of a data source; each event once. Images need no usage."""
+    missing = " OR (usage_status = 'missing' AND cost_status = 'no_usage' AND response_status = 'success')"
+    return (
+        "SELECT usage_status, arrayStringConcat(arraySort(JSONExtractKeys(usage_raw)), ', ') AS keys, "
+        "any(model_used) AS model, any(provider) AS maker, any(usage_raw) AS example, toString(count()) AS events, "
+        f"toString(max(occurred_at), 'UTC') AS last FROM {datasource} FINAL "
+        f"WHERE occurred_at >= '{sql_time(since)}' "
+        "AND (usage_status IN ('incomplete', 'invalid', 'stream_without_usage')"
+        f"{missing if datasource == 'llm_events' else ''}) AND cost_status NOT IN ('reported', 'cache_hit') "
+        f"GROUP BY usage_status, keys ORDER BY count() DESC, keys LIMIT {MAX_SHAPES}"
+    )
+
+
+def shapes_of(rows: Iterable[Mapping[str, Any]]) -> list[Shape]:
+    """The shapes, from the answers to their questions; most events first."""
+    found = [
+        Shape(
+            status=row["usage_status"],
+            keys=row["keys"],
+            events=int(row["events"]),
+            last=row["last"][:16],
+            model=row["model"],
+            provider=row["maker"],
+            not_read=_not_read(row["example"]),
+        )
+        for row in rows
+    ]
+    return sorted(found, key=lambda one: (-one.events, one.status, one.keys))
+
+
+def _not_read(example: str) -> tuple[str, ...]:
+    raw = orjson.loads(example) if example else None
+    return tuple(f"usage.{one.keys}" for one in readings(raw) if one.note == "not read")

@@ -1,0 +1,28 @@
+"""Words that change a price: service tier, speed, place, search context. Of an event's and its usage's, the event's."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from birdfeed_schemas.enrichment import NOTHING, Usage
+from birdfeed_schemas.meters import PLAIN_MODIFIERS, SAME_MODIFIER
+
+#: Those that change what tokens cost; the search context changes what a request costs.
+OF_TOKENS: Final = ("service_tier", "speed", "inference_geo")
+
+
+def plain_modifier(word: str) -> str:
+    """A modifier in the words of price books; "" where it means none."""
+    text = word.strip().lower().replace("-", "_").replace(" ", "_")
+    text = SAME_MODIFIER.get(text, text)
+    return "" if text in PLAIN_MODIFIERS else text
+
+
+def modifiers_of(service_tier: str | None, usage: Usage) -> Mapping[str, str]:
+    """What changes the price of an event: its own service tier, else what its usage says; nothing that means none."""
+    own = plain_modifier(service_tier) if service_tier else ""
+    if not own:
+        return usage.modifiers
+    return {**usage.modifiers, "service_tier": own} if usage.modifiers else {"service_tier": own}
+
+
+__all__ = ["NOTHING", "OF_TOKENS", "modifiers_of", "plain_modifier"]

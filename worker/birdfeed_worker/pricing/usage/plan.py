@@ -1,0 +1,256 @@
+"""How a usage of one shape is read: made once for each set of keys, then used for every usage that has it."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from birdfeed_schemas.meters import (
+    CONTAINERS,
+    INFORMATIONAL,
+    INFORMATIONAL_ENDINGS,
+    INFORMATIONAL_OBJECTS,
+    METERS,
+    MODIFIERS,
+    REPORTED_COSTS,
+    TOTALS,
+    Meter,
+)
+
+from birdfeed_worker.pricing.usage.formats import MAX_DEPTH, is_attribute, snake_case
+
+Shape: TypeAlias = tuple[Any, ...]
+Keys: TypeAlias = tuple[str, ...]
+
+#: Plans remembered; keys come from handlers, so there must be a bound. And the largest usage whose plan is.
+_MAX_PLANS: Final = 1_000
+_MAX_CACHED_SIZE: Final = 80
+#: Costs, and what tells how to read them.
+_COST_PATHS: Final = frozenset(
+    (
+        *(path for paths in REPORTED_COSTS.values() for path in paths),
+        *("cost_details.upstream_inference_cost", "is_byok"),
+    )
+)
+_ROLES: Final[Mapping[str, tuple[str, int]]] = {
+    name: (role, place) for role, names in CONTAINERS.items() for place, name in enumerate(names)
+}
+#: Counts whose names some wrapper has for an object.
+_OBJECTS_TOO: Final = frozenset(("input", "output", "total", "requests", "pages", "characters", "seconds"))
+#: Counts that say nothing without others.
+_SAY_NOTHING_ALONE: Final = frozenset(("total", "completion_text_detail"))
+_ORDINARY: Final = frozenset(
+    (
+        *("prompt", "completion", "total", "completion_text_detail"),
+        *("prompt_cached", "prompt_cache_write", "prompt_audio", "prompt_image"),
+        *("completion_audio", "completion_image", "completion_reasoning"),
+    )
+)
+_PLAIN_KINDS: Final[frozenset[type]] = frozenset((dict, int, str, float, bool, type(None), Decimal))
+#: Roles whose names are never a count's.
+_ALWAYS_OBJECTS: Final = frozenset(_ROLES) - {"input_tokens", "output_tokens"}
+
+
+class Plan(NamedTuple):
+    """How usages with the same keys and kinds of values are read. What is null or a boolean is absent.
+
+    Attributes:
+        flat: Slot and key of counts that stand in the usage itself.
+        nested: Slot, object's key and key of counts that stand in an object.
+        deep: Slot and keys of counts that stand deeper.
+        marks: How the count of each slot nests; see the meter table. "i" for a prompt that is called input.
+        paths: Slot or counter name → the path it is read from.
+        says: Whether there is a count that says something alone.
+        has_prompt, has_total: Whether these two are there.
+        is_ordinary: Whether there are no counts but totals, cached, writes, audio, images and reasoning.
+        counters: Counter name and keys, for what is beside tokens.
+        modifiers: Words that change the price: name and keys.
+        costs: What the provider says it cost: path and keys.
+        unread: Values that nobody reads; a positive number among them is one that may be billed.
+        known: Whether any key is one that the table has, null or not.
+        invalid: Whether something stands where an object or a count belongs that is neither.
+    """
+
+    flat: tuple[tuple[int, str], ...]
+    nested: tuple[tuple[int, str, str], ...]
+    deep: tuple[tuple[int, Keys], ...]
+    marks: tuple[str, ...]
+    paths: Mapping[str, str]
+    says: bool
+    has_prompt: bool
+    has_total: bool
+    is_ordinary: bool
+    counters: tuple[tuple[str, Keys], ...]
+    modifiers: tuple[tuple[str, Keys], ...]
+    costs: Mapping[str, Keys]
+    unread: tuple[Keys, ...]
+    known: bool
+    invalid: bool
+
+
+class _Spelling(NamedTuple):
+    slot: str
+    place: int
+    mark: str
+
+
+class Table:
+    """The meter table, ready to look paths up; tests make one of their own, with a spelling left out."""
+
+    def __init__(self, meters: tuple[Meter, ...] = METERS, totals: Mapping[str, tuple[str, ...]] = TOTALS) -> None:
+        counters = {meter.name for meter in meters if meter.kind == "counter"}
+        spelt = {**{meter.name: meter.spellings for meter in meters}, **totals}
+        #: Slot name → position in the values a plan reads.
+        self.slots = {name: place for place, name in enumerate(name for name in spelt if name not in counters)}
+        self.counters = counters
+        self._spellings: dict[str, list[_Spelling]] = {}
+        for slot, words in spelt.items():
+            for place, word in enumerate(words):
+                path = word.lstrip("+?")
+                self._spellings.setdefault(path, []).append(_Spelling(slot, place, word[: len(word) - len(path)]))
+        #: Counts that are never an object; those of the two that are objects in some SDK are details then.
+        self.counts = frozenset(self._spellings) - _OBJECTS_TOO
+        self._plans: dict[Shape, Plan] = {}
+
+    def plan(self, raw: Mapping[str, Any]) -> Plan:
+        """The plan for a usage of plain dicts; raises UntidyError where it has others, or lists."""
+        shape = shape_of(raw)
+        plan = self._plans.get(shape)
+        if plan is None:
+            _check_plain(shape)
+            plan = self._make(raw)
+            if size_of(shape) <= _MAX_CACHED_SIZE:
+                if len(self._plans) >= _MAX_PLANS:
+                    self._plans.clear()
+                self._plans[shape] = plan
+        return plan
+
+    def read_as(self, path: str) -> str | None:
+        """The meter or total that is read from a path; None where nobody reads it."""
+        found = self._spellings.get(path)
+        return found[0].slot if found else None
+
+    def _make(self, raw: Mapping[str, Any]) -> Plan:
+        reads: dict[str, tuple[int, int, Keys, str, str]] = {}
+        modifiers: list[tuple[str, Keys]] = []
+        costs: dict[str, Keys] = {}
+        unread: list[Keys] = []
+        known = invalid = False
+        for keys, path, place, is_informational in leaves(raw, self.counts):
+            value = value_at(raw, keys)
+            absent = value is None or isinstance(value, bool)
+            if snake_case(keys[-1]) in _ALWAYS_OBJECTS and path not in self._spellings:
+                invalid = invalid or not absent
+                continue
+            if path in _COST_PATHS:
+                costs[path] = keys
+            modifier = next((name for name, spelt in MODIFIERS.items() if path in spelt), None)
+            if modifier is not None:
+                modifiers.append((modifier, keys))
+            elif is_informational:
+                continue
+            elif path in self._spellings:
+                known = True
+                if absent:
+                    continue
+                inside = any(is_attribute(key) or key == "gen_ai" for key in keys)
+                for slot, order, mark in self._spellings[path]:
+                    # Of a key in both spellings snake_case is meant.
+                    rank = 2 * place + (snake_case(keys[-1]) != keys[-1])
+                    own = "i" if slot == "prompt" and path.startswith("input") else mark
+                    read = (order, rank, keys, "" if inside else own, path)
+                    reads[slot] = min(reads.get(slot, read), read)
+            elif path not in _COST_PATHS and not _says_nothing(path):
+                unread.append(keys)
+        marks = [""] * len(self.slots)
+        for slot, read in reads.items():
+            if slot in self.slots:
+                marks[self.slots[slot]] = read[3]
+        own_slots = {slot: read[2] for slot, read in reads.items() if slot in self.slots}
+        return Plan(
+            flat=tuple((self.slots[slot], keys[0]) for slot, keys in own_slots.items() if len(keys) == 1),
+            nested=tuple((self.slots[slot], keys[0], keys[1]) for slot, keys in own_slots.items() if len(keys) == 2),
+            deep=tuple((self.slots[slot], keys) for slot, keys in own_slots.items() if len(keys) > 2),
+            marks=tuple(marks),
+            paths={slot: read[4] for slot, read in reads.items()},
+            says=not own_slots.keys() <= _SAY_NOTHING_ALONE,
+            has_prompt="prompt" in own_slots,
+            has_total="total" in own_slots,
+            is_ordinary=own_slots.keys() <= _ORDINARY,
+            counters=tuple((slot, read[2]) for slot, read in reads.items() if slot in self.counters),
+            modifiers=tuple(modifiers),
+            costs=costs,
+            unread=tuple(unread),
+            known=known,
+            invalid=invalid,
+        )
+
+
+class UntidyError(Exception):
+    """A usage has lists, or mappings that are no dicts: it is to be tidied before it is read."""
+
+
+def shape_of(raw: Mapping[str, Any], depth: int = 0) -> Shape:
+    """The keys of a usage with the kinds of its values, and of the objects in it.
+
+    Raises:
+        UntidyError: Its objects lie too deep in each other.
+    """
+    kinds = tuple(map(type, raw.values()))
+    if dict not in kinds:
+        return tuple(raw), kinds
+    if depth >= MAX_DEPTH:
+        raise UntidyError
+    return (
+        tuple(raw), kinds, *[shape_of(value, depth + 1) for value in raw.values() if type(value) is dict],
+    )  # fmt: skip
+
+
+def _check_plain(shape: Shape) -> None:
+    if not _PLAIN_KINDS.issuperset(shape[1]):
+        raise UntidyError
+    for inner in shape[2:]:
+        _check_plain(inner)
+
+
+def size_of(shape: Shape) -> int:
+    """How many values a shape has, those in objects included."""
+    return len(shape[0]) + sum(size_of(inner) for inner in shape[2:])
+
+
+def leaves(raw: Mapping[str, Any], counts: frozenset[str]) -> list[tuple[Keys, str, int, bool]]:
+    """Every value of a usage: its keys, its path in the words of the meter table, the rank of the details it is in,
+    and whether it is in an object that only informs."""
+    found: list[tuple[Keys, str, int, bool]] = []
+
+    def walk(source: Mapping[str, Any], keys: Keys, path: tuple[str, ...], place: int, informational: bool) -> None:
+        for key, value in source.items():
+            name = snake_case(key)
+            here = (*keys, key)
+            is_count = ".".join((*path, name)) in counts and name not in _ROLES
+            if type(value) is dict and len(here) <= MAX_DEPTH and not is_count:
+                if name in _ROLES and (not path or path[0] in CONTAINERS):
+                    role, rank = _ROLES[name]
+                    walk(value, here, (role,), rank, informational)
+                elif here == ("gen_ai",) or here == ("gen_ai", "usage"):
+                    walk(value, here, (), place, informational)
+                else:
+                    walk(value, here, (*path, name), place, informational or name in INFORMATIONAL_OBJECTS)
+            else:
+                found.append((here, ".".join((*path, name)), place, informational))
+
+    walk(raw, (), (), 0, False)
+    return found
+
+
+def value_at(raw: Mapping[str, Any], keys: Keys) -> Any:
+    """The value under these keys."""
+    value: Any = raw
+    for key in keys:
+        value = value[key]
+    return value
+
+
+def _says_nothing(path: str) -> bool:
+    """Whether a number at this path is one that only informs."""
+    last = path.rpartition(".")[2]
+    return last in INFORMATIONAL or last.endswith(INFORMATIONAL_ENDINGS)

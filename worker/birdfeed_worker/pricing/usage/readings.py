@@ -1,0 +1,64 @@
+"""Each number of a usage, and what it was read as: for `birdfeed prices explain`."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from birdfeed_worker.pricing.usage.formats import NotACountError, is_positive, tidy
+from birdfeed_worker.pricing.usage.normalise import TABLE, unwrapped
+from birdfeed_worker.pricing.usage.plan import Table, UntidyError, leaves, value_at
+
+
+class Reading(NamedTuple):
+    """One number of a usage.
+
+    Attributes:
+        keys: Where it stands, joined by dots.
+        value: The number.
+        read_as: A meter or total; "" where it was not the one used, only informs, or is not read.
+        note: "read", "another spelling counts", "informs only" or "not read".
+    """
+
+    keys: str
+    value: Any
+    read_as: str
+    note: str
+
+    def __str__(self) -> str:
+        return f"usage.{self.keys} {self.value}: {f'read as {self.read_as}' if self.note == 'read' else self.note}"
+
+
+def readings(raw: object, table: Table = TABLE) -> list[Reading]:
+    """What became of each number of a usage, in its own order; nothing for a usage that can't be read at all."""
+    if not isinstance(raw, Mapping):
+        return []
+    plain: Mapping[str, Any] = raw
+    try:
+        try:
+            plan = table.plan(plain)
+        except UntidyError:
+            plain = tidy(raw)
+            plan = table.plan(plain)
+        if not plan.known:
+            plain, plan, _ = unwrapped(plain, plan, table)
+    except (NotACountError, UntidyError):
+        return []
+    slots = {place: name for name, place in table.slots.items()}
+    used: dict[tuple[str, ...], str] = {
+        **{(key,): slots[slot] for slot, key in plan.flat},
+        **{(key, inner): slots[slot] for slot, key, inner in plan.nested},
+        **{keys: slots[slot] for slot, keys in plan.deep},
+        **{keys: name for name, keys in plan.counters},
+    }
+    found = []
+    for keys, path, _, _ in leaves(plain, table.counts):
+        value = value_at(plain, keys)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        if keys in used:
+            read_as, note = used[keys], "read"
+        elif keys in plan.unread:
+            read_as, note = "", "not read" if is_positive(value) else "informs only"
+        else:
+            read_as, note = "", "another spelling counts" if table.read_as(path) else "informs only"
+        found.append(Reading(".".join(keys), value, read_as, note))
+    return found
