@@ -52,7 +52,7 @@ def test_a_select_passes(query: str, output: str | None) -> None:
         ("SELECT 1 AS `a\nTableIdentifier t`", 400, "escape or a control character"),
         ("SELECT 1 AS `a\\nb`", 400, "escape or a control character"),
         ("SELECT 'x", 400, "not closed"),
-        ("SELECT ‘`’, 1 FROM “system”", 400, "not closed"),
+        ("SELECT \u2018`\u2019, 1 FROM \u201csystem\u201d", 400, "not closed"),
         ("SELECT 1 FORMAT Native", 400, "Unknown format Native"),
     ],
 )

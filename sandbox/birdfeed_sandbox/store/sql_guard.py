@@ -41,8 +41,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-#: A quote that opens nothing, or is not ASCII: the engine takes “ ” and ‘ ’ for quotes.
-_STRAY_QUOTES = frozenset("'\"`“”‘’")
+#: A quote that opens nothing, or is a curly one: the engine takes those for quotes, too.
+_STRAY_QUOTES = frozenset("'\"`\u2018\u2019\u201c\u201d")
 #: Settings a query may choose: none that names a file, or holds SQL of its own as additional_table_filters does.
 _SETTINGS = re.compile(
     r"final|do_not_merge_across_partitions_select_final|join_(algorithm|use_nulls|default_strictness)|group_by_use_nulls"

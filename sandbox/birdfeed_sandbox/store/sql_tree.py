@@ -1,6 +1,6 @@
 """What a statement may do, read from the engine's own syntax tree: an allow-list of statements and table functions.
 
-The tree is the text of `EXPLAIN AST`: one node a line, one more blank for each level. It is the engine that parsed it, so
+The tree is the text of `EXPLAIN AST`: one node a line, one more blank for each level. The engine itself parsed it, so
 nothing can be hidden from it by comments, quoting or case.
 """
 
@@ -15,7 +15,7 @@ from birdfeed_sandbox.datafiles.datasource import ENGINES
 from birdfeed_sandbox.errors import QueryError
 from birdfeed_sandbox.store.ddl import DATABASE
 
-#: Table functions that make rows from their arguments alone. All others reach files, hosts, programs or other databases.
+#: Table functions that make rows from their arguments alone. All others reach files, hosts, programs, other databases.
 TABLE_FUNCTIONS = frozenset(
     {"generateSeries", "generate_series", "null", "numbers", "numbers_mt", "values", "view", "zeros", "zeros_mt"}
 )

@@ -16,14 +16,12 @@ import orjson
 from birdfeed_sandbox.datafiles import Datasource, Pipe, Project, parse_datasource
 from birdfeed_sandbox.errors import EngineError, QueryError, SandboxError
 from birdfeed_sandbox.ingest.extract import Batch, Extractor, Quarantined, QuarantineRule
+from birdfeed_sandbox.settings import MANIFEST
 from birdfeed_sandbox.store.chdb_engine import Engine
 from birdfeed_sandbox.store.ddl import DATABASE, create_quarantine, create_table, quarantine_of, quoted
 from birdfeed_sandbox.store.sql_guard import FORMATS, check_select, check_text, with_ctes
 from birdfeed_sandbox.store.sql_tree import check_read, check_statement
 from birdfeed_sandbox.store.templates import SqlTemplate
-
-#: Where the data directory keeps what its tables were made from.
-_MANIFEST = "tables.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class Workspace:
         self._datasources: dict[str, Datasource] = {}
         self._extractors: dict[str, Extractor] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._manifest_path = folder / _MANIFEST
+        self._manifest_path = folder / MANIFEST
         self._manifest: dict[str, str] = (
             json.loads(self._manifest_path.read_text()) if self._manifest_path.exists() else {}
         )
