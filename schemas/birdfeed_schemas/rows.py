@@ -340,7 +340,8 @@ def image_event_row(enriched: Enriched) -> dict[str, Any]:
 def image_dimensions(size: str | None) -> tuple[int, int]:
     """Width and height in pixels from "WxH"; zeros where the text says something else."""
     width, _, height = (size or "").lower().partition("x")
-    if width.isascii() and height.isascii() and width.isdigit() and height.isdigit():
+    # Ten digits hold what a column does; int() refuses thousands of them with an error.
+    if width.isascii() and height.isascii() and width.isdigit() and height.isdigit() and len(width + height) <= 20:
         pixels = int(width), int(height)
         if max(pixels) < 2**32:
             return pixels

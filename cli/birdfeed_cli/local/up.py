@@ -6,10 +6,10 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from birdfeed_schemas.urls import shown
 from birdfeed_worker.settings import WorkerSettings
 
 from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail, out
-from birdfeed_cli.common.redis_access import without_password
 from birdfeed_cli.local.services import FolderError, Stack, StackError
 
 
@@ -53,7 +53,7 @@ def run_up(data_dir: Path, processes: int | None, redis_port: int | None, tinybi
 def _say(stack: Stack) -> None:
     """How to reach each part, ready to paste into a shell."""
     where = "embedded Valkey, append-only file on" if stack.valkey is not None else "from your settings"
-    out.print(f"Redis     {without_password(stack.environment['BIRDFEED_REDIS_URL'])}  ({where})")
+    out.print(f"Redis     {shown(stack.environment['BIRDFEED_REDIS_URL'])}  ({where})")
     store = "sandbox, for development and tests" if stack.sandbox is not None else "from your settings"
     out.print(f"Tinybird  {stack.environment['TINYBIRD_HOST']}  ({store})")
     if stack.valkey is not None or stack.sandbox is not None:

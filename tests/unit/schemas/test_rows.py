@@ -213,7 +213,14 @@ def test_moderation_keeps_verdicts_and_no_text() -> None:
 
 @pytest.mark.parametrize(
     ("size", "pixels"),
-    [("1024x768", (1024, 768)), ("1024X768", (1024, 768)), ("big", (0, 0)), (None, (0, 0)), ("9x99999999999", (0, 0))],
+    [
+        ("1024x768", (1024, 768)),
+        ("1024X768", (1024, 768)),
+        ("big", (0, 0)),
+        (None, (0, 0)),
+        ("9x99999999999", (0, 0)),
+        ("9" * 5_000 + "x1", (0, 0)),
+    ],
 )
 def test_image_sizes(size: str | None, pixels: tuple[int, int]) -> None:
     """Text that is no size is no size."""
