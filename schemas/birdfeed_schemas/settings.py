@@ -9,8 +9,6 @@ from typing import Annotated
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from birdfeed_schemas.urls import parts_of
-
 
 class RedisSettings(BaseSettings):
     """Read from the environment, then from a .env file in the working directory."""
@@ -53,7 +51,6 @@ class RedisSettings(BaseSettings):
             return None
         if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://", "redis+sentinel://")):
             raise ValueError("a Redis URL starts with redis://, rediss://, unix:// or redis+sentinel://")
-        parts_of(value.get_secret_value())
         return value
 
     @property
