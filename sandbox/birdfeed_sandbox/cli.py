@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from birdfeed_schemas.private_files import private_folder
+from birdfeed_schemas.safety.private_files import private_folder
 
 from birdfeed_sandbox.datafiles import load_project, packaged_project
 from birdfeed_sandbox.errors import SandboxError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from birdfeed_schemas.private_files import private_folder, secret_in
+from birdfeed_schemas.safety.private_files import private_folder, secret_in
 
 #: The kinds of token: what each may do is said in Settings.
 TOKENS: Final = ("append", "read", "admin")

@@ -14,7 +14,7 @@ import pytest
 from birdfeed_sandbox import Sandbox
 from birdfeed_sandbox.cli import main, parser
 from birdfeed_sandbox.settings import TOKENS, token_of, token_variable
-from birdfeed_schemas.private_files import private_folder
+from birdfeed_schemas.safety.private_files import private_folder
 
 
 def raw(url: str, *headers: str) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from birdfeed_schemas.urls import goes_in_clear
+from birdfeed_schemas.safety.urls import goes_in_clear
 from redis import Redis
 
 from birdfeed_worker.errors import ConfigurationError

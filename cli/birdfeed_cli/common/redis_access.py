@@ -1,6 +1,6 @@
 """Redis for short commands: they fail fast where it is not there."""
 
-from birdfeed_schemas.urls import shown
+from birdfeed_schemas.safety.urls import shown
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.queue.connect import connect

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from birdfeed_cli.common.console import NOTE, OK, PARTLY, fail, out, print_json
+from birdfeed_cli.common.console import NOTE, OK, PARTLY, fail, out, print_json, print_lines
 from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.common.time_spans import age
 from birdfeed_cli.dead_letters.filters import Filters
@@ -68,10 +68,10 @@ def run_letters(filters: Filters, *, as_json: bool) -> int:
     connection, keys = open_redis()
     for letter, events in _counted(connection, keys, filters.choice(connection, keys)):
         if as_json:
-            print(orjson.dumps({**describe(letter), "chosen": events}).decode())
+            print_json({**describe(letter), "chosen": events}, line=True)
         else:
             line = f"{letter.id}  {_short(letter.last_failed_at)}  {events:>6}  {letter.event_type}, {letter.reason}"
-            out.print(line, markup=False, soft_wrap=True)
+            out.print(line, soft_wrap=True)
     return OK
 
 
@@ -90,7 +90,7 @@ def run_show(which: str, events: int, *, as_json: bool) -> int:
         return OK
     _show(letter)
     for event in shown:
-        out.print(Text(orjson.dumps(event, option=orjson.OPT_INDENT_2).decode()))
+        print_lines(orjson.dumps(event, option=orjson.OPT_INDENT_2).decode().split("\n"))
     if letter.events > len(shown):
         out.print(f"... and {letter.events - len(shown)} more (--events)")
     return OK

@@ -40,7 +40,7 @@ def run_list(*, as_json: bool) -> int:
         if not found:
             out.print(f"no spool in {settings.spool_directory}")
         for path in damaged:
-            out.print(f"damaged, renamed and no longer read: {path}", markup=False)
+            out.print(f"damaged, renamed and no longer read: {path}")
     return PARTLY if damaged else OK
 
 

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from birdfeed_sandbox.settings import TOKENS, token_of, token_variable
-from birdfeed_schemas.private_files import private_folder, secret_in
+from birdfeed_schemas.safety.private_files import private_folder, secret_in
 from birdfeed_worker.process.main import PARENT_FD
 from redis import Redis
 from redis.backoff import NoBackoff

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from birdfeed_schemas.urls import shown
+from birdfeed_schemas.safety.urls import shown
 from birdfeed_worker.settings import WorkerSettings
 
 from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail, out
@@ -58,15 +58,16 @@ def _say(stack: Stack) -> None:
     out.print(f"Tinybird  {stack.environment['TINYBIRD_HOST']}  ({store})")
     if stack.valkey is not None or stack.sandbox is not None:
         out.print(f"data      {stack.data_dir}")
-    out.print("\nIn another terminal:\n", style="bold")
+    out.print()
+    out.print("In another terminal:", style="bold")
+    out.print()
     for name, value in stack.environment.items():
         if name == "BIRDFEED_REDIS_URL" and stack.valkey is None:
             continue
-        out.print(f"  export {name}={value}", markup=False, soft_wrap=True)
+        out.print(f"  export {name}={value}", soft_wrap=True)
     out.print(
-        "\n  echo '" + '{"event_type":"text_generation","event_data":{"model":"openai","usage":{"prompt_tokens":9}}}'
-        "' | birdfeed send -\n",
-        markup=False,
+        "  echo '" + '{"event_type":"text_generation","event_data":{"model":"openai","usage":{"prompt_tokens":9}}}'
+        "' | birdfeed send -",
         soft_wrap=True,
     )
     out.print(f"Ctrl-C stops everything (this process is {os.getpid()}).")

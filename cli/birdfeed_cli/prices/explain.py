@@ -16,7 +16,7 @@ from birdfeed_worker.pricing.price.receipt import explain, recompute
 from birdfeed_worker.pricing.price.record import price_record
 from birdfeed_worker.settings import WorkerSettings
 
-from birdfeed_cli.common.console import OK, PARTLY, fail, out, print_json
+from birdfeed_cli.common.console import OK, PARTLY, fail, print_json, print_lines
 from birdfeed_cli.common.store_access import event_tables, open_store
 from birdfeed_cli.prices.estimate import for_each_event
 
@@ -48,7 +48,7 @@ def run_explain_stored(event_id: str, *, as_json: bool) -> int:
         matches = again == price.cost
         print_json({"event_id": event_id, **_described(price, lines), "recomputed": plain(again), "matches": matches})
     else:
-        out.print("\n".join(lines), markup=False, soft_wrap=True)
+        print_lines(lines)
     if again != price.cost:
         return fail(
             f"the stored counts and rates give {plain(again)} USD, not the stored cost: one was changed", PARTLY

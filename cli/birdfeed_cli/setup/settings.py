@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from birdfeed.settings import ProducerSettings
-from birdfeed_schemas import urls
+from birdfeed_schemas.safety import urls
 from birdfeed_schemas.settings import RedisSettings
 from birdfeed_worker.settings import WorkerSettings
 from dotenv import dotenv_values
@@ -47,7 +47,7 @@ def run_settings(*, as_json: bool, markdown: bool) -> int:
     for s in shown:
         name = Text(" or ".join(s.names), style="bold")
         out.print(name, Text(f"= {s.value}"), Text(f"({s.source}; {s.side})", style="dim"), soft_wrap=True)
-        out.print(Padding(s.meaning, (0, 0, 0, 4)), markup=False)
+        out.print(Padding(s.meaning, (0, 0, 0, 4)))
     return OK
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from birdfeed_schemas.safety.untrusted import label
 from birdfeed_schemas.wire.keys import Keys
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -43,7 +44,7 @@ def family(metric: Metric, values: Values) -> Family:
     else:
         made = GaugeMetricFamily(name, metric.meaning, labels=metric.labels)
     for labels, value in sorted(values.items()):
-        made.add_metric(labels, value)
+        made.add_metric([label(one) for one in labels], value)
     return made
 
 

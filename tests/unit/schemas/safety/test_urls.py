@@ -4,7 +4,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 from birdfeed_schemas.redis_url import client_of
-from birdfeed_schemas.urls import UrlError, parts_of, shown
+from birdfeed_schemas.safety.urls import UrlError, parts_of, shown
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -30,6 +31,19 @@ def private_folder(folder: Path, *, ours: str) -> None:
         return
     reason = "other users of this machine may enter it; `chmod 700` it, or choose another folder"
     raise PermissionError(errno.EACCES, reason, str(folder))
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a file for its user alone, also over one that others could read; pipes and devices stay as they are.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        status = os.fstat(stream.fileno())
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
+            os.fchmod(stream.fileno(), 0o600)
+        stream.write(text)
 
 
 def secret_in(file: Path, make: Callable[[], str]) -> str:
