@@ -19,7 +19,7 @@ class SafeConsole(Console):
     """A console on which text is text. A newline in a text is shown as ␊: print lines one by one."""
 
     def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, highlight=False, emoji=False)
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Segments of what is printed, every part of a table included."""

@@ -135,8 +135,7 @@ def kinds_table(kinds: list[Kind], now: datetime | None = None) -> Group:
     events = sum(kind.events for kind in kinds)
     rows = [("events", "reason", "last failed", "fingerprint", "event type")]
     for kind in kinds:
-        ago = f"{age((now - datetime.fromisoformat(kind.last)).total_seconds(), parts=1)} ago" if kind.last else ""
-        rows.append((f"{kind.events:,}", kind.reason, ago, kind.fingerprint, kind.event_type))
+        rows.append((f"{kind.events:,}", kind.reason, _ago(kind.last, now), kind.fingerprint, kind.event_type))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     parts: list[RenderableType] = [Text(f"{events:,} dead event{'' if events == 1 else 's'}", style="bold")]
     for row, why in zip(rows, ["", *(kind.detail for kind in kinds)], strict=True):
@@ -148,6 +147,14 @@ def kinds_table(kinds: list[Kind], now: datetime | None = None) -> Group:
         if why:
             parts.append(Padding(Text(why), (0, 0, 0, widths[0] + 2)))
     return Group(*parts)
+
+
+def _ago(stamp: str, now: datetime) -> str:
+    """How long ago; nothing for what is no time, which another tool may have written into a dead letter."""
+    try:
+        return f"{age((now - datetime.fromisoformat(stamp)).total_seconds(), parts=1)} ago"
+    except (ValueError, TypeError, OverflowError):
+        return ""
 
 
 def describe_kind(kind: Kind) -> dict[str, object]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from birdfeed_schemas.safety.untrusted import json_text
+from birdfeed_schemas.safety.untrusted import json_text, visible
 from birdfeed_worker.errors import BirdfeedError
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.record import price_line
@@ -24,7 +24,7 @@ def run_estimate(file: str, book: Path | None, *, as_json: bool) -> int:
         if as_json:
             return orjson.dumps(priced).decode()
         found = f", price of {priced['price_model']}" if priced["price_model"] else ""
-        return f"{priced['cost']:>16} USD  {priced['cost_status']:<9} {record['event_type']}{found}"
+        return visible(f"{priced['cost']:>16} USD  {priced['cost_status']:<9} {record['event_type']}{found}")
 
     return for_each_event(file, book, answer, as_json=as_json)
 

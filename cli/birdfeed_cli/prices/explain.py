@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from birdfeed_schemas.enrichment import Price
+from birdfeed_schemas.safety.untrusted import visible
 from birdfeed_worker.operations.reprice.judge import event_of, usage_of
 from birdfeed_worker.operations.reprice.row_reader import read_event_row
 from birdfeed_worker.operations.reprice.run import RetryingReader
@@ -29,7 +30,7 @@ def run_explain(file: str, book: Path | None, *, as_json: bool) -> int:
         lines = explain(price, usage, event)
         if as_json:
             return orjson.dumps(_described(price, lines)).decode()
-        return "\n".join([*lines, ""])
+        return "\n".join([*map(visible, lines), ""])
 
     return for_each_event(file, book, answer, as_json=as_json)
 

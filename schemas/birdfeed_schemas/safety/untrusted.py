@@ -45,7 +45,7 @@ def csv_cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     shown = visible(value)
-    return f"'{shown}" if _FORMULA.match(shown) and not _NUMBER.fullmatch(shown) else shown
+    return f"'{shown}" if _FORMULA.match(value) and not _NUMBER.fullmatch(shown) else shown
 
 
 def html_text(text: str) -> str:
