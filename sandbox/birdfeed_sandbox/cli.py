@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m birdfeed_sandbox",
         description="A Tinybird on your own machine: Events API, SQL API and endpoints over chDB."
         " For development and tests, never for production: anybody with the admin token can make it fail on purpose.",
-        epilog="Tokens are made anew at each start, unless --token-dir keeps them or the environment has them: "
+        epilog="New tokens are made at each start, unless --token-dir keeps them or the environment has them: "
         + ", ".join(map(token_variable, TOKENS))
         + ".",
     )

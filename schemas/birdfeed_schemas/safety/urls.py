@@ -42,7 +42,7 @@ def parts_of(url: str) -> Parts:
     """The pieces of a URL.
 
     Raises:
-        UrlError: It is none, or a password in it isn't percent-encoded, so that its end can't be told.
+        UrlError: It is not one, or a password in it isn't percent-encoded, so that its end can't be told.
     """
     scheme, separator, rest = url.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):
@@ -54,7 +54,7 @@ def parts_of(url: str) -> Parts:
         raise UrlError(_ENCODE)
     path, _, query = behind.partition("#")[0].partition("?")
     if not _HOSTS.fullmatch(hosts):
-        raise UrlError(f"its host is none; {_ENCODE}")
+        raise UrlError(f"its host is not a host; {_ENCODE}")
     if not _PATH.fullmatch(path):
         raise UrlError("its path has characters that are to be percent-encoded")
     return Parts(scheme=scheme, login=login, hosts=hosts, path=path, query=query)
