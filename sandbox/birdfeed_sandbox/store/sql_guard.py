@@ -168,13 +168,21 @@ def _settings(tokens: list[Token]) -> int:
     clauses = 0
     for position, token in enumerate(tokens):
         after = tokens[position + 1 : position + 3]
-        if not token.is_word("SETTINGS") or len(after) < 2 or after[0].kind != "word" or after[1].text != "=":
-            continue
-        clauses += 1
-        for name, equals in pairwise(tokens[position + 1 :]):
-            if equals.text == "=" and equals.depth == token.depth and not _SETTINGS.fullmatch(name.text):
-                raise QueryError(f"Setting {name.text} should not be changed", status=403)
+        if token.is_word("SETTINGS") and len(after) == 2 and after[0].kind == "word" and after[1].text == "=":
+            clauses += 1
+            _check_settings(token.depth, tokens[position:])
     return clauses
+
+
+def _check_settings(depth: int, clause: list[Token]) -> None:
+    """Check each `name = value` of a clause; a name alone, which the engine takes for true, is refused as well."""
+    for position, token in enumerate(clause):
+        if token.depth < depth or any(map(token.is_word, ("FORMAT", "UNION", "EXCEPT", "INTERSECT"))):
+            return
+        if token.depth == depth and (position == 0 or token.text == ","):
+            name, equals = (*(one.text for one in clause[position + 1 : position + 3]), "", "")[:2]
+            if equals != "=" or not _SETTINGS.fullmatch(name):
+                raise QueryError(f"Setting {name[:100]} should not be changed", status=403)
 
 
 def _is_merges(tokens: list[Token]) -> bool:
