@@ -1,6 +1,7 @@
 """What a user of birdfeed installs with it has a licence that asks for no more than to be named."""
 
 import re
+from email.message import Message
 from importlib.metadata import PackageMetadata, PackageNotFoundError, metadata
 
 import pytest
@@ -21,10 +22,11 @@ RUN = ROOT / "requirements" / "run.txt"
 
 def licence(of: PackageMetadata) -> str:
     """A package's licence as it says it: an SPDX expression, or its classifiers, each of which it has."""
-    if expression := of.get("License-Expression"):
+    said = dict(of.items()) if isinstance(of, Message) else {}
+    if expression := said.get("License-Expression"):
         return str(expression)
     classifiers = [one.split(" :: ")[-1] for one in of.get_all("Classifier") or [] if one.startswith("License ::")]
-    return " AND ".join(classifiers) or str(of.get("License", "")).partition("\n")[0]
+    return " AND ".join(classifiers) or str(said.get("License", "")).partition("\n")[0]
 
 
 def refused(expression: str) -> list[str]:
