@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from birdfeed_schemas.providers import family_of
+from birdfeed_schemas.tables.providers import family_of
 
 OUT: Final = Path(__file__).parent.parent / "schemas" / "birdfeed_schemas" / "data" / "media_prices.toml"
 MAP: Final = "model_prices_and_context_window_backup.json"

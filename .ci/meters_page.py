@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from birdfeed_schemas.meters import METERS, TOTALS, Meter
+from birdfeed_schemas.tables.meters import METERS, TOTALS, Meter
 
 
 def _rate(meter: Meter) -> str:
@@ -19,7 +19,7 @@ def lines() -> Iterator[str]:
     """The page, line by line."""
     yield "# Meters: what is counted, and where it is read"
     yield ""
-    yield "Made from `birdfeed_schemas/meters.py`; change it there. Token classes are disjoint and sum to their total."
+    yield "Made from `birdfeed_schemas/tables/meters.py`. Token classes are disjoint and sum to their total."
     yield ""
     yield "| meter | kind | column | rate | without a rate of its own |"
     yield "|---|---|---|---|---|"

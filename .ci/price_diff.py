@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from birdfeed_schemas.providers import family_of
+from birdfeed_schemas.tables.providers import family_of
 from birdfeed_worker.pricing.book.fallback import GenaiPrices
 from birdfeed_worker.pricing.names import candidates
 from birdfeed_worker.pricing.price.money import plain

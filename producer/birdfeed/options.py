@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from birdfeed_schemas.redis_url_check import checked_redis_url
+from birdfeed_schemas.safety.redis_url import checked_redis_url
 
 from birdfeed.errors import ConfigurationError
 

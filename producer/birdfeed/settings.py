@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from birdfeed_schemas.redis_url_check import checked_redis_url
+from birdfeed_schemas.safety.redis_url import checked_redis_url
 from birdfeed_schemas.settings import RedisSettings
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict

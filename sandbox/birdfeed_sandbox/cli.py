@@ -13,10 +13,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from birdfeed_sandbox import settings as defaults
+from birdfeed_schemas.safety.private_files import private_folder
+
 from birdfeed_sandbox.datafiles import load_project, packaged_project
 from birdfeed_sandbox.errors import SandboxError
-from birdfeed_sandbox.settings import Settings
+from birdfeed_sandbox.settings import MANIFEST, TOKENS, Settings, token_of, token_variable
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,8 +25,10 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m birdfeed_sandbox",
         description="A Tinybird on your own machine: Events API, SQL API and endpoints over chDB."
-        " For development and tests, never for production: its tokens are no secret, and anybody with the admin"
-        " token can make it fail on purpose.",
+        " For development and tests, never for production: anybody with the admin token can make it fail on purpose.",
+        epilog="New tokens are made at each start, unless --token-dir keeps them or the environment has them: "
+        + ", ".join(map(token_variable, TOKENS))
+        + ".",
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -33,12 +36,13 @@ def parser() -> argparse.ArgumentParser:
     add("--allow-remote", action="store_true", help="let --host be an address that other machines reach")
     add("--project", type=Path, metavar="DIR", help="datasources/ and endpoints/ (default: birdfeed's own)")
     add("--data-dir", type=Path, metavar="DIR", help="where rows are kept (default: nowhere, gone at the end)")
-    add("--append-token", default=defaults.APPEND_TOKEN, help="may send events (default: %(default)s)")
-    add("--read-token", default=defaults.READ_TOKEN, help="may query (default: %(default)s)")
+    add("--token-dir", type=Path, metavar="DIR", help="keep the tokens in files here, made where they are not there")
     add(
-        "--admin-token",
-        default=defaults.ADMIN_TOKEN,
-        help="may do all, also /_sandbox/ (default: %(default)s)",
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also answer requests for this host name; localhost and addresses always are",
     )
     add(
         "--requests-per-second",
@@ -82,14 +86,14 @@ def _run(options: argparse.Namespace) -> int:
         from birdfeed_sandbox.store.workspace import Workspace
     except ModuleNotFoundError as error:
         raise SandboxError(f"{error.name} is missing: pip install 'birdfeed[sandbox]'") from error
+    tokens = {f"{kind}_token": token_of(kind, os.environ, options.token_dir) for kind in TOKENS}
     settings = Settings(
-        append_token=options.append_token,
-        read_token=options.read_token,
-        admin_token=options.admin_token,
+        **tokens,
         requests_per_second=options.requests_per_second,
         max_body_bytes=options.max_body_bytes,
         read_quota=options.read_quota,
     )
+    os.umask(0o077)  # rows and tokens are nobody else's
     # A body of 10,000 rows is as many dicts that die young: looking for cycles among them takes a third of the time.
     gc.set_threshold(200_000, 20, 20)
     with (
@@ -101,20 +105,30 @@ def _run(options: argparse.Namespace) -> int:
         def on_ready() -> None:
             host = f"[{options.host}]" if ":" in options.host else options.host
             print(f"birdfeed sandbox (for development and tests) at http://{host}:{port}")
-            print(f"tokens: append {settings.append_token}, read {settings.read_token}", flush=True)
+            made = {kind: tokens[f"{kind}_token"] for kind in TOKENS if not os.environ.get(token_variable(kind))}
+            for kind, token in made.items():
+                print(f"{kind} token: {token if options.token_dir is None else options.token_dir / f'{kind}.token'}")
+            sys.stdout.flush()
             if options.port_file is not None:
                 _write_at_once(options.port_file, str(port))
 
         def open_workspace() -> Workspace:
             return Workspace(project, folder)
 
-        serve(Service(settings, open_workspace), listener, on_ready=on_ready, parent_fd=options.parent_fd)
+        serve(
+            Service(settings, open_workspace),
+            listener,
+            on_ready=on_ready,
+            parent_fd=options.parent_fd,
+            host_names=options.allow_host,
+        )
     return 0
 
 
 @contextlib.contextmanager
 def _data_dir(folder: Path | None) -> Iterator[Path]:
     if folder is not None:
+        private_folder(folder, ours=MANIFEST)
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="birdfeed-sandbox-", ignore_cleanup_errors=True) as temporary:

@@ -21,7 +21,7 @@ from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 from birdfeed_sandbox.errors import SandboxError, StartError
-from birdfeed_sandbox.settings import ADMIN_TOKEN, APPEND_TOKEN, READ_TOKEN
+from birdfeed_sandbox.settings import TOKENS, random_token, token_variable
 
 #: How long a stopping sandbox may take, in seconds, before it is killed.
 _STOP_SECONDS: Final = 15.0
@@ -47,9 +47,9 @@ class Sandbox:
         data_dir: Path | str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
-        append_token: str = APPEND_TOKEN,
-        read_token: str = READ_TOKEN,
-        admin_token: str = ADMIN_TOKEN,
+        append_token: str | None = None,
+        read_token: str | None = None,
+        admin_token: str | None = None,
         requests_per_second: float = 100.0,
         max_body_bytes: int = 10_000_000,
         read_quota: int | None = None,
@@ -62,12 +62,12 @@ class Sandbox:
             data_dir: Where rows are kept; None: a temporary folder, removed in the end.
             host: A loopback address.
             port: 0: any that is free.
-            append_token: See Settings, as for all up to `read_quota`.
+            append_token: See Settings, as for all up to `read_quota`. None: a random one, as for the other tokens.
             start_timeout_seconds: How long `start` waits for it to answer.
         """
-        self.append_token = append_token
-        self.read_token = read_token
-        self.admin_token = admin_token
+        self.append_token = append_token or random_token("append")
+        self.read_token = read_token or random_token("read")
+        self.admin_token = admin_token or random_token("admin")
         self._host = host
         self._port = port
         self._data_dir = None if data_dir is None else Path(data_dir)
@@ -76,9 +76,6 @@ class Sandbox:
         self._process: subprocess.Popen[bytes] | None = None
         self._parent_fd: int | None = None
         self._options = [
-            f"--append-token={append_token}",
-            f"--read-token={read_token}",
-            f"--admin-token={admin_token}",
             f"--requests-per-second={requests_per_second}",
             f"--max-body-bytes={max_body_bytes}",
             *([f"--project={project}"] if project is not None else []),
@@ -116,7 +113,12 @@ class Sandbox:
             f"--data-dir={self._data_dir or self._temporary / 'data'}", f"--port-file={port_file}",
             f"--parent-fd={watched}", *self._options,
         ]  # fmt: skip
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry), "TZ": "UTC"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+            "TZ": "UTC",
+            **{token_variable(kind): getattr(self, f"{kind}_token") for kind in TOKENS},
+        }
         with (self._temporary / "output").open("ab") as output:
             self._process = subprocess.Popen(
                 command,

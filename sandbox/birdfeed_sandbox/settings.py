@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-#: Tokens of a sandbox on loopback, where nobody chose others.
-APPEND_TOKEN: Final = "p.sandbox-append"
-READ_TOKEN: Final = "p.sandbox-read"
-ADMIN_TOKEN: Final = "p.sandbox-admin"
+from birdfeed_schemas.safety.private_files import private_folder, secret_in
+
+#: The kinds of token: what each may do is said in Settings.
+TOKENS: Final = ("append", "read", "admin")
+
+#: Where the data directory keeps what its tables were made from.
+MANIFEST: Final = "tables.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,9 +30,39 @@ class Settings:
         read_quota: Queries answered before 429; None: no end. Tinybird's free plan has 1,000 a day.
     """
 
-    append_token: str = APPEND_TOKEN
-    read_token: str = READ_TOKEN
-    admin_token: str = ADMIN_TOKEN
+    append_token: str
+    read_token: str
+    admin_token: str
     requests_per_second: float = 100.0
     max_body_bytes: int = 10_000_000
     read_quota: int | None = None
+
+
+def token_variable(kind: str) -> str:
+    """The environment variable of a token. An argument would be seen by everybody, in `ps`."""
+    return f"BIRDFEED_SANDBOX_{kind.upper()}_TOKEN"
+
+
+def random_token(kind: str) -> str:
+    """A new token of 128 random bits."""
+    return f"p.sandbox-{kind}-{secrets.token_hex(16)}"
+
+
+def token_of(kind: str, environment: Mapping[str, str], folder: Path | None) -> str:
+    """A token: from the environment, else from the folder's file, which is made where it isn't there, else a new one.
+
+    Args:
+        kind: One of TOKENS.
+        environment: Such as os.environ.
+        folder: Where `<kind>.token` lies; None: nowhere.
+
+    Raises:
+        OSError: The file can't be read or made, or other users may enter the folder.
+    """
+    given = environment.get(token_variable(kind))
+    if given:
+        return given
+    if folder is None:
+        return random_token(kind)
+    private_folder(folder, ours=f"{TOKENS[0]}.token")
+    return secret_in(folder / f"{kind}.token", lambda: random_token(kind))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 import orjson
 
-from birdfeed_schemas.meters import PROMPT_CLASSES, TOKEN_CLASSES
+from birdfeed_schemas.tables.meters import PROMPT_CLASSES, TOKEN_CLASSES
 
 UsageStatus: TypeAlias = Literal["ok", "inconsistent", "incomplete", "invalid", "missing", "stream_without_usage"]
 CostStatus: TypeAlias = Literal["priced", "estimated", "partial", "unpriced", "no_usage", "cache_hit", "reported"]

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr, create_model, model_validator
 
-from birdfeed_schemas.meters import COUNTERS, TOKEN_CLASSES
+from birdfeed_schemas.tables.meters import COUNTERS, TOKEN_CLASSES
 
 Unit: TypeAlias = Literal["token", "image", "megapixel", "second", "character", "page"]
 

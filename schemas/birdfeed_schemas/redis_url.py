@@ -23,6 +23,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
+from birdfeed_schemas.safety.urls import parts_of
+
 _SENTINEL_SCHEME: Final = "redis+sentinel"
 _SENTINEL_PORT: Final = 26379
 #: Seconds after which Sentinel is asked again, and at least this many times as long as the asking took.
@@ -80,9 +82,10 @@ def client_of(url: str, options: Mapping[str, Any]) -> Redis:
         options: What redis.Redis takes: time limits, retry, client_name, credential_provider, ...
 
     Raises:
-        ValueError: The URL has none of the forms above.
+        ValueError: The URL has none of the forms above; the text holds no piece of it.
     """
     chosen = dict(options)
+    parts_of(url)  # redis-py would take the rest of a password for a host or a port, and name it in its errors
     if urlsplit(url).scheme == _SENTINEL_SCHEME:
         return _from_sentinel(url, chosen)
     if not url.startswith("unix:"):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from birdfeed_schemas.enrichment import Price, Tier, Tokens, Usage
 from birdfeed_schemas.events import Event, ImageGeneration, TextGeneration
-from birdfeed_schemas.meters import COUNTERS, DEFAULTS, FRACTIONS, TOKEN_CLASSES
+from birdfeed_schemas.tables.meters import COUNTERS, DEFAULTS, FRACTIONS, TOKEN_CLASSES
 from birdfeed_schemas.times import Times, times_of
 from birdfeed_schemas.wire.envelope import Envelope
 
@@ -391,7 +391,8 @@ def image_event_row(enriched: Enriched) -> dict[str, Any]:
 def image_dimensions(size: str | None) -> tuple[int, int]:
     """Width and height in pixels from "WxH"; zeros where the text says something else."""
     width, _, height = (size or "").lower().partition("x")
-    if width.isascii() and height.isascii() and width.isdigit() and height.isdigit():
+    # Ten digits hold what a column does; int() refuses thousands of them with an error.
+    if width.isascii() and height.isascii() and width.isdigit() and height.isdigit() and len(width + height) <= 20:
         pixels = int(width), int(height)
         if max(pixels) < 2**32:
             return pixels

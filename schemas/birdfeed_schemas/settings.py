@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from birdfeed_schemas.redis_url_check import checked_redis_url
+from birdfeed_schemas.safety.redis_url import checked_redis_url
 
 
 class RedisSettings(BaseSettings):

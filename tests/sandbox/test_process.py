@@ -204,7 +204,7 @@ def test_the_help_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> Non
 
     text = " ".join(capsys.readouterr().out.split())
     assert "For development and tests, never for production" in text
-    for option in ("--port", "--host", "--data-dir", "--project", "--append-token", "--read-token", "--admin-token"):
+    for option in ("--port", "--host", "--data-dir", "--project", "--token-dir", "--allow-host"):
         assert option in text
 
 

@@ -1,6 +1,7 @@
 """Tinybird's own parser, from its command line's package, in a virtual environment of its own: its pins clash.
 
-With ours, that is. Made once, under the user's cache; nothing of it is imported here: parser_script.py runs in it.
+With ours, that is. Made once, under the user's cache; nothing of it is imported here: scripts/parser_script.py runs in
+it.
 """
 
 import hashlib
@@ -86,7 +87,7 @@ def parse(python: Path, project: Path, renderings: list[dict[str, str]]) -> dict
         renderings: Parameters that every pipe's nodes are rendered with.
     """
     done = subprocess.run(
-        [str(python), str(Path(__file__).with_name("parser_script.py")), str(project)],
+        [str(python), str(Path(__file__).parent / "scripts" / "parser_script.py"), str(project)],
         input=json.dumps(renderings),
         capture_output=True,
         text=True,

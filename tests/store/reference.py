@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from birdfeed_schemas.meters import COMPLETION_CLASSES, PROMPT_CLASSES
+from birdfeed_schemas.tables.meters import COMPLETION_CLASSES, PROMPT_CLASSES
 
 from tests.support.rows import filled
 

@@ -51,7 +51,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 def ask(which: str, store: Sandbox, given: list[dict[str, Any]]) -> dict[str, Any]:
     """What the SDK's user gets."""
     python = environment_with(f"birdfeed-{which}", PINS[which])
-    script = Path(__file__).with_name("sdk_script.py")
+    script = Path(__file__).parent / "scripts" / "sdk_script.py"
     done = subprocess.run(
         [str(python), str(script), which, store.url, store.append_token, store.read_token],
         input=json.dumps(given),

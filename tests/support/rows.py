@@ -8,9 +8,9 @@ from typing import Any, get_args
 
 import orjson
 from birdfeed_schemas.enrichment import CostStatus, Price, PriceMatch, PriceSource, Tier, Tokens, Usage, UsageStatus
-from birdfeed_schemas.meters import TOKEN_CLASSES
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.rows import Enriched
+from birdfeed_schemas.tables.meters import TOKEN_CLASSES
 from birdfeed_schemas.wire.envelope import Envelope, format_time
 
 MODELS = ("openai", "openai-fast", "mistral", "claude", "naïve model", "m")

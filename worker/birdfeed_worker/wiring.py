@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final, TypedDict
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from birdfeed_schemas.safety.urls import goes_in_clear
 from pydantic import SecretStr
 from redis import Redis
 
@@ -43,7 +44,8 @@ def tiers_of(
     """Where tiers are looked up. `on_failure` is told why, and for how many users, there was no answer.
 
     Raises:
-        ConfigurationError: BIRDFEED_TIERS is none of redis:<key>, file:<path>, http(s)://..., or the file is wrong.
+        ConfigurationError: BIRDFEED_TIERS is none of redis:<key>, file:<path>, https://... (http:// to this machine),
+            or the file is wrong.
     """
     where = settings.tiers
     if not where:
@@ -54,11 +56,16 @@ def tiers_of(
         return FileTiers(Path(rest))
     if kind == "redis" and rest:
         source = RedisTiers(connection, rest)
-    elif kind in {"http", "https"}:
+    elif kind.lower() in {"http", "https"}:
+        if goes_in_clear(where):
+            raise ConfigurationError(
+                "BIRDFEED_TIERS uses http, which is allowed for this machine only: users' names or tokens would be "
+                "readable on the way; use https"
+            )
         source = _auth_service(where, settings.tier_timeout)
     else:
         raise ConfigurationError(
-            f"BIRDFEED_TIERS is {where!r}; it is redis:<hash key>, file:<path>, or the auth service's http(s) URL"
+            "BIRDFEED_TIERS is none of redis:<hash key>, file:<path>, and the auth service's https URL"
         )
     return CachedTiers(source, ttl=settings.tier_ttl, budget=settings.tier_timeout, on_failure=on_failure)
 

@@ -3,6 +3,7 @@
 import sys
 
 from rich.prompt import Confirm
+from rich.text import Text
 
 from birdfeed_cli.common.console import err
 from birdfeed_cli.common.errors import Declined, WrongUse
@@ -24,5 +25,5 @@ def confirm(question: str, *, yes: bool) -> None:
     Raises:
         Declined: The answer was no.
     """
-    if not yes and not Confirm.ask(question, console=err, default=False):
+    if not yes and not Confirm.ask(Text(question), console=err, default=False):
         raise Declined

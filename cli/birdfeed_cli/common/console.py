@@ -1,13 +1,43 @@
-"""How all commands print: tables for people, JSON for machines, errors as one sentence."""
+"""How all commands print: tables for people, JSON for machines, errors as one sentence.
+
+What is printed may hold names that somebody made up. Nothing of it is markup, and nothing of it moves the cursor or
+begins a line: the consoles see to that, so that no command has to.
+"""
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
-from rich.console import Console
+from birdfeed_schemas.safety.untrusted import json_text, visible
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class SafeConsole(Console):
+    """A console on which text is text. A newline in a text is shown as ␊: print lines one by one."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Segments of what is printed, every part of a table included."""
+        if isinstance(renderable, str):
+            renderable = self.render_str(renderable)
+        if isinstance(renderable, Text) and "\n" in renderable.plain:
+            renderable = renderable.copy()
+            renderable.plain = renderable.plain.replace("\n", visible("\n"))
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            if control or text.isprintable():
+                yield segment
+            else:
+                yield Segment("\n".join(map(visible, text.split("\n"))), style)
+
+
+out = SafeConsole()
+err = SafeConsole(stderr=True)
 
 #: Styles that are readable on light and on dark background; plain yellow is not, on white.
 NOTE, GOOD_BADGE, WARN_BADGE, BAD_BADGE = "magenta", "black on green", "black on yellow", "bold white on red"
@@ -16,18 +46,25 @@ NOTE, GOOD_BADGE, WARN_BADGE, BAD_BADGE = "magenta", "black on green", "black on
 OK, PARTLY, USAGE, UNREACHABLE = 0, 1, 2, 3
 
 
-def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.buffer.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_INDENT_2))
+def print_json(value: Any, *, line: bool = False) -> None:
+    """One JSON document on standard output; `line`: on one line."""
+    document = orjson.dumps(value, option=0 if line else orjson.OPT_INDENT_2).decode()
+    sys.stdout.buffer.write(json_text(document).encode() + b"\n")
     sys.stdout.flush()
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Each text on a line of its own."""
+    for line in lines:
+        out.print(line, soft_wrap=True)
 
 
 def warn(message: str) -> None:
     """Print a note on standard error."""
-    err.print(message, style=NOTE, markup=False, soft_wrap=True)
+    err.print(message, style=NOTE, soft_wrap=True)
 
 
 def fail(message: str, code: int) -> int:
     """Print on standard error what is wrong; returns the exit code."""
-    err.print(f"birdfeed: {message}", style="red", markup=False, soft_wrap=True)
+    err.print(f"birdfeed: {message}", style="red", soft_wrap=True)
     return code

@@ -4,6 +4,7 @@ import typer
 from birdfeed.errors import BirdfeedError as ProducerError
 from birdfeed_schemas.settings import explain
 from birdfeed_worker.errors import BirdfeedError, QueryError, TinybirdError
+from birdfeed_worker.pricing.book.load import PriceBookError
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
@@ -33,6 +34,8 @@ def wrong_value(option: str, message: str) -> typer.BadParameter:
 def explained(error: Exception) -> tuple[str, int] | None:
     """The sentence and the exit code for an error; None for one that is a bug."""
     match error:
+        case PriceBookError():
+            return "; ".join(str(error).split("\n")), USAGE
         case typer.BadParameter():
             return error.format_message(), USAGE
         case Declined():

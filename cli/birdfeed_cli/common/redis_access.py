@@ -1,5 +1,6 @@
 """Redis for short commands: they fail fast where it is not there."""
 
+from birdfeed_schemas.safety.urls import shown
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.queue.connect import connect
@@ -27,15 +28,6 @@ def open_redis() -> tuple[Redis, Keys]:
         connection.ping()
     except RedisError as error:
         raise Unreachable(
-            f"Redis at {without_password(url)} doesn't answer ({type(error).__name__}); is it running? "
-            "`birdfeed up` starts one"
+            f"Redis at {shown(url)} doesn't answer ({type(error).__name__}); is it running? `birdfeed up` starts one"
         ) from None
     return connection, Keys(settings.key_prefix, settings.queue)
-
-
-def without_password(url: str) -> str:
-    """A URL as it may be shown: without user, password and query, which may be secret."""
-    scheme, _, rest = url.partition("://")
-    rest, query, _ = rest.partition("?")
-    _, at, place = rest.rpartition("@")
-    return f"{scheme}://{'***@' if at else ''}{place}{'?***' if query else ''}"

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from birdfeed_schemas.safety.untrusted import json_text
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.operations.replay import new_replay_id
 from birdfeed_worker.operations.transfer import Exported, Import, export
@@ -28,7 +29,7 @@ def run_export(filters: Filters, file: str, limit: int | None, *, force: bool) -
     try:
         with _writer(file, force=force) as stream:
             for line in islice(export(connection, keys, choice, done), limit):
-                stream.write(line)
+                stream.write(json_text(line.decode()).encode())
     except BrokenPipeError:
         # The reader has seen enough; Python must not complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

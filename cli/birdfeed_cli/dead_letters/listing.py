@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from birdfeed_cli.common.console import NOTE, OK, PARTLY, fail, out, print_json
+from birdfeed_cli.common.console import NOTE, OK, PARTLY, fail, out, print_json, print_lines
 from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.common.time_spans import age
 from birdfeed_cli.dead_letters.filters import Filters
@@ -68,10 +68,10 @@ def run_letters(filters: Filters, *, as_json: bool) -> int:
     connection, keys = open_redis()
     for letter, events in _counted(connection, keys, filters.choice(connection, keys)):
         if as_json:
-            print(orjson.dumps({**describe(letter), "chosen": events}).decode())
+            print_json({**describe(letter), "chosen": events}, line=True)
         else:
             line = f"{letter.id}  {_short(letter.last_failed_at)}  {events:>6}  {letter.event_type}, {letter.reason}"
-            out.print(line, markup=False, soft_wrap=True)
+            out.print(line, soft_wrap=True)
     return OK
 
 
@@ -90,7 +90,7 @@ def run_show(which: str, events: int, *, as_json: bool) -> int:
         return OK
     _show(letter)
     for event in shown:
-        out.print(Text(orjson.dumps(event, option=orjson.OPT_INDENT_2).decode()))
+        print_lines(orjson.dumps(event, option=orjson.OPT_INDENT_2).decode().split("\n"))
     if letter.events > len(shown):
         out.print(f"... and {letter.events - len(shown)} more (--events)")
     return OK
@@ -135,8 +135,7 @@ def kinds_table(kinds: list[Kind], now: datetime | None = None) -> Group:
     events = sum(kind.events for kind in kinds)
     rows = [("events", "reason", "last failed", "fingerprint", "event type")]
     for kind in kinds:
-        ago = f"{age((now - datetime.fromisoformat(kind.last)).total_seconds(), parts=1)} ago" if kind.last else ""
-        rows.append((f"{kind.events:,}", kind.reason, ago, kind.fingerprint, kind.event_type))
+        rows.append((f"{kind.events:,}", kind.reason, _ago(kind.last, now), kind.fingerprint, kind.event_type))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     parts: list[RenderableType] = [Text(f"{events:,} dead event{'' if events == 1 else 's'}", style="bold")]
     for row, why in zip(rows, ["", *(kind.detail for kind in kinds)], strict=True):
@@ -148,6 +147,14 @@ def kinds_table(kinds: list[Kind], now: datetime | None = None) -> Group:
         if why:
             parts.append(Padding(Text(why), (0, 0, 0, widths[0] + 2)))
     return Group(*parts)
+
+
+def _ago(stamp: str, now: datetime) -> str:
+    """How long ago; nothing for what is no time, which another tool may have written into a dead letter."""
+    try:
+        return f"{age((now - datetime.fromisoformat(stamp)).total_seconds(), parts=1)} ago"
+    except (ValueError, TypeError, OverflowError):
+        return ""
 
 
 def describe_kind(kind: Kind) -> dict[str, object]:

@@ -161,7 +161,7 @@ def _show(order: Order, result: Replayed) -> None:
         if amount:
             out.print(f"{amount} {why}")
     for why, amount in result.refused.most_common(10):
-        out.print(f"{amount} would be refused by the worker and stay dead: {why}", markup=False, soft_wrap=True)
+        out.print(f"{amount} would be refused by the worker and stay dead: {why}", soft_wrap=True)
     if order.dry_run:
         return
     if result.stopped:

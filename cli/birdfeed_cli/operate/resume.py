@@ -29,9 +29,9 @@ def run_resume(name: str | None, breaker_off: float | None, *, as_json: bool) ->
         print_json({"event_types": types, "datasources": sources, "jobs": done.jobs})
         return OK
     for event_type, why in done.types.items():
-        out.print(f"{event_type} is resumed; it was deferred because its events failed: {why.reason}", markup=False)
+        out.print(f"{event_type} is resumed; it was deferred because its events failed: {why.reason}")
     for source, state in done.destinations.items():
-        out.print(f"{source} is tried again now; its last answer: {state.reason}", markup=False, soft_wrap=True)
+        out.print(f"{source} is tried again now; its last answer: {state.reason}", soft_wrap=True)
     if off:
         out.print(f"the circuit breaker is off for {age(off)}")
     if done.types or done.destinations:

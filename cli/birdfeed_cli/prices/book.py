@@ -17,7 +17,7 @@ from birdfeed_worker.pricing.price.money import plain
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wiring import book_source_of
 
-from birdfeed_cli.common.console import OK, PARTLY, fail, out, print_json
+from birdfeed_cli.common.console import OK, PARTLY, fail, out, print_json, print_lines
 
 #: The name of the book that birdfeed ships, where a file is expected.
 SHIPPED = "shipped"
@@ -33,7 +33,7 @@ def run_check(file: Path, *, as_json: bool) -> int:
             problems = [{"line": one.line, "field": one.field, "message": one.message} for one in error.problems]
             print_json({"file": str(file), "ok": False, "problems": problems})
         else:
-            _line(str(error))
+            print_lines(str(error).split("\n"))
             _line(f"{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''}; the book can't be used")
         return PARTLY
     laid = overlay(load(), book)
@@ -109,8 +109,8 @@ def _show_check(file: Path, book: PriceBook, laid: Overlay) -> None:
 def _show_layer(layer: Layer, when: datetime) -> None:
     head = f"{layer.book} ({layer.origin})" if layer.model is None else f"{layer.source} {layer.book} ({layer.origin})"
     used = "used" if layer.used else "not in force then" if layer.entry is None else "not used: another comes first"
-    out.print(head, style="bold" if layer.used else "dim", markup=False, end=": ", soft_wrap=True)
-    out.print(used, style="green" if layer.used else "dim", markup=False)
+    out.print(head, style="bold" if layer.used else "dim", end=": ", soft_wrap=True)
+    out.print(used, style="green" if layer.used else "dim")
     if layer.model is None:
         assert layer.entry is not None
         _line(f"  {layer.entry.name}, found by {layer.match}; provider {layer.entry.provider or '(none)'}")
@@ -160,4 +160,4 @@ def _lines(changes: Iterable[Change]) -> None:
 
 
 def _line(text: str) -> None:
-    out.print(text, markup=False, soft_wrap=True)
+    out.print(text, soft_wrap=True)

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from birdfeed_schemas.safety.untrusted import json_text, visible
 from birdfeed_worker.errors import BirdfeedError
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.record import price_line
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wiring import book_source_of, only_book
 
-from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail
+from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail, print_lines
 from birdfeed_cli.common.files import open_input
 
 
@@ -23,7 +24,7 @@ def run_estimate(file: str, book: Path | None, *, as_json: bool) -> int:
         if as_json:
             return orjson.dumps(priced).decode()
         found = f", price of {priced['price_model']}" if priced["price_model"] else ""
-        return f"{priced['cost']:>16} USD  {priced['cost_status']:<9} {record['event_type']}{found}"
+        return visible(f"{priced['cost']:>16} USD  {priced['cost_status']:<9} {record['event_type']}{found}")
 
     return for_each_event(file, book, answer, as_json=as_json)
 
@@ -47,7 +48,7 @@ def for_each_event(file: str, book: Path | None, answer: Callable[[Any, Books], 
                         continue
                     # One line out for each line in, so that machines can pair them.
                     answered = orjson.dumps({"error": reason}).decode()
-                print(answered)
+                print_lines([json_text(answered)] if as_json else answered.split("\n"))
     except OSError as error:
         return fail(f"can't read {file}: {error.strerror or error}", USAGE)
     return PARTLY if bad else OK

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 from birdfeed_schemas.enrichment import Price
+from birdfeed_schemas.safety.untrusted import visible
 from birdfeed_worker.operations.reprice.judge import event_of, stored_usage
 from birdfeed_worker.operations.reprice.row_reader import read_event_row
 from birdfeed_worker.operations.reprice.run import RetryingReader
@@ -17,7 +18,7 @@ from birdfeed_worker.pricing.price.record import price_record
 from birdfeed_worker.pricing.usage.readings import readings
 from birdfeed_worker.settings import WorkerSettings
 
-from birdfeed_cli.common.console import OK, PARTLY, fail, out, print_json
+from birdfeed_cli.common.console import OK, PARTLY, fail, print_json, print_lines
 from birdfeed_cli.common.store_access import event_tables, open_store
 from birdfeed_cli.prices.estimate import for_each_event
 
@@ -30,7 +31,7 @@ def run_explain(file: str, book: Path | None, *, as_json: bool) -> int:
         lines = [*map(str, readings(event.usage)), *explain(price, usage, event)]
         if as_json:
             return orjson.dumps(_described(price, lines)).decode()
-        return "\n".join([*lines, ""])
+        return "\n".join([*map(visible, lines), ""])
 
     return for_each_event(file, book, answer, as_json=as_json)
 
@@ -50,7 +51,7 @@ def run_explain_stored(event_id: str, *, as_json: bool) -> int:
         matches = again == price.cost
         print_json({"event_id": event_id, **_described(price, lines), "recomputed": plain(again), "matches": matches})
     else:
-        out.print("\n".join(lines), markup=False, soft_wrap=True)
+        print_lines(lines)
     if again != price.cost:
         return fail(
             f"the stored counts and rates give {plain(again)} USD, not the stored cost: one was changed", PARTLY

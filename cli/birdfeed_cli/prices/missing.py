@@ -13,7 +13,7 @@ from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wiring import book_source_of
 from rich.table import Table
 
-from birdfeed_cli.common.console import OK, PARTLY, err, out, print_json, warn
+from birdfeed_cli.common.console import OK, PARTLY, err, out, print_json, print_lines, warn
 from birdfeed_cli.common.store_access import event_tables, open_store
 
 
@@ -65,13 +65,12 @@ def _show_unread(shapes: list[Shape]) -> None:
 
 def _show(missing: list[Missing], since: datetime, books: Books, now: datetime, *, only_toml: bool) -> None:
     if not missing:
-        err.print(f"every event since {since:%Y-%m-%d %H:%M} UTC has its price", markup=False)
+        err.print(f"every event since {since:%Y-%m-%d %H:%M} UTC has its price")
         return
     if not only_toml:
         out.print(_table(missing, since))
-        out.print("\nFor your price book (birdfeed prices check FILE lists what is still to fill in):\n", markup=False)
-    for line in entries(missing, books, now):
-        out.print(line, markup=False, soft_wrap=True)
+        print_lines(["", "For your price book (birdfeed prices check FILE lists what is still to fill in):", ""])
+    print_lines(entries(missing, books, now))
 
 
 def _table(missing: list[Missing], since: datetime) -> Table:

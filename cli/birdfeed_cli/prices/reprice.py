@@ -117,7 +117,7 @@ class Run:
     def _show(self) -> None:
         tally, total = self.tally, self.tally.total
         span = f"{self._selection.since:%Y-%m-%d %H:%M} to {self._selection.until:%Y-%m-%d %H:%M} UTC"
-        out.print(f"{tally.events:,} events, {span}", markup=False)
+        out.print(f"{tally.events:,} events, {span}")
         if tally.models:
             rows = Rows("model")
             for name in ("rows", "old cost", "new cost", "difference"):
@@ -134,7 +134,7 @@ class Run:
             out.print(f"the limit of {tally.corrections:,} corrections is reached; there may be more")
         for counts, what in ((tally.unchanged, "unchanged"), (tally.refused, "refused")):
             for reason, count in counts.most_common():
-                out.print(f"{count:,} {what}: {REASONS[reason]}", markup=False, soft_wrap=True)
+                out.print(f"{count:,} {what}: {REASONS[reason]}", soft_wrap=True)
 
     def _json(self, *, dry_run: bool) -> dict[str, Any]:
         tally = self.tally

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from html import escape
 from math import floor, log10
 from typing import Final
+
+from birdfeed_schemas.safety.untrusted import html_text
 
 #: Size of a plot in its own units; the page scales it.
 WIDTH: Final = 960
@@ -54,9 +55,9 @@ def stacked_bars(
         said += [f"{name or '(none)'}: {text(values[nth])}" for name, values, _ in reversed(layers) if values[nth]]
         # The whole slot answers to the pointer, not only what is drawn.
         hover = f'<rect x="{_LEFT + nth * slot:.1f}" y="{_TOP}" width="{slot:.1f}" height="{height}" class="hover"/>'
-        parts.append(f"<g>{hover}{''.join(bars)}<title>{escape(chr(10).join(said))}</title></g>")
+        parts.append(f"<g>{hover}{''.join(bars)}<title>{'&#10;'.join(map(html_text, said))}</title></g>")
     parts.append(_labels(periods, every, slot))
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>'
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html_text(title)}">{"".join(parts)}</svg>'
 
 
 def scale(largest: float) -> tuple[float, float]:
@@ -77,7 +78,7 @@ def _grid(top: float, step: float, text: Format) -> str:
         y = HEIGHT - _BOTTOM - nth * step / top * height
         kind = "axis" if nth == 0 else "grid"
         parts.append(f'<line x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" class="{kind}"/>')
-        label = escape(text(nth * step))
+        label = html_text(text(nth * step))
         parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" class="tick" text-anchor="end">{label}</text>')
     return "".join(parts)
 
@@ -90,7 +91,7 @@ def _labels(periods: Sequence[datetime], every: str, slot: float) -> str:
     for nth, period in enumerate(periods):
         if (period.hour if every == "hour" else nth) % each == 0:
             x = _LEFT + (nth + 0.5) * slot
-            label = escape(_when(period, every))
+            label = html_text(_when(period, every))
             parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 8}" class="tick" text-anchor="middle">{label}</text>')
     return "".join(parts)
 

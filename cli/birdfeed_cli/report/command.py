@@ -11,6 +11,8 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from birdfeed_schemas.datafiles import datasources
+from birdfeed_schemas.safety.private_files import write_private
+from birdfeed_schemas.safety.untrusted import csv_cell
 from birdfeed_worker.errors import QueryError
 from birdfeed_worker.operations.reprice.run import RetryingReader
 from birdfeed_worker.settings import WorkerSettings
@@ -59,14 +61,16 @@ def run_report(since: datetime, by: str, zone: str, *, as_json: bool, as_csv: bo
         from birdfeed_cli.report.html import page
 
         try:
-            html.write_text(page(report), encoding="utf-8")
+            write_private(html, page(report))
         except OSError as error:
             return fail(f"can't write {html}: {error.strerror or error}", USAGE)
-        err.print(f"written to {html}", markup=False, soft_wrap=True)
+        err.print(f"written to {html}", soft_wrap=True)
     if as_json:
         print_json(_as_json(report))
     elif as_csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([COLUMNS, *_as_csv(report)])
+        csv.writer(sys.stdout, lineterminator="\n").writerows(
+            [COLUMNS, *(map(csv_cell, row) for row in _as_csv(report))]
+        )
     elif html is None:
         _print(report)
     return OK if len(tables) == len(datasources()) else PARTLY

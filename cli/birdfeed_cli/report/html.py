@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from html import escape
 from typing import Final
+
+from birdfeed_schemas.safety.untrusted import html_text
 
 from birdfeed_cli.common.money import usd
 from birdfeed_cli.report.charts import stacked_bars
@@ -67,8 +68,10 @@ def page(report: Report) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         # Nothing may be loaded, whatever a model's name or a user's holds.
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-        f"<title>birdfeed report, {escape(when)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f'<h1>birdfeed report</h1>\n<p class="when">{escape(when)}</p>\n' + "\n".join(parts) + "\n<footer>Each event "
+        f"<title>birdfeed report, {html_text(when)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f'<h1>birdfeed report</h1>\n<p class="when">{html_text(when)}</p>\n'
+        + "\n".join(parts)
+        + "\n<footer>Each event "
         "is counted once, as it was priced last. Latencies: successful requests of known duration, without cache hits."
         "</footer>\n</body>\n</html>\n"
     )
@@ -95,11 +98,13 @@ def _cost_plot(report: Report, by: str) -> str:
     title = f"Cost by {report.every} and {by}"
     plot = stacked_bars(title, report.periods, report.every, layers, lambda value: usd(Decimal(repr(value))))
     legend = "".join(
-        f'<li><i style="background:{colour}"></i>{escape(name or "(none)")} '
+        f'<li><i style="background:{colour}"></i>{html_text(name or "(none)")} '
         f"{usd(sum(series[nth].cost_usd, Decimal(0)))}</li>"
         for nth, (name, _, colour) in enumerate(layers)
     )
-    return f'<section><h2>{escape(title)}</h2><div class="wide">{plot}</div><ul class="legend">{legend}</ul></section>'
+    return (
+        f'<section><h2>{html_text(title)}</h2><div class="wide">{plot}</div><ul class="legend">{legend}</ul></section>'
+    )
 
 
 def _request_plot(report: Report) -> str:
@@ -123,14 +128,14 @@ def _colour(series: Sequence[Series], nth: int) -> str:
 def _table(dimension: str, lines: Sequence[Line]) -> str:
     largest = largest_named(lines)
     heads = (dimension, "cost", "", "requests", "failed", "tokens in", "tokens out", "p50", "p95", "unpriced")
-    head = "".join(f'<th scope="col">{escape(one)}</th>' for one in heads)
+    head = "".join(f'<th scope="col">{html_text(one)}</th>' for one in heads)
     body = "".join(_row(line, float(line.cost_usd / largest) if largest else 0.0) for line in lines)
     table = f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
-    return f"<section><h2>By {escape(dimension)}</h2>{table}</section>"
+    return f"<section><h2>By {html_text(dimension)}</h2>{table}</section>"
 
 
 def _row(line: Line, share: float) -> str:
-    name = escape(line.name or "(none)")
+    name = html_text(line.name or "(none)")
     bar = f'<span style="width:{share * 100:.1f}%"></span>' if share and line.name != OTHERS else ""
     bad = ' class="bad"' if line.error_rate >= _MANY_ERRORS else ""
     others = ' class="others"' if line.name == OTHERS else ""

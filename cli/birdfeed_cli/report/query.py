@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from birdfeed_schemas.meters import BY_NAME, COMPLETION_CLASSES, PROMPT_CLASSES
+from birdfeed_schemas.tables.meters import BY_NAME, COMPLETION_CLASSES, PROMPT_CLASSES
 from birdfeed_worker.operations.reprice.row_reader import sql_text
 
 #: What may be grouped by: columns that every data source has.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from birdfeed.settings import DOTENV, ProducerSettings
+from birdfeed_schemas.safety import urls
 from birdfeed_schemas.settings import RedisSettings
 from birdfeed_worker.settings import WorkerSettings
 from dotenv import dotenv_values
@@ -15,7 +16,6 @@ from rich.padding import Padding
 from rich.text import Text
 
 from birdfeed_cli.common.console import OK, out, print_json
-from birdfeed_cli.common.redis_access import without_password
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def run_settings(*, as_json: bool, markdown: bool) -> int:
     for s in shown:
         name = Text(" or ".join(s.names), style="bold")
         out.print(name, Text(f"= {s.value}"), Text(f"({s.source}; {s.side})", style="dim"), soft_wrap=True)
-        out.print(Padding(s.meaning, (0, 0, 0, 4)), markup=False)
+        out.print(Padding(s.meaning, (0, 0, 0, 4)))
     return OK
 
 
@@ -100,13 +100,13 @@ def show(value: Any) -> str:
         return "(none)"
     if isinstance(value, SecretStr):
         text = value.get_secret_value()
-        return without_password(text) if "://" in text else "********" if text else "(none)"
+        return urls.shown(text) if "://" in text else "********" if text else "(none)"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, str) and "://" in value:
-        return without_password(value)
+        return urls.shown(value)
     return str(value) if value != "" else '""'
 
 

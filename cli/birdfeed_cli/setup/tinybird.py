@@ -34,8 +34,8 @@ def _write(folder: Path, *, force: bool) -> int:
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="utf-8")
-    out.print(f"{len(files)} datafiles in {folder}: {len(edited)} overwritten", markup=False, soft_wrap=True)
-    out.print(f"next: cd {folder} && tb deploy, then copy the tokens it made:", markup=False, soft_wrap=True)
+    out.print(f"{len(files)} datafiles in {folder}: {len(edited)} overwritten", soft_wrap=True)
+    out.print(f"next: cd {folder} && tb deploy, then copy the tokens it made:", soft_wrap=True)
     out.print("  birdfeed_append → TINYBIRD_TOKEN, birdfeed_verify → TINYBIRD_READ_TOKEN, birdfeed_read → dashboards")
     return OK
 

@@ -3,7 +3,7 @@
 import codecs
 import logging
 
-from birdfeed_schemas.redis_url_check import shown_redis_url
+from birdfeed_schemas.safety.urls import shown
 from birdfeed_schemas.wire.keys import Keys
 
 from birdfeed.buffering.buffer import Buffer
@@ -37,7 +37,7 @@ def assemble(options: Options, buffer: Buffer, counters: Counters, credentials: 
 
 def announce(options: Options) -> None:
     """Log once which Redis is used and who said so, and where the spool is and whether it can be written."""
-    url = shown_redis_url(options.redis_url_text)
+    url = shown(options.redis_url_text)
     log_once(
         logging.INFO,
         f"redis {url} {options.queue}",

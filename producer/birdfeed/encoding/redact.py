@@ -13,7 +13,7 @@ ErrorMessage: TypeAlias = Literal["full", "redacted", "none"]
 
 #: Characters of a message that are looked at, and that are kept of it.
 _LOOKED_AT: Final = 4_000
-_KEPT: Final = {"full": 2_000, "redacted": 300}
+_CHARACTERS: Final = {"full": 2_000, "redacted": 300}
 #: Characters of a traceback.
 _MAX_TRACEBACK: Final = 20_000
 #: Hex digits kept of the HMAC: 128 bits, half of SHA-256, as RFC 2104 allows.
@@ -131,7 +131,7 @@ def _message(part: object, keep: ErrorMessage, walk: Sanitizer) -> str | None:
         if str.__len__(part) > _LOOKED_AT:
             walk.cut += 1
         part = redacted(part)
-    return walk.text(part, _KEPT[keep])
+    return walk.text(part, _CHARACTERS[keep])
 
 
 def _name_of(name: str, walk: Sanitizer) -> str:

@@ -1,4 +1,4 @@
-"""/_sandbox/: what a real Tinybird hasn't. Faults, the journal, emptying tables, changing a schema, any SQL at all."""
+"""/_sandbox/: what a real Tinybird hasn't. Faults, the journal, emptying tables, changing a schema, SQL that writes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from birdfeed_sandbox.errors import ApiError, DatafileError, EngineError, FaultError
+from birdfeed_sandbox.errors import ApiError, DatafileError, EngineError, FaultError, QueryError
 from birdfeed_sandbox.http.request_handling import authorise, error_answer
 from birdfeed_sandbox.http.responses import Answer
 from birdfeed_sandbox.http.state import Service
@@ -65,7 +65,7 @@ class Control:
         return Answer.json(200, {"datasource": name, "columns": [column.name for column in datasource.columns]})
 
     async def sql(self, request: Request) -> Answer:
-        """POST /_sandbox/sql {"q": statement}: run anything; a query's answer is in the format JSON."""
+        """POST /_sandbox/sql {"q": statement}: run it; a query's answer is in the format JSON."""
         query = (await _json(request)).get("q")
         if not isinstance(query, str):
             raise ApiError(400, 'send {"q": a statement}')
@@ -83,6 +83,8 @@ class Control:
                 answer = error_answer(error.status, error.message, error.headers)
             except (FaultError, DatafileError, EngineError) as error:
                 answer = error_answer(400, str(error))
+            except QueryError as error:
+                answer = error_answer(error.status, error.message)
             return answer.response()
 
         return guarded

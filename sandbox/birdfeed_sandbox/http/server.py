@@ -7,16 +7,18 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from birdfeed_sandbox.http.control_api import Control
 from birdfeed_sandbox.http.events_api import Events
+from birdfeed_sandbox.http.own_host import OwnHost
 from birdfeed_sandbox.http.query_api import Reads
 from birdfeed_sandbox.http.responses import TRANSPORT
 from birdfeed_sandbox.http.state import Service
@@ -27,8 +29,8 @@ _GRACE_SECONDS: Final = 3
 _KEEP_ALIVE_SECONDS: Final = 75
 
 
-def create_app(service: Service) -> Starlette:
-    """The ASGI application."""
+def create_app(service: Service, host_names: Iterable[str] = ()) -> Starlette:
+    """The ASGI application; `host_names`: see OwnHost."""
     events, reads, control = Events(service), Reads(service), Control(service)
     return Starlette(
         routes=[
@@ -43,6 +45,7 @@ def create_app(service: Service) -> Starlette:
             Route("/_sandbox/tables", control.guarded(control.replace_table), methods=["POST"]),
             Route("/_sandbox/sql", control.guarded(control.sql), methods=["POST"]),
         ],
+        middleware=[Middleware(OwnHost, names=frozenset(map(str.lower, host_names)))],
     )
 
 
@@ -65,7 +68,14 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(service: Service, listener: socket.socket, *, on_ready: Callable[[], None], parent_fd: int | None) -> None:
+def serve(
+    service: Service,
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[], None],
+    parent_fd: int | None,
+    host_names: Iterable[str] = (),
+) -> None:
     """Answer requests until SIGINT, SIGTERM or the parent's end.
 
     Args:
@@ -73,12 +83,13 @@ def serve(service: Service, listener: socket.socket, *, on_ready: Callable[[], N
         listener: Where to listen.
         on_ready: Called once requests are accepted.
         parent_fd: The reading end of a pipe whose writing end the parent holds; None: nobody to watch.
+        host_names: Names it is reached by besides localhost and addresses.
 
     Raises:
         SandboxError: The workspace can't be opened.
     """
     config = uvicorn.Config(
-        create_app(service),
+        create_app(service, host_names),
         http=_Protocol,
         loop="asyncio",
         ws="none",

@@ -28,7 +28,8 @@ _WRITE_SETTINGS = (
     "date_time_input_format = 'best_effort', input_format_parallel_parsing = 0, max_partitions_per_insert_block = 12"
 )
 #: Reads can't write, whatever they say; the settings of one query stay theirs to choose.
-_READ_SETTINGS = "readonly = 2"
+#: A query as long as Tinybird takes grows here, by the pipes and the EXPLAIN put in front of it.
+_READ_SETTINGS = "max_query_size = 4194304, readonly = 2"
 
 
 class Engine:
@@ -81,6 +82,14 @@ class Engine:
             EngineError: The engine refused it.
         """
         return _run(self._reader, sql, output)
+
+    def tree(self, sql: str) -> str:
+        """The syntax tree of a statement, as `EXPLAIN AST` writes it; nothing runs.
+
+        Raises:
+            EngineError: The statement can't be parsed.
+        """
+        return _run(self._reader, f"EXPLAIN AST {sql}", "TSVRaw").decode(errors="replace")
 
     def close(self) -> None:
         """Release the data directory."""

@@ -1,4 +1,7 @@
-"""What the sandbox must know of a query before the engine sees it: that it is one SELECT, and which names it uses."""
+"""What the sandbox must know of a query before the engine sees it: that it is one SELECT, and which names it uses.
+
+What the query reads from is told from the engine's syntax tree, in sql_tree.
+"""
 
 from __future__ import annotations
 
@@ -38,13 +41,16 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-#: Functions that reach out of the workspace: other files, hosts and programs.
-_OUTSIDE = re.compile(
-    r"(file|url|s3|gcs|hdfs|azureBlobStorage|remote|remoteSecure|executable|python|input|loop|mysql|postgresql|mongodb"
-    r"|redis|sqlite|jdbc|odbc|iceberg\w*|deltaLake\w*|hudi|paimon\w*|arrowFlight|ytsaurus)(Cluster)?",
-    re.IGNORECASE,
+#: A quote that opens nothing, or is a curly one: the engine takes those for quotes, too.
+_STRAY_QUOTES = frozenset("'\"`\u2018\u2019\u201c\u201d")
+#: Settings a query may choose: none that names a file, or holds SQL of its own as additional_table_filters does.
+_SETTINGS = re.compile(
+    r"final|do_not_merge_across_partitions_select_final|join_(algorithm|use_nulls|default_strictness)|group_by_use_nulls"
+    r"|max_(threads|block_size|execution_time|memory_usage|(result_)?rows(_to_read|_to_group_by)?|bytes_to_read)"
+    r"|max_bytes_before_external_(group_by|sort)|output_format_(json|csv|tsv|pretty|parquet|decimal|write)_\w+"
+    r"|optimize_\w+|date_time_output_format|union_default_mode|cast_keep_nullable|aggregate_functions_null_for_empty"
+    r"|index_granularity(_bytes)?|ttl_only_drop_parts|(mutations|alter|lightweight_deletes)_sync"
 )
-_FOREIGN_DATABASES = ("system", "information_schema")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +90,17 @@ class Select:
         sql: Its text, without a closing semicolon.
         output: The ClickHouse format it asks for, or None.
         names: Every word in it that may be the name of a table.
+        settings: How many SETTINGS clauses it has.
     """
 
     sql: str
     output: str | None
     names: frozenset[str]
+    settings: int
 
 
 def check_select(sql: str) -> Select:
-    """Make sure that a query is one SELECT that stays within the workspace.
+    """Make sure that a query is one SELECT, with settings that harm nobody.
 
     Raises:
         QueryError: It isn't; the message is for whoever sent it.
@@ -102,19 +110,28 @@ def check_select(sql: str) -> Select:
             "[Error] Max query size exceeded (can be increased with the `max_query_size` setting):"
             f" Syntax error: failed at position {MAX_QUERY_BYTES}. (SYNTAX_ERROR)"
         )
-    tokens = tokens_of(sql)
-    while tokens and tokens[-1].text == ";":
-        sql = sql[: tokens.pop().start]
-    if not tokens:
-        raise QueryError("The query is empty")
-    if any(token.text == ";" for token in tokens):
-        raise QueryError("[Error] Multi-statements are not allowed. (SYNTAX_ERROR)")
+    sql, tokens = _one_statement(sql)
     first = next((token for token in tokens if token.text != "("), tokens[0])
     if not (first.is_word("SELECT") or first.is_word("WITH")):
         raise QueryError(f"Only SELECT queries are supported. Got: {first.text.upper()[:40]}", status=403)
-    _check_inside(tokens)
     names = frozenset(token.text.strip('`"') for token in tokens if token.kind in ("word", "quoted"))
-    return Select(sql, _output(tokens), names)
+    return Select(sql, _output(tokens), names, _settings(tokens))
+
+
+def check_text(sql: str) -> tuple[str, int]:
+    """Make sure that a text is one statement, with settings that harm nobody.
+
+    Returns:
+        It without a closing semicolon, and how many SETTINGS clauses it has.
+
+    Raises:
+        QueryError: It isn't.
+    """
+    sql, tokens = _one_statement(sql)
+    _output(tokens)
+    if tokens[0].is_word("SYSTEM") and not _is_merges(tokens):
+        raise QueryError("of the SYSTEM statements, the sandbox runs START MERGES and STOP MERGES", status=403)
+    return sql, _settings(tokens)
 
 
 def with_ctes(sql: str, ctes: Iterable[tuple[str, str]]) -> str:
@@ -128,17 +145,48 @@ def with_ctes(sql: str, ctes: Iterable[tuple[str, str]]) -> str:
     return f"WITH {defined}\n{sql}"
 
 
-def _check_inside(tokens: list[Token]) -> None:
-    for token, after in pairwise(tokens):
-        name = token.text.strip('`"')
-        if token.kind not in ("word", "quoted"):
-            continue
-        if after.text == "(" and _OUTSIDE.fullmatch(name):
-            raise QueryError(f"The query uses disabled table functions: '{name}'", status=403)
-        if after.text == "." and name.lower() in _FOREIGN_DATABASES:
-            raise QueryError(f"Not enough permissions for the database '{name}'", status=403)
-        if token.is_word("INTO") and after.is_word("OUTFILE"):
-            raise QueryError("INTO OUTFILE is not supported", status=403)
+def _one_statement(sql: str) -> tuple[str, list[Token]]:
+    tokens = tokens_of(sql)
+    while tokens and tokens[-1].text == ";":
+        sql = sql[: tokens.pop().start]
+    if not tokens:
+        raise QueryError("The query is empty")
+    for token in tokens:
+        if token.text == ";":
+            raise QueryError("[Error] Multi-statements are not allowed. (SYNTAX_ERROR)")
+        if token.kind == "sign" and token.text in _STRAY_QUOTES:
+            raise QueryError(f"[Error] A quote is not closed: {token.text} at {token.start}. (SYNTAX_ERROR)")
+        # They would break the lines of the syntax tree.
+        if token.kind == "quoted" and ("\\" in token.text or not token.text.isprintable()):
+            raise QueryError("[Error] A quoted name holds an escape or a control character. (SYNTAX_ERROR)")
+    if any(token.is_word("INTO") and after.is_word("OUTFILE") for token, after in pairwise(tokens)):
+        raise QueryError("INTO OUTFILE is not supported", status=403)
+    return sql, tokens
+
+
+def _settings(tokens: list[Token]) -> int:
+    clauses = 0
+    for position, token in enumerate(tokens):
+        after = tokens[position + 1 : position + 3]
+        if token.is_word("SETTINGS") and len(after) == 2 and after[0].kind == "word" and after[1].text == "=":
+            clauses += 1
+            _check_settings(token.depth, tokens[position:])
+    return clauses
+
+
+def _check_settings(depth: int, clause: list[Token]) -> None:
+    """Check each `name = value` of a clause; a name alone, which the engine takes for true, is refused as well."""
+    for position, token in enumerate(clause):
+        if token.depth < depth or any(map(token.is_word, ("FORMAT", "UNION", "EXCEPT", "INTERSECT"))):
+            return
+        if token.depth == depth and (position == 0 or token.text == ","):
+            name, equals = (*(one.text for one in clause[position + 1 : position + 3]), "", "")[:2]
+            if equals != "=" or not _SETTINGS.fullmatch(name):
+                raise QueryError(f"Setting {name[:100]} should not be changed", status=403)
+
+
+def _is_merges(tokens: list[Token]) -> bool:
+    return len(tokens) > 2 and tokens[1].text.upper() in ("START", "STOP") and tokens[2].is_word("MERGES")
 
 
 def _output(tokens: list[Token]) -> str | None:

@@ -14,15 +14,14 @@ from uuid import uuid4
 import orjson
 
 from birdfeed_sandbox.datafiles import Datasource, Pipe, Project, parse_datasource
-from birdfeed_sandbox.errors import EngineError, SandboxError
+from birdfeed_sandbox.errors import EngineError, QueryError, SandboxError
 from birdfeed_sandbox.ingest.extract import Batch, Extractor, Quarantined, QuarantineRule
+from birdfeed_sandbox.settings import MANIFEST
 from birdfeed_sandbox.store.chdb_engine import Engine
 from birdfeed_sandbox.store.ddl import DATABASE, create_quarantine, create_table, quarantine_of, quoted
-from birdfeed_sandbox.store.sql_guard import FORMATS, check_select, with_ctes
+from birdfeed_sandbox.store.sql_guard import FORMATS, check_select, check_text, with_ctes
+from birdfeed_sandbox.store.sql_tree import check_read, check_statement
 from birdfeed_sandbox.store.templates import SqlTemplate
-
-#: Where the data directory keeps what its tables were made from.
-_MANIFEST = "tables.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class Workspace:
         self._datasources: dict[str, Datasource] = {}
         self._extractors: dict[str, Extractor] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._manifest_path = folder / _MANIFEST
+        self._manifest_path = folder / MANIFEST
         self._manifest: dict[str, str] = (
             json.loads(self._manifest_path.read_text()) if self._manifest_path.exists() else {}
         )
@@ -117,8 +116,7 @@ class Workspace:
         select = check_select(sql)
         named = [pipe for name, pipe in self._project.pipes.items() if name in select.names]
         inlined = with_ctes(select.sql, [(pipe.name, self._rendered(pipe, {})) for pipe in named])
-        output = select.output or "JSON"
-        return Result(self._engine.select(inlined, output), FORMATS[output])
+        return self._select(inlined, select.output or "JSON")
 
     def endpoint(self, name: str, parameters: Mapping[str, str], output: str) -> Result:
         """Run a pipe.
@@ -133,12 +131,16 @@ class Workspace:
             QueryError: Its SQL isn't a SELECT that stays within the workspace.
             EngineError: The engine refused its SQL.
         """
-        select = check_select(self._rendered(self._project.pipes[name], parameters))
-        return Result(self._engine.select(select.sql, output), FORMATS[output])
+        return self._select(self._rendered(self._project.pipes[name], parameters), output)
 
     def admin_query(self, sql: str) -> bytes:
-        """Run any statement at all; what a SELECT answers comes in the format JSON."""
-        return self._engine.execute(sql)
+        """Run a statement on the engine's tables; what a SELECT answers comes in the format JSON.
+
+        Raises:
+            QueryError: It reaches further: files, hosts, programs, or the engine itself.
+            EngineError: The engine refused it.
+        """
+        return self._engine.execute(self._checked(sql))
 
     def row_counts(self) -> dict[str, int]:
         """Rows by table, quarantines included."""
@@ -180,6 +182,16 @@ class Workspace:
         """Release the data directory."""
         self._engine.close()
 
+    def _select(self, sql: str, output: str) -> Result:
+        select = check_select(sql)
+        check_read(self._engine.tree(select.sql), select.settings)
+        return Result(self._engine.select(select.sql, output), FORMATS[output])
+
+    def _checked(self, sql: str) -> str:
+        statement, settings = check_text(sql)
+        check_statement(self._engine.tree(statement), settings)
+        return statement
+
     def _open(self, datasource: Datasource) -> None:
         made_from = self._manifest.get(datasource.name)
         if made_from is None:
@@ -196,9 +208,11 @@ class Workspace:
         for table in (name, quarantine_of(name)):
             self._engine.execute(f"DROP TABLE IF EXISTS {DATABASE}.{quoted(table)} SYNC")
         try:
-            self._engine.execute(create_table(datasource))
+            self._engine.execute(self._checked(create_table(datasource)))
         except EngineError as error:
             raise EngineError(error.code, f"{datasource.path}: {error.message}") from error
+        except QueryError as error:
+            raise EngineError(0, f"{datasource.path}: {error.message}") from error
         self._engine.execute(create_quarantine(datasource))
         self._manifest[name] = create_table(datasource)
         self._manifest_path.write_text(json.dumps(self._manifest, indent=1))

@@ -5,11 +5,13 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import pytest
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, RedisError
 
 from tests.support.commands import BIRDFEED, clean_environment
 from tests.support.events import text
@@ -29,6 +31,7 @@ def up(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        umask=0o022,
     )
     with process:
         assert process.stdout is not None
@@ -87,6 +90,36 @@ def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert f"can't keep data in {folder}: " in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_other_users_of_the_machine_are_kept_out(tmp_path: Path) -> None:
+    """Its files are closed, Redis wants a password, and no process has a secret among its arguments."""
+    (tmp_path / ".birdfeed").mkdir()
+    (tmp_path / ".birdfeed").chmod(0o755)
+    with up(tmp_path) as (_, environment):
+        send(environment, "first")
+        eventually(lambda: ledger(environment).get(b"written:text_generation") == b"1", what="it is written")
+        url = urlsplit(environment["BIRDFEED_REDIS_URL"])
+        assert url.password is not None
+        with Redis(port=url.port or 0) as stranger, pytest.raises(AuthenticationError):
+            stranger.ping()
+        found = [tmp_path / ".birdfeed", *(tmp_path / ".birdfeed").rglob("*")]
+        assert [path for path in found if path.stat().st_mode & 0o077] == []
+        arguments = b"\n".join(arguments_of_all())
+        tokens = [path.read_text() for path in found if path.suffix == ".token"]
+        assert len(tokens) == 3
+        assert str(tmp_path).encode() in arguments
+        for secret in (url.password, *tokens):
+            assert secret.encode() not in arguments
+
+
+def arguments_of_all() -> list[bytes]:
+    """What `ps` shows: the arguments of every process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it ended meanwhile
+            found.append(path.read_bytes())
+    return found
 
 
 def test_killed_it_leaves_nothing_that_harms(tmp_path: Path) -> None:

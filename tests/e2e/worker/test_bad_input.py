@@ -106,7 +106,7 @@ def test_send_a_file_that_is_not_there(system: System) -> None:
         ("BIRDFEED_REDIS_URL", "localhost:6379", "a Redis URL starts with redis://"),
         ("BIRDFEED_PROCESSES", "many", "BIRDFEED_PROCESSES: Input should be a valid integer"),
         ("BIRDFEED_PRICE_BOOK", "nowhere.toml", "nowhere.toml:1: can't be read: No such file or directory"),
-        ("BIRDFEED_TIERS", "ldap://x", "BIRDFEED_TIERS is 'ldap://x'; it is redis:<hash key>, file:<path>"),
+        ("BIRDFEED_TIERS", "ldap://x", "BIRDFEED_TIERS is none of redis:<hash key>, file:<path>"),
     ],
 )
 def test_a_worker_with_wrong_settings_says_which(system: System, name: str, value: str, expected: str) -> None:

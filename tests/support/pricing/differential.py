@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from birdfeed_schemas.events import TextGeneration
-from birdfeed_schemas.providers import family_of
+from birdfeed_schemas.tables.providers import family_of
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.book.fallback import GenaiPrices, _literals
 from birdfeed_worker.pricing.price.price import price_event

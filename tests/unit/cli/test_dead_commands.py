@@ -52,6 +52,20 @@ def test_list_shows_kinds(run: Run, redis: Redis, keys: Keys) -> None:
     assert json.loads(run("dead", "list", "--letters", "--json").stdout.splitlines()[0])["events"] == 3
 
 
+def test_a_letter_that_another_tool_wrote_hides_no_other(run: Run, redis: Redis, keys: Keys) -> None:
+    """Times that are none, or have no time zone, are left out."""
+    letters = bury(redis, keys, events(3, user="ann"), each=True)
+    for letter, last in zip(letters, ("yesterday", "2026-11-01T00:00:00", "9" * 400), strict=True):
+        facts = {"fingerprint": f"f{last[:3]}", "first": last, "last": last}
+        redis.hset(keys.job(letter.id), "bf_dead", json.dumps(facts))
+
+    shown = run("dead", "list")
+
+    assert shown.exit_code == 0, shown.exception
+    assert "3 dead events" in shown.stdout
+    assert all(mark in shown.stdout for mark in ("fyes", "f202", "f999"))
+
+
 def test_show(run: Run, redis: Redis, keys: Keys) -> None:
     """By id or fingerprint; the events with their data."""
     (letter,) = bury(redis, keys, events(5))

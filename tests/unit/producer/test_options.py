@@ -6,7 +6,8 @@ import pytest
 from birdfeed.errors import ConfigurationError
 from birdfeed.options import Options, option_names, options_from, variables_of
 from birdfeed.settings import ProducerSettings
-from birdfeed_schemas.redis_url_check import checked_redis_url, shown_redis_url
+from birdfeed_schemas.safety.redis_url import checked_redis_url
+from birdfeed_schemas.safety.urls import shown
 from pydantic import ValidationError
 
 SECRET = "hunter2"
@@ -100,7 +101,7 @@ def test_empty_variables_count_as_not_set() -> None:
 def test_a_good_url_passes(url: str) -> None:
     """As it is."""
     assert checked_redis_url(url) == url
-    assert SECRET not in shown_redis_url(url)
+    assert SECRET not in shown(url)
 
 
 @pytest.mark.parametrize(

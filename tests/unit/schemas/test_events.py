@@ -148,3 +148,12 @@ def test_image_fields() -> None:
         {"model": "m", "imageSize": "1024x768", "numImages": "2", "hasInputImage": False, "videoSeconds": 5.0625}
     )
     assert (event.image_size, event.num_images, event.video_seconds) == ("1024x768", 2, Decimal("5.0625"))
+
+
+@pytest.mark.parametrize("images", [2**63, 2**64, 10**400, -1, 1.5])
+def test_a_number_of_images_that_no_column_holds_is_invalid(images: object) -> None:
+    """It is that event's dead letter, with a sentence that is short."""
+    with pytest.raises(ValidationError) as caught:
+        ImageGeneration.model_validate({"model": "flux", "num_images": images})
+
+    assert [part["loc"] for part in caught.value.errors()] == [("num_images",)]

@@ -11,7 +11,6 @@ import pytest
 from birdfeed_sandbox.datafiles import Datasource, parse_datasource
 from birdfeed_schemas.datafiles import paths_of
 from birdfeed_schemas.enrichment import Price, Tier, Tokens, Usage
-from birdfeed_schemas.meters import COUNTERS, TOKEN_CLASSES
 from birdfeed_schemas.registry import EventType, registry
 from birdfeed_schemas.rows import (
     MAX_ERROR_MESSAGE,
@@ -21,6 +20,7 @@ from birdfeed_schemas.rows import (
     image_dimensions,
     moderation_verdicts,
 )
+from birdfeed_schemas.tables.meters import COUNTERS, TOKEN_CLASSES
 from birdfeed_schemas.times import times
 from birdfeed_schemas.wire.envelope import Envelope
 from hypothesis import given
@@ -223,7 +223,14 @@ def test_moderation_keeps_verdicts_and_no_text() -> None:
 
 @pytest.mark.parametrize(
     ("size", "pixels"),
-    [("1024x768", (1024, 768)), ("1024X768", (1024, 768)), ("big", (0, 0)), (None, (0, 0)), ("9x99999999999", (0, 0))],
+    [
+        ("1024x768", (1024, 768)),
+        ("1024X768", (1024, 768)),
+        ("big", (0, 0)),
+        (None, (0, 0)),
+        ("9x99999999999", (0, 0)),
+        ("9" * 5_000 + "x1", (0, 0)),
+    ],
 )
 def test_image_sizes(size: str | None, pixels: tuple[int, int]) -> None:
     """Text that is no size is no size."""

@@ -4,18 +4,19 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.model import Dead, Item, Written
 from birdfeed_worker.monitoring.metrics import DELIVERY_SECONDS, EVENTS, JOBS, LOST, Meter
-from birdfeed_worker.monitoring.minutes import MinuteCounts, count_changes
+from birdfeed_worker.monitoring.minutes import MinuteCounts, count_changes, known_type
 from birdfeed_worker.monitoring.producers import remember_spools
 from birdfeed_worker.queue.reply import as_text, whole
 from birdfeed_worker.queue.scripts import run_when_full
 
+#: The name that all event types share which no package registered.
+OTHER: Final = "other"
 #: What an outcome is called in the metrics.
 OUTCOMES: Final = {Written: "written", Dead: "dead"}
 #: Seconds between samples, and how many are kept: an hour.
@@ -35,11 +36,10 @@ class Counters:
 
     def count(self, items: Sequence[Item], jobs: int = 0, lost: int = 0, seconds: float = 0.0) -> None:
         """Add a delivery of so many jobs, `lost` of which another worker has; it took so many seconds."""
-        known, meter = registry(), self._meter
+        meter = self._meter
         costs, outcomes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         for item in items:
-            # Anybody may make up a type; each would be a series of its own.
-            event_type = item.header.event_type if item.header.event_type in known else "other"
+            event_type = known_type(item.header.event_type)
             outcomes[event_type, OUTCOMES.get(type(item.outcome), "deferred")] += 1
             if item.cost_status and isinstance(item.outcome, Written):
                 costs[event_type, item.cost_status] += 1

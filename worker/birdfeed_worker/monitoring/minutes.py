@@ -35,7 +35,7 @@ DEAD_REASONS: Final = frozenset(
 )  # fmt: skip
 DROP_REASONS: Final = frozenset(
     {"bad_call", "unserialisable", "too_large", "buffer_full", "spool_full", "spool_unreadable", "before_send",
-     "before_send_failed", "closed"}
+     "before_send_failed", "misconfigured", "closed"}
 )  # fmt: skip
 OTHER: Final = "other"
 WORKER_ENDS: Final = "worker_ends"

@@ -1,7 +1,9 @@
 """Expose: metrics in Prometheus's text format."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+from birdfeed_schemas.safety.untrusted import label
 from birdfeed_schemas.wire.keys import Keys
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -12,6 +14,7 @@ from redis import Redis
 from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring import metrics
 from birdfeed_worker.monitoring.metrics import BUCKETS, METRICS, Metric
+from birdfeed_worker.monitoring.minutes import known_type
 from birdfeed_worker.monitoring.status import SILENT_SECONDS, Status, read_status, redis_now
 from birdfeed_worker.monitoring.verdict import RULES
 
@@ -44,7 +47,7 @@ def family(metric: Metric, values: Values) -> Family:
     else:
         made = GaugeMetricFamily(name, metric.meaning, labels=metric.labels)
     for labels, value in sorted(values.items()):
-        made.add_metric(labels, value)
+        made.add_metric([label(one) for one in labels], value)
     return made
 
 
@@ -67,14 +70,14 @@ def of_queue(connection: Redis, keys: Keys) -> Iterator[tuple[Metric, Values]]:
 
 def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
     """The queue's metrics from what `birdfeed status` shows. Pure."""
-    yield metrics.LEDGER, dict(_ledger(status))
+    yield metrics.LEDGER, _ledger(status)
     depth = status.depth
     places = {"queued": depth.queued, "started": depth.started, "scheduled": depth.scheduled}
     yield metrics.QUEUE_JOBS, {(place,): jobs for place, jobs in places.items()}
     yield metrics.LAG, {(): status.lag or 0.0}
     yield metrics.AVAILABLE, {(name,): float(one.state == "available") for name, one in status.destinations.items()}
     yield metrics.PAUSED, {(name,): float(one.state == "paused") for name, one in status.destinations.items()}
-    yield metrics.BREAKER, {(name,): 1.0 for name in status.tripped}
+    yield metrics.BREAKER, {(known_type(name),): 1.0 for name in status.tripped}
     yield metrics.DEAD_OLDEST, {(name,): one.oldest for name, one in status.dead.items() if one.oldest is not None}
     yield metrics.DEAD_BYTES, {(): float(status.dead_bytes or 0)}
     yield metrics.ROWS, {(name,): float(rows) for name, rows in status.costs.items()}
@@ -90,14 +93,22 @@ def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
     yield metrics.SPOOLED, {(spool.host,): float(spool.events) for spool in status.spools}
 
 
-def _ledger(status: Status) -> Iterator[tuple[tuple[str, ...], float]]:
+def _ledger(status: Status) -> Mapping[tuple[str, ...], float]:
+    """The ledger by type, state and reason; all types that no package registered are one, however many there are."""
+    values = Counter[tuple[str, ...]]()
+    for name, labels, amount in _entries(status):
+        values[known_type(name), *labels] += amount
+    return values
+
+
+def _entries(status: Status) -> Iterator[tuple[str, tuple[str, str], int]]:
     for name, account in status.ledger.accounts.items():
         for state in ("accepted", "written", "purged", "in_flight", "missing"):
-            yield (name, state, ""), float(getattr(account, state))
+            yield name, (state, ""), getattr(account, state)
         for reason, events in account.dead.items():
-            yield (name, "dead", reason), float(events)
+            yield name, ("dead", reason), events
         for reason, events in account.dropped.items():
-            yield (name, "dropped", reason), float(events)
+            yield name, ("dropped", reason), events
 
 
 def of_pool(counts: Mapping[tuple[str, ...], float], *, workers: int, ends: int) -> Iterator[tuple[Metric, Values]]:

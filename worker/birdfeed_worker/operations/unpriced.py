@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import tomlkit
-from birdfeed_schemas.meters import TOKEN_CLASSES
 from birdfeed_schemas.prices import RATES_OF, Unit
-from birdfeed_schemas.providers import family_of
+from birdfeed_schemas.tables.meters import TOKEN_CLASSES
+from birdfeed_schemas.tables.providers import family_of
 
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.book.entry import Entry

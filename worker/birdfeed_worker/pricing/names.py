@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from birdfeed_schemas.providers import GATEWAYS, family_of, is_prefix
+from birdfeed_schemas.tables.providers import GATEWAYS, family_of, is_prefix
 
 #: A region as it stands in a path: us-east-1, eu, europe-west4, global.
 _REGION: Final = re.compile(

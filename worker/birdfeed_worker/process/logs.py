@@ -5,6 +5,18 @@ import sys
 from typing import Literal
 
 import structlog
+from birdfeed_schemas.safety.untrusted import visible
+from structlog.typing import EventDict
+
+
+def on_one_line(_: object, __: str, event: EventDict) -> EventDict:
+    """Text of a record as a terminal may show it; JSON escapes by itself. A traceback's lines are indented."""
+    for name, value in event.items():
+        if name == "exception" and isinstance(value, str):
+            event[name] = "\n".join(f"    {visible(line)}" for line in value.split("\n"))
+        elif isinstance(value, str):
+            event[name] = visible(value)
+    return event
 
 
 def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -> None:
@@ -24,6 +36,7 @@ def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
+            *([on_one_line] if console else []),
             renderer,
         ],
     )

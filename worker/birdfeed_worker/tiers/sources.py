@@ -171,6 +171,8 @@ def read_tiers(path: Path) -> dict[str, str]:
                 raise ConfigurationError(f"{path}: a file of tiers is .json, .toml or .csv, not {other!r}")
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
+    except RecursionError:
+        raise ConfigurationError(f"{path}: it is nested too deep") from None
     if not isinstance(tiers, dict) or not all(isinstance(tier, str) and tier.strip() for tier in tiers.values()):
         raise ConfigurationError(f"{path}: a file of tiers holds user = tier, both text, and nothing else")
     return {user: tier.strip() for user, tier in tiers.items()}

@@ -105,6 +105,23 @@ def test_types_that_anybody_makes_up_are_one_series(redis: Redis, keys: Keys) ->
     assert counts[metrics.EVENTS.name, "other", "dead"] == 2
 
 
+def test_made_up_types_do_not_fill_the_page(redis: Redis, keys: Keys) -> None:
+    """1,500 types that nobody registered are as many lines as one, with the right sums; labels hold no controls."""
+    page = expose(of_queue(redis, keys))
+    for number in range(1_500):
+        redis.hincrby(keys.ledger, f"accepted:made up {number}", 2)
+        redis.hincrby(keys.ledger, f"dead:made up {number}:unknown_event_type", 1)
+    redis.hincrby(keys.ledger, "dead:made up 0:\x1b[2J\nbirdfeed_health 0", 1)
+
+    full = expose(of_queue(redis, keys))
+
+    found = parsed(full)
+    labels = (("event_type", "other"), ("reason", ""), ("state", "accepted"))
+    assert found["birdfeed_ledger_events", labels] == 3_000
+    assert len(full.splitlines()) - len(page.splitlines()) < 10
+    assert not {character for character in full.decode() if not character.isprintable()} - {"\n"}
+
+
 def test_requests_are_counted_by_status(redis: Redis, keys: Keys) -> None:
     """0 where there was no answer."""
     meter = Meter(keys, "p")

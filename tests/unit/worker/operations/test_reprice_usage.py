@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 import pytest
-from birdfeed_schemas.meters import METERS, TOTALS
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.rows import Enriched
+from birdfeed_schemas.tables.meters import METERS, TOTALS
 from birdfeed_schemas.wire.envelope import Envelope
 from birdfeed_worker.operations.reprice.judge import Correction, Unchanged, reprice
 from birdfeed_worker.pricing.price.price import price_event

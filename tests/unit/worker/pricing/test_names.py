@@ -1,7 +1,7 @@
 """Names of models and providers as gateways write them: one table each."""
 
 import pytest
-from birdfeed_schemas.providers import FAMILIES, family_of
+from birdfeed_schemas.tables.providers import FAMILIES, family_of
 from birdfeed_worker.pricing.names import candidates, provider_of
 
 

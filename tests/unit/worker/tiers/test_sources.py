@@ -10,7 +10,10 @@ from typing import Any
 import fakeredis
 import pytest
 from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tiers.sources import AuthServiceTiers, FileTiers, RedisTiers, read_tiers
+from birdfeed_worker.wiring import tiers_of
+from fakeredis import FakeRedis
 
 
 @pytest.mark.parametrize("decode", [False, True])
@@ -205,3 +208,49 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path, caplog: pytest.Log
 
     assert [answer["a"] for answer in tiers] == ["seed", "spore", "spore", "spore", "flower", "flower", "flower"]
     assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("tiers.json", '{"a": ' + "[" * 100_000),
+        ("tiers.json", '{"a": ' + "9" * 5_000 + "}"),
+        ("tiers.toml", "a = " + "[" * 5_000 + "]" * 5_000),
+        ("tiers.toml", "a = " + "9" * 5_000),
+    ],
+    ids=["deep json", "long number in json", "deep toml", "long number in toml"],
+)
+def test_a_file_beyond_all_bounds_is_a_sentence(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+
+    with pytest.raises(ConfigurationError) as caught:
+        read_tiers(path)
+
+    assert str(caught.value).startswith(str(path))
+    assert len(str(caught.value)) < len(str(path)) + 200
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("http://auth.example/check", "use https"),
+        ("HTTP://auth.example/check", "use https"),
+        ("http://user:hunter2@127.0.0.1.example/check?key=hunter2", "use https"),
+        ("ldap://user:hunter2@auth.example", "is none of"),
+        ("user:hunter2", "is none of"),
+    ],
+)
+def test_tiers_are_not_asked_for_in_clear(where: str, message: str) -> None:
+    """Users' names and tokens would be readable on the way; and what is wrong is said without the secrets in it."""
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        tiers_of(WorkerSettings(tiers=where), FakeRedis())
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "where", ["http://127.0.0.1:1/check", "http://localhost/", "http://[::1]/", "https://auth.example/"]
+)
+def test_tiers_are_asked_for_over_tls_or_on_this_machine(where: str) -> None:
+    tiers_of(WorkerSettings(tiers=where), FakeRedis())

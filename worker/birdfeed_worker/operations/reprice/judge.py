@@ -15,9 +15,9 @@ from typing import Any, Final, Literal, TypeAlias
 import orjson
 from birdfeed_schemas.enrichment import Tokens, Usage
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.meters import COUNTERS, DEFAULTS, FRACTIONS
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.rows import counters_of, price_fields
+from birdfeed_schemas.tables.meters import COUNTERS, DEFAULTS, FRACTIONS
 
 from birdfeed_worker.operations.reprice.row_reader import later_than, read_stored_time
 from birdfeed_worker.pricing.book.book import Books

@@ -13,8 +13,8 @@ from typing import Final, NamedTuple, cast
 
 from birdfeed_schemas.enrichment import PriceMatch
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.meters import TOKEN_CLASSES
-from birdfeed_schemas.providers import family_of
+from birdfeed_schemas.tables.meters import TOKEN_CLASSES
+from birdfeed_schemas.tables.providers import family_of
 
 from birdfeed_worker.pricing.book.book import Books, PriceBook
 from birdfeed_worker.pricing.book.entry import Entry

@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import orjson
 from birdfeed_schemas.enrichment import NOTHING, CostStatus, PriceMatch, PriceSource
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.meters import BY_NAME, PROVISIONED, TOKEN_CLASSES
 from birdfeed_schemas.prices import MULTIPLIER_PLACES, RATE_PLACES, Unit
 from birdfeed_schemas.rows import image_dimensions
+from birdfeed_schemas.tables.meters import BY_NAME, PROVISIONED, TOKEN_CLASSES
 
 from birdfeed_worker.pricing.price.money import EXACT, PLACES, plain
 

@@ -20,8 +20,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 from birdfeed_schemas.enrichment import NOTHING
-from birdfeed_schemas.meters import METERS
-from birdfeed_schemas.providers import GEO_MULTIPLIERS, PRICED_AS, family_of
+from birdfeed_schemas.tables.meters import METERS
+from birdfeed_schemas.tables.providers import GEO_MULTIPLIERS, PRICED_AS, family_of
 
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.pricing.book.entry import Entry, Found

@@ -20,6 +20,9 @@ from birdfeed_worker.pricing.book.toml_lines import key_lines, line_of
 ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
 FOR_EVER: Final = datetime.max.replace(tzinfo=UTC)
 
+#: Characters shown of what is wrong: a value in it may be thousands of digits long.
+MAX_MESSAGE: Final = 300
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
@@ -40,7 +43,8 @@ class PriceBookError(ConfigurationError):
 
     def __str__(self) -> str:
         return "\n".join(
-            f"{self.origin}:{problem.line}: {problem.field + ': ' if problem.field else ''}{problem.message}"
+            f"{self.origin}:{problem.line}: {problem.field + ': ' if problem.field else ''}"
+            f"{problem.message[:MAX_MESSAGE]}"
             for problem in self.problems
         )
 
@@ -51,6 +55,16 @@ def read(text: str, origin: str) -> PriceFile:
     Raises:
         PriceBookError: It isn't TOML, or something in it can't be.
     """
+    try:
+        return _read(text, origin)
+    except RecursionError:
+        message = "it is nested too deep"
+    except (ArithmeticError, OverflowError, ValueError):
+        message = "a number or a date in it is beyond all bounds"
+    raise PriceBookError(origin, [Problem(1, "", message)])
+
+
+def _read(text: str, origin: str) -> PriceFile:
     try:
         data = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as error:

@@ -8,8 +8,8 @@ from typing import Any, Final
 import orjson
 from birdfeed_schemas.enrichment import Price, Usage
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.meters import BY_NAME, TOKEN_CLASSES
 from birdfeed_schemas.rows import image_dimensions
+from birdfeed_schemas.tables.meters import BY_NAME, TOKEN_CLASSES
 
 from birdfeed_worker.pricing.book.entry import MULTIPLIER, REPORTED
 from birdfeed_worker.pricing.price.money import EXACT, PLACES, ZERO, from_last_places, plain

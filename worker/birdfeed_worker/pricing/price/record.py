@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from birdfeed_schemas.enrichment import Price, Usage
 from birdfeed_schemas.events import Event, read_time
-from birdfeed_schemas.meters import TOKEN_CLASSES
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.tables.meters import TOKEN_CLASSES
 from pydantic import ValidationError
 
 from birdfeed_worker.errors import BirdfeedError

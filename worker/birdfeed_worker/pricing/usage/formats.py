@@ -6,7 +6,7 @@ from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, Final
 
-from birdfeed_schemas.meters import WRAPPERS
+from birdfeed_schemas.tables.meters import WRAPPERS
 
 #: The largest count and the largest total: two of them still fit the UInt64 column that holds their sum.
 MAX_TOKENS: Final = 2**63 - 1

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from birdfeed_schemas.enrichment import NOTHING, Usage
-from birdfeed_schemas.meters import PLAIN_MODIFIERS, SAME_MODIFIER
+from birdfeed_schemas.tables.meters import PLAIN_MODIFIERS, SAME_MODIFIER
 
 #: Those that change what tokens cost; the search context changes what a request costs.
 OF_TOKENS: Final = ("service_tier", "speed", "inference_geo")

@@ -3,7 +3,7 @@
     {"prompt_tokens": 1000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 400}}
     → prompt_text 600, prompt_cached 400, completion_text 10; status "ok"
 
-What is read, and how it nests, stands in the meter table (birdfeed_schemas.meters); this is the arithmetic.
+What is read, and how it nests, stands in the meter table (birdfeed_schemas.tables.meters); this is the arithmetic.
 """
 
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from birdfeed_schemas.enrichment import NOTHING, Tokens, Usage, UsageStatus
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.meters import FRACTIONS, REPORTED_COSTS
-from birdfeed_schemas.providers import family_of
+from birdfeed_schemas.tables.meters import FRACTIONS, REPORTED_COSTS
+from birdfeed_schemas.tables.providers import family_of
 
 from birdfeed_worker.pricing.names import provider_of
 from birdfeed_worker.pricing.usage.formats import (

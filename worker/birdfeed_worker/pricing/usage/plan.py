@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from birdfeed_schemas.meters import (
+from birdfeed_schemas.tables.meters import (
     CONTAINERS,
     INFORMATIONAL,
     INFORMATIONAL_ENDINGS,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
-from birdfeed_schemas.meters import KEPT_WORDS
+from birdfeed_schemas.tables.meters import KEPT_WORDS
 
 from birdfeed_worker.pricing.usage.formats import MAX_DEPTH, NotACountError, tidy
 from birdfeed_worker.pricing.usage.normalise import TABLE, unwrapped

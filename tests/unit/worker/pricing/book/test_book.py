@@ -289,3 +289,26 @@ def test_hash(text: str, same: bool) -> None:
 def test_an_empty_book() -> None:
     """A book may be empty; it has no price for anything."""
     assert parse("", origin="x").find("m", NOW) is None
+
+
+MODEL = '[[model]]\nname = "a"\nprovider = "p"\nunit = "token"\n'
+
+
+@pytest.mark.parametrize(
+    ("price", "message"),
+    [
+        ("[" * 5_000 + "]" * 5_000, "it is nested too deep"),
+        ("{ prompt_text = " + "9" * 5_000 + " }", "beyond all bounds"),
+        ("{ prompt_text = 1e" + "9" * 30 + " }", "beyond all bounds"),
+        ("[{ from = 0001-01-01T00:00:00+23:59, prompt_text = 1 }]", "beyond all bounds"),
+        ("[{ from = 9999-12-31T23:59:59-23:59, prompt_text = 1 }]", "beyond all bounds"),
+        ("{ prompt_text = '" + "9" * 5_000 + "' }", "is surely a mistake"),
+    ],
+    ids=["deep", "digits", "exponent", "before all time", "after all time", "text"],
+)
+def test_what_no_book_can_be_is_a_sentence(price: str, message: str) -> None:
+    """A short one: the book may come from somebody who means harm, or from a script gone wrong."""
+    with pytest.raises(PriceBookError, match=message) as caught:
+        parse(f"{MODEL}price = {price}\n", origin="book.toml")
+
+    assert len(str(caught.value)) < 400

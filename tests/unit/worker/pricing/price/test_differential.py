@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from birdfeed_schemas.enrichment import Usage
-from birdfeed_schemas.meters import METERS, TOTALS
+from birdfeed_schemas.tables.meters import METERS, TOTALS
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.book.fallback import GenaiPrices
 from birdfeed_worker.pricing.usage.plan import Table

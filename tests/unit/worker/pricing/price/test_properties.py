@@ -5,7 +5,7 @@ from fractions import Fraction
 
 from birdfeed_schemas.enrichment import Price, Tokens, Usage
 from birdfeed_schemas.events import TextGeneration
-from birdfeed_schemas.meters import TOKEN_CLASSES
+from birdfeed_schemas.tables.meters import TOKEN_CLASSES
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.price import price_event
 from birdfeed_worker.pricing.usage.formats import MAX_TOKENS

@@ -67,9 +67,3 @@ def _check_place(scheme: str, netloc: str, path: str) -> None:
 def _check_database(database: str) -> None:
     if database and not (database.isascii() and database.isdigit()):
         raise ValueError("the database in the Redis URL, after its last /, is not a number")
-
-
-def shown_redis_url(url: str) -> str:
-    """The URL without user, password and query, for the log."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

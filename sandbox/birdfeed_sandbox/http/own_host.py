@@ -1,0 +1,58 @@
+"""Requests that a browser was talked into: refused before anything else looks at them.
+
+A web page can reach a server on the developer's own machine. It may point a name of its own at 127.0.0.1 (DNS
+rebinding), which shows in the Host header, or just send a request there, which shows in the Origin header.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from birdfeed_sandbox.http.request_handling import error_answer
+
+
+@dataclass(frozen=True, slots=True)
+class OwnHost:
+    """Answers 403 to what isn't meant for this server.
+
+    Attributes:
+        app: What answers the rest.
+        names: Host names taken besides localhost. An address is always taken: no name was asked for it.
+    """
+
+    app: ASGIApp
+    names: frozenset[str] = frozenset()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Look at the headers, then pass the request on."""
+        refusal = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        if refusal is None:
+            await self.app(scope, receive, send)
+            return
+        await error_answer(403, refusal).response()(scope, receive, send)
+
+    def _refusal(self, headers: Headers) -> str | None:
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        if len(hosts) != 1 or not self._is_own(hosts[0]):
+            return "the Host header names another server; --allow-host lets a name in"
+        if any(origin != f"http://{hosts[0]}" for origin in origins):
+            return "the Origin header names another site; the sandbox is not for web pages"
+        return None
+
+    def _is_own(self, host: str) -> bool:
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if name == "localhost" or name in self.names:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True

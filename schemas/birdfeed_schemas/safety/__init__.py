@@ -1,0 +1,1 @@
+"""What keeps secrets secret and text from outside text: URLs, private files, what may be shown."""

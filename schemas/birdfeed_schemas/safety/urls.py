@@ -1,0 +1,75 @@
+"""URLs with secrets in them: taken apart in one way, and shown in one way."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}")
+#: What is read alike by everybody: the standard library drops tabs, and names what is not ASCII in its errors.
+_LOGIN = re.compile(r"[!-Z\\^-~]*")
+#: One or several hosts, as Sentinel's URLs have them, each with a port or without.
+_HOSTS = re.compile(r"(?:(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?,?)*", re.ASCII)
+_ENCODE: Final = "in a user name or password, / ? # @ [ ] and what is not ASCII are percent-encoded: %2F for /"
+_PATH = re.compile(r"[\w./~+{}%-]*", re.ASCII)
+
+
+class UrlError(ValueError):
+    """A URL that can't be taken apart in one way alone; the text says why, without a piece of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """A URL in pieces.
+
+    Attributes:
+        scheme: Such as `redis`.
+        login: What stands before the `@`; secret.
+        hosts: Hosts and ports, such as `a:26379,b:26379`; empty for a socket.
+        path: With its slash.
+        query: Without its question mark; may be secret.
+    """
+
+    scheme: str
+    login: str
+    hosts: str
+    path: str
+    query: str
+
+
+def parts_of(url: str) -> Parts:
+    """The pieces of a URL.
+
+    Raises:
+        UrlError: It is not one, or a password in it isn't percent-encoded, so that its end can't be told.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or not _SCHEME.fullmatch(scheme):
+        raise UrlError("a URL begins with its scheme and ://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    behind = rest[len(authority) :]
+    login, _, hosts = authority.rpartition("@")
+    if "@" in behind or not _LOGIN.fullmatch(login):
+        raise UrlError(_ENCODE)
+    path, _, query = behind.partition("#")[0].partition("?")
+    if not _HOSTS.fullmatch(hosts):
+        raise UrlError(f"its host is not a host; {_ENCODE}")
+    if not _PATH.fullmatch(path):
+        raise UrlError("its path has characters that are to be percent-encoded")
+    return Parts(scheme=scheme, login=login, hosts=hosts, path=path, query=query)
+
+
+def shown(url: str) -> str:
+    """A URL as it may be shown anywhere: no user name, password or query; nothing at all where it isn't clear."""
+    try:
+        parts = parts_of(url)
+    except UrlError:
+        return "***"
+    login, query = "***@" if parts.login else "", "?***" if parts.query else ""
+    return f"{parts.scheme}://{login}{parts.hosts}{parts.path}{query}"
+
+
+def goes_in_clear(url: str) -> bool:
+    """Whether it is http:// to another machine, so that everybody between reads what is sent."""
+    return urlsplit(url).scheme.lower() == "http" and urlsplit(url).hostname not in _LOOPBACK

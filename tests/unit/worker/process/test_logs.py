@@ -1,0 +1,53 @@
+"""Log lines hold names that somebody made up, and stay lines."""
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+from birdfeed_worker.process.logs import configure_logs
+
+NAME = "m\x1b]52;c;aGk=\x07\n2026-11-01 [info] FORGED\u202e\x9b2J"
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, as it was afterwards."""
+    logger = logging.getLogger()
+    handlers, level = logger.handlers[:], logger.level
+    yield logger
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+def written(log_format: Literal["console", "json"], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    configure_logs(log_format, "info")
+    log: Any = logging.getLogger("birdfeed_worker.tests")
+    log.warning("model %s", NAME, extra={"user": NAME})
+    try:
+        raise ValueError(NAME)
+    except ValueError:
+        log.exception("failed")
+    return capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.usefixtures("root")
+def test_a_console_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Newlines and controls are shown, not obeyed; a traceback's lines can't be taken for lines of the log."""
+    lines = written("console", capsys)
+
+    assert sum("model m␛]52" in line for line in lines) == 1
+    assert not any(line.startswith("2026-11-01 [info] FORGED") for line in lines)
+    assert all(line.startswith("    ") for line in lines[2:])
+    assert "\x07" not in "".join(lines)
+    assert "\u202e" not in "".join(lines)
+
+
+@pytest.mark.usefixtures("root")
+def test_json_is_whole_and_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = written("json", capsys)
+
+    assert len(lines) == 2
+    assert json.loads(lines[0])["user"] == NAME
+    assert all(line.isascii() and line.isprintable() for line in lines)
