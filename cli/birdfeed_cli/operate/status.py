@@ -197,11 +197,7 @@ def describe(status: Status, spool: dict[str, Any] | None) -> dict[str, Any]:
         "health": status.health.name.lower(),
         "problems": list(status.problems),
         "findings": [{"rule": one.rule, "problem": one.message, "runbook": one.section} for one in status.findings],
-        "redis": {
-            "memory_used": status.redis.memory_used,
-            "memory_max": status.redis.memory_max,
-            "notes": status.redis.notes,
-        },
+        "redis": {"memory_used": status.redis.memory_used, "memory_max": status.redis.memory_max},
         "queue": {
             "queued": status.depth.queued,
             "started": status.depth.started,
