@@ -1,5 +1,6 @@
 """The worker's own loop, in this process."""
 
+import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -146,8 +147,8 @@ def test_a_worker_that_is_alone_too_long_gives_its_jobs_back(
     job_id = accept(redis, keys, events(1))
     worker._reserver.reserve(jobs=1, events=10, size=10**6)
     done: list[Any] = []
-    monkeypatch.setattr(child.os, "kill", lambda pid, signum: done.append(signum))
-    monkeypatch.setattr(child.os, "_exit", done.append)
+    monkeypatch.setattr(os, "kill", lambda pid, signum: done.append(signum))
+    monkeypatch.setattr(os, "_exit", done.append)
 
     child.stop_alone(0.01, lambda: done.append(worker._reserver.recover(worker.name, died=False)))
     child.stop_alone(0.01, fail)
