@@ -7,7 +7,8 @@ from typing import Any
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool
 from birdfeed_worker.flow.destinations import Destination
-from birdfeed_worker.monitoring.status import Health, Status, WorkerState, read_status, redis_now
+from birdfeed_worker.monitoring.status import Health, Status, WorkerState, read_status
+from birdfeed_worker.queue.redis_time import redis_time
 from redis.exceptions import RedisError
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -36,10 +37,10 @@ def run_status(*, as_json: bool, watch: bool) -> int:
         connection, keys = open_redis()
         if watch:
             return watched(
-                lambda: view(read_status(connection, keys, redis_now(connection)), spool_of_this_host()),
+                lambda: view(read_status(connection, keys, redis_time(connection)), spool_of_this_host()),
                 as_json=as_json,
             )
-        status, spool = read_status(connection, keys, redis_now(connection)), spool_of_this_host()
+        status, spool = read_status(connection, keys, redis_time(connection)), spool_of_this_host()
     except (Unreachable, RedisError):
         if as_json:
             print_json({"health": "down", "problems": ["Redis can't be reached"]})

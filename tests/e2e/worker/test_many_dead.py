@@ -132,7 +132,7 @@ def interrupted_twice(system: System, count: int) -> None:
     rate = str(count / 30)
 
     said = replay_cut_short(system, signal.SIGINT, count // 10, "dead", "replay", "--all", "--rate", rate)
-    assert "go on with: birdfeed dead replay --resume replay-" in said
+    assert "continue with: birdfeed dead replay --resume replay-" in said
     replay_id = said.split("--resume ")[1].split()[0]
     replay_cut_short(system, signal.SIGKILL, count // 10, "dead", "replay", "--resume", replay_id, "--rate", rate)
     assert 0 < len(system.redis.zrange(system.keys.failed, 0, -1)) < count

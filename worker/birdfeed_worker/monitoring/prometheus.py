@@ -15,8 +15,9 @@ from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring import metrics
 from birdfeed_worker.monitoring.metrics import BUCKETS, METRICS, Metric
 from birdfeed_worker.monitoring.minutes import known_type
-from birdfeed_worker.monitoring.status import SILENT_SECONDS, Status, read_status, redis_now
+from birdfeed_worker.monitoring.status import SILENT_SECONDS, Status, read_status
 from birdfeed_worker.monitoring.verdict import RULES
+from birdfeed_worker.queue.redis_time import redis_time
 
 #: Values by labels.
 Values = Mapping[tuple[str, ...], float]
@@ -65,7 +66,7 @@ def _histogram(metric: Metric, values: Values) -> Family:
 
 def of_queue(connection: Redis, keys: Keys) -> Iterator[tuple[Metric, Values]]:
     """The queue's metrics, read now."""
-    yield from of_status(read_status(connection, keys, redis_now(connection)))
+    yield from of_status(read_status(connection, keys, redis_time(connection)))
 
 
 def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:

@@ -25,6 +25,7 @@ from birdfeed_worker.monitoring.minutes import read_minutes
 from birdfeed_worker.monitoring.producers import read_producers, read_spools
 from birdfeed_worker.monitoring.redis_check import redis_facts
 from birdfeed_worker.monitoring.verdict import SILENT_SECONDS, judged
+from birdfeed_worker.queue.redis_time import redis_time
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.tinybird.schema_state import read_mismatches
 
@@ -39,7 +40,7 @@ __all__ = [
     "judged",
     "made_at",
     "read_status",
-    "redis_now",
+    "redis_time",
 ]
 
 #: Minutes that are looked at.
@@ -83,12 +84,6 @@ def read_status(connection: Redis, keys: Keys, now: float) -> Status:
         minutes=read_minutes(connection, keys, now, MINUTES),
     )
     return judged(status)
-
-
-def redis_now(connection: Redis) -> float:
-    """Now by Redis's clock (epoch s), which all times that hosts compare are said in."""
-    seconds, microseconds = connection.time()
-    return float(seconds + microseconds / 1e6)
 
 
 def _lag(connection: Redis, keys: Keys, now: float) -> float | None:

@@ -22,6 +22,7 @@ from birdfeed_worker.dead_letters.move import Moved, Mover, Step, step
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, find, letters_of, opened
 from birdfeed_worker.operations.canary import Canary, Verdict
 from birdfeed_worker.operations.edit import Edit, refusal
+from birdfeed_worker.queue.scripts import run_when_full
 
 T = TypeVar("T")
 
@@ -251,7 +252,9 @@ class Replay:
     def _hold_merging(self) -> None:
         """Retention merges no letters for a minute, so that none seems to vanish on its way into another."""
         if not self._order.dry_run:
-            self._connection.set(self._keys.birdfeed("replaying"), self._order.replay_id, ex=60)
+            with self._connection.pipeline(transaction=False) as pipe:
+                pipe.set(self._keys.birdfeed("replaying"), self._order.replay_id, ex=60)
+                run_when_full(self._connection, self._keys, pipe)
 
     def _try(self, one: Step) -> bool:
         assert self._canary is not None

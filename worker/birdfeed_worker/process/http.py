@@ -17,7 +17,8 @@ from redis.exceptions import RedisError
 from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring.metrics import read_pool
 from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_status
-from birdfeed_worker.monitoring.status import Status, read_status, redis_now
+from birdfeed_worker.monitoring.status import Status, read_status
+from birdfeed_worker.queue.redis_time import redis_time
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class Pages:
         with self._lock:
             made_at, status = self._kept
             if status is None or time.monotonic() - made_at > KEEP_SECONDS:
-                status = read_status(self._connection, self._keys, redis_now(self._connection))
+                status = read_status(self._connection, self._keys, redis_time(self._connection))
                 self._kept = (time.monotonic(), status)
             return status
 

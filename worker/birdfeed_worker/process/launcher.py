@@ -23,9 +23,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.monitoring.minutes import WORKER_ENDS, add_counts
-from birdfeed_worker.monitoring.status import redis_now
 from birdfeed_worker.process.http import Pulse
 from birdfeed_worker.process.presence import forget_worker
+from birdfeed_worker.queue.redis_time import redis_time
 from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.settings import WorkerSettings
 
@@ -167,7 +167,7 @@ class Pool:
     def _count_end(self) -> None:
         try:
             with self.connection.pipeline(transaction=False) as pipe:
-                add_counts(pipe, self.keys, redis_now(self.connection), {WORKER_ENDS: 1})
+                add_counts(pipe, self.keys, redis_time(self.connection), {WORKER_ENDS: 1})
                 pipe.execute()
         except RedisError as error:
             log.warning("can't count that a worker ended: %s", type(error).__name__)

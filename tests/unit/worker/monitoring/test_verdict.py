@@ -22,8 +22,9 @@ from birdfeed_worker.monitoring.ledger import Account, Ledger
 from birdfeed_worker.monitoring.minutes import DEAD_REASONS, DROP_REASONS, add_counts
 from birdfeed_worker.monitoring.producers import HostSpool, read_producers, read_spools, remember_spools
 from birdfeed_worker.monitoring.redis_check import RedisFacts
-from birdfeed_worker.monitoring.status import read_status, redis_now
+from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.monitoring.verdict import RULES, judged, reference
+from birdfeed_worker.queue.redis_time import redis_time
 from redis import Redis
 
 from tests.support.repository import DOCS
@@ -220,13 +221,13 @@ def beat(redis: Redis, keys: Keys, host: str, number: int = 1, **fields: Any) ->
     }
     told |= {"spooled_bytes": 0, "spooled_oldest_seconds": 0.0, "enqueued": 9, "dropped": json.dumps({"closed": 2})}
     redis.hset(keys.producer(name), mapping=told | fields)
-    redis.zadd(keys.producers, {name: redis_now(redis)})
+    redis.zadd(keys.producers, {name: redis_time(redis)})
 
 
 @pytest.fixture
 def found(redis: Redis, keys: Keys) -> Callable[[], set[str]]:
     """The rules that find something now, but for the worker that no unit test has."""
-    return lambda: {one.rule for one in read_status(redis, keys, redis_now(redis)).findings} - {"no_worker"}
+    return lambda: {one.rule for one in read_status(redis, keys, redis_time(redis)).findings} - {"no_worker"}
 
 
 def test_spools_of_living_and_of_lost_producers(redis: Redis, keys: Keys, found: Callable[[], set[str]]) -> None:
@@ -235,7 +236,7 @@ def test_spools_of_living_and_of_lost_producers(redis: Redis, keys: Keys, found:
     beat(redis, keys, "web-1", 1, **spooled)
     beat(redis, keys, "web-1", 2)
     beat(redis, keys, "web-2", 1)
-    now = redis_now(redis)
+    now = redis_time(redis)
     remember_spools(redis, keys, now)
     producers = read_producers(redis, keys)
     assert [(one.host, one.pid, one.spooled_events, one.dropped) for one in producers] == [
@@ -281,7 +282,7 @@ def test_drops_are_counted_by_the_minute(redis: Redis, keys: Keys, found: Callab
 def test_workers_that_keep_ending(redis: Redis, keys: Keys, found: Callable[[], set[str]]) -> None:
     """As the launcher counts them."""
     with redis.pipeline() as pipe:
-        add_counts(pipe, keys, redis_now(redis), {"worker_ends": 5})
+        add_counts(pipe, keys, redis_time(redis), {"worker_ends": 5})
         pipe.execute()
 
     assert found() == {"workers_restarting"}

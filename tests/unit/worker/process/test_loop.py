@@ -1,5 +1,6 @@
 """The worker's own loop, in this process."""
 
+import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ import pytest
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.model import ReservedJob
 from birdfeed_worker.monitoring.status import read_status
+from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.settle import Totals
 from birdfeed_worker.process import child
 from birdfeed_worker.process import loop as module
@@ -86,17 +88,18 @@ def test_an_error_of_ours_doesnt_end_the_worker(
     assert (redis.llen(keys.queue_list), redis.zcard(keys.scheduled), redis.zcard(keys.started)) == (0, 1, 0)
 
 
-def test_a_long_delivery_is_a_sign_of_life(redis: Redis, keys: Keys, worker: Worker, monkeypatch: Any) -> None:
+def test_a_long_delivery_sends_heartbeats(redis: Redis, keys: Keys, worker: Worker, monkeypatch: Any) -> None:
     """The thread that renews the lease says that the worker lives, and writes its entry anew where it is gone."""
     accept(redis, keys, events(1))
     busy, go_on = threading.Event(), threading.Event()
 
-    def slow(*args: Any) -> Any:
+    def slow(delivery: Delivery, jobs: Sequence[ReservedJob], *more: Any) -> Totals:
         busy.set()
         assert go_on.wait(60)
+        delivery.settler.put_off(jobs, redis_time(redis) + 60)
         return Totals()
 
-    monkeypatch.setattr(type(worker._delivery), "deliver", slow)
+    monkeypatch.setattr(Delivery, "deliver", slow)
     running = threading.Thread(target=worker.work, kwargs={"burst": True})
     running.start()
     try:
@@ -111,6 +114,7 @@ def test_a_long_delivery_is_a_sign_of_life(redis: Redis, keys: Keys, worker: Wor
     finally:
         go_on.set()
         running.join(60)
+    assert not running.is_alive()
 
 
 def test_signs_of_life_are_by_rediss_clock(redis: Redis, keys: Keys, worker: Worker) -> None:
@@ -143,8 +147,8 @@ def test_a_worker_that_is_alone_too_long_gives_its_jobs_back(
     job_id = accept(redis, keys, events(1))
     worker._reserver.reserve(jobs=1, events=10, size=10**6)
     done: list[Any] = []
-    monkeypatch.setattr("birdfeed_worker.process.child.os.kill", lambda pid, signum: done.append(signum))
-    monkeypatch.setattr("birdfeed_worker.process.child.os._exit", done.append)
+    monkeypatch.setattr(os, "kill", lambda pid, signum: done.append(signum))
+    monkeypatch.setattr(os, "_exit", done.append)
 
     child.stop_alone(0.01, lambda: done.append(worker._reserver.recover(worker.name, died=False)))
     child.stop_alone(0.01, fail)

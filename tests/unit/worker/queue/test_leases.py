@@ -79,6 +79,7 @@ def test_one_lost_job_keeps_the_others_of_a_step(redis: Redis, keys: Keys) -> No
     ids = [accept(redis, keys, events(1)) for _ in range(3)]
     jobs = reserve_all(redis, keys)
     redis.hset(keys.job(ids[1]), "worker_name", "other")
+    assert Settler(redis, keys, "w1").mark(jobs[0].execution, ids) == {ids[1]}
 
     totals = settle(redis, keys, jobs, "w1", Written())
 
