@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from birdfeed_schemas.events import Event, ImageGeneration, TextGeneration
 from birdfeed_schemas.fields import IMAGE_GENERATION, SPELLINGS, TEXT_GENERATION, spellings
-from birdfeed_schemas.rows import Enriched, ImageEventRow, LlmEventRow, image_event_row, llm_event_row
+from birdfeed_schemas.row_models import ImageEventRow, LlmEventRow
+from birdfeed_schemas.rows import Enriched, image_event_row, llm_event_row
 
 RowBuilder: TypeAlias = Callable[[Enriched], dict[str, Any]]
 

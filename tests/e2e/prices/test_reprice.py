@@ -1,4 +1,7 @@
-"""`birdfeed prices reprice` on a store over HTTP: what it shows, writes, leaves alone, how it continues."""
+"""`birdfeed prices reprice` on a store over HTTP: what it shows, writes, leaves alone, how it continues.
+
+Longer than other files: its tests are steps over the same filled store, which takes seconds to make.
+"""
 
 import json
 from datetime import UTC, datetime, timedelta

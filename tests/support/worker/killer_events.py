@@ -10,7 +10,8 @@ import os, signal
 from birdfeed_schemas.events import TextGeneration
 from birdfeed_schemas.fields import TEXT_GENERATION
 from birdfeed_schemas.registry import EventType
-from birdfeed_schemas.rows import LlmEventRow, llm_event_row
+from birdfeed_schemas.row_models import LlmEventRow
+from birdfeed_schemas.rows import llm_event_row
 
 
 def build_row(enriched):
