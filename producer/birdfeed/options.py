@@ -8,7 +8,6 @@ docs/reference/settings.md is made from that; a test holds the two against each 
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -199,4 +198,6 @@ def default_spool_directory() -> Path:
     if os.access(home, os.W_OK):
         return home / ".local" / "state" / "birdfeed"
     user = os.getuid() if sys.platform != "win32" else "user"
+    import tempfile
+
     return Path(tempfile.gettempdir()) / f"birdfeed-{user}"

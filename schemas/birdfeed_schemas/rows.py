@@ -112,7 +112,7 @@ def common(enriched: Enriched) -> dict[str, Any]:
         row["tokens"] = tokens
     if enriched.usage.counters:
         row["counters"] = counters_of(enriched.usage)
-    if _is_cut(event):
+    if envelope.truncated or _is_cut(event):
         row["truncated"] = True
     if enriched.extra:
         row["extra"] = bounded_json(enriched.extra)

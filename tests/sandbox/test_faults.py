@@ -341,7 +341,7 @@ def test_a_delayed_write_goes_on_without_its_client(tinybird: Sandbox, append: h
 def test_a_client_that_leaves_in_the_middle_of_its_body_has_written_nothing(tinybird: Sandbox, target: str) -> None:
     """As a worker does that is killed."""
     address = httpx.URL(tinybird.url)
-    head = f"{target} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n".encode()
+    head = f"{target} HTTP/1.1\r\nHost: {address.host}\r\nContent-Length: 1000\r\n\r\n".encode()
 
     with socket.create_connection((address.host, address.port or 0)) as connection:
         connection.sendall(head + lines("a") + b"\n")

@@ -85,12 +85,12 @@ class Demo:
 
         def busy() -> int | None:
             for name in self.redis.smembers("rq:workers"):
-                state, pid = self.redis.hmget(name, ["state", "pid"])
-                if state == b"busy" and pid:
+                pid = self.redis.hget(name, "pid")
+                if pid and self.redis.scard(f"{name.decode()}:executions"):
                     return int(pid)
             return None
 
-        pid = wait_until(busy, 20, "no worker is busy")
+        pid = wait_until(busy, 20, "no worker has jobs in flight")
         os.kill(pid, signal.SIGKILL)
         return pid
 

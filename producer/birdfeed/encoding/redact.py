@@ -1,6 +1,5 @@
 """Take what may be private out of errors, referrers and persons' names."""
 
-import hmac
 import re
 import traceback
 from collections.abc import Mapping
@@ -61,6 +60,8 @@ def host_of(referrer: str) -> str | None:
 
 def pseudonym(key: bytes, person: object) -> str:
     """What stands for a person: the same for the same key and name, and no way back without the key."""
+    import hmac  # with OpenSSL, which takes 10 ms to load, for those alone who have a key
+
     name = person if isinstance(person, str) else str(person)
     return hmac.digest(key, name.encode("utf-8", "replace"), "sha256").hex()[:_HMAC_DIGITS]
 

@@ -59,8 +59,8 @@ class NewerVersionError(WireError):
 class Envelope:
     """One event on its way. event_id (a UUIDv7) and occurred_at (UTC) are minted in track_event and never change.
 
-    `dropped_fields` counts the fields the producer did not pass on because birdfeed doesn't store them. Not frozen,
-    because that makes one three times as expensive to build, and a worker builds one for every event.
+    `dropped_fields` counts the fields the producer did not pass on because birdfeed doesn't store them, `truncated` the
+    values it cut. Not frozen, because that makes one three times as expensive to build, and a worker builds one for every event.
     """
 
     event_id: str
@@ -68,6 +68,7 @@ class Envelope:
     occurred_at: datetime
     data: dict[str, Any]
     dropped_fields: int = 0
+    truncated: int = 0
     version: int = VERSION
 
 
@@ -127,6 +128,8 @@ def encode_event(envelope: Envelope) -> bytes:
     }
     if envelope.dropped_fields:
         line["dropped_fields"] = envelope.dropped_fields
+    if envelope.truncated:
+        line["truncated"] = envelope.truncated
     return compact_bytes(orjson.dumps(line))
 
 
@@ -237,13 +240,14 @@ def envelope_from(header: Header, fields: Any) -> Envelope:
         raise WireError("the event's occurred_at has no time zone")
     if not EARLIEST <= occurred_at < LATEST:
         raise WireError(f"the event's occurred_at is not between {EARLIEST.year} and {LATEST.year}")
-    dropped = fields.get("dropped_fields", 0)
+    dropped, cut = fields.get("dropped_fields", 0), fields.get("truncated", 0)
     return Envelope(
         event_id=event_id,
         event_type=header.event_type,
         occurred_at=occurred_at,
         data=data,
         dropped_fields=dropped if type(dropped) is int and 0 <= dropped <= MAX_DROPPED else 0,
+        truncated=cut if type(cut) is int and 0 <= cut <= MAX_DROPPED else 0,
         version=header.version,
     )
 

@@ -266,12 +266,15 @@ def test_quarantined_rows(working: System) -> None:
     assert sum(post["rows"] for post in posts(working)) == N
 
 
-def test_unknown_model_and_missing_usage_are_no_dead_letters(working: System) -> None:
+@pytest.mark.parametrize(("usage", "status"), [({"prompt_tokens": 9}, "unpriced"), (None, "no_usage")])
+def test_unknown_model_and_missing_usage_are_no_dead_letters(
+    working: System, usage: dict[str, int] | None, status: str
+) -> None:
     """The row goes out and says so."""
-    put(working, model="nobody-knows-it", model_used="nobody-knows-it", usage=None)
+    put(working, model="nobody-knows-it", model_used="nobody-knows-it", usage=usage)
 
     all_written_once(working)
-    assert working.rows("cost_status") == {"unpriced": N}
+    assert working.rows("cost_status") == {status: N}
 
 
 @pytest.mark.parametrize("seconds", [600, -600])

@@ -40,6 +40,7 @@ envelopes = st.builds(
     occurred_at=st.datetimes(datetime(1970, 1, 1), datetime(2199, 12, 31), timezones=st.just(UTC)),
     data=st.dictionaries(st.text(st.characters(codec="utf-8")), json_values, max_size=5),
     dropped_fields=st.integers(min_value=0, max_value=1000),
+    truncated=st.integers(min_value=0, max_value=1000),
 )
 
 
