@@ -23,6 +23,7 @@ from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, dead_lett
 from birdfeed_worker.monitoring.depth import depth
 from birdfeed_worker.operations.replay import replay
 from birdfeed_worker.queue.connect import connect
+from birdfeed_worker.queue.reply import as_text
 from redis import Redis
 from rich.table import Table
 
@@ -86,7 +87,7 @@ class Demo:
         def busy() -> int | None:
             for name in self.redis.smembers("rq:workers"):
                 pid = self.redis.hget(name, "pid")
-                if pid and self.redis.scard(f"{name.decode()}:executions"):
+                if pid and self.redis.scard(f"{as_text(name)}:executions"):
                     return int(pid)
             return None
 
