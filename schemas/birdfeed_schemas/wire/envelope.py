@@ -59,9 +59,9 @@ class NewerVersionError(WireError):
 class Envelope:
     """One event on its way. event_id (a UUIDv7) and occurred_at (UTC) are minted in track_event and never change.
 
-    `dropped_fields` counts the fields the producer did not pass on because birdfeed doesn't store them, `truncated` the
-    values it cut. Not frozen, because that makes one three times as expensive to build, and a worker builds one for every
-    event.
+    `dropped_fields` counts the fields the producer did not pass on because birdfeed doesn't store them, `truncated`
+    the values it cut. Not frozen, because that makes one three times as expensive to build, and a worker builds one for
+    every event.
     """
 
     event_id: str
