@@ -4,7 +4,8 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from birdfeed_worker.tinybird.lookup import OURS, TEMPLATES, batched, chunks, written_sql
+from birdfeed_worker.chunks import batched
+from birdfeed_worker.tinybird.lookup import OURS, TEMPLATES, chunks, written_sql
 
 from bench.store_rows import START
 

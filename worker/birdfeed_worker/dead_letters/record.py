@@ -8,7 +8,7 @@ rq's stream of results is not written: it takes 4.4 kB for each job, and the des
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -18,6 +18,7 @@ from birdfeed_schemas.wire.envelope import Header, format_time
 from birdfeed_schemas.wire.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD
 from uuid_utils import uuid7
 
+from birdfeed_worker.chunks import bounded
 from birdfeed_worker.model import Dead, Item, Unreadable
 from birdfeed_worker.queue.codec import repack
 
@@ -80,21 +81,14 @@ def dead_letters(items: Sequence[Item], attempts: dict[str, int], now: datetime,
             groups.setdefault(key, []).append((item, dead))
     letters = []
     for group in groups.values():
-        letters += [_letter(part, attempts, now, queue) for part in _parts(group)]
+        letters += [
+            _letter(part, attempts, now, queue) for part in bounded(group, _line_bytes, LETTER_BYTES, LETTER_EVENTS)
+        ]
     return letters
 
 
-def _parts(group: Sequence[tuple[Item, Dead]]) -> Iterator[list[tuple[Item, Dead]]]:
-    part: list[tuple[Item, Dead]] = []
-    size = 0
-    for item, dead in group:
-        if part and (len(part) >= LETTER_EVENTS or size + len(item.line) > LETTER_BYTES):
-            yield part
-            part, size = [], 0
-        part.append((item, dead))
-        size += len(item.line) + 1
-    if part:
-        yield part
+def _line_bytes(pair: tuple[Item, Dead]) -> int:
+    return len(pair[0].line) + 1
 
 
 def _letter(group: Sequence[tuple[Item, Dead]], attempts: dict[str, int], now: datetime, queue: str) -> DeadLetter:

@@ -6,25 +6,24 @@ left alone, so that it comes to an end.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final
 from uuid import uuid4
 
 from birdfeed_schemas.wire.envelope import format_time
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
+from birdfeed_worker.chunks import batched
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.move import Moved, Mover, Step, step
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, find, letters_of, opened
 from birdfeed_worker.operations.canary import Canary, Verdict
 from birdfeed_worker.operations.edit import Edit, refusal
 from birdfeed_worker.queue.scripts import run_when_full
-
-T = TypeVar("T")
 
 #: Letters put back in one round trip.
 STEPS: Final = 100
@@ -128,7 +127,7 @@ class Replay:
         letters = (
             letter for letter in letters_of(self._connection, self._keys, self._order.choice) if self._mine(letter)
         )
-        for some in _chunks(letters, STEPS):
+        for some in batched(letters, STEPS):
             self._hold_merging()
             there = opened(self._connection, self._keys, some)
             self.result.vanished += len(some) - len(there)
@@ -266,8 +265,3 @@ class Replay:
 def replay(connection: Redis, keys: Keys, choice: Choice | None = None) -> Replayed:
     """Put dead letters back at once, without a canary."""
     return Replay(connection, keys, Order(choice=choice or Choice())).run()
-
-
-def _chunks(items: Iterator[T], size: int) -> Iterator[Sequence[T]]:
-    while chunk := list(islice(items, size)):
-        yield chunk

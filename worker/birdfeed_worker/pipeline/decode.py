@@ -1,6 +1,7 @@
 """Decode: from a job's data in Redis to a batch of unparsed events, and back."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Final
 
 from birdfeed_schemas.wire.envelope import (
@@ -14,6 +15,7 @@ from birdfeed_schemas.wire.envelope import (
     split_batch,
 )
 
+from birdfeed_worker.chunks import bounded
 from birdfeed_worker.model import NO_POISON, POISON, Dead, Decoded, Item, PoisonEvents, ReservedJob, Unreadable
 from birdfeed_worker.queue.codec import unpack
 
@@ -23,16 +25,7 @@ CHUNK_EVENTS: Final = 500
 
 def chunks(jobs: Iterable[ReservedJob]) -> Iterator[list[ReservedJob]]:
     """The jobs in parts of about CHUNK_EVENTS events, going by what their producers said."""
-    part: list[ReservedJob] = []
-    events = 0
-    for job in jobs:
-        if part and events + job.events > CHUNK_EVENTS:
-            yield part
-            part, events = [], 0
-        part.append(job)
-        events += job.events
-    if part:
-        yield part
+    return bounded(jobs, attrgetter("events"), CHUNK_EVENTS)
 
 
 def decode(jobs: Sequence[ReservedJob], poison: PoisonEvents = NO_POISON) -> Decoded:

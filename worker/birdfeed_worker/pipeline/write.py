@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from birdfeed_worker.chunks import batched
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.errors import QueryError, QuotaError
 from birdfeed_worker.flow.verification import Verification
@@ -19,7 +20,7 @@ from birdfeed_worker.model import Dead, Deferred, Item, ReservedJob, Written
 from birdfeed_worker.pipeline.batch import Batcher
 from birdfeed_worker.pipeline.send import Sender, set_outcome
 from birdfeed_worker.tinybird.client import Tinybird
-from birdfeed_worker.tinybird.lookup import IDS_PER_QUERY, batched, find
+from birdfeed_worker.tinybird.lookup import IDS_PER_QUERY, find
 
 log = logging.getLogger(__name__)
 

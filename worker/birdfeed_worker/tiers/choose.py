@@ -5,9 +5,6 @@ from typing import Final
 
 from birdfeed_schemas.enrichment import Tier, TierSource
 
-#: Known today; the set is open.
-KNOWN_TIERS: Final = ("anonymous", "microbe", "spore", "seed", "flower", "nectar", "router")
-
 ANONYMOUS: Final = Tier(tier="anonymous", source="none")
 UNKNOWN: Final = Tier(tier="unknown", source="none")
 

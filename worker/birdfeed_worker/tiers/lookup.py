@@ -4,7 +4,6 @@ Where answers come from is in tier_sources.py.
 """
 
 import logging
-import os
 import threading
 import time
 from collections import OrderedDict
@@ -99,7 +98,6 @@ class CachedTiers:
         self._asked: dict[str, Future[str | None]] = {}
         self._paused_until = float("-inf")
         self._threads: ThreadPoolExecutor | None = None
-        self._process = os.getpid()
 
     def recall(self, users: Collection[str]) -> Mapping[str, str] | None:
         """The tiers of those users there is an answer for, if all of them are remembered; see TierLookup."""
@@ -132,7 +130,6 @@ class CachedTiers:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, users: Iterable[str]) -> Iterator[tuple[str, str]]:
-        self._after_fork()
         deadline = time.monotonic() + self._budget
         waiting = self._request(dict.fromkeys(users))
         late = 0
@@ -210,11 +207,3 @@ class CachedTiers:
             while len(self._known) > self._max_users:
                 self._known.popitem(last=False)
             self._asked.pop(user, None)
-
-    def _after_fork(self) -> None:
-        """A child has its parent's answers, but none of its threads, and perhaps a lock that nobody will release."""
-        if self._process != os.getpid():
-            self._process = os.getpid()
-            self._lock = threading.Lock()
-            self._asked = {}
-            self._threads = None

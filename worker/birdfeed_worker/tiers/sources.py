@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import logging
-import os
 import threading
 import time
 import tomllib
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
 from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.file_stamp import file_stamp
 
 log: Final = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ class FileTiers:
         self._path = path
         self._clock = clock
         self._lock = threading.Lock()
-        self._seen = self._stamp()
+        self._seen = file_stamp(self._path)
         self._tiers = read_tiers(path)
         self._next_look = clock() + CHECK_EVERY
 
@@ -135,7 +135,7 @@ class FileTiers:
             if self._clock() < self._next_look:
                 return
             self._next_look = self._clock() + CHECK_EVERY
-            stamp = self._stamp()
+            stamp = file_stamp(self._path)
             if stamp == self._seen:
                 return
             self._seen = stamp
@@ -143,13 +143,6 @@ class FileTiers:
                 self._tiers = read_tiers(self._path)
             except ConfigurationError as error:
                 log.error("the tiers stay as they were: %s", error)
-
-    def _stamp(self) -> tuple[int, ...] | None:
-        try:
-            status = os.stat(self._path)
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def read_tiers(path: Path) -> dict[str, str]:

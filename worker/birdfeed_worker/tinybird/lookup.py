@@ -9,13 +9,13 @@ neither column: there an event is found by `id`, and by `timestamp`, which is it
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from birdfeed_schemas.times import MAX_CLOCK_AHEAD, MAX_DURATION
 from pydantic import TypeAdapter, ValidationError
 
+from birdfeed_worker.chunks import batched
 from birdfeed_worker.errors import QueryError
 from birdfeed_worker.tinybird.client import Tinybird
 from birdfeed_worker.tinybird.responses import shape_error
@@ -174,13 +174,6 @@ def find_quarantined(tinybird: Tinybird, datasource: str, event_ids: Iterable[st
 def chunks(events: Sequence[tuple[str, datetime]]) -> Iterator[tuple[tuple[str, datetime], ...]]:
     """By time, so that each query reads a short stretch of the table."""
     yield from batched(sorted(events, key=lambda event: event[1]), IDS_PER_QUERY)
-
-
-def batched(values: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
-    """itertools.batched, which Python has from 3.12 on."""
-    iterator = iter(values)
-    while batch := tuple(islice(iterator, size)):
-        yield batch
 
 
 def sql_time(when: datetime) -> str:

@@ -1,7 +1,7 @@
 """Which tier an event's user has."""
 
 import pytest
-from birdfeed_worker.tiers.choose import KNOWN_TIERS, choose_tier
+from birdfeed_worker.tiers.choose import choose_tier
 
 
 @pytest.mark.parametrize(
@@ -27,8 +27,3 @@ def test_order(event_tier: str | None, user: str | None, answer: str | None, tie
     chosen = choose_tier(event_tier, user, answer)
 
     assert (tier, source) == (chosen.tier, chosen.source)
-
-
-def test_unknown_is_no_tier() -> None:
-    """Nothing that a service could answer reads as "we don't know"."""
-    assert "unknown" not in KNOWN_TIERS

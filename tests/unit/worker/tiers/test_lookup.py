@@ -261,19 +261,6 @@ def test_closed(clock: Clock) -> None:
     assert tiers.look_up(["a", "b"]) == {"a": "seed"}
 
 
-def test_after_a_fork(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child has none of its parent's threads, and asks with its own, even if the parent's lock was held."""
-    source = Source({"a": "seed", "b": "spore"})
-    tiers = lookup(source, clock=clock)
-    tiers.look_up({"a"})
-    tiers._lock.acquire()
-    monkeypatch.setattr("birdfeed_worker.tiers.lookup.os.getpid", lambda: -1)
-    answers = tiers.look_up(["a", "b"])
-    tiers.close()
-
-    assert answers == {"a": "seed", "b": "spore"}
-
-
 def test_no_lookup() -> None:
     """A worker without a lookup has no answers."""
     assert NoTiers().look_up({"u"}) == {}

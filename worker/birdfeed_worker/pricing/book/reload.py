@@ -1,13 +1,13 @@
 """The books in use, and their reload: the operator's file may change under a running worker."""
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from birdfeed_worker.file_stamp import file_stamp
 from birdfeed_worker.pricing.book.book import Books, Fallback, PriceBook, PriceBookError, load, media_book
 
 log: Final = logging.getLogger(__name__)
@@ -20,13 +20,12 @@ class BookSource:
     """The books prices are looked for in: the operator's file, the shipped book, the fallback.
 
     `current()` looks at the file at most once a second and reads it when it changed. A file that can't be used then
-    leaves the books as they were: `error` says what is wrong until it is fixed, and `on_error` is told once.
+    leaves the books as they were: `error` says what is wrong until it is fixed, and the log says it once.
 
     Args:
         path: The operator's own book, or None.
         clock: Monotonic seconds.
         fallback: Prices of text models that no book has, or None.
-        on_error: Told of each broken file once; logs by default.
 
     Raises:
         PriceBookError: The operator's file can't be used; at the start there are no books to keep.
@@ -38,16 +37,14 @@ class BookSource:
         clock: Callable[[], float] = time.monotonic,
         *,
         fallback: Fallback | None = None,
-        on_error: Callable[[PriceBookError], None] | None = None,
     ) -> None:
         self.path = path
         self.error: PriceBookError | None = None
         self._clock = clock
         self._fallback = fallback
-        self._on_error = on_error or _log_error
         self._shipped = load()
         self._lock = threading.Lock()
-        self._seen = self._stamp()
+        self._seen = None if path is None else file_stamp(path)
         self._books = self._made_of(load(path) if path is not None else None)
         self._next_look = clock() + CHECK_EVERY
 
@@ -56,27 +53,20 @@ class BookSource:
         if self.path is not None and self._clock() >= self._next_look and self._lock.acquire(blocking=False):
             try:
                 self._next_look = self._clock() + CHECK_EVERY
-                if self._stamp() != self._seen:
+                if file_stamp(self.path) != self._seen:
                     self._read()
             finally:
                 self._lock.release()
         return self._books
 
-    def reload(self) -> Books:
-        """Read the operator's file now, changed or not (a reload signal); the books as they are then."""
-        with self._lock:
-            self._read()
-        return self._books
-
     def _read(self) -> None:
-        if self.path is None:
-            return
-        self._seen = self._stamp()
+        assert self.path is not None
+        self._seen = file_stamp(self.path)
         try:
             books = self._made_of(load(self.path))
         except PriceBookError as error:
             self.error = error
-            self._on_error(error)
+            _log_error(error)
             return
         self.error = None
         if books.layers[0].hash != self._books.layers[0].hash:
@@ -86,16 +76,6 @@ class BookSource:
     def _made_of(self, operator: PriceBook | None) -> Books:
         layers = (self._shipped,) if operator is None else (operator, self._shipped)
         return Books(layers, self._fallback, None if self._fallback is None else media_book)
-
-    def _stamp(self) -> tuple[int, ...] | None:
-        """What changes when the file does; None where it can't be seen."""
-        if self.path is None:
-            return None
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _log_error(error: PriceBookError) -> None:

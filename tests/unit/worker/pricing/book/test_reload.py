@@ -1,6 +1,5 @@
 """The books in use: checked at most once a second, replaced when the file changes, kept when it breaks."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -43,12 +42,16 @@ def rate(source: BookSource) -> str:
     return str(source.current().layers[0].models["m"].price[0].prompt_text)
 
 
+def told(caplog: pytest.LogCaptureFixture) -> int:
+    """How often the log said that the book is broken."""
+    return caplog.text.count("the one before stays in use")
+
+
 def test_without_a_file_the_shipped_book_is_all() -> None:
-    """No path, one layer; a reload has nothing to read."""
+    """No path, one layer."""
     source = BookSource()
 
     assert [layer.source for layer in source.current().layers] == ["book"]
-    assert source.reload() is source.current()
 
 
 def test_the_operators_book_comes_first(file: File) -> None:
@@ -79,7 +82,7 @@ def test_the_file_is_looked_at_once_a_second(file: File, monkeypatch: pytest.Mon
         looks.append(path)
         return real(path)
 
-    monkeypatch.setattr("birdfeed_worker.pricing.book.reload.os.stat", look)
+    monkeypatch.setattr("birdfeed_worker.file_stamp.os.stat", look)
     clock.now += 5
     for _ in range(1000):
         source.current()
@@ -98,19 +101,10 @@ def test_an_unchanged_file_keeps_the_same_books(file: File) -> None:
     assert books is source.current()
 
 
-def test_reload_reads_at_once(file: File) -> None:
-    """A reload signal doesn't wait for the second."""
-    source = BookSource(file.path, Clock())
-    file.write("3")
-
-    assert str(source.reload().layers[0].models["m"].price[0].prompt_text) == "3"
-
-
-def test_a_broken_file_keeps_the_old_book_and_is_told_once(file: File) -> None:
-    """One clear error; the old prices; the new ones when it is mended."""
+def test_a_broken_file_keeps_the_old_book_and_is_told_once(file: File, caplog: pytest.LogCaptureFixture) -> None:
+    """One clear error; the old prices; the new ones when it is fixed."""
     clock = Clock()
-    told: list[PriceBookError] = []
-    source = BookSource(file.path, clock, on_error=told.append)
+    source = BookSource(file.path, clock)
     file.write("-1")
     for _ in range(3):
         clock.now += 1
@@ -118,18 +112,16 @@ def test_a_broken_file_keeps_the_old_book_and_is_told_once(file: File) -> None:
     error = source.error
     file.write("2")
     clock.now += 1
-    mended = rate(source)
+    fixed = rate(source)
 
-    assert (len(told), mended, source.error) == (1, "2", None)
-    assert error is told[0]
+    assert (told(caplog), fixed, source.error) == (1, "2", None)
     assert "prices.toml:4: m: price.prompt_text" in str(error)
 
 
-def test_a_file_that_vanished(file: File) -> None:
+def test_a_file_that_vanished(file: File, caplog: pytest.LogCaptureFixture) -> None:
     """The same for a file that is gone, and comes back."""
     clock = Clock()
-    told: list[PriceBookError] = []
-    source = BookSource(file.path, clock, on_error=told.append)
+    source = BookSource(file.path, clock)
     file.path.unlink()
     for _ in range(3):
         clock.now += 1
@@ -137,17 +129,7 @@ def test_a_file_that_vanished(file: File) -> None:
     file.write("5")
     clock.now += 1
 
-    assert (len(told), rate(source)) == (1, "5")
-
-
-def test_errors_are_logged(file: File, caplog: pytest.LogCaptureFixture) -> None:
-    """Without anybody to tell, the log is told."""
-    source = BookSource(file.path, Clock())
-    file.write("-1")
-    with caplog.at_level(logging.ERROR):
-        source.reload()
-
-    assert "the one before stays in use" in caplog.text
+    assert (told(caplog), rate(source)) == (1, "5")
 
 
 def test_a_broken_file_at_the_start_is_an_error(file: File) -> None:
