@@ -6,6 +6,7 @@ result is thrown away. Any other event is made fit here, field by field.
 """
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
@@ -28,6 +29,8 @@ def _is_of(value: object, field: str) -> bool:
     try:
         _convert({"one": value}, _ONE[field])
     except Exception:
+        return False
+    if isinstance(value, datetime):
         return False
     return field != "usage" or value is None or usage_passes(value)
 
@@ -79,7 +82,10 @@ class Shape:
             _convert(data, self._struct)
         except Exception:  # whatever it is, the slow way finds it
             return False
-        usage = data.get("usage")
+        known = data.get
+        if isinstance(known("start_time"), datetime) or isinstance(known("end_time"), datetime):
+            return False  # its text says which zone it is in
+        usage = known("usage")
         return usage is None or usage_passes(usage)
 
     def with_host(self, data: dict[str, Any]) -> dict[str, Any] | None:
@@ -88,6 +94,8 @@ class Shape:
         if referrer is None or self._referrer_path:
             return data
         host = _hosts.get(referrer) if type(referrer) is str else ""
+        if host == referrer:
+            return data
         if host is None:
             host = host_of(referrer)
             if host and len(_hosts) < _MAX_HOSTS and len(referrer) < _MAX_REFERRER:
