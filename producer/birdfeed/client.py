@@ -192,7 +192,7 @@ class Client:
             )
 
     def _drop_unusable(self, pipeline: Pipeline, why: str) -> None:
-        """The pipeline's Redis URL is none: nothing can ever be sent by it."""
+        """The pipeline's Redis URL is not one: nothing can ever be sent by it."""
         with self._lock:
             if self._pipeline is pipeline:
                 self._pipeline = None
@@ -229,7 +229,7 @@ class Client:
         self._taking(None)
 
     def close(self, timeout: float | None = None) -> bool:
-        """Send everything, within `timeout` seconds, and end the flusher; a later event begins anew.
+        """Send everything, within `timeout` seconds, and end the flusher; a later event begins again.
 
         Returns:
             Whether every event reached Redis or the spool; those that did not are counted as dropped, "closed". False
@@ -271,7 +271,7 @@ class Client:
             time.sleep(_LOOK_SECONDS)  # other threads are ending these, and end with the process
 
     def after_fork(self) -> None:
-        """In a forked child: the parent's events are the parent's; begin anew with its settings."""
+        """In a forked child: the parent's events are the parent's; begin again with its settings."""
         _inherited.append((self._pipeline, self._ending))
         off, wrong = self._state == "off", self._wrong
         self._begin()

@@ -61,7 +61,7 @@ def announce(options: Options) -> None:
 
 
 def enqueuer(options: Options, credentials: Credentials | None = None) -> Enqueuer:
-    """What writes to the Redis these options name; raises ValueError for a URL that is none."""
+    """What writes to the Redis these options name; raises ValueError for a URL that is not one."""
     return Enqueuer(
         connect(options.redis_url_text, timeout=options.redis_timeout, credentials=credentials),
         Keys(prefix=options.key_prefix, queue=options.queue),

@@ -43,7 +43,7 @@ class Drained:
 
 
 def spool_files(options: Options) -> tuple[list[Path], list[Path]]:
-    """The spools in these options' directory, and the files that were set aside as damaged."""
+    """The spools in these options' directory, and the files that were renamed as damaged."""
     directory = private_directory(options.spool_directory)
     return sorted(directory.glob("spool-v*.sqlite3")), sorted(directory.glob("spool-v*.sqlite3.damaged-*[0-9]"))
 
@@ -68,7 +68,7 @@ def drain(
         sleep: Waits for some seconds.
 
     Raises:
-        SpoolError: The spool can't be read, or what stands at `path` is none.
+        SpoolError: The spool can't be read, or what stands at `path` is not one.
         ValueError: The Redis URL can't be read.
     """
     if path is not None:

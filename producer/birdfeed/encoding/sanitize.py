@@ -86,7 +86,7 @@ class Sanitizer:
         return value
 
     def scalar(self, value: object) -> Any:
-        """A text, number, boolean or null for `value`, or NOTHING where it is none; never raises an Exception."""
+        """A text, number, boolean or null for `value`, or NOTHING for anything else; never raises an Exception."""
         try:
             return self._scalar(value)
         except Exception:  # the object's own code; the caller counts what has no value

@@ -30,7 +30,7 @@ class Living(Protocol):
         """Send everything; the process ends."""
 
     def after_fork(self) -> None:
-        """Begin anew: this is a forked child."""
+        """Begin again: this is a forked child."""
 
 
 _living: Final["weakref.WeakSet[Living]"] = weakref.WeakSet()

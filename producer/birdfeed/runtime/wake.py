@@ -15,7 +15,7 @@ class Wake:
         self._lock.acquire()
 
     def set(self) -> None:
-        """Let the waiting thread go on, or the next that waits."""
+        """Wake the waiting thread, or the next that waits."""
         if self._lock.locked():
             try:
                 self._lock.release()

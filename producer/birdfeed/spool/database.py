@@ -78,7 +78,7 @@ def _is_shared(found: os.stat_result) -> bool:
 
 
 def require_spool(path: Path) -> None:
-    """Make sure that a file is a spool, before it is opened as one: that makes tables, and sets aside what is damaged.
+    """Make sure that a file is a spool, before it is opened as one: that makes tables, and renames what is damaged.
 
     Raises:
         SpoolError: It isn't, or can't be read.
@@ -112,7 +112,7 @@ class SpoolFile:
         """A write transaction, committed at the end of the block.
 
         Raises:
-            SpoolError: The file can't be opened, read or written now. Damaged files are set aside first.
+            SpoolError: The file can't be opened, read or written now. Damaged files are renamed first.
         """
         try:
             with self._begun() as connection:
@@ -130,7 +130,7 @@ class SpoolFile:
     def _begun(self) -> Iterator[sqlite3.Connection]:
         """A connection with a transaction begun, and the lock held; another process's write is waited for without it.
 
-        So a thread that tracks an event waits for no longer than its own patience, while the flusher waits for longer.
+        So a thread that tracks an event waits for no longer than its own timeout, while the flusher waits for longer.
         """
         deadline = time.monotonic() + self._busy_seconds
         while True:
@@ -239,13 +239,13 @@ class SpoolFile:
 
     def _set_aside(self) -> None:
         """Rename a damaged file, so that the next use makes a new one and a person can look at the old one."""
-        aside = f"{self.path}.damaged-{int(time.time())}"
+        renamed = f"{self.path}.damaged-{int(time.time())}"
         with import_lock:
             self.close()
             for suffix in ("-wal", "-shm", ""):
                 with contextlib.suppress(FileNotFoundError):
-                    os.replace(f"{self.path}{suffix}", f"{aside}{suffix}")
-        log_throttled(logging.ERROR, "spool damaged", "the spool was damaged; it was set aside as %s", aside)
+                    os.replace(f"{self.path}{suffix}", f"{renamed}{suffix}")
+        log_throttled(logging.ERROR, "spool damaged", "the spool was damaged; it was renamed to %s", renamed)
 
 
 def _where(url: str) -> str:

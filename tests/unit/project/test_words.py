@@ -14,8 +14,11 @@ import pytest
 from tests.support.repository import DATA, ROOT
 
 #: What is read. docs/reference/cli.md is every command's help.
-CHECKED = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "examples", "schemas", "worker", "sandbox", "cli")
-#: Pages made from the sources of a folder that is not in CHECKED yet: they are checked with it.
+CHECKED = (
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs", "examples"),
+    *("schemas", "producer", "worker", "sandbox", "cli"),
+)
+#: Pages made from the sources of a folder: they are checked with it.
 MADE_FROM = {
     "docs/reference/cli.md": "cli",
     "docs/reference/metrics.md": "worker",
