@@ -19,7 +19,7 @@ from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tiers.lookup import CachedTiers, NoTiers, TierLookup, TierSource
 from birdfeed_worker.tiers.sources import AuthServiceTiers, FileTiers, RedisTiers
 from birdfeed_worker.tinybird.client import Tinybird
-from birdfeed_worker.tinybird.http import json_getter
+from birdfeed_worker.tinybird.http import JsonGetter
 from birdfeed_worker.tinybird.tokens import Token
 
 #: What stands for the user in the auth service's URL: https://auth.example/check?token={user}
@@ -76,7 +76,7 @@ def _auth_service(url: str, timeout: float) -> AuthServiceTiers:
     fixed = dict(parse_qsl(parts.query, keep_blank_values=True))
     asked_by = next((name for name, value in fixed.items() if value == USER), "user")
     fixed.pop(asked_by, None)
-    get = json_getter(urlunsplit(parts._replace(query="")), timeout)
+    get = JsonGetter(urlunsplit(parts._replace(query="")), timeout)
     return AuthServiceTiers(lambda asked: get({**fixed, **asked}), asked_by)
 
 

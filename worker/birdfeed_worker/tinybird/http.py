@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -171,22 +171,32 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def json_getter(url: str, timeout: float) -> Callable[[Mapping[str, str]], tuple[int, object]]:
-    """A function that GETs `url` with query parameters: the status, and the body's JSON (None where it has none).
+class JsonGetter:
+    """GETs `url` with query parameters; for the auth service that knows tiers.
 
-    For the auth service that knows tiers. The function raises RequestError where there is no answer within `timeout`
-    seconds; json_getter itself raises ConfigurationError as HttpClient does.
+    Args:
+        url: Where.
+        timeout: Seconds until there must be an answer.
+
+    Raises:
+        ConfigurationError: As HttpClient does.
     """
-    client = HttpClient("", connect_timeout=timeout, total_timeout=timeout, connections=16)
 
-    def get(parameters: Mapping[str, str]) -> tuple[int, object]:
-        reply = client.request("GET", url, params=parameters, most_bytes=CHUNK_BYTES)
+    def __init__(self, url: str, timeout: float) -> None:
+        self._url = url
+        self._client = HttpClient("", connect_timeout=timeout, total_timeout=timeout, connections=16)
+
+    def __call__(self, parameters: Mapping[str, str]) -> tuple[int, object]:
+        """The status, and the body's JSON (None where it has none); raises RequestError where there is no answer."""
+        reply = self._client.request("GET", self._url, params=parameters, most_bytes=CHUNK_BYTES)
         try:
             return reply.status, orjson.loads(reply.body)
         except orjson.JSONDecodeError:
             return reply.status, None
 
-    return get
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
 
 
 class Deadline(threading.local):

@@ -43,9 +43,11 @@ class SchemaWatch:
         self._every = every
         self._ended = threading.Event()
 
-    def start(self) -> None:
-        """Look from now on, in a thread; the first time after `every` seconds."""
-        threading.Thread(target=self._run, name="birdfeed-schema", daemon=True).start()
+    def start(self) -> threading.Thread:
+        """Look from now on, in a thread, which is returned; the first time after `every` seconds."""
+        thread = threading.Thread(target=self._run, name="birdfeed-schema", daemon=True)
+        thread.start()
+        return thread
 
     def end(self) -> None:
         """Look no more."""

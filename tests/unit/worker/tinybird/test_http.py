@@ -5,12 +5,13 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from birdfeed_worker.errors import ConfigurationError, QueryError, RequestError
 from birdfeed_worker.tinybird.client import MAX_ANSWER_BYTES, Tinybird
 from birdfeed_worker.tinybird.decide import Unknown, decide
-from birdfeed_worker.tinybird.http import HttpClient, json_getter, unpack
+from birdfeed_worker.tinybird.http import HttpClient, JsonGetter, unpack
 
 from tests.support.servers.raw_http import answer, drip, raw_server
 from tests.support.servers.redis_servers import free_port
@@ -168,9 +169,9 @@ def test_an_environment_that_can_not_work_is_a_settings_error(
 def test_the_auth_service_is_asked_at_its_own_address() -> None:
     """Not a slash more, and the users' parameter behind it."""
     heard: list[bytes] = []
-    with raw_server(answer(b'{"valid":true}'), heard) as url:
-        assert json_getter(f"{url}/check", 5.0)({"user": "u 1"}) == (200, {"valid": True})
-    with raw_server(answer(b"<html>"), heard) as url:
-        assert json_getter(f"{url}/", 5.0)({}) == (200, None)
+    with raw_server(answer(b'{"valid":true}'), heard) as url, closing(JsonGetter(f"{url}/check", 5.0)) as get:
+        assert get({"user": "u 1"}) == (200, {"valid": True})
+    with raw_server(answer(b"<html>"), heard) as url, closing(JsonGetter(f"{url}/", 5.0)) as get:
+        assert get({}) == (200, None)
 
     assert [asked.split(b"\r\n")[0] for asked in heard] == [b"GET /check?user=u+1 HTTP/1.1", b"GET / HTTP/1.1"]

@@ -72,9 +72,11 @@ def test_it_looks_again_and_again(workspace: Workspace, redis: Redis, keys: Keys
     """Until it is told to stop."""
     tinybird = Tinybird("https://x", "append", "reader", transport=httpx.MockTransport(workspace))
     watch = SchemaWatch(tinybird, redis, keys, 0.05)
-    watch.start()
+    thread = watch.start()
     eventually(lambda: workspace.asked > 8, what="it looked, and looked again")
     watch.end()
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_what_can_not_be_asked_leaves_what_is_known(
