@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ PINS = {
 
 
 def rows(count: int) -> list[dict[str, Any]]:
-    """Rows as a stranger would write them: what has no default, and a little more."""
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    """Rows as a stranger would write them, of a minute ago: what has no default, and a little more."""
+    now = (datetime.now(UTC) - timedelta(minutes=1)).isoformat().replace("+00:00", "Z")
     return [
         {
             "event_id": str(uuid7()),
