@@ -104,14 +104,16 @@ class Delivery:
         items = self._buffer.take_all()
         self._take(items)
         batches += self._pack(items)
-        if not batches:
-            return 0
-        if self._store(batches):
-            return 0
-        for batch in batches:
-            self._counters.drop(batch.event_type, "closed", batch.events)
-        self._reports.keep()
-        return sum(batch.events for batch in batches)
+        try:
+            if not batches or self._store(batches):
+                return 0
+            for batch in batches:
+                self._counters.drop(batch.event_type, "closed", batch.events)
+            self._reports.keep()
+            return sum(batch.events for batch in batches)
+        finally:
+            if self._spool is not None:
+                self._spool.close()  # the thread that waits has nothing left to put there
 
     def close(self) -> None:
         """Close the connection and the spool's file."""
