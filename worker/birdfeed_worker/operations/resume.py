@@ -8,10 +8,11 @@ from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.keys import TYPE_FIELD, Keys
 from redis import Redis
 
+from birdfeed_worker.chunks import batched
 from birdfeed_worker.flow.circuit_breaker import Trip, reset, tripped
 from birdfeed_worker.flow.destinations import Destination, destinations
 from birdfeed_worker.queue.redis_time import redis_time
-from birdfeed_worker.queue.reply import as_text, chunked
+from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import run_when_full
 
 #: Scheduled jobs looked at in one round trip.
@@ -74,7 +75,7 @@ def _bring_forward(connection: Redis, keys: Keys, types: Collection[str], now: f
     """Make scheduled jobs of these types due now. A job that must wait for another reason is put off again."""
     brought: set[str] = set()
     # A scan, a page at a time: all of a long outage's jobs at once would hold up everybody else.
-    for page in chunked((as_text(job_id) for job_id, _ in connection.zscan_iter(keys.scheduled, count=PAGE)), PAGE):
+    for page in batched((as_text(job_id) for job_id, _ in connection.zscan_iter(keys.scheduled, count=PAGE)), PAGE):
         with connection.pipeline(transaction=False) as pipe:
             for job_id in page:
                 pipe.hget(keys.job(job_id), TYPE_FIELD)

@@ -1,12 +1,10 @@
 """Values as Redis answers them: bytes, and flat lists of names and values. Whoever can write to Redis may have put
 anything there, so what can't be read as it should be reads as missing, and nothing here raises for it."""
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from math import isfinite
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
-T = TypeVar("T")
 #: A value of a hash, as the client's types have it.
 Raw: TypeAlias = bytes | str | None
 
@@ -31,13 +29,6 @@ def pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
     """Names and values of a flat list that alternates between them."""
     it = iter(flat)
     return zip(it, it, strict=True)
-
-
-def chunked(values: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The values in lists of that many, the last one shorter."""
-    rest = iter(values)
-    while chunk := list(islice(rest, size)):
-        yield chunk
 
 
 def number(value: Raw, default: int, most: int = 10**15) -> int:
