@@ -110,6 +110,7 @@ class Options:
     drop_policy: Literal["newest", "oldest"] = field(default="newest", metadata={_READ: _one_of("newest", "oldest")})
     durability: Literal["buffer", "spool"] = field(default="buffer", metadata={_READ: _one_of("buffer", "spool")})
     spool_dir: Path | None = field(default=None, metadata={_READ: Path})
+    spool_wait: float = field(default=0.5, metadata={_READ: _positive(3_600)})
     spool_bytes: int = field(default=256_000_000, metadata={_READ: _whole(0)})
     spool_drain_rate: float = field(default=5_000.0, metadata={_READ: _positive()})
     user_hmac_key: str | None = field(default=None, repr=False, metadata={_READ: str})

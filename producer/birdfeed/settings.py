@@ -54,6 +54,11 @@ class ProducerSettings(RedisSettings):
         description="spool: each event is on disk before track_event returns, so that a SIGKILL loses none; "
         "costs tens of microseconds a call.",
     )
+    spool_wait: Seconds = Field(
+        0.5,
+        description="Seconds that track_event waits for the disk, with durability=spool, while other threads or "
+        "processes write to it; then the event is kept in memory, where a SIGKILL loses it.",
+    )
     spool_dir: Path | None = Field(
         None,
         description="Directory of the disk spool, shared by the processes of a host. "

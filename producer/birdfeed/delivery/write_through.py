@@ -2,16 +2,12 @@
 
 import logging
 from collections.abc import Callable
-from typing import Final
 
 from birdfeed.errors import SpoolError
 from birdfeed.logging_once import log_throttled
 from birdfeed.options import Options
 from birdfeed.spool.store import Spool
 from birdfeed.stats import Counters
-
-#: Seconds a request waits for another thread's or process's write; then the event goes to the buffer in memory instead.
-_BUSY_SECONDS: Final = 0.05
 
 
 class WriteThrough:
@@ -24,7 +20,7 @@ class WriteThrough:
         otherwise: Callable[[tuple[str, bytes, int]], None],
     ) -> None:
         """`otherwise` takes the events that the spool can't."""
-        self._spool = Spool.of(options, busy_seconds=_BUSY_SECONDS)
+        self._spool = Spool.of(options, busy_seconds=options.spool_wait)
         self._counters = counters
         self._otherwise = otherwise
 

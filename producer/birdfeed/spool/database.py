@@ -135,11 +135,11 @@ class SpoolFile:
         deadline = time.monotonic() + self._busy_seconds
         while True:
             with self._locked(deadline):
-                connection = self._connect()
                 try:
+                    connection = self._connect()  # whoever makes the file locks it, too
                     connection.execute("BEGIN IMMEDIATE")
-                except sqlite3.OperationalError:
-                    if time.monotonic() >= deadline:
+                except sqlite3.OperationalError as error:
+                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                         raise
                 else:
                     yield connection

@@ -102,7 +102,7 @@ def test_a_kill_loses_no_more_than_the_last_flush_interval(
 
 def test_a_kill_loses_nothing_with_durability_spool(server: Server, env: dict[str, str]) -> None:
     """Every event track_event returned from is sent by the next process, once."""
-    env["BIRDFEED_DURABILITY"] = "spool"
+    env |= {"BIRDFEED_DURABILITY": "spool", "BIRDFEED_SPOOL_WAIT": "60"}
     with App("runs_until_killed", 300, env=env) as app:
         tracked = [_numbered(app.line())[0] for _ in range(200)]
         app.signal(signal.SIGKILL)
@@ -121,7 +121,7 @@ def test_os_exit_loses_nothing_with_durability_spool_or_after_a_flush(
 ) -> None:
     """os._exit runs no hooks at all."""
     if scenario == "leaves_by_os_exit":
-        env["BIRDFEED_DURABILITY"] = "spool"
+        env |= {"BIRDFEED_DURABILITY": "spool", "BIRDFEED_SPOOL_WAIT": "60"}
     code, out, err = run(scenario, 300, env=env)
     assert code == 0, err
     if scenario == "is_serverless":

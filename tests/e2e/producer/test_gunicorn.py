@@ -120,6 +120,7 @@ def test_a_killed_worker_loses_at_most_its_last_moments(tmp_path: Path) -> None:
             "BIRDFEED_REDIS_URL": server.url,
             "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool"),
             "BIRDFEED_DURABILITY": "spool",
+            "BIRDFEED_SPOOL_WAIT": "60",
         }
         command = [sys.executable, "-m", "gunicorn", "--workers", "4", "--bind", f"127.0.0.1:{port}", "web:app"]
         with (tmp_path / "log").open("w") as log:

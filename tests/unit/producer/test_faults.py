@@ -282,7 +282,9 @@ def test_track_event_waits_for_no_other_processs_write(valkey_url: str, client: 
     """durability=spool, and a process that holds the spool's write lock: 1.9 s was the longest call."""
     import sqlite3
 
-    birdfeed.configure(redis_url=valkey_url, durability="spool", spool_dir=tmp_path, flush_interval=0.01)
+    birdfeed.configure(
+        redis_url=valkey_url, durability="spool", spool_dir=tmp_path, spool_wait=0.05, flush_interval=0.01
+    )
     track()
     (path,) = tmp_path.glob("spool-*.sqlite3")
     other = sqlite3.connect(path, isolation_level=None)

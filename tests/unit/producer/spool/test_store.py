@@ -289,6 +289,29 @@ def test_a_file_removed_under_us_is_made_anew(tmp_path: Path, clock: Clock) -> N
     assert (tmp_path / "spool.sqlite3").exists()
 
 
+@pytest.mark.parametrize("made", [True, False], ids=["in use", "being made"])
+def test_a_write_of_another_process_is_waited_for(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, made: bool
+) -> None:
+    """Also at the first use, when another process makes the file: with durability=spool the event must be on disk."""
+    if made:
+        with closing(open_spool(tmp_path / "spool.sqlite3", clock=clock)) as other:
+            other.add([batch()])
+    writer = sqlite3.connect(tmp_path / "spool.sqlite3", isolation_level=None)
+    writer.execute("BEGIN EXCLUSIVE")
+    pauses = []
+
+    def end_of_write(seconds: float) -> None:
+        pauses.append(seconds)
+        writer.close()
+
+    monkeypatch.setattr("birdfeed.spool.database.time.sleep", end_of_write)
+
+    spool = open_spool(tmp_path / "spool.sqlite3", busy_seconds=60, clock=clock)
+    assert spool.add([batch(events=2)]) == (2, {})
+    assert len(pauses) == 1
+
+
 def test_another_process_writing_for_long_is_told_as_such(tmp_path: Path, clock: Clock) -> None:
     """The caller keeps its events and comes back."""
     spool = open_spool(tmp_path / "spool.sqlite3", max_bytes=10**6, busy_seconds=0.05, clock=clock)
