@@ -1,10 +1,14 @@
 """Docs that can't drift: what the code can do stands in them."""
 
 import ast
+import json
 import re
+from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from birdfeed_cli.app import app
+from birdfeed_cli.prices.estimate import run_estimate
 from birdfeed_cli.setup.settings import reference
 from birdfeed_worker.monitoring.metrics import reference as metrics_reference
 from typer.main import get_command
@@ -119,3 +123,16 @@ def test_every_command_is_in_the_docs(command: str) -> None:
     pages = {ROOT / "README.md", *DOCS.rglob("*.md")} - {DOCS / "reference" / "cli.md"}
     texts = [page.read_text() for page in pages]
     assert any(command in text for text in texts), f"no document names `{command}`"
+
+
+def test_the_costs_in_the_readme_are_what_its_events_cost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Its two events, through `prices estimate`."""
+    readme = (ROOT / "README.md").read_text()
+    lines = [line.strip() for line in readme.splitlines() if line.startswith('    {"event_type"')]
+    (tmp_path / "events").write_text("\n".join(lines))
+
+    assert run_estimate(str(tmp_path / "events"), None, as_json=True) == 0
+
+    costs = [Decimal(json.loads(line)["cost"]) for line in capsys.readouterr().out.splitlines()]
+    assert [f"${cost.normalize():f}" for cost in costs] == ["$0.00435", "$0.334"]
+    assert all(f"${cost.normalize():f} " in readme for cost in costs)
