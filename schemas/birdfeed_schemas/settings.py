@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from birdfeed_schemas.safety.redis_url import checked_redis_url
+from birdfeed_schemas.safety.validation import Place, sentences
 
 
 class RedisSettings(BaseSettings):
@@ -75,9 +76,9 @@ def explain(error: ValidationError) -> str:
 
     Values may be secret.
     """
-    said = []
-    for part in error.errors(include_input=False, include_url=False):
-        name = "_".join(str(piece) for piece in part["loc"])
-        variable = name if name.isupper() else f"BIRDFEED_{name.upper()}"
-        said.append(f"{variable}: {part['msg'].removeprefix('Value error, ')}")
-    return "; ".join(said)
+    return sentences(error, _variable)
+
+
+def _variable(place: Place) -> str:
+    name = "_".join(map(str, place))
+    return name if name.isupper() else f"BIRDFEED_{name.upper()}"

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
-from birdfeed_sandbox.faults.spec import NO_FAULT, Fault, Side, Switches, read_fault
+from birdfeed_sandbox.faults.spec import Fault, Side, Switches, read_fault
 
 
 class FaultBook:
@@ -23,19 +22,19 @@ class FaultBook:
         self._dice: dict[int, random.Random] = {}
         self._serial = 0
 
-    def add(self, given: Mapping[str, Any]) -> Fault:
-        """Switch a fault on.
+    def add(self, given: Mapping[str, Any]) -> int:
+        """Switch a fault on; its number.
 
         Raises:
             FaultError: It has a switch that doesn't exist, or a value that makes no sense.
         """
-        fault = read_fault(given, self._serial + 1)
-        self._serial = fault.id
-        self._faults[fault.id] = fault
-        self._dice[fault.id] = random.Random(fault.seed)
+        fault = read_fault(given)
+        self._serial += 1
+        self._faults[self._serial] = fault
+        self._dice[self._serial] = random.Random(fault.seed)
         if fault.times is not None:
-            self._left[fault.id] = fault.times
-        return fault
+            self._left[self._serial] = fault.times
+        return self._serial
 
     def clear(self, fault_id: int | None = None) -> int:
         """Switch off one fault, or all; how many were on."""
@@ -47,17 +46,20 @@ class FaultBook:
 
     def draw(self, side: Side, name: str | None, body: bytes) -> Switches:
         """The switches for a request that has arrived; counts it against `times`."""
-        drawn = NO_FAULT
-        for fault in list(self._faults.values()):
-            if not fault.concerns(side, name, body) or self._dice[fault.id].random() >= fault.probability:
+        drawn = Switches()
+        for number, fault in list(self._faults.items()):
+            if not fault.concerns(side, name, body) or self._dice[number].random() >= fault.probability:
                 continue
-            drawn = replace(drawn, **fault.switches.on())
-            if fault.id in self._left:
-                self._left[fault.id] -= 1
-                if self._left[fault.id] == 0:
-                    self.clear(fault.id)
+            drawn = drawn.model_copy(update=fault.active())
+            if number in self._left:
+                self._left[number] -= 1
+                if self._left[number] == 0:
+                    self.clear(number)
         return drawn
 
     def report(self) -> list[dict[str, Any]]:
         """The faults that are on, as they were given, with how many requests each has left."""
-        return [{**fault.given, "id": fault.id, "left": self._left.get(fault.id)} for fault in self._faults.values()]
+        return [
+            {**fault.model_dump(exclude_unset=True), "id": number, "left": self._left.get(number)}
+            for number, fault in self._faults.items()
+        ]

@@ -27,8 +27,8 @@ class Control:
 
     async def add_fault(self, request: Request) -> Answer:
         """POST /_sandbox/fault: switch a fault on."""
-        fault = self.service.faults.add(await _json(request))
-        return Answer.json(200, {"id": fault.id, "faults": self.service.faults.report()})
+        number = self.service.faults.add(await _json(request))
+        return Answer.json(200, {"id": number, "faults": self.service.faults.report()})
 
     async def clear_faults(self, request: Request) -> Answer:
         """DELETE /_sandbox/fault[?id=N]: switch one off, or all."""

@@ -45,7 +45,7 @@ async def travel(
     """
     entry.datasource = name
     switches = service.faults.draw(side, name, probe)
-    entry.faults = list(switches.on())
+    entry.faults = list(switches.active())
     try:
         if switches.delay_seconds is not None:
             await service.watch.pause(switches.delay_seconds)

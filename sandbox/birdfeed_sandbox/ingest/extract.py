@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel
 
 from birdfeed_sandbox.datafiles import EACH, Column, Datasource, JsonPath, parse_path
 from birdfeed_sandbox.errors import DatafileError
@@ -43,11 +45,15 @@ class Batch:
         return replace(self, rows=self.rows[:count])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuarantineRule:
+def _readable(path: str) -> str:
+    parse_path(path)
+    return path
+
+
+class QuarantineRule(BaseModel, frozen=True):
     """Quarantines a row, whatever its types say, where the value at `path` equals `equals`."""
 
-    path: str
+    path: Annotated[str, AfterValidator(_readable)]
     equals: Any
 
     def hits(self, row: Row) -> bool:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from birdfeed_schemas.events import Event
 from birdfeed_schemas.registry import EventType, registry, spellings_of
+from birdfeed_schemas.safety.validation import sentences
 from pydantic import TypeAdapter, ValidationError
 
 from birdfeed_worker.model import Dead, Item
@@ -50,11 +51,7 @@ def _one(known: EventType, item: Item) -> Event | None:
 
 def reasons(error: ValidationError) -> str:
     """Every reason in one sentence each, naming field and rule, never the value: it can be private."""
-    said = []
-    for part in error.errors(include_input=False, include_url=False, include_context=False):
-        name = ".".join(str(piece) for piece in part["loc"]) or "event"
-        said.append(f"{name}: {part['msg'].removeprefix('Value error, ')}")
-    return "; ".join(said)[:MAX_DETAIL]
+    return sentences(error, lambda place: ".".join(map(str, place)) or "event")[:MAX_DETAIL]
 
 
 def leftover(event_type: str, data: Mapping[str, Any], extra: frozenset[str]) -> tuple[dict[str, Any], int]:

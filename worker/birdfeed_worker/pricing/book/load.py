@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Final
 
 from birdfeed_schemas.prices import RATES_OF, DatedPrice, ModelPrices, PriceFile
+from birdfeed_schemas.safety.validation import problems as problems_of
 from pydantic import ValidationError
 
 from birdfeed_worker.errors import ConfigurationError
@@ -19,6 +20,14 @@ from birdfeed_worker.pricing.book.toml_lines import key_lines, line_of
 #: Where a price without `from`, or without `until`, begins and ends.
 ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
 FOR_EVER: Final = datetime.max.replace(tzinfo=UTC)
+
+#: Our words for some of pydantic's kinds of problem.
+_SAID: Final = {
+    "extra_forbidden": "there is no such field",
+    "missing": "is required",
+    "too_short": "is empty",
+    "string_too_short": "is empty",
+}
 
 #: Characters shown of what is wrong: a value in it may be thousands of digits long.
 MAX_MESSAGE: Final = 300
@@ -75,7 +84,7 @@ def _read(text: str, origin: str) -> PriceFile:
     try:
         file = PriceFile.model_validate(data)
     except ValidationError as error:
-        found = [(_path(part["loc"], data), _message(part["type"], part["msg"])) for part in error.errors()]
+        found = [(_path(place, data), _SAID.get(kind, message)) for kind, place, message in problems_of(error)]
         found += _contradictions(_sound_models(data))
         raise PriceBookError(origin, _located(text, found, data)) from error
     problems = list(_contradictions(enumerate(file.model)))
@@ -161,16 +170,6 @@ def _at(data: object, path: TomlPath) -> object:
         else:
             return None
     return data
-
-
-def _message(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "there is no such field"
-    if kind == "missing":
-        return "is required"
-    if kind in ("too_short", "string_too_short"):
-        return "is empty"
-    return message.removeprefix("Value error, ")
 
 
 def _located(text: str, problems: Iterable[tuple[TomlPath, str]], data: Mapping[str, object]) -> Iterator[Problem]:
