@@ -58,7 +58,6 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="after decompression (default: 10 MB)",
     )
-    add("--read-quota", type=int, metavar="N", help="queries answered before 429 (default: no end)")
     add("--port-file", type=Path, metavar="FILE", help="write the port here once requests are accepted")
     add("--parent-fd", type=int, metavar="FD", help="end when this pipe's other end is closed")
     return parser
@@ -91,7 +90,6 @@ def _run(options: argparse.Namespace) -> int:
         **tokens,
         requests_per_second=options.requests_per_second,
         max_body_bytes=options.max_body_bytes,
-        read_quota=options.read_quota,
     )
     os.umask(0o077)  # rows and tokens are nobody else's
     # A body of 10,000 rows is as many dicts that die young: looking for cycles among them takes a third of the time.

@@ -2,8 +2,8 @@
 
 SandboxError
 ├── DatafileError      a .datasource or .pipe file is wrong; names file and line
-├── TemplateError      an endpoint can't be rendered with the parameters given
 ├── QueryError         a query the sandbox refuses before the engine sees it
+│   └── TemplateError  an endpoint can't be rendered with the parameters given
 ├── EngineError        the engine (chDB) refused a statement
 ├── BodyError          a request body that can't be read as NDJSON
 ├── FaultError         a fault switch that doesn't exist, or has a value it can't have
@@ -39,23 +39,6 @@ class DatafileError(SandboxError):
         return f"{self.path}:{self.line}: {self.message}"
 
 
-class TemplateError(SandboxError):
-    """An endpoint can't be rendered with the parameters given.
-
-    Attributes:
-        message: What to tell the caller of the endpoint.
-        status: The HTTP status to answer with.
-    """
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message, status)
-        self.message = message
-        self.status = status
-
-    def __str__(self) -> str:
-        return self.message
-
-
 class QueryError(SandboxError):
     """A query the sandbox refuses before the engine sees it.
 
@@ -71,6 +54,10 @@ class QueryError(SandboxError):
 
     def __str__(self) -> str:
         return self.message
+
+
+class TemplateError(QueryError):
+    """An endpoint can't be rendered with the parameters given."""
 
 
 class EngineError(SandboxError):

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
@@ -52,7 +51,6 @@ class Sandbox:
         admin_token: str | None = None,
         requests_per_second: float = 100.0,
         max_body_bytes: int = 10_000_000,
-        read_quota: int | None = None,
         start_timeout_seconds: float = 60.0,
     ) -> None:
         """Prepare one; nothing runs before `start`.
@@ -62,7 +60,7 @@ class Sandbox:
             data_dir: Where rows are kept; None: a temporary folder, removed in the end.
             host: A loopback address.
             port: 0: any that is free.
-            append_token: See Settings, as for all up to `read_quota`. None: a random one, as for the other tokens.
+            append_token: See Settings, as for all up to `max_body_bytes`. None: a random one, as for the other tokens.
             start_timeout_seconds: How long `start` waits for it to answer.
         """
         self.append_token = append_token or random_token("append")
@@ -79,7 +77,6 @@ class Sandbox:
             f"--requests-per-second={requests_per_second}",
             f"--max-body-bytes={max_body_bytes}",
             *([f"--project={project}"] if project is not None else []),
-            *([f"--read-quota={read_quota}"] if read_quota is not None else []),
         ]
 
     @property
@@ -181,9 +178,7 @@ class Sandbox:
                 raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def sql(self, query: str) -> list[dict[str, Any]]:

@@ -27,7 +27,6 @@ class Settings:
         admin_token: May do everything, and alone may use /_sandbox/.
         requests_per_second: Events requests a data source takes; Tinybird's documents say 100.
         max_body_bytes: Longest body, measured after decompression; 10 MB is Tinybird's free plan.
-        read_quota: Queries answered before 429; None: no end. Tinybird's free plan has 1,000 a day.
     """
 
     append_token: str
@@ -35,7 +34,6 @@ class Settings:
     admin_token: str
     requests_per_second: float = 100.0
     max_body_bytes: int = 10_000_000
-    read_quota: int | None = None
 
 
 def token_variable(kind: str) -> str:

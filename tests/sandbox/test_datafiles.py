@@ -41,7 +41,6 @@ def test_the_test_project_is_read_whole(project: Path) -> None:
     assert sorted(loaded.datasources) == ["events", "other"]
     assert sorted(loaded.pipes) == ["by_user", "need"]
     events = loaded.datasources["events"]
-    assert events.description == "What the contract suite writes to: a column of every kind that matters."
     assert [(token.name, token.permission) for token in events.tokens] == [
         ("events_append", "APPEND"),
         ("events_read", "READ"),
@@ -54,7 +53,6 @@ def test_the_test_project_is_read_whole(project: Path) -> None:
         "TTL": "toDateTime(at) + toIntervalYear(50)",
     }
     assert events.indexes == ("by_user user TYPE set(100) GRANULARITY 4",)
-    assert events.forward_query == "SELECT *"
 
 
 @pytest.mark.parametrize(
@@ -205,14 +203,12 @@ def test_a_pipe_is_read(project: Path) -> None:
     """Nodes in order, templates known by their %, and where each one's SQL begins."""
     pipe = load_project(project).pipes["by_user"]
 
-    assert pipe.description == "Events by user."
     assert [(node.name, node.template, node.endpoint) for node in pipe.nodes] == [
         ("chosen", True, False),
         ("summed", False, False),
         ("endpoint", True, True),
     ]
     assert pipe.endpoint.name == "endpoint"
-    assert pipe.nodes[0].description == "The rows that count."
     lines = (project / "endpoints" / "by_user.pipe").read_text().splitlines()
     assert lines[pipe.nodes[0].line - 1].strip() == "%"
     assert lines[pipe.nodes[1].line - 1].strip().startswith("SELECT user, count()")

@@ -1,6 +1,5 @@
 """Tinybird for commands that read rows."""
 
-from birdfeed_schemas.registry import registry
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.client import Tinybird
@@ -21,8 +20,3 @@ def open_store(settings: WorkerSettings, *, write: bool = False) -> Tinybird:
         return tinybird_of(settings)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
-
-
-def event_tables() -> list[str]:
-    """The data sources that installed event types are written to."""
-    return list(dict.fromkeys(kind.datasource for kind in registry().values()))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 dead_app = typer.Typer(no_args_is_help=True, help="Dead letters: events that could not be written as they are.")
 
-#: The options that choose dead events: fields of Filters.
+#: The options that choose dead events: fields of Choice, and --all.
 FILTERS: Final[dict[str, Any]] = {
     "reason": Annotated[str | None, typer.Option(help="Only this reason, such as invalid.")],
     "fingerprint": Annotated[str | None, typer.Option(help="Only this kind of failure (or its first characters).")],
@@ -33,9 +33,13 @@ def filtered(command: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(command)
     def run(**given: Any) -> int:
+        from birdfeed_worker.dead_letters.query import Choice
+
         from birdfeed_cli.dead_letters.filters import Filters
 
-        return command(Filters(**{name: given.pop(name) for name in FILTERS}), **given)
+        chosen = {name: given.pop(name) for name in FILTERS}
+        everything = chosen.pop("everything")
+        return command(Filters(Choice(**chosen), everything), **given)
 
     options = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=None)

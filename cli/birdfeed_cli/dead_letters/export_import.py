@@ -13,8 +13,9 @@ from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.operations.replay import new_replay_id
 from birdfeed_worker.operations.transfer import Exported, Import, export
 
-from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print_json, warn
-from birdfeed_cli.common.files import open_input
+from birdfeed_cli.common.console import OK, PARTLY, err, out, print_json, warn
+from birdfeed_cli.common.errors import WrongUse
+from birdfeed_cli.common.files import file_errors, open_input
 from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.dead_letters.filters import Filters, choice_json, stoppable
 
@@ -26,18 +27,15 @@ def run_export(filters: Filters, file: str, limit: int | None, *, force: bool) -
     """Write the chosen events. Exit code 1 if some can't be read; an existing file stays, unless forced."""
     connection, keys = open_redis()
     done, choice = Exported(), filters.choice(connection, keys)
-    try:
-        with _writer(file, force=force) as stream:
-            for line in islice(export(connection, keys, choice, done), limit):
-                stream.write(json_text(line.decode()).encode())
-    except BrokenPipeError:
-        # The reader has seen enough; Python must not complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
-    except FileExistsError:
-        return fail(f"{file} exists; choose another name, or --force to overwrite it", USAGE)
-    except OSError as error:
-        return fail(f"can't write {file}: {error.strerror or error}", USAGE)
+    with file_errors(f"can't write {file}"):
+        try:
+            with _writer(file, force=force) as stream:
+                for line in islice(export(connection, keys, choice, done), limit):
+                    stream.write(json_text(line.decode()).encode())
+        except BrokenPipeError:
+            # The reader has seen enough; Python must not complain when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return OK
     note(connection, keys, "export", choice=choice_json(choice), events=done.events, unreadable=done.unreadable)
     err.print(f"{done.events} events exported; they stay dead until they are imported, replayed or purged")
     if done.unreadable:
@@ -57,13 +55,10 @@ def run_import(file: str, *, dry_run: bool, as_json: bool) -> int:
             warn(f"line {number}: {what}")
 
     replay_id = new_replay_id()
-    try:
-        with stoppable() as clock, open_input(file) as stream:
-            work = Import(connection, keys, replay_id, tell=tell, dry_run=dry_run, stop=clock.stop.is_set)
-            result = work.run(stream)
-            stopped = clock.stop.is_set()
-    except OSError as error:
-        return fail(f"can't read {file}: {error.strerror or error}", USAGE)
+    with stoppable() as clock, open_input(file) as stream:
+        work = Import(connection, keys, replay_id, tell=tell, dry_run=dry_run, stop=clock.stop.is_set)
+        result = work.run(stream)
+        stopped = clock.stop.is_set()
     counts = {"events": result.events, "refused": result.refused.total(), "not_dead": result.not_dead}
     if not dry_run:
         note(connection, keys, "import", replay=replay_id, **counts, stopped=stopped)
@@ -90,6 +85,9 @@ def _writer(file: str, *, force: bool) -> Iterator[BinaryIO]:
     # Dead events hold what handlers sent: for the one who exports them only.
     path = Path(file)
     over = force or (path.exists() and not path.is_file())  # a pipe or /dev/null holds nothing to lose
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if over else os.O_EXCL), 0o600)
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if over else os.O_EXCL), 0o600)
+    except FileExistsError:
+        raise WrongUse(f"{file} exists; choose another name, or --force to overwrite it") from None
     with os.fdopen(descriptor, "wb") as stream:
         yield stream

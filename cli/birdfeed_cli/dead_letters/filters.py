@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.envelope import format_time
@@ -14,6 +14,7 @@ from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.query import Choice
 from birdfeed_worker.monitoring.ledger import Account, accounts_of
+from birdfeed_worker.monitoring.minutes import DEAD_REASONS
 from birdfeed_worker.queue.reply import as_text
 from redis import Redis
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -22,26 +23,12 @@ from birdfeed_cli.common.console import err, warn
 from birdfeed_cli.common.errors import WrongUse, wrong_value
 from birdfeed_cli.common.options import unknown_value
 
-#: Why events become dead letters (docs/reference/outcomes.md).
-REASONS: Final = frozenset(
-    {
-        "gave_up", "internal_error", "invalid", "kills_worker", "quarantined", "rejected", "too_large", "undecodable",
-        "unknown_event_type",
-    }
-)  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Filters:
     """The filters as they were typed; `everything` says that none is meant to be there."""
 
-    reason: str | None = None
-    fingerprint: str | None = None
-    event_type: str | None = None
-    model: str | None = None
-    user: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
+    given: Choice = Choice()  # noqa: RUF009 - it is frozen
     everything: bool | None = None
 
     def choice(self, connection: Redis, keys: Keys) -> Choice:
@@ -51,16 +38,14 @@ class Filters:
             typer.BadParameter: No event ever was dead for that reason, or of that type, and none can be.
         """
         accounts = _accounts(connection, keys)
-        reasons = REASONS.union(*(account.dead for account in accounts.values()))
+        reasons = DEAD_REASONS.union(*(account.dead for account in accounts.values()))
         for option, what, value, known in (
-            ("--reason", "a reason", self.reason, reasons),
-            ("--type", "an event type", self.event_type, {*registry(), *accounts}),
+            ("--reason", "a reason", self.given.reason, reasons),
+            ("--type", "an event type", self.given.event_type, {*registry(), *accounts}),
         ):
             if value is not None and value not in known:
                 raise wrong_value(option, unknown_value(what, value, known))
-        chosen = asdict(self)
-        del chosen["everything"]
-        return Choice(**chosen)
+        return self.given
 
     def named(self, connection: Redis, keys: Keys) -> Choice:
         """The same, for commands that change something: a filter, or --all, must be there.

@@ -1,7 +1,7 @@
 """`birdfeed dead list` and `dead show`."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -36,26 +36,26 @@ class Kind:
     fingerprint: str
     detail: str
     events: int = 0
-    letters: int = 0
+    dead_letters: int = 0
     attempts: int = 0
-    first: str = ""
-    last: str = ""
+    first_failed_at: str = ""
+    last_failed_at: str = ""
 
     def add(self, letter: DeadLetterInfo, events: int) -> None:
         """Count a letter."""
         self.events += events
-        self.letters += 1
+        self.dead_letters += 1
         self.attempts = max(self.attempts, letter.attempts)
-        self.first = min(self.first or letter.first_failed_at, letter.first_failed_at)
-        self.last = max(self.last, letter.last_failed_at)
+        self.first_failed_at = min(self.first_failed_at or letter.first_failed_at, letter.first_failed_at)
+        self.last_failed_at = max(self.last_failed_at, letter.last_failed_at)
 
 
 def run_list(filters: Filters, *, as_json: bool) -> int:
     """Print dead events by kind of failure."""
     connection, keys = open_redis()
-    kinds = kinds_of(connection, keys, filters.choice(connection, keys))
+    kinds = group(_counted(connection, keys, filters.choice(connection, keys)))
     if as_json:
-        print_json([describe_kind(kind) for kind in kinds])
+        print_json(list(map(asdict, kinds)))
     elif not kinds:
         out.print("no dead letters")
     else:
@@ -96,13 +96,8 @@ def run_show(which: str, events: int, *, as_json: bool) -> int:
     return OK
 
 
-def kinds_of(connection: Redis, keys: Keys, choice: Choice) -> list[Kind]:
-    """Dead events that fit, by kind, the most frequent first."""
-    return group(_counted(connection, keys, choice))
-
-
 def group(letters: Iterable[tuple[DeadLetterInfo, int]]) -> list[Kind]:
-    """Letters and how many of their events count, by kind."""
+    """Letters and how many of their events count, by kind, the most frequent first."""
     kinds: dict[str, Kind] = {}
     for letter, events in letters:
         mark = letter.fingerprint
@@ -135,7 +130,9 @@ def kinds_table(kinds: list[Kind], now: datetime | None = None) -> Group:
     events = sum(kind.events for kind in kinds)
     rows = [("events", "reason", "last failed", "fingerprint", "event type")]
     for kind in kinds:
-        rows.append((f"{kind.events:,}", kind.reason, _ago(kind.last, now), kind.fingerprint, kind.event_type))
+        rows.append(
+            (f"{kind.events:,}", kind.reason, _ago(kind.last_failed_at, now), kind.fingerprint, kind.event_type)
+        )
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     parts: list[RenderableType] = [Text(f"{events:,} dead event{'' if events == 1 else 's'}", style="bold")]
     for row, why in zip(rows, ["", *(kind.detail for kind in kinds)], strict=True):
@@ -155,21 +152,6 @@ def _ago(stamp: str, now: datetime) -> str:
         return f"{age((now - datetime.fromisoformat(stamp)).total_seconds(), parts=1)} ago"
     except (ValueError, TypeError, OverflowError):
         return ""
-
-
-def describe_kind(kind: Kind) -> dict[str, object]:
-    """A kind of failure for machines."""
-    return {
-        "reason": kind.reason,
-        "event_type": kind.event_type,
-        "fingerprint": kind.fingerprint,
-        "detail": kind.detail,
-        "events": kind.events,
-        "dead_letters": kind.letters,
-        "attempts": kind.attempts,
-        "first_failed_at": kind.first,
-        "last_failed_at": kind.last,
-    }
 
 
 def describe(letter: DeadLetterInfo) -> dict[str, object]:

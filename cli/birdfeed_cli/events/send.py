@@ -1,8 +1,8 @@
 """`birdfeed send`: events from a file through the real producer, with a note for each line that is not an event."""
 
 import codecs
+import os
 from collections import Counter
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import birdfeed
@@ -11,7 +11,7 @@ from birdfeed.settings import ProducerSettings
 from birdfeed_schemas.registry import registry
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print_json, warn
+from birdfeed_cli.common.console import OK, PARTLY, err, out, print_json, warn
 from birdfeed_cli.common.files import open_input
 from birdfeed_cli.common.redis_access import open_redis
 
@@ -36,12 +36,8 @@ class BadLine(Exception):  # noqa: N818 - a line that is not an event
 def run_send(file: str, *, as_json: bool) -> int:
     """Send them. Exit codes: 0 all accepted, 1 some lines refused, 2 wrong use, 3 Redis can't be reached."""
     open_redis()
-    try:
-        size = None if file == "-" else Path(file).stat().st_size
-        with open_input(file) as stream:
-            return _send(stream, size, as_json=as_json)
-    except OSError as error:
-        return fail(f"can't read {file}: {error.strerror or error}", USAGE)
+    with open_input(file) as stream:
+        return _send(stream, None if file == "-" else os.fstat(stream.fileno()).st_size, as_json=as_json)
 
 
 def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:

@@ -95,20 +95,12 @@ class Demo:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def written(self) -> Counter[str]:
-        """request_id of every row in the store, and how many rows it has."""
+    def rows_by(self, column: str) -> Counter[str]:
+        """Each value of a column in the store, and how many rows have it."""
         rows: Counter[str] = Counter()
         for table in ("llm_events", "image_events"):
-            found = self.sql(f"SELECT request_id, toUInt32(count()) AS n FROM {table} GROUP BY request_id")
-            rows.update({row["request_id"]: int(row["n"]) for row in found})
-        return rows
-
-    def event_ids(self) -> Counter[str]:
-        """event_id of every row in the store, and how many rows it has."""
-        rows: Counter[str] = Counter()
-        for table in ("llm_events", "image_events"):
-            found = self.sql(f"SELECT event_id, toUInt32(count()) AS n FROM {table} GROUP BY event_id")
-            rows.update({row["event_id"]: int(row["n"]) for row in found})
+            found = self.sql(f"SELECT {column} AS value, toUInt32(count()) AS n FROM {table} GROUP BY value")
+            rows.update({row["value"]: int(row["n"]) for row in found})
         return rows
 
     def dead(self) -> list[DeadLetterInfo]:
@@ -250,11 +242,11 @@ def check(
 
 def _check(demo: Demo, tracked: list[str], dead: list[DeadLetterInfo]) -> list[str]:
     dropped = sum(birdfeed.stats().dropped.values())
-    return check(tracked, demo.written(), demo.event_ids(), dead_events(dead), dropped)
+    return check(tracked, demo.rows_by("request_id"), demo.rows_by("event_id"), dead_events(dead), dropped)
 
 
 def _balance(demo: Demo, tracked: list[str], dead: list[DeadLetterInfo]) -> Table:
-    rows, lost_to = demo.event_ids(), dead_events(dead)
+    rows, lost_to = demo.rows_by("event_id"), dead_events(dead)
     table = Table(title="the balance", title_justify="left")
     for column in ("accepted", "written (distinct in the store)", "dead", "rows twice", "unaccounted for"):
         table.add_column(column, justify="right")

@@ -1,6 +1,7 @@
 """`birdfeed ledger`: the balance of all events, and likely causes where some are missing."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from birdfeed_worker.dead_letters.audit import note
@@ -124,12 +125,4 @@ def describe(ledger: Ledger, findings: Findings) -> dict[str, object]:
 
 def account_json(account: Account) -> Mapping[str, object]:
     """One account for machines."""
-    return {
-        "accepted": account.accepted,
-        "written": account.written,
-        "dead": dict(account.dead),
-        "dropped": dict(account.dropped),
-        "purged": account.purged,
-        "in_flight": account.in_flight,
-        "missing": account.missing,
-    }
+    return {**asdict(account), "missing": account.missing}

@@ -1,6 +1,7 @@
 """`birdfeed status`: the health of everything on one screen."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,12 +36,13 @@ def run_status(*, as_json: bool, watch: bool) -> int:
     """Print it. Exit codes: 0 healthy, 1 degraded, 3 down (no worker runs, or Redis can't be reached)."""
     try:
         connection, keys = open_redis()
+
+        def look() -> tuple[Status, dict[str, Any] | None]:
+            return read_status(connection, keys, redis_time(connection)), spool_of_this_host()
+
         if watch:
-            return watched(
-                lambda: view(read_status(connection, keys, redis_time(connection)), spool_of_this_host()),
-                as_json=as_json,
-            )
-        status, spool = read_status(connection, keys, redis_time(connection)), spool_of_this_host()
+            return watched(lambda: view(*look()), as_json=as_json)
+        status, spool = look()
     except (Unreachable, RedisError):
         if as_json:
             print_json({"health": "down", "problems": ["Redis can't be reached"]})
@@ -199,20 +201,9 @@ def describe(status: Status, spool: dict[str, Any] | None) -> dict[str, Any]:
         "problems": list(status.problems),
         "findings": [{"rule": one.rule, "problem": one.message, "runbook": one.section} for one in status.findings],
         "redis": {"memory_used": status.redis.memory_used, "memory_max": status.redis.memory_max},
-        "queue": {
-            "queued": status.depth.queued,
-            "started": status.depth.started,
-            "scheduled": status.depth.scheduled,
-            "lag_seconds": status.lag,
-            "next_due_seconds": status.next_due,
-        },
-        "rates": None
-        if status.rates is None
-        else {name: getattr(status.rates, name) for name in ("accepted", "written", "dead", "seconds")},
-        "workers": [
-            {name: getattr(one, name) for name in ("name", "host", "pid", "state", "in_flight", "done", "silent")}
-            for one in status.workers
-        ],
+        "queue": {**asdict(status.depth), "lag_seconds": status.lag, "next_due_seconds": status.next_due},
+        "rates": None if status.rates is None else asdict(status.rates),
+        "workers": list(map(asdict, status.workers)),
         "destinations": {
             name: {
                 "state": state.state,

@@ -12,7 +12,7 @@ from birdfeed_worker.pricing.price.record import price_line
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wiring import book_source_of, only_book
 
-from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail, print_lines
+from birdfeed_cli.common.console import OK, PARTLY, fail, print_lines
 from birdfeed_cli.common.files import open_input
 
 
@@ -33,22 +33,19 @@ def for_each_event(file: str, book: Path | None, answer: Callable[[Any, Books], 
     """Print the answer for each line of a file. Exit code 1 if a line is not an event."""
     books = book_source_of(WorkerSettings.load()).current() if book is None else only_book(book)
     bad = 0
-    try:
-        with open_input(file) as stream:
-            for number, line in enumerate(stream, start=1):
-                if not line.strip():
+    with open_input(file) as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                answered = answer(orjson.loads(line), books)
+            except (orjson.JSONDecodeError, BirdfeedError) as error:
+                bad += 1
+                reason = f"not JSON: {error}" if isinstance(error, orjson.JSONDecodeError) else str(error)
+                fail(f"line {number}: {reason}", PARTLY)
+                if not as_json:
                     continue
-                try:
-                    answered = answer(orjson.loads(line), books)
-                except (orjson.JSONDecodeError, BirdfeedError) as error:
-                    bad += 1
-                    reason = f"not JSON: {error}" if isinstance(error, orjson.JSONDecodeError) else str(error)
-                    fail(f"line {number}: {reason}", PARTLY)
-                    if not as_json:
-                        continue
-                    # One line out for each line in, so that machines can pair them.
-                    answered = orjson.dumps({"error": reason}).decode()
-                print_lines([json_text(answered)] if as_json else answered.split("\n"))
-    except OSError as error:
-        return fail(f"can't read {file}: {error.strerror or error}", USAGE)
+                # One line out for each line in, so that machines can pair them.
+                answered = orjson.dumps({"error": reason}).decode()
+            print_lines([json_text(answered)] if as_json else answered.split("\n"))
     return PARTLY if bad else OK

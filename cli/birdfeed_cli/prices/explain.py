@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from birdfeed_schemas.datafiles import datasources
 from birdfeed_schemas.enrichment import Price
 from birdfeed_schemas.safety.untrusted import visible
 from birdfeed_worker.operations.reprice.judge import event_of, stored_usage
@@ -19,7 +20,7 @@ from birdfeed_worker.pricing.usage.readings import readings
 from birdfeed_worker.settings import WorkerSettings
 
 from birdfeed_cli.common.console import OK, PARTLY, fail, print_json, print_lines
-from birdfeed_cli.common.store_access import event_tables, open_store
+from birdfeed_cli.common.store_access import open_store
 from birdfeed_cli.prices.estimate import for_each_event
 
 
@@ -39,10 +40,10 @@ def run_explain(file: str, book: Path | None, *, as_json: bool) -> int:
 def run_explain_stored(event_id: str, *, as_json: bool) -> int:
     """Explain a stored row by its own receipt. Exit code 1 if there is none, or its numbers don't give its cost."""
     with open_store(WorkerSettings.load()) as store:
-        found = (read_event_row(RetryingReader(store), table, event_id) for table in event_tables())
+        found = (read_event_row(RetryingReader(store), table, event_id) for table in datasources())
         row = next((row for row in found if row is not None), None)
     if row is None:
-        return fail(f"no row has the event id {event_id!r} in {', '.join(event_tables())}", PARTLY)
+        return fail(f"no row has the event id {event_id!r} in {', '.join(datasources())}", PARTLY)
     price = _price_of(row)
     raw = orjson.loads(row["usage_raw"]) if row.get("usage_raw") else None
     lines = [*map(str, readings(raw)), *explain(price, stored_usage(row), event_of(row))]

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from birdfeed_schemas.datafiles import datasources
 from birdfeed_worker.errors import QueryError
 from birdfeed_worker.operations.reprice.run import RetryingReader
 from birdfeed_worker.operations.unpriced import Missing, amounts, as_json, entries, missing_of, question
@@ -14,7 +15,7 @@ from birdfeed_worker.wiring import book_source_of
 from rich.table import Table
 
 from birdfeed_cli.common.console import OK, PARTLY, err, out, print_json, print_lines, warn
-from birdfeed_cli.common.store_access import event_tables, open_store
+from birdfeed_cli.common.store_access import open_store
 
 
 def run_missing(since: datetime, *, only_toml: bool, json: bool) -> int:
@@ -26,7 +27,7 @@ def run_missing(since: datetime, *, only_toml: bool, json: bool) -> int:
     unread: list[dict[str, Any]] = []
     refused = 0
     with open_store(settings) as store:
-        for datasource in event_tables():
+        for datasource in datasources():
             try:
                 answers += [(datasource, row) for row in RetryingReader(store).query(question(datasource, since))]
                 unread += _unread(RetryingReader(store), datasource, since)

@@ -1,10 +1,10 @@
 """`birdfeed prices reprice`: stored rows at today's prices."""
 
 import time
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from birdfeed_schemas.datafiles import datasources
 from birdfeed_worker.errors import QueryError, QuotaError
 from birdfeed_worker.operations.reprice.corrections import CorrectionError, Corrections
 from birdfeed_worker.operations.reprice.judge import REASONS
@@ -21,7 +21,7 @@ from rich.table import Table as Rows
 from birdfeed_cli.common.confirm import confirm, must_be_answerable
 from birdfeed_cli.common.console import OK, PARTLY, UNREACHABLE, err, fail, out, print_json, warn
 from birdfeed_cli.common.errors import WrongUse, store_code
-from birdfeed_cli.common.store_access import event_tables, open_store
+from birdfeed_cli.common.store_access import open_store
 
 
 def run_reprice(
@@ -95,7 +95,7 @@ class Run:
     def _read(self, limit: int | None) -> None:
         reader = RetryingReader(self._store)
         tables: list[Table] = []
-        for datasource in event_tables():
+        for datasource in datasources():
             try:
                 tables.append(open_table(reader, datasource, self._selection))
             except NotOursError as error:
@@ -152,14 +152,10 @@ class Run:
                 {"model": model, "rows": part.rows, "old_cost": plain(part.old), "new_cost": plain(part.new)}
                 for model, part in tally.models.items()
             ],
-            "unchanged": _counted(tally.unchanged),
-            "refused": _counted(tally.refused),
+            "unchanged": dict(tally.unchanged.most_common()),
+            "refused": dict(tally.refused.most_common()),
             "refused_tables": self._refused_tables,
         }
-
-
-def _counted(counts: Counter[str]) -> dict[str, int]:
-    return dict(counts.most_common())
 
 
 def _signed(old: Any, new: Any) -> str:

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print_json, warn
 from birdfeed_cli.common.errors import WrongUse, wrong_value
+from birdfeed_cli.common.files import file_errors
 from birdfeed_cli.common.money import usd
 from birdfeed_cli.common.options import unknown_value
 from birdfeed_cli.common.store_access import open_store
@@ -60,10 +61,8 @@ def run_report(since: datetime, by: str, zone: str, *, as_json: bool, as_csv: bo
     if html is not None:
         from birdfeed_cli.report.html import page
 
-        try:
+        with file_errors(f"can't write {html}"):
             write_private(html, page(report))
-        except OSError as error:
-            return fail(f"can't write {html}: {error.strerror or error}", USAGE)
         err.print(f"written to {html}", soft_wrap=True)
     if as_json:
         print_json(_as_json(report))

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from birdfeed.settings import DOTENV, ProducerSettings
@@ -26,7 +26,6 @@ class Setting:
     names: tuple[str, ...]
     value: str
     source: str
-    default: str
     meaning: str
 
 
@@ -37,12 +36,7 @@ def run_settings(*, as_json: bool, markdown: bool) -> int:
         return OK
     shown = list(current())
     if as_json:
-        print_json(
-            [
-                {"side": s.side, "names": s.names, "value": s.value, "source": s.source, "meaning": s.meaning}
-                for s in shown
-            ]
-        )
+        print_json(list(map(asdict, shown)))
         return OK
     for s in shown:
         name = Text(" or ".join(s.names), style="bold")
@@ -53,24 +47,20 @@ def run_settings(*, as_json: bool, markdown: bool) -> int:
 
 def current() -> Iterator[Setting]:
     """Every setting as it is now; raises pydantic.ValidationError."""
-    for side, loaded in (("producer", ProducerSettings.with_dotenv()), ("worker", WorkerSettings())):
-        model = type(loaded)
-        for field, info in model.model_fields.items():
-            if field in RedisSettings.model_fields:
-                if side == "worker":
-                    continue
-                shown_side = "both"
-            else:
-                shown_side = side
+    producer, worker = ProducerSettings.with_dotenv(), WorkerSettings()
+    for (side, fields), loaded in zip(sides().items(), (producer, producer, worker), strict=True):
+        for field, info in fields.items():
             names = names_of(field, info)
-            yield Setting(
-                shown_side,
-                names,
-                show(getattr(loaded, field)),
-                source_of(names),
-                show(info.get_default(call_default_factory=True)),
-                info.description or "",
-            )
+            yield Setting(side, names, show(getattr(loaded, field)), source_of(names), info.description or "")
+
+
+def sides() -> dict[str, dict[str, FieldInfo]]:
+    """The fields of both sides, then those that only producer or worker has."""
+    both = RedisSettings.model_fields
+    found = {"both": both, "producer": ProducerSettings.model_fields, "worker": WorkerSettings.model_fields}
+    return {
+        side: {n: f for n, f in fields.items() if side == "both" or n not in both} for side, fields in found.items()
+    }
 
 
 def names_of(field: str, info: FieldInfo) -> tuple[str, ...]:
@@ -121,15 +111,10 @@ def reference() -> str:
         "process does not. `birdfeed settings` shows the values in force and where each comes from.",
         "",
     ]
-    for title, model in (
-        ("Both sides", RedisSettings),
-        ("Producer", ProducerSettings),
-        ("Worker", WorkerSettings),
-    ):
+    for side, fields in sides().items():
+        title = "Both sides" if side == "both" else side.title()
         lines += [f"## {title}", "", "| setting | default | meaning |", "| --- | --- | --- |"]
-        for field, info in model.model_fields.items():
-            if model is not RedisSettings and field in RedisSettings.model_fields:
-                continue
+        for field, info in fields.items():
             names = " or ".join(f"`{name}`" for name in names_of(field, info))
             default = show(info.get_default(call_default_factory=True))
             lines.append(f"| {names} | `{default}` | {info.description} |")

@@ -1,5 +1,6 @@
 """`birdfeed tinybird init` and `birdfeed tinybird check`."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from birdfeed_schemas.datafiles import datafiles, datasources
@@ -55,7 +56,7 @@ def run_check(*, as_json: bool) -> int:
         except TinybirdError as error:
             return fail(f"can't check {settings.host}: {error}", store_code(error))
     if as_json:
-        print_json({"datasources": list(datasources()), "problems": [_described(mismatch) for mismatch in found]})
+        print_json({"datasources": list(datasources()), "problems": list(map(asdict, found))})
     elif found:
         out.print(_table(found))
     else:
@@ -65,15 +66,6 @@ def run_check(*, as_json: bool) -> int:
     return PARTLY if found else OK
 
 
-def _described(mismatch: Mismatch) -> dict[str, str]:
-    return {
-        "datasource": mismatch.datasource,
-        "column": mismatch.column,
-        "problem": mismatch.problem,
-        "said": mismatch.said,
-    }
-
-
 def _table(found: list[Mismatch]) -> Table:
     table = Table(title=f"{len(found)} mismatches", title_justify="left")
     table.add_column("data source")
@@ -81,5 +73,5 @@ def _table(found: list[Mismatch]) -> Table:
     table.add_column("problem")
     table.add_column("consequence", overflow="fold")
     for mismatch in found:
-        table.add_row(mismatch.datasource, mismatch.column, mismatch.problem, mismatch.said)
+        table.add_row(*asdict(mismatch).values())
     return table

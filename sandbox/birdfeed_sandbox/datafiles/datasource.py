@@ -44,24 +44,20 @@ class Datasource:
     Attributes:
         name: The file's name without its ending.
         path: The file, for error messages.
-        description: DESCRIPTION, or an empty text.
         tokens: Its TOKEN lines.
         columns: Its schema.
         indexes: Lines of INDEXES, without the word INDEX.
         engine: MergeTree or one of its kin.
         options: ENGINE_* settings by their name without `ENGINE_`: PARTITION_KEY, SORTING_KEY, TTL, VER, ...
-        forward_query: FORWARD_QUERY's SELECT, or an empty text; the sandbox doesn't run it.
     """
 
     name: str
     path: str
     columns: tuple[Column, ...]
-    description: str = ""
     tokens: tuple[Token, ...] = ()
     indexes: tuple[str, ...] = ()
     engine: str = "MergeTree"
     options: dict[str, str] = field(default_factory=dict)
-    forward_query: str = ""
 
 
 def load_datasource(path: Path) -> Datasource:
@@ -99,12 +95,10 @@ def parse_datasource(text: str, *, name: str, path: str = "") -> Datasource:
         name=name,
         path=path,
         columns=parse_columns(schema.value, path=path, first_line=schema.value_line),
-        description=_text(found, "DESCRIPTION"),
         tokens=tuple(tokens),
         indexes=_indexes(found.get("INDEXES"), path),
         engine=engine,
         options=options,
-        forward_query=_text(found, "FORWARD_QUERY"),
     )
 
 
@@ -118,10 +112,6 @@ def parse_token(command: Command, path: str) -> Token:
     if len(words) != 2 or words[1].upper() not in ("READ", "APPEND"):
         raise DatafileError(path, command.line, 'TOKEN takes a name and READ or APPEND: TOKEN "name" APPEND')
     return Token(name=words[0], permission=words[1].upper())
-
-
-def _text(found: dict[str, Command], name: str) -> str:
-    return found[name].value.strip() if name in found else ""
 
 
 def _indexes(command: Command | None, path: str) -> tuple[str, ...]:
@@ -138,7 +128,7 @@ def _indexes(command: Command | None, path: str) -> tuple[str, ...]:
 
 
 def _engine(found: dict[str, Command], path: str) -> tuple[str, dict[str, str]]:
-    engine = _text(found, "ENGINE") or "MergeTree"
+    engine = (found["ENGINE"].value.strip() if "ENGINE" in found else "") or "MergeTree"
     if engine not in ENGINES:
         line = found["ENGINE"].line
         raise DatafileError(path, line, f"ENGINE {engine} is not one the sandbox knows: {', '.join(ENGINES)}")

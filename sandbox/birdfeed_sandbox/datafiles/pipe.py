@@ -21,7 +21,6 @@ class Node:
         sql: Its query; a template where it began with `%`, the sign itself removed.
         template: Whether it did.
         endpoint: Whether it carries `TYPE endpoint`.
-        description: DESCRIPTION, or an empty text.
         line: The line of the file on which `sql` begins.
     """
 
@@ -29,7 +28,6 @@ class Node:
     sql: str = ""
     template: bool = False
     endpoint: bool = False
-    description: str = ""
     line: int
 
 
@@ -40,7 +38,6 @@ class Pipe:
     name: str
     path: str
     nodes: tuple[Node, ...]
-    description: str = ""
     tokens: tuple[Token, ...] = ()
 
     @property
@@ -61,7 +58,6 @@ def parse_pipe(text: str, *, name: str, path: str = "") -> Pipe:
         DatafileError: With file and line.
     """
     path = path or f"{name}.pipe"
-    description = ""
     tokens: list[Token] = []
     nodes: list[Node] = []
     for command in read_commands(text, path=path, kind="pipe", known=_KNOWN):
@@ -69,14 +65,12 @@ def parse_pipe(text: str, *, name: str, path: str = "") -> Pipe:
             tokens.append(parse_token(command, path))
         elif command.name == "NODE":
             nodes.append(_new_node(command, nodes, path))
-        elif command.name == "DESCRIPTION" and not nodes:
-            description = command.value.strip()
-        elif not nodes:
+        elif not nodes and command.name != "DESCRIPTION":
             raise DatafileError(path, command.line, f"{command.name} must come after a NODE")
-        else:
+        elif nodes:
             nodes[-1] = _with(nodes[-1], command, path)
     _check(nodes, path)
-    return Pipe(name=name, path=path, nodes=tuple(nodes), description=description, tokens=tuple(tokens))
+    return Pipe(name=name, path=path, nodes=tuple(nodes), tokens=tuple(tokens))
 
 
 def _new_node(command: Command, nodes: list[Node], path: str) -> Node:
@@ -98,8 +92,6 @@ def _with(node: Node, command: Command, path: str) -> Node:
                 message = f"TYPE {command.value} is not supported by the sandbox, only endpoint"
                 raise DatafileError(path, command.line, message)
             return replace(node, endpoint=True)
-        case "DESCRIPTION":
-            return replace(node, description=command.value.strip())
         case _:
             return node
 

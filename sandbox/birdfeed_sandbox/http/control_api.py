@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
 from birdfeed_sandbox.errors import ApiError, DatafileError, EngineError, FaultError, QueryError
+from birdfeed_sandbox.http.request_body import json_object
 from birdfeed_sandbox.http.request_handling import authorise, error_answer
 from birdfeed_sandbox.http.responses import Answer
 from birdfeed_sandbox.http.state import Service
@@ -27,7 +26,7 @@ class Control:
 
     async def add_fault(self, request: Request) -> Answer:
         """POST /_sandbox/fault: switch a fault on."""
-        number = self.service.faults.add(await _json(request))
+        number = self.service.faults.add(json_object(await request.body()))
         return Answer.json(200, {"id": number, "faults": self.service.faults.report()})
 
     async def clear_faults(self, request: Request) -> Answer:
@@ -57,7 +56,7 @@ class Control:
 
     async def replace_table(self, request: Request) -> Answer:
         """POST /_sandbox/tables {"datasource": name, "text": datafile}: replace a table by an empty one."""
-        content = await _json(request)
+        content = json_object(await request.body())
         name, text = content.get("datasource"), content.get("text")
         if not isinstance(name, str) or name not in self.service.workspace.datasources or not isinstance(text, str):
             raise ApiError(400, 'send {"datasource": the name of one, "text": the whole .datasource file}')
@@ -66,7 +65,7 @@ class Control:
 
     async def sql(self, request: Request) -> Answer:
         """POST /_sandbox/sql {"q": statement}: run it; a query's answer is in the format JSON."""
-        query = (await _json(request)).get("q")
+        query = json_object(await request.body()).get("q")
         if not isinstance(query, str):
             raise ApiError(400, 'send {"q": a statement}')
         body = await self.service.engine.run(self.service.workspace.admin_query, query)
@@ -88,13 +87,3 @@ class Control:
             return answer.response()
 
         return guarded
-
-
-async def _json(request: Request) -> dict[str, Any]:
-    try:
-        content = orjson.loads(await request.body())
-    except orjson.JSONDecodeError as error:
-        raise ApiError(400, f"the body is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ApiError(400, "the body is not a JSON object")
-    return content

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import parse_qsl
 
-import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from birdfeed_sandbox.errors import ApiError
 from birdfeed_sandbox.faults.spec import Switches
-from birdfeed_sandbox.http.request_body import check_length, read_body
+from birdfeed_sandbox.http.request_body import check_length, json_object, read_body
 from birdfeed_sandbox.http.request_handling import abandoned, authorise, travel
 from birdfeed_sandbox.http.request_log import Entry
 from birdfeed_sandbox.http.responses import Answer
@@ -111,7 +110,7 @@ class Reads:
         return await travel(service, request, entry, side="reads", name=name, probe=body, work=work)
 
     def _count(self, switches: Switches) -> None:
-        quota = self.service.settings.read_quota if switches.read_quota is None else switches.read_quota
+        quota = switches.read_quota
         self.service.reads += 1
         if quota is not None and self.service.reads > quota:
             message = f"Too many requests: the quota of {quota} queries is used up"
@@ -142,14 +141,8 @@ def _parameters(request: Request, body: bytes, raw_body_is: str | None) -> dict[
 
 
 def _json_parameters(body: bytes) -> dict[str, str]:
-    try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise ApiError(400, f"the body is not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ApiError(400, "the body is not a JSON object")
     return {
         name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in content.items()
+        for name, value in json_object(body).items()
         if value is not None
     }

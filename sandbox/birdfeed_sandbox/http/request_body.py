@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zlib
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
+import orjson
 import zstandard
 from starlette.requests import Request
 
 from birdfeed_sandbox.errors import ApiError
 
-#: Bytes of zstd taken at a time: few, since each may stand for thousands, and the limit is looked at in between.
+#: Bytes decompressed at a time: few, since each may stand for thousands, and the limit is looked at in between.
 _SLICE: Final = 4096
 
 
@@ -47,9 +49,9 @@ def decoded(body: bytes, encoding: str, *, limit: int) -> bytes:
         case "" | "identity":
             content = body
         case "gzip":
-            content = _gunzipped(body, limit)
+            content = _decompressed(body, limit, "gzip", lambda: zlib.decompressobj(wbits=31))
         case "zstd":
-            content = _unzstd(body, limit)
+            content = _decompressed(body, limit, "zstd", lambda: zstandard.ZstdDecompressor().decompressobj())
         case other:
             raise ApiError(400, f"Content-Encoding {other} is not supported: use gzip or zstd")
     check_length(len(content), limit)
@@ -66,38 +68,37 @@ def check_length(length: int, limit: int) -> None:
         raise ApiError(413, f"Request Entity Too Large: the limit is {limit} bytes")
 
 
-def _gunzipped(body: bytes, limit: int) -> bytes:
+def json_object(body: bytes) -> dict[str, Any]:
+    """A body that is a JSON object.
+
+    Raises:
+        ApiError: 400.
+    """
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, f"the body is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ApiError(400, "the body is not a JSON object")
+    return content
+
+
+def _decompressed(body: bytes, limit: int, name: str, new_stream: Callable[[], Any]) -> bytes:
+    """All streams of a body, one behind the other; cut off a little above the limit."""
     parts = []
     length = 0
     rest = body
     try:
         while rest and length <= limit:
-            stream = zlib.decompressobj(wbits=31)
-            parts.append(stream.decompress(rest, limit + 1 - length))
-            length += len(parts[-1])
-            if length <= limit and not stream.eof:
-                raise ApiError(400, "the body is not valid gzip: it ends too early")
-            rest = stream.unused_data
-    except zlib.error as error:
-        raise ApiError(400, f"the body is not valid gzip: {error}") from error
-    return b"".join(parts)
-
-
-def _unzstd(body: bytes, limit: int) -> bytes:
-    parts = []
-    length = 0
-    rest = body
-    try:
-        while rest and length <= limit:
-            stream = zstandard.ZstdDecompressor().decompressobj()
+            stream = new_stream()
             position = 0
             while position < len(rest) and length <= limit and not stream.eof:
                 parts.append(stream.decompress(rest[position : position + _SLICE]))
                 length += len(parts[-1])
                 position += _SLICE
             if length <= limit and not stream.eof:
-                raise ApiError(400, "the body is not valid zstd: it ends too early")
+                raise ApiError(400, f"the body is not valid {name}: it ends too early")
             rest = stream.unused_data + rest[position:]
-    except zstandard.ZstdError as error:
-        raise ApiError(400, f"the body is not valid zstd: {error}") from error
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise ApiError(400, f"the body is not valid {name}: {error}") from error
     return b"".join(parts)

@@ -10,7 +10,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from birdfeed_sandbox.errors import ApiError, EngineError, QueryError, TemplateError
+from birdfeed_sandbox.errors import ApiError, EngineError, QueryError
 from birdfeed_sandbox.faults.spec import Side, Switches
 from birdfeed_sandbox.http.request_log import Entry
 from birdfeed_sandbox.http.responses import HTML_200, HTML_503, Answer, Dropped, Halved
@@ -54,7 +54,7 @@ async def travel(
             answer = await work(switches, entry)
     except ApiError as error:
         answer = error_answer(error.status, error.message, error.headers)
-    except (QueryError, TemplateError) as error:
+    except QueryError as error:
         answer = error_answer(error.status, error.message)
     except EngineError as error:
         answer = error_answer(400, f"[Error] {error.message}")
