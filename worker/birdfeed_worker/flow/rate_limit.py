@@ -8,14 +8,18 @@ import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+import orjson
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.flow.backoff import with_jitter
+from birdfeed_worker.flow.backoff import backoff, with_jitter
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import script
+
+#: Failures in a row after which a wait grows no more, whatever its cap.
+MOST_DOUBLED: Final = 34
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +92,33 @@ class RateLimiter:
 
     def available(self, destination: str, admission: Admission) -> None:
         """A request was answered as it should be."""
-        self._say(destination, "available", None, "", admission.at)
+        self._say(destination, "available", [], "", admission.at)
 
     def inconclusive(self, destination: str) -> None:
         """This thread's probe found out nothing about the destination: another request may."""
-        self._say(destination, "inconclusive", None, "")
+        self._say(destination, "inconclusive", [], "")
 
     def back_off(self, destination: str, asked: float | None, reason: str) -> float:
         """The destination takes nothing: for the seconds it asked for, or a growing wait. Returns the seconds."""
-        return self._say(destination, "backing_off", None if asked is None else with_jitter(asked, self._draw), reason)
+        waits = self._waits() if asked is None else [with_jitter(asked, self._draw)]
+        return self._say(destination, "backing_off", waits, reason)
 
     def paused(self, destination: str, reason: str) -> float:
         """The destination is misconfigured; returns the seconds until the next probe."""
-        return self._say(destination, "paused", None, reason)
+        return self._say(destination, "paused", self._waits(), reason)
+
+    def _waits(self) -> list[float]:
+        """The growing wait after each number of failures; how many there were, Redis knows."""
+        limits, drawn = self._limits, self._draw()
+        return [
+            backoff(n, base=limits.retry_base, cap=limits.retry_cap, draw=lambda: drawn) for n in range(1, MOST_DOUBLED)
+        ]
 
     def _sender(self) -> str:
         # A thread sends one request at a time, so this names the one that probes.
         return f"{self._who}/{threading.get_ident()}"
 
-    def _say(self, destination: str, outcome: str, seconds: float | None, reason: str, admitted: str = "") -> float:
+    def _say(self, destination: str, outcome: str, waits: list[float], reason: str, admitted: str = "") -> float:
         return float(
             self._report(
                 keys=[self._keys.birdfeed(f"destination:{destination}")],
@@ -115,10 +127,7 @@ class RateLimiter:
                     self._keys.queue,
                     destination,
                     outcome,
-                    "" if seconds is None else seconds,
-                    self._limits.retry_base,
-                    self._limits.retry_cap,
-                    self._draw(),
+                    orjson.dumps(waits),
                     reason,
                     admitted,
                     self._sender(),

@@ -1,18 +1,18 @@
 -- The result of a request to a destination. ARGV[3] destination, [4] outcome (available, backing_off, paused, or inconclusive),
--- [5] seconds of backoff ('' = as the backoff says: base [6], cap [7], jitter [8] from 0 to 1), [9] reason, [10] when the
--- request was admitted (epoch s, or ''), [11] who sent it.
+-- [5] seconds of backoff as JSON: after the first failure in a row, the second, ... the last for all that follow;
+-- [6] reason, [7] when the request was admitted (epoch s, or ''), [8] who sent it.
 -- Returns the seconds it backs off from now, as text.
 local name, outcome = ARGV[3], ARGV[4]
 local key = P .. ':birdfeed:' .. Q .. ':destination:' .. name
 local at = now()
 if outcome == 'inconclusive' then
   -- A probe that found out nothing: somebody else's turn.
-  if redis.call('HGET', key, 'probe') == ARGV[11] then redis.call('HDEL', key, 'probe', 'probe_until') end
+  if redis.call('HGET', key, 'probe') == ARGV[8] then redis.call('HDEL', key, 'probe', 'probe_until') end
   return '0'
 end
 if outcome == 'available' then
   -- An answer to a request that went out before the destination backed off says nothing about it now.
-  local backoff_at, admitted = until_time(redis.call('HGET', key, 'backoff_at'), at), tonumber(ARGV[10]) or at
+  local backoff_at, admitted = until_time(redis.call('HGET', key, 'backoff_at'), at), tonumber(ARGV[7]) or at
   if admitted >= backoff_at then
     redis.call('HDEL', key, 'backoff_until', 'backoff_at', 'failures', 'probe', 'probe_until', 'reason', 'paused', 'since')
   end
@@ -23,16 +23,10 @@ local backoff_until = until_time(redis.call('HGET', key, 'backoff_until'), at)
 local failures = whole(redis.call('HGET', key, 'failures'), 0)
 -- Answers to requests that were under way together are one failure, not many.
 if backoff_until <= at then failures = add(key, 'failures', 1) end
-local seconds
-if ARGV[5] ~= '' then
-  seconds = tonumber(ARGV[5])
-else
-  local base, cap, draw = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
-  local full = math.min(cap, base * 2 ^ math.min(math.max(failures - 1, 0), 32))
-  seconds = full / 2 + full / 2 * draw
-end
+local waits = cjson.decode(ARGV[5])
+local seconds = waits[math.min(math.max(failures, 1), #waits)]
 local new_until = math.max(backoff_until, at + seconds)
 redis.call('HSET', key, 'backoff_until', string.format('%.6f', new_until), 'backoff_at', string.format('%.6f', at),
-  'reason', ARGV[9], 'probe', '', 'probe_until', '0', 'paused', outcome == 'paused' and '1' or '')
+  'reason', ARGV[6], 'probe', '', 'probe_until', '0', 'paused', outcome == 'paused' and '1' or '')
 redis.call('HSETNX', key, 'since', tostring(at))
 return tostring(new_until - at)
