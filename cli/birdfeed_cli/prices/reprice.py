@@ -1,6 +1,7 @@
 """`birdfeed prices reprice`: stored rows at today's prices."""
 
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,7 +45,7 @@ def run_reprice(
     books = book_source_of(settings).current()
     store = open_store(settings, write=not dry_run)
     with store, Corrections(store, rows=settings.request_rows, size=settings.request_bytes) as corrections:
-        run = Run(store, books, selection, corrections, now, as_json=as_json)
+        run = Run(store, books, selection, corrections, now, as_json)
         try:
             return run.run(dry_run=dry_run, yes=yes, limit=limit)
         except QuotaError as error:
@@ -54,69 +55,60 @@ def run_reprice(
             return fail(f"{error}{written}", store_code(error) if isinstance(error, QueryError) else UNREACHABLE)
 
 
+@dataclass(slots=True)
 class Run:
     """One run of the command."""
 
-    def __init__(
-        self,
-        store: Tinybird,
-        books: Books,
-        selection: Selection,
-        corrections: Corrections,
-        now: datetime,
-        *,
-        as_json: bool,
-    ) -> None:
-        self._store = store
-        self._books = books
-        self._selection = selection
-        self._corrections = corrections
-        self._now = now
-        self._as_json = as_json
-        self._refused_tables: list[str] = []
-        self.tally = Counters()
-        self.written = 0
+    store: Tinybird
+    books: Books
+    selection: Selection
+    corrections: Corrections
+    now: datetime
+    as_json: bool
+    tally: Counters = field(default_factory=Counters)
+    written: int = 0
+    refused_tables: list[str] = field(default_factory=list)
 
     def run(self, *, dry_run: bool, yes: bool, limit: int | None) -> int:
         """Read, show, ask, write; the exit code."""
         self._read(limit)
-        if not self._as_json:
+        if not self.as_json:
             self._show()
         wanted = bool(self.tally.corrections) and not dry_run
         if wanted:
             confirm(f"Write {self.tally.corrections:,} corrections?", yes=yes)
             self._write()
-        if self._as_json:
+        if self.as_json:
             print_json(self._json(dry_run=dry_run))
         elif wanted:
             out.print(f"{self.written:,} corrections are written")
-        return PARTLY if self.tally.refused or self._refused_tables else OK
+        return PARTLY if self.tally.refused or self.refused_tables else OK
 
     def _read(self, limit: int | None) -> None:
-        reader = RetryingReader(self._store)
+        reader = RetryingReader(self.store)
         tables: list[Table] = []
         for datasource in datasources():
             try:
-                tables.append(open_table(reader, datasource, self._selection))
+                tables.append(open_table(reader, datasource, self.selection))
             except NotOursError as error:
-                self._refused_tables.append(str(error))
+                self.refused_tables.append(str(error))
                 warn(str(error))
-        with Progress(console=err, transient=True, disable=self._as_json) as progress:
+        with Progress(console=err, transient=True, disable=self.as_json) as progress:
             task = progress.add_task("reading", total=sum(table.events for table in tables))
             for table in tables:
-                for judged in scan(table, self._books, self._now, self._corrections, self.tally, limit):
+                for judged in scan(table, self.books, self.now, self.corrections, self.tally, limit):
                     progress.advance(task, judged)
 
     def _write(self) -> None:
-        with Progress(console=err, transient=True, disable=self._as_json) as progress:
+        with Progress(console=err, transient=True, disable=self.as_json) as progress:
             task = progress.add_task("writing", total=self.tally.corrections)
-            for rows in self._corrections.send(time.sleep):
+            for rows in self.corrections.send(time.sleep):
                 self.written += rows
                 progress.advance(task, rows)
 
     def _show(self) -> None:
         tally, total = self.tally, self.tally.total
-        span = f"{self._selection.since:%Y-%m-%d %H:%M} to {self._selection.until:%Y-%m-%d %H:%M} UTC"
+        span = f"{self.selection.since:%Y-%m-%d %H:%M} to {self.selection.until:%Y-%m-%d %H:%M} UTC"
         out.print(f"{tally.events:,} events, {span}")
         if tally.models:
             rows = Rows("model")
@@ -139,8 +131,8 @@ class Run:
     def _json(self, *, dry_run: bool) -> dict[str, Any]:
         tally = self.tally
         return {
-            "since": self._selection.since.isoformat(),
-            "until": self._selection.until.isoformat(),
+            "since": self.selection.since.isoformat(),
+            "until": self.selection.until.isoformat(),
             "dry_run": dry_run,
             "events": tally.events,
             "corrections": tally.corrections,
@@ -154,7 +146,7 @@ class Run:
             ],
             "unchanged": dict(tally.unchanged.most_common()),
             "refused": dict(tally.refused.most_common()),
-            "refused_tables": self._refused_tables,
+            "refused_tables": self.refused_tables,
         }
 
 

@@ -107,11 +107,6 @@ def redis_facts(connection: Redis) -> RedisFacts:
     )
 
 
-def redis_warnings(connection: Redis) -> list[str]:
-    """What about this Redis can lose events, one sentence each. Raises RedisError where it doesn't answer."""
-    return redis_facts(connection).warnings
-
-
 def _config(connection: Redis, name: str) -> str | None:
     try:
         found: Mapping[Any, Any] = connection.config_get(name)

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from birdfeed_worker.dead_letters.query import letters_of
 from birdfeed_worker.monitoring.ledger import ANOMALIES, Ledger, read_ledger
-from birdfeed_worker.monitoring.redis_check import redis_warnings
+from birdfeed_worker.monitoring.redis_check import redis_facts
 from birdfeed_worker.queue.reply import as_text, number
 from birdfeed_worker.queue.reserve import MOST_EVENTS
 from birdfeed_worker.queue.scripts import run_when_full
@@ -124,7 +124,7 @@ def _suspects(connection: Redis, keys: Keys, orphaned: Mapping[tuple[str, str], 
             said.append(f"Redis started {hours:.1f} hours ago; what its append-only file didn't hold is lost")
     except RedisError:
         pass  # INFO may be forbidden; the rest stands
-    return said + redis_warnings(connection)
+    return said + redis_facts(connection).warnings
 
 
 def _strays(connection: Redis, keys: Keys) -> tuple[list[str], int]:

@@ -83,6 +83,7 @@ class Replayed:
     stopped: bool = False
 
 
+@dataclass(slots=True)
 class Replay:
     """One replay.
 
@@ -96,53 +97,45 @@ class Replay:
         clock: Time and sleep.
     """
 
-    def __init__(
-        self,
-        connection: Redis,
-        keys: Keys,
-        order: Order,
-        *,
-        canary: Canary | None = None,
-        stop: Callable[[], bool] = lambda: False,
-        progress: Callable[[int], None] = lambda events: None,
-        clock: Clock | None = None,
-    ) -> None:
-        self._connection = connection
-        self._keys = keys
-        self._order = order
-        self._canary = canary
-        self._stop = stop
-        self._progress = progress
-        self._clock = clock or Clock()
-        self._mover = Mover(connection, keys, self._clock)
-        self._waiting: list[Step] = []
-        self._tried: dict[str, bool] = {}
-        self._until = format_time(order.started + CLOCKS_APART)
-        self._last_letter = ""
-        self._begun = self._clock.monotonic()
-        self.result = Replayed()
+    connection: Redis
+    keys: Keys
+    order: Order
+    canary: Canary | None = None
+    stop: Callable[[], bool] = lambda: False
+    progress: Callable[[int], None] = lambda events: None
+    clock: Clock = field(default_factory=Clock)
+    result: Replayed = field(default_factory=Replayed)
+    _mover: Mover = field(init=False)
+    _waiting: list[Step] = field(default_factory=list)
+    _tried: dict[str, bool] = field(default_factory=dict)
+    _last_letter: str = ""
+    _until: str = field(init=False)
+    _begun: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._mover = Mover(self.connection, self.keys, self.clock)
+        self._until = format_time(self.order.started + CLOCKS_APART)
+        self._begun = self.clock.monotonic()
 
     def run(self) -> Replayed:
         """Until everything chosen is back, the limit is reached, or told to stop."""
-        letters = (
-            letter for letter in letters_of(self._connection, self._keys, self._order.choice) if self._mine(letter)
-        )
+        letters = (letter for letter in letters_of(self.connection, self.keys, self.order.choice) if self._mine(letter))
         for some in batched(letters, STEPS):
             self._hold_merging()
-            there = opened(self._connection, self._keys, some)
+            there = opened(self.connection, self.keys, some)
             self.result.vanished += len(some) - len(there)
             for letter in there:
                 if self._ended():
                     break
                 self._replay(letter)
-                self._progress(letter.events)
+                self.progress(letter.events)
             self._flush()
             if self._ended():
                 break
         return self.result
 
     def _mine(self, letter: DeadLetterInfo) -> bool:
-        order = self._order
+        order = self.order
         if letter.replay_id == order.replay_id or letter.last_failed_at > self._until:
             return False
         if letter.replays >= order.max_replays:
@@ -151,13 +144,13 @@ class Replay:
         return True
 
     def _ended(self) -> bool:
-        if self._stop():
+        if self.stop():
             self.result.stopped = True
         return self.result.stopped or self._room() <= 0
 
     def _room(self) -> int:
         under_way = sum(len(one.lines) for one in self._waiting)
-        return 10**12 if self._order.limit is None else self._order.limit - self.result.events - under_way
+        return 10**12 if self.order.limit is None else self.order.limit - self.result.events - under_way
 
     def _replay(self, letter: DeadLetterInfo | None) -> None:
         """Bring back the chosen events of one letter, in as many steps as limit, rate and canary ask for."""
@@ -171,13 +164,13 @@ class Replay:
             refused_before |= refused
             if not lines or self._held_back(letter, len(lines)):
                 return
-            first = self._canary is not None and letter.fingerprint not in self._tried
-            most = min(self._room(), 1 if first else max(1, int(self._order.rate or len(lines))))
+            first = self.canary is not None and letter.fingerprint not in self._tried
+            most = min(self._room(), 1 if first else max(1, int(self.order.rate or len(lines))))
             part = dict(islice(lines.items(), most))
             if len(part) == len(lines) and not first:
                 self._put(letter, part)
                 return
-            if self._order.dry_run:
+            if self.order.dry_run:
                 # Nothing is taken, so the rest is still there to be counted: all of it, as far as the limit goes.
                 self._put(letter, dict(islice(lines.items(), self._room())))
                 return
@@ -186,14 +179,14 @@ class Replay:
             self._flush()
             if first:
                 self._tried[letter.fingerprint] = self._try(one)
-            letter = find(self._connection, self._keys, letter.id)
+            letter = find(self.connection, self.keys, letter.id)
 
     def _lines(self, letter: DeadLetterInfo) -> tuple[dict[int, bytes], Counter[str]]:
         """The chosen lines as they shall travel, by number; and how many would be refused, by why."""
         assert letter.batch is not None
-        edit, refused = self._order.edit, Counter[str]()
+        edit, refused = self.order.edit, Counter[str]()
         lines: dict[int, bytes] = {}
-        for number in self._order.choice.chosen(letter.batch):
+        for number in self.order.choice.chosen(letter.batch):
             line = edit.apply(letter.event_type, letter.batch.lines[number])
             why = refusal(edit.event_type or letter.event_type, line) if self._checked(letter) else None
             if why is None:
@@ -203,19 +196,19 @@ class Replay:
         return lines, refused
 
     def _checked(self, letter: DeadLetterInfo) -> bool:
-        return self._order.edit.changes or (self._order.dry_run and letter.reason in {"invalid", "unknown_event_type"})
+        return self.order.edit.changes or (self.order.dry_run and letter.reason in {"invalid", "unknown_event_type"})
 
     def _held_back(self, letter: DeadLetterInfo, events: int) -> bool:
-        if self._canary is None or self._order.dry_run or self._tried.get(letter.fingerprint, True):
+        if self.canary is None or self.order.dry_run or self._tried.get(letter.fingerprint, True):
             return False
         self.result.held_back += events
         return True
 
     def _put(self, letter: DeadLetterInfo, lines: dict[int, bytes]) -> Step:
-        one = step(letter, lines, self._order.replay_id, self._order.edit.event_type)
+        one = step(letter, lines, self.order.replay_id, self.order.edit.event_type)
         self._waiting.append(one)
         if len(self._waiting) >= STEPS or (
-            self._order.rate and sum(len(s.lines) for s in self._waiting) >= self._order.rate
+            self.order.rate and sum(len(s.lines) for s in self._waiting) >= self.order.rate
         ):
             self._flush()
         return one
@@ -223,7 +216,7 @@ class Replay:
     def _flush(self) -> None:
         """Carry out the steps that wait, no faster than the rate; what changed meanwhile is looked at again."""
         steps, self._waiting = self._waiting, []
-        if self._order.dry_run:
+        if self.order.dry_run:
             self.result.letters += len(steps)
             self.result.events += sum(len(one.lines) for one in steps)
             return
@@ -240,24 +233,24 @@ class Replay:
                 self.result.vanished += 1
             else:
                 again.append(one.letter.id)
-        if steps and self._order.rate:
-            due = self._begun + self.result.events / self._order.rate
-            self._clock.sleep(max(0.0, due - self._clock.monotonic()))
+        if steps and self.order.rate:
+            due = self._begun + self.result.events / self.order.rate
+            self.clock.sleep(max(0.0, due - self.clock.monotonic()))
         for job_id in again:
-            self._replay(find(self._connection, self._keys, job_id))
+            self._replay(find(self.connection, self.keys, job_id))
         if again:
             self._flush()
 
     def _hold_merging(self) -> None:
         """Retention merges no letters for a minute, so that none seems to vanish on its way into another."""
-        if not self._order.dry_run:
-            with self._connection.pipeline(transaction=False) as pipe:
-                pipe.set(self._keys.birdfeed("replaying"), self._order.replay_id, ex=60)
-                run_when_full(self._connection, self._keys, pipe)
+        if not self.order.dry_run:
+            with self.connection.pipeline(transaction=False) as pipe:
+                pipe.set(self.keys.birdfeed("replaying"), self.order.replay_id, ex=60)
+                run_when_full(self.connection, self.keys, pipe)
 
     def _try(self, one: Step) -> bool:
-        assert self._canary is not None
-        verdict = self._canary.wait(one.job_id, self._stop)
+        assert self.canary is not None
+        verdict = self.canary.wait(one.job_id, self.stop)
         self.result.canaries[verdict.value] += 1
         return verdict is Verdict.WRITTEN
 

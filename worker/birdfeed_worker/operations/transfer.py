@@ -24,6 +24,10 @@ from birdfeed_worker.operations.edit import refusal
 CHUNK: Final = 20_000
 #: Times a letter is looked at again because somebody else took from it meanwhile.
 TRIES: Final = 10
+#: What an exported line says of its letter, beside its id.
+_ABOUT: Final = (
+    "reason", "detail", "fingerprint", "attempts", "replays", "first_failed_at", "last_failed_at",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -40,16 +44,7 @@ def export(connection: Redis, keys: Keys, choice: Choice, done: Exported) -> Ite
         if letter.batch is None:
             done.unreadable += letter.events
             continue
-        about = {
-            "letter": letter.id,
-            "reason": letter.reason,
-            "detail": letter.detail,
-            "fingerprint": letter.fingerprint,
-            "attempts": letter.attempts,
-            "replays": letter.replays,
-            "first_failed_at": letter.first_failed_at,
-            "last_failed_at": letter.last_failed_at,
-        }
+        about = {"letter": letter.id, **{name: getattr(letter, name) for name in _ABOUT}}
         for number in choice.chosen(letter.batch):
             try:
                 fields = orjson.loads(letter.batch.lines[number])
@@ -80,6 +75,7 @@ class Line:
     letter: str
 
 
+@dataclass(slots=True)
 class Import:
     """Brings edited events back into the queue.
 
@@ -92,31 +88,24 @@ class Import:
         stop: Asked between two letters whether to end.
     """
 
-    def __init__(
-        self,
-        connection: Redis,
-        keys: Keys,
-        replay_id: str,
-        *,
-        tell: Callable[[int, str], None],
-        dry_run: bool = False,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self._connection = connection
-        self._keys = keys
-        self._replay_id = replay_id
-        self._tell = tell
-        self._dry_run = dry_run
-        self._stop = stop
-        self._mover = Mover(connection, keys)
-        self.result = Imported()
+    connection: Redis
+    keys: Keys
+    replay_id: str
+    tell: Callable[[int, str], None]
+    dry_run: bool = False
+    stop: Callable[[], bool] = lambda: False
+    result: Imported = field(default_factory=Imported)
+    _mover: Mover = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._mover = Mover(self.connection, self.keys)
 
     def run(self, lines: Iterable[bytes]) -> Imported:
         """Import all lines, a chunk at a time."""
         numbered = ((number, line) for number, line in enumerate(lines, start=1) if line.strip())
         while chunk := list(islice(numbered, CHUNK)):
             self._chunk(chunk)
-            if self._stop():
+            if self.stop():
                 break
         return self.result
 
@@ -134,20 +123,20 @@ class Import:
             waiting[event_id] = line
         hints = dict.fromkeys(line.letter for line in waiting.values() if line.letter)
         for letter_id in hints:
-            if self._stop():
+            if self.stop():
                 return
-            self._from_letter(find(self._connection, self._keys, letter_id), waiting)
+            self._from_letter(find(self.connection, self.keys, letter_id), waiting)
         # Small letters are merged now and then: what isn't where it was is looked for everywhere.
         if waiting:
-            for letter in dead_letters_of(self._connection, self._keys):
-                if self._stop():
+            for letter in dead_letters_of(self.connection, self.keys):
+                if self.stop():
                     return
                 self._from_letter(letter, waiting)
                 if not waiting:
                     break
         for line in waiting.values():
             self.result.not_dead += 1
-            self._tell(line.number, "the event is not dead any more; it was replayed or purged")
+            self.tell(line.number, "the event is not dead any more; it was replayed or purged")
 
     def _from_letter(self, letter: DeadLetterInfo | None, waiting: dict[str, Line]) -> None:
         """Take the waiting events that this letter holds."""
@@ -160,23 +149,23 @@ class Import:
             # A step has one event type; where the file has several for a letter, one step follows the other.
             event_type = next(iter(found.values()))[1].event_type
             part = {number: item for number, item in found.items() if item[1].event_type == event_type}
-            if not self._dry_run:
-                one = step(letter, {n: data for n, (_, _, data) in part.items()}, self._replay_id, event_type)
+            if not self.dry_run:
+                one = step(letter, {n: data for n, (_, _, data) in part.items()}, self.replay_id, event_type)
                 (taken,) = self._mover.back([one])
                 if taken is not Moved.DONE:
-                    letter = find(self._connection, self._keys, letter.id)
+                    letter = find(self.connection, self.keys, letter.id)
                     continue
             self.result.events += len(part)
             for event_id, _, _ in part.values():
                 del waiting[event_id]
-            if len(part) < len(found) and not self._dry_run:
-                letter = find(self._connection, self._keys, letter.id)
+            if len(part) < len(found) and not self.dry_run:
+                letter = find(self.connection, self.keys, letter.id)
             elif len(part) == len(found):
                 return
 
     def _refuse(self, number: int, why: str) -> None:
         self.result.refused[why] += 1
-        self._tell(number, why)
+        self.tell(number, why)
 
 
 def read_line(number: int, text: bytes) -> tuple[str, Line]:

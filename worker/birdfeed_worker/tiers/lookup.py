@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 log: Final = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class NoTiers:
         return {}
 
 
+@dataclass(slots=True)
 class CachedTiers:
     """Answers of a source, remembered.
 
@@ -73,31 +75,19 @@ class CachedTiers:
             "late".
     """
 
-    def __init__(
-        self,
-        source: TierSource,
-        *,
-        ttl: float = 300.0,
-        no_answer_ttl: float = 30.0,
-        failure_pause: float = 1.0,
-        budget: float = 1.0,
-        max_users: int = MAX_USERS,
-        clock: Callable[[], float] = time.monotonic,
-        on_failure: Callable[[str, int], None] = lambda reason, users: None,
-    ) -> None:
-        self._source = source
-        self._ttl = ttl
-        self._no_answer_ttl = no_answer_ttl
-        self._failure_pause = failure_pause
-        self._budget = budget
-        self._max_users = max_users
-        self._clock = clock
-        self._on_failure = on_failure
-        self._lock = threading.Lock()
-        self._known: OrderedDict[str, tuple[float, str | None]] = OrderedDict()  # user → (until, tier)
-        self._asked: dict[str, Future[str | None]] = {}
-        self._paused_until = float("-inf")
-        self._threads: ThreadPoolExecutor | None = None
+    source: TierSource
+    ttl: float = 300.0
+    no_answer_ttl: float = 30.0
+    failure_pause: float = 1.0
+    budget: float = 1.0
+    max_users: int = MAX_USERS
+    clock: Callable[[], float] = time.monotonic
+    on_failure: Callable[[str, int], None] = lambda reason, users: None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _known: OrderedDict[str, tuple[float, str | None]] = field(default_factory=OrderedDict)  # user → (until, tier)
+    _asked: dict[str, Future[str | None]] = field(default_factory=dict)
+    _paused_until: float = float("-inf")
+    _threads: ThreadPoolExecutor | None = None
 
     def recall(self, users: Collection[str]) -> Mapping[str, str] | None:
         """The tiers of those users there is an answer for, if all of them are remembered; see TierLookup."""
@@ -114,7 +104,7 @@ class CachedTiers:
     def _remembered(self, users: Collection[str]) -> tuple[dict[str, str], list[str]]:
         """Answers at hand, and the users to ask about."""
         answers: dict[str, str] = {}
-        known, now = self._known, self._clock()
+        known, now = self._known, self.clock()
         missing: list[str] = []
         for user in users:
             entry = known.get(user)
@@ -130,7 +120,7 @@ class CachedTiers:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _ask(self, users: Iterable[str]) -> Iterator[tuple[str, str]]:
-        deadline = time.monotonic() + self._budget
+        deadline = time.monotonic() + self.budget
         waiting = self._request(dict.fromkeys(users))
         late = 0
         for user, future in waiting.items():
@@ -142,14 +132,14 @@ class CachedTiers:
             if tier is not None:
                 yield user, tier
         if late:
-            self._on_failure("late", late)
+            self.on_failure("late", late)
 
     def _request(self, users: Iterable[str]) -> dict[str, Future[str | None]]:
         """What each user's answer will be: under way already, or asked for now. Nothing during a pause."""
         waiting: dict[str, Future[str | None]] = {}
         new: dict[str, Future[str | None]] = {}
         with self._lock:
-            now = self._clock()
+            now = self.clock()
             for user in users:
                 future = self._asked.get(user)
                 entry = self._known.get(user)
@@ -177,7 +167,7 @@ class CachedTiers:
         without = 0
         broken = False
         try:
-            for user, tier in self._source.answers(tuple(asked)):
+            for user, tier in self.source.answers(tuple(asked)):
                 future = left.pop(user, None)
                 if future is not None:
                     without += tier is None
@@ -190,20 +180,20 @@ class CachedTiers:
             if left:
                 with self._lock:
                     if broken or len(left) == len(asked):
-                        self._paused_until = self._clock() + self._failure_pause
+                        self._paused_until = self.clock() + self.failure_pause
                     for user in left:
                         self._asked.pop(user, None)
                 for future in left.values():
                     future.set_result(None)
-                self._on_failure("error", len(left))
+                self.on_failure("error", len(left))
         if without:
-            self._on_failure("no_tier", without)
+            self.on_failure("no_tier", without)
 
     def _remember(self, user: str, tier: str | None) -> None:
-        until = self._clock() + (self._no_answer_ttl if tier is None else self._ttl)
+        until = self.clock() + (self.no_answer_ttl if tier is None else self.ttl)
         with self._lock:
             self._known[user] = (until, tier)
             self._known.move_to_end(user)
-            while len(self._known) > self._max_users:
+            while len(self._known) > self.max_users:
                 self._known.popitem(last=False)
             self._asked.pop(user, None)

@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 import pytest
+from birdfeed_schemas.datafiles import columns_of
 from birdfeed_worker.operations.reprice.judge import REASONS, Correction, Unchanged, reprice
 from birdfeed_worker.operations.reprice.row_reader import (
     Hour,
     Selection,
     _windows,
-    columns_of,
     later_than,
     sql_text,
     to_json,
@@ -218,9 +218,9 @@ def test_every_column_finds_its_path(datasource: str, old: BookSource) -> None:
     event_type = "text_generation" if datasource == "llm_events" else "image_generation"
     row = rows(old, event_type, [{"model": "chat", "usage": {"prompt_tokens": 2**62}, "duration": 0.1}])[0]
 
-    def at(path: tuple[str, ...]) -> Any:
+    def at(path: str) -> Any:
         value: Any = row
-        for part in path:
+        for part in path.split(".")[1:]:
             value = value[part]
         return value
 

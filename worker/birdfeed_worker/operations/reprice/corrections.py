@@ -6,7 +6,6 @@ Sending a body twice does no harm: it is the same version of the same rows. So a
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import orjson
@@ -76,9 +75,7 @@ class Corrections:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def add(self, datasource: str, row: dict[str, Any]) -> None:

@@ -4,14 +4,14 @@ The SQL API answers by column; a row is rebuilt at the columns' own JSON paths, 
 that writing it again gives every column the value it has.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Protocol
 
+from birdfeed_schemas.datafiles import Column, columns_of
 from birdfeed_schemas.wire.envelope import format_time
 
 from birdfeed_worker.errors import BirdfeedError
@@ -19,8 +19,6 @@ from birdfeed_worker.tinybird.lookup import sql_time
 
 #: Rows asked for at once: some 10 MB of JSON, and 50 MB of memory.
 PAGE_ROWS: Final = 5_000
-
-_COLUMN: Final = re.compile(r"^\s+`(?P<name>\w+)` (?P<type>.+?) `json:\$\.(?P<path>[\w.]+)`", re.MULTILINE)
 
 
 class NotOursError(BirdfeedError):
@@ -34,55 +32,44 @@ class Reader(Protocol):
         """Rows of a SELECT; raises QuotaError and QueryError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column, its ClickHouse type, and the path in a row's JSON that it reads."""
+def _expression(column: Column) -> str:
+    """SQL that gives the value exactly, however the answer's JSON is read: as a number it would be a double."""
+    if column.type.startswith("Decimal"):
+        return f"toString({column.name}) AS {column.name}"
+    if column.type.startswith("DateTime"):
+        return f"toString({column.name}, 'UTC') AS {column.name}"
+    return column.name
 
-    name: str
-    type: str
-    path: tuple[str, ...]
 
-    @property
-    def expression(self) -> str:
-        """SQL that gives the value exactly, however the answer's JSON is read: as a number it would be a double."""
-        if self.type.startswith("Decimal"):
-            return f"toString({self.name}) AS {self.name}"
-        if self.type.startswith("DateTime"):
-            return f"toString({self.name}, 'UTC') AS {self.name}"
-        return self.name
-
-    @property
-    def convert(self) -> Callable[[Any], Any] | None:
-        """Makes of what the SQL API answered the value a row's JSON has; None where it is that already."""
-        if self.type.startswith("DateTime"):
-            return _iso
-        if self.type.startswith("UInt"):
-            return int  # 64-bit numbers may come as text
-        return float if self.type.startswith("Float") else None
+def _converter(column: Column) -> Callable[[Any], Any] | None:
+    """Makes of what the SQL API answered the value a row's JSON has; None where it is that already."""
+    if column.type.startswith("DateTime"):
+        return _iso
+    if column.type.startswith("UInt"):
+        return int  # 64-bit numbers may come as text
+    return float if column.type.startswith("Float") else None
 
 
 def _iso(text: str) -> str:
     return text.replace(" ", "T") + "Z"
 
 
-@cache
-def columns_of(datasource: str) -> tuple[Column, ...]:
+def shipped_columns(datasource: str) -> tuple[Column, ...]:
     """The columns of a data source that birdfeed ships.
 
     Raises:
         NotOursError: It ships no such data source.
     """
-    file = files("birdfeed_schemas") / "data" / "datasources" / f"{datasource}.datasource"
-    if not file.is_file():
+    if not (files("birdfeed_schemas") / "data" / "datasources" / f"{datasource}.datasource").is_file():
         raise NotOursError(f"birdfeed doesn't ship a data source {datasource!r}, so it can't rebuild its rows")
-    found = _COLUMN.finditer(file.read_text(encoding="utf-8"))
-    return tuple(Column(match["name"], match["type"], tuple(match["path"].split("."))) for match in found)
+    return columns_of(datasource)
 
 
 @cache
-def _readers(datasource: str) -> tuple[tuple[str, tuple[str, ...], str, Callable[[Any], Any] | None], ...]:
+def _readers(datasource: str) -> tuple[tuple[str, list[str], str, Callable[[Any], Any] | None], ...]:
     """For each column: its name, the objects its value lies in, its key there, and how to convert it."""
-    return tuple((column.name, column.path[:-1], column.path[-1], column.convert) for column in columns_of(datasource))
+    paths = [(column, column.path.split(".")[1:]) for column in shipped_columns(datasource)]
+    return tuple((column.name, path[:-1], path[-1], _converter(column)) for column, path in paths)
 
 
 def to_json(datasource: str, answered: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,9 +86,9 @@ def to_json(datasource: str, answered: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_event_row(reader: Reader, datasource: str, event_id: str) -> dict[str, Any] | None:
     """The newest version of one event's row, as it was written; None where there is none. Raises as Reader.query."""
-    columns = columns_of(datasource)
+    columns = shipped_columns(datasource)
     answered = reader.query(
-        f"SELECT {', '.join(column.expression for column in columns)} FROM ("
+        f"SELECT {', '.join(map(_expression, columns))} FROM ("
         f"SELECT {', '.join(column.name for column in columns)} FROM {datasource} FINAL "
         f"WHERE event_id = {sql_text(event_id)} LIMIT 1)"
     )
@@ -138,6 +125,7 @@ class Hour:
     eligible: int
 
 
+@dataclass(slots=True)
 class StoredRows:
     """The rows of one data source.
 
@@ -149,20 +137,15 @@ class StoredRows:
         page_rows: Most rows asked for at once; PAGE_ROWS if left out.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        datasource: str,
-        selection: Selection,
-        condition: str = "1",
-        page_rows: int | None = None,
-    ) -> None:
-        self._reader = reader
-        self._datasource = datasource
-        self._selection = selection
-        self._condition = condition
-        self._page_rows = PAGE_ROWS if page_rows is None else page_rows
-        self._columns = columns_of(datasource)
+    reader: Reader
+    datasource: str
+    selection: Selection
+    condition: str = "1"
+    page_rows: int = field(default_factory=lambda: PAGE_ROWS)
+    columns: tuple[Column, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.columns = shipped_columns(self.datasource)
 
     def check(self) -> None:
         """Look whether the table has the columns birdfeed ships and no others.
@@ -170,29 +153,29 @@ class StoredRows:
         Raises:
             NotOursError: It hasn't.
         """
-        some = self._reader.query(f"SELECT * FROM {self._datasource} LIMIT 1")
+        some = self.reader.query(f"SELECT * FROM {self.datasource} LIMIT 1")
         if not some:
             return
-        ours, theirs = {column.name for column in self._columns}, set(some[0])
+        ours, theirs = {column.name for column in self.columns}, set(some[0])
         if ours - theirs:
             missing = ", ".join(sorted(ours - theirs)[:5])
             raise NotOursError(
-                f"{self._datasource} is not birdfeed's own table (it has no {missing}): without receipts and versions "
+                f"{self.datasource} is not birdfeed's own table (it has no {missing}): without receipts and versions "
                 "its rows can't be repriced"
             )
         if theirs - ours:
             added = ", ".join(sorted(theirs - ours)[:5])
             raise NotOursError(
-                f"{self._datasource} has columns that birdfeed doesn't know ({added}): writing its rows again would "
+                f"{self.datasource} has columns that birdfeed doesn't know ({added}): writing its rows again would "
                 "lose what is in them"
             )
 
     def hours(self) -> list[Hour]:
         """What is there, by hour."""
-        rows = self._reader.query(
+        rows = self.reader.query(
             "SELECT toString(toStartOfHour(occurred_at), 'UTC') AS hour, toString(count()) AS events, "
-            f"toString(countIf({self._condition})) AS fit FROM {self._datasource} FINAL "
-            f"WHERE {self._selection.where} GROUP BY hour ORDER BY hour"
+            f"toString(countIf({self.condition})) AS fit FROM {self.datasource} FINAL "
+            f"WHERE {self.selection.where} GROUP BY hour ORDER BY hour"
         )
         return [
             Hour(datetime.fromisoformat(f"{row['hour'][:19]}+00:00"), int(row["events"]), int(row["fit"]))
@@ -201,23 +184,23 @@ class StoredRows:
 
     def pages(self, hours: Sequence[Hour]) -> Iterator[list[dict[str, Any]]]:
         """The rows that fit, as JSON, a page at a time and never more of them in memory."""
-        for first, last in _windows(hours, self._page_rows):
+        for first, last in _windows(hours, self.page_rows):
             yield from self._window(first, last + timedelta(hours=1))
 
     def _window(self, start: datetime, end: datetime) -> Iterator[list[dict[str, Any]]]:
         """Pages follow the table's own order, so that each query reads on where the one before it ended."""
         after = ""
         while True:
-            answered = self._reader.query(
-                f"SELECT {', '.join(column.expression for column in self._columns)} FROM ("
-                f"SELECT {', '.join(column.name for column in self._columns)} FROM {self._datasource} FINAL "
-                f"WHERE {self._selection.where} AND occurred_at >= '{sql_time(start)}' "
-                f"AND occurred_at < '{sql_time(end)}' AND {self._condition}{after} "
-                f"ORDER BY toStartOfHour(occurred_at), model, event_id LIMIT {self._page_rows})"
+            answered = self.reader.query(
+                f"SELECT {', '.join(map(_expression, self.columns))} FROM ("
+                f"SELECT {', '.join(column.name for column in self.columns)} FROM {self.datasource} FINAL "
+                f"WHERE {self.selection.where} AND occurred_at >= '{sql_time(start)}' "
+                f"AND occurred_at < '{sql_time(end)}' AND {self.condition}{after} "
+                f"ORDER BY toStartOfHour(occurred_at), model, event_id LIMIT {self.page_rows})"
             )
             if answered:
-                yield [to_json(self._datasource, row) for row in answered]
-            if len(answered) < self._page_rows:
+                yield [to_json(self.datasource, row) for row in answered]
+            if len(answered) < self.page_rows:
                 return
             hour, model, event_id = max(_position(row) for row in answered)
             place = f"toDateTime({sql_text(hour)}, 'UTC'), {sql_text(model.decode())}, {sql_text(event_id.decode())}"
