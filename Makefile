@@ -69,8 +69,8 @@ lint: $(STAMP) ## Format and lint.
 	$(BIN)/lint-imports
 
 docs: $(STAMP) ## Write the references and pictures that are made from the code.
-	$(BIN)/birdfeed settings --markdown > docs/reference/settings.md
-	$(BIN)/birdfeed metrics --markdown > docs/reference/metrics.md
+	$(BIN)/python -m docs.scripts.references settings > docs/reference/settings.md
+	$(BIN)/python -m docs.scripts.references metrics > docs/reference/metrics.md
 	$(BIN)/python -m docs.scripts.cli_reference > docs/reference/cli.md
 	$(BIN)/python .ci/meters_page.py > docs/reference/meters.md
 	$(BIN)/python -m docs.scripts.folders

@@ -66,16 +66,11 @@ def worker(
 
 
 @app.command(rich_help_panel=RUN)
-def settings(
-    as_json: Json = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the reference that docs/reference/settings.md holds.")
-    ] = False,
-) -> int:
+def settings(as_json: Json = False) -> int:
     """Show each setting: its value (secrets masked), its source, and its meaning."""
     from birdfeed_cli.setup.settings import run_settings
 
-    return run_settings(as_json=as_json, markdown=markdown)
+    return run_settings(as_json=as_json)
 
 
 @app.command(rich_help_panel=INSPECT)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from birdfeed_schemas.safety.urls import goes_in_clear
@@ -10,8 +10,6 @@ from pydantic import SecretStr
 from redis import Redis
 
 from birdfeed_worker.errors import ConfigurationError
-from birdfeed_worker.monitoring.metered import MeteredTinybird
-from birdfeed_worker.monitoring.metrics import Meter
 from birdfeed_worker.pricing.book.book import Books, load
 from birdfeed_worker.pricing.book.fallback import GenaiPrices
 from birdfeed_worker.pricing.book.reload import BookSource
@@ -100,15 +98,9 @@ def _token(variable: str, value: SecretStr | None, path: Path | None) -> Token:
     return Token(variable if path is None else f"{variable}_FILE", value.get_secret_value() if value else "", path)
 
 
-def tinybird_of(settings: WorkerSettings) -> Tinybird:
-    """The client of the store; raises ConfigurationError where host or token is missing."""
-    return Tinybird(settings.host, append_token_of(settings), read_token_of(settings), **_timeouts(settings))
-
-
-def metered_tinybird_of(settings: WorkerSettings, meter: Meter) -> Tinybird:
-    """The same with its requests counted."""
-    append_token, read_token = append_token_of(settings), read_token_of(settings)
-    return MeteredTinybird(settings.host, append_token, read_token, **_timeouts(settings), meter=meter)
+def tinybird_of(settings: WorkerSettings, make: Callable[..., Tinybird] = Tinybird) -> Tinybird:
+    """The client of the store, of any class; raises ConfigurationError where host or token is missing."""
+    return _client(settings, append_token_of(settings), read_token_of(settings), make)
 
 
 def reader_of(settings: WorkerSettings) -> Tinybird:
@@ -118,13 +110,11 @@ def reader_of(settings: WorkerSettings) -> Tinybird:
         raise ConfigurationError(
             "TINYBIRD_READ_TOKEN is not set; set it to a token with READ scope on llm_events and image_events"
         )
-    return Tinybird(settings.host, "", read_token, **_timeouts(settings))
+    return _client(settings, "", read_token)
 
 
-class _Timeouts(TypedDict):
-    connect_timeout: float
-    read_timeout: float
-
-
-def _timeouts(settings: WorkerSettings) -> _Timeouts:
-    return {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}
+def _client(
+    settings: WorkerSettings, append: Token | str, read: Token | None, make: Callable[..., Tinybird] = Tinybird
+) -> Tinybird:
+    timeouts = {"connect_timeout": settings.connect_timeout, "read_timeout": settings.read_timeout}
+    return make(settings.host, append, read, **timeouts)

@@ -42,13 +42,8 @@ def resume(
     return run_resume(name, breaker_off, as_json=as_json)
 
 
-def metrics(
-    as_json: Json = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the reference that docs/reference/metrics.md holds.")
-    ] = False,
-) -> int:
+def metrics(as_json: Json = False) -> int:
     """Print the queue's metrics in Prometheus's format; `birdfeed worker` serves the workers' own."""
     from birdfeed_cli.operate.metrics import run_metrics
 
-    return run_metrics(as_json=as_json, markdown=markdown)
+    return run_metrics(as_json=as_json)

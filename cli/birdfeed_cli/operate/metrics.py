@@ -1,17 +1,14 @@
-"""`birdfeed metrics`: the queue's metrics, and the reference of all."""
+"""`birdfeed metrics`: the queue's metrics."""
 
-from birdfeed_worker.monitoring.metrics import reference
 from birdfeed_worker.monitoring.prometheus import expose, of_queue
 
 from birdfeed_cli.common.console import OK, print_json
 from birdfeed_cli.common.redis_access import open_redis
 
 
-def run_metrics(*, as_json: bool, markdown: bool) -> int:
+def run_metrics(*, as_json: bool) -> int:
     """Print them."""
-    if markdown:
-        print(reference(), end="")
-    elif as_json:
+    if as_json:
         print_json(
             [
                 {"name": metric.name, "labels": dict(zip(metric.labels, labels, strict=True)), "value": value}

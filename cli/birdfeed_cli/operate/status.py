@@ -8,7 +8,8 @@ from typing import Any
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool
 from birdfeed_worker.flow.destinations import Destination
-from birdfeed_worker.monitoring.status import Health, Status, WorkerState, read_status
+from birdfeed_worker.monitoring.facts import Health, Status, WorkerState
+from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.queue.redis_time import redis_time
 from redis.exceptions import RedisError
 from rich.console import Group, RenderableType

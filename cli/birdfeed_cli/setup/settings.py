@@ -1,4 +1,4 @@
-"""`birdfeed settings`: every setting with its value, source and meaning; makes docs/reference/settings.md."""
+"""`birdfeed settings`: every setting with its value, source and meaning."""
 
 import os
 from collections.abc import Iterator
@@ -29,11 +29,8 @@ class Setting:
     meaning: str
 
 
-def run_settings(*, as_json: bool, markdown: bool) -> int:
+def run_settings(*, as_json: bool) -> int:
     """Print them."""
-    if markdown:
-        print(reference(), end="")
-        return OK
     shown = list(current())
     if as_json:
         print_json(list(map(asdict, shown)))
@@ -98,25 +95,3 @@ def show(value: Any) -> str:
     if isinstance(value, str) and "://" in value:
         return urls.shown(value)
     return str(value) if value != "" else '""'
-
-
-def reference() -> str:
-    """docs/reference/settings.md, made from the models."""
-    lines = [
-        "# Settings",
-        "",
-        "<!-- made by `birdfeed settings --markdown`; a test fails if it is out of date -->",
-        "",
-        "Read from the environment; commands and workers then read `.env` in the working directory, a handler's "
-        "process does not. `birdfeed settings` shows the values in force and where each comes from.",
-        "",
-    ]
-    for side, fields in sides().items():
-        title = "Both sides" if side == "both" else side.title()
-        lines += [f"## {title}", "", "| setting | default | meaning |", "| --- | --- | --- |"]
-        for field, info in fields.items():
-            names = " or ".join(f"`{name}`" for name in names_of(field, info))
-            default = show(info.get_default(call_default_factory=True))
-            lines.append(f"| {names} | `{default}` | {info.description} |")
-        lines.append("")
-    return "\n".join(lines)

@@ -9,23 +9,21 @@ from pathlib import Path
 import pytest
 from birdfeed_cli.app import app
 from birdfeed_cli.prices.estimate import run_estimate
-from birdfeed_cli.setup.settings import reference
-from birdfeed_worker.monitoring.metrics import reference as metrics_reference
 from typer.main import get_command
 
-from docs.scripts import cli_reference, folders
+from docs.scripts import cli_reference, folders, references
 from docs.scripts.pictures import FOLDER, PICTURES
 from tests.support.repository import DOCS, ROOT
 
 
 def test_the_settings_reference_is_up_to_date() -> None:
     """docs/reference/settings.md is made from the models: `make docs` writes it."""
-    assert (DOCS / "reference" / "settings.md").read_text() == reference()
+    assert (DOCS / "reference" / "settings.md").read_text() == references.settings()
 
 
 def test_the_metrics_reference_is_up_to_date() -> None:
     """docs/reference/metrics.md is made from the table of metrics: `make docs` writes it."""
-    assert (DOCS / "reference" / "metrics.md").read_text() == metrics_reference()
+    assert (DOCS / "reference" / "metrics.md").read_text() == references.metrics()
 
 
 def test_the_command_reference_is_up_to_date() -> None:
@@ -72,7 +70,7 @@ def test_every_page_that_is_named_exists() -> None:
 
 def test_every_setting_has_a_meaning() -> None:
     """No row of the reference ends without a description."""
-    for line in reference().splitlines():
+    for line in references.settings().splitlines():
         if line.startswith("| `"):
             assert not line.endswith("| None |"), line
 

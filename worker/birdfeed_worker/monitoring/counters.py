@@ -15,8 +15,6 @@ from birdfeed_worker.monitoring.producers import remember_spools
 from birdfeed_worker.queue.reply import as_text, whole
 from birdfeed_worker.queue.scripts import run_when_full
 
-#: The name that all event types share which no package registered.
-OTHER: Final = "other"
 #: What an outcome is called in the metrics.
 OUTCOMES: Final = {Written: "written", Dead: "dead"}
 #: Seconds between samples, and how many are kept: an hour.

@@ -96,7 +96,6 @@ class Status:
     dead_bytes: int | None
     costs: Mapping[str, int]
     ledger: Ledger
-    warnings: Sequence[str]
     now: float
     unreplicated: str = ""
     disabled: Mapping[str, float] = field(default_factory=dict)

@@ -131,11 +131,8 @@ TIER_FAILURES = Metric(
     "Users whose tier got no answer: error (the source failed), late (not within the time), no_tier (it has none).",
 )  # fmt: skip
 
-METRICS: Final = (
-    EVENTS, JOBS, LOST, DELIVERY_SECONDS, REQUESTS, REQUEST_SECONDS, REQUEST_BYTES, WORKERS, RESTARTS,
-    LEDGER, QUEUE_JOBS, LAG, AVAILABLE, PAUSED, BREAKER, DEAD_OLDEST, DEAD_BYTES, ROWS, ALIVE, WARNINGS, HEALTH,
-    PROBLEM, REDIS_MEMORY, REFUSED, PRODUCERS, SPOOLED, TIER_FAILURES,
-)  # fmt: skip
+#: All of the above.
+METRICS: Final = tuple(one for one in list(vars().values()) if isinstance(one, Metric))
 
 
 class Meter:
@@ -191,38 +188,3 @@ def read_pool(connection: Redis, keys: Keys, pool: str) -> dict[tuple[str, ...],
 def _field(metric: Metric, labels: tuple[str, ...], *more: str) -> str:
     assert len(labels) == len(metric.labels), metric.name
     return orjson.dumps([metric.name, *labels, *more]).decode()
-
-
-def reference() -> str:
-    """docs/reference/metrics.md."""
-    lines = [
-        "# Metrics",
-        "",
-        "<!-- made by `birdfeed metrics --markdown`; a test fails if it is out of date -->",
-        "",
-        "The launcher (`birdfeed worker`) serves `/metrics` for Prometheus, `/healthz` and `/readyz` on",
-        "`BIRDFEED_METRICS_HOST`:`BIRDFEED_METRICS_PORT`. `birdfeed metrics` prints the queue's metrics without it.",
-        "",
-        "- `/healthz`: 200 while the launcher looks after its workers; 503 if it hangs.",
-        "- `/readyz`: 200 while Redis answers and has room, a worker of this launcher is alive, and Tinybird takes",
-        "  this host's token; 503 with the reason otherwise, and while it stops. It lists `birdfeed status` findings.",
-        "",
-    ]
-    for scope, about in (
-        ("queue", "Read from Redis when asked, and the same from every launcher: take one of them, or `max()`."),
-        ("pool", "Counted by the workers of one launcher: `sum()` over launchers. They begin at 0 with the launcher."),
-    ):
-        lines += [
-            f"## Of the {scope}",
-            "",
-            about,
-            "",
-            "| metric | kind | labels | meaning |",
-            "| --- | --- | --- | --- |",
-        ]
-        for one in METRICS:
-            if one.scope == scope:
-                labels = ", ".join(f"`{label}`" for label in one.labels)
-                lines.append(f"| `{one.name}` | {one.kind} | {labels} | {one.meaning} |")
-        lines.append("")
-    return "\n".join(lines)

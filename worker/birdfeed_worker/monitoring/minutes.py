@@ -131,6 +131,16 @@ def total(minutes: Sequence[Counter[str]], kind: str, last: int | None = None) -
     return sum(amount for one in some for name, amount in one.items() if name.partition(":")[0] == kind)
 
 
+def by_last_part(minutes: Sequence[Counter[str]], kind: str) -> Counter[str]:
+    """The same of all minutes, by reason or cost status."""
+    found = Counter[str]()
+    for one in minutes:
+        for name, amount in one.items():
+            if name.partition(":")[0] == kind:
+                found[name.rpartition(":")[2]] += amount
+    return found
+
+
 def minute_key(keys: Keys, now: float) -> str:
     """The hash of a minute."""
     return keys.birdfeed(f"minute:{int(now // 60)}")

@@ -13,10 +13,11 @@ from redis import Redis
 
 from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring import metrics
+from birdfeed_worker.monitoring.facts import Status
 from birdfeed_worker.monitoring.metrics import BUCKETS, METRICS, Metric
 from birdfeed_worker.monitoring.minutes import known_type
-from birdfeed_worker.monitoring.status import SILENT_SECONDS, Status, read_status
-from birdfeed_worker.monitoring.verdict import RULES
+from birdfeed_worker.monitoring.status import read_status
+from birdfeed_worker.monitoring.verdict import RULES, SILENT_SECONDS
 from birdfeed_worker.queue.redis_time import redis_time
 
 #: Values by labels.
@@ -42,11 +43,8 @@ def family(metric: Metric, values: Values) -> Family:
     name = metric.name.removesuffix("_total")
     if metric.kind == "histogram":
         return _histogram(metric, values)
-    made: CounterMetricFamily | GaugeMetricFamily
-    if metric.kind == "counter":
-        made = CounterMetricFamily(name, metric.meaning, labels=metric.labels)
-    else:
-        made = GaugeMetricFamily(name, metric.meaning, labels=metric.labels)
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    made = kind(name, metric.meaning, labels=metric.labels)
     for labels, value in sorted(values.items()):
         made.add_metric([label(one) for one in labels], value)
     return made
@@ -83,7 +81,7 @@ def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
     yield metrics.DEAD_BYTES, {(): float(status.dead_bytes or 0)}
     yield metrics.ROWS, {(name,): float(rows) for name, rows in status.costs.items()}
     yield metrics.ALIVE, {(): float(sum(one.silent < SILENT_SECONDS for one in status.workers))}
-    yield metrics.WARNINGS, {(): float(len(status.warnings))}
+    yield metrics.WARNINGS, {(): float(len(status.redis.warnings))}
     yield metrics.HEALTH, {(): float(status.health)}
     found = {finding.rule for finding in status.findings}
     yield metrics.PROBLEM, {(rule.name,): float(rule.name in found) for rule in RULES}
@@ -118,10 +116,4 @@ def of_pool(counts: Mapping[tuple[str, ...], float], *, workers: int, ends: int)
     yield metrics.RESTARTS, {(): float(ends)}
     for metric in METRICS:
         if metric.scope == "pool" and metric not in (metrics.WORKERS, metrics.RESTARTS):
-            found = {
-                labels: value
-                for (name, *rest), value in counts.items()
-                if name == metric.name
-                for labels in [tuple(rest)]
-            }
-            yield metric, found
+            yield metric, {tuple(rest): value for (name, *rest), value in counts.items() if name == metric.name}

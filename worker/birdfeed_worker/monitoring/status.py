@@ -19,29 +19,14 @@ from birdfeed_worker.flow.verification import unanswered
 from birdfeed_worker.model import UNREPLICATED
 from birdfeed_worker.monitoring.counters import SAMPLE_SECONDS
 from birdfeed_worker.monitoring.depth import depth
-from birdfeed_worker.monitoring.facts import DeadReason, Finding, Health, Rates, Status, WorkerState
+from birdfeed_worker.monitoring.facts import DeadReason, Rates, Status, WorkerState
 from birdfeed_worker.monitoring.ledger import Ledger, read_ledger
 from birdfeed_worker.monitoring.minutes import read_minutes
 from birdfeed_worker.monitoring.producers import read_producers, read_spools
 from birdfeed_worker.monitoring.redis_check import redis_facts
-from birdfeed_worker.monitoring.verdict import SILENT_SECONDS, judged
-from birdfeed_worker.queue.redis_time import redis_time
+from birdfeed_worker.monitoring.verdict import judged
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.tinybird.schema_state import read_mismatches
-
-__all__ = [
-    "SILENT_SECONDS",
-    "DeadReason",
-    "Finding",
-    "Health",
-    "Rates",
-    "Status",
-    "WorkerState",
-    "judged",
-    "made_at",
-    "read_status",
-    "redis_time",
-]
 
 #: Minutes that are looked at.
 MINUTES: Final = 60
@@ -71,7 +56,6 @@ def read_status(connection: Redis, keys: Keys, now: float) -> Status:
         dead_bytes=None if size is None else int(size),
         costs=_costs(connection, keys),
         ledger=ledger,
-        warnings=facts.warnings,
         now=now,
         unreplicated=as_text(unreplicated or ""),
         disabled=disabled(connection, keys, now),

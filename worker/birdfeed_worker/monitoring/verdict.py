@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring.facts import Finding, Health, Status
-from birdfeed_worker.monitoring.minutes import WORKER_ENDS, total
+from birdfeed_worker.monitoring.minutes import WORKER_ENDS, by_last_part, total
 from birdfeed_worker.tinybird.schema_compare import in_one_line
 
 #: Seconds without a sign of life after which a worker doesn't count as alive.
@@ -162,16 +162,9 @@ def _late(status: Status) -> Iterator[str]:
 
 
 def _dropped(status: Status) -> Iterator[str]:
-    reasons: dict[str, int] = {}
-    for minute in status.minutes:
-        for name, events in minute.items():
-            kind, _, rest = name.partition(":")
-            if kind == "dropped":
-                reason = rest.rpartition(":")[2]
-                reasons[reason] = reasons.get(reason, 0) + events
-    if reasons:
+    if reasons := by_last_part(status.minutes, "dropped"):
         listed = ", ".join(f"{reason} {events:,}" for reason, events in sorted(reasons.items()))
-        yield f"producers dropped {sum(reasons.values()):,} events in the last hour: {listed}"
+        yield f"producers dropped {reasons.total():,} events in the last hour: {listed}"
 
 
 def _spooled(status: Status) -> Iterator[str]:
@@ -209,13 +202,8 @@ def _growing(status: Status) -> Iterator[str]:
 
 
 def _unpriced(status: Status) -> Iterator[str]:
-    costs: dict[str, int] = {}
-    for minute in status.minutes:
-        for name, rows in minute.items():
-            kind, _, cost_status = name.partition(":")
-            if kind == "cost" and cost_status != "no_usage":
-                costs[cost_status] = costs.get(cost_status, 0) + rows
-    rows, without = sum(costs.values()), costs.get("unpriced", 0) + costs.get("partial", 0)
+    costs = by_last_part(status.minutes, "cost")
+    rows, without = costs.total() - costs["no_usage"], costs["unpriced"] + costs["partial"]
     if rows >= UNPRICED_ROWS and without / rows >= UNPRICED_SHARE:
         yield f"{without / rows:.1%} of the last hour's rows have no full price: `birdfeed prices missing` names models"
 
@@ -236,7 +224,7 @@ def _ledger_excess(status: Status) -> Iterator[str]:
 
 
 def _redis_loses(status: Status) -> Iterable[str]:
-    return status.warnings
+    return status.redis.warnings
 
 
 _BALANCE: Final = "The ledger does not balance"
@@ -271,13 +259,3 @@ RULES: Final = (
     Rule("ledger_missing", "any event, in a consistent look", _BALANCE, _ledger_missing),
     Rule("ledger_excess", "any event, in a consistent look", _BALANCE, _ledger_excess),
 )
-
-
-def reference() -> str:
-    """The table for docs/how-to/runbook.md."""
-    lines = ["| rule | found when | section |", "| --- | --- | --- |"]
-    for rule in RULES:
-        anchor = "".join(c for c in rule.section.lower().replace(" ", "-") if c.isalnum() or c == "-")
-        mark = " (not ready)" if rule.blocks else ""
-        lines.append(f"| `{rule.name}` | {rule.threshold}{mark} | [{rule.section}](#{anchor}) |")
-    return "\n".join(lines)

@@ -14,6 +14,7 @@ from birdfeed_worker.flow.rate_limit import Limits, RateLimiter
 from birdfeed_worker.flow.refusals import Refusals
 from birdfeed_worker.flow.verification import Verification
 from birdfeed_worker.monitoring.counters import Counters, Sampler
+from birdfeed_worker.monitoring.metered import MeteredTinybird
 from birdfeed_worker.monitoring.metrics import TIER_FAILURES, Meter
 from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.enrich import Enricher
@@ -30,7 +31,7 @@ from birdfeed_worker.queue.redis_time import RedisTime
 from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.schema_check import may_append
-from birdfeed_worker.wiring import book_source_of, metered_tinybird_of, tiers_of
+from birdfeed_worker.wiring import book_source_of, tiers_of, tinybird_of
 
 SECONDS_A_DAY = 86_400.0
 #: A row is about twice its event. A little more, so that the last rows of a reservation don't need one request more.
@@ -67,7 +68,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         return settler.mark(execution, job_ids)
 
     host = socket.gethostname()
-    tinybird = metered_tinybird_of(settings, meter)
+    tinybird = tinybird_of(settings, partial(MeteredTinybird, meter=meter))
     refusals = Refusals(connection, keys, name, host, clock, settings.retry_base, probe=partial(may_append, tinybird))
     sender = Sender(
         tinybird,

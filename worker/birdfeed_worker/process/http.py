@@ -15,9 +15,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.flow.refusals import by_host
+from birdfeed_worker.monitoring.facts import Status
 from birdfeed_worker.monitoring.metrics import read_pool
 from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_status
-from birdfeed_worker.monitoring.status import Status, read_status
+from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.queue.redis_time import redis_time
 
 log = logging.getLogger(__name__)

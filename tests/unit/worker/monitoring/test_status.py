@@ -19,18 +19,12 @@ from birdfeed_worker.flow.destinations import Destination, read_destination
 from birdfeed_worker.model import Dead, Deferred, Written
 from birdfeed_worker.monitoring.counters import Counters, Sampler
 from birdfeed_worker.monitoring.depth import Depth
+from birdfeed_worker.monitoring.facts import DeadReason, Health, Rates
 from birdfeed_worker.monitoring.ledger import Account, Ledger
 from birdfeed_worker.monitoring.metrics import Meter
-from birdfeed_worker.monitoring.status import (
-    DeadReason,
-    Health,
-    Rates,
-    Status,
-    WorkerState,
-    judged,
-    made_at,
-    read_status,
-)
+from birdfeed_worker.monitoring.redis_check import RedisFacts
+from birdfeed_worker.monitoring.status import made_at, read_status
+from birdfeed_worker.monitoring.verdict import judged
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rich.console import Console
@@ -38,24 +32,9 @@ from rq import SimpleWorker
 from typer.testing import CliRunner
 
 from tests.support.worker.dead import accept, bury, events, work
+from tests.support.worker.well import WELL, WORKER
 
 GUARDED = json.dumps({"reason": "invalid", "dead": 9, "seen": 9, "since": 1})
-WORKER = WorkerState(name="w", host="h", pid=1, state="idle", in_flight=0, done=0, silent=1.0)
-WELL = Status(
-    depth=Depth(0, 0, 0),
-    lag=None,
-    next_due=None,
-    rates=None,
-    workers=[WORKER],
-    destinations={"llm_events": Destination()},
-    tripped={},
-    dead={},
-    dead_bytes=None,
-    costs={},
-    ledger=Ledger(accounts={}, anomalies={}),
-    warnings=[],
-    now=1_000.0,
-)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +66,7 @@ WELL = Status(
             "the ledger does not balance",
         ),
         ({"ledger": Ledger(accounts={"t": Account(accepted=1)}, anomalies={}, consistent=False)}, Health.HEALTHY, ""),
-        ({"warnings": ["Redis keeps no append-only file"]}, Health.DEGRADED, "Redis keeps no append-only file"),
+        ({"redis": RedisFacts(append_only=False)}, Health.DEGRADED, "Redis keeps no append-only file"),
     ],
 )
 def test_the_verdict(change: dict[str, Any], health: Health, said: str) -> None:

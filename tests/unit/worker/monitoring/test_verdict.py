@@ -16,36 +16,20 @@ from birdfeed_worker.flow.destinations import Destination
 from birdfeed_worker.flow.refusals import Refusal
 from birdfeed_worker.flow.verification import Unanswered
 from birdfeed_worker.monitoring.counters import Sampler
-from birdfeed_worker.monitoring.depth import Depth
-from birdfeed_worker.monitoring.facts import DeadReason, Health, Status, WorkerState
+from birdfeed_worker.monitoring.facts import DeadReason, Health
 from birdfeed_worker.monitoring.ledger import Account, Ledger
 from birdfeed_worker.monitoring.minutes import DEAD_REASONS, DROP_REASONS, add_counts
 from birdfeed_worker.monitoring.producers import HostSpool, read_producers, read_spools, remember_spools
 from birdfeed_worker.monitoring.redis_check import RedisFacts
 from birdfeed_worker.monitoring.status import read_status
-from birdfeed_worker.monitoring.verdict import RULES, judged, reference
+from birdfeed_worker.monitoring.verdict import RULES, judged
 from birdfeed_worker.queue.redis_time import redis_time
 from redis import Redis
 
+from docs.scripts.references import rules
 from tests.support.repository import DOCS
+from tests.support.worker.well import WELL, WORKER
 from tests.unit.project.test_docs import reasons
-
-WORKER = WorkerState(name="w", host="h", pid=1, state="idle", in_flight=0, done=0, silent=1.0)
-WELL = Status(
-    depth=Depth(0, 0, 0),
-    lag=None,
-    next_due=None,
-    rates=None,
-    workers=[WORKER],
-    destinations={"llm_events": Destination()},
-    tripped={},
-    dead={},
-    dead_bytes=None,
-    costs={},
-    ledger=Ledger(accounts={}, anomalies={}),
-    warnings=[],
-    now=1_000.0,
-)
 
 
 def minutes(*counts: dict[str, int]) -> dict[str, Any]:
@@ -77,7 +61,7 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     ),
     "redis_full": (memory(985_000_000), "Redis is full (985 of 1,000 MB)", memory(10, most=0)),
     "redis_memory": (memory(800_000_000), "Redis uses 80% of its memory (800 of 1,000 MB)", memory(799_000_000)),
-    "redis_can_lose_events": ({"warnings": ["Redis keeps no append-only file"]}, "no append-only file", {}),
+    "redis_can_lose_events": ({"redis": RedisFacts(append_only=False)}, "no append-only file", {}),
     "replicas_missing": ({"unreplicated": "0 of 1"}, "workers wait for replicas: 0 of 1", {}),
     "breaker_tripped": (
         {"tripped": {"t": Trip(reason="invalid", dead=90, seen=100, since=0.0)}},
@@ -194,7 +178,7 @@ def test_every_rule_stands_in_the_runbook_with_a_section() -> None:
     """The table is made from the rules."""
     runbook = (DOCS / "how-to" / "runbook.md").read_text()
 
-    assert reference() in runbook
+    assert rules() in runbook
     sections = set(re.findall(r"^## (.+)$", runbook, re.MULTILINE))
     assert {rule.section for rule in RULES} - sections == set()
 
