@@ -13,9 +13,9 @@ from birdfeed_schemas.wire.envelope import format_time
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.query import Choice
+from birdfeed_worker.monitoring.counters import ledger_counts
 from birdfeed_worker.monitoring.ledger import Account, accounts_of
 from birdfeed_worker.monitoring.minutes import DEAD_REASONS
-from birdfeed_worker.queue.reply import as_text
 from redis import Redis
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -117,5 +117,4 @@ def dead_events(connection: Redis, keys: Keys, choice: Choice) -> int:
 
 
 def _accounts(connection: Redis, keys: Keys) -> Mapping[str, Account]:
-    counts = {as_text(name): int(amount) for name, amount in connection.hgetall(keys.ledger).items()}
-    return accounts_of(counts, {})
+    return accounts_of(ledger_counts(connection, keys), {})

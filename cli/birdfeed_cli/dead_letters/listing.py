@@ -159,11 +159,6 @@ def describe(letter: DeadLetterInfo) -> dict[str, object]:
     return {name: getattr(letter, name) for name in LETTER}
 
 
-def dead_table(letters: list[DeadLetterInfo]) -> Group:
-    """Dead letters for people, by kind."""
-    return kinds_table(group((letter, letter.events) for letter in letters))
-
-
 def _show(letter: DeadLetterInfo) -> None:
     again = f", replayed {letter.replays} times" if letter.replays else ""
     for name, value in (

@@ -36,6 +36,10 @@ class Wish:
     set_type: str | None = None
     resume: str | None = None
 
+    def order(self, **what: Any) -> Order:
+        """To replay that, in this way."""
+        return Order(limit=self.limit, rate=self.rate, max_replays=self.max_replays, dry_run=self.dry_run, **what)
+
 
 def run_replay(filters: Filters, wish: Wish, *, as_json: bool) -> int:
     """Put the chosen dead events back into the queue. Exit code 1 if some that were meant could not be."""
@@ -71,14 +75,8 @@ def fresh(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Order:
         put = parse(wish.put)
     except ValueError as error:
         raise wrong_value("--set", str(error)) from None
-    return Order(
-        choice=filters.named(connection, keys),
-        edit=Edit(put=put, remove=wish.unset, event_type=wish.set_type),
-        limit=wish.limit,
-        rate=wish.rate,
-        max_replays=wish.max_replays,
-        dry_run=wish.dry_run,
-    )
+    edit = Edit(put=put, remove=wish.unset, event_type=wish.set_type)
+    return wish.order(choice=filters.named(connection, keys), edit=edit)
 
 
 def resumed(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Order:
@@ -92,15 +90,11 @@ def resumed(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Orde
     for entry in entries(connection, keys):
         begun = entry.details
         if entry.action == "replay begins" and begun.get("replay") == wish.resume:
-            return Order(
+            return wish.order(
                 choice=choice_from(begun["choice"]),
                 replay_id=begun["replay"],
                 started=datetime.fromisoformat(begun["started"]),
                 edit=Edit(put=begun["set"], remove=begun["unset"], event_type=begun["type"]),
-                limit=wish.limit,
-                rate=wish.rate,
-                max_replays=wish.max_replays,
-                dry_run=wish.dry_run,
             )
     raise WrongUse(f"no replay is named {wish.resume!r}; `birdfeed dead log` lists their names")
 

@@ -28,7 +28,7 @@ from redis import Redis
 from rich.table import Table
 
 from birdfeed_cli.common.console import OK, PARTLY, fail, out
-from birdfeed_cli.dead_letters.listing import dead_table
+from birdfeed_cli.dead_letters.listing import group, kinds_table
 from birdfeed_cli.local.demo_events import demo_events
 from birdfeed_cli.local.services import Stack, StackError, wait_until
 
@@ -173,7 +173,7 @@ def _play(demo: Demo, events: int) -> list[str]:
     out.print(_balance(demo, tracked, dead))
     out.print(_costs(demo, "model"))
     out.print(_costs(demo, "tier"))
-    out.print(dead_table(dead))
+    out.print(kinds_table(group((letter, letter.events) for letter in dead)))
     problems = _check(demo, tracked, dead)
     demo.set_faults()
     say("5. Somebody fixes the schema and replays what it refused: birdfeed dead replay --reason quarantined")

@@ -200,7 +200,9 @@ def describe(status: Status, spool: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "health": status.health.name.lower(),
         "problems": list(status.problems),
-        "findings": [{"rule": one.rule, "problem": one.message, "runbook": one.section} for one in status.findings],
+        "findings": [
+            {"rule": one.rule.name, "problem": one.message, "runbook": one.rule.section} for one in status.findings
+        ],
         "redis": {"memory_used": status.redis.memory_used, "memory_max": status.redis.memory_max},
         "queue": {**asdict(status.depth), "lag_seconds": status.lag, "next_due_seconds": status.next_due},
         "rates": None if status.rates is None else asdict(status.rates),

@@ -28,22 +28,19 @@ class Bare(str):
     """SQL that is printed as it is."""
 
 
-class _Number(int):
-    """A whole number of a ClickHouse type; printed as `toInt32('5')`, computed with as a number."""
+class _Typed:
+    """A number of a ClickHouse type; printed as `toInt32('5')`, computed with as a number."""
 
     type_name: str
 
     def __str__(self) -> str:
-        return f"to{self.type_name}('{int(self)}')"
+        return f"to{self.type_name}('{_plain(self)}')"
 
 
-class _Float(float):
-    """A number of a ClickHouse type; printed as `toFloat64('0.5')`, computed with as a number."""
+class _Number(_Typed, int): ...
 
-    type_name: str
 
-    def __str__(self) -> str:
-        return f"to{self.type_name}('{float(self)}')"
+class _Float(_Typed, float): ...
 
 
 def print_sql(value: Any) -> str:
@@ -65,9 +62,7 @@ def print_sql(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """A number without its type, as it stands in an array."""
-    if isinstance(value, _Number):
-        return int(value)
-    return float(value) if isinstance(value, _Float) else value
+    return +value if isinstance(value, _Number | _Float) else value
 
 
 def _invalid(value: object, type_name: str) -> TemplateError:

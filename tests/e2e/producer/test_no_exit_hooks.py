@@ -8,31 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.producer.apps.run import APPS, ENDS, App, Server, arrives, environment, run
 from tests.support.wait import eventually
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("valkey")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: Server) -> Server:
-    with shared.client() as client:
-        client.flushall()
-    return shared
-
-
-@pytest.fixture
-def env(server: Server, tmp_path: Path) -> dict[str, str]:
-    return {"BIRDFEED_REDIS_URL": server.url, "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool")}
 
 
 def test_a_first_event_in_an_exit_hook(server: Server, env: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Facts: what is known of the whole system at one moment, and what follows from it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -23,18 +23,33 @@ class Health(IntEnum):
     DOWN = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """Something that is not as it should be: the rule that found it, a sentence, and the runbook's section about it.
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is looked for.
 
-    `blocks`: while it is so, no event is written by this pool, or none of this host's workers writes any.
+    Attributes:
+        name: A metric's label, in snake_case.
+        threshold: From when on it is found, in words.
+        section: The runbook's section about it.
+        find: The sentences to say; none where all is well.
+        health: What it makes of the verdict; healthy: it is said, and nothing more.
+        blocks: Whether nothing is written while it is so; then no pool is ready. (A launcher knows its own workers.)
     """
 
-    rule: str
-    message: str
+    name: str
+    threshold: str
     section: str
-    health: Health
+    find: Callable[["Status"], Iterable[str]]
+    health: Health = Health.DEGRADED
     blocks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be: the rule that found it, and a sentence."""
+
+    rule: Rule
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

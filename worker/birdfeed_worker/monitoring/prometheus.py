@@ -83,7 +83,7 @@ def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
     yield metrics.ALIVE, {(): float(sum(one.silent < SILENT_SECONDS for one in status.workers))}
     yield metrics.WARNINGS, {(): float(len(status.redis.warnings))}
     yield metrics.HEALTH, {(): float(status.health)}
-    found = {finding.rule for finding in status.findings}
+    found = {finding.rule.name for finding in status.findings}
     yield metrics.PROBLEM, {(rule.name,): float(rule.name in found) for rule in RULES}
     memory = {"used": status.redis.memory_used, "max": status.redis.memory_max}
     yield metrics.REDIS_MEMORY, {(kind,): float(size) for kind, size in memory.items() if size is not None}

@@ -4,13 +4,13 @@
 table too, and a section for each rule; a test holds them together.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, TypeAlias
+from typing import Final
 
 from birdfeed_worker.flow.refusals import by_host
-from birdfeed_worker.monitoring.facts import Finding, Health, Status
+from birdfeed_worker.monitoring.facts import Finding, Health, Rule, Status
 from birdfeed_worker.monitoring.minutes import WORKER_ENDS, by_last_part, total
 from birdfeed_worker.tinybird.schema_compare import in_one_line
 
@@ -36,38 +36,11 @@ UNPRICED_ROWS: Final = 100
 #: Seconds an event may wait in a spool while Redis answers.
 SPOOLED_SECONDS: Final = 120.0
 
-Find: TypeAlias = Callable[[Status], Iterable[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What is looked for.
-
-    Attributes:
-        name: A metric's label, in snake_case.
-        threshold: From when on it is found, in words.
-        section: The runbook's section about it.
-        find: The sentences to say; none where all is well.
-        health: What it makes of the verdict; healthy: it is said, and nothing more.
-        blocks: Whether nothing is written while it is so; then no pool is ready. (A launcher knows its own workers.)
-    """
-
-    name: str
-    threshold: str
-    section: str
-    find: Find
-    health: Health = Health.DEGRADED
-    blocks: bool = False
-
 
 def judged(status: Status) -> Status:
     """The same with the verdict."""
-    findings = tuple(
-        Finding(rule=rule.name, message=message, section=rule.section, health=rule.health, blocks=rule.blocks)
-        for rule in RULES
-        for message in rule.find(status)
-    )
-    return replace(status, findings=findings, health=max((one.health for one in findings), default=Health.HEALTHY))
+    findings = tuple(Finding(rule, message) for rule in RULES for message in rule.find(status))
+    return replace(status, findings=findings, health=max((one.rule.health for one in findings), default=Health.HEALTHY))
 
 
 def _no_worker(status: Status) -> Iterator[str]:

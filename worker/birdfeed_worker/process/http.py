@@ -123,13 +123,13 @@ class Pages:
         except RedisError as error:
             problems.append(f"Redis doesn't answer: {type(error).__name__}")
         else:
-            problems += [finding.message for finding in status.findings if finding.blocks]
+            problems += [finding.message for finding in status.findings if finding.rule.blocks]
             problems += [
                 f"{datasource} refuses this host's token: {workers[0].reason}"
                 for (datasource, host), workers in by_host(status.refusals).items()
                 if host == socket.gethostname()
             ]
-            found = [{"rule": finding.rule, "problem": finding.message} for finding in status.findings]
+            found = [{"rule": finding.rule.name, "problem": finding.message} for finding in status.findings]
         return _json(503 if problems else 200, {"ready": not problems, "problems": problems, "found": found})
 
 
