@@ -15,34 +15,11 @@ from birdfeed_worker.operations.reprice.row_reader import Selection, StoredRows
 from birdfeed_worker.pricing.book.reload import BookSource
 from birdfeed_worker.pricing.price.receipt import recompute
 
+from tests.support.pricing.books import RECEIPT_BOOK
 from tests.support.repository import DOCS as DOCS_FOLDER
 from tests.support.stored import client_of, store
 
 THEN = datetime(2026, 11, 20, 12, tzinfo=UTC)
-BOOK = """
-service_tiers = { batch = 0.5, priority = 1.75, odd = 0.333333 }
-
-[[model]]
-name = "tokens"
-unit = "token"
-price = { prompt_text = 0.123456789012, prompt_cached = 0.000000000001, prompt_audio = 40, \
-completion_text = 99999.99, completion_image = 30 }
-
-[[model]]
-name = "picture"
-unit = "image"
-price = { image = 0.000000000007, variants = [{ when = { quality = "hd" }, image = 0.12 }] }
-
-[[model]]
-name = "pixels"
-unit = "megapixel"
-price = { megapixel = 0.0031 }
-
-[[model]]
-name = "film"
-unit = "second"
-price = { video_second = 0.083333333333, audio_second = 0.02 }
-"""
 #: Events in one request.
 BATCH = 5_000
 DOCS = DOCS_FOLDER / "how-to" / "prices.md"
@@ -109,7 +86,7 @@ def sql_of_the_docs(datasource: str) -> str:
 def test_rows_read_back_recompute_exactly(sandbox: Sandbox, tmp_path: Path, rows: int) -> None:
     """Random rows, written by the real row builder, read back through the SQL API: each gives its own cost."""
     path = tmp_path / "prices.toml"
-    path.write_text(BOOK)
+    path.write_text(RECEIPT_BOOK)
     books, dice = BookSource(path), Dice(rows)
     statuses: Counter[str] = Counter()
     for event_type, datasource in (("text_generation", "llm_events"), ("image_generation", "image_events")):

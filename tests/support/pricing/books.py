@@ -62,6 +62,33 @@ completion_text = 4, completion_reasoning = 5, completion_audio = 20, completion
 )
 
 
+#: Rates and amounts that doubles get wrong.
+RECEIPT_BOOK = """
+service_tiers = { batch = 0.5, priority = 1.75, odd = 0.333333 }
+
+[[model]]
+name = "tokens"
+unit = "token"
+price = { prompt_text = 0.123456789012, prompt_cached = 0.000000000001, prompt_audio = 40, \
+completion_text = 99999.99, completion_image = 30 }
+
+[[model]]
+name = "picture"
+unit = "image"
+price = { image = 0.000000000007, variants = [{ when = { quality = "hd" }, image = 0.12 }] }
+
+[[model]]
+name = "pixels"
+unit = "megapixel"
+price = { megapixel = 0.0031 }
+
+[[model]]
+name = "film"
+unit = "second"
+price = { video_second = 0.083333333333, audio_second = 0.02 }
+"""
+
+
 def tokens(**details: int) -> dict[str, Any]:
     """1,000 in and 1,000 out, with these details: prompt_audio=5 and so on."""
     return {

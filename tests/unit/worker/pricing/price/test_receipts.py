@@ -12,35 +12,11 @@ from birdfeed_worker.pricing.price.receipt import explain, recompute
 from birdfeed_worker.pricing.price.record import PricedRecord
 from birdfeed_worker.tiers.choose import ANONYMOUS
 
+from tests.support.pricing.books import RECEIPT_BOOK
 from tests.support.pricing.cases import NOW, book, image, text, usd
 from tests.support.rows import filled, sent
 
-BOOK = book(
-    """
-    service_tiers = { batch = 0.5, priority = 1.75, odd = 0.333333 }
-
-    [[model]]
-    name = "tokens"
-    unit = "token"
-    price = { prompt_text = 0.123456789012, prompt_cached = 0.000000000001, prompt_audio = 40, \
-completion_text = 99999.99, completion_image = 30 }
-
-    [[model]]
-    name = "picture"
-    unit = "image"
-    price = { image = 0.000000000007, variants = [{ when = { quality = "hd" }, image = 0.12 }] }
-
-    [[model]]
-    name = "pixels"
-    unit = "megapixel"
-    price = { megapixel = 0.0031 }
-
-    [[model]]
-    name = "film"
-    unit = "second"
-    price = { video_second = 0.083333333333, audio_second = 0.02 }
-    """
-)
+BOOK = book(RECEIPT_BOOK)
 
 
 def row_of(event_type: str, priced: PricedRecord) -> dict[str, Any]:
