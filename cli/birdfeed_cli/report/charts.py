@@ -18,15 +18,10 @@ _INNER: Final = WIDTH - _LEFT - _RIGHT
 #: About so many labels fit beneath.
 _LABELS: Final = 9
 Format = Callable[[float], str]
+Layer = tuple[str, Sequence[float], str]
 
 
-def stacked_bars(
-    title: str,
-    periods: Sequence[datetime],
-    every: str,
-    layers: Sequence[tuple[str, Sequence[float], str]],
-    text: Format,
-) -> str:
+def stacked_bars(title: str, periods: Sequence[datetime], every: str, layers: Sequence[Layer], text: Format) -> str:
     """Bars over time, one layer on another.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Final
 from birdfeed_schemas.safety.untrusted import html_text
 
 from birdfeed_cli.common.money import usd
-from birdfeed_cli.report.charts import stacked_bars
+from birdfeed_cli.report.charts import Format, Layer, stacked_bars
 from birdfeed_cli.report.query import OTHERS, Line, Report, Series, largest_named
 
 _STYLE: Final = """
@@ -95,30 +95,28 @@ def _cost_plot(report: Report, by: str) -> str:
     layers = [
         (one.name, [float(cost) for cost in one.cost_usd], _colour(series, nth)) for nth, one in enumerate(series)
     ]
-    title = f"Cost by {report.every} and {by}"
-    plot = stacked_bars(title, report.periods, report.every, layers, lambda value: usd(Decimal(repr(value))))
-    legend = "".join(
-        f'<li><i style="background:{colour}"></i>{html_text(name or "(none)")} '
-        f"{usd(sum(series[nth].cost_usd, Decimal(0)))}</li>"
-        for nth, (name, _, colour) in enumerate(layers)
-    )
-    return (
-        f'<section><h2>{html_text(title)}</h2><div class="wide">{plot}</div><ul class="legend">{legend}</ul></section>'
-    )
+    totals = [usd(sum(one.cost_usd, Decimal(0))) for one in series]
+    return _plot(report, f"Cost by {report.every} and {by}", layers, totals, lambda value: usd(Decimal(repr(value))))
 
 
 def _request_plot(report: Report) -> str:
     count = range(len(report.periods))
     failed = [float(sum(one.errors[nth] for one in report.over_time)) for nth in count]
     good = [float(sum(one.requests[nth] - one.errors[nth] for one in report.over_time)) for nth in count]
-    title = f"Requests by {report.every}"
     layers = [("successful", good, "var(--c0)"), ("failed", failed, "var(--bad)")]
-    plot = stacked_bars(title, report.periods, report.every, layers, lambda value: short(round(value)))
+    totals = [f"{sum(map(int, values)):,}" for _, values, _ in layers]
+    return _plot(report, f"Requests by {report.every}", layers, totals, lambda value: short(round(value)))
+
+
+def _plot(report: Report, title: str, layers: Sequence[Layer], totals: Sequence[str], text: Format) -> str:
+    plot = stacked_bars(title, report.periods, report.every, layers, text)
     legend = "".join(
-        f'<li><i style="background:{colour}"></i>{name} {sum(map(int, values)):,}</li>'
-        for name, values, colour in layers
+        f'<li><i style="background:{colour}"></i>{html_text(name or "(none)")} {total}</li>'
+        for (name, _, colour), total in zip(layers, totals, strict=True)
     )
-    return f'<section><h2>{title}</h2><div class="wide">{plot}</div><ul class="legend">{legend}</ul></section>'
+    return (
+        f'<section><h2>{html_text(title)}</h2><div class="wide">{plot}</div><ul class="legend">{legend}</ul></section>'
+    )
 
 
 def _colour(series: Sequence[Series], nth: int) -> str:

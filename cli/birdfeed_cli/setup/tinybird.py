@@ -27,7 +27,8 @@ def _write(folder: Path, *, force: bool) -> int:
     files = datafiles()
     if folder.exists() and not folder.is_dir():
         return fail(f"{folder} is a file; name a folder for the Tinybird project", USAGE)
-    edited = [path for path, text in files.items() if _differs(folder / path, text)]
+    there = {path: text for path, text in files.items() if (folder / path).exists()}
+    edited = [path for path, text in there.items() if (folder / path).read_bytes() != text.encode()]
     if edited and not force:
         listed = ", ".join(edited)
         return fail(f"{folder} has files that differ from birdfeed's: {listed}; --force overwrites them", USAGE)
@@ -39,10 +40,6 @@ def _write(folder: Path, *, force: bool) -> int:
     out.print(f"next: cd {folder} && tb deploy, then copy the tokens it made:", soft_wrap=True)
     out.print("  birdfeed_append → TINYBIRD_TOKEN, birdfeed_verify → TINYBIRD_READ_TOKEN, birdfeed_read → dashboards")
     return OK
-
-
-def _differs(place: Path, text: str) -> bool:
-    return place.exists() and place.read_bytes() != text.encode()
 
 
 def run_check(*, as_json: bool) -> int:

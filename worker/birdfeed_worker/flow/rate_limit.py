@@ -7,12 +7,13 @@ growing wait), or paused because somebody has to fix it. When the backoff is ove
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 import orjson
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
+from redis.commands.core import Script
 
 from birdfeed_worker.flow.backoff import backoff, with_jitter
 from birdfeed_worker.queue.reply import as_text
@@ -46,6 +47,7 @@ class Admission(NamedTuple):
     probe: bool
 
 
+@dataclass(slots=True)
 class RateLimiter:
     """The limiter as one worker process sees it.
 
@@ -57,35 +59,31 @@ class RateLimiter:
         draw: Source of jitter from 0 to 1.
     """
 
-    def __init__(
-        self,
-        connection: Redis,
-        keys: Keys,
-        who: str,
-        limits: Limits,
-        draw: Callable[[], float] = random.random,
-    ) -> None:
-        self.connection = connection
-        self._keys = self.keys = keys
-        self._who = who
-        self._limits = limits
-        self._draw = draw
-        self._admit = script(connection, "admit")
-        self._report = script(connection, "report")
+    connection: Redis
+    keys: Keys
+    who: str
+    limits: Limits
+    draw: Callable[[], float] = random.random
+    _admit: Script = field(init=False)
+    _report: Script = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._admit = script(self.connection, "admit")
+        self._report = script(self.connection, "report")
 
     def admit(self, destination: str, size: int) -> Admission:
         """May a request of `size` bytes go now?"""
         wait, reason, at, probe = self._admit(
-            keys=[self._keys.birdfeed(f"destination:{destination}")],
+            keys=[self.keys.birdfeed(f"destination:{destination}")],
             args=[
-                self._keys.prefix,
-                self._keys.queue,
+                self.keys.prefix,
+                self.keys.queue,
                 destination,
-                self._limits.requests_per_second,
-                self._limits.bytes_per_second,
+                self.limits.requests_per_second,
+                self.limits.bytes_per_second,
                 size,
                 self._sender(),
-                self._limits.probe_seconds,
+                self.limits.probe_seconds,
             ],
         )
         return Admission(float(wait), as_text(reason), as_text(at), bool(probe))
@@ -100,7 +98,7 @@ class RateLimiter:
 
     def back_off(self, destination: str, asked: float | None, reason: str) -> float:
         """The destination takes nothing: for the seconds it asked for, or a growing wait. Returns the seconds."""
-        waits = self._waits() if asked is None else [with_jitter(asked, self._draw)]
+        waits = self._waits() if asked is None else [with_jitter(asked, self.draw)]
         return self._say(destination, "backing_off", waits, reason)
 
     def paused(self, destination: str, reason: str) -> float:
@@ -109,22 +107,22 @@ class RateLimiter:
 
     def _waits(self) -> list[float]:
         """The growing wait after each number of failures; how many there were, Redis knows."""
-        limits, drawn = self._limits, self._draw()
+        limits, drawn = self.limits, self.draw()
         return [
             backoff(n, base=limits.retry_base, cap=limits.retry_cap, draw=lambda: drawn) for n in range(1, MOST_DOUBLED)
         ]
 
     def _sender(self) -> str:
         # A thread sends one request at a time, so this names the one that probes.
-        return f"{self._who}/{threading.get_ident()}"
+        return f"{self.who}/{threading.get_ident()}"
 
     def _say(self, destination: str, outcome: str, waits: list[float], reason: str, admitted: str = "") -> float:
         return float(
             self._report(
-                keys=[self._keys.birdfeed(f"destination:{destination}")],
+                keys=[self.keys.birdfeed(f"destination:{destination}")],
                 args=[
-                    self._keys.prefix,
-                    self._keys.queue,
+                    self.keys.prefix,
+                    self.keys.queue,
                     destination,
                     outcome,
                     orjson.dumps(waits),

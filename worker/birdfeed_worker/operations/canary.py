@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
 from birdfeed_schemas.wire.keys import Keys
@@ -22,6 +23,7 @@ class Verdict(enum.Enum):
     NO_OUTCOME = "no outcome in time"
 
 
+@dataclass(frozen=True, slots=True)
 class Canary:
     """Waits for the outcome of a job of one event.
 
@@ -32,19 +34,18 @@ class Canary:
         clock: Time and sleep.
     """
 
-    def __init__(self, connection: Redis, keys: Keys, timeout: float, clock: Clock | None = None) -> None:
-        self._connection = connection
-        self._keys = keys
-        self._timeout = timeout
-        self._clock = clock or Clock()
+    connection: Redis
+    keys: Keys
+    timeout: float
+    clock: Clock = field(default_factory=Clock)
 
     def wait(self, job_id: str, stop: Callable[[], bool] = lambda: False) -> Verdict:
         """Its outcome: a settled job leaves behind how many of its events died."""
-        deadline = self._clock.monotonic() + self._timeout
+        deadline = self.clock.monotonic() + self.timeout
         while True:
-            died = self._connection.get(self._keys.done(job_id))
+            died = self.connection.get(self.keys.done(job_id))
             if died is not None:
                 return Verdict.WRITTEN if int(died) == 0 else Verdict.DIED
-            if stop() or self._clock.monotonic() >= deadline:
+            if stop() or self.clock.monotonic() >= deadline:
                 return Verdict.NO_OUTCOME
-            self._clock.sleep(LOOK_SECONDS)
+            self.clock.sleep(LOOK_SECONDS)
