@@ -13,7 +13,7 @@ from birdfeed._version import __version__
 from birdfeed_cli.common.command_tree import FIX, HELP, INSPECT, PRICES, RUN, TRY_OUT, CommandTree
 from birdfeed_cli.common.options import DAY, Json, Since
 from birdfeed_cli.dead_letters.commands import dead_app, dead_replay
-from birdfeed_cli.operate.commands import ledger, metrics, resume, status
+from birdfeed_cli.operate.commands import forget, ledger, metrics, resume, status
 from birdfeed_cli.prices.commands import price, prices_app, prices_reprice
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.command(rich_help_panel=INSPECT)(status)
 app.command(rich_help_panel=INSPECT)(ledger)
 app.command(rich_help_panel=INSPECT)(metrics)
 app.command(rich_help_panel=FIX)(resume)
+app.command(rich_help_panel=FIX)(forget)
 # Former words, which scripts may still use.
 app.command("replay", hidden=True)(dead_replay)
 app.command("reprice", hidden=True)(prices_reprice)

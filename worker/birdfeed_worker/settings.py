@@ -42,6 +42,14 @@ class WorkerSettings(RedisSettings):
         validation_alias="TINYBIRD_READ_TOKEN_FILE",
         description="File with that token instead, read again likewise.",
     )
+    tinybird_delete_token: SecretStr | None = Field(
+        None,
+        validation_alias="TINYBIRD_DELETE_TOKEN",
+        description="Token with the scope DATASOURCES:CREATE, for `birdfeed forget --execute`; no worker reads it.",
+    )
+    tinybird_delete_token_file: Path | None = Field(
+        None, validation_alias="TINYBIRD_DELETE_TOKEN_FILE", description="File with that token instead."
+    )
     processes: Count = Field(2, description="Worker processes in the pool.")
     request_bytes: Annotated[int, Field(ge=1_000, le=100_000_000)] = Field(
         5_000_000, description="Most bytes of NDJSON, before compression, in one request to Tinybird."
@@ -157,7 +165,7 @@ class WorkerSettings(RedisSettings):
             )
         return self.tinybird_host
 
-    @field_validator("tinybird_token", "tinybird_read_token")
+    @field_validator("tinybird_token", "tinybird_read_token", "tinybird_delete_token")
     @classmethod
     def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
         return None if value is None else SecretStr(sendable(value.get_secret_value()))
@@ -167,6 +175,7 @@ class WorkerSettings(RedisSettings):
         for name, token, path in (
             ("TINYBIRD_TOKEN", self.tinybird_token, self.tinybird_token_file),
             ("TINYBIRD_READ_TOKEN", self.tinybird_read_token, self.tinybird_read_token_file),
+            ("TINYBIRD_DELETE_TOKEN", self.tinybird_delete_token, self.tinybird_delete_token_file),
         ):
             if token is not None and path is not None:
                 raise ValueError(f"{name} and {name}_FILE are both set; set one of them")

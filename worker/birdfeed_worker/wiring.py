@@ -113,6 +113,12 @@ def reader_of(settings: WorkerSettings) -> Tinybird:
     return _client(settings, "", read_token)
 
 
+def deleter_of(settings: WorkerSettings) -> Tinybird | None:
+    """A client that may delete rows; None where no token for that is set. Raises ConfigurationError."""
+    token = _token("TINYBIRD_DELETE_TOKEN", settings.tinybird_delete_token, settings.tinybird_delete_token_file)
+    return _client(settings, token, None) if token.value else None
+
+
 def _client(
     settings: WorkerSettings, append: Token | str, read: Token | None, make: Callable[..., Tinybird] = Tinybird
 ) -> Tinybird:

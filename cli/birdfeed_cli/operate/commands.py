@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from birdfeed_cli.common.options import Json, Span, Watch, Yes
+from birdfeed_cli.common.options import DryRun, Json, Span, Watch, Yes
 
 
 def status(as_json: Json = False, watch: Watch = False) -> int:
@@ -40,6 +40,26 @@ def resume(
     from birdfeed_cli.operate.resume import run_resume
 
     return run_resume(name, breaker_off, as_json=as_json)
+
+
+def forget(
+    user: Annotated[
+        str, typer.Argument(metavar="USER", help="The person's id or name, raw or as it is stored; - for stdin.")
+    ],
+    dry_run: DryRun = False,
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Delete the rows in Tinybird, too; without it the commands are printed.")
+    ] = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> int:
+    """Erase one person's events from this host's spool, Redis and Tinybird. Other events of the same batches stay.
+
+    Where BIRDFEED_USER_HMAC_KEY is set, the person's HMAC is looked for, too.
+    """
+    from birdfeed_cli.operate.forget import run_forget
+
+    return run_forget(user, dry_run=dry_run, execute=execute, yes=yes, as_json=as_json)
 
 
 def metrics(as_json: Json = False) -> int:

@@ -67,6 +67,12 @@ def mark_retried(batch: PackedBatch) -> PackedBatch:
     return _packed(header, lines_of(batch), 1)
 
 
+def with_lines(batch: PackedBatch, lines: Sequence[bytes]) -> PackedBatch:
+    """The same batch with some of its lines."""
+    header = Header(batch_id=batch.id, event_type=batch.event_type, count=len(lines), retried=batch.retried)
+    return _packed(header, lines, 1)
+
+
 def lines_of(batch: PackedBatch) -> Sequence[bytes]:
     """The events' lines of a packed batch."""
     _, _, (packed,), _ = orjson.loads(zlib.decompress(batch.data))

@@ -32,7 +32,7 @@ from birdfeed.spool.database import ROW_OVERHEAD, SpoolFile, spool_path
 #: Seconds for which a process has a claimed batch to itself; sending takes a second or two at worst.
 LEASE_SECONDS: Final = 30.0
 #: Nobody holds it. A claim that ends later than a claim can was made before the host started, or by another clock.
-_FREE: Final = f"(held_until <= :now OR held_until > :now + {LEASE_SECONDS})"
+FREE: Final = f"(held_until <= :now OR held_until > :now + {LEASE_SECONDS})"
 #: Bytes claimed at once: what one round trip carries.
 CLAIM_BYTES: Final = 1_000_000
 #: Events packed in one transaction; others wait for it about 5 ms.
@@ -164,7 +164,7 @@ class Spool:
             now = self._clock()  # only here: a claim made while this one waited ends later than it seems it can
             rows = db.execute(
                 "SELECT seq, id, event_type, events, size, data, crc, retried, holder FROM batches "
-                f"WHERE {_FREE} ORDER BY seq",
+                f"WHERE {FREE} ORDER BY seq",
                 {"now": now},
             )
             events = size = 0
@@ -223,7 +223,7 @@ class Spool:
         """A report of drops, held by this process for LEASE_SECONDS, or None if there is none."""
         with self._file.transaction() as db:
             now = self._clock()
-            row = db.execute(f"SELECT id, drops FROM reports WHERE {_FREE} LIMIT 1", {"now": now}).fetchone()
+            row = db.execute(f"SELECT id, drops FROM reports WHERE {FREE} LIMIT 1", {"now": now}).fetchone()
             if row is None:
                 return None
             db.execute("UPDATE reports SET held_until = ? WHERE id = ?", (now + LEASE_SECONDS, row[0]))
@@ -259,7 +259,7 @@ class Spool:
         now = self._clock()
         with self._file.statement() as db:
             rows = db.execute(
-                f"SELECT id, event_type, events, length(data), added, retried, NOT {_FREE} FROM batches ORDER BY seq",
+                f"SELECT id, event_type, events, length(data), added, retried, NOT {FREE} FROM batches ORDER BY seq",
                 {"now": now},
             ).fetchall()
             single = db.execute(
@@ -321,7 +321,7 @@ class Spool:
             if not self._drop_oldest:
                 return False
             oldest = db.execute(
-                f"SELECT seq, event_type, events FROM batches WHERE {_FREE} ORDER BY seq LIMIT 1",
+                f"SELECT seq, event_type, events FROM batches WHERE {FREE} ORDER BY seq LIMIT 1",
                 {"now": self._clock()},
             ).fetchone()
             table = "batches"

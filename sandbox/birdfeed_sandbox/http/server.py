@@ -17,6 +17,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from birdfeed_sandbox.http.control_api import Control
+from birdfeed_sandbox.http.delete_api import Deletes
 from birdfeed_sandbox.http.events_api import Events
 from birdfeed_sandbox.http.own_host import OwnHost
 from birdfeed_sandbox.http.query_api import Reads
@@ -31,13 +32,15 @@ _KEEP_ALIVE_SECONDS: Final = 75
 
 def create_app(service: Service, host_names: Iterable[str] = ()) -> Starlette:
     """The ASGI application; `host_names`: see OwnHost."""
-    events, reads, control = Events(service), Reads(service), Control(service)
+    events, reads, control, deletes = Events(service), Reads(service), Control(service), Deletes(service)
     return Starlette(
         routes=[
             Route("/v0/events", events.post, methods=["POST"]),
             Route("/v0/sql", reads.sql, methods=["GET", "POST"]),
             Route("/v0/pipes/{file}", reads.pipe, methods=["GET", "POST"]),
             Route("/v0/datasources/{name}", reads.datasource, methods=["GET"]),
+            Route("/v0/datasources/{name}/delete", deletes.delete, methods=["POST"]),
+            Route("/v0/jobs/{id}", deletes.job, methods=["GET"]),
             Route("/_sandbox/fault", control.guarded(control.add_fault), methods=["POST"]),
             Route("/_sandbox/fault", control.guarded(control.clear_faults), methods=["DELETE"]),
             Route("/_sandbox/state", control.guarded(control.state), methods=["GET"]),

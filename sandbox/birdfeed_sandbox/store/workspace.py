@@ -77,6 +77,11 @@ class Workspace:
         """The endpoints, by name."""
         return self._project.pipes
 
+    @property
+    def tables(self) -> frozenset[str]:
+        """The data sources and their quarantines."""
+        return frozenset(table for name in self._datasources for table in (name, quarantine_of(name)))
+
     def extract(self, name: str, body: bytes, rule: QuarantineRule | None = None) -> Batch:
         """The rows of a body, ready for the data source's table; nothing is written.
 
@@ -141,6 +146,22 @@ class Workspace:
             EngineError: The engine refused it.
         """
         return self._engine.execute(self._checked(sql))
+
+    def delete(self, table: str, condition: str, *, dry_run: bool = False) -> int:
+        """Delete the rows of a table that fit a condition, or only count them; returns how many.
+
+        Raises:
+            QueryError: The condition is more than a condition on this workspace's tables.
+            EngineError: The engine refused it.
+        """
+        where = f"{DATABASE}.{quoted(table)} WHERE ({condition})"
+        select = check_select(f"SELECT count() AS n FROM {where}")
+        check_read(self._engine.tree(select.sql), select.settings)
+        rows = int(self._engine.select(select.sql, "TSV"))
+        if not dry_run:
+            delete = self._checked(f"ALTER TABLE {DATABASE}.{quoted(table)} DELETE WHERE ({condition})")
+            self._engine.execute(f"{delete} SETTINGS mutations_sync = 2")
+        return rows
 
     def row_counts(self) -> dict[str, int]:
         """Rows by table, quarantines included."""

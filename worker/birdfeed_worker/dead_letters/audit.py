@@ -5,7 +5,7 @@ What workers purge by themselves has a stream of its own: it must not push out w
 
 import getpass
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,7 +15,7 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.queue.reply import as_text
-from birdfeed_worker.queue.scripts import run_when_full
+from birdfeed_worker.queue.scripts import run_when_full, script
 
 #: Entries kept in each stream.
 KEPT: Final = 1_000
@@ -57,6 +57,22 @@ def _add(connection: Redis, keys: Keys, stream: str, action: str, details: dict[
     with connection.pipeline(transaction=False) as pipe:
         pipe.xadd(keys.birdfeed(stream), fields, maxlen=KEPT, approximate=False)
         run_when_full(connection, keys, pipe)
+
+
+def rewrite(
+    connection: Redis, keys: Keys, change: Callable[[dict[str, Any]], dict[str, Any]], *, dry_run: bool = False
+) -> int:
+    """Give entries of what people did other details; they keep their place. Returns how many change."""
+    stream = keys.birdfeed(BY_PEOPLE)
+    args: list[Any] = []
+    found: list[Any] = connection.xrevrange(stream) or []
+    for entry_id, fields in found:
+        details = orjson.loads(fields.get(b"details", b"{}"))
+        if (changed := change(details)) != details:
+            args += [entry_id, orjson.dumps(changed)]
+    if args and not dry_run:
+        script(connection, "rewrite_log")(keys=[stream], args=[keys.prefix, keys.queue, stream, len(args) // 2, *args])
+    return len(args) // 2
 
 
 def entries(connection: Redis, keys: Keys, most: int = KEPT) -> Iterator[Entry]:

@@ -37,6 +37,8 @@ DROP_REASONS: Final = frozenset(
     {"bad_call", "unserialisable", "too_large", "buffer_full", "spool_full", "spool_unreadable", "before_send",
      "before_send_failed", "misconfigured", "closed"}
 )  # fmt: skip
+#: Why `birdfeed forget` drops an event, by an operator's wish.
+FORGOTTEN: Final = "forgotten"
 OTHER: Final = "other"
 WORKER_ENDS: Final = "worker_ends"
 
@@ -113,7 +115,7 @@ def known_type(name: str) -> str:
 
 def known_reason(name: str) -> str:
     """A reason of birdfeed's, or other."""
-    return name if name in DEAD_REASONS or name in DROP_REASONS else OTHER
+    return name if name in DEAD_REASONS or name in DROP_REASONS or name == FORGOTTEN else OTHER
 
 
 def read_minutes(connection: Redis, keys: Keys, now: float, minutes: int) -> list[Counter[str]]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring.facts import Finding, Health, Rule, Status
-from birdfeed_worker.monitoring.minutes import WORKER_ENDS, by_last_part, total
+from birdfeed_worker.monitoring.minutes import FORGOTTEN, WORKER_ENDS, by_last_part, total
 from birdfeed_worker.tinybird.schema_compare import in_one_line
 
 #: Seconds without a sign of life after which a worker doesn't count as alive.
@@ -135,7 +135,9 @@ def _late(status: Status) -> Iterator[str]:
 
 
 def _dropped(status: Status) -> Iterator[str]:
-    if reasons := by_last_part(status.minutes, "dropped"):
+    reasons = by_last_part(status.minutes, "dropped")
+    del reasons[FORGOTTEN]
+    if reasons:
         listed = ", ".join(f"{reason} {events:,}" for reason, events in sorted(reasons.items()))
         yield f"producers dropped {reasons.total():,} events in the last hour: {listed}"
 

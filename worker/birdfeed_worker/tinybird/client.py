@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote, urlencode
 
 import httpx
 import zstandard
@@ -13,6 +14,8 @@ from birdfeed_worker.tinybird.decide import REFUSED, Answer
 from birdfeed_worker.tinybird.http import HttpClient, Reply
 from birdfeed_worker.tinybird.responses import (
     Description,
+    Job,
+    JobState,
     Selected,
     Types,
     answer_of,
@@ -136,6 +139,30 @@ class Tinybird:
         """Each column's jsonpath, default_value and nullable, where the token may see them. Raises as query."""
         found = self._read(Description, "GET", f"/v0/datasources/{datasource}")
         return {column.name: column.model_dump() for column in found.columns}
+
+    def delete_rows(self, datasource: str, condition: str) -> str:
+        """Ask for the rows that fit a condition to be deleted; the id of the job that does it.
+
+        The first token must have the scope DATASOURCES:CREATE, or ADMIN. Raises QueryError.
+        """
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        body = urlencode({"delete_condition": condition}).encode()
+        return self._ask(Job, "POST", f"/v0/datasources/{datasource}/delete", form, body).id
+
+    def job_state(self, job_id: str) -> JobState:
+        """How far a job is. Raises QueryError."""
+        return self._ask(JobState, "GET", f"/v0/jobs/{quote(job_id, safe='')}", {}, None)
+
+    def _ask(self, model: type[T], method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> T:
+        try:
+            reply = self._request(
+                self._append_token, method, path, content=body, headers=headers, most_bytes=MAX_ANSWER_BYTES
+            )
+        except RequestError as error:
+            raise QueryError(0, self.redact(error.detail)) from None
+        if reply.status not in (200, 201, 202):
+            raise QueryError(reply.status, detail(reply, self._secrets()))
+        return parsed(model, reply)
 
     def redact(self, text: str) -> str:
         """Short, on one line, and without our tokens or anything that looks like one."""

@@ -77,6 +77,19 @@ class Description(BaseModel):
     columns: list[ColumnDescription]
 
 
+class Job(BaseModel):
+    """A job that Tinybird has begun."""
+
+    id: StrictStr
+
+
+class JobState(BaseModel):
+    """How far a job is: `status` is waiting, working, done, error or cancelled."""
+
+    status: StrictStr
+    error: str | None = None
+
+
 def answer_of(reply: Reply, secrets: Iterable[str] = ()) -> Answer:
     """The answer to a request that appends rows."""
     counts = None

@@ -13,6 +13,7 @@ from birdfeed_worker.dead_letters.query import Choice, letters_of
 from birdfeed_worker.model import Dead, Deferred, Item, Outcome, ReservedJob, Written
 from birdfeed_worker.monitoring import ledger as ledger_module
 from birdfeed_worker.monitoring.ledger import Account, accounts_of, read_ledger
+from birdfeed_worker.operations.forget import Forget, Person
 from birdfeed_worker.operations.purge import purge
 from birdfeed_worker.operations.reconcile import reconcile, write_off
 from birdfeed_worker.operations.replay import Order, Replay
@@ -137,6 +138,11 @@ class Life:
         """A few."""
         purge(self.redis, self.keys, self.draw.choice([Choice(), Choice(user="b")]), limit=self.draw.randint(1, 3))
 
+    def forget(self) -> None:
+        """One person, rarely: nothing would be left to play with."""
+        if self.draw.random() < 0.2:
+            Forget(self.redis, self.keys, Person(frozenset({"a"}))).run()
+
     STEPS = (
         accept,
         accept,
@@ -151,6 +157,7 @@ class Life:
         rq_cleans,
         rq_requeues,
         replay,
+        forget,
     )
 
     def step(self) -> str:
@@ -162,7 +169,7 @@ class Life:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_ledger_balances_at_every_moment(redis: Redis, keys: Keys, seed: int) -> None:
-    """Double enqueues, retries, lost workers, replays, purges, rq's clean-up and requeue: after each step."""
+    """Double enqueues, retries, lost workers, replays, purges, erasure, rq's clean-up and requeue: after each step."""
     life = Life(redis, keys, seed)
     steps = []
     for _ in range(150):

@@ -1,0 +1,120 @@
+"""Erase one person's events from a spool, by an operator's wish: `birdfeed forget`.
+
+Other processes use the spool meanwhile, so each batch changes in a short transaction of its own. What a process is
+sending stays, and is counted. SQLite overwrites what is erased (secure_delete), also in the write-ahead log.
+"""
+
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import orjson
+
+from birdfeed.encoding.batch import PackedBatch, lines_of, with_lines
+from birdfeed.spool.database import SpoolFile
+from birdfeed.spool.store import FREE
+
+#: Seconds to wait for another process's write.
+_BUSY_SECONDS: Final = 5.0
+#: The reason under which the ledger counts what was erased.
+FORGOTTEN: Final = "forgotten"
+
+#: Whether an event of this type, by its line, is the person's.
+Owns = Callable[[str, bytes], bool]
+
+
+@dataclass(slots=True)
+class Forgotten:
+    """Events that are erased, or would be; events in batches that a process is sending; batches that can't be read."""
+
+    events: int = 0
+    being_sent: int = 0
+    unreadable: int = 0
+
+
+def forget(path: Path, owns: Owns, *, dry_run: bool = False) -> Forgotten:
+    """Erase the events that `owns` names. The ledger learns of them when the spool is next sent.
+
+    Raises:
+        SpoolError: The spool can't be read or written.
+    """
+    file = SpoolFile(path, busy_seconds=_BUSY_SECONDS)
+    found = Forgotten()
+    try:
+        with file.statement() as db:
+            db.execute("PRAGMA secure_delete = ON")
+            batches = [seq for (seq,) in db.execute("SELECT seq FROM batches ORDER BY seq").fetchall()]
+            single = [seq for (seq,) in db.execute("SELECT seq FROM events ORDER BY seq").fetchall()]
+        for seq in batches:
+            _from_batch(file, seq, owns, found, dry_run=dry_run)
+        for seq in single:
+            _single(file, seq, owns, found, dry_run=dry_run)
+        if not dry_run:
+            with file.statement() as db:
+                # What was sent before may still stand in free pages.
+                db.execute("PRAGMA incremental_vacuum").fetchall()
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    finally:
+        file.close()
+    return found
+
+
+def _from_batch(file: SpoolFile, seq: int, owns: Owns, found: Forgotten, *, dry_run: bool) -> None:
+    with file.transaction() as db:
+        row = db.execute(
+            f"SELECT id, event_type, events, size, data, retried, {FREE}, crc FROM batches WHERE seq = :seq",
+            {"now": time.monotonic(), "seq": seq},
+        ).fetchone()
+        if row is None:
+            return  # sent meanwhile
+        batch_id, event_type, events, size, data, retried, free, crc = row
+        batch = PackedBatch(
+            id=batch_id, event_type=event_type, events=events, size=size, data=data, retried=bool(retried)
+        )
+        try:
+            lines = lines_of(batch) if zlib.crc32(data) == crc else None
+        except (ValueError, zlib.error):
+            lines = None
+        if lines is None:
+            found.unreadable += 1
+            return
+        kept = [line for line in lines if not owns(event_type, line)]
+        gone = len(lines) - len(kept)
+        if not free:
+            found.being_sent += gone
+            return
+        found.events += gone
+        if dry_run or not gone:
+            return
+        if kept:
+            left = with_lines(batch, kept)
+            db.execute(
+                "UPDATE batches SET data = ?, crc = ?, events = ?, size = ? WHERE seq = ?",
+                (left.data, zlib.crc32(left.data), left.events, left.size, seq),
+            )
+            # The table's trigger counts bytes alone where data changes.
+            db.execute("UPDATE totals SET events = events - ?", (gone,))
+        else:
+            db.execute("DELETE FROM batches WHERE seq = ?", (seq,))
+        _report(db, event_type, gone)
+
+
+def _single(file: SpoolFile, seq: int, owns: Owns, found: Forgotten, *, dry_run: bool) -> None:
+    with file.transaction() as db:
+        row = db.execute("SELECT event_type, line FROM events WHERE seq = ?", (seq,)).fetchone()
+        if row is None or not owns(row[0], row[1]):
+            return
+        found.events += 1
+        if not dry_run:
+            db.execute("DELETE FROM events WHERE seq = ?", (seq,))
+            _report(db, row[0], 1)
+
+
+def _report(db: Any, event_type: str, events: int) -> None:
+    """Have the ledger told, in the same transaction."""
+    drops = orjson.dumps([[event_type, FORGOTTEN, events]]).decode()
+    db.execute("INSERT INTO reports (id, drops) VALUES (?, ?)", (str(uuid4()), drops))

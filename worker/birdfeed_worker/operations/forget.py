@@ -1,0 +1,213 @@
+"""Forget: erase one person's events from Redis: waiting, scheduled and dead ones. What a worker holds is only counted.
+
+Each job changes in one atomic step (queue/lua/forget.lua): its other events stay, and the ledger counts those that went
+as dropped, with the reason `forgotten`. Jobs move while this looks at them, so it looks again until nothing is found.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import orjson
+from birdfeed_schemas.fields import ANY_TYPE
+from birdfeed_schemas.registry import spellings_of
+from birdfeed_schemas.wire.envelope import Batch, WireError, split_batch
+from birdfeed_schemas.wire.keys import REASON_FIELD, Keys
+from redis import Redis
+from uuid_utils import uuid7
+
+from birdfeed_worker.chunks import batched
+from birdfeed_worker.dead_letters.audit import rewrite
+from birdfeed_worker.dead_letters.query import pages
+from birdfeed_worker.dead_letters.record import COMPRESSION, describe
+from birdfeed_worker.pipeline.settle import REMEMBER_SECONDS
+from birdfeed_worker.queue.codec import repack, unpack
+from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.scripts import run_all, script
+
+#: Jobs looked at in one round trip.
+PAGE: Final = 200
+#: Times all jobs are looked at while events of the person are still found.
+ROUNDS: Final = 5
+#: Fields that name a person.
+PERSONAL: Final = frozenset({"user", "username"})
+#: What stands in the log for a name that was erased.
+ERASED: Final = "(forgotten)"
+#: What forget.lua answers where it was done.
+_DONE: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One person, by the values of `user` or `username` that their events have."""
+
+    values: frozenset[str]
+
+    def owns(self, event_type: str, line: bytes) -> bool:
+        """Whether an event's line names this person; a line that can't be read names nobody."""
+        # Nearly all lines are another's; a value can hide behind an escape only.
+        if b"\\" not in line and not any(value.encode() in line for value in self.values):
+            return False
+        names = spellings_of(event_type) or ANY_TYPE
+        try:
+            data = orjson.loads(line)["data"]
+            return any(names.get(name) in PERSONAL and str(value) in self.values for name, value in data.items())
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return False
+
+
+@dataclass(slots=True)
+class Forgotten:
+    """Events erased, or that would be, by where they were. `in_flight` are events that workers hold, which stay.
+
+    `unreadable` are jobs that can't be opened, so nobody knows whose events they hold; `log_entries` are entries of
+    `birdfeed dead log` that named the person.
+    """
+
+    queued: int = 0
+    scheduled: int = 0
+    dead: int = 0
+    in_flight: int = 0
+    unreadable: int = 0
+    log_entries: int = 0
+
+    @property
+    def events(self) -> int:
+        """All that are erased."""
+        return self.queued + self.scheduled + self.dead
+
+
+@dataclass(slots=True)
+class _Found:
+    """A job with events of the person: the arguments of forget.lua that say what is left of it."""
+
+    job_id: str
+    digest: str
+    events: int
+    left: tuple[bytes, int, str] = field(default=(b"", 0, ""))
+
+
+class Forget:
+    """One look for a person.
+
+    Args:
+        connection: Redis.
+        keys: Names of the keys.
+        person: Whom.
+        dry_run: Only count.
+        stop: Asked between two round trips whether to end.
+    """
+
+    def __init__(
+        self,
+        connection: Redis,
+        keys: Keys,
+        person: Person,
+        *,
+        dry_run: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._person = person
+        self._dry_run = dry_run
+        self._stop = stop
+        self._script = script(connection, "forget")
+        self._memory = keys.birdfeed(f"forgetting:{uuid7()}")
+        self.result = Forgotten()
+
+    def run(self) -> Forgotten:
+        """Erase what no worker holds, look once more for what moved meanwhile, and count what is in flight."""
+        result = self.result
+        for _ in range(ROUNDS):
+            before, result.unreadable = result.events, 0
+            # A job that becomes due goes from the second to the first of these, so they are looked at in this order.
+            result.scheduled += self._erase(self._scheduled())
+            result.queued += self._erase(self._queued())
+            result.dead += self._erase(pages(self._connection, self._keys))
+            if self._dry_run or self._stop() or result.events == before:
+                break
+        result.in_flight = sum(found.events for page in self._started() for found in self._look(page))
+        result.log_entries = self._clean_log()
+        self._connection.delete(self._memory)
+        return result
+
+    def _erase(self, found: Iterable[Sequence[str]]) -> int:
+        events = 0
+        for ids in found:
+            for page in batched(ids, PAGE):
+                if self._stop():
+                    return events
+                events += self._erase_page(page)
+        return events
+
+    def _erase_page(self, ids: Sequence[str]) -> int:
+        jobs = list(self._look(ids))
+        if self._dry_run or not jobs:
+            return sum(job.events for job in jobs)
+        head, tail = (self._keys.prefix, self._keys.queue), (REMEMBER_SECONDS, self._memory)
+        calls = (
+            ([self._keys.queue_list], [*head, job.job_id, job.digest, job.events, *job.left, *tail]) for job in jobs
+        )
+        # What another took from, or reserved, between the look and the step is found in the next round.
+        return sum(int(answer[1]) for answer in run_all(self._connection, self._script, calls) if answer[0] == _DONE)
+
+    def _look(self, ids: Sequence[str]) -> Iterator[_Found]:
+        """Of these jobs those with events of the person."""
+        with self._connection.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hmget(self._keys.job(job_id), "data", REASON_FIELD)
+            answers: list[Any] = pipe.execute(raise_on_error=False)
+        for job_id, answer in zip(ids, answers, strict=True):
+            if not isinstance(answer, list) or not answer[0]:
+                continue
+            data, reason = answer
+            try:
+                batch = split_batch(unpack(data))
+            except WireError:
+                self.result.unreadable += 1
+                continue
+            kept = [line for line in batch.lines if not self._person.owns(batch.header.event_type, line)]
+            if len(kept) < len(batch.lines):
+                digest = hashlib.sha1(data, usedforsecurity=False).hexdigest()
+                yield _Found(job_id, digest, len(batch.lines) - len(kept), _left(batch, kept, as_text(reason or b"")))
+
+    def _queued(self) -> Iterator[list[str]]:
+        """Pages of the queue from its end: workers take from the other one, and what they give back is added there."""
+        end = -1
+        while page := self._connection.lrange(self._keys.queue_list, end - PAGE + 1, end):
+            yield [as_text(job_id) for job_id in page]
+            end -= PAGE
+
+    def _scheduled(self) -> Iterator[list[str]]:
+        yield [as_text(job_id) for job_id, _ in self._connection.zscan_iter(self._keys.scheduled, count=1_000)]
+
+    def _started(self) -> Iterator[tuple[str, ...]]:
+        held = {
+            as_text(member).partition(":")[0]
+            for member, _ in self._connection.zscan_iter(self._keys.started, count=1_000)
+        }
+        yield from batched(sorted(held), PAGE)
+
+    def _clean_log(self) -> int:
+        return rewrite(self._connection, self._keys, self._without, dry_run=self._dry_run)
+
+    def _without(self, details: Any, name: str = "") -> Any:
+        """An entry's details without the person: a text that is one of the values, or a number in a personal field."""
+        if isinstance(details, dict):
+            return {name: self._without(value, name) for name, value in details.items()}
+        if isinstance(details, list):
+            return [self._without(value) for value in details]
+        named = isinstance(details, str) or ANY_TYPE.get(name) in PERSONAL
+        return ERASED if named and str(details) in self._person.values else details
+
+
+def _left(batch: Batch, lines: Sequence[bytes], reason: str) -> tuple[bytes, int, str]:
+    """Data, bytes and description of what stays in a job; nothing where nothing stays."""
+    if not lines:
+        return b"", 0, ""
+    header = replace(batch.header, count=len(lines))
+    if reason:
+        return *repack(header, lines, COMPRESSION), describe(replace(header, reason=reason))
+    return *repack(header, lines), f"birdfeed: {len(lines)} {header.event_type}"

@@ -1,0 +1,34 @@
+-- Erase events of one person from a job that no worker holds: waiting, scheduled or dead. One step: whoever reserves,
+-- replays or purges the same job at that moment, every event is counted once.
+-- ARGV[3] job, [4] SHA-1 of the data as it was seen, [5] events erased, [6] the data of what is left ('' = nothing),
+-- [7] its bytes, [8] its description, [9] seconds an emptied batch is remembered, [10] a key that remembers for a while
+-- what this call erased from each job, for a call whose answer was lost.
+-- Returns {1, events erased}, or {0} if the job is gone, {2} if it isn't as it was seen, {3} if a worker holds it.
+local id, seen, taken = ARGV[3], ARGV[4], tonumber(ARGV[5])
+local key = job_key(id)
+local before = redis.call('HGET', ARGV[10], id)
+if before then return {1, tonumber(before)} end
+local has = fields_of(key, 'data', 'bf_events', 'bf_type', 'bf_reason', 'status')
+if not has[1] then return {0} end
+if has[5] == 'started' or is_held(id, now()) then return {3} end
+if redis.sha1hex(has[1]) ~= seen then return {2} end
+local there, type, reason = whole(has[2], taken, MOST_EVENTS), has[3] or 'unknown', has[4]
+local left = ARGV[6] ~= '' and math.max(0, there - taken) or 0
+taken = there - left
+if reason and reason ~= '' then add(LEDGER, 'dead:' .. type .. ':' .. reason, -taken) end
+-- A job that no producer of birdfeed's made was never counted.
+if not has[2] then add(LEDGER, 'accepted:' .. type, there) end
+add(LEDGER, 'dropped:' .. type .. ':forgotten', taken)
+if ARGV[6] ~= '' then
+  redis.call('HSET', key, 'data', ARGV[6], 'bf_events', left, 'bf_bytes', ARGV[7], 'description', ARGV[8])
+else
+  redis.call('DEL', key, P .. ':results:' .. id)
+  redis.call('LREM', QUEUE, 0, id)
+  redis.call('ZREM', SCHEDULED, id)
+  redis.call('ZREM', FAILED, id)
+  -- A producer that lost the answer to its enqueue may send the batch again.
+  redis.call('SET', P .. ':birdfeed:' .. Q .. ':done:' .. id, 0, 'EX', tonumber(ARGV[9]))
+end
+redis.call('HSET', ARGV[10], id, taken)
+redis.call('EXPIRE', ARGV[10], 600)
+return {1, taken}
