@@ -190,6 +190,9 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
     yield "dead replay --json", system.run("dead", "replay", "--all", "--canary-wait", "20s", "--json")
     exported = system.run("dead", "export").stdout
     yield "dead import FILE --json", system.run("dead", "import", "-", "--dry-run", "--json", text=exported)
+    (system.folder / "spool" / "spool-v1-0.sqlite3.damaged-1").touch()
+    yield "forget USER --json", system.run("forget", "nobody", "--dry-run", "--json")
+    (system.folder / "spool" / "spool-v1-0.sqlite3.damaged-1").unlink()
     yield "dead purge --yes --json", system.run("dead", "purge", "--all", "--yes", "--json")
     yield "dead log --json", system.run("dead", "log", "--json")
     system.redis.hset(

@@ -1,0 +1,66 @@
+"""POST /v0/datasources/<name>/delete: the admin token alone, rows that fit a condition, and nothing else."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from birdfeed_sandbox import Sandbox
+
+CONDITION = "id IN ('a', 'o\\'b')"
+
+
+def client(sandbox: Sandbox, token: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=sandbox.url, headers=headers, timeout=30, trust_env=False)
+
+
+def test_rows_that_fit_go(tinybird: Sandbox, append: httpx.Client) -> None:
+    """A dry run counts; the delete answers with a job, which says when it is done. Quarantines have the same API."""
+    lines = b'{"id": "a"}\n{"id": "o\'b"}\n{"id": "c"}\n{"id": "a", "n": "none"}'
+    answer = append.post("/v0/events?name=other&wait=true", content=lines)
+    assert answer.json() == {"successful_rows": 3, "quarantined_rows": 1}
+
+    with client(tinybird, tinybird.admin_token) as admin:
+        form = {"delete_condition": CONDITION}
+        dry = admin.post("/v0/datasources/other/delete", data={**form, "dry_run": "true"})
+        before = tinybird.sql("SELECT count() AS n FROM other")
+        job = admin.post("/v0/datasources/other/delete", data=form)
+        state = admin.get(f"/v0/jobs/{job.json()['id']}")
+        aside = admin.post("/v0/datasources/other_quarantine/delete", data=form)
+
+    assert (dry.json(), before) == ({"rows_to_be_deleted": 2}, [{"n": 3}])
+    assert (job.status_code, job.json()["status"]) == (201, "waiting")
+    assert (state.json()["status"], state.json()["rows_affected"]) == ("done", 2)
+    assert aside.status_code == 201
+    assert tinybird.sql("SELECT id FROM other") == [{"id": "c"}]
+    assert tinybird.sql("SELECT count() AS n FROM other_quarantine") == [{"n": 0}]
+
+
+@pytest.mark.parametrize(
+    ("name", "condition", "status"),
+    [
+        ("other", "", 400),
+        ("nothing", "1", 404),
+        ("other", "1) OR (file('/etc/hostname') != ''", 403),
+        ("other", "id IN (SELECT name FROM system.users)", 403),
+        ("other", "1); DROP TABLE other; --", 400),
+        ("other", "1) SETTINGS mutations_sync = 0, allow_ddl = 1 --", 403),
+        ("other", "no_such_column", 400),
+    ],
+)
+def test_a_condition_is_no_more_than_one(tinybird: Sandbox, name: str, condition: str, status: int) -> None:
+    """It can't read elsewhere, or be another statement; a table that isn't there has none."""
+    with client(tinybird, tinybird.admin_token) as admin:
+        answer = admin.post(f"/v0/datasources/{name}/delete", data={"delete_condition": condition})
+
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"]
+
+
+def test_only_the_admin_token_deletes(tinybird: Sandbox, append: httpx.Client, read: httpx.Client) -> None:
+    """And asks for jobs."""
+    for caller in (append, read):
+        assert caller.post("/v0/datasources/other/delete", data={"delete_condition": "1"}).status_code == 403
+        assert caller.get("/v0/jobs/x").status_code == 403
+    with client(tinybird, tinybird.admin_token) as admin:
+        assert admin.get("/v0/jobs/x").status_code == 404
