@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from birdfeed_schemas.wire.accounts import ACCOUNT_LUA
 from birdfeed_schemas.wire.keys import BYTES_FIELD, EVENTS_FIELD, TYPE_FIELD, Keys
 from redis import Redis
 from redis.exceptions import (
@@ -41,10 +42,11 @@ HEARTBEAT_TTL: Final = 60
 # Scripts are not rolled back, so what was written is taken back where a later step fails: every one of these commands
 # was just allowed, on the same keys. The job, by which a second try knows that nothing is left to do, comes last; a
 # queue entry whose job is missing is passed over by workers. SADD is for `rq info` alone.
-_ENQUEUE: Final = """
+_ENQUEUE: Final = f"""{ACCOUNT_LUA}
 if redis.call('EXISTS', KEYS[1], KEYS[4]) > 0 then return 0 end
 redis.call('RPUSH', KEYS[2], ARGV[1])
-local counted = redis.pcall('HINCRBY', KEYS[5], 'accepted:' .. ARGV[2], ARGV[3])
+local accepted = 'accepted:' .. account(KEYS[5], ARGV[2])
+local counted = redis.pcall('HINCRBY', KEYS[5], accepted, ARGV[3])
 if type(counted) == 'table' and counted.err then
   redis.pcall('LREM', KEYS[2], -1, ARGV[1])
   return counted
@@ -52,7 +54,7 @@ end
 redis.pcall('SADD', KEYS[3], KEYS[2])
 local stored = redis.pcall('HSET', KEYS[1], unpack(ARGV, 4))
 if type(stored) == 'table' and stored.err then
-  redis.call('HINCRBY', KEYS[5], 'accepted:' .. ARGV[2], -ARGV[3])
+  redis.call('HINCRBY', KEYS[5], accepted, -ARGV[3])
   redis.pcall('LREM', KEYS[2], -1, ARGV[1])
   return stored
 end
@@ -71,11 +73,12 @@ redis.call('EXPIRE', KEYS[2], ARGV[2])
 return 1
 """
 
-_REPORT: Final = """
+_REPORT: Final = f"""{ACCOUNT_LUA}
 if not redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[1]) then return 0 end
 for i = 2, #ARGV, 3 do
-  redis.call('HINCRBY', KEYS[2], 'accepted:' .. ARGV[i], ARGV[i + 2])
-  redis.call('HINCRBY', KEYS[2], 'dropped:' .. ARGV[i] .. ':' .. ARGV[i + 1], ARGV[i + 2])
+  local name = account(KEYS[2], ARGV[i])
+  redis.call('HINCRBY', KEYS[2], 'accepted:' .. name, ARGV[i + 2])
+  redis.call('HINCRBY', KEYS[2], 'dropped:' .. name .. ':' .. ARGV[i + 1], ARGV[i + 2])
 end
 return 1
 """

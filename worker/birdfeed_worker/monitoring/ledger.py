@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from birdfeed_schemas.wire.accounts import account_of
 from birdfeed_schemas.wire.keys import EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
 from redis import Redis
 
@@ -149,11 +150,12 @@ def _long_look(connection: Redis, keys: Keys) -> Ledger:
                     anomalies["stray"] += 1
                 elif reason:
                     anomalies["requeued"] += 1
-                    requeued[f"{as_text(event_type or b'unknown')}:{as_text(reason)}"] += number(events, 1, MOST_EVENTS)
+                    name = account_of(before[0], as_text(event_type or b"unknown"))
+                    requeued[f"{name}:{as_text(reason)}"] += number(events, 1, MOST_EVENTS)
                 elif events is None:
                     anomalies["foreign"] += 1
                 else:
-                    flight[as_text(event_type or b"unknown")] += number(events, 1, MOST_EVENTS)
+                    flight[account_of(before[0], as_text(event_type or b"unknown"))] += number(events, 1, MOST_EVENTS)
     after = _state(connection, keys)
     return Ledger(
         accounts=accounts_of(after[0], flight), anomalies=anomalies, requeued=requeued, consistent=before == after

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from birdfeed_schemas.wire.accounts import account_of
 from birdfeed_schemas.wire.keys import EVENTS_FIELD, Keys
 from redis import Redis
 from redis.exceptions import RedisError
@@ -87,9 +88,10 @@ def _dead(ledger: Ledger) -> Counter[tuple[str, str]]:
 def _dead_there(connection: Redis, keys: Keys) -> tuple[Counter[tuple[str, str]], int]:
     """Events in dead letters by (type, reason), and those in jobs that rq failed itself and nobody has counted yet."""
     there, uncounted = Counter[tuple[str, str]](), 0
+    fields = frozenset(as_text(name) for name in connection.hgetall(keys.ledger))
     for letter in letters_of(connection, keys):
         if letter.counted:
-            there[letter.event_type, letter.reason] += letter.events
+            there[account_of(fields, letter.event_type), letter.reason] += letter.events
         else:
             uncounted += letter.events
     return there, uncounted

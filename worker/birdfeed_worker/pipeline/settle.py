@@ -196,7 +196,12 @@ class Settler:
             ]
         args.append(len(entries))
         for name, amount in sorted(entries.items()):
-            args += [name, amount]
+            kind, _, event_type = name.partition(":")
+            reason = ""
+            if kind == "dead":
+                event_type, colon, code = event_type.rpartition(":")
+                reason = colon + code
+            args += [kind, event_type, reason, amount]
         args.append(len(letters))
         for letter in letters:
             args += [letter.id, len(letter.fields)]

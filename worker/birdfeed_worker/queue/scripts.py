@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
+from birdfeed_schemas.wire.accounts import ACCOUNT_LUA
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.client import Pipeline
@@ -26,7 +27,7 @@ def script(connection: Redis, name: str) -> Script:
     """
     parts = ("common", name) if name in READ_ONLY else ("common", "writes", name)
     folder = files("birdfeed_worker.queue") / "lua"
-    return connection.register_script("".join((folder / f"{part}.lua").read_text() for part in parts))
+    return connection.register_script(ACCOUNT_LUA + "".join((folder / f"{part}.lua").read_text() for part in parts))
 
 
 def run_when_full(connection: Redis, keys: Keys, pipe: Pipeline) -> list[Any]:

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 from birdfeed.encoding.batch import PackedBatch
+from birdfeed.encoding.batch import pack as producer_pack
 from birdfeed.transport.enqueuer import Enqueuer
+from birdfeed_schemas.wire.accounts import LEDGER_FIELDS
 from birdfeed_schemas.wire.envelope import Header, encode_batch, encode_event
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import Choice, letters_of
@@ -189,6 +191,45 @@ def test_the_ledger_balances_at_every_moment(redis: Redis, keys: Keys, seed: int
     ledger = read_ledger(redis, keys)
     assert ledger.balanced
     assert ledger.total.in_flight == 0
+
+
+def test_made_up_types_share_an_account(redis: Redis, keys: Keys) -> None:
+    """1,500 types leave a bounded ledger that balances: accepted, dropped, dead, replayed, purged and erased."""
+    enqueuer = Enqueuer(redis, keys)
+    made = [pack_batch(f"made-up-{number}", [encode_event(envelope(text(user="a")))]) for number in range(1_500)]
+    enqueuer.enqueue(made)
+    enqueuer.enqueue([pack_batch("image_generation", [encode_event(envelope(text()))])])
+    enqueuer.report("r", {(f"dropped-{number}", "closed"): 1 for number in range(1_500)})
+
+    def check(**expected: int) -> None:
+        assert redis.hlen(keys.ledger) <= 4 * LEDGER_FIELDS
+        ledger, findings = reconcile(redis, keys)
+        blunt = read_ledger(redis, keys, consistent_jobs=0)
+        assert (ledger.balanced, findings.balanced, dict(findings.missing)) == (True, True, {})
+        assert blunt.accounts == ledger.accounts
+        total = ledger.total
+        counted = {"written": total.written, "dead": sum(total.dead.values()), "purged": total.purged}
+        assert {**counted, "in_flight": total.in_flight} == expected
+        assert ledger.total.accepted == 3_001
+        assert ledger.accounts["image_generation"].accepted == 1
+
+    check(written=0, dead=0, purged=0, in_flight=1_501)
+    work(redis, keys, lambda item: Dead("unknown_event_type", "x"))
+    check(written=0, dead=1_501, purged=0, in_flight=0)
+    Replay(redis, keys, Order(choice=Choice(), limit=900)).run()
+    check(written=0, dead=601, purged=0, in_flight=900)
+    work(redis, keys)
+    check(written=900, dead=601, purged=0, in_flight=0)
+    purge(redis, keys, Choice(), limit=300)
+    check(written=900, dead=301, purged=300, in_flight=0)
+    assert Forget(redis, keys, Person(frozenset({"a"}))).run().dead >= 300
+    assert read_ledger(redis, keys).balanced
+    assert read_ledger(redis, keys).accounts["other"].accepted > 1_000
+
+
+def pack_batch(kind: str, lines: list[bytes]) -> PackedBatch:
+    """A batch as a producer packs it."""
+    return producer_pack(kind, lines, compression=1)
 
 
 def test_the_long_look_sees_what_the_short_one_sees(redis: Redis, keys: Keys) -> None:

@@ -12,13 +12,14 @@ local has = fields_of(key, 'data', 'bf_events', 'bf_type', 'bf_reason', 'status'
 if not has[1] then return {0} end
 if has[5] == 'started' or is_held(id, now()) then return {3} end
 if redis.sha1hex(has[1]) ~= seen then return {2} end
-local there, type, reason = whole(has[2], taken, MOST_EVENTS), has[3] or 'unknown', has[4]
+local there, reason = whole(has[2], taken, MOST_EVENTS), has[4]
+local name = account(LEDGER, has[3] or 'unknown')
 local left = ARGV[6] ~= '' and math.max(0, there - taken) or 0
 taken = there - left
-if reason and reason ~= '' then add(LEDGER, 'dead:' .. type .. ':' .. reason, -taken) end
+if reason and reason ~= '' then add(LEDGER, 'dead:' .. name .. ':' .. reason, -taken) end
 -- A job that no producer of birdfeed's made was never counted.
-if not has[2] then add(LEDGER, 'accepted:' .. type, there) end
-add(LEDGER, 'dropped:' .. type .. ':forgotten', taken)
+if not has[2] then add(LEDGER, 'accepted:' .. name, there) end
+add(LEDGER, 'dropped:' .. name .. ':forgotten', taken)
 if ARGV[6] ~= '' then
   redis.call('HSET', key, 'data', ARGV[6], 'bf_events', left, 'bf_bytes', ARGV[7], 'description', ARGV[8])
 else

@@ -9,6 +9,12 @@ if queued + started + scheduled > most then
   return {ledger, {'queued', queued, 'started', started, 'scheduled', scheduled}, {}, {}, '1'}
 end
 local seen, flight, anomalies, requeued = {}, {}, {}, {}
+local names = {}
+
+local function name_of(type)
+  names[type] = names[type] or account(LEDGER, type)
+  return names[type]
+end
 
 local function note(what) anomalies[what] = (anomalies[what] or 0) + 1 end
 
@@ -21,12 +27,12 @@ local function look(id)
   elseif has[4] and has[4] ~= '' then
     -- By rq; counted as dead until a worker takes it.
     note('requeued')
-    local entry = (has[3] or 'unknown') .. ':' .. has[4]
+    local entry = name_of(has[3] or 'unknown') .. ':' .. has[4]
     requeued[entry] = (requeued[entry] or 0) + whole(has[2], 1, MOST_EVENTS)
   elseif not has[2] then note('foreign') -- counted when a worker takes it
   else
-    local type = has[3] or 'unknown'
-    flight[type] = (flight[type] or 0) + whole(has[2], 1, MOST_EVENTS)
+    local name = name_of(has[3] or 'unknown')
+    flight[name] = (flight[name] or 0) + whole(has[2], 1, MOST_EVENTS)
   end
 end
 

@@ -7,7 +7,7 @@
 --             many died, which is kept for a while with the job's id (a replay waits for it)
 --     posted  epoch s of a request whose outcome is unknown, or ''
 --     destination  the data source its rows go to, or ''
--- then number of ledger entries, and each: field, increment
+-- then number of ledger entries, and each: what is counted, event type, ':' and reason or '', increment
 -- then number of dead letters, and each: id, number of hash fields, field, value ...
 local worker, execution, remember = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local i = 7
@@ -63,8 +63,9 @@ for n = #front, 1, -1 do redis.call('LPUSH', QUEUE, front[n]) end
 local entries = tonumber(ARGV[i])
 i = i + 1
 for _ = 1, entries do
-  add(LEDGER, ARGV[i], ARGV[i + 1])
-  i = i + 2
+  local name = account(LEDGER, ARGV[i + 1])
+  add(LEDGER, ARGV[i] .. ':' .. name .. ARGV[i + 2], ARGV[i + 3])
+  i = i + 4
 end
 
 local dead = tonumber(ARGV[i])
