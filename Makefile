@@ -37,12 +37,13 @@ $(STAMP): $(PROJECT) requirements/dev.txt | $(BIN)/python
 demo: $(DEMO) ## The main job, end to end, on embedded servers.
 	$(BIN)/birdfeed demo
 
-# Lint, types and import contracts: what `check` and `test` have in common.
+# Lint, types, import contracts and security lint: what `check` and `test` have in common.
 define STATIC
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive schemas producer worker sandbox cli
 endef
 
 check: $(STAMP) ## Before each commit: lint, types, import contracts, unit tests.

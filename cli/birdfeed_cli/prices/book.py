@@ -21,7 +21,13 @@ from birdfeed_cli.common.console import OK, PARTLY, fail, out, print_json, print
 
 #: The name of the book that birdfeed ships, where a file is expected.
 SHIPPED = "shipped"
-_PER = {"token": "1,000,000 tokens", "image": "image", "megapixel": "megapixel", "second": "second"}
+#: What a rate is for, by unit.
+_PER = {
+    "token": "1,000,000 tokens",  # nosec B105 - a unit of text
+    "image": "image",
+    "megapixel": "megapixel",
+    "second": "second",
+}
 
 
 def run_check(file: Path, *, as_json: bool) -> int:

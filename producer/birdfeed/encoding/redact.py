@@ -153,7 +153,7 @@ def _fields_of(error: BaseException, keep_traceback: bool) -> dict[str, Any]:
     for name in ("code", "status_code"):
         try:
             code = getattr(error, name, None)
-        except Exception:
+        except Exception:  # nosec B112
             continue  # a property of the SDK that raises has no code to tell
         if isinstance(code, str | int) and not isinstance(code, bool):
             described["code"] = code
