@@ -64,12 +64,28 @@ def spool_path(options: Options) -> Path:
 
 
 def private_directory(directory: Path) -> Path:
-    """The directory itself, or one of this user's own inside where it is shared, as a volume in a container is."""
+    """The directory itself, or one of this user's own inside, which is closed to others.
+
+    The latter where it is shared, as a volume in a container is, or where others may look into it and it has other
+    things in it: then it is not ours to close.
+    """
     try:
         found = os.stat(directory)
+        own = not _is_shared(found) and (not _is_open(found) or _has_spools(directory, alone=False))
     except OSError:
         return directory
-    return directory / f"birdfeed-{os.geteuid()}" if _is_shared(found) else directory
+    return directory if own else directory / f"birdfeed-{os.geteuid()}"
+
+
+def _is_open(found: os.stat_result) -> bool:
+    """Whether others may enter a directory of this user's."""
+    return found.st_uid == os.geteuid() and bool(found.st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+
+
+def _has_spools(directory: Path, *, alone: bool) -> bool:
+    """Whether a directory is empty, or spools are in it (`alone`: and nothing else)."""
+    spools = [name.startswith("spool-v") for name in os.listdir(directory)]
+    return all(spools) or (any(spools) and not alone)
 
 
 def _is_shared(found: os.stat_result) -> bool:
@@ -222,13 +238,23 @@ class SpoolFile:
         except OSError as error:
             raise SpoolError(f"the directory {directory} can't be made: {error.strerror}") from error
         # In a shared place such as /tmp somebody else may have made it first, to read or change what we write.
+        # Another user could make it lead to a directory of ours that is for something else.
+        if directory.is_symlink() and _is_shared(os.stat(directory.parent)):
+            raise SpoolError(f"the spool's directory {directory} is a link in a directory that all may write to")
         if _is_shared(found):
             raise SpoolError(f"the spool's directory {directory} belongs to another user, or all may write to it")
+        if _is_open(found) and _has_spools(directory, alone=True):
+            directory.chmod(0o700)
 
     def _make_file(self) -> None:
         """An empty file that only this user may read; SQLite gives the files beside it the same mode."""
         try:
-            os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600))
+            descriptor = os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600)
+            try:
+                if os.fstat(descriptor).st_uid == os.geteuid():
+                    os.fchmod(descriptor, 0o600)  # an older one may be open
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise SpoolError(f"the spool {self.path} can't be made: {error.strerror}") from error
 

@@ -2,7 +2,6 @@
 
 import os
 import sqlite3
-import stat
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -324,44 +323,6 @@ def test_another_process_writing_for_long_is_told_as_such(tmp_path: Path, clock:
     writer.close()
 
     assert spool.add([batch()])[0] == 2
-
-
-def test_the_directory_and_the_file_are_the_users_own(tmp_path: Path) -> None:
-    """0700 and 0600, whatever the umask."""
-    before = os.umask(0)
-    try:
-        path = spool_path(options(spool_dir=tmp_path / "a" / "b"))
-        with closing(open_spool(path, max_bytes=10**6)) as spool:
-            spool.add([batch()])
-            modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in path.parent.iterdir()}
-    finally:
-        os.umask(before)
-
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert set(modes) == {path.name, f"{path.name}-wal", f"{path.name}-shm"}
-    assert set(modes.values()) == {0o600}
-
-
-def test_in_a_shared_directory_the_spool_has_one_of_its_own(tmp_path: Path) -> None:
-    """A volume of a container (a Kubernetes emptyDir) that all may write to."""
-    tmp_path.chmod(0o777)
-    path = spool_path(options(spool_dir=tmp_path))
-    with closing(open_spool(path, max_bytes=10**6)) as spool:
-        assert spool.check() == path
-        spool.add([batch()])
-
-    assert path.parent == tmp_path / f"birdfeed-{os.geteuid()}"
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-
-
-def test_a_directory_that_somebody_else_made_for_us_is_refused(tmp_path: Path) -> None:
-    """Whoever made it first could read and change what is written there."""
-    tmp_path.chmod(0o777)
-    path = spool_path(options(spool_dir=tmp_path))
-    path.parent.mkdir()
-    path.parent.chmod(0o777)
-    with pytest.raises(SpoolError, match="all may write to it"):
-        open_spool(path, max_bytes=10**6).check()
 
 
 @pytest.mark.parametrize("back", [3_600.0, 10**6])

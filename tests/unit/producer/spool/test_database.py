@@ -1,0 +1,102 @@
+"""Whose the spool's directory and files are: closed to the machine's other users, and never somebody else's."""
+
+import os
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from birdfeed.encoding.batch import PackedBatch, pack
+from birdfeed.errors import SpoolError
+from birdfeed.spool.database import spool_path
+from birdfeed.spool.store import Spool
+
+from tests.support.producer.fakes import options
+
+
+def batch() -> PackedBatch:
+    return pack("text_generation", [b"{}"], compression=0)
+
+
+def test_the_directory_and_the_file_are_the_users_own(tmp_path: Path) -> None:
+    """0700 and 0600, whatever the umask."""
+    before = os.umask(0)
+    try:
+        path = spool_path(options(spool_dir=tmp_path / "a" / "b"))
+        with closing(Spool(path, max_bytes=10**6)) as spool:
+            spool.add([batch()])
+            modes = {found.name: stat.S_IMODE(found.stat().st_mode) for found in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert set(modes) == {path.name, f"{path.name}-wal", f"{path.name}-shm"}
+    assert set(modes.values()) == {0o600}
+
+
+def test_in_a_shared_directory_the_spool_has_one_of_its_own(tmp_path: Path) -> None:
+    """A volume of a container (a Kubernetes emptyDir) that all may write to."""
+    tmp_path.chmod(0o777)
+    path = spool_path(options(spool_dir=tmp_path))
+    with closing(Spool(path, max_bytes=10**6)) as spool:
+        assert spool.check() == path
+        spool.add([batch()])
+
+    assert path.parent == tmp_path / f"birdfeed-{os.geteuid()}"
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("there", [[], ["spool-v1-older.sqlite3"]])
+def test_an_open_directory_that_holds_nothing_else_is_closed(tmp_path: Path, there: list[str]) -> None:
+    """Made by hand, or by an older version; its files too."""
+    folder = tmp_path / "spool"
+    folder.mkdir(mode=0o755)
+    for name in there:
+        (folder / name).touch(0o644)
+    path = spool_path(options(spool_dir=folder))
+    path.touch(0o644)
+    with closing(Spool(path, max_bytes=10**6)) as spool:
+        spool.add([batch()])
+
+    assert path.parent == folder
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_an_open_directory_with_other_things_in_it_is_left_as_it_is(tmp_path: Path) -> None:
+    """Others may need what is there: the spool goes into a closed one inside, and is found there again."""
+    folder = tmp_path / "app"
+    folder.mkdir(mode=0o755)
+    (folder / "readme.txt").touch()
+    path = spool_path(options(spool_dir=folder))
+    with closing(Spool(path, max_bytes=10**6)) as spool:
+        spool.add([batch()])
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+    assert path.parent == folder / f"birdfeed-{os.geteuid()}"
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert spool_path(options(spool_dir=folder)) == path
+
+
+def test_a_link_in_a_shared_directory_is_refused(tmp_path: Path) -> None:
+    """Another user may have laid it, to have a folder of ours filled or closed."""
+    shared, private = tmp_path / "tmp", tmp_path / "home"
+    shared.mkdir()
+    shared.chmod(0o777)
+    private.mkdir(mode=0o755)
+    (shared / f"birdfeed-{os.geteuid()}").symlink_to(private)
+    with pytest.raises(SpoolError, match="is a link"):
+        Spool(spool_path(options(spool_dir=shared)), max_bytes=10**6).check()
+
+    assert list(private.iterdir()) == []
+    assert stat.S_IMODE(private.stat().st_mode) == 0o755
+
+
+def test_a_directory_that_somebody_else_made_for_us_is_refused(tmp_path: Path) -> None:
+    """Whoever made it first could read and change what is written there."""
+    tmp_path.chmod(0o777)
+    path = spool_path(options(spool_dir=tmp_path))
+    path.parent.mkdir()
+    path.parent.chmod(0o777)
+    with pytest.raises(SpoolError, match="all may write to it"):
+        Spool(path, max_bytes=10**6).check()
