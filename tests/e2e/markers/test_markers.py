@@ -1,0 +1,181 @@
+"""Markers for prompts, persons and secrets are put in wherever they can stand, and hunted wherever birdfeed leaves
+anything: through an ASGI program, workers and every command that shows or writes something.
+
+tests/unit/test_guards.py switches off what stands between, one by one.
+"""
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import httpx
+import pytest
+from birdfeed_sandbox.process import Sandbox
+from birdfeed_schemas.wire.keys import Keys
+from birdfeed_worker.queue.codec import unpack
+from birdfeed_worker.queue.reply import as_text
+from redis import Redis
+
+from tests.support.servers.redis_servers import free_port, valkey
+from tests.support.servers.system import System
+from tests.support.wait import eventually
+
+pytestmark = pytest.mark.slow
+
+#: An installation, and what it left in each place.
+World: TypeAlias = tuple[System, dict[str, str]]
+
+PROMPT, PERSON, CHAT = "zqPromptMarker", "zqPersonMarker", "zqChatMarker"
+PASSWORD, KEY = "zqPasswordMarker", "zqHmacKeyMarker"
+#: Where something known must be seen: a hunt over nothing finds nothing.
+KNOWN = {
+    "rows": "0-good", "Redis": "image_generation", "spool": "0-good", "workers' log": "made_up", "metrics": "birdfeed_",
+    "dead show": "invalid", "dead list": "unknown_event_type", "dead export": "2-bad", "dead log": "export",
+    "status": "health", "ledger": "made_up", "settings": "BIRDFEED_REDIS_URL", "report csv": "gpt-4.1-nano",
+    "report page": "gpt-4.1-nano", "report": "gpt-4.1-nano", "spool list": "text_generation",
+    "arguments": "birdfeed_worker", "prices missing": "", "app's log": "birdfeed",
+    "a refused command": "doesn't answer",
+}  # fmt: skip
+
+
+def everything(redis: Redis) -> str:
+    """All keys and values; jobs unpacked."""
+    found: list[str] = []
+    for key in redis.scan_iter():
+        found.append(as_text(key))
+        kind = as_text(redis.type(key))
+        if kind == "hash":
+            for name, value in redis.hgetall(key).items():
+                found += [as_text(name), as_text(value)]
+                if name == b"data":
+                    assert isinstance(value, bytes)
+                    found.append(unpack(value))
+        elif kind == "stream":
+            found.append(str(redis.xrange(key)))
+        elif kind == "string":
+            found.append(as_text(redis.get(key) or b""))
+    return "\n".join(found)
+
+
+def arguments() -> str:
+    """What `ps` shows of every process."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                continue  # it ended meanwhile
+    return "\n".join(found)
+
+
+def hunted(system: System, page: Path) -> dict[str, str]:
+    """What is left in each place."""
+    run, redis = system.run, system.redis
+    marks = {"MARK_PROMPT": PROMPT, "MARK_PERSON": PERSON, "MARK_CHAT": CHAT}
+    app = [sys.executable, "-m", "tests.support.producer.apps.marked"]
+    away = dict(system.environment, BIRDFEED_REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0")
+    said = [
+        subprocess.run(app, env={**environment, **marks}, capture_output=True, text=True, check=True, timeout=120)
+        for environment in (system.environment, away)
+    ]
+    found = {"app's log": "".join(one.stdout + one.stderr for one in said)}
+    # The store refuses once, and repeats in its answer what it was sent.
+    system.sandbox.fault(on="events", auth=403, times=1)
+    system.sandbox.fault(on="events", status=500, times=1, body=f"failed for {system.sandbox.append_token}")
+    with httpx.Client(trust_env=False, timeout=30) as client:
+        port = free_port()
+        system.start_pool(1, environment={"BIRDFEED_METRICS_PORT": str(port)})
+        found["arguments"] = arguments()
+        system.drained()
+        metrics = eventually(lambda: client.get(f"http://127.0.0.1:{port}/metrics").text, what="metrics are served")
+    rows = [str(system.sandbox.sql(f"SELECT * FROM {name}")) for name in ("llm_events", "image_events")]
+    rows += [str(system.sandbox.sql(f"SELECT * FROM {name}_quarantine")) for name in ("llm_events", "image_events")]
+    found |= {"rows": "".join(rows), "Redis": everything(redis)}
+    spool = [file.read_bytes() for file in (system.folder / "spool").iterdir()]
+    letters = [letter.id for letter in system.dead()]
+    commands = {
+        "dead show": [["dead", "show", one, "--events", "9"] for one in letters],
+        "dead list": [["dead", "list"], ["dead", "list", "--json"]],
+        "dead export": [["dead", "export", "exported.ndjson"], ["dead", "export"]],
+        "dead log": [["dead", "log", "--json"]],
+        "status": [["status", "--json"], ["status"]],
+        "ledger": [["ledger", "--json"]],
+        "settings": [["settings"], ["settings", "--json"]],
+        "report": [["report"], ["report", "--json"]],
+        "report csv": [["report", "--csv"]],
+        "report page": [["report", "--html", str(page)]],
+        "prices missing": [["prices", "missing", "--json"]],
+        "spool list": [["spool", "list"]],
+    }
+    for name, lines in commands.items():
+        done = [run(*line) for line in lines]
+        found[name] = "".join(one.stdout + one.stderr for one in done)
+        assert "Traceback" not in found[name], found[name]
+    found["report page"] += page.read_text()
+    system.environment.update(BIRDFEED_REDIS_URL=away["BIRDFEED_REDIS_URL"])
+    refused = run("status")
+    found["a refused command"] = refused.stdout + refused.stderr
+    found["spool"] = "".join(one.decode("latin-1") for one in spool)
+    found["metrics"] = metrics
+    found["workers' log"] = system.said()
+    return found
+
+
+@pytest.fixture(scope="module")
+def world(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A whole installation that was used once, and what it left."""
+    folder = tmp_path_factory.mktemp("markers")
+    sandbox_process.clear_faults()
+    sandbox_process.reset()
+    settings = {
+        "BIRDFEED_USER_HMAC_KEY": KEY,
+        "BIRDFEED_HMAC_FIELDS": "user,username,chat_id,cache_key",
+        "BIRDFEED_COMPRESSION": "0",
+        "BIRDFEED_LOG_LEVEL": "debug",
+    }
+    before = os.umask(0)
+    try:
+        with valkey(folder / "valkey") as url:
+            with Redis.from_url(url) as admin:
+                admin.config_set("requirepass", PASSWORD)
+            secured = url.replace("redis://", f"redis://:{PASSWORD}@")
+            with System(secured, sandbox_process, folder, **settings) as system:
+                assert system.keys == Keys("rq", "birdfeed")
+                yield system, hunted(system, folder / "page.html")
+                system.environment.update(BIRDFEED_REDIS_URL=secured)
+    finally:
+        os.umask(before)
+        sandbox_process.clear_faults()
+
+
+@pytest.mark.parametrize("place", sorted(KNOWN))
+def test_no_marker_is_left(world: World, place: str) -> None:
+    """No prompt, no person's name, no chat, no password, key or token; but something known, where anything is."""
+    system, found = world
+    secrets = {
+        "prompt": PROMPT, "person": PERSON, "chat": CHAT, "password": PASSWORD, "HMAC key": KEY,
+        "append token": system.sandbox.append_token, "read token": system.sandbox.read_token,
+    }  # fmt: skip
+
+    assert KNOWN[place] in found[place]
+    assert [name for name, secret in secrets.items() if secret in found[place]] == []
+
+
+def test_no_file_is_open_to_others(world: World) -> None:
+    """Made with a umask of 0: what birdfeed writes closes itself."""
+    system, _ = world
+    made = [system.folder / "page.html", system.folder / "exported.ndjson", *(system.folder / "spool").iterdir()]
+
+    assert len(made) > 2
+    assert {path.name: oct(stat.S_IMODE(path.stat().st_mode)) for path in made if path.stat().st_mode & 0o077} == {}
+    assert stat.S_IMODE((system.folder / "spool").stat().st_mode) == 0o700
+
+
+def test_every_place_was_looked_at(world: World) -> None:
+    """What the hunt gathers and what the test names are the same."""
+    assert world[1].keys() == KNOWN.keys()
