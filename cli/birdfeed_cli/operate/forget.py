@@ -14,6 +14,7 @@ from birdfeed.options import Options
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.forget import Forgotten as Spooled
 from birdfeed.spool.forget import forget as forget_spooled
+from birdfeed_schemas.datafiles import datasources
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.errors import ConfigurationError, TinybirdError
@@ -28,7 +29,7 @@ from birdfeed_cli.common.confirm import confirm, must_be_answerable
 from birdfeed_cli.common.console import OK, PARTLY, out, print_json
 from birdfeed_cli.common.errors import WrongUse
 from birdfeed_cli.common.redis_access import open_redis
-from birdfeed_cli.common.store_access import event_tables, open_store
+from birdfeed_cli.common.store_access import open_store
 
 
 @dataclass(slots=True)
@@ -122,7 +123,7 @@ def _look(connection: Any, keys: Any, person: Person, options: Options, settings
 def _rows(found: Found, person: Person, settings: WorkerSettings) -> None:
     try:
         with open_store(settings) as store:
-            found.deletions = list(deletions(store, event_tables(), person.values))
+            found.deletions = list(deletions(store, list(datasources()), person.values))
     except (ConfigurationError, TinybirdError) as error:
         found.tinybird_unknown = str(error)
 
