@@ -67,7 +67,7 @@ def rewrite(
     args: list[Any] = []
     found: list[Any] = connection.xrevrange(stream) or []
     for entry_id, fields in found:
-        details = orjson.loads(fields.get(b"details", b"{}"))
+        details = _details(fields.get(b"details", b"{}"))
         if (changed := change(details)) != details:
             args += [entry_id, orjson.dumps(changed)]
     if args and not dry_run:
@@ -87,8 +87,17 @@ def entries(connection: Redis, keys: Keys, most: int = KEPT) -> Iterator[Entry]:
             at=datetime.fromtimestamp(milliseconds / 1000, UTC),
             who=read.get("who", ""),
             action=read.get("action", ""),
-            details=orjson.loads(read.get("details", "{}")),
+            details=_details(read.get("details", "{}")),
         )
+
+
+def _details(text: bytes | str) -> dict[str, Any]:
+    """An entry's details; none where somebody else wrote it."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:

@@ -177,6 +177,16 @@ def test_the_log_no_longer_names_the_person(redis: Redis, keys: Keys) -> None:
     ]
 
 
+@pytest.mark.parametrize("details", [b"\xff", b"[1]", b"{", b""])
+def test_an_entry_that_somebody_else_wrote_hides_no_other(redis: Redis, keys: Keys, details: bytes) -> None:
+    """Neither from `birdfeed dead log` nor from an erasure."""
+    redis.xadd(keys.birdfeed("dead-log"), {"who": "x", "action": "y", "details": details})
+    note(redis, keys, "purge", choice={"user": "ann"})
+
+    assert forget(redis, keys).log_entries == 1
+    assert [one.details for one in entries(redis, keys)] == [{"choice": {"user": "(forgotten)"}}, {}]
+
+
 def test_a_long_queue_is_looked_at_whole(redis: Redis, keys: Keys) -> None:
     """Over several pages."""
     for number in range(450):
