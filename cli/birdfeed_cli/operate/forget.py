@@ -105,10 +105,8 @@ def person_of(user: str, options: Options) -> Person:
 def _named(user: str) -> str:
     """The name as given, or the first line of standard input, which no other user of the machine can see."""
     name = sys.stdin.readline().rstrip("\r\n") if user == "-" else user
-    if not name or not name.isprintable():
-        raise WrongUse(
-            "give the person's id or name, raw or as it is stored, on one line; - reads it from standard input"
-        )
+    if not name or name.encode(errors="replace").decode() != name:
+        raise WrongUse("give the person's id or name as text, raw or as it is stored; - reads it from standard input")
     return name
 
 
