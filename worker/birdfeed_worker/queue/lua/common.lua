@@ -54,6 +54,13 @@ local function add(key, field, amount)
   return amount
 end
 
+-- Change a count of the ledger. What is taken from one is counted, too, as fell:<field>: the count and what it fell by
+-- together only grow, which is what an alert needs.
+local function account(field, amount)
+  add(LEDGER, field, amount)
+  if tonumber(amount) < 0 then add(LEDGER, 'fell:' .. field, -tonumber(amount)) end
+end
+
 local function split_composite(composite)
   local at = string.find(composite, ':', 1, true)
   if not at then return composite, '' end

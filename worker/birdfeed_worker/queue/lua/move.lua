@@ -24,19 +24,20 @@ if seen ~= '' and redis.sha1hex(has[1]) ~= seen then return {2} end
 local there, type, reason = whole(has[2], taken, MOST_EVENTS), has[3] or 'unknown', has[4]
 local left = ARGV[7] ~= '' and math.max(0, there - taken) or 0
 taken = there - left
-if reason and reason ~= '' then add(LEDGER, 'dead:' .. type .. ':' .. reason, -taken) end
+if reason and reason ~= '' then account('dead:' .. type .. ':' .. reason, -taken) end
 -- A job that no producer of birdfeed's made was never counted.
-if not has[2] then add(LEDGER, 'accepted:' .. type, there) end
+if not has[2] then account('accepted:' .. type, there) end
 if action == 'purge' then
-  add(LEDGER, 'purged:' .. type, taken)
+  account('purged:' .. type, taken)
+  account('purged_as:' .. type .. ':' .. (reason or ''), taken)
   if ARGV[10] ~= '' then
     redis.call('HSET', ARGV[10], id, taken)
     redis.call('EXPIRE', ARGV[10], 600)
   end
 elseif ARGV[11] ~= type then
   -- Edited into another type: it counts there from now on.
-  add(LEDGER, 'accepted:' .. type, -taken)
-  add(LEDGER, 'accepted:' .. ARGV[11], taken)
+  account('accepted:' .. type, -taken)
+  account('accepted:' .. ARGV[11], taken)
 end
 if ARGV[7] ~= '' then
   redis.call('HSET', key, 'data', ARGV[7], 'bf_events', left, 'bf_bytes', ARGV[8], 'description', ARGV[9])

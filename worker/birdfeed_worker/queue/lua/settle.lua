@@ -63,7 +63,7 @@ for n = #front, 1, -1 do redis.call('LPUSH', QUEUE, front[n]) end
 local entries = tonumber(ARGV[i])
 i = i + 1
 for _ = 1, entries do
-  add(LEDGER, ARGV[i], ARGV[i + 1])
+  account(ARGV[i], ARGV[i + 1])
   i = i + 2
 end
 
