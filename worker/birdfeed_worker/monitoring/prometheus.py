@@ -93,7 +93,8 @@ def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
     yield metrics.LAG, {(): status.lag or 0.0}
     yield metrics.AVAILABLE, {(name,): float(one.state == "available") for name, one in status.destinations.items()}
     yield metrics.PAUSED, {(name,): float(one.state == "paused") for name, one in status.destinations.items()}
-    yield metrics.BREAKER, {(known_type(name),): 1.0 for name in status.tripped}
+    breakers: dict[tuple[str, ...], float] = {(name,): 0.0 for name in (*registry(), OTHER)}
+    yield metrics.BREAKER, breakers | {(known_type(name),): 1.0 for name in status.tripped}
     yield metrics.DEAD_OLDEST, {(name,): one.oldest for name, one in status.dead.items() if one.oldest is not None}
     yield metrics.DEAD_BYTES, {(): float(status.dead_bytes or 0)}
     rows: dict[tuple[str, ...], float] = {(name,): 0.0 for name in get_args(CostStatus)}
