@@ -41,7 +41,9 @@ elseif ARGV[11] ~= type then
 end
 if ARGV[7] ~= '' then
   redis.call('HSET', key, 'data', ARGV[7], 'bf_events', left, 'bf_bytes', ARGV[8], 'description', ARGV[9])
+  dead_bytes(#ARGV[7] - #has[1])
 else
+  dead_bytes(-#has[1] - LETTER_OVERHEAD)
   redis.call('ZREM', FAILED, id)
   redis.call('DEL', key, P .. ':results:' .. id)
 end

@@ -75,6 +75,7 @@ for _ = 1, dead do
   local fields = {}
   for n = 1, count * 2 do
     fields[n] = ARGV[i]
+    if n % 2 == 0 and fields[n - 1] == 'data' then dead_bytes(#fields[n] + LETTER_OVERHEAD) end
     i = i + 1
   end
   redis.call('HSET', job_key(id), unpack(fields))
