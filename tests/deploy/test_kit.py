@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
-from birdfeed_cli.setup.settings import reference
 from birdfeed_worker.settings import WorkerSettings
 
+from docs.scripts.references import settings
 from tests.support.repository import ROOT
 from tests.support.servers.redis_servers import MUST_HAVE_ALL
 from tests.support.tools import need
@@ -21,7 +21,7 @@ from tests.support.tools import need
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("birdfeed-*"))
 DOCKERFILE = (DEPLOY / "docker" / "Dockerfile").read_text()
-SETTINGS = set(re.findall(r"`((?:BIRDFEED|TINYBIRD)_\w+)`", reference()))
+SETTINGS = set(re.findall(r"`((?:BIRDFEED|TINYBIRD)_\w+)`", settings()))
 VARIABLE = re.compile(r"\b(?:BIRDFEED|TINYBIRD)_[A-Z_]+\b")
 
 

@@ -41,7 +41,7 @@ def times(system: System, ids: Iterable[str]) -> set[int]:
 
 @pytest.mark.slow
 def test_an_old_copy_of_redis_doubles_what_waited_and_no_more(sandbox: Sandbox, tmp_path: Path) -> None:
-    """What was in a request is asked about; what waited in the copy is sent again; what came and waited since is gone."""
+    """What was in a request is asked about; what waited in the copy is sent again; what came later may be gone."""
     now, old = tmp_path / "now", tmp_path / "old"
     with valkey(now) as url, System(url, sandbox, tmp_path, BIRDFEED_SETTLE_SECONDS=SETTLE_SECONDS) as system:
         system.start_pool()
