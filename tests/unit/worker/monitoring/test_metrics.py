@@ -150,6 +150,12 @@ def test_a_worker_knows_its_launcher_by_its_own_name() -> None:
     assert pool_of(worker_name()) == pool_name()
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine is no Redis that hangs."""
+    monkeypatch.setattr("birdfeed_worker.process.http.LOOK_SECONDS", 60.0)
+
+
 @pytest.fixture
 def pulse() -> Pulse:
     return Pulse("p", workers=1)
