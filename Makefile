@@ -87,7 +87,7 @@ price-diff: $(STAMP) ## Compare token prices with litellm's bundled map.
 	$(BIN)/python .ci/price_diff.py
 
 bench: $(STAMP) ## Benchmarks; ratios, measured in one run.
-	for name in producer enrich deliver slow_sink backlog latency compress; do echo "== $$name"; $(BIN)/python -m bench.$$name || exit 1; done
+	for name in producer enrich deliver slow_sink backlog latency compress scale; do echo "== $$name"; $(BIN)/python -m bench.$$name || exit 1; done
 
 # uv comes into an environment of its own: it is no part of the lock it makes.
 UV := .venv-uv/bin/uv

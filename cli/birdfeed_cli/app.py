@@ -104,8 +104,14 @@ def demo(
 def up(
     data_dir: Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")] = Path(".birdfeed"),
     processes: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
-    redis_port: Annotated[int | None, typer.Option(help="Port of the embedded Valkey (default: a free one).")] = None,
-    tinybird_port: Annotated[int, typer.Option(help="Port of the sandbox Tinybird (0: a free one).")] = 0,
+    redis_port: Annotated[
+        int | None,
+        typer.Option(help="Port of the embedded Valkey (default: as before, if free; 0: a free one)."),
+    ] = None,
+    tinybird_port: Annotated[
+        int | None,
+        typer.Option(help="Port of the sandbox Tinybird (default: as before, if free; 0: a free one)."),
+    ] = None,
 ) -> int:
     """Start an embedded Valkey, a sandbox Tinybird and workers; stop them with Ctrl-C.
 

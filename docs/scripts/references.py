@@ -43,6 +43,16 @@ def metrics() -> str:
         "- `/readyz`: 200 while Redis answers and has room, a worker of this launcher is alive, and Tinybird takes",
         "  this host's token; 503 with the reason otherwise, and while it stops. It lists `birdfeed status` findings.",
         "",
+        "Counters are at 0 from the start for every registered event type and every reason there is; types and reasons",
+        "that are not birdfeed's own are `other`, and so are hosts beyond the first 50. A counter falls only where the",
+        "Redis behind it is replaced or restored from a backup: Prometheus takes that for a restart from 0.",
+        "",
+        "Where Redis doesn't answer within 3 s, the page has the values that were last read, and says how old they",
+        "are: `birdfeed_redis_up`, `birdfeed_values_age_seconds`. One that never reached Redis has only its own.",
+        "",
+        "Alerts, recording rules and a dashboard are in deploy/ ([Deploy](../how-to/deploy.md),",
+        "[Service levels](../how-to/service-levels.md)).",
+        "",
     ]
     for scope, about in (
         ("queue", "Read from Redis when asked, and the same from every launcher: take one of them, or `max()`."),

@@ -51,7 +51,8 @@ class Stack:
         data_dir: Where Valkey (AOF), the sandbox and the tokens are kept.
         redis_url: Use this Redis instead of an embedded Valkey.
         tinybird_host: Use this Tinybird instead of the sandbox.
-        redis_port, tinybird_port: Ports of the embedded servers; None or 0 for a free one.
+        redis_port, tinybird_port: Ports of the embedded servers; None: the one it had before with this folder, if
+            that is free; else, and for 0, any that is free.
         log_file: Where the processes' output goes; None for our own.
     """
 
@@ -59,7 +60,7 @@ class Stack:
     redis_url: str | None = None
     tinybird_host: str | None = None
     redis_port: int | None = None
-    tinybird_port: int = 0
+    tinybird_port: int | None = None
     log_file: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
     valkey: "ValkeyServer | None" = None
@@ -137,7 +138,7 @@ class Stack:
         try:
             self.valkey = ProtectedValkey(
                 password,
-                port=free_port() if self.redis_port is None else self.redis_port,
+                port=self._port("valkey.port", self.redis_port),
                 data_dir=folder,
                 persist=True,
                 config={"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction", "save": ""},
@@ -156,8 +157,9 @@ class Stack:
             self.environment["TINYBIRD_HOST"] = self.tinybird_host
             return
         port_file = self.data_dir / "tinybird.port"
+        port = self._port("tinybird.port", self.tinybird_port)
         port_file.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "birdfeed_sandbox", "--port", str(self.tinybird_port)]
+        command = [sys.executable, "-m", "birdfeed_sandbox", "--port", str(port)]
         command += ["--data-dir", str(self.data_dir / "tinybird"), "--port-file", str(port_file)]
         command += ["--parent-fd", str(self._reading)]
         tokens = {kind: token_of(kind, os.environ, self.data_dir) for kind in TOKENS}
@@ -169,6 +171,22 @@ class Stack:
             "TINYBIRD_TOKEN": tokens["append"],
             "TINYBIRD_READ_TOKEN": tokens["read"],
         }
+
+    def _port(self, name: str, wanted: int | None) -> int:
+        """The port that is wanted, or the one that is noted in the data folder, or any that is free.
+
+        What is exported in other terminals, or stands in an application's settings, then holds after a restart, too.
+        """
+        if wanted:
+            return wanted
+        if wanted is None:
+            try:
+                before = int((self.data_dir / name).read_text())
+            except (OSError, ValueError):
+                before = 0
+            if 0 < before < 65_536 and is_free(before):
+                return before
+        return free_port()
 
     def _password(self) -> str:
         """Valkey's, the same at every start with this folder."""
@@ -226,6 +244,17 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on it now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def end(process: "subprocess.Popen[bytes]") -> int:

@@ -13,7 +13,7 @@ from birdfeed_cli.common.console import OK, PARTLY, USAGE, fail, out
 from birdfeed_cli.local.services import FolderError, Stack, StackError
 
 
-def run_up(data_dir: Path, processes: int | None, redis_port: int | None, tinybird_port: int) -> int:
+def run_up(data_dir: Path, processes: int | None, redis_port: int | None, tinybird_port: int | None) -> int:
     """Start, say how to reach each part, wait for Ctrl-C or SIGTERM, stop. Exit code 1 if a part ended by itself."""
     settings = WorkerSettings.load()
     stop = threading.Event()

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from birdfeed_schemas.datafiles import datasources
-from birdfeed_worker.errors import QueryError, QuotaError
+from birdfeed_worker.dead_letters.audit import note
+from birdfeed_worker.errors import ConfigurationError, QueryError, QuotaError
 from birdfeed_worker.operations.reprice.corrections import CorrectionError, Corrections
 from birdfeed_worker.operations.reprice.judge import REASONS
 from birdfeed_worker.operations.reprice.row_reader import NotOursError, Selection
@@ -16,12 +17,14 @@ from birdfeed_worker.pricing.price.money import plain
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.client import Tinybird
 from birdfeed_worker.wiring import book_source_of
+from redis.exceptions import RedisError
 from rich.progress import Progress
 from rich.table import Table as Rows
 
 from birdfeed_cli.common.confirm import confirm, must_be_answerable
 from birdfeed_cli.common.console import OK, PARTLY, UNREACHABLE, err, fail, out, print_json, warn
-from birdfeed_cli.common.errors import WrongUse, store_code
+from birdfeed_cli.common.errors import Unreachable, WrongUse, store_code
+from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.common.store_access import open_store
 
 
@@ -77,12 +80,26 @@ class Run:
         wanted = bool(self.tally.corrections) and not dry_run
         if wanted:
             confirm(f"Write {self.tally.corrections:,} corrections?", yes=yes)
-            self._write()
+            self._note("reprice begins", corrections=self.tally.corrections)
+            try:
+                self._write()
+            finally:
+                self._note("reprice ends", written=self.written)
         if self.as_json:
             print_json(self._json(dry_run=dry_run))
         elif wanted:
             out.print(f"{self.written:,} corrections are written")
         return PARTLY if self.tally.refused or self.refused_tables else OK
+
+    def _note(self, action: str, **counts: int) -> None:
+        """Who repriced what, in the log that `birdfeed dead log` shows; without a Redis, that is said and no more."""
+        selection = self.selection
+        details: dict[str, Any] = {"since": selection.since.isoformat(), "until": selection.until.isoformat()}
+        try:
+            connection, keys = open_redis()
+            note(connection, keys, action, **details, models=list(selection.models), **counts)
+        except (Unreachable, ConfigurationError, RedisError) as error:
+            warn(f"not in the log of `birdfeed dead log`: {error}")
 
     def _read(self, limit: int | None) -> None:
         reader = RetryingReader(self.store)

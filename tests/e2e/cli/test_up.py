@@ -67,11 +67,12 @@ def answers(environment: dict[str, str]) -> bool:
 
 
 def test_what_was_there_is_there_again(tmp_path: Path) -> None:
-    """Ctrl-C stops it with exit code 0; the next start has the same rows, tokens and counts."""
+    """Ctrl-C stops it with exit code 0; the next start has the same rows, tokens, ports and counts."""
+    with up(tmp_path) as (_, before):
+        send(before, "first")
+        eventually(lambda: ledger(before).get(b"written:text_generation") == b"1", what="it is written")
     with up(tmp_path) as (_, environment):
-        send(environment, "first")
-        eventually(lambda: ledger(environment).get(b"written:text_generation") == b"1", what="it is written")
-    with up(tmp_path) as (_, environment):
+        assert environment == before
         assert ledger(environment)[b"written:text_generation"] == b"1"
         second = subprocess.run([*BIRDFEED, "up"], cwd=tmp_path, env=CLEAN, capture_output=True, text=True, check=False)
         assert second.returncode == 1
@@ -128,13 +129,21 @@ def test_killed_it_leaves_nothing_that_harms(tmp_path: Path) -> None:
         send(environment, "first")
         eventually(lambda: ledger(environment).get(b"written:text_generation") == b"1", what="it is written")
         workers = [int(w) for w in re.findall(r"'pid': b?'?(\d+)", str(pids(environment)))]
+        server = run_id(environment)
         process.kill()
         process.wait()
     eventually(lambda: all(ended(pid) for pid in workers), what="the workers are gone")
 
     with up(tmp_path) as (_, again):
         assert ledger(again)[b"written:text_generation"] == b"1"
-        assert not answers(environment)
+        assert run_id(again) != server
+        assert again["BIRDFEED_REDIS_URL"] == environment["BIRDFEED_REDIS_URL"] or not answers(environment)
+
+
+def run_id(environment: dict[str, str]) -> str:
+    """The Valkey process's own name."""
+    with Redis.from_url(environment["BIRDFEED_REDIS_URL"]) as client:
+        return str(client.info("server")["run_id"])
 
 
 def pids(environment: dict[str, str]) -> list[dict[str, str]]:

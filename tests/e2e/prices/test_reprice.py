@@ -13,7 +13,10 @@ import httpx
 import pytest
 from birdfeed_cli.app import app
 from birdfeed_sandbox.process import Sandbox
+from birdfeed_schemas.wire.keys import Keys
+from birdfeed_worker.dead_letters.audit import entries, who
 from birdfeed_worker.pricing.book.reload import BookSource
+from redis import Redis
 from typer.testing import CliRunner
 
 from tests.support.repository import ROOT
@@ -217,6 +220,28 @@ def test_a_new_book_for_old_rows(shop: Shop) -> None:
     code, again = shop.run_json("--yes")
     assert (code, again["corrections"], again["written"]) == (0, 0, 0)
     assert again["unchanged"] == {"same_book": 6, "same_price": 6, "no_book_decides": 2}
+
+
+def test_who_repriced_is_in_the_log(
+    shop: Shop, redis: Redis, keys: Keys, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after what was written; a dry run is nothing to note, and a Redis that is away stops nothing."""
+    shop.book.write_text(NEW)
+    monkeypatch.setenv("BIRDFEED_REDIS_URL", "redis://127.0.0.1:1/0")
+    code, said = shop.run("--yes", "--limit", "2")
+    assert (code, "2 corrections are written" in said) == (0, True)
+    assert "not in the log of `birdfeed dead log`" in said
+    monkeypatch.setenv("BIRDFEED_REDIS_URL", valkey_url)
+    shop.run("--dry-run")
+    assert list(entries(redis, keys)) == []
+
+    shop.run("--yes", "--model", "chat", "--model", "chat-asked", "--model", "fresh", "--model", "film")
+
+    after, before = entries(redis, keys)
+    assert (before.action, after.action) == ("reprice begins", "reprice ends")
+    assert before.who == after.who == who()
+    assert before.details["models"] == ["chat", "chat-asked", "fresh", "film"]
+    assert before.details["corrections"] == after.details["written"] > 0
 
 
 def test_by_model_and_time(shop: Shop) -> None:

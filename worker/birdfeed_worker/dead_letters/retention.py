@@ -38,7 +38,7 @@ SMALL_EVENTS: Final = 100
 MERGE_LETTERS: Final = 8
 #: Small letters remembered in one round, and merged at once.
 REMEMBERED: Final = 20_000
-#: What Redis takes for a letter beside its data: the other fields, the key, the registry's entry.
+#: What Redis takes for a letter beside its data: the other fields, the key, the registry's entry. As in common.lua.
 OVERHEAD_BYTES: Final = 1_100
 
 #: What letters must share to be merged: type, reason, fingerprint, attempts, replays, and the replay they died in.

@@ -54,11 +54,13 @@ class Ledger:
     """The accounts by event type, and anomalies (name of ANOMALIES → jobs).
 
     `requeued` are events, by "type:reason", that rq put back and that count as dead until a worker takes them.
-    `consistent` says that all of it is from one moment, or that nothing moved while it was read.
+    `consistent` says that all of it is from one moment, or that nothing moved while it was read. `totals` are counts
+    that only grow (see totals_of).
     """
 
     accounts: Mapping[str, Account]
     anomalies: Mapping[str, int]
+    totals: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     requeued: Mapping[str, int] = field(default_factory=dict)
     consistent: bool = True
 
@@ -110,6 +112,28 @@ def accounts_of(counts: Mapping[str, int], in_flight: Mapping[str, int]) -> dict
     }
 
 
+def totals_of(counts: Mapping[str, int]) -> dict[tuple[str, str, str], int]:
+    """Events ever accepted, written, dead, dropped and purged: (which of these, event type, reason or "") → events.
+
+    From the ledger's hash, whose counts fall when an event moves on: what they fell by stands beside them, and both
+    together only grow. An event that was enqueued twice, died twice or was moved to another type counts for each.
+    Purged events of an older birdfeed, which kept no reason, have the reason "". Pure.
+    """
+    totals = Counter[tuple[str, str, str]]()
+    for name, amount in counts.items():
+        kind, _, rest = name.removeprefix("fell:").partition(":")
+        if kind in {"accepted", "written", "purged"}:
+            totals[kind, rest, ""] += amount
+        elif kind in {"dead", "dropped"}:
+            event_type, _, reason = rest.rpartition(":")
+            totals[kind, event_type, reason] += amount
+        elif kind == "purged_as":
+            event_type, _, reason = rest.rpartition(":")
+            totals["purged", event_type, reason] += amount
+            totals["purged", event_type, ""] -= amount
+    return {key: max(0, amount) for key, amount in totals.items()}
+
+
 def read_ledger(
     connection: Redis, keys: Keys, consistent_jobs: int = CONSISTENT_JOBS, *, quick: bool = False
 ) -> Ledger:
@@ -125,11 +149,17 @@ def read_ledger(
         return Ledger(
             accounts=accounts_of(_counts(counts), _counts(flight)),
             anomalies=_counts(anomalies),
+            totals=totals_of(_counts(counts)),
             requeued=_counts(requeued),
         )
     if quick:
         missing = {name: account.missing for name, account in accounts_of(_counts(counts), {}).items()}
-        return Ledger(accounts=accounts_of(_counts(counts), missing), anomalies={}, consistent=False)
+        return Ledger(
+            accounts=accounts_of(_counts(counts), missing),
+            anomalies={},
+            totals=totals_of(_counts(counts)),
+            consistent=False,
+        )
     return _long_look(connection, keys)
 
 
@@ -158,7 +188,11 @@ def _long_look(connection: Redis, keys: Keys) -> Ledger:
                     flight[account_of(before[0], as_text(event_type or b"unknown"))] += number(events, 1, MOST_EVENTS)
     after = _state(connection, keys)
     return Ledger(
-        accounts=accounts_of(after[0], flight), anomalies=anomalies, requeued=requeued, consistent=before == after
+        accounts=accounts_of(after[0], flight),
+        anomalies=anomalies,
+        totals=totals_of(after[0]),
+        requeued=requeued,
+        consistent=before == after,
     )
 
 

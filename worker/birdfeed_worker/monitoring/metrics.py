@@ -63,6 +63,34 @@ WORKERS = Metric("birdfeed_workers", "gauge", (), "pool", "Worker processes of t
 RESTARTS = Metric(
     "birdfeed_worker_ends_total", "counter", (), "pool", "Worker processes that ended by themselves and were replaced."
 )
+BUILD = Metric(
+    "birdfeed_build_info", "gauge", ("version", "python"), "pool", "1; this launcher's versions of birdfeed and Python."
+)  # fmt: skip
+REDIS_UP = Metric("birdfeed_redis_up", "gauge", (), "pool", "1 if Redis answered this page in time, 0 if not.")
+REDIS_READ = Metric(
+    "birdfeed_redis_read_seconds", "gauge", (), "pool", "How long the last complete look at Redis took."
+)
+AGE = Metric(
+    "birdfeed_values_age_seconds", "gauge", (), "pool",
+    "Age of the values on this page that come from Redis: where it doesn't answer in time, they are the last known.",
+)  # fmt: skip
+ACCEPTED = Metric(
+    "birdfeed_events_accepted_total", "counter", ("event_type",), "queue",
+    "Events accepted, those dropped by producers too; one enqueued twice, or replayed as another type, counts twice.",
+)  # fmt: skip
+WRITTEN = Metric("birdfeed_events_written_total", "counter", ("event_type",), "queue", "Events written to Tinybird.")
+DIED = Metric(
+    "birdfeed_events_dead_total", "counter", ("event_type", "reason"), "queue",
+    "Events that became dead letters, each time they did; a replay takes nothing from it.",
+)  # fmt: skip
+DROPPED = Metric(
+    "birdfeed_events_dropped_total", "counter", ("event_type", "reason"), "queue",
+    "Events that producers dropped. They are lost.",
+)  # fmt: skip
+PURGED = Metric(
+    "birdfeed_events_purged_total", "counter", ("event_type", "reason"), "queue",
+    "Events that were purged, by the reason they had died of (missing: written off). They are gone.",
+)  # fmt: skip
 LEDGER = Metric(
     "birdfeed_ledger_events", "gauge", ("event_type", "state", "reason"), "queue",
     "Events by where they are: accepted, written, dead or dropped (by reason), purged, in_flight; missing should be 0.",
@@ -125,6 +153,13 @@ SPOOLED = Metric(
     ("host",),
     "queue",
     "Events on a host's disk, with living producers or without.",
+)
+SPOOLED_BYTES = Metric("birdfeed_spooled_bytes", "gauge", ("host",), "queue", "Bytes that they take there.")
+SPOOLED_OLDEST = Metric(
+    "birdfeed_spooled_oldest_seconds", "gauge", ("host",), "queue", "For how long the oldest of them has waited."
+)
+BUFFERED = Metric(
+    "birdfeed_producer_buffered_events", "gauge", (), "queue", "Events in the memory of living producers, all together."
 )
 TIER_FAILURES = Metric(
     "birdfeed_tier_lookup_failures_total", "counter", ("reason",), "pool",

@@ -1,8 +1,17 @@
-"""Expose: metrics in Prometheus's text format."""
+"""Expose: metrics in Prometheus's text format.
 
+Labels are bounded: what anybody can make up (types, reasons, hosts) is one series, `other`, from some number on.
+"""
+
+import platform
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from itertools import product
+from typing import Final, get_args
 
+from birdfeed_schemas.enrichment import CostStatus
+from birdfeed_schemas.registry import registry
 from birdfeed_schemas.safety.untrusted import label
 from birdfeed_schemas.wire.keys import Keys
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,14 +23,21 @@ from redis import Redis
 from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring import metrics
 from birdfeed_worker.monitoring.facts import Status
-from birdfeed_worker.monitoring.metrics import BUCKETS, METRICS, Metric
-from birdfeed_worker.monitoring.minutes import known_type
+from birdfeed_worker.monitoring.metrics import BUCKETS, Metric
+from birdfeed_worker.monitoring.minutes import DEAD_REASONS, DROP_REASONS, OTHER, known_reason, known_type
 from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.monitoring.verdict import RULES, SILENT_SECONDS
 from birdfeed_worker.queue.redis_time import redis_time
 
 #: Values by labels.
 Values = Mapping[tuple[str, ...], float]
+
+#: Hosts that are told apart.
+MOST_HOSTS: Final = 50
+#: Why events were purged that were nowhere (`birdfeed ledger --write-off`).
+WRITTEN_OFF: Final = "missing"
+#: HTTP statuses that are at 0 from the start; 0: no answer.
+STATUSES: Final = ("0", "200", "400", "401", "403", "404", "413", "422", "429", "500", "503")
 
 
 def expose(*parts: Iterable[tuple[Metric, Values]]) -> bytes:
@@ -69,6 +85,7 @@ def of_queue(connection: Redis, keys: Keys) -> Iterator[tuple[Metric, Values]]:
 
 def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
     """The queue's metrics from what `birdfeed status` shows. Pure."""
+    yield from _totals(status)
     yield metrics.LEDGER, _ledger(status)
     depth = status.depth
     places = {"queued": depth.queued, "started": depth.started, "scheduled": depth.scheduled}
@@ -76,10 +93,12 @@ def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
     yield metrics.LAG, {(): status.lag or 0.0}
     yield metrics.AVAILABLE, {(name,): float(one.state == "available") for name, one in status.destinations.items()}
     yield metrics.PAUSED, {(name,): float(one.state == "paused") for name, one in status.destinations.items()}
-    yield metrics.BREAKER, {(known_type(name),): 1.0 for name in status.tripped}
+    breakers: dict[tuple[str, ...], float] = {(name,): 0.0 for name in (*registry(), OTHER)}
+    yield metrics.BREAKER, breakers | {(known_type(name),): 1.0 for name in status.tripped}
     yield metrics.DEAD_OLDEST, {(name,): one.oldest for name, one in status.dead.items() if one.oldest is not None}
     yield metrics.DEAD_BYTES, {(): float(status.dead_bytes or 0)}
-    yield metrics.ROWS, {(name,): float(rows) for name, rows in status.costs.items()}
+    rows: dict[tuple[str, ...], float] = {(name,): 0.0 for name in get_args(CostStatus)}
+    yield metrics.ROWS, rows | {(name,): float(amount) for name, amount in status.costs.items()}
     yield metrics.ALIVE, {(): float(sum(one.silent < SILENT_SECONDS for one in status.workers))}
     yield metrics.WARNINGS, {(): float(len(status.redis.warnings))}
     yield metrics.HEALTH, {(): float(status.health)}
@@ -87,9 +106,48 @@ def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
     yield metrics.PROBLEM, {(rule.name,): float(rule.name in found) for rule in RULES}
     memory = {"used": status.redis.memory_used, "max": status.redis.memory_max}
     yield metrics.REDIS_MEMORY, {(kind,): float(size) for kind, size in memory.items() if size is not None}
-    yield metrics.REFUSED, {key: float(len(workers)) for key, workers in by_host(status.refusals).items()}
+    name_of = _hosts({host: len(workers) for (_, host), workers in by_host(status.refusals).items()})
+    refused = Counter[tuple[str, ...]]()
+    for (datasource, host), workers in by_host(status.refusals).items():
+        refused[datasource, name_of(host)] += len(workers)
+    yield metrics.REFUSED, {labels: float(workers) for labels, workers in refused.items()}
     yield metrics.PRODUCERS, {(): float(len(status.producers))}
-    yield metrics.SPOOLED, {(spool.host,): float(spool.events) for spool in status.spools}
+    yield metrics.BUFFERED, {(): float(sum(one.buffered for one in status.producers))}
+    name_of = _hosts({spool.host: spool.events for spool in status.spools})
+    events, size, oldest = Counter[tuple[str, ...]](), Counter[tuple[str, ...]](), dict[tuple[str, ...], float]()
+    for spool in status.spools:
+        labels: tuple[str, ...] = (name_of(spool.host),)
+        events[labels] += spool.events
+        size[labels] += spool.bytes
+        oldest[labels] = max(oldest.get(labels, 0.0), spool.oldest)
+    yield metrics.SPOOLED, {labels: float(amount) for labels, amount in events.items()}
+    yield metrics.SPOOLED_BYTES, {labels: float(amount) for labels, amount in size.items()}
+    yield metrics.SPOOLED_OLDEST, oldest
+
+
+def _hosts(sizes: Mapping[str, int]) -> Callable[[str], str]:
+    """What hosts are called: those beyond MOST_HOSTS, with the least, are one."""
+    told_apart = {host for host, _ in Counter(sizes).most_common(MOST_HOSTS)}
+    return lambda host: host if host in told_apart else OTHER
+
+
+def _totals(status: Status) -> Iterator[tuple[Metric, Values]]:
+    """The counters of events, at 0 for everything that is known."""
+    types = (*sorted(registry()), OTHER)
+    dead, dropped = (*sorted(DEAD_REASONS), OTHER), (*sorted(DROP_REASONS), OTHER)
+    for kind, metric, reasons in (
+        ("accepted", metrics.ACCEPTED, None),
+        ("written", metrics.WRITTEN, None),
+        ("dead", metrics.DIED, dead),
+        ("dropped", metrics.DROPPED, dropped),
+        ("purged", metrics.PURGED, (*dead, WRITTEN_OFF)),
+    ):
+        values = Counter[tuple[str, ...]](dict.fromkeys(product(types, reasons) if reasons else product(types), 0))
+        for (found, event_type, reason), events in status.ledger.totals.items():
+            if found == kind:
+                known = reason if reasons and reason in reasons else known_reason(reason)
+                values[(known_type(event_type), known) if reasons else (known_type(event_type),)] += events
+        yield metric, {labels: float(events) for labels, events in values.items()}
 
 
 def _ledger(status: Status) -> Mapping[tuple[str, ...], float]:
@@ -112,8 +170,41 @@ def _entries(status: Status) -> Iterator[tuple[str, tuple[str, str], int]]:
 
 def of_pool(counts: Mapping[tuple[str, ...], float], *, workers: int, ends: int) -> Iterator[tuple[Metric, Values]]:
     """A pool's metrics, from its workers' counts and the launcher's own."""
+    yield metrics.BUILD, {(_version(), platform.python_version()): 1.0}
     yield metrics.WORKERS, {(): float(workers)}
     yield metrics.RESTARTS, {(): float(ends)}
-    for metric in METRICS:
-        if metric.scope == "pool" and metric not in (metrics.WORKERS, metrics.RESTARTS):
-            yield metric, {tuple(rest): value for (name, *rest), value in counts.items() if name == metric.name}
+    for metric, values in _from_the_start().items():
+        for (name, *labels), value in counts.items():
+            if name == metric.name:
+                values[tuple(labels)] = value
+        yield metric, values
+
+
+def of_reading(*, up: bool, seconds: float | None, age: float | None) -> Iterator[tuple[Metric, Values]]:
+    """How the look at Redis went: whether it answered, how long that took, and how old the values are (seconds)."""
+    yield metrics.REDIS_UP, {(): float(up)}
+    yield metrics.REDIS_READ, {} if seconds is None else {(): seconds}
+    yield metrics.AGE, {} if age is None else {(): age}
+
+
+def _from_the_start() -> dict[Metric, dict[tuple[str, ...], float]]:
+    """What a pool's workers count, at 0 for everything that is known."""
+    types, datasources = (*registry(), OTHER), {one.datasource for one in registry().values()}
+    labels: dict[Metric, Iterable[tuple[str, ...]]] = {
+        metrics.EVENTS: product(types, ("written", "dead", "deferred")),
+        metrics.JOBS: [()],
+        metrics.LOST: [()],
+        metrics.DELIVERY_SECONDS: product(("count", "sum")),
+        metrics.REQUESTS: product(datasources, STATUSES),
+        metrics.REQUEST_SECONDS: product(datasources, ("count", "sum")),
+        metrics.REQUEST_BYTES: product(datasources),
+        metrics.TIER_FAILURES: product(("error", "late", "no_tier")),
+    }
+    return {metric: dict.fromkeys(known, 0.0) for metric, known in labels.items()}
+
+
+def _version() -> str:
+    try:
+        return version("birdfeed")
+    except PackageNotFoundError:
+        return ""

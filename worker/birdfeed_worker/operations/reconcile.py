@@ -166,11 +166,14 @@ def write_off(connection: Redis, keys: Keys) -> tuple[int, Findings]:
         for event_type, amount in findings.missing.items():
             if amount > 0:
                 pipe.hincrby(keys.ledger, f"purged:{event_type}", amount)
+                pipe.hincrby(keys.ledger, f"purged_as:{event_type}:missing", amount)
                 total += amount
         for (event_type, reason), amount in findings.dead_orphaned.items():
             if amount > 0:
                 pipe.hincrby(keys.ledger, f"dead:{event_type}:{reason}", -amount)
+                pipe.hincrby(keys.ledger, f"fell:dead:{event_type}:{reason}", amount)
                 pipe.hincrby(keys.ledger, f"purged:{event_type}", amount)
+                pipe.hincrby(keys.ledger, f"purged_as:{event_type}:{reason}", amount)
                 total += amount
         run_when_full(connection, keys, pipe)
     return total, findings

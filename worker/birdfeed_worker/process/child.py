@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.process.launcher import STACKS_SIGNAL
-from birdfeed_worker.process.logs import configure_logs
+from birdfeed_worker.process.logs import configure_first_logs, configure_logs, say_fatal
 from birdfeed_worker.process.parent_watch import when_parent_ends
 from birdfeed_worker.process.presence import forget_worker
 from birdfeed_worker.queue.connect import connect
@@ -60,16 +60,18 @@ def main() -> int:
     # What kills the process (a segmentation fault, the launcher's watch) leaves the stacks in the log.
     faulthandler.enable()
     faulthandler.register(STACKS_SIGNAL, all_threads=True)
+    log_format = configure_first_logs()
     try:
         settings = WorkerSettings.load()
-        configure_logs(settings.log_format, settings.log_level)
+        log_format = settings.log_format
+        configure_logs(log_format, settings.log_level)
         # Imported late: rq reads its key prefix when it is imported.
         os.environ.setdefault("RQ_KEY_PREFIX", settings.key_prefix)
         from birdfeed_worker.process.bootstrap import keys_of, make_worker
 
         worker = make_worker(settings, name, beat_fd=beat_fd)
     except (ConfigurationError, ValueError) as error:
-        print(f"birdfeed: {error}", file=sys.stderr)
+        say_fatal(log_format, error)
         return 2
 
     def give_back() -> None:

@@ -4,7 +4,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self
@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring.facts import Status
 from birdfeed_worker.monitoring.metrics import read_pool
-from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_status
+from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_reading, of_status
 from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.queue.redis_time import redis_time
 
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 HANGING_SECONDS: Final = 120.0
 #: Seconds a look at Redis is good for.
 KEEP_SECONDS: Final = 2.0
+#: Seconds a page waits for one; then it has what was last known.
+LOOK_SECONDS: Final = 3.0
 #: Seconds between tries for a port that another has.
 PORT_SECONDS: Final = 2.0
 PROMETHEUS_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -58,6 +60,57 @@ class Page:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a look at Redis found: the status, the pool's counts, when (monotonic, s), and how long it took (s)."""
+
+    status: Status
+    counts: Mapping[tuple[str, ...], float]
+    at: float
+    seconds: float
+
+
+class Looker:
+    """Looks at Redis for all who ask, in a thread of its own, so that a Redis that hangs holds nobody up for long."""
+
+    def __init__(self, connection: Redis, keys: Keys, pool: str) -> None:
+        self._connection = connection
+        self._keys = keys
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._looking: threading.Thread | None = None
+        self._seen: Seen | None = None
+        self._error: Exception | None = None
+
+    def look(self) -> tuple[Seen | None, str]:
+        """What was last seen, and why that isn't from now: nothing where it is."""
+        with self._lock:
+            seen = self._seen
+            if seen is not None and time.monotonic() - seen.at <= KEEP_SECONDS:
+                return seen, ""
+            if self._looking is None or not self._looking.is_alive():
+                self._looking = threading.Thread(target=self._look, name="birdfeed-look", daemon=True)
+                self._looking.start()
+            looking = self._looking
+        looking.join(LOOK_SECONDS)
+        if looking.is_alive():
+            return self._seen, f"it took more than {LOOK_SECONDS:g} s"
+        if self._error is not None and not isinstance(self._error, RedisError):
+            raise self._error
+        return self._seen, "" if self._error is None else type(self._error).__name__
+
+    def _look(self) -> None:
+        began = time.monotonic()
+        try:
+            counts = read_pool(self._connection, self._keys, self._pool)
+            status = read_status(self._connection, self._keys, redis_time(self._connection))
+        except Exception as error:  # raised to who asked
+            self._error = error
+            return
+        now = time.monotonic()
+        self._seen, self._error = Seen(status=status, counts=counts, at=now, seconds=now - began), None
+
+
 class Pages:
     """What is served.
 
@@ -69,10 +122,7 @@ class Pages:
 
     def __init__(self, pulse: Pulse, connection: Redis, keys: Keys) -> None:
         self._pulse = pulse
-        self._connection = connection
-        self._keys = keys
-        self._lock = threading.Lock()
-        self._kept: tuple[float, Status | None] = (float("-inf"), None)
+        self._looker = Looker(connection, keys, pulse.name)
 
     def page(self, path: str) -> Page:
         """The page at a path."""
@@ -87,24 +137,21 @@ class Pages:
         return made()
 
     def metrics(self) -> Page:
-        """For Prometheus; without Redis, what the launcher knows itself."""
+        """For Prometheus; where Redis doesn't answer in time, with what was last read and its age."""
         pulse = self._pulse
-        try:
-            counts = read_pool(self._connection, self._keys, pulse.name)
-            queue = list(of_status(self._status()))
-        except RedisError as error:
-            log.warning("metrics without Redis: %s", type(error).__name__)
-            counts, queue = {}, []
-        return Page(200, PROMETHEUS_TEXT, expose(of_pool(counts, workers=pulse.workers, ends=pulse.ends), queue))
-
-    def _status(self) -> Status:
-        """The state of everything, as it was at most KEEP_SECONDS ago: several who ask cost one look at Redis."""
-        with self._lock:
-            made_at, status = self._kept
-            if status is None or time.monotonic() - made_at > KEEP_SECONDS:
-                status = read_status(self._connection, self._keys, redis_time(self._connection))
-                self._kept = (time.monotonic(), status)
-            return status
+        seen, problem = self._looker.look()
+        if problem:
+            log.warning("metrics as last read: Redis doesn't answer: %s", problem)
+        counts = {} if seen is None else seen.counts
+        age = None if seen is None else time.monotonic() - seen.at
+        seconds = None if seen is None else seen.seconds
+        parts = [
+            of_pool(counts, workers=pulse.workers, ends=pulse.ends),
+            of_reading(up=not problem, seconds=seconds, age=age),
+        ]
+        if seen is not None:
+            parts.append(of_status(seen.status))
+        return Page(200, PROMETHEUS_TEXT, expose(*parts))
 
     def health(self) -> Page:
         """Whether the launcher's loop turns."""
@@ -118,11 +165,11 @@ class Pages:
             problems.append("stopping")
         if self._pulse.workers == 0:
             problems.append("no worker is alive")
-        try:
-            status = self._status()
-        except RedisError as error:
-            problems.append(f"Redis doesn't answer: {type(error).__name__}")
-        else:
+        seen, problem = self._looker.look()
+        if problem:
+            problems.append(f"Redis doesn't answer: {problem}")
+        elif seen is not None:
+            status = seen.status
             problems += [finding.message for finding in status.findings if finding.rule.blocks]
             problems += [
                 f"{datasource} refuses this host's token: {workers[0].reason}"

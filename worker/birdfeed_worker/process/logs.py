@@ -1,8 +1,9 @@
 """Logs: lines for people on a terminal, JSON for machines; ids, types and counts, never event data or tokens."""
 
 import logging
+import os
 import sys
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import structlog
 from birdfeed_schemas.safety.untrusted import visible
@@ -19,9 +20,33 @@ def on_one_line(_: object, __: str, event: EventDict) -> EventDict:
     return event
 
 
-def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -> None:
+LogFormat: TypeAlias = Literal["auto", "console", "json"]
+
+
+def for_people(log_format: LogFormat) -> bool:
+    """Whether lines are for people."""
+    return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+
+
+def configure_first_logs() -> LogFormat:
+    """Logs until the settings are read, so that whoever reads JSON gets it from the first line; the format."""
+    wanted = os.environ.get("BIRDFEED_LOG_FORMAT", "")
+    log_format: LogFormat = "json" if wanted == "json" else "console" if wanted == "console" else "auto"
+    configure_logs(log_format, "info")
+    return log_format
+
+
+def say_fatal(log_format: LogFormat, error: Exception) -> None:
+    """Why this process can't start: a sentence for people, or a line of the log."""
+    if for_people(log_format):
+        print(f"birdfeed: {error}", file=sys.stderr)
+    else:
+        logging.getLogger(__name__).critical("%s", error)
+
+
+def configure_logs(log_format: LogFormat, level: str) -> None:
     """Send the standard library's log records, ours and rq's, through structlog to standard error."""
-    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    console = for_people(log_format)
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,

@@ -3,7 +3,6 @@
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.monitoring.redis_check import RedisFacts, redis_facts
 from birdfeed_worker.process.http import Pages, Server
 from birdfeed_worker.process.launcher import Pool
-from birdfeed_worker.process.logs import configure_logs
+from birdfeed_worker.process.logs import configure_first_logs, configure_logs, say_fatal
 from birdfeed_worker.process.parent_watch import when_parent_ends
 from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.settings import WorkerSettings
@@ -49,11 +48,13 @@ def run_pool(processes: int | None = None) -> int:
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):  # the pool sets its own later
         signal.signal(signum, lambda signum, frame: stop.set())
+    log_format = configure_first_logs()
     try:
         settings = WorkerSettings.load()
         if processes is not None:
             settings = settings.model_copy(update={"processes": processes})
-        configure_logs(settings.log_format, settings.log_level)
+        log_format = settings.log_format
+        configure_logs(log_format, settings.log_level)
         connection = connect(settings.redis_url_text)
         mismatches = check(settings, connection)
         facts = wait_for_redis(settings.redis_url_text, stop)
@@ -61,7 +62,7 @@ def run_pool(processes: int | None = None) -> int:
             return 0
         look_at_redis(facts, settings)
     except (ConfigurationError, ValueError) as error:
-        print(f"birdfeed: {error}", file=sys.stderr)
+        say_fatal(log_format, error)
         return 2
     if not settings.has_read_token:
         log.warning(

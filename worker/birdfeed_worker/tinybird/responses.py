@@ -25,6 +25,7 @@ _LOOKED_AT: Final = 20_000
 _SHORTEST_SECRET: Final = 5
 _TOKEN: Final = re.compile(r"p\.[A-Za-z0-9_.-]{20,}|eyJ[A-Za-z0-9_.-]{20,}")
 _MARKUP: Final = re.compile(r"(?s)<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^<>]*>")
+_PAGE: Final = re.compile(r"(?i)<(?:!doctype|html|head|body|title|h1|center|p|div|span|br)\b[^<>]*>")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]+")
 
 Rows = Annotated[int, Field(strict=True, ge=0)]
@@ -129,6 +130,8 @@ def detail(reply: Reply, secrets: Iterable[str] = ()) -> str:
     if not said:
         try:
             said = ErrorBody.model_validate_json(reply.body).error
+            if _PAGE.search(said):  # a proxy's page in an error's clothes; elsewhere < and > are comparisons
+                said = _MARKUP.sub(" ", said)
         except ValidationError:
             said = _MARKUP.sub(" ", reply.body[:_LOOKED_AT].decode("utf-8", "replace"))
     location = reply.headers.get("location")

@@ -7,6 +7,7 @@ from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters import query as letters_module
 from birdfeed_worker.dead_letters.audit import entries
+from birdfeed_worker.dead_letters.move import Mover, step
 from birdfeed_worker.dead_letters.query import Choice, dead_letters_of, letters_of
 from birdfeed_worker.dead_letters.retention import OVERHEAD_BYTES, Caps, Retention
 from birdfeed_worker.model import Dead
@@ -135,6 +136,31 @@ def test_the_oldest_go_where_all_together_are_too_large(redis: Redis, keys: Keys
     total = read_ledger(redis, keys).total
     assert (total.purged, total.missing) == (40 - sum(left), 0)
     assert int(redis.hget(keys.birdfeed("dead-size"), "bytes") or 0) <= one * 30
+
+
+def test_the_size_is_current_after_moves(redis: Redis, keys: Keys) -> None:
+    """What dies, is replayed in part or whole, or is purged counts at once; the next look finds nothing else."""
+    bury(redis, keys, events(3), detail="field a: missing")
+    sweep(redis, keys)
+    mover, size = Mover(redis, keys), keys.birdfeed("dead-size")
+
+    def real() -> int:
+        return sum(redis.hstrlen(keys.job(letter.id), "data") + OVERHEAD_BYTES for letter in letters_of(redis, keys))
+
+    def known() -> int:
+        return int(redis.hget(size, "bytes") or 0)
+
+    assert (known(), real()) == (real(), known()) != (0, 0)
+    first, second = bury(redis, keys, events(5), detail="field b: missing")
+    assert (known(), first.events, second.events) == (real(), 3, 5)
+    assert first.batch is not None
+    assert second.batch is not None
+    mover.back([step(first, {0: first.batch.lines[0]}, "r")])
+    assert known() == real()
+    mover.back([step(second, dict(enumerate(second.batch.lines)), "r")])
+    assert known() == real() > 0
+    mover.purge(list(letters_of(redis, keys)))
+    assert known() == real() == 0
 
 
 def test_the_size_it_assumes_is_about_right(redis: Redis, keys: Keys) -> None:

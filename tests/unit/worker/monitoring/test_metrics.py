@@ -3,6 +3,7 @@
 import json
 import math
 import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from birdfeed_worker.process.launcher import pool_name, pool_of, worker_name
 from birdfeed_worker.settings import WorkerSettings
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
+from redis.exceptions import RedisError
 
 from tests.support.wait import eventually
 from tests.support.worker.dead import accept, bury, events, work
@@ -148,6 +150,12 @@ def test_a_worker_knows_its_launcher_by_its_own_name() -> None:
     assert pool_of(worker_name()) == pool_name()
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow machine is no Redis that hangs."""
+    monkeypatch.setattr("birdfeed_worker.process.http.LOOK_SECONDS", 60.0)
+
+
 @pytest.fixture
 def pulse() -> Pulse:
     return Pulse("p", workers=1)
@@ -176,6 +184,7 @@ def test_the_pages(base: str, pulse: Pulse) -> None:
     assert (status, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
     assert parsed(body)["birdfeed_workers", ()] == 1
     assert {one.name for one in METRICS if f"# TYPE {one.name} ".encode() not in body} == set()
+    assert (parsed(body)["birdfeed_redis_up", ()], parsed(body)["birdfeed_values_age_seconds", ()] < 60) == (1, True)
     assert get(f"{base}/healthz")[0] == 200
     assert get(f"{base}/readyz")[0] == 200
     assert get(f"{base}/")[0] == 404
@@ -200,7 +209,9 @@ def test_without_redis_the_launcher_still_answers(keys: Keys, pulse: Pulse) -> N
     with Redis(port=1) as nowhere:
         pages = Pages(pulse, nowhere, keys)
 
-        assert parsed(pages.page("/metrics").body)["birdfeed_workers", ()] == 1
+        found = parsed(pages.page("/metrics").body)
+        assert (found["birdfeed_workers", ()], found["birdfeed_redis_up", ()]) == (1, 0)
+        assert not [name for name, _ in found if name in {"birdfeed_values_age_seconds", "birdfeed_health"}]
         assert pages.page("/readyz").status == 503
         assert pages.page("/healthz").status == 200
 
@@ -279,3 +290,49 @@ def test_tier_lookups_that_fail_reach_a_metric(
     worker._delivery.counters.count([])
 
     assert read_pool(redis, keys, "p")["birdfeed_tier_lookup_failures_total", "error"] == 2
+
+
+def test_a_redis_that_hangs_leaves_the_last_known_values(
+    redis: Redis, keys: Keys, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their age, within the time a page has; a supervisor hears that Redis doesn't answer."""
+    monkeypatch.setattr("birdfeed_worker.process.http.KEEP_SECONDS", -1.0)
+    accept(redis, keys, events(2))
+    pages, hang = Pages(pulse, redis, keys), threading.Event()
+    pages.page("/metrics")
+
+    def hangs(*args: Any) -> float:
+        hang.wait()
+        return 0.0
+
+    monkeypatch.setattr("birdfeed_worker.process.http.redis_time", hangs)
+    monkeypatch.setattr("birdfeed_worker.process.http.LOOK_SECONDS", 0.05)
+    try:
+        found = parsed(pages.page("/metrics").body)
+        ready = json.loads(pages.page("/readyz").body)
+    finally:
+        hang.set()
+
+    assert found["birdfeed_redis_up", ()] == 0
+    assert found["birdfeed_events_accepted_total", (("event_type", "text_generation"),)] == 2
+    assert found["birdfeed_values_age_seconds", ()] > 0.04
+    assert ready["problems"] == ["Redis doesn't answer: it took more than 0.05 s"]
+
+
+def test_the_pages_come_back_with_redis(
+    redis: Redis, keys: Keys, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failed look is no reason for the next to fail; a fault of our own is no outage of Redis."""
+    monkeypatch.setattr("birdfeed_worker.process.http.KEEP_SECONDS", -1.0)
+    pages = Pages(pulse, redis, keys)
+
+    def fails(*args: Any) -> float:
+        raise errors.pop()
+
+    errors: list[Exception] = [ValueError("ours"), RedisError("x")]
+    with monkeypatch.context() as patch:
+        patch.setattr("birdfeed_worker.process.http.redis_time", fails)
+        assert parsed(pages.page("/metrics").body)["birdfeed_redis_up", ()] == 0
+        with pytest.raises(ValueError, match="ours"):
+            pages.page("/metrics")
+    assert parsed(pages.page("/metrics").body)["birdfeed_redis_up", ()] == 1

@@ -2,11 +2,14 @@
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from birdfeed_worker.process.logs import configure_logs
+from birdfeed_worker.process.logs import configure_first_logs, configure_logs, say_fatal
 
 NAME = "m\x1b]52;c;aGk=\x07\n2026-11-01 [info] FORGED\u202e\x9b2J"
 
@@ -51,3 +54,32 @@ def test_json_is_whole_and_plain(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(lines) == 2
     assert json.loads(lines[0])["user"] == NAME
     assert all(line.isascii() and line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "said"),
+    [
+        (["birdfeed_worker"], {}, "no Redis is configured"),
+        (["birdfeed_worker"], {"BIRDFEED_LOG_FORMAT": "json", "BIRDFEED_PROCESSES": "many"}, "BIRDFEED_PROCESSES"),
+        (["birdfeed_worker.process.child", "w", "1"], {}, "no Redis is configured"),
+    ],
+)
+def test_json_from_the_first_line(command: list[str], environment: dict[str, str], said: str, tmp_path: Path) -> None:
+    """Also what a process says that can't start, as no terminal reads it."""
+    done = subprocess.run(
+        [sys.executable, "-m", *command], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert (done.returncode, len(lines), lines[0]["level"]) == (2, 1, "critical")
+    assert said in lines[0]["event"]
+
+
+@pytest.mark.usefixtures("root")
+def test_people_get_a_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal, or where they ask for it; a format that there isn't is no reason to fail here."""
+    for wanted, log_format in (("console", "console"), ("nonsense", "auto"), ("json", "json")):
+        monkeypatch.setenv("BIRDFEED_LOG_FORMAT", wanted)
+        assert configure_first_logs() == log_format
+    say_fatal("console", ValueError("no"))
+    assert capsys.readouterr().err == "birdfeed: no\n"

@@ -106,6 +106,9 @@ def test_a_redirect_says_where_to(status: int) -> None:
         (b'{"error":"\\ud800"}', '{"error":"\\ud800"}'),
         (b"\x1b]0;pwn\x07\x1b[2J evil\x9b31m", "]0;pwn [2J evil\N{REPLACEMENT CHARACTER}31m"),
         (b"<html><head><style>b {}</style><script>x</script></head><h1>502</h1> Bad <b>Gateway", "502 Bad Gateway"),
+        (b'{"error":"<html><body>502 <b>Bad</b> Gateway</body></html>"}', "502 Bad Gateway"),
+        (b'{"error":"expected a < b and c > d, <unknown> found"}', "expected a < b and c > d, <unknown> found"),
+        (b'{"error":"' + b"x" * 5_000 + b'"}', "x" * 300),
         (b"a\r\nb\xe2\x80\x8bc\xe2\x80\xaed", "a b c d"),
     ],
 )

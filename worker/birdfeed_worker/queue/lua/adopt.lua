@@ -16,9 +16,9 @@ local type, events = has[2] or 'unknown', whole(has[1], nil, MOST_EVENTS)
 if not events then
   events = 1
   redis.call('HSET', key, 'bf_events', 1, 'bf_type', type)
-  if not has[1] then add(LEDGER, 'accepted:' .. account(LEDGER, type), 1) end
+  if not has[1] then tally('accepted:' .. account(LEDGER, type), 1) end
 end
 redis.call('HSET', key, 'bf_reason', 'failed')
 if not has[4] or has[4] == '' then redis.call('HSET', key, 'ended_at', ARGV[4]) end
-add(LEDGER, 'dead:' .. account(LEDGER, type) .. ':failed', events)
+tally('dead:' .. account(LEDGER, type) .. ':failed', events)
 return events

@@ -54,6 +54,24 @@ local function add(key, field, amount)
   return amount
 end
 
+-- Change a count of the ledger. What is taken from one is counted, too, as fell:<field>: the count and what it fell by
+-- together only grow, which is what an alert needs.
+local function tally(field, amount)
+  add(LEDGER, field, amount)
+  if tonumber(amount) < 0 then add(LEDGER, 'fell:' .. field, -tonumber(amount)) end
+end
+
+-- What Redis takes for a dead letter beside its data: the other fields, the key, the registry's entry.
+local LETTER_OVERHEAD = 1100
+
+-- Dead letters take so many bytes more, or less. Only once they were measured: retention does so each minute, and what
+-- comes or goes between two looks is added here.
+local function dead_bytes(change)
+  local key = P .. ':birdfeed:' .. Q .. ':dead-size'
+  local there = whole(fields_of(key, 'bytes')[1])
+  if there then redis.call('HSET', key, 'bytes', math.max(0, there + change)) end
+end
+
 local function split_composite(composite)
   local at = string.find(composite, ':', 1, true)
   if not at then return composite, '' end

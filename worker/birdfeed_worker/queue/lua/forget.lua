@@ -16,10 +16,13 @@ local there, reason = whole(has[2], taken, MOST_EVENTS), has[4]
 local name = account(LEDGER, has[3] or 'unknown')
 local left = ARGV[6] ~= '' and math.max(0, there - taken) or 0
 taken = there - left
-if reason and reason ~= '' then add(LEDGER, 'dead:' .. name .. ':' .. reason, -taken) end
+if reason and reason ~= '' then
+  tally('dead:' .. name .. ':' .. reason, -taken)
+  dead_bytes(left > 0 and #ARGV[6] - #has[1] or -#has[1] - LETTER_OVERHEAD)
+end
 -- A job that no producer of birdfeed's made was never counted.
-if not has[2] then add(LEDGER, 'accepted:' .. name, there) end
-add(LEDGER, 'dropped:' .. name .. ':forgotten', taken)
+if not has[2] then tally('accepted:' .. name, there) end
+tally('dropped:' .. name .. ':forgotten', taken)
 if ARGV[6] ~= '' then
   redis.call('HSET', key, 'data', ARGV[6], 'bf_events', left, 'bf_bytes', ARGV[7], 'description', ARGV[8])
 else

@@ -25,23 +25,26 @@ local there, reason = whole(has[2], taken, MOST_EVENTS), has[4]
 local name = account(LEDGER, has[3] or 'unknown')
 local left = ARGV[7] ~= '' and math.max(0, there - taken) or 0
 taken = there - left
-if reason and reason ~= '' then add(LEDGER, 'dead:' .. name .. ':' .. reason, -taken) end
+if reason and reason ~= '' then tally('dead:' .. name .. ':' .. reason, -taken) end
 -- A job that no producer of birdfeed's made was never counted.
-if not has[2] then add(LEDGER, 'accepted:' .. name, there) end
+if not has[2] then tally('accepted:' .. name, there) end
 if action == 'purge' then
-  add(LEDGER, 'purged:' .. name, taken)
+  tally('purged:' .. name, taken)
+  tally('purged_as:' .. name .. ':' .. (reason or ''), taken)
   if ARGV[10] ~= '' then
     redis.call('HSET', ARGV[10], id, taken)
     redis.call('EXPIRE', ARGV[10], 600)
   end
 elseif account(LEDGER, ARGV[11]) ~= name then
   -- Edited into another type: it counts there from now on.
-  add(LEDGER, 'accepted:' .. name, -taken)
-  add(LEDGER, 'accepted:' .. account(LEDGER, ARGV[11]), taken)
+  tally('accepted:' .. name, -taken)
+  tally('accepted:' .. account(LEDGER, ARGV[11]), taken)
 end
 if ARGV[7] ~= '' then
   redis.call('HSET', key, 'data', ARGV[7], 'bf_events', left, 'bf_bytes', ARGV[8], 'description', ARGV[9])
+  dead_bytes(#ARGV[7] - #has[1])
 else
+  dead_bytes(-#has[1] - LETTER_OVERHEAD)
   redis.call('ZREM', FAILED, id)
   redis.call('DEL', key, P .. ':results:' .. id)
 end

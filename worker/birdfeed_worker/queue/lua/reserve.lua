@@ -70,11 +70,11 @@ local function take(id, key)
   if not size[1] then
     -- No producer of birdfeed's made it: it is counted from here on.
     redis.call('HSETNX', key, 'bf_type', 'unknown')
-    add(LEDGER, 'accepted:' .. account(LEDGER, type), 1)
+    tally('accepted:' .. account(LEDGER, type), 1)
   end
   -- rq requeue (or rq-dashboard) brought a dead letter back: it is no longer dead.
   if size[3] and size[3] ~= '' then
-    add(LEDGER, 'dead:' .. account(LEDGER, type) .. ':' .. size[3], -n)
+    tally('dead:' .. account(LEDGER, type) .. ':' .. size[3], -n)
     redis.call('HDEL', key, 'bf_reason', 'bf_dead')
   end
   redis.call('HSET', key, 'status', 'started', 'worker_name', worker)

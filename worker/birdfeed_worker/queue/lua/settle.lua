@@ -64,7 +64,7 @@ local entries = tonumber(ARGV[i])
 i = i + 1
 for _ = 1, entries do
   local name = account(LEDGER, ARGV[i + 1])
-  add(LEDGER, ARGV[i] .. ':' .. name .. ARGV[i + 2], ARGV[i + 3])
+  tally(ARGV[i] .. ':' .. name .. ARGV[i + 2], ARGV[i + 3])
   i = i + 4
 end
 
@@ -76,6 +76,7 @@ for _ = 1, dead do
   local fields = {}
   for n = 1, count * 2 do
     fields[n] = ARGV[i]
+    if n % 2 == 0 and fields[n - 1] == 'data' then dead_bytes(#fields[n] + LETTER_OVERHEAD) end
     i = i + 1
   end
   redis.call('HSET', job_key(id), unpack(fields))
