@@ -14,7 +14,7 @@ from birdfeed_schemas.event_structs import FIELD_TYPES, EventData, struct_of
 
 from birdfeed.encoding.redact import ErrorMessage, error_of, host_of
 from birdfeed.encoding.sanitize import NOTHING, TEXT_TAKEN_OUT, Bounds, Sanitizer
-from birdfeed.encoding.usage import is_number, moderation_of, usage_of, usage_passes
+from birdfeed.encoding.usage import is_number, moderation_of, usage_of
 
 _convert: Final = msgspec.convert
 
@@ -30,16 +30,14 @@ def _is_of(value: object, field: str) -> bool:
         _convert({"one": value}, _ONE[field])
     except Exception:
         return False
-    if isinstance(value, datetime):
-        return False
-    return field != "usage" or value is None or usage_passes(value)
+    return not isinstance(value, datetime)
 
 
 #: The fields that any text may stand in.
 _TEXT_FIELDS: Final = frozenset(field for field in FIELD_TYPES if _is_of("any text", field))
 #: Fields that mostly need to be seen to where an event does not pass as it is; and one that seldom does.
-_ALWAYS: Final = frozenset({"error", "referrer", "usage"})
-_SHAPED: Final = frozenset({"moderation"})
+_ALWAYS: Final = ("error", "referrer", "usage")
+_SHAPED: Final = ("moderation",)
 #: Referrers seen, to their hosts; pages are few, mostly. And the longest that is remembered, in characters.
 _hosts: Final[dict[str, str]] = {}
 _MAX_HOSTS: Final = 1_000
@@ -68,25 +66,14 @@ class Shape:
         self._error_message = error_message
         if struct is None or extra:
             struct = struct_of(frozenset(self._field_of.values()))
-        self._struct = struct
+        #: What passes as it is converts to this.
+        self.struct: Final = struct
         self._rules: dict[str, Callable[[object, Sanitizer], Any]] = {
             "error": self._error,
             "referrer": self._referrer,
             "usage": usage_of,
             "moderation": moderation_of,
         }
-
-    def fits(self, data: dict[str, Any]) -> bool:
-        """Whether `data` may leave as it is."""
-        try:
-            _convert(data, self._struct)
-        except Exception:  # whatever it is, the slow way finds it
-            return False
-        known = data.get
-        if isinstance(known("start_time"), datetime) or isinstance(known("end_time"), datetime):
-            return False  # its text says which zone it is in
-        usage = known("usage")
-        return usage is None or usage_passes(usage)
 
     def with_host(self, data: dict[str, Any]) -> dict[str, Any] | None:
         """`data` with the host alone as its referrer; None where that names none, and so has to go."""
@@ -102,10 +89,10 @@ class Shape:
                 _hosts[referrer] = host
         return {**data, "referrer": host} if host else None
 
-    def admitted(self, data: Mapping[Any, Any], walk: Sanitizer, *, strict: bool) -> dict[str, Any]:
+    def admitted(self, data: Mapping[Any, Any], walk: Sanitizer) -> dict[str, Any]:
         """What of `data` may leave, under the fields' own names; `walk` counts what may not.
 
-        Without `strict`, a value that is of its field's type is taken as it is: JSON may yet refuse it (a lone
+        Unless the walk is strict, a value that is of its field's type is taken as it is: JSON may yet refuse it (a lone
         surrogate, an integer beyond 64 bits).
 
         Raises:
@@ -114,18 +101,27 @@ class Shape:
         rest = self._named(data, walk)
         kept: dict[str, Any] = {}
         # Most events need one or two fields seen to; what all the others are is asked at once.
-        for fields in () if strict else (_ALWAYS, _SHAPED):
-            for field in fields & rest.keys():
-                if field != "usage" or not usage_passes(rest[field]):
+        for fields in () if walk.strict else (_ALWAYS, _SHAPED):
+            for field in fields:
+                if field in rest:
                     self._keep(field, rest.pop(field), kept, walk)
-            if self.fits(rest):
+            if self._fits(rest):
                 return rest | kept
         for field, value in rest.items():
-            if not strict and field in _ONE and _is_of(value, field):
+            if not walk.strict and field in _ONE and _is_of(value, field):
                 kept[field] = value
             else:
                 self._keep(field, value, kept, walk)
         return kept
+
+    def _fits(self, data: dict[str, Any]) -> bool:
+        """Whether `data` may leave as it is."""
+        try:
+            _convert(data, self.struct)
+        except Exception:  # whatever it is, field by field it will be found
+            return False
+        # A time's text says which zone it is in, as JSON's would not.
+        return not isinstance(data.get("start_time"), datetime) and not isinstance(data.get("end_time"), datetime)
 
     def _keep(self, field: str, value: object, kept: dict[str, Any], walk: Sanitizer) -> None:
         admitted = self._field(field, value, walk)

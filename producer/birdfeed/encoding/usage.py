@@ -81,13 +81,15 @@ def usage_of(value: object, walk: Sanitizer) -> Any:
         return opened if number and isinstance(opened, str | int | float | None) else NOTHING  # a list is no usage
     # The usage of a whole response; with its tier, which counts where the usage has none.
     for name in _INNER:
-        if name in opened and opened[name] is not None and not _counts_tokens(opened):
+        if opened.get(name) is not None and not _counts_tokens(opened):
             found = usage_of(opened[name], walk)
             if isinstance(found, dict):
                 tier = opened.get("service_tier")
                 if isinstance(tier, str) and _is_word(tier[:33]) and "service_tier" not in found:
                     found["service_tier"] = walk.text(tier)
                 return found
+    if not walk.strict and usage_passes(opened):
+        return opened
     kept = _level(opened, walk, 0)
     return NOTHING if not kept and (opened or not isinstance(value, Mapping)) else kept
 

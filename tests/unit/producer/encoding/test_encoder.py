@@ -48,7 +48,7 @@ def test_a_line_is_what_the_schemas_write() -> None:
         event_id=line["event_id"],
         event_type="text_generation",
         occurred_at=datetime.fromisoformat(line["occurred_at"]),
-        data={"model": "m", "usage": {"prompt_tokens": 3}, "user": "u"},
+        data={"model": "m", "user": "u", "usage": {"prompt_tokens": 3}},  # in the order they are seen to
         dropped_fields=1,
     )
     assert done == ("text_generation", encode_event(expected), 1)
