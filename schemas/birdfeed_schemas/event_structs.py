@@ -13,7 +13,7 @@ from keyword import iskeyword
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 #: Characters of a text field; rows keep as many.
 MAX_TEXT: Final = 512
@@ -99,8 +99,7 @@ class ModalityCount(Struct, forbid_unknown_fields=True, gc=False):
     """Gemini's count of one modality's tokens."""
 
     modality: Literal["TEXT", "IMAGE", "AUDIO", "VIDEO", "DOCUMENT", "MODALITY_UNSPECIFIED"] | None = None
-    tokenCount: Amount = None
-    token_count: Amount = None
+    token_count: Amount = field(name="tokenCount", default=None)
 
 
 ModalityCounts: TypeAlias = Annotated[list[ModalityCount], Meta(max_length=MAX_USAGE_ENTRIES)]
@@ -161,15 +160,15 @@ class UsageData(Struct, forbid_unknown_fields=True, gc=False):
     cache_creation: CacheCreation | None = None
     server_tool_use: ServerToolUse | None = None
     service_tier: ServiceTier | None = None
-    promptTokenCount: Amount = None
-    candidatesTokenCount: Amount = None
-    totalTokenCount: Amount = None
-    thoughtsTokenCount: Amount = None
-    cachedContentTokenCount: Amount = None
-    toolUsePromptTokenCount: Amount = None
-    promptTokensDetails: ModalityCounts | None = None
-    candidatesTokensDetails: ModalityCounts | None = None
-    cacheTokensDetails: ModalityCounts | None = None
+    prompt_token_count: Amount = field(name="promptTokenCount", default=None)
+    candidates_token_count: Amount = field(name="candidatesTokenCount", default=None)
+    total_token_count: Amount = field(name="totalTokenCount", default=None)
+    thoughts_token_count: Amount = field(name="thoughtsTokenCount", default=None)
+    cached_content_token_count: Amount = field(name="cachedContentTokenCount", default=None)
+    tool_use_prompt_token_count: Amount = field(name="toolUsePromptTokenCount", default=None)
+    prompt_tokens_by_modality: ModalityCounts | None = field(name="promptTokensDetails", default=None)
+    candidates_tokens_by_modality: ModalityCounts | None = field(name="candidatesTokensDetails", default=None)
+    cache_tokens_by_modality: ModalityCounts | None = field(name="cacheTokensDetails", default=None)
 
 
 class EventData(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
@@ -228,7 +227,7 @@ STRUCTS: Final[Mapping[str, type[EventData]]] = {
 }
 #: The type of each field in the structs.
 FIELD_TYPES: Final[Mapping[str, Any]] = {
-    field.name: field.type for struct in STRUCTS.values() for field in msgspec.structs.fields(struct)
+    known.name: known.type for struct in STRUCTS.values() for known in msgspec.structs.fields(struct)
 }
 #: A field that no struct lists: one an operator allowed by name, or a plugged-in type's own.
 OTHER_FIELD: Final = bool | int | float | Text | None

@@ -2,8 +2,8 @@
 
 The order is: the type's shape says whether the data may leave as it is, else what of it may (shape.py); the before_send
 hook sees what would be sent, and its answer is held against the shape again; the fields of `hmac_fields` are hashed if
-a key is set; one orjson dump writes it. The line is what birdfeed_schemas.wire.envelope.encode_event writes; it is
-written here again because this runs in request handlers, where an Envelope object would double the cost.
+a key is set; one orjson dump writes it. This much is done in request handlers; the event's id and the rest of its line
+are written by whoever sends it (line_of), because making an id and a time's text costs as much as the dump.
 """
 
 import logging
@@ -16,6 +16,7 @@ import msgspec
 import orjson
 from birdfeed_schemas.event_structs import EventData
 from birdfeed_schemas.fields import ANY_TYPE
+from birdfeed_schemas.wire.compact_bytes import compact_bytes
 from uuid_utils import uuid7
 
 from birdfeed.encoding.redact import ErrorMessage, pseudonym
@@ -29,14 +30,13 @@ Event: TypeAlias = dict[str, Any]
 BeforeSend: TypeAlias = Callable[[Event], Event | None]
 #: Fields that name a person; both are hashed by default, for the one would undo the other.
 PERSONAL: Final = frozenset({"user", "username"})
-#: An event on its way: its type, its line, and the fields that were not passed on.
-Encoded: TypeAlias = tuple[str, bytes, int]
+#: An event on its way: its type; its data as JSON, and what was left out of it; the fields that were not passed on; and
+#: when it occurred (epoch ns).
+Encoded: TypeAlias = tuple[str, bytes, int, int]
 
 _convert: Final = msgspec.convert
 #: What makes a datetime take the slow way: JSON would not say that a naive one is local time.
 _NO_DATETIMES: Final = orjson.OPT_PASSTHROUGH_DATETIME
-#: The parts of an event's line. Joined, they are in memory of their own size (see compact_bytes).
-_ID, _TIME, _DATA = b'{"event_id":"', b'","occurred_at":"', b'","data":'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +75,11 @@ class Encoder:
     def __init__(self, policy: Policy, counters: Counters) -> None:
         self._policy = policy
         self._counters = counters
-        self._most = policy.max_event_bytes
+        self._most = policy.max_event_bytes - _AROUND
         self._plain = policy.hmac_key is None and policy.before_send is None
 
     def encode(self, event_type: str, event_data: Mapping[str, Any], shape: Shape) -> Encoded | None:
-        """One event as (type, line, dropped fields), or None where it was dropped and counted.
+        """One event, or None where it was dropped and counted.
 
         Args:
             event_type: The event's type.
@@ -97,15 +97,14 @@ class Encoder:
             except Exception:
                 pass  # whatever is wrong with it, the slow way finds it
             else:
-                line = b"".join((_ID, str(uuid7()).encode(), _TIME, _now(), _DATA, written, b"}"))
-                return (event_type, line, 0) if len(line) <= self._most else self._refused(event_type, line)
+                return self._bounded((event_type, compact_bytes(written), 0, time.time_ns()))
         return self._filtered(event_type, event_data, shape)
 
     def _filtered(self, event_type: str, event_data: Mapping[Any, Any], shape: Shape) -> Encoded | None:
         """`encode` for what can't leave as it is: filtered, seen by the hook, hashed."""
         if not isinstance(event_data, Mapping):
             raise TypeError("event data is a mapping")
-        event_id, occurred_at = str(uuid7()).encode(), _now()
+        now = time.time_ns()
         for strict in (False, True) if self._plain else (True,):  # the hook is asked once
             walk = Sanitizer(self._policy.bounds, strict=strict)
             data: dict[str, Any] | None = shape.admitted(event_data, walk)
@@ -128,12 +127,14 @@ class Encoder:
         left_out = b',"dropped_fields":%d' % walk.dropped if walk.dropped else b""
         if walk.cut:
             left_out += b',"truncated":%d' % walk.cut
-        line = b"".join((_ID, event_id, _TIME, occurred_at, _DATA, written, left_out, b"}"))
-        return (event_type, line, walk.dropped) if len(line) <= self._most else self._refused(event_type, line)
+        return self._bounded((event_type, compact_bytes(written + left_out), walk.dropped, now))
 
-    def _refused(self, event_type: str, line: bytes) -> None:
-        self._counters.drop(event_type, "too_large")
-        log_throttled(logging.WARNING, "too large", "a %s event of %d bytes was refused", event_type, len(line))
+    def _bounded(self, event: Encoded) -> Encoded | None:
+        if len(event[1]) <= self._most:
+            return event
+        self._counters.drop(event[0], "too_large")
+        log_throttled(logging.WARNING, "too large", "a %s event of %d bytes was refused", event[0], len(event[1]))
+        return None
 
     def _private(self, event_type: str, data: dict[str, Any], shape: Shape, walk: Sanitizer) -> dict[str, Any] | None:
         """What the hook makes of the data, with persons hashed; None where the event is dropped, and counted."""
@@ -174,20 +175,30 @@ class Encoder:
             return None
 
 
-#: The last second that was written, and its text: formatting a time costs 2 µs, adding microseconds to it 0.3.
-_second: tuple[int, bytes] = (0, b"")
+def line_of(event: Encoded) -> bytes:
+    """An event's line, as birdfeed_schemas.wire.envelope.encode_event writes it, with a new id."""
+    written = _time_text(event[3])
+    return b'{"event_id":"%b","occurred_at":"%b","data":%b}' % (str(uuid7()).encode(), written.encode(), event[1])
 
 
 def now_text() -> str:
     """The time now, as envelope.format_time writes it: UTC with microseconds and Z."""
-    return _now().decode()
+    return _time_text(time.time_ns())
 
 
-def _now() -> bytes:
+#: The last second that was written, and its text: formatting a time costs 2 µs, adding microseconds to it 0.3.
+_second: tuple[int, str] = (0, "1970-01-01T00:00:00.")
+
+
+def _time_text(nanoseconds: int) -> str:
+    """A time (epoch ns) as text."""
     global _second
-    nanoseconds = time.time_ns()
     seconds = nanoseconds // 1_000_000_000
     at = _second
     if at[0] != seconds:
-        _second = at = (seconds, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds)).encode())
-    return b"%b%06dZ" % (at[1], nanoseconds % 1_000_000_000 // 1_000)
+        _second = at = (seconds, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds)))
+    return f"{at[1]}{nanoseconds % 1_000_000_000 // 1_000:06}Z"
+
+
+#: Bytes of a line around an event's data.
+_AROUND: Final = len(line_of(("", b"", 0, 0)))

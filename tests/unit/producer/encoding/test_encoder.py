@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from birdfeed.encoding.encoder import Encoder, Event, Policy, now_text
+from birdfeed.encoding.encoder import Encoder, Event, Policy, line_of, now_text
 from birdfeed.encoding.redact import pseudonym
 from birdfeed.stats import Counters
 from birdfeed_schemas.fields import SPELLINGS
@@ -34,7 +34,7 @@ TEXT_FIELDS = {
 def encode(data: Any, counters: Counters | None = None, **policy: Any) -> dict[str, Any] | None:
     chosen = Policy(**policy)
     done = Encoder(chosen, counters or Counters()).encode("text_generation", data, chosen.shape(TEXT))
-    return None if done is None else dict(orjson.loads(done[1]), dropped=done[2])
+    return None if done is None else dict(orjson.loads(line_of(done)), dropped=done[2])
 
 
 def test_a_line_is_what_the_schemas_write() -> None:
@@ -42,7 +42,8 @@ def test_a_line_is_what_the_schemas_write() -> None:
     data = {"model": "m", "usage": {"prompt_tokens": 3}, "prompt": "never", "userId": "u"}
     done = Encoder(Policy(), Counters()).encode("text_generation", data, Policy().shape(TEXT))
     assert done is not None
-    line = orjson.loads(done[1])
+    written = line_of(done)
+    line = orjson.loads(written)
 
     expected = Envelope(
         event_id=line["event_id"],
@@ -51,7 +52,7 @@ def test_a_line_is_what_the_schemas_write() -> None:
         data={"model": "m", "user": "u", "usage": {"prompt_tokens": 3}},  # in the order they are seen to
         dropped_fields=1,
     )
-    assert done == ("text_generation", encode_event(expected), 1)
+    assert (done[0], written, done[2]) == ("text_generation", encode_event(expected), 1)
 
 
 def test_the_time_is_written_as_the_schemas_write_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +126,7 @@ def test_an_unknown_type_is_filtered_by_every_known_name() -> None:
     done = Encoder(Policy(), Counters()).encode("video", {"videoSeconds": 2, "prompt": "p"}, Policy().shape(None))
 
     assert done is not None
-    assert orjson.loads(done[1])["data"] == {"video_seconds": 2}
+    assert orjson.loads(line_of(done))["data"] == {"video_seconds": 2}
 
 
 def test_an_event_over_the_limit_is_refused_alone() -> None:

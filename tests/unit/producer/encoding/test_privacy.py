@@ -9,7 +9,7 @@ import birdfeed
 import birdfeed.testing
 import orjson
 import pytest
-from birdfeed.encoding.encoder import Encoder, Policy
+from birdfeed.encoding.encoder import Encoder, Policy, line_of
 from birdfeed.encoding.redact import host_of, redacted
 from birdfeed.encoding.shape import Shape
 from birdfeed.stats import Counters
@@ -33,7 +33,7 @@ def sent(data: dict[str, Any], event_type: str = "text_generation", **policy: An
         event_type, data, chosen.shape(SPELLINGS[event_type], STRUCTS[event_type])
     )
     assert done is not None
-    return done[1].decode()
+    return line_of(done).decode()
 
 
 def raised(make: Callable[[], Any]) -> BaseException:
