@@ -62,7 +62,6 @@ class Policy:
             ANY_TYPE if spellings is None else spellings,
             extra=self.extra,
             struct=struct,
-            bounds=self.bounds,
             error_message=self.error_message,
             keep_traceback=self.keep_traceback,
             referrer_path=self.referrer_path,

@@ -13,7 +13,7 @@ import msgspec
 from birdfeed_schemas.event_structs import FIELD_TYPES, EventData, struct_of
 
 from birdfeed.encoding.redact import ErrorMessage, error_of, host_of
-from birdfeed.encoding.sanitize import NOTHING, TEXT_TAKEN_OUT, Bounds, Sanitizer
+from birdfeed.encoding.sanitize import NOTHING, TEXT_TAKEN_OUT, Sanitizer
 from birdfeed.encoding.usage import is_number, moderation_of, usage_of
 
 _convert: Final = msgspec.convert
@@ -35,9 +35,8 @@ def _is_of(value: object, field: str) -> bool:
 
 #: The fields that any text may stand in.
 _TEXT_FIELDS: Final = frozenset(field for field in FIELD_TYPES if _is_of("any text", field))
-#: Fields that mostly need to be seen to where an event does not pass as it is; and one that seldom does.
-_ALWAYS: Final = ("error", "referrer", "usage")
-_SHAPED: Final = ("moderation",)
+#: Fields that may need to be seen to where an event does not pass as it is, those first that mostly do.
+_SEEN_TO: Final = (("error", "referrer"), ("usage",), ("moderation",))
 #: Referrers seen, to their hosts; pages are few, mostly. And the longest that is remembered, in characters.
 _hosts: Final[dict[str, str]] = {}
 _MAX_HOSTS: Final = 1_000
@@ -53,14 +52,13 @@ class Shape:
         *,
         extra: frozenset[str] = frozenset(),
         struct: type[EventData] | None = None,
-        bounds: Bounds,
         error_message: ErrorMessage = "redacted",
         keep_traceback: bool = False,
         referrer_path: bool = False,
     ) -> None:
         """`fields` maps accepted spelling → field name; `struct` is the type's own, where it has one."""
         self._field_of = {**{name: name for name in extra}, **fields}
-        self._bounds = bounds
+        self._own = frozenset(name for name, field in self._field_of.items() if name == field)
         self._referrer_path = referrer_path
         self._keep_traceback = keep_traceback
         self._error_message = error_message
@@ -80,13 +78,7 @@ class Shape:
         referrer = data["referrer"]
         if referrer is None or self._referrer_path:
             return data
-        host = _hosts.get(referrer) if type(referrer) is str else ""
-        if host == referrer:
-            return data
-        if host is None:
-            host = host_of(referrer)
-            if host and len(_hosts) < _MAX_HOSTS and len(referrer) < _MAX_REFERRER:
-                _hosts[referrer] = host
+        host = _host_of(referrer) if type(referrer) is str else None
         return {**data, "referrer": host} if host else None
 
     def admitted(self, data: Mapping[Any, Any], walk: Sanitizer) -> dict[str, Any]:
@@ -100,13 +92,15 @@ class Shape:
         """
         rest = self._named(data, walk)
         kept: dict[str, Any] = {}
-        # Most events need one or two fields seen to; what all the others are is asked at once.
-        for fields in () if walk.strict else (_ALWAYS, _SHAPED):
-            for field in fields:
-                if field in rest:
-                    self._keep(field, rest.pop(field), kept, walk)
-            if self._fits(rest):
-                return rest | kept
+        if not walk.strict:
+            self._open_usage(rest, walk)
+            # Most events need one or two fields seen to; what all the others are is asked at once.
+            for fields in _SEEN_TO:
+                for field in fields:
+                    if field in rest:
+                        self._keep(field, rest.pop(field), kept, walk)
+                if self._fits(rest):
+                    return rest | kept
         for field, value in rest.items():
             if not walk.strict and field in _ONE and _is_of(value, field):
                 kept[field] = value
@@ -123,6 +117,18 @@ class Shape:
         # A time's text says which zone it is in, as JSON's would not.
         return not isinstance(data.get("start_time"), datetime) and not isinstance(data.get("end_time"), datetime)
 
+    def _open_usage(self, data: dict[str, Any], walk: Sanitizer) -> None:
+        """Put what an SDK's object holds in its place, which often passes as it is."""
+        usage = data.get("usage")
+        if usage is None or type(usage) is dict:
+            return
+        try:
+            opened = walk.opened(usage)
+        except Exception:  # the object's own code; the field's rule asks again
+            return
+        if type(opened) is dict:
+            data["usage"] = opened
+
     def _keep(self, field: str, value: object, kept: dict[str, Any], walk: Sanitizer) -> None:
         admitted = self._field(field, value, walk)
         if admitted is NOTHING:
@@ -132,6 +138,8 @@ class Shape:
 
     def _named(self, data: Mapping[Any, Any], walk: Sanitizer) -> dict[str, Any]:
         """The fields that may be sent, under their own names; the field's own name wins over another spelling."""
+        if not walk.strict and type(data) is dict and self._own.issuperset(data):
+            return dict(data)
         field_of = self._field_of
         named: dict[str, Any] = {}
         if type(data) is dict and len(data) > len(field_of):
@@ -171,5 +179,14 @@ class Shape:
         plain = walk.scalar(value)
         if not isinstance(plain, str) or self._referrer_path:
             return plain if plain is None or isinstance(plain, str) else NOTHING
-        host = host_of(plain) if plain else ""
+        host = _host_of(plain) if plain else ""
         return NOTHING if host is None else host
+
+
+def _host_of(referrer: str) -> str | None:
+    host = _hosts.get(referrer)
+    if host is None:
+        host = host_of(referrer)
+        if host and len(_hosts) < _MAX_HOSTS and len(referrer) < _MAX_REFERRER:
+            _hosts[referrer] = host
+    return host

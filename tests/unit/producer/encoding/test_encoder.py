@@ -11,6 +11,7 @@ import pytest
 from birdfeed.encoding.encoder import Encoder, Event, Policy, line_of, now_text
 from birdfeed.encoding.redact import pseudonym
 from birdfeed.stats import Counters
+from birdfeed_schemas.event_structs import UsageData
 from birdfeed_schemas.fields import SPELLINGS
 from birdfeed_schemas.wire.envelope import Envelope, encode_event, format_time
 from hypothesis import given
@@ -49,7 +50,7 @@ def test_a_line_is_what_the_schemas_write() -> None:
         event_id=line["event_id"],
         event_type="text_generation",
         occurred_at=datetime.fromisoformat(line["occurred_at"]),
-        data={"model": "m", "user": "u", "usage": {"prompt_tokens": 3}},  # in the order they are seen to
+        data={"model": "m", "usage": {"prompt_tokens": 3}, "user": "u"},
         dropped_fields=1,
     )
     assert (done[0], written, done[2]) == ("text_generation", encode_event(expected), 1)
@@ -243,3 +244,30 @@ def test_every_accepted_spelling_arrives_under_the_fields_name(data: dict[str, A
         if TEXT[name] == name:
             assert line["data"][name] == value
     assert line["dropped"] == 0
+
+
+class Name(str):
+    """A name of another type than text."""
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": 1}, {"prompt_tokens": 1, "service_tier": "flex", "new_tokens": 2}])
+def test_names_of_a_texts_subclass_are_names(usage: dict[str, Any]) -> None:
+    """JSON knows no such names; they are written as text."""
+    line = encode({Name("model"): "m", "usage": {Name(name): count for name, count in usage.items()}})
+
+    assert line is not None
+    assert (line["data"], line["dropped"]) == ({"model": "m", "usage": usage}, 0)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*UsageData.__struct_encode_fields__, "new_tokens"]), st.none() | st.integers(0))
+)
+def test_known_usages_pass_as_others_do(usage: dict[str, int | None]) -> None:
+    """Usages that pass at once by their struct arrive as those that are looked through name by name."""
+    flat = {name: count for name, count in usage.items() if "etails" not in name and name != "service_tier"}
+    line = encode({"model": "m", "usage": flat})
+
+    assert line is not None
+    assert line["data"]["usage"] == {
+        name: count if count is None or count < 2**64 else str(count) for name, count in flat.items()
+    }
