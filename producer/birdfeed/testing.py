@@ -22,7 +22,8 @@ import orjson
 from birdfeed import api
 from birdfeed.client import Client
 from birdfeed.delivery.pipeline import Pipeline
-from birdfeed.encoding.encoder import Encoded, line_of
+from birdfeed.encoding.batch import line_of
+from birdfeed.encoding.encoder import Encoded
 from birdfeed.settings import ProducerSettings
 
 if TYPE_CHECKING:

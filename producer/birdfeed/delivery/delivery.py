@@ -19,8 +19,8 @@ from birdfeed.delivery.drain import Drain
 from birdfeed.delivery.heartbeat import Heartbeat
 from birdfeed.delivery.reports import Reports
 from birdfeed.delivery.sending import Sender, Sending
-from birdfeed.encoding.batch import PackedBatch, cut, mark_retried, pack
-from birdfeed.encoding.encoder import Encoded, line_of
+from birdfeed.encoding.batch import PackedBatch, cut, line_of, mark_retried, pack
+from birdfeed.encoding.encoder import Encoded
 from birdfeed.errors import SpoolError
 from birdfeed.logging_once import log_throttled
 from birdfeed.options import Options

@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Callable
 
-from birdfeed.encoding.encoder import Encoded, line_of
+from birdfeed.encoding.batch import line_of
+from birdfeed.encoding.encoder import Encoded
 from birdfeed.errors import SpoolError
 from birdfeed.logging_once import log_throttled
 from birdfeed.options import Options

@@ -3,7 +3,7 @@
 The order is: the type's shape says whether the data may leave as it is, else what of it may (shape.py); the before_send
 hook sees what would be sent, and its answer is held against the shape again; the fields of `hmac_fields` are hashed if
 a key is set; one orjson dump writes it. This much is done in request handlers; the event's id and the rest of its line
-are written by whoever sends it (line_of), because making an id and a time's text costs as much as the dump.
+are written by whoever sends it (batch.line_of), because making an id and a time's text costs as much as the dump.
 """
 
 import logging
@@ -17,7 +17,6 @@ import orjson
 from birdfeed_schemas.event_structs import EventData
 from birdfeed_schemas.fields import ANY_TYPE
 from birdfeed_schemas.wire.compact_bytes import compact_bytes
-from uuid_utils import uuid7
 
 from birdfeed.encoding.redact import ErrorMessage, pseudonym
 from birdfeed.encoding.sanitize import NOTHING, Bounds, Sanitizer
@@ -35,6 +34,8 @@ PERSONAL: Final = frozenset({"user", "username"})
 Encoded: TypeAlias = tuple[str, bytes, int, int]
 
 _convert: Final = msgspec.convert
+#: Bytes of an event's line around its data: names, the id, and the time.
+LINE_BYTES: Final = len('{"event_id":"","occurred_at":"","data":}') + 36 + 27
 #: What makes a datetime take the slow way: JSON would not say that a naive one is local time.
 _NO_DATETIMES: Final = orjson.OPT_PASSTHROUGH_DATETIME
 
@@ -74,7 +75,7 @@ class Encoder:
     def __init__(self, policy: Policy, counters: Counters) -> None:
         self._policy = policy
         self._counters = counters
-        self._most = policy.max_event_bytes - _AROUND
+        self._most = policy.max_event_bytes - LINE_BYTES
         self._plain = policy.hmac_key is None and policy.before_send is None
 
     def encode(self, event_type: str, event_data: Mapping[str, Any], shape: Shape) -> Encoded | None:
@@ -174,22 +175,16 @@ class Encoder:
             return None
 
 
-def line_of(event: Encoded) -> bytes:
-    """An event's line, as birdfeed_schemas.wire.envelope.encode_event writes it, with a new id."""
-    written = _time_text(event[3])
-    return b'{"event_id":"%b","occurred_at":"%b","data":%b}' % (str(uuid7()).encode(), written.encode(), event[1])
-
-
 def now_text() -> str:
     """The time now, as envelope.format_time writes it: UTC with microseconds and Z."""
-    return _time_text(time.time_ns())
+    return time_written(time.time_ns())
 
 
 #: The last second that was written, and its text: formatting a time costs 2 µs, adding microseconds to it 0.3.
 _second: tuple[int, str] = (0, "1970-01-01T00:00:00.")
 
 
-def _time_text(nanoseconds: int) -> str:
+def time_written(nanoseconds: int) -> str:
     """A time (epoch ns) as text."""
     global _second
     seconds = nanoseconds // 1_000_000_000
@@ -197,7 +192,3 @@ def _time_text(nanoseconds: int) -> str:
     if at[0] != seconds:
         _second = at = (seconds, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds)))
     return f"{at[1]}{nanoseconds % 1_000_000_000 // 1_000:06}Z"
-
-
-#: Bytes of a line around an event's data.
-_AROUND: Final = len(line_of(("", b"", 0, 0)))

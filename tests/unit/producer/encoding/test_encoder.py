@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 import pytest
-from birdfeed.encoding.encoder import Encoder, Event, Policy, line_of, now_text
+from birdfeed.encoding.batch import line_of
+from birdfeed.encoding.encoder import Encoder, Event, Policy, now_text
 from birdfeed.encoding.redact import pseudonym
 from birdfeed.stats import Counters
 from birdfeed_schemas.event_structs import UsageData
@@ -86,6 +87,16 @@ def test_names_are_filtered_and_renamed(data: Any, stored: dict[str, Any], dropp
     assert line["data"] == stored
     assert line["dropped"] == dropped
     assert line.get("dropped_fields", 0) == dropped
+
+
+def test_a_lines_own_bytes_count_towards_the_bound() -> None:
+    """An event's line is refused from its first byte too many."""
+    done = Encoder(Policy(), Counters()).encode("text_generation", {"model": "m"}, Policy().shape(TEXT))
+    assert done is not None
+    size = len(line_of(done))
+
+    assert encode({"model": "m"}, max_event_bytes=size) is not None
+    assert encode({"model": "m"}, max_event_bytes=size - 1) is None
 
 
 def test_what_was_passed_is_not_changed() -> None:

@@ -8,7 +8,8 @@ import birdfeed
 import birdfeed.testing
 import orjson
 import pytest
-from birdfeed.encoding.encoder import Encoder, Policy, line_of
+from birdfeed.encoding.batch import line_of
+from birdfeed.encoding.encoder import Encoder, Policy
 from birdfeed.encoding.redact import error_of, host_of, redacted
 from birdfeed.stats import Counters
 from birdfeed_schemas.event_structs import STRUCTS

@@ -17,7 +17,8 @@ from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
-from birdfeed.encoding.encoder import Encoder, Policy, line_of
+from birdfeed.encoding.batch import line_of
+from birdfeed.encoding.encoder import Encoder, Policy
 from birdfeed.encoding.sanitize import Bounds, Sanitizer
 from birdfeed.stats import Counters
 from birdfeed_schemas.fields import SPELLINGS
