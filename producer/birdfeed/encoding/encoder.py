@@ -105,7 +105,7 @@ class Encoder:
         if not isinstance(event_data, Mapping):
             raise TypeError("event data is a mapping")
         now = time.time_ns()
-        for strict in (False, True) if self._plain else (True,):  # the hook is asked once
+        for strict in (True,) if self._policy.before_send is not None else (False, True):  # a hook is asked once
             walk = Sanitizer(self._policy.bounds, strict=strict)
             data: dict[str, Any] | None = shape.admitted(event_data, walk)
             try:
