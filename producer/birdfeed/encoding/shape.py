@@ -6,6 +6,7 @@ result is thrown away. Any other event is made fit here, field by field.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -93,7 +94,10 @@ class Shape:
         rest = self._named(data, walk)
         kept: dict[str, Any] = {}
         if not walk.strict:
-            self._open_usage(rest, walk)
+            if (usage := rest.get("usage")) is not None and type(usage) is not dict:
+                with suppress(Exception):  # the object's own code; the field's rule asks again
+                    if type(opened := walk.opened(usage)) is dict:
+                        rest["usage"] = opened  # which often passes as it is
             # Most events need one or two fields seen to; what all the others are is asked at once.
             for fields in _SEEN_TO:
                 for field in fields:
@@ -116,18 +120,6 @@ class Shape:
             return False
         # A time's text says which zone it is in, as JSON's would not.
         return not isinstance(data.get("start_time"), datetime) and not isinstance(data.get("end_time"), datetime)
-
-    def _open_usage(self, data: dict[str, Any], walk: Sanitizer) -> None:
-        """Put what an SDK's object holds in its place, which often passes as it is."""
-        usage = data.get("usage")
-        if usage is None or type(usage) is dict:
-            return
-        try:
-            opened = walk.opened(usage)
-        except Exception:  # the object's own code; the field's rule asks again
-            return
-        if type(opened) is dict:
-            data["usage"] = opened
 
     def _keep(self, field: str, value: object, kept: dict[str, Any], walk: Sanitizer) -> None:
         admitted = self._field(field, value, walk)

@@ -115,7 +115,6 @@ FILTERS: dict[str, dict[str, Any]] = {
     "what a field may hold": {f"{ENCODING}.shape.Shape._field": lambda shape, field, value, walk: walk.json(value)},
     "text where none belongs": {f"{ENCODING}.shape._TEXT_FIELDS": Anything()},
     "usage": {f"{ENCODING}.shape.usage_of": lambda value, walk: walk.json(value)},
-    "usages that pass": {f"{ENCODING}.usage.usage_passes": lambda usage: True},
     "names in usage": {f"{ENCODING}.usage.name_is_good": lambda name: True},
     "text in usage": {f"{ENCODING}.usage._count": lambda plain, walk: plain, f"{ENCODING}.usage.is_number": bool},
     "words in usage": {f"{ENCODING}.usage._is_word": bool},
