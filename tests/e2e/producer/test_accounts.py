@@ -1,4 +1,4 @@
-"""Each program that once lost events without a word: what it tracked is in the store, or counted.
+"""Each program that once lost events silently: what it tracked is in the store, or counted.
 
 The table is in docs/explanation/promises.md, too.
 """
