@@ -1,7 +1,7 @@
 """Install the wheel into fresh environments and use it with the sources out of reach.
 
 - Without extras, resolved as a user's pip resolves it: what a request handler needs and no more.
-- With rq 1 and with rq 2 beside it, as an app has that uses rq for work of its own.
+- With rq 1 and with rq 2 beside it, as an app has that uses rq for work of its own; its jobs track events, too.
 - With all extras, from the lock: `birdfeed up`; an event of each environment above is delivered by its workers.
 
 Usage: check_wheel.py [WHEEL], which is built where none is named.
@@ -36,12 +36,19 @@ NOT_IN_BASE = {
 #: The last releases of the series of rq that an app may use beside birdfeed; its workers have one of their own.
 APPS_RQ = {"rq1": "rq==1.16.2", "rq2": "rq==2.12.0"}
 TRACK = "import birdfeed; birdfeed.track_event('text_generation', {data}); birdfeed.close(); print(birdfeed.stats())"
-#: An app's own job, put into its own queue by its own rq on the Redis that birdfeed uses.
+#: An app's own job, which tracks an event. Only the integration sends it: the process that rq's worker runs it in ends
+#: past every exit hook, and long before the flush interval that is set.
+JOB = "import birdfeed\n\ndef job(data):\n    birdfeed.track_event('text_generation', data)\n"
+#: The job, put into the app's own queue by its own rq on the Redis that birdfeed uses, and worked off.
 OWN_JOB = """
 import os, redis, rq
-queue = rq.Queue(f"app-{rq.__version__}", connection=redis.Redis.from_url(os.environ["BIRDFEED_REDIS_URL"]))
-queue.enqueue("math.sqrt", 4)
+from birdfeed.integrations.rq import BirdfeedWorker
+redis = redis.Redis.from_url(os.environ["BIRDFEED_REDIS_URL"])
+queue = rq.Queue(f"app-{{rq.__version__}}", connection=redis)
+queue.enqueue("jobs.job", {data})
 assert queue.count == 1, queue.count
+BirdfeedWorker([queue], connection=redis).work(burst=True, logging_level="WARNING")
+assert queue.count == 0, queue.count
 print(rq.__version__)
 """
 
@@ -115,18 +122,22 @@ def stored(bin_folder: Path, environment: Mapping[str, str], number: int) -> lis
 
 
 def check_delivery(bin_folder: Path, apps: Mapping[str, Path], folder: Path) -> None:
-    """One event by the command line and one by each app, which have other versions of rq: a priced row for each."""
+    """A priced row for each event: of the command line, of each app, with its own version of rq, and of its jobs."""
+    (folder / "jobs.py").write_text(JOB)
     data = {"model": "openai", "usage": {"prompt_tokens": 9}}
     with up(bin_folder, folder) as environment:
         event = {"event_type": "text_generation", "event_data": {**data, "request_id": "command"}}
         run(bin_folder / "birdfeed", "send", "-", input=json.dumps(event) + "\n", cwd=folder, env=environment)
         for name, app_bin in apps.items():
-            version = run(app_bin / "python", "-c", OWN_JOB, cwd=folder, env=environment).strip()
+            own_job = OWN_JOB.format(data={**data, "request_id": f"{name}-job"})
+            hasty = {**environment, "BIRDFEED_FLUSH_INTERVAL": "60"}
+            version = run(app_bin / "python", "-c", own_job, cwd=folder, env=hasty).strip()
             assert f"rq=={version}" == APPS_RQ[name], version
             track = TRACK.format(data={**data, "request_id": name})
             run(app_bin / "python", "-W", "error", "-c", track, cwd=folder, env=environment)
-        rows = stored(bin_folder, environment, 1 + len(apps))
-    wanted = [{"request_id": name, "model": "openai", "cost": "0.0000009"} for name in sorted(["command", *apps])]
+        rows = stored(bin_folder, environment, 1 + 2 * len(apps))
+    names = sorted(["command", *apps, *(f"{name}-job" for name in apps)])
+    wanted = [{"request_id": name, "model": "openai", "cost": "0.0000009"} for name in names]
     assert rows == wanted, rows
 
 

@@ -22,6 +22,8 @@ import orjson
 from birdfeed import api
 from birdfeed.client import Client
 from birdfeed.delivery.pipeline import Pipeline
+from birdfeed.encoding.batch import line_of
+from birdfeed.encoding.encoder import Encoded
 from birdfeed.settings import ProducerSettings
 
 if TYPE_CHECKING:
@@ -113,8 +115,8 @@ class _CapturingClient(Client):
         self._pipeline = pipeline
         self._state = "on"
 
-    def _keep(self, event: tuple[Any, ...]) -> None:
-        line = orjson.loads(event[1])
+    def _keep(self, event: Encoded) -> None:
+        line = orjson.loads(line_of(event))
         self.events.append(
             CapturedEvent(
                 event_id=line["event_id"],

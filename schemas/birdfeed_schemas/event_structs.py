@@ -13,7 +13,7 @@ from keyword import iskeyword
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 #: Characters of a text field; rows keep as many.
 MAX_TEXT: Final = 512
@@ -48,9 +48,6 @@ class Verdict(Struct, forbid_unknown_fields=True, gc=False):
     filtered: bool | None = None
     severity: Severity | None = None
     detected: bool | None = None
-    flagged: bool | None = None
-    blocked: bool | None = None
-    score: float | None = None
 
 
 class ModerationData(Struct, forbid_unknown_fields=True, gc=False):
@@ -73,6 +70,7 @@ MODERATION_NAMES: Final = frozenset(
     {
         *ModerationData.__struct_fields__,
         *Verdict.__struct_fields__,
+        *("blocked", "score"),
         *("prompt", "completion", "input", "output", "result", "results", "categories", "category_scores", "error"),
         *("prompt_filter_results", "content_filter_results", "content_filter_result", "prompt_index", "index"),
         *(
@@ -92,11 +90,91 @@ MODERATION_NAMES: Final = frozenset(
 MAX_MODERATION_DEPTH: Final = 4
 
 
+Amount: TypeAlias = int | float | None
+#: Service tiers that usages name; other words are held against USAGE_WORD on the slow way.
+ServiceTier: TypeAlias = Literal["auto", "default", "standard", "standard_only", "flex", "priority", "scale", "batch"]
+
+
+class ModalityCount(Struct, forbid_unknown_fields=True, gc=False):
+    """Gemini's count of one modality's tokens."""
+
+    modality: Literal["TEXT", "IMAGE", "AUDIO", "VIDEO", "DOCUMENT", "MODALITY_UNSPECIFIED"] | None = None
+    token_count: Amount = field(name="tokenCount", default=None)
+
+
+ModalityCounts: TypeAlias = Annotated[list[ModalityCount], Meta(max_length=MAX_USAGE_ENTRIES)]
+
+
+class InputDetails(Struct, forbid_unknown_fields=True, gc=False):
+    """What a usage's input tokens are made up of, by OpenAI's names."""
+
+    cached_tokens: Amount = None
+    audio_tokens: Amount = None
+    text_tokens: Amount = None
+    image_tokens: Amount = None
+    cache_write_tokens: Amount = None
+
+
+class OutputDetails(Struct, forbid_unknown_fields=True, gc=False):
+    """What a usage's output tokens are made up of, by OpenAI's names."""
+
+    reasoning_tokens: Amount = None
+    audio_tokens: Amount = None
+    text_tokens: Amount = None
+    image_tokens: Amount = None
+    accepted_prediction_tokens: Amount = None
+    rejected_prediction_tokens: Amount = None
+
+
+class CacheCreation(Struct, forbid_unknown_fields=True, gc=False):
+    """Anthropic's tokens written to a cache."""
+
+    ephemeral_5m_input_tokens: Amount = None
+    ephemeral_1h_input_tokens: Amount = None
+
+
+class ServerToolUse(Struct, forbid_unknown_fields=True, gc=False):
+    """Anthropic's tools."""
+
+    web_search_requests: Amount = None
+    web_fetch_requests: Amount = None
+
+
+class UsageData(Struct, forbid_unknown_fields=True, gc=False):
+    """The usages that pass at once: those of OpenAI, Anthropic and Gemini. Others pass by USAGE_NAME, name by name.
+
+    The structs here are small, because making one costs time for each of its fields.
+    """
+
+    prompt_tokens: Amount = None
+    completion_tokens: Amount = None
+    total_tokens: Amount = None
+    prompt_tokens_details: InputDetails | None = None
+    completion_tokens_details: OutputDetails | None = None
+    input_tokens: Amount = None
+    input_tokens_details: InputDetails | None = None
+    output_tokens: Amount = None
+    output_tokens_details: OutputDetails | None = None
+    cache_creation_input_tokens: Amount = None
+    cache_read_input_tokens: Amount = None
+    cache_creation: CacheCreation | None = None
+    server_tool_use: ServerToolUse | None = None
+    service_tier: ServiceTier | None = None
+    prompt_token_count: Amount = field(name="promptTokenCount", default=None)
+    candidates_token_count: Amount = field(name="candidatesTokenCount", default=None)
+    total_token_count: Amount = field(name="totalTokenCount", default=None)
+    thoughts_token_count: Amount = field(name="thoughtsTokenCount", default=None)
+    cached_content_token_count: Amount = field(name="cachedContentTokenCount", default=None)
+    tool_use_prompt_token_count: Amount = field(name="toolUsePromptTokenCount", default=None)
+    prompt_tokens_by_modality: ModalityCounts | None = field(name="promptTokensDetails", default=None)
+    candidates_tokens_by_modality: ModalityCounts | None = field(name="candidatesTokensDetails", default=None)
+    cache_tokens_by_modality: ModalityCounts | None = field(name="cacheTokensDetails", default=None)
+
+
 class EventData(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     """The fields every event type may send; all optional here, for what is missing tells nothing.
 
-    `error` is filtered on the slow way always: its message may quote a prompt. A `usage` passes as it is where it maps
-    names (USAGE_NAME) to numbers or null, or to one such level more; a loop tells that quicker than a type does.
+    `error` is filtered on the slow way always: its message may quote a prompt.
     """
 
     model: Text | None = None
@@ -119,7 +197,7 @@ class EventData(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     cache_key: Identifier | None = None
     service_tier: Text | None = None
     cost: Count | None = None
-    usage: Any = None
+    usage: UsageData | None = None
 
 
 class TextGenerationData(EventData, forbid_unknown_fields=True, gc=False, kw_only=True):
@@ -149,7 +227,7 @@ STRUCTS: Final[Mapping[str, type[EventData]]] = {
 }
 #: The type of each field in the structs.
 FIELD_TYPES: Final[Mapping[str, Any]] = {
-    field.name: field.type for struct in STRUCTS.values() for field in msgspec.structs.fields(struct)
+    known.name: known.type for struct in STRUCTS.values() for known in msgspec.structs.fields(struct)
 }
 #: A field that no struct lists: one an operator allowed by name, or a plugged-in type's own.
 OTHER_FIELD: Final = bool | int | float | Text | None

@@ -19,7 +19,8 @@ from birdfeed.delivery.drain import Drain
 from birdfeed.delivery.heartbeat import Heartbeat
 from birdfeed.delivery.reports import Reports
 from birdfeed.delivery.sending import Sender, Sending
-from birdfeed.encoding.batch import PackedBatch, cut, mark_retried, pack
+from birdfeed.encoding.batch import PackedBatch, cut, line_of, mark_retried, pack
+from birdfeed.encoding.encoder import Encoded
 from birdfeed.errors import SpoolError
 from birdfeed.logging_once import log_throttled
 from birdfeed.options import Options
@@ -147,13 +148,13 @@ class Delivery:
                 break
         return self._place() and waiting <= 0
 
-    def _take(self, items: Sequence[tuple[str, bytes, int]]) -> None:
+    def _take(self, items: Sequence[Encoded]) -> None:
         self._counters.taken += len(items)
         self._counters.dropped_fields += sum(item[2] for item in items)
 
-    def _pack(self, items: Iterable[tuple[str, bytes, int]]) -> list[PackedBatch]:
+    def _pack(self, items: Iterable[Encoded]) -> list[PackedBatch]:
         options = self._options
-        lines = ((item[0], item[1]) for item in items)
+        lines = ((item[0], line_of(item)) for item in items)
         return [
             pack(event_type, part, compression=options.compression)
             for event_type, part in cut(lines, batch_events=options.batch_events, batch_bytes=options.batch_bytes)

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable
 
+from birdfeed.encoding.batch import line_of
+from birdfeed.encoding.encoder import Encoded
 from birdfeed.errors import SpoolError
 from birdfeed.logging_once import log_throttled
 from birdfeed.options import Options
@@ -17,7 +19,7 @@ class WriteThrough:
         self,
         options: Options,
         counters: Counters,
-        otherwise: Callable[[tuple[str, bytes, int]], None],
+        otherwise: Callable[[Encoded], None],
     ) -> None:
         """`otherwise` takes the events that the spool can't."""
         self._spool = Spool.of(options, busy_seconds=options.spool_wait)
@@ -28,10 +30,10 @@ class WriteThrough:
         """Close the file; the next event opens it again."""
         self._spool.close()
 
-    def put(self, event: tuple[str, bytes, int]) -> None:
+    def put(self, event: Encoded) -> None:
         """Keep one event on disk."""
         try:
-            dropped = self._spool.add_event(*event)
+            dropped = self._spool.add_event(event[0], line_of(event), event[2])
         except SpoolError as error:
             log_throttled(logging.ERROR, "spool", "%s; events are kept in memory", error)
             self._otherwise(event)

@@ -10,6 +10,8 @@ from birdfeed_schemas.wire.envelope import Header, encode_batch, split_batch
 from birdfeed_schemas.wire.keys import JOB_FUNCTION
 from uuid_utils import uuid7
 
+from birdfeed.encoding.encoder import Encoded, time_written
+
 #: Bytes between two lines.
 _NEWLINE: Final = 1
 
@@ -33,6 +35,12 @@ class PackedBatch:
     size: int
     data: bytes
     retried: bool = False
+
+
+def line_of(event: Encoded) -> bytes:
+    """An event's line, as birdfeed_schemas.wire.envelope.encode_event writes it, with a new id."""
+    written = time_written(event[3])
+    return b'{"event_id":"%b","occurred_at":"%b","data":%b}' % (str(uuid7()).encode(), written.encode(), event[1])
 
 
 def cut(

@@ -2,8 +2,8 @@
 
 The order is: the type's shape says whether the data may leave as it is, else what of it may (shape.py); the before_send
 hook sees what would be sent, and its answer is held against the shape again; the fields of `hmac_fields` are hashed if
-a key is set; one orjson dump writes it. The line is what birdfeed_schemas.wire.envelope.encode_event writes; it is
-written here again because this runs in request handlers, where an Envelope object would double the cost.
+a key is set; one orjson dump writes it. This much is done in request handlers; the event's id and the rest of its line
+are written by whoever sends it (batch.line_of), because making an id and a time's text costs as much as the dump.
 """
 
 import logging
@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+import msgspec
 import orjson
 from birdfeed_schemas.event_structs import EventData
 from birdfeed_schemas.fields import ANY_TYPE
 from birdfeed_schemas.wire.compact_bytes import compact_bytes
-from uuid_utils import uuid7
 
 from birdfeed.encoding.redact import ErrorMessage, pseudonym
 from birdfeed.encoding.sanitize import NOTHING, Bounds, Sanitizer
@@ -29,8 +29,15 @@ Event: TypeAlias = dict[str, Any]
 BeforeSend: TypeAlias = Callable[[Event], Event | None]
 #: Fields that name a person; both are hashed by default, for the one would undo the other.
 PERSONAL: Final = frozenset({"user", "username"})
-#: An event on its way: its type, its line, and the fields that were not passed on.
-Encoded: TypeAlias = tuple[str, bytes, int]
+#: An event on its way: its type; its data as JSON, and what was left out of it; the fields that were not passed on; and
+#: when it occurred (epoch ns).
+Encoded: TypeAlias = tuple[str, bytes, int, int]
+
+_convert: Final = msgspec.convert
+#: Bytes of an event's line around its data: names, the id, and the time.
+LINE_BYTES: Final = len('{"event_id":"","occurred_at":"","data":}') + 36 + 27
+#: What makes a datetime take the slow way: JSON would not say that a naive one is local time.
+_NO_DATETIMES: Final = orjson.OPT_PASSTHROUGH_DATETIME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +63,6 @@ class Policy:
             ANY_TYPE if spellings is None else spellings,
             extra=self.extra,
             struct=struct,
-            bounds=self.bounds,
             error_message=self.error_message,
             keep_traceback=self.keep_traceback,
             referrer_path=self.referrer_path,
@@ -69,11 +75,11 @@ class Encoder:
     def __init__(self, policy: Policy, counters: Counters) -> None:
         self._policy = policy
         self._counters = counters
-        self._most = policy.max_event_bytes
+        self._most = policy.max_event_bytes - LINE_BYTES
         self._plain = policy.hmac_key is None and policy.before_send is None
 
     def encode(self, event_type: str, event_data: Mapping[str, Any], shape: Shape) -> Encoded | None:
-        """One event as (type, line, dropped fields), or None where it was dropped and counted.
+        """One event, or None where it was dropped and counted.
 
         Args:
             event_type: The event's type.
@@ -83,35 +89,31 @@ class Encoder:
         Raises:
             Exception: `event_data` is no mapping, or reading it failed.
         """
-        line: dict[str, Any] = {"event_id": str(uuid7()), "occurred_at": now_text()}
         if self._plain and type(event_data) is dict:
             data = event_data if "referrer" not in event_data else shape.with_host(event_data)
-            if data is not None and shape.fits(data):
-                line["data"] = data
-                try:
-                    encoded = compact_bytes(orjson.dumps(line))
-                except orjson.JSONEncodeError:
-                    pass  # a lone surrogate, an integer beyond 64 bits: the strict way finds it
-                else:
-                    return self._bounded(event_type, encoded, 0)
-        return self._filtered(event_type, event_data, shape, line)
+            try:
+                _convert(data, shape.struct)
+                written = orjson.dumps(data, None, _NO_DATETIMES)
+            except Exception:
+                pass  # whatever is wrong with it, the slow way finds it
+            else:
+                return self._bounded((event_type, compact_bytes(written), 0, time.time_ns()))
+        return self._filtered(event_type, event_data, shape)
 
-    def _filtered(
-        self, event_type: str, event_data: Mapping[Any, Any], shape: Shape, line: dict[str, Any]
-    ) -> Encoded | None:
+    def _filtered(self, event_type: str, event_data: Mapping[Any, Any], shape: Shape) -> Encoded | None:
         """`encode` for what can't leave as it is: filtered, seen by the hook, hashed."""
         if not isinstance(event_data, Mapping):
             raise TypeError("event data is a mapping")
-        encoded = b""
-        for strict in (False, True) if self._plain else (True,):  # the hook is asked once
-            walk = Sanitizer(self._policy.bounds)
-            data: dict[str, Any] | None = shape.admitted(event_data, walk, strict=strict)
+        now = time.time_ns()
+        for strict in (True,) if self._policy.before_send is not None else (False, True):  # a hook is asked once
+            walk = Sanitizer(self._policy.bounds, strict=strict)
+            data: dict[str, Any] | None = shape.admitted(event_data, walk)
             try:
                 if not self._plain:
                     data = self._private(event_type, data or {}, shape, walk)
                     if data is None:
                         return None
-                encoded = compact_bytes(orjson.dumps(_finished(line, data or {}, walk)))
+                written = orjson.dumps(data)
                 break
             except orjson.JSONEncodeError as error:
                 if strict:
@@ -121,13 +123,17 @@ class Encoder:
                     )
                     return None
         self._counters.count_filtered(sanitized=walk.sanitized, truncated=walk.cut > 0)
-        return self._bounded(event_type, encoded, walk.dropped)
+        # What was left out; workers pass over what they don't know.
+        left_out = b',"dropped_fields":%d' % walk.dropped if walk.dropped else b""
+        if walk.cut:
+            left_out += b',"truncated":%d' % walk.cut
+        return self._bounded((event_type, compact_bytes(written + left_out), walk.dropped, now))
 
-    def _bounded(self, event_type: str, encoded: bytes, dropped: int) -> Encoded | None:
-        if len(encoded) <= self._most:
-            return event_type, encoded, dropped
-        self._counters.drop(event_type, "too_large")
-        log_throttled(logging.WARNING, "too large", "a %s event of %d bytes was refused", event_type, len(encoded))
+    def _bounded(self, event: Encoded) -> Encoded | None:
+        if len(event[1]) <= self._most:
+            return event
+        self._counters.drop(event[0], "too_large")
+        log_throttled(logging.WARNING, "too large", "a %s event of %d bytes was refused", event[0], len(event[1]))
         return None
 
     def _private(self, event_type: str, data: dict[str, Any], shape: Shape, walk: Sanitizer) -> dict[str, Any] | None:
@@ -157,7 +163,7 @@ class Encoder:
             if answer is None:
                 self._counters.drop(event_type, "before_send")
                 return None
-            return shape.admitted(answer["event_data"], walk, strict=True)
+            return shape.admitted(answer["event_data"], walk)
         except Exception as error:
             self._counters.drop(event_type, "before_send_failed")
             log_throttled(
@@ -169,26 +175,20 @@ class Encoder:
             return None
 
 
-def _finished(line: dict[str, Any], data: dict[str, Any], walk: Sanitizer) -> dict[str, Any]:
-    """The line with its data, and what was left out of it; workers pass over what they don't know."""
-    finished = {**line, "data": data}
-    if walk.dropped:
-        finished["dropped_fields"] = walk.dropped
-    if walk.cut:
-        finished["truncated"] = walk.cut
-    return finished
+def now_text() -> str:
+    """The time now, as envelope.format_time writes it: UTC with microseconds and Z."""
+    return time_written(time.time_ns())
 
 
 #: The last second that was written, and its text: formatting a time costs 2 µs, adding microseconds to it 0.3.
-_second: tuple[int, str] = (0, "")
+_second: tuple[int, str] = (0, "1970-01-01T00:00:00.")
 
 
-def now_text() -> str:
-    """The time now, as envelope.format_time writes it: UTC with microseconds and Z."""
+def time_written(nanoseconds: int) -> str:
+    """A time (epoch ns) as text."""
     global _second
-    nanoseconds = time.time_ns()
     seconds = nanoseconds // 1_000_000_000
     at = _second
     if at[0] != seconds:
         _second = at = (seconds, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(seconds)))
-    return at[1] + str(1_000_000 + nanoseconds % 1_000_000_000 // 1_000)[1:] + "Z"
+    return f"{at[1]}{nanoseconds % 1_000_000_000 // 1_000:06}Z"

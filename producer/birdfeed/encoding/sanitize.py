@@ -46,9 +46,11 @@ class Bounds:
 class Sanitizer:
     """One walk through one event's data; `dropped` values and `cut` ones are counted."""
 
-    __slots__ = ("_bounds", "_inside", "_left", "cut", "dropped", "sanitized")
+    __slots__ = ("_bounds", "_inside", "_left", "cut", "dropped", "sanitized", "strict")
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, *, strict: bool = True) -> None:
+        """Without `strict`, what passes by its type is not looked at: JSON may yet refuse it."""
+        self.strict = strict
         self._bounds = bounds
         self._left = bounds.items
         self._inside: set[int] = set()

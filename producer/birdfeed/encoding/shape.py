@@ -6,6 +6,7 @@ result is thrown away. Any other event is made fit here, field by field.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,8 +14,8 @@ import msgspec
 from birdfeed_schemas.event_structs import FIELD_TYPES, EventData, struct_of
 
 from birdfeed.encoding.redact import ErrorMessage, error_of, host_of
-from birdfeed.encoding.sanitize import NOTHING, TEXT_TAKEN_OUT, Bounds, Sanitizer
-from birdfeed.encoding.usage import is_number, moderation_of, usage_of, usage_passes
+from birdfeed.encoding.sanitize import NOTHING, TEXT_TAKEN_OUT, Sanitizer
+from birdfeed.encoding.usage import is_number, moderation_of, usage_of
 
 _convert: Final = msgspec.convert
 
@@ -30,16 +31,13 @@ def _is_of(value: object, field: str) -> bool:
         _convert({"one": value}, _ONE[field])
     except Exception:
         return False
-    if isinstance(value, datetime):
-        return False
-    return field != "usage" or value is None or usage_passes(value)
+    return not isinstance(value, datetime)
 
 
 #: The fields that any text may stand in.
 _TEXT_FIELDS: Final = frozenset(field for field in FIELD_TYPES if _is_of("any text", field))
-#: Fields that mostly need to be seen to where an event does not pass as it is; and one that seldom does.
-_ALWAYS: Final = frozenset({"error", "referrer", "usage"})
-_SHAPED: Final = frozenset({"moderation"})
+#: Fields that may need to be seen to where an event does not pass as it is, those first that mostly do.
+_SEEN_TO: Final = (("error", "referrer"), ("usage",), ("moderation",))
 #: Referrers seen, to their hosts; pages are few, mostly. And the longest that is remembered, in characters.
 _hosts: Final[dict[str, str]] = {}
 _MAX_HOSTS: Final = 1_000
@@ -55,20 +53,20 @@ class Shape:
         *,
         extra: frozenset[str] = frozenset(),
         struct: type[EventData] | None = None,
-        bounds: Bounds,
         error_message: ErrorMessage = "redacted",
         keep_traceback: bool = False,
         referrer_path: bool = False,
     ) -> None:
         """`fields` maps accepted spelling → field name; `struct` is the type's own, where it has one."""
         self._field_of = {**{name: name for name in extra}, **fields}
-        self._bounds = bounds
+        self._own = frozenset(name for name, field in self._field_of.items() if name == field)
         self._referrer_path = referrer_path
         self._keep_traceback = keep_traceback
         self._error_message = error_message
         if struct is None or extra:
             struct = struct_of(frozenset(self._field_of.values()))
-        self._struct = struct
+        #: What passes as it is converts to this.
+        self.struct: Final = struct
         self._rules: dict[str, Callable[[object, Sanitizer], Any]] = {
             "error": self._error,
             "referrer": self._referrer,
@@ -76,36 +74,18 @@ class Shape:
             "moderation": moderation_of,
         }
 
-    def fits(self, data: dict[str, Any]) -> bool:
-        """Whether `data` may leave as it is."""
-        try:
-            _convert(data, self._struct)
-        except Exception:  # whatever it is, the slow way finds it
-            return False
-        known = data.get
-        if isinstance(known("start_time"), datetime) or isinstance(known("end_time"), datetime):
-            return False  # its text says which zone it is in
-        usage = known("usage")
-        return usage is None or usage_passes(usage)
-
     def with_host(self, data: dict[str, Any]) -> dict[str, Any] | None:
         """`data` with the host alone as its referrer; None where that names none, and so has to go."""
         referrer = data["referrer"]
         if referrer is None or self._referrer_path:
             return data
-        host = _hosts.get(referrer) if type(referrer) is str else ""
-        if host == referrer:
-            return data
-        if host is None:
-            host = host_of(referrer)
-            if host and len(_hosts) < _MAX_HOSTS and len(referrer) < _MAX_REFERRER:
-                _hosts[referrer] = host
+        host = _host_of(referrer) if type(referrer) is str else None
         return {**data, "referrer": host} if host else None
 
-    def admitted(self, data: Mapping[Any, Any], walk: Sanitizer, *, strict: bool) -> dict[str, Any]:
+    def admitted(self, data: Mapping[Any, Any], walk: Sanitizer) -> dict[str, Any]:
         """What of `data` may leave, under the fields' own names; `walk` counts what may not.
 
-        Without `strict`, a value that is of its field's type is taken as it is: JSON may yet refuse it (a lone
+        Unless the walk is strict, a value that is of its field's type is taken as it is: JSON may yet refuse it (a lone
         surrogate, an integer beyond 64 bits).
 
         Raises:
@@ -113,19 +93,33 @@ class Shape:
         """
         rest = self._named(data, walk)
         kept: dict[str, Any] = {}
-        # Most events need one or two fields seen to; what all the others are is asked at once.
-        for fields in () if strict else (_ALWAYS, _SHAPED):
-            for field in fields & rest.keys():
-                if field != "usage" or not usage_passes(rest[field]):
-                    self._keep(field, rest.pop(field), kept, walk)
-            if self.fits(rest):
-                return rest | kept
+        if not walk.strict:
+            if (usage := rest.get("usage")) is not None and type(usage) is not dict:
+                with suppress(Exception):  # the object's own code; the field's rule asks again
+                    if type(opened := walk.opened(usage)) is dict:
+                        rest["usage"] = opened  # which often passes as it is
+            # Most events need one or two fields seen to; what all the others are is asked at once.
+            for fields in _SEEN_TO:
+                for field in fields:
+                    if field in rest:
+                        self._keep(field, rest.pop(field), kept, walk)
+                if self._fits(rest):
+                    return rest | kept
         for field, value in rest.items():
-            if not strict and field in _ONE and _is_of(value, field):
+            if not walk.strict and field in _ONE and _is_of(value, field):
                 kept[field] = value
             else:
                 self._keep(field, value, kept, walk)
         return kept
+
+    def _fits(self, data: dict[str, Any]) -> bool:
+        """Whether `data` may leave as it is."""
+        try:
+            _convert(data, self.struct)
+        except Exception:  # whatever it is, field by field it will be found
+            return False
+        # A time's text says which zone it is in, as JSON's would not.
+        return not isinstance(data.get("start_time"), datetime) and not isinstance(data.get("end_time"), datetime)
 
     def _keep(self, field: str, value: object, kept: dict[str, Any], walk: Sanitizer) -> None:
         admitted = self._field(field, value, walk)
@@ -136,6 +130,8 @@ class Shape:
 
     def _named(self, data: Mapping[Any, Any], walk: Sanitizer) -> dict[str, Any]:
         """The fields that may be sent, under their own names; the field's own name wins over another spelling."""
+        if not walk.strict and type(data) is dict and self._own.issuperset(data):
+            return dict(data)
         field_of = self._field_of
         named: dict[str, Any] = {}
         if type(data) is dict and len(data) > len(field_of):
@@ -175,5 +171,14 @@ class Shape:
         plain = walk.scalar(value)
         if not isinstance(plain, str) or self._referrer_path:
             return plain if plain is None or isinstance(plain, str) else NOTHING
-        host = host_of(plain) if plain else ""
+        host = _host_of(plain) if plain else ""
         return NOTHING if host is None else host
+
+
+def _host_of(referrer: str) -> str | None:
+    host = _hosts.get(referrer)
+    if host is None:
+        host = host_of(referrer)
+        if host and len(_hosts) < _MAX_HOSTS and len(referrer) < _MAX_REFERRER:
+            _hosts[referrer] = host
+    return host

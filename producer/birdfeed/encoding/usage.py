@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from birdfeed_schemas.event_structs import (
     MAX_MODERATION_DEPTH,
-    MAX_USAGE_ENTRIES,
     MODERATION_NAMES,
     MODERATION_WORDS,
     USAGE_ENUMERATIONS,
@@ -27,9 +26,6 @@ _is_name: Final = re.compile(USAGE_NAME).fullmatch
 _is_word: Final = re.compile(USAGE_WORD).fullmatch
 is_number: Final = re.compile(r"\s*[+-]?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?\s*").fullmatch
 
-#: The types of what a level may hold; a mock or a subclass takes the slow way.
-_NUMBERS: Final = frozenset({int, float, type(None)})
-
 #: Names that were held against USAGE_NAME before; looking there costs a tenth of the pattern.
 good_names: Final[set[str]] = set()
 
@@ -41,32 +37,6 @@ def name_is_good(name: object) -> bool:
     if len(good_names) < _MAX_NAMES:
         good_names.add(name)
     return True
-
-
-def usage_passes(usage: object) -> bool:
-    """Whether a usage may be sent as it is: names to numbers or null, or to one such level more."""
-    if type(usage) is not dict or len(usage) > MAX_USAGE_ENTRIES or not _names_are_good(usage):
-        return False
-    for part in usage.values():
-        kind = type(part)
-        if kind is int or part is None or kind is float:
-            continue
-        if kind is not dict:
-            return False
-        if (
-            len(part) > MAX_USAGE_ENTRIES
-            or not _names_are_good(part)
-            or not _NUMBERS.issuperset(map(type, part.values()))
-        ):
-            return False
-    return True
-
-
-def _names_are_good(level: dict[Any, Any]) -> bool:
-    try:
-        return good_names.issuperset(level) or all(map(name_is_good, level))
-    except RuntimeError:  # another thread changes it
-        return False
 
 
 def usage_of(value: object, walk: Sanitizer) -> Any:
@@ -81,7 +51,7 @@ def usage_of(value: object, walk: Sanitizer) -> Any:
         return opened if number and isinstance(opened, str | int | float | None) else NOTHING  # a list is no usage
     # The usage of a whole response; with its tier, which counts where the usage has none.
     for name in _INNER:
-        if name in opened and opened[name] is not None and not _counts_tokens(opened):
+        if opened.get(name) is not None and not _counts_tokens(opened):
             found = usage_of(opened[name], walk)
             if isinstance(found, dict):
                 tier = opened.get("service_tier")

@@ -57,8 +57,10 @@ class NewerVersionError(WireError):
 
 @dataclass(slots=True, kw_only=True)
 class Envelope:
-    """One event on its way. event_id (a UUIDv7) and occurred_at (UTC) are minted in track_event and never change.
+    """One event on its way.
 
+    occurred_at (UTC) is when it was tracked; event_id (a UUIDv7) is made when it is first written to Redis or a disk.
+    Neither changes after that.
     `dropped_fields` counts the fields the producer did not pass on because birdfeed doesn't store them, `truncated`
     the values it cut. Not frozen, because that makes one three times as expensive to build, and a worker builds one for
     every event.

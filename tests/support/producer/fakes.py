@@ -1,6 +1,7 @@
 """Hand-written stand-ins for what the producer talks to, and small ways to build it."""
 
 from collections.abc import Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ class FakeRedis:
 
     @property
     def event_ids(self) -> list[str]:
-        return [orjson.loads(line)["event_id"] for batch in self.batches.values() for line in lines_of(batch)]
+        """The request ids of all events; the event ids of those that have none."""
+        lines = [orjson.loads(line) for batch in self.batches.values() for line in lines_of(batch)]
+        return [line["data"]["request_id"] if "data" in line else line["event_id"] for line in lines]
 
     @property
     def dropped(self) -> dict[tuple[str, str], int]:
@@ -117,6 +120,7 @@ class Bench:
             clock=self.clock,
             breaker=Breaker(clock=self.clock, jitter=lambda: 0.0),
         )
+        self.numbers = count()
         self.shape = Policy().shape(SPELLINGS["text_generation"])
 
     def make_spool(self) -> Spool:
@@ -129,13 +133,13 @@ class Bench:
             clock=self.clock,
         )
 
-    def track(self, count: int = 1, event_type: str = "text_generation") -> list[str]:
-        """Put events into the buffer; returns their ids."""
+    def track(self, events: int = 1, event_type: str = "text_generation") -> list[str]:
+        """Put events into the buffer; returns their request ids."""
         ids = []
-        for _ in range(count):
-            event = self.encoder.encode(event_type, {"model": "m", "user": "u"}, self.shape)
+        for _ in range(events):
+            ids.append(f"request {next(self.numbers)}")
+            event = self.encoder.encode(event_type, {"model": "m", "request_id": ids[-1]}, self.shape)
             assert event is not None
-            ids.append(orjson.loads(event[1])["event_id"])
             self.buffer.put(event)
         return ids
 

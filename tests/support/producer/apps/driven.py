@@ -42,16 +42,8 @@ def fork(count: int, generation: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def main() -> None:
-    stop = threading.Event()
-
-    def steadily() -> None:
-        while not stop.is_set():
-            track(1)
-            time.sleep(0.001)
-
-    thread = threading.Thread(target=steadily)
-    thread.start()
+def obey() -> None:
+    """Do what each line says."""
     generation = 0
     for line in sys.stdin:
         word, _, argument = line.strip().partition(" ")
@@ -70,8 +62,23 @@ def main() -> None:
         elif word == "exit":
             break
         print(answer, _number, flush=True)
-    stop.set()
-    thread.join()
+
+
+def main() -> None:
+    stop = threading.Event()
+
+    def steadily() -> None:
+        while not stop.is_set():
+            track(1)
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=steadily)
+    thread.start()
+    try:
+        obey()
+    finally:  # also where birdfeed raises: the program ends, and the test sees it
+        stop.set()
+        thread.join()
     print(_number, sum(birdfeed.stats().dropped.values()), flush=True)
 
 

@@ -16,7 +16,8 @@ from birdfeed.integrations.functions import flush_after
 
 
 def track(number: int) -> None:
-    birdfeed.track_event("text_generation", {"model": "m", "request_id": str(number)})
+    data = {"model": "m", "request_id": str(number), "environment": os.environ.get("PROGRAM", "")}
+    birdfeed.track_event("text_generation", data)
 
 
 def say(*words: object) -> None:

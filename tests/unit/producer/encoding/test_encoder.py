@@ -8,9 +8,11 @@ from typing import Any
 
 import orjson
 import pytest
+from birdfeed.encoding.batch import line_of
 from birdfeed.encoding.encoder import Encoder, Event, Policy, now_text
 from birdfeed.encoding.redact import pseudonym
 from birdfeed.stats import Counters
+from birdfeed_schemas.event_structs import UsageData
 from birdfeed_schemas.fields import SPELLINGS
 from birdfeed_schemas.wire.envelope import Envelope, encode_event, format_time
 from hypothesis import given
@@ -34,7 +36,7 @@ TEXT_FIELDS = {
 def encode(data: Any, counters: Counters | None = None, **policy: Any) -> dict[str, Any] | None:
     chosen = Policy(**policy)
     done = Encoder(chosen, counters or Counters()).encode("text_generation", data, chosen.shape(TEXT))
-    return None if done is None else dict(orjson.loads(done[1]), dropped=done[2])
+    return None if done is None else dict(orjson.loads(line_of(done)), dropped=done[2])
 
 
 def test_a_line_is_what_the_schemas_write() -> None:
@@ -42,7 +44,8 @@ def test_a_line_is_what_the_schemas_write() -> None:
     data = {"model": "m", "usage": {"prompt_tokens": 3}, "prompt": "never", "userId": "u"}
     done = Encoder(Policy(), Counters()).encode("text_generation", data, Policy().shape(TEXT))
     assert done is not None
-    line = orjson.loads(done[1])
+    written = line_of(done)
+    line = orjson.loads(written)
 
     expected = Envelope(
         event_id=line["event_id"],
@@ -51,7 +54,7 @@ def test_a_line_is_what_the_schemas_write() -> None:
         data={"model": "m", "usage": {"prompt_tokens": 3}, "user": "u"},
         dropped_fields=1,
     )
-    assert done == ("text_generation", encode_event(expected), 1)
+    assert (done[0], written, done[2]) == ("text_generation", encode_event(expected), 1)
 
 
 def test_the_time_is_written_as_the_schemas_write_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +87,16 @@ def test_names_are_filtered_and_renamed(data: Any, stored: dict[str, Any], dropp
     assert line["data"] == stored
     assert line["dropped"] == dropped
     assert line.get("dropped_fields", 0) == dropped
+
+
+def test_a_lines_own_bytes_count_towards_the_bound() -> None:
+    """An event's line is refused from its first byte too many."""
+    done = Encoder(Policy(), Counters()).encode("text_generation", {"model": "m"}, Policy().shape(TEXT))
+    assert done is not None
+    size = len(line_of(done))
+
+    assert encode({"model": "m"}, max_event_bytes=size) is not None
+    assert encode({"model": "m"}, max_event_bytes=size - 1) is None
 
 
 def test_what_was_passed_is_not_changed() -> None:
@@ -125,7 +138,7 @@ def test_an_unknown_type_is_filtered_by_every_known_name() -> None:
     done = Encoder(Policy(), Counters()).encode("video", {"videoSeconds": 2, "prompt": "p"}, Policy().shape(None))
 
     assert done is not None
-    assert orjson.loads(done[1])["data"] == {"video_seconds": 2}
+    assert orjson.loads(line_of(done))["data"] == {"video_seconds": 2}
 
 
 def test_an_event_over_the_limit_is_refused_alone() -> None:
@@ -242,3 +255,30 @@ def test_every_accepted_spelling_arrives_under_the_fields_name(data: dict[str, A
         if TEXT[name] == name:
             assert line["data"][name] == value
     assert line["dropped"] == 0
+
+
+class Name(str):
+    """A name of another type than text."""
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": 1}, {"prompt_tokens": 1, "service_tier": "flex", "new_tokens": 2}])
+def test_names_of_a_texts_subclass_are_names(usage: dict[str, Any]) -> None:
+    """JSON knows no such names; they are written as text."""
+    line = encode({Name("model"): "m", "usage": {Name(name): count for name, count in usage.items()}})
+
+    assert line is not None
+    assert (line["data"], line["dropped"]) == ({"model": "m", "usage": usage}, 0)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*UsageData.__struct_encode_fields__, "new_tokens"]), st.none() | st.integers(0))
+)
+def test_known_usages_pass_as_others_do(usage: dict[str, int | None]) -> None:
+    """Usages that pass at once by their struct arrive as those that are looked through name by name."""
+    flat = {name: count for name, count in usage.items() if "etails" not in name and name != "service_tier"}
+    line = encode({"model": "m", "usage": flat})
+
+    assert line is not None
+    assert line["data"]["usage"] == {
+        name: count if count is None or count < 2**64 else str(count) for name, count in flat.items()
+    }

@@ -2,28 +2,21 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import birdfeed
 import birdfeed.testing
 import orjson
 import pytest
+from birdfeed.encoding.batch import line_of
 from birdfeed.encoding.encoder import Encoder, Policy
-from birdfeed.encoding.redact import host_of, redacted
-from birdfeed.encoding.shape import Shape
+from birdfeed.encoding.redact import error_of, host_of, redacted
 from birdfeed.stats import Counters
-from birdfeed_schemas.event_structs import FIELD_TYPES, STRUCTS
+from birdfeed_schemas.event_structs import STRUCTS
 from birdfeed_schemas.fields import SPELLINGS
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-#: Stands for a prompt: prose, as prompts are.
-MARKER = "TOP secret prompt"
-#: Fields that any short text may stand in; users may write what they like there, and it is sent.
-TEXT = {field for field in FIELD_TYPES if field not in {
-    *("start_time", "end_time", "duration", "status", "error", "referrer", "cache_hit", "cost", "usage", "stream"),
-    *("moderation", "num_images", "has_input_image", "video_seconds", "audio_seconds"),
-}}  # fmt: skip
+from tests.support.producer.markers import FIELDS, HIDDEN, MARKER, chained, hidden_in, leaks
 
 
 def sent(data: dict[str, Any], event_type: str = "text_generation", **policy: Any) -> str:
@@ -33,79 +26,7 @@ def sent(data: dict[str, Any], event_type: str = "text_generation", **policy: An
         event_type, data, chosen.shape(SPELLINGS[event_type], STRUCTS[event_type])
     )
     assert done is not None
-    return done[1].decode()
-
-
-def raised(make: Callable[[], Any]) -> BaseException:
-    try:
-        make()
-    except BaseException as error:
-        return error
-    raise AssertionError("it did not raise")
-
-
-class Typed(BaseModel):
-    number: int
-
-
-def quoting() -> BaseException:
-    """pydantic's error quotes its input."""
-    return raised(lambda: Typed.model_validate({"number": MARKER}))
-
-
-def chained() -> BaseException:
-    def fail() -> None:
-        try:
-            raise ValueError(MARKER)
-        except ValueError as cause:
-            error = RuntimeError("it failed")
-            error.add_note(MARKER)
-            raise error from cause
-
-    return raised(fail)
-
-
-#: Ways to hide a marker in a value.
-HIDDEN: dict[str, Callable[[], Any]] = {
-    "as a key": lambda: {MARKER: 1},
-    "as a value": lambda: {"prompt_tokens": MARKER, "a": MARKER},
-    "as an attribute": lambda: SimpleNamespace(prompt_tokens=1, prompt=MARKER),
-    "nested": lambda: {"a": {"b": {"c": {"d": MARKER}}}},
-    "nested key": lambda: {"a": {"b": {MARKER: 1}}},
-    "in a list": lambda: [MARKER, {"content": MARKER}],
-    "in a tuple": lambda: (MARKER,),
-    "in a set": lambda: {MARKER},
-    "a whole response": lambda: {
-        "id": MARKER,
-        "choices": [{"message": {"role": "assistant", "content": MARKER}}],
-        "usage": {"prompt_tokens": 3, "note": MARKER},
-    },
-    "an exception": lambda: ValueError(f"Your prompt: {MARKER}"),
-    "an exception that quotes": lambda: ValueError(f"bad input '{MARKER}'"),
-    "a cause and a note": chained,
-    "pydantic's error": quoting,
-    "as enumeration": lambda: {"service_tier": MARKER, "type": MARKER, "severity": MARKER, "modality": MARKER},
-    "in moderation": lambda: {"hate": {"filtered": True, "severity": MARKER, "quote": MARKER}, "prompt": MARKER},
-    "an error as a mapping": lambda: {
-        "type": "bad_request", "message": f'rejected: "{MARKER}"', "body": {"prompt": MARKER}, "param": MARKER,
-    },
-    "a URL": lambda: f"https://host.example/{MARKER.replace(' ', '_')}?q={MARKER}",
-    "as text": lambda: MARKER,
-}  # fmt: skip
-
-
-def hidden_in(field: str) -> Iterator[Any]:
-    """Every value that hides the marker, but for text where a field is for text, as an error's own message is."""
-    for name, make in HIDDEN.items():
-        if not (field in TEXT | {"error"} and name in ("as text", "a URL")):
-            yield make()
-
-
-FIELDS = [(kind, field) for kind, struct in STRUCTS.items() for field in (*struct.__struct_fields__, "messages")]
-
-
-def leaks(line: str) -> bool:
-    return MARKER in line or MARKER.replace(" ", "_") in line
+    return line_of(done).decode()
 
 
 @pytest.mark.parametrize(("event_type", "field"), FIELDS)
@@ -116,30 +37,27 @@ def test_a_prompt_leaves_by_no_field(event_type: str, field: str) -> None:
             assert not leaks(sent(data, event_type))
 
 
-@pytest.mark.parametrize("off", ["usage", "moderation", "error", "referrer", "names", "scalars"])
-def test_each_filter_is_needed(off: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With any one of them switched off, the test above fails for some case."""
-    original = Shape.__init__
-
-    def without(shape: Shape, *args: Any, **kwargs: Any) -> None:
-        original(shape, *args, **kwargs)
-        if off in shape._rules:
-            shape._rules[off] = lambda value, walk: walk.json(value)
-
-    monkeypatch.setattr(Shape, "__init__", without)
-    if off == "names":
-        monkeypatch.setattr("birdfeed.encoding.usage.name_is_good", lambda name: True)
-    if off == "scalars":
-        monkeypatch.setattr(Shape, "_field", lambda shape, field, value, walk: walk.json(value))
-    assert any(
-        leaks(sent({"model": "m", field: value}, event_type))
-        for event_type, field in FIELDS
-        for value in hidden_in(field)
-    )
+def found_by(hunt: Callable[[], Iterator[str]]) -> bool:
+    """Whether the marker is in a line that a hunt has made."""
+    return any(leaks(line) for line in hunt())
 
 
-def test_a_hook_can_let_nothing_more_out() -> None:
-    """What it answers is filtered as what it was given."""
+def hunt_fields() -> Iterator[str]:
+    """Every field, by every way to hide the marker."""
+    for event_type, field in FIELDS:
+        for value in hidden_in(field):
+            yield sent({"model": "m", field: value}, event_type)
+
+
+def hunt_fields_strictly() -> Iterator[str]:
+    """The same where JSON refuses a neighbour, so that each value is looked at."""
+    for event_type, field in FIELDS:
+        for value in hidden_in(field):
+            yield sent({"model": "\ud800", field: value}, event_type)
+
+
+def hunt_hooks() -> Iterator[str]:
+    """A hook puts the marker into the event that it was given."""
 
     def hook(event: dict[str, Any]) -> dict[str, Any]:
         event["event_data"] |= {
@@ -149,7 +67,82 @@ def test_a_hook_can_let_nothing_more_out() -> None:
         }
         return event
 
-    assert MARKER not in sent({"model": "m"}, before_send=hook)
+    yield sent({"model": "m"}, before_send=hook)
+
+
+def hunt_persons() -> Iterator[str]:
+    """A person's name is the marker, as the program passed it or as a hook put it there."""
+    yield sent({"user": MARKER, "username": MARKER}, hmac_key=b"k")
+    yield sent(
+        {"model": "m"},
+        hmac_key=b"k",
+        before_send=lambda event: {**event, "event_data": {"user": MARKER, "username": MARKER}},
+    )
+
+
+def hunt_tracebacks() -> Iterator[str]:
+    """A traceback holds messages, causes and notes whole."""
+    yield sent({"error": chained()})
+    yield sent({"error": {"type": "E", "traceback": MARKER}})
+
+
+HUNTS = (hunt_fields, hunt_fields_strictly, hunt_hooks, hunt_persons, hunt_tracebacks)
+
+
+@pytest.mark.parametrize("hunt", HUNTS)
+def test_the_marker_is_found_in_no_line(hunt: Callable[[], Iterator[str]]) -> None:
+    """With all filters on."""
+    assert not found_by(hunt)
+
+
+class Anything:
+    """What stands in for a set of words or names."""
+
+    def __contains__(self, word: object) -> bool:
+        return True
+
+
+ENCODING = "birdfeed.encoding"
+#: Filter → what is put in its place, by the attribute's path.
+FILTERS: dict[str, dict[str, Any]] = {
+    "the one conversion that lets pass": {f"{ENCODING}.encoder._convert": lambda data, struct: data},
+    "the same, of what is left": {f"{ENCODING}.shape.Shape._fits": lambda shape, data: True},
+    "the same, of one field": {f"{ENCODING}.shape._is_of": lambda value, field: True},
+    "the names of fields": {
+        f"{ENCODING}.shape.Shape._named": lambda shape, data, walk: dict(data),
+        f"{ENCODING}.shape.Shape._fits": lambda shape, data: False,
+    },
+    "what a field may hold": {f"{ENCODING}.shape.Shape._field": lambda shape, field, value, walk: walk.json(value)},
+    "text where none belongs": {f"{ENCODING}.shape._TEXT_FIELDS": Anything()},
+    "usage": {f"{ENCODING}.shape.usage_of": lambda value, walk: walk.json(value)},
+    "names in usage": {f"{ENCODING}.usage.name_is_good": lambda name: True},
+    "text in usage": {f"{ENCODING}.usage._count": lambda plain, walk: plain, f"{ENCODING}.usage.is_number": bool},
+    "words in usage": {f"{ENCODING}.usage._is_word": bool},
+    "moderation": {f"{ENCODING}.shape.moderation_of": lambda value, walk: walk.json(value)},
+    "names in moderation": {f"{ENCODING}.usage.MODERATION_NAMES": Anything()},
+    "words in moderation": {f"{ENCODING}.usage.MODERATION_WORDS": Anything()},
+    "error": {f"{ENCODING}.shape.error_of": lambda value, keep, walk, **_: walk.json(str(value))},
+    "an error's message": {f"{ENCODING}.redact.redacted": lambda message: message},
+    "an error's type and code": {f"{ENCODING}.redact._NAME": bool},
+    "an error's traceback": {
+        f"{ENCODING}.shape.error_of": lambda value, keep, keep_traceback, walk: error_of(
+            value, keep, keep_traceback=True, walk=walk
+        )
+    },
+    "referrer": {f"{ENCODING}.shape.host_of": lambda referrer: referrer},
+    "what a hook answers": {f"{ENCODING}.encoder.Encoder._ask": lambda _, hook, kind, data, *__: hook(
+        {"event_type": kind, "event_data": dict(data)}
+    )["event_data"]},
+    "persons": {f"{ENCODING}.encoder.pseudonym": lambda key, person: person},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("off", FILTERS)
+def test_each_filter_is_needed(off: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With any one of them switched off, the marker is found."""
+    for path, instead in FILTERS[off].items():
+        monkeypatch.setattr(path, instead)
+    assert any(found_by(hunt) for hunt in HUNTS)
 
 
 @pytest.mark.parametrize(
