@@ -12,11 +12,16 @@ from birdfeed.api import aflush, close, configure, flush, start, stats, track_ev
 from birdfeed.errors import BirdfeedError, ConfigurationError
 from birdfeed.stats import Stats
 from birdfeed.tracking.track import TrackedEvent, current_event, track
+from birdfeed.typed import EventType, ImageGenerationFields, SettingsFields, TextGenerationFields
 
 __all__ = [
     "BirdfeedError",
     "ConfigurationError",
+    "EventType",
+    "ImageGenerationFields",
+    "SettingsFields",
     "Stats",
+    "TextGenerationFields",
     "TrackedEvent",
     "__version__",
     "aflush",

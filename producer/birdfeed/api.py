@@ -1,11 +1,12 @@
 """The functions a program calls, on the one client of its process."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from birdfeed.client import Client
 from birdfeed.encoding.encoder import BeforeSend
 from birdfeed.stats import Stats
+from birdfeed.typed import EventType, ImageGenerationFields, SettingsFields, TextGenerationFields
 
 if TYPE_CHECKING:
     from birdfeed.settings import ProducerSettings
@@ -14,11 +15,18 @@ if TYPE_CHECKING:
 _client = Client()
 
 
+@overload
+def track_event(event_type: Literal["text_generation"], event_data: TextGenerationFields) -> None: ...
+@overload
+def track_event(event_type: Literal["image_generation"], event_data: ImageGenerationFields) -> None: ...
+@overload
+def track_event(event_type: EventType, event_data: Mapping[str, Any]) -> None: ...
 def track_event(event_type: str, event_data: Mapping[str, Any]) -> None:
     """Send one event to Tinybird, later. Returns in microseconds, never waits, never raises.
 
     Args:
-        event_type: "text_generation", "image_generation", or a type another package registered.
+        event_type: "text_generation", "image_generation", or EventType("..."), a type another package registered, for
+            which a type checker does not know the fields.
         event_data: The event's fields; see docs/how-to/handler.md. Names birdfeed doesn't store are dropped, and
             counted.
             It is read at once: changing it afterwards changes nothing.
@@ -69,7 +77,7 @@ def configure(
     *,
     before_send: BeforeSend | None = None,
     credentials: "Credentials | None" = None,
-    **overrides: Any,
+    **overrides: Unpack[SettingsFields],
 ) -> None:
     """Set birdfeed up at the start of a program; optional, for the environment is read anyway.
 
@@ -93,8 +101,9 @@ def configure(
         raise ConfigurationError("give settings or single overrides, not both")
     if unknown := sorted(overrides.keys() - ProducerSettings.model_fields.keys()):
         raise ConfigurationError(f"there is no setting named {', '.join(unknown)}")
+    single: dict[str, Any] = {**overrides}
     try:
-        chosen = settings if settings is not None else ProducerSettings(**overrides)
+        chosen = settings if settings is not None else ProducerSettings(**single)
     except ValidationError as error:
         raise ConfigurationError(explain(error)) from None
     _client.configure(chosen.options(), before_send=before_send, credentials=credentials)

@@ -19,6 +19,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from birdfeed import api
 from birdfeed.logging_once import error_location, log_throttled
+from birdfeed.typed import EventType
 
 #: Calls of LiteLLM's that ask a model; those of `aimage_edit` and the like are the same without the `a`.
 _TEXT: Final = frozenset(
@@ -69,7 +70,8 @@ def _track(kwargs: Any, response: Any, start: Any, end: Any, *, failed: bool) ->
             event["status"] = "error" if failed else "success"
             if failed:
                 event["error"] = _error_of(payload.get("error_information"), kwargs.get("exception"))
-            api.track_event(event_type, {name: value for name, value in event.items() if value not in (None, "")})
+            given = {name: value for name, value in event.items() if value not in (None, "")}
+            api.track_event(EventType(event_type), given)
     except Exception as error:  # another version of LiteLLM
         log_throttled(logging.ERROR, "litellm", "a call of LiteLLM could not be read: %s", error_location(error))
 

@@ -18,6 +18,7 @@ from opentelemetry.trace import StatusCode
 
 from birdfeed import api
 from birdfeed.logging_once import error_location, log_throttled
+from birdfeed.typed import EventType
 
 #: Operations that ask a model; "" is a span of before there were any.
 _TEXT: Final = frozenset({"", "chat", "completion", "text_completion", "generate_content", "embeddings", "embedding"})
@@ -51,7 +52,7 @@ class BirdfeedSpanProcessor(SpanProcessor):
             attributes = span.attributes or {}
             event_type = _type_of(attributes)
             if event_type is not None:
-                api.track_event(event_type, _event_of(span, attributes, event_type))
+                api.track_event(EventType(event_type), _event_of(span, attributes, event_type))
         except Exception as error:  # a span of another form than the SDK's
             log_throttled(logging.ERROR, "span", "a span could not be read: %s", error_location(error))
 

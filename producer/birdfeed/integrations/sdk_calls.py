@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from birdfeed.logging_once import error_location, log_throttled
 from birdfeed.tracking.track import TrackedEvent, Work
+from birdfeed.typed import EventType
 
 #: Adds what an answer, or a part of a streamed one, tells to the event; True where it is the end of an answer.
 Read: TypeAlias = Callable[[TrackedEvent, Any], bool]
@@ -33,7 +34,7 @@ class Call:
         self, event_type: str, fields: Mapping[str, Any], read: Read, hides: Callable[[Any], bool] | None = None
     ) -> None:
         """`fields` is what the request tells; parts of a stream that `hides` names don't reach the program."""
-        self._work = Work(event_type, {name: value for name, value in fields.items() if value is not None})
+        self._work = Work(EventType(event_type), {name: value for name, value in fields.items() if value is not None})
         self._read = read
         self._hides = hides
         self._complete = False

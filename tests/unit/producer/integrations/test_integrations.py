@@ -14,7 +14,7 @@ import birdfeed
 import django  # type: ignore[import-untyped, unused-ignore]
 import flask
 import pytest
-from birdfeed import api, pytest_plugin, track
+from birdfeed import EventType, api, pytest_plugin, track
 from birdfeed.client import Client
 from birdfeed.integrations.asgi import BirdfeedMiddleware, birdfeed_lifespan
 from birdfeed.integrations.flask import Birdfeed
@@ -61,9 +61,11 @@ def env(monkeypatch: pytest.MonkeyPatch, valkey_url: str, redis: Redis, tmp_path
 def test_capture_shows_what_would_be_sent() -> None:
     """Filtered, renamed and hashed, and nothing goes anywhere."""
     with capture(user_hmac_key="key", extra_fields="team") as events:
-        birdfeed.track_event("text_generation", {"modelRequested": "m", "user": "u", "prompt": "p", "team": "blue"})
+        birdfeed.track_event(
+            EventType("text_generation"), {"modelRequested": "m", "user": "u", "prompt": "p", "team": "blue"}
+        )
         birdfeed.track_event("image_generation", {"model": "flux"})
-        birdfeed.track_event("text_generation", None)  # type: ignore[arg-type]
+        birdfeed.track_event(EventType("text_generation"), None)  # type: ignore[call-overload]
         assert birdfeed.flush() is True
         birdfeed.close()
 
@@ -93,8 +95,8 @@ def test_captured_events_can_be_validated() -> None:
     """As the worker will."""
     with capture() as events:
         birdfeed.track_event("text_generation", {"model": "m"})
-        birdfeed.track_event("text_generation", {"model": 5})
-        birdfeed.track_event("nobody_knows", {"model": "m"})
+        birdfeed.track_event(EventType("text_generation"), {"model": 5})
+        birdfeed.track_event(EventType("nobody_knows"), {"model": "m"})
 
     assert events[0].validated().model == "m"
     with pytest.raises(ValidationError):
@@ -196,7 +198,7 @@ def test_capture_refuses_what_production_refuses() -> None:
     """And a bad call starts nothing."""
     with capture() as events:
         for event_type in ("x" * 101, "", "a\nb", None):
-            birdfeed.track_event(event_type, {"model": "a"})  # type: ignore[arg-type]
+            birdfeed.track_event(EventType(event_type), {"model": "a"})  # type: ignore[arg-type]
         assert len(events) == 0
         assert events.dropped == {"bad_call": 4}
         assert not any(thread.name == "birdfeed-flusher" for thread in threading.enumerate())
