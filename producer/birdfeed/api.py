@@ -91,21 +91,28 @@ def configure(
     Raises:
         ConfigurationError: A setting is wrong.
     """
+    import os
+
     from birdfeed_schemas.settings import explain
+    from birdfeed_schemas.tables.variables import meant
     from pydantic import ValidationError
 
     from birdfeed.errors import ConfigurationError
+    from birdfeed.options import log_unknown
     from birdfeed.settings import ProducerSettings
 
+    known = ProducerSettings.model_fields
     if settings is not None and overrides:
         raise ConfigurationError("give settings or single overrides, not both")
-    if unknown := sorted(overrides.keys() - ProducerSettings.model_fields.keys()):
-        raise ConfigurationError(f"there is no setting named {', '.join(unknown)}")
+    if unknown := sorted(overrides.keys() - known.keys()):
+        hint = meant(unknown[0].lower().removeprefix("birdfeed_"), known)
+        raise ConfigurationError(f"there is no setting named {', '.join(unknown)}{hint}")
     single: dict[str, Any] = {**overrides}
     try:
         chosen = settings if settings is not None else ProducerSettings(**single)
     except ValidationError as error:
         raise ConfigurationError(explain(error)) from None
+    log_unknown(os.environ)
     _client.configure(chosen.options(), before_send=before_send, credentials=credentials)
 
 

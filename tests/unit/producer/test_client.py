@@ -122,6 +122,25 @@ def test_configure_tells_what_is_wrong(given: dict[str, Any]) -> None:
     assert "secret" not in str(told.value)
 
 
+@pytest.mark.parametrize("name", ["redis_ulr", "BIRDFEED_REDIS_ULR"])
+def test_configure_tells_what_was_meant(name: str) -> None:
+    """In either spelling, as Django's settings may have it."""
+    with pytest.raises(birdfeed.ConfigurationError, match=rf"no setting named {name}; did you mean redis_url\?"):
+        birdfeed.configure(**{name: "redis://h"})  # type: ignore[arg-type]
+
+
+def test_configure_tells_of_misspelt_variables(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and never what they hold."""
+    monkeypatch.setenv("BIRDFEED_USER_HMAC_KEYS", "hunter2")
+    birdfeed.configure(enabled=False)
+    birdfeed.configure(enabled=False)
+
+    assert caplog.text.count("did you mean BIRDFEED_USER_HMAC_KEY?") == 1
+    assert "hunter2" not in caplog.text
+
+
 def test_configure_takes_settings_or_overrides() -> None:
     """Not a mixture, of which it would be unclear what wins."""
     with pytest.raises(birdfeed.ConfigurationError):

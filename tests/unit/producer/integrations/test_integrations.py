@@ -105,6 +105,22 @@ def test_captured_events_can_be_validated() -> None:
         events[2].validated()
 
 
+def test_a_misspelt_field_is_named() -> None:
+    """By the captured event, and by validated(), with the name that was meant; not what is dropped on purpose."""
+    wrong = {"model": "m", "usages": {}, "imagesize": "1x1", "prompt": "p", "team": "blue", "x y": 1}
+    with capture(extra_fields="team") as events:
+        birdfeed.track_event(EventType("image_generation"), wrong)
+        birdfeed.track_event(EventType("text_generation"), {"model": "m", "messages": [], "content": "c"})
+
+    misspelt, right = events
+    assert misspelt.unknown_fields == ("usages", "imagesize")
+    assert misspelt.dropped_fields == 4
+    with pytest.raises(ValueError, match=r"did you mean usage\?; .*imagesize.*did you mean image_size\?"):
+        misspelt.validated()
+    assert right.unknown_fields == ()
+    assert right.validated().model == "m"
+
+
 def test_capturing_ends() -> None:
     """The producer before is back, also after an error."""
     before = api.current_client()
@@ -233,14 +249,16 @@ def test_a_decorated_handler_that_streams_ends_with_its_stream(birdfeed_events: 
 # ---- Flask
 
 
-def test_flask(producer: Client, valkey_url: str, redis: Redis, tmp_path: Path) -> None:
+def test_flask(
+    producer: Client, valkey_url: str, redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Settings come from the app's configuration."""
     app = flask.Flask("app")
     app.config.update(
         BIRDFEED_REDIS_URL=valkey_url,
         BIRDFEED_QUEUE="flask",
         BIRDFEED_SPOOL_DIR=str(tmp_path),
-        BIRDFEED_OTHER="no setting",
+        BIRDFEED_QUUE="no setting",
     )
     extension = Birdfeed(before_send=lambda event: event)
     extension.init_app(app)
@@ -252,6 +270,7 @@ def test_flask(producer: Client, valkey_url: str, redis: Redis, tmp_path: Path) 
 
     assert app.test_client().get("/").text == "ok"
     assert app.extensions["birdfeed"] is extension
+    assert "BIRDFEED_QUUE is no setting of birdfeed's; did you mean BIRDFEED_QUEUE?" in caplog.text
     birdfeed.flush(60)
     assert len(events_in(redis, Keys("rq", "flask"))) == 1
 

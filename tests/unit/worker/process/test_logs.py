@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 from birdfeed_worker.process.logs import configure_logs
+from birdfeed_worker.process.main import log_unknown
 
 NAME = "m\x1b]52;c;aGk=\x07\n2026-11-01 [info] FORGED\u202e\x9b2J"
 
@@ -51,3 +52,12 @@ def test_json_is_whole_and_plain(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(lines) == 2
     assert json.loads(lines[0])["user"] == NAME
     assert all(line.isascii() and line.isprintable() for line in lines)
+
+
+def test_a_misspelt_variable_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """With what was probably meant, and never with its value."""
+    log_unknown({"BIRDFEED_PROCESES": "hunter2", "BIRDFEED_FLUSH_INTERVAL": "1", "PATH": "/bin"})
+
+    assert "BIRDFEED_PROCESES is no setting of birdfeed's; did you mean BIRDFEED_PROCESSES?" in caplog.text
+    assert caplog.text.count("no setting") == 1
+    assert "hunter2" not in caplog.text
