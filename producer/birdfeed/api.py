@@ -1,10 +1,11 @@
 """The functions a program calls, on the one client of its process."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, overload
 
 from birdfeed.client import Client
 from birdfeed.encoding.encoder import BeforeSend
+from birdfeed.request_context import inherited, merged
 from birdfeed.stats import Stats
 from birdfeed.typed import EventType, ImageGenerationFields, SettingsFields, TextGenerationFields
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from birdfeed.transport.connection import Credentials
 
 _client = Client()
+#: Bound once: looking the method up at each call costs as much as calling it.
+_inherited: Final = inherited.get
 
 
 @overload
@@ -31,6 +34,16 @@ def track_event(event_type: str, event_data: Mapping[str, Any]) -> None:
             counted.
             It is read at once: changing it afterwards changes nothing.
     """
+    try:
+        if (fields := _inherited()) is not None:
+            event_data = merged(fields, event_data)
+        _client.record(event_type, event_data)
+    except Exception as error:
+        _client.handle_failure(event_type, event_data, error)
+
+
+def track_own(event_type: str, event_data: Mapping[str, Any]) -> None:
+    """`track_event` for data that has what it inherits already, and may be tracked from another request's context."""
     try:
         _client.record(event_type, event_data)
     except Exception as error:

@@ -100,6 +100,21 @@ class ImageGenerationFields(_CommonFields, total=False):
     audioSeconds: Number | None
 
 
+class ContextFields(TypedDict, total=False):
+    """What birdfeed.context() may hold: fields of every event type that are known before a model is asked."""
+
+    user: Identifier | None
+    username: str | None
+    tier: str | None
+    request_id: Identifier | None
+    environment: str | None
+    organization: Identifier | None
+    project: Identifier | None
+    referrer: str | None
+    trace_id: Identifier | None
+    span_id: Identifier | None
+
+
 class SettingsFields(TypedDict, total=False):
     """The settings that configure() takes one by one; docs/reference/settings.md says what each means."""
 

@@ -26,6 +26,7 @@ from typing import Any, Final, Literal, Self, TypeVar, Unpack, cast, overload
 
 from birdfeed import api
 from birdfeed.encoding.encoder import now_text
+from birdfeed.request_context import inherited, merged
 from birdfeed.tracking.streaming import async_generator, generator, response
 from birdfeed.typed import EventType, ImageGenerationFields, TextGenerationFields
 
@@ -62,7 +63,8 @@ class Work:
     """One piece of work being timed; `end` sends its event, once."""
 
     def __init__(self, event_type: EventType, fields: Mapping[str, Any]) -> None:
-        self.event = TrackedEvent(fields)
+        inherits = inherited.get()
+        self.event = TrackedEvent(fields if inherits is None else merged(inherits, fields))
         self._event_type = event_type
         self._started_at = now_text()
         self._started = time.perf_counter()
@@ -101,7 +103,7 @@ class Work:
         event.setdefault("start_time", self._started_at)
         event.setdefault("end_time", now_text())
         event.setdefault("duration", round((time.perf_counter() - self._started) * 1000, 3))
-        api.track_event(self._event_type, event)
+        api.track_own(self._event_type, event)
 
 
 def _given(error: object) -> bool:

@@ -27,7 +27,7 @@ VARIABLES: Final = frozenset(
 #: Beginnings of variables that are no settings: of the sandbox, of birdfeed's tests, and between its own processes.
 _OTHERS: Final = ("SANDBOX_", "TESTS_", "CHAOS_", "PARENT_FD")
 #: Kubernetes puts the addresses of a service named birdfeed, or birdfeed-worker, into every container's environment.
-_KUBERNETES: Final = re.compile(r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP)\w*)")
+_KUBERNETES: Final = r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP)\w*)"
 #: How alike two names are, from 0 to 1, for one to be taken for the other.
 _ALIKE: Final = 0.7
 
@@ -52,7 +52,7 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
         word = name.upper().removeprefix(_PREFIX)
         if not name.upper().startswith(_PREFIX) or word in VARIABLES or word.startswith(_OTHERS):
             continue
-        if _KUBERNETES.fullmatch(word) or value.startswith(("tcp://", "udp://")):
+        if re.fullmatch(_KUBERNETES, word) or value.startswith(("tcp://", "udp://")):
             continue
         near = nearest(word, VARIABLES)
         found[name] = _PREFIX + near if near is not None else ""

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from birdfeed import context
 from birdfeed.integrations.openai import instrument
 from birdfeed.testing import Captured, capture
 
@@ -109,6 +110,19 @@ def test_a_chat_completion(client: openai.OpenAI, events: Captured) -> None:
         "duration": event.data["duration"],
     }
     assert usage_of(events) == USAGE
+
+
+def test_whose_request_it_is(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
+    """By the context in which it was made, also where its stream is read elsewhere; a user in the request wins."""
+    provider.answer = STREAM
+    with context(user="ada", project="p"):
+        stream = client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+    assert len(list(stream)) == 3
+    provider.answer = CHAT
+    with context(user="ada", project="p"):
+        client.chat.completions.create(model="m", messages=MESSAGES, user="bob")
+
+    assert [(event.data["user"], event.data["project"]) for event in events] == [("ada", "p"), ("bob", "p")]
 
 
 def test_an_asynchronous_one(async_client: openai.AsyncOpenAI, events: Captured) -> None:
