@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
 from birdfeed_schemas.fields import COMMON
+from birdfeed_schemas.tables.hints import unknown_field
 
-from birdfeed.hints import unknown_field
 from birdfeed.logging_once import log_once
 from birdfeed.typed import ContextFields
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, overload
 
 import orjson
 from birdfeed_schemas.fields import ANY_TYPE
+from birdfeed_schemas.tables.hints import unknown_field, unknown_names
 
 from birdfeed import api
 from birdfeed.client import Client
 from birdfeed.delivery.pipeline import Pipeline
-from birdfeed.hints import unknown_field, unknown_names
 from birdfeed.settings import ProducerSettings
 
 if TYPE_CHECKING:
