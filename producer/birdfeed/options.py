@@ -5,6 +5,7 @@ finds its settings here. settings.py has the model that validates what configure
 docs/reference/settings.md is made from that; a test holds the two against each other.
 """
 
+import logging
 import math
 import os
 import sys
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from birdfeed_schemas.safety.redis_url import checked_redis_url
+from birdfeed_schemas.tables.variables import unknown_variables
 
 from birdfeed.errors import ConfigurationError
+from birdfeed.logging_once import log_once
 
 #: What stands for true and for false, as pydantic reads them.
 _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
@@ -174,9 +177,17 @@ def options_from(environment: Mapping[str, str]) -> Options:
             wrong.append(f"{variable}: {error}")
         if option.name == "redis_url":
             values["redis_source"] = variable
+    log_unknown(environment)
     if wrong:
         raise ConfigurationError("; ".join(wrong))
     return Options(**values)
+
+
+def log_unknown(environment: Mapping[str, str]) -> None:
+    """Say once of each `BIRDFEED_*` variable that it is no setting, and which was probably meant; never its value."""
+    for name, near in unknown_variables(environment).items():
+        hint = f"; did you mean {near}?" if near else ""
+        log_once(logging.WARNING, f"variable {name}", "%s is no setting of birdfeed's%s", name, hint)
 
 
 def _ours(name: str) -> bool:

@@ -10,6 +10,7 @@
 With pytest, the fixture `birdfeed_events` does the same for a whole test.
 """
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, overload
 
 import orjson
+from birdfeed_schemas.fields import ANY_TYPE
+from birdfeed_schemas.tables.hints import unknown_field, unknown_names
 
 from birdfeed import api
 from birdfeed.client import Client
@@ -33,7 +36,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturedEvent:
-    """An event as it would have left the process: filtered, renamed, hashed, through before_send, as JSON."""
+    """An event as it would have left the process: filtered, renamed, hashed, through before_send, as JSON.
+
+    `dropped_fields` counts the values that were left out, `unknown_fields` names the fields among them that birdfeed
+    does not know: misspelt, mostly. (prompt, messages, content and image are dropped on purpose, and not named.)
+    """
 
     event_id: str
     event_type: str
@@ -41,17 +48,22 @@ class CapturedEvent:
     data: dict[str, Any]
     dropped_fields: int = 0
     truncated: int = 0
+    unknown_fields: tuple[str, ...] = ()
 
     def validated(self) -> "Event":
         """The event as the worker will read it.
 
         Raises:
             KeyError: No such event type is registered.
+            ValueError: Fields were dropped that birdfeed does not know; each is named, with the nearest that it knows.
             pydantic.ValidationError: The worker would make a dead letter of it.
         """
         from birdfeed_schemas.registry import registry
 
         known: EventType = registry()[self.event_type]
+        if self.unknown_fields:
+            spellings = [name for field, others in known.fields.items() for name in (field, *others)]
+            raise ValueError("; ".join(unknown_field(self.event_type, name, spellings) for name in self.unknown_fields))
         return known.event.model_validate(self.data)
 
 
@@ -99,8 +111,21 @@ class _CapturingClient(Client):
 
     def __init__(self, settings: ProducerSettings) -> None:
         self.events: list[CapturedEvent] = []
+        self._tracking = threading.local()
         super().__init__()
         self._options = settings.options()
+
+    def record(self, event_type: str, event_data: Mapping[str, Any]) -> None:
+        """As ever, remembering the data for the names of what is dropped of it."""
+        self._tracking.data = event_data
+        super().record(event_type, event_data)
+
+    def _unknown_fields(self, event_type: str) -> tuple[str, ...]:
+        from birdfeed_schemas.registry import spellings_of
+
+        assert self._options is not None
+        known = {**(spellings_of(event_type) or ANY_TYPE), **dict.fromkeys(self._options.extra_fields, "")}
+        return unknown_names(self._tracking.data, known)
 
     def _turn_on(self) -> None:
         assert self._options is not None
@@ -125,6 +150,7 @@ class _CapturingClient(Client):
                 data=line["data"],
                 dropped_fields=event[2],
                 truncated=line.get("truncated", 0),
+                unknown_fields=self._unknown_fields(event[0]) if event[2] else (),
             )
         )
 

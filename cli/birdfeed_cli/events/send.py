@@ -72,7 +72,7 @@ def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
                     f"line {number}: this was exported from dead letters; `send` makes new events of such lines, "
                     "`birdfeed dead import` brings the dead ones back"
                 )
-            birdfeed.track_event(event_type, data)
+            birdfeed.track_event(birdfeed.EventType(event_type), data)
             tracked += 1
             if len(line) > limit and birdfeed.stats().dropped.get("too_large", 0) > too_large:
                 too_large += 1

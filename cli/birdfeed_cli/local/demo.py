@@ -195,7 +195,7 @@ def track(events: Iterable[tuple[str, dict[str, Any]]], tracked: list[str]) -> f
     batch = list(events)
     started = time.perf_counter()
     for event_type, data in batch:
-        birdfeed.track_event(event_type, data)
+        birdfeed.track_event(birdfeed.EventType(event_type), data)
     took = time.perf_counter() - started
     tracked.extend(data["request_id"] for _, data in batch)
     return took / max(1, len(batch))

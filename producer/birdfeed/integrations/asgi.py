@@ -3,21 +3,26 @@
 app = FastAPI(lifespan=birdfeed_lifespan())                # nothing else to start
 app = FastAPI(lifespan=birdfeed_lifespan(my_lifespan))     # around a lifespan of your own
 app = BirdfeedMiddleware(app)                              # any other ASGI program
+app.add_middleware(BirdfeedMiddleware, context=of_request) # FastAPI and Starlette: what a request's events inherit
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
 from birdfeed import api
 from birdfeed.errors import ConfigurationError
-from birdfeed.logging_once import logger
+from birdfeed.logging_once import error_location, log_throttled, logger
+from birdfeed.request_context import context
+from birdfeed.typed import ContextFields
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 Asgi: TypeAlias = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+Context: TypeAlias = Callable[[MutableMapping[str, Any]], ContextFields]
 Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
@@ -43,15 +48,18 @@ def birdfeed_lifespan(own: Lifespan | None = None) -> Lifespan:
 
 
 class BirdfeedMiddleware:
-    """Wraps an ASGI program that has no lifespan argument."""
+    """Starts and closes birdfeed with an ASGI program, and gives each request's events what `context` says."""
 
-    def __init__(self, app: Asgi) -> None:
+    def __init__(self, app: Asgi, *, context: Context | None = None) -> None:
+        """`context` tells of a request's scope what its events inherit, such as {"request_id": ...}."""
         self._app = app
+        self._context = context
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Pass everything on; at the start and the end of the program, start and close birdfeed."""
         if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
+            with context(**self._inherited(scope)):
+                await self._app(scope, receive, send)
             return
 
         async def send_after_closing(message: Message) -> None:
@@ -66,3 +74,10 @@ class BirdfeedMiddleware:
         except ConfigurationError as error:
             logger.error("telemetry is off: %s", error)
         await self._app(scope, receive, send_after_closing)
+
+    def _inherited(self, scope: MutableMapping[str, Any]) -> ContextFields:
+        try:
+            return self._context(scope) if self._context is not None else {}
+        except Exception as error:  # the program's own code; its request must go on
+            log_throttled(logging.ERROR, "context", "the context of a request can't be told: %s", error_location(error))
+            return {}

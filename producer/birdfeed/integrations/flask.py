@@ -12,6 +12,7 @@ from flask import Flask
 
 from birdfeed import api
 from birdfeed.encoding.encoder import BeforeSend
+from birdfeed.options import log_unknown
 from birdfeed.settings import ProducerSettings
 
 _PREFIX = "BIRDFEED_"
@@ -33,5 +34,6 @@ class Birdfeed:
             setting = name.removeprefix(_PREFIX).lower()
             if name.startswith(_PREFIX) and setting in ProducerSettings.model_fields:
                 given[setting] = value
+        log_unknown({name: str(value) for name, value in app.config.items() if name.startswith(_PREFIX)})
         api.configure(before_send=self._before_send, **given)
         app.extensions["birdfeed"] = self

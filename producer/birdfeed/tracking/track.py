@@ -22,11 +22,13 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, cast
+from typing import Any, Final, Literal, Self, TypeVar, Unpack, cast, overload
 
 from birdfeed import api
 from birdfeed.encoding.encoder import now_text
+from birdfeed.request_context import inherited, merged
 from birdfeed.tracking.streaming import async_generator, generator, response
+from birdfeed.typed import EventType, ImageGenerationFields, TextGenerationFields
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -60,8 +62,9 @@ def current_event() -> TrackedEvent:
 class Work:
     """One piece of work being timed; `end` sends its event, once."""
 
-    def __init__(self, event_type: str, fields: Mapping[str, Any]) -> None:
-        self.event = TrackedEvent(fields)
+    def __init__(self, event_type: EventType, fields: Mapping[str, Any]) -> None:
+        inherits = inherited.get()
+        self.event = TrackedEvent(fields if inherits is None else merged(inherits, fields))
         self._event_type = event_type
         self._started_at = now_text()
         self._started = time.perf_counter()
@@ -100,7 +103,7 @@ class Work:
         event.setdefault("start_time", self._started_at)
         event.setdefault("end_time", now_text())
         event.setdefault("duration", round((time.perf_counter() - self._started) * 1000, 3))
-        api.track_event(self._event_type, event)
+        api.track_own(self._event_type, event)
 
 
 def _given(error: object) -> bool:
@@ -137,10 +140,16 @@ class track:  # noqa: N801 - used like a function, as contextlib.suppress is
         TypeError: It was put on a function without its parentheses.
     """
 
+    @overload
+    def __init__(self, event_type: Literal["text_generation"], /, **fields: Unpack[TextGenerationFields]) -> None: ...
+    @overload
+    def __init__(self, event_type: Literal["image_generation"], /, **fields: Unpack[ImageGenerationFields]) -> None: ...
+    @overload
+    def __init__(self, event_type: EventType, /, **fields: Any) -> None: ...
     def __init__(self, event_type: str, /, **fields: Any) -> None:
         if callable(event_type):  # @track without its parentheses: found where the program starts, not in a handler
             raise TypeError('track is told the event type: @track("text_generation")')
-        self._event_type = event_type
+        self._event_type = EventType(event_type)
         self._fields = fields
         self._open: list[_Entered] = []
 

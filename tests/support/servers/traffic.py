@@ -79,7 +79,7 @@ def main() -> None:
                 accepted.write(f"{request_id} {time.time()}\n")
                 kind, model = ("text_generation", "openai") if number % 3 else ("image_generation", "flux")
                 data = {"model": ODD_MODEL if is_odd(request_id) else model, "request_id": request_id}
-                birdfeed.track_event(kind, data)
+                birdfeed.track_event(birdfeed.EventType(kind), data)
                 number += 1
             time.sleep(0.01)
     deadline = time.monotonic() + 60

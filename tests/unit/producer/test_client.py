@@ -15,7 +15,7 @@ from typing import Any
 
 import birdfeed
 import pytest
-from birdfeed import api
+from birdfeed import EventType, api
 from birdfeed.client import Client
 from birdfeed.logging_once import forget
 from birdfeed.settings import ProducerSettings
@@ -57,7 +57,7 @@ def test_the_first_events_are_sent_by_the_environments_settings(
     monkeypatch.setenv("BIRDFEED_USER_HMAC_KEY", "key")
     monkeypatch.setenv("BIRDFEED_EXTRA_FIELDS", "team, shift")
     data = {"model": "m", "user": "u", "team": "blue", "prompt": "p"}
-    birdfeed.track_event("text_generation", data)
+    birdfeed.track_event(EventType("text_generation"), data)
     data["team"] = "changed afterwards"
 
     assert birdfeed.flush() is True
@@ -120,6 +120,25 @@ def test_configure_tells_what_is_wrong(given: dict[str, Any]) -> None:
     with pytest.raises(birdfeed.ConfigurationError, match=f"(?i){next(iter(given))}") as told:
         birdfeed.configure(**given)
     assert "secret" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["redis_ulr", "BIRDFEED_REDIS_ULR"])
+def test_configure_tells_what_was_meant(name: str) -> None:
+    """In either spelling, as Django's settings may have it."""
+    with pytest.raises(birdfeed.ConfigurationError, match=rf"no setting named {name}; did you mean redis_url\?"):
+        birdfeed.configure(**{name: "redis://h"})  # type: ignore[arg-type]
+
+
+def test_configure_tells_of_misspelt_variables(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and never what they hold."""
+    monkeypatch.setenv("BIRDFEED_USER_HMAC_KEYS", "hunter2")
+    birdfeed.configure(enabled=False)
+    birdfeed.configure(enabled=False)
+
+    assert caplog.text.count("did you mean BIRDFEED_USER_HMAC_KEY?") == 1
+    assert "hunter2" not in caplog.text
 
 
 def test_configure_takes_settings_or_overrides() -> None:
@@ -240,15 +259,15 @@ def test_aflush_gives_up_after_its_time(valkey_url: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: birdfeed.track_event(None, {}),  # type: ignore[arg-type]
-        lambda: birdfeed.track_event("", {}),
-        lambda: birdfeed.track_event("x" * 500, {}),
-        lambda: birdfeed.track_event("line\nbreak", {}),
-        lambda: birdfeed.track_event("\ud800", {}),
-        lambda: birdfeed.track_event([], {}),  # type: ignore[arg-type]
-        lambda: birdfeed.track_event("text_generation", None),  # type: ignore[arg-type]
-        lambda: birdfeed.track_event("text_generation", ["model"]),  # type: ignore[arg-type]
-        lambda: birdfeed.track_event("text_generation", "model"),  # type: ignore[arg-type]
+        lambda: birdfeed.track_event(None, {}),  # type: ignore[call-overload]
+        lambda: birdfeed.track_event(EventType(""), {}),
+        lambda: birdfeed.track_event(EventType("x" * 500), {}),
+        lambda: birdfeed.track_event(EventType("line\nbreak"), {}),
+        lambda: birdfeed.track_event(EventType("\ud800"), {}),
+        lambda: birdfeed.track_event([], {}),  # type: ignore[call-overload]
+        lambda: birdfeed.track_event(EventType("text_generation"), None),  # type: ignore[call-overload]
+        lambda: birdfeed.track_event(EventType("text_generation"), ["model"]),  # type: ignore[call-overload]
+        lambda: birdfeed.track_event(EventType("text_generation"), "model"),  # type: ignore[call-overload]
     ],
 )
 @pytest.mark.parametrize("warm", [False, True])
@@ -273,7 +292,7 @@ def test_an_unknown_type_is_sent_without_what_nobody_stores(
     """The worker makes a dead letter of it; one warning, however many events."""
     birdfeed.configure(redis_url=valkey_url)
     for _ in range(3):
-        birdfeed.track_event("video_generation", {"model": "m", "prompt": "secret"})
+        birdfeed.track_event(EventType("video_generation"), {"model": "m", "prompt": "secret"})
         birdfeed.flush()
 
     events = events_in(redis, keys, "video_generation")
@@ -288,7 +307,7 @@ def test_types_made_up_from_ids_do_not_fill_the_memory(
     birdfeed.configure(redis_url=valkey_url)
     for round_ in range(2):
         for number in range(400):
-            birdfeed.track_event(f"type{round_}-{number}", {"model": "m", "prompt": "p"})
+            birdfeed.track_event(EventType(f"type{round_}-{number}"), {"model": "m", "prompt": "p"})
         birdfeed.flush()
 
     assert producer._pipeline is not None
@@ -305,7 +324,7 @@ def test_a_subclass_of_str_is_an_event_type(valkey_url: str, redis: Redis, keys:
 
     birdfeed.configure(redis_url=valkey_url)
     for _ in range(2):
-        birdfeed.track_event(Kind.TEXT, {"model": "m"})
+        birdfeed.track_event(EventType(Kind.TEXT), {"model": "m"})
         birdfeed.flush()
     assert len(events_in(redis, keys)) == 2
 
@@ -324,7 +343,7 @@ def test_a_dict_that_another_thread_changes_is_still_taken(valkey_url: str) -> N
 
     birdfeed.configure(redis_url=valkey_url)
     track()
-    birdfeed.track_event("text_generation", Changing(model="m"))
+    birdfeed.track_event(EventType("text_generation"), Changing(model="m"))
 
     assert birdfeed.stats().dropped == {}
     assert birdfeed.stats().tracked == 2

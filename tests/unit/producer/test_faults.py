@@ -11,7 +11,7 @@ from typing import Any
 
 import birdfeed
 import pytest
-from birdfeed import api
+from birdfeed import EventType, api
 from birdfeed.client import Client
 from birdfeed.logging_once import forget
 from birdfeed.runtime.fork_lock import ForkLock
@@ -168,7 +168,7 @@ def test_flush_and_close_inside_the_hook_do_not_wait_for_themselves(valkey_url: 
 
     birdfeed.configure(redis_url=valkey_url, before_send=hook)
     before = time.monotonic()
-    birdfeed.track_event("a_new_type", {"model": "m"})
+    birdfeed.track_event(EventType("a_new_type"), {"model": "m"})
 
     assert time.monotonic() - before < 25
     assert seen == [True]
@@ -197,7 +197,7 @@ def test_a_program_of_bad_calls_alone_has_its_drops_in_the_ledger(
 ) -> None:
     """From the first call on."""
     monkeypatch.setenv("BIRDFEED_REDIS_URL", valkey_url)
-    birdfeed.track_event("text_generation", None)  # type: ignore[arg-type]
+    birdfeed.track_event(EventType("text_generation"), None)  # type: ignore[call-overload]
     birdfeed.flush()
 
     assert redis.hget(keys.ledger, "dropped:unknown:bad_call") == b"1"

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from birdfeed.errors import ConfigurationError
+from birdfeed.logging_once import forget
 from birdfeed.options import Options, option_names, options_from, variables_of
 from birdfeed.settings import ProducerSettings
 from birdfeed_schemas.safety.redis_url import checked_redis_url
@@ -138,3 +139,13 @@ def test_secrets_are_not_shown() -> None:
     shown: Any = repr(Options(redis_url=f"redis://:{SECRET}@h", user_hmac_key=SECRET))
 
     assert SECRET not in shown
+
+
+def test_a_misspelt_variable_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Where a program configures nothing, at its first event; a worker's is none."""
+    forget()
+    options_from({"BIRDFEED_FLUSH_INTERVALL": SECRET, "BIRDFEED_PROCESSES": "4"})
+
+    assert "BIRDFEED_FLUSH_INTERVALL is no setting of birdfeed's; did you mean BIRDFEED_FLUSH_INTERVAL?" in caplog.text
+    assert "PROCESSES" not in caplog.text
+    assert SECRET not in caplog.text

@@ -5,9 +5,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+from birdfeed_schemas.tables.variables import unknown_variables
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.exceptions import RedisError
@@ -42,6 +43,12 @@ def stop_with_parent() -> None:
     when_parent_ends(fd, lambda: os.kill(os.getpid(), signal.SIGTERM), "birdfeed-parent")
 
 
+def log_unknown(environment: Mapping[str, str]) -> None:
+    """Say of each `BIRDFEED_*` variable that it is no setting, and which was probably meant; never its value."""
+    for name, near in unknown_variables(environment).items():
+        log.warning("%s is no setting of birdfeed's%s", name, f"; did you mean {near}?" if near else "")
+
+
 def run_pool(processes: int | None = None) -> int:
     """Run workers until SIGTERM. Exit codes: 0 stopped as asked, 2 settings or a Redis that can't work."""
     stop_with_parent()
@@ -55,6 +62,7 @@ def run_pool(processes: int | None = None) -> int:
             settings = settings.model_copy(update={"processes": processes})
         log_format = settings.log_format
         configure_logs(log_format, settings.log_level)
+        log_unknown(os.environ)
         connection = connect(settings.redis_url_text)
         mismatches = check(settings, connection)
         facts = wait_for_redis(settings.redis_url_text, stop)

@@ -20,7 +20,9 @@ import birdfeed
 
 def track(first: int, count: int) -> None:
     for number in range(first, first + count):
-        birdfeed.track_event("text_generation", {"model": "m", "request_id": str(number), "prompt": "never stored"})
+        birdfeed.track_event(
+            birdfeed.EventType("text_generation"), {"model": "m", "request_id": str(number), "prompt": "never stored"}
+        )
 
 
 def say(*words: object) -> None:

@@ -254,6 +254,6 @@ def test_text_in_a_field_that_is_no_text_is_a_workers_affair() -> None:
     assert line["data"] == {"model": "m", "duration": "(text)", "start_time": "(text)"}
     assert line["dropped_fields"] == 2
     with birdfeed.testing.capture() as events:
-        birdfeed.track_event("text_generation", {"model": "m", "duration": MARKER})
+        birdfeed.track_event(birdfeed.EventType("text_generation"), {"model": "m", "duration": MARKER})
     with pytest.raises(ValidationError, match="duration"):
         events.only.validated()

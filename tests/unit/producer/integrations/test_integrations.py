@@ -14,7 +14,7 @@ import birdfeed
 import django  # type: ignore[import-untyped, unused-ignore]
 import flask
 import pytest
-from birdfeed import api, pytest_plugin, track
+from birdfeed import EventType, api, pytest_plugin, track
 from birdfeed.client import Client
 from birdfeed.integrations.asgi import BirdfeedMiddleware, birdfeed_lifespan
 from birdfeed.integrations.flask import Birdfeed
@@ -61,9 +61,11 @@ def env(monkeypatch: pytest.MonkeyPatch, valkey_url: str, redis: Redis, tmp_path
 def test_capture_shows_what_would_be_sent() -> None:
     """Filtered, renamed and hashed, and nothing goes anywhere."""
     with capture(user_hmac_key="key", extra_fields="team") as events:
-        birdfeed.track_event("text_generation", {"modelRequested": "m", "user": "u", "prompt": "p", "team": "blue"})
+        birdfeed.track_event(
+            EventType("text_generation"), {"modelRequested": "m", "user": "u", "prompt": "p", "team": "blue"}
+        )
         birdfeed.track_event("image_generation", {"model": "flux"})
-        birdfeed.track_event("text_generation", None)  # type: ignore[arg-type]
+        birdfeed.track_event(EventType("text_generation"), None)  # type: ignore[call-overload]
         assert birdfeed.flush() is True
         birdfeed.close()
 
@@ -93,14 +95,30 @@ def test_captured_events_can_be_validated() -> None:
     """As the worker will."""
     with capture() as events:
         birdfeed.track_event("text_generation", {"model": "m"})
-        birdfeed.track_event("text_generation", {"model": 5})
-        birdfeed.track_event("nobody_knows", {"model": "m"})
+        birdfeed.track_event(EventType("text_generation"), {"model": 5})
+        birdfeed.track_event(EventType("nobody_knows"), {"model": "m"})
 
     assert events[0].validated().model == "m"
     with pytest.raises(ValidationError):
         events[1].validated()
     with pytest.raises(KeyError):
         events[2].validated()
+
+
+def test_a_misspelt_field_is_named() -> None:
+    """By the captured event, and by validated(), with the name that was meant; not what is dropped on purpose."""
+    wrong = {"model": "m", "usages": {}, "imagesize": "1x1", "prompt": "p", "team": "blue", "x y": 1}
+    with capture(extra_fields="team") as events:
+        birdfeed.track_event(EventType("image_generation"), wrong)
+        birdfeed.track_event(EventType("text_generation"), {"model": "m", "messages": [], "content": "c"})
+
+    misspelt, right = events
+    assert misspelt.unknown_fields == ("usages", "imagesize")
+    assert misspelt.dropped_fields == 4
+    with pytest.raises(ValueError, match=r"did you mean usage\?; .*imagesize.*did you mean image_size\?"):
+        misspelt.validated()
+    assert right.unknown_fields == ()
+    assert right.validated().model == "m"
 
 
 def test_capturing_ends() -> None:
@@ -196,7 +214,7 @@ def test_capture_refuses_what_production_refuses() -> None:
     """And a bad call starts nothing."""
     with capture() as events:
         for event_type in ("x" * 101, "", "a\nb", None):
-            birdfeed.track_event(event_type, {"model": "a"})  # type: ignore[arg-type]
+            birdfeed.track_event(EventType(event_type), {"model": "a"})  # type: ignore[arg-type]
         assert len(events) == 0
         assert events.dropped == {"bad_call": 4}
         assert not any(thread.name == "birdfeed-flusher" for thread in threading.enumerate())
@@ -231,14 +249,16 @@ def test_a_decorated_handler_that_streams_ends_with_its_stream(birdfeed_events: 
 # ---- Flask
 
 
-def test_flask(producer: Client, valkey_url: str, redis: Redis, tmp_path: Path) -> None:
+def test_flask(
+    producer: Client, valkey_url: str, redis: Redis, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """Settings come from the app's configuration."""
     app = flask.Flask("app")
     app.config.update(
         BIRDFEED_REDIS_URL=valkey_url,
         BIRDFEED_QUEUE="flask",
         BIRDFEED_SPOOL_DIR=str(tmp_path),
-        BIRDFEED_OTHER="no setting",
+        BIRDFEED_QUUE="no setting",
     )
     extension = Birdfeed(before_send=lambda event: event)
     extension.init_app(app)
@@ -250,6 +270,7 @@ def test_flask(producer: Client, valkey_url: str, redis: Redis, tmp_path: Path) 
 
     assert app.test_client().get("/").text == "ok"
     assert app.extensions["birdfeed"] is extension
+    assert "BIRDFEED_QUUE is no setting of birdfeed's; did you mean BIRDFEED_QUEUE?" in caplog.text
     birdfeed.flush(60)
     assert len(events_in(redis, Keys("rq", "flask"))) == 1
 

@@ -386,6 +386,6 @@ def test_the_bare_form_is_refused_where_it_stands() -> None:
     """It recorded nonsense, and the function never ran."""
     with pytest.raises(TypeError, match="text_generation"):
 
-        @track  # type: ignore[arg-type]
+        @track  # type: ignore[call-overload]
         def work() -> None:
             raise AssertionError

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pytest
 from birdfeed_worker.process.logs import configure_first_logs, configure_logs, say_fatal
+from birdfeed_worker.process.main import log_unknown
 
 NAME = "m\x1b]52;c;aGk=\x07\n2026-11-01 [info] FORGED\u202e\x9b2J"
 
@@ -83,3 +84,12 @@ def test_people_get_a_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: 
         assert configure_first_logs() == log_format
     say_fatal("console", ValueError("no"))
     assert capsys.readouterr().err == "birdfeed: no\n"
+
+
+def test_a_misspelt_variable_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """With what was probably meant, and never with its value."""
+    log_unknown({"BIRDFEED_PROCESES": "hunter2", "BIRDFEED_FLUSH_INTERVAL": "1", "PATH": "/bin"})
+
+    assert "BIRDFEED_PROCESES is no setting of birdfeed's; did you mean BIRDFEED_PROCESSES?" in caplog.text
+    assert caplog.text.count("no setting") == 1
+    assert "hunter2" not in caplog.text

@@ -1,0 +1,59 @@
+"""The environment variables that birdfeed reads, and what to say of one that it does not: a misspelt setting is silent.
+
+Producers and workers often share an environment, and neither side knows the other's settings: so the names of both
+stand here. A test holds them against the settings' models.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+_PREFIX: Final = "BIRDFEED_"
+#: Every variable of a setting, of either side, without the prefix.
+VARIABLES: Final = frozenset(
+    {
+        *("BATCH_BYTES", "BATCH_EVENTS", "BISECT_REQUESTS", "BREAKER_EVENTS", "BREAKER_SHARE", "BUFFER_BYTES"),
+        *("BUFFER_EVENTS", "BYTES_PER_SECOND", "CLOSE_TIMEOUT", "COMPRESSION", "CONNECT_TIMEOUT", "DEAD_BYTES"),
+        *("DEAD_DAYS", "DROP_POLICY", "DURABILITY", "ENABLED", "ERROR_MESSAGE", "EXTRA_FIELDS", "FLUSH_INTERVAL"),
+        *("GIVE_UP_AFTER", "HMAC_FIELDS", "KEEP_TRACEBACK", "KEY_PREFIX", "LEASE_SECONDS", "LOG_FORMAT"),
+        *("LOG_LEVEL", "MAX_DEPTH", "MAX_EVENT_BYTES", "MAX_ITEMS", "MAX_TEXT", "METRICS_HOST", "METRICS_PORT"),
+        *("PRICE_BOOK", "PRICE_FALLBACK", "PROCESSES", "QUEUE", "READ_TIMEOUT", "REDIS_CHECK", "REDIS_TIMEOUT"),
+        *("REDIS_URL", "REFERRER", "REQUESTS_AT_ONCE", "REQUESTS_PER_SECOND", "REQUEST_BYTES", "REQUEST_ROWS"),
+        *("RESERVE_JOBS", "RETRY_BASE", "RETRY_CAP", "SCHEMA_CHECK", "SCHEMA_CHECK_SECONDS", "SETTLE_SECONDS"),
+        *("SIGTERM_HOOK", "SPOOL_BYTES", "SPOOL_DIR", "SPOOL_DRAIN_RATE", "SPOOL_WAIT", "STOP_TIMEOUT", "TIERS"),
+        *("TIER_TIMEOUT", "TIER_TTL", "USER_HMAC_KEY", "WAIT_REPLICAS"),
+    }
+)
+#: Beginnings of variables that are no settings: of the sandbox, of birdfeed's tests, and between its own processes.
+_OTHERS: Final = ("SANDBOX_", "TESTS_", "CHAOS_", "PARENT_FD")
+#: Kubernetes puts the addresses of a service named birdfeed, or birdfeed-worker, into every container's environment.
+_KUBERNETES: Final = r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP)\w*)"
+#: How alike two names are, from 0 to 1, for one to be taken for the other.
+_ALIKE: Final = 0.7
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like `name`; None where none is like it."""
+    from difflib import get_close_matches  # 5 ms to import, which only a mistake need cost
+
+    return next(iter(get_close_matches(name, list(known), 1, _ALIKE)), None)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a name that nobody knows: "; did you mean this?", or nothing."""
+    found = nearest(name, known)
+    return f"; did you mean {found}?" if found is not None else ""
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Each `BIRDFEED_*` variable that is no setting → what it is probably meant to be, "" where that is not clear."""
+    found: dict[str, str] = {}
+    for name, value in environment.items():
+        word = name.upper().removeprefix(_PREFIX)
+        if not name.upper().startswith(_PREFIX) or word in VARIABLES or word.startswith(_OTHERS):
+            continue
+        if re.fullmatch(_KUBERNETES, word) or value.startswith(("tcp://", "udp://")):
+            continue
+        near = nearest(word, VARIABLES)
+        found[name] = _PREFIX + near if near is not None else ""
+    return found

@@ -1,0 +1,37 @@
+"""The types that a type checker reads say what the models say."""
+
+import inspect
+
+import birdfeed
+import pytest
+from birdfeed.settings import ProducerSettings
+from birdfeed.typed import ImageGenerationFields, SettingsFields, TextGenerationFields
+from birdfeed_schemas.fields import SPELLINGS
+
+
+@pytest.mark.parametrize(
+    ("event_type", "fields"),
+    [("text_generation", TextGenerationFields), ("image_generation", ImageGenerationFields)],
+)
+def test_fields_are_the_models_own(event_type: str, fields: type) -> None:
+    """In every spelling that is read."""
+    assert set(fields.__annotations__) == set(SPELLINGS[event_type])
+
+
+def test_settings_are_the_models_own() -> None:
+    """Each can be given to configure()."""
+    assert set(SettingsFields.__annotations__) == set(ProducerSettings.model_fields)
+
+
+def test_all_that_is_public_is_named() -> None:
+    """What `import birdfeed` offers is in __all__, and says by itself what it is."""
+    offered = {
+        name
+        for name, value in vars(birdfeed).items()
+        if not name.startswith("_") and not inspect.ismodule(value) and getattr(value, "__module__", "") != "typing"
+    }
+    assert offered == {name for name in birdfeed.__all__ if not name.startswith("_")}
+    silent = [
+        name for name in birdfeed.__all__ if not name.startswith("_") and not inspect.getdoc(getattr(birdfeed, name))
+    ]
+    assert silent == []
