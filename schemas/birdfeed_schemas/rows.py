@@ -9,23 +9,20 @@ ordinary row said nothing. Rows are built as plain dicts, because a worker makes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
+from msgspec import Struct
 
 from birdfeed_schemas.enrichment import Price, Tier, Tokens, Usage
-from birdfeed_schemas.events import Event, ImageGeneration, TextGeneration
+from birdfeed_schemas.events import MAX_ERROR_MESSAGE, MAX_TEXT, MAX_TRACEBACK, Event, ImageGeneration, TextGeneration
 from birdfeed_schemas.tables.meters import DEFAULTS, FRACTIONS
 from birdfeed_schemas.times import Times, times_of
+from birdfeed_schemas.typed.lines import Line
 from birdfeed_schemas.wire.envelope import Envelope
 
-#: Characters kept of an error's message and traceback: they can hold parts of prompts.
-MAX_ERROR_MESSAGE: Final = 1_000
-MAX_TRACEBACK: Final = 8_000
 #: Bytes of JSON kept of the extra fields an operator allowed, and of moderation results.
 MAX_EXTRA: Final = 4_096
-#: Characters kept of any other text.
-MAX_TEXT: Final = 512
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,7 +34,7 @@ class Enriched:
     `replay_id` is set on replayed events; `times` is what times() says of the event, computed here if left out.
     """
 
-    envelope: Envelope
+    envelope: Envelope | Line
     event: Event
     usage: Usage
     price: Price
@@ -134,10 +131,12 @@ def counters_of(usage: Usage) -> dict[str, int | float]:
 
 def _is_cut(event: Event) -> bool:
     """Whether a text of the event is longer than a row keeps."""
+    if isinstance(event, Struct):
+        return False  # typed/lines.py reads none that is
     given = event.__dict__
     for name in event.model_fields_set:
         value = given[name]
-        if type(value) is str and len(value) > MAX_TEXT:
+        if type(value) is str and len(value) > MAX_TEXT and name != "usage":  # of which no text is kept
             return True
     error = event.error
     return error is not None and (len(error.message) > MAX_ERROR_MESSAGE or len(error.traceback) > MAX_TRACEBACK)
@@ -189,8 +188,7 @@ def price_fields(price: Price) -> dict[str, Any]:
 
 def llm_event_row(enriched: Enriched) -> dict[str, Any]:
     """A row of llm_events from an enriched text_generation event."""
-    event, event_id = enriched.event, enriched.envelope.event_id
-    assert isinstance(event, TextGeneration)
+    event, event_id = cast(TextGeneration, enriched.event), enriched.envelope.event_id
     row = common(enriched)
     failed = row["status"] == "error"
     row["id"] = event_id
@@ -224,8 +222,7 @@ def llm_event_row(enriched: Enriched) -> dict[str, Any]:
 
 def image_event_row(enriched: Enriched) -> dict[str, Any]:
     """A row of image_events from an enriched image_generation event."""
-    event = enriched.event
-    assert isinstance(event, ImageGeneration)
+    event = cast(ImageGeneration, enriched.event)
     row = {**common(enriched), **_caller(event)}
     if event.image_size:
         row["image_size"] = event.image_size[:MAX_TEXT]

@@ -11,9 +11,9 @@ import pytest
 from birdfeed_sandbox.datafiles import Datasource, parse_datasource
 from birdfeed_schemas.datafiles import paths_of
 from birdfeed_schemas.enrichment import Price, Tier, Tokens, Usage
+from birdfeed_schemas.events import MAX_ERROR_MESSAGE
 from birdfeed_schemas.registry import EventType, registry
 from birdfeed_schemas.rows import (
-    MAX_ERROR_MESSAGE,
     MAX_EXTRA,
     Enriched,
     bounded_json,

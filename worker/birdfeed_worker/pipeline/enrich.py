@@ -44,7 +44,7 @@ class Enricher:
     ) -> None:
         self._books = books
         self._tiers = tiers
-        self._extra = extra_fields
+        self.extra = extra_fields
         self._keep_traceback = keep_traceback
 
     def tiers_in_cache(self, events: Valid) -> Mapping[str, str] | None:
@@ -98,7 +98,7 @@ class Enricher:
         # A start that can't be true is clamped, for the price as for the row.
         at = envelope.occurred_at if event.start_time is None else times.start
         kept = raw_usage(event.usage)
-        extra, dropped = leftover(event_type.name, envelope.data, self._extra)
+        extra, dropped = leftover(event_type.name, envelope.data, self.extra)
         price = price_event(event_type.name, event, usage, at, books)
         return Enriched(
             envelope=envelope,

@@ -13,7 +13,7 @@ from typing import Final
 
 import orjson
 from birdfeed_schemas.enrichment import NOTHING, CostStatus, Price, PriceSource, Usage
-from birdfeed_schemas.events import Event, TextGeneration
+from birdfeed_schemas.events import Event
 
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.book.choose import Choice, Chosen, choice_for, find, find_media
@@ -48,7 +48,7 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
         and event.cost is None
         and not (event.cache_hit or event.service_tier or usage.modifiers or usage.counters)
         and usage.reported is None
-        and event.__class__ is TextGeneration
+        and event.is_text
     ):
         # By far the most events: the same as below, without the questions that are answered already.
         chosen = choice.fixed or find(book, choice, event, at, NOTHING, usage.tokens.prompt)
@@ -69,7 +69,7 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
                     )  # fmt: skip
     modifiers = modifiers_of(event.service_tier, usage)
     chosen = find(book, choice, event, at, modifiers, usage.tokens.prompt if choice.steps else 0)
-    is_text = isinstance(event, TextGeneration)
+    is_text = event.is_text
     if not is_text:
         chosen = _or_media(book, choice, chosen, event, usage, at)
         if chosen is not None:
