@@ -98,11 +98,13 @@ class Typed(NamedTuple):
 
     Attributes:
         lines, line: Decoders of many lines, and of one.
+        usage: Reads a usage's JSON.
         read: Fields that are read further, each with the function that does.
     """
 
     lines: msgspec.json.Decoder[list[Line]]
     line: msgspec.json.Decoder[Line]
+    usage: Callable[[bytes], Any]
     read: tuple[tuple[str, Callable[[Any], Any]], ...]
 
     def read_batch(self, batch: Batch) -> list[Line]:
@@ -131,7 +133,7 @@ class Typed(NamedTuple):
 
     def _finish(self, lines: list[Line]) -> None:
         """What types can't say: dates, zones, amounts, and JSON of any shape."""
-        read_further = self.read
+        read_further, read_usage = self.read, self.usage
         try:
             for line in lines:
                 if not EARLIEST <= line.occurred_at < LATEST:
@@ -144,7 +146,7 @@ class Typed(NamedTuple):
                 if when is not None and (when.__class__ is not datetime or when.tzinfo is not UTC):
                     data.end_time = read_time(when)
                 if data.usage is not None:
-                    data.usage = orjson.loads(bytes(data.usage))
+                    data.usage = read_usage(bytes(data.usage))
                 for name, read in read_further:
                     value = getattr(data, name)
                     if value is not None:
@@ -153,13 +155,19 @@ class Typed(NamedTuple):
             raise UntypedError from None
 
 
-def typed(name: str, model: type[Event], extra: frozenset[str] = frozenset()) -> Typed | None:
+def typed(
+    name: str,
+    model: type[Event],
+    extra: frozenset[str] = frozenset(),
+    read_usage: Callable[[bytes], Any] = orjson.loads,
+) -> Typed | None:
     """How the lines of an event type are decoded, by a struct that has its model's fields.
 
     Args:
         name: The type's name.
         model: Its model.
         extra: Names of further fields that the operator stores.
+        read_usage: Makes of a usage's JSON what the event has as its usage; raises ValueError.
 
     Returns:
         None for a type that a package adds: its model alone knows what its fields mean, and its row builder wants it.
@@ -187,6 +195,7 @@ def typed(name: str, model: type[Event], extra: frozenset[str] = frozenset()) ->
     return Typed(
         msgspec.json.Decoder(list[line]),  # type: ignore[valid-type]
         msgspec.json.Decoder(line),
+        read_usage,
         (
             *((field, read) for field, hint in fields.items() for one, read in _READ if hint == one),
             *((attribute, _allowed) for attribute, _ in own),

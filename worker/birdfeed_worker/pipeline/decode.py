@@ -20,6 +20,7 @@ from birdfeed_schemas.wire.envelope import (
 
 from birdfeed_worker.chunks import bounded
 from birdfeed_worker.model import NO_POISON, POISON, Dead, Decoded, Item, PoisonEvents, ReservedJob, Unreadable
+from birdfeed_worker.pricing.usage.raw import SHAPES
 from birdfeed_worker.queue.codec import unpack
 
 #: Events decoded at a time. More don't make it faster; fresh memory for thousands of them does make it slower.
@@ -34,7 +35,7 @@ def chunks(jobs: Iterable[ReservedJob]) -> Iterator[list[ReservedJob]]:
 @cache
 def _typed(event_type: str, extra: frozenset[str]) -> Typed | None:
     known = registry().get(event_type)
-    return None if known is None else typed(event_type, known.event, extra)
+    return None if known is None else typed(event_type, known.event, extra, SHAPES.read)
 
 
 def decode(

@@ -16,6 +16,8 @@ from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.validate import validate
 from birdfeed_worker.pricing.book.reload import BookSource
+from birdfeed_worker.pricing.usage.known import KnownUsage
+from birdfeed_worker.pricing.usage.raw import SHAPES
 from birdfeed_worker.queue.codec import pack
 from birdfeed_worker.tiers.lookup import NoTiers
 from hypothesis import given
@@ -213,3 +215,41 @@ def test_every_field_of_a_model_is_in_its_struct() -> None:
         plain = model(model="m")
         assert {name: getattr(read, name) for name in model.model_fields} == plain.model_dump()
         assert (read.failed, read.is_text) == (plain.failed, plain.is_text)
+
+
+SHAPES_SENT = (
+    """{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":{"cached_tokens":%d,
+    "audio_tokens":null},"completion_tokens_details":{"reasoning_tokens":%d}}""",
+    """{"input_tokens":%d,"output_tokens":%d,"cache_read_input_tokens":%d,"cache_creation_input_tokens":%d,
+    "server_tool_use":{"web_search_requests":%d},"service_tier":"batch"}""",
+    """{"promptTokenCount":%d,"candidatesTokenCount":%d,"totalTokenCount":%d,"thoughtsTokenCount":%d,"oddities":%d}""",
+    """{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"cached_tokens_1":%d,"x":true,"cached_tokens":%d}""",
+    """{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,"cached_tokens":%d,"x":true,"cached_tokens_1":%d}""",
+    """{"cache_creation":{"ephemeral_1h_input_tokens":%d,"ephemeral_5m_input_tokens":%d},"input_tokens":%d,
+    "output_tokens":%d,"details":{"odd":%d}}""",
+)
+
+
+@given(st.lists(st.sampled_from(SHAPES_SENT), min_size=1, max_size=6), st.data())
+def test_usages_of_known_shapes(enricher: Enricher, shapes: list[str], data: st.DataObject) -> None:
+    """A shape's first usage is read from plain objects, the next by a struct: with other counts, and from others'."""
+    counts = st.integers(0, 3_000) | st.sampled_from([2**63 - 1, 2**63, 10**25])
+    lines = []
+    for shape in shapes:
+        usage = "".join(shape.split()) % tuple(data.draw(counts) for _ in range(5))
+        provider = data.draw(st.sampled_from(["", "anthropic", "xai", "openai"]))
+        lines.append(line(f'{{"model":"gpt-4.1-nano","provider":"{provider}","usage":{usage}}}'))
+
+    both(enricher, "text_generation", *lines)
+
+
+def test_a_known_usage_is_read_by_a_struct() -> None:
+    """Whatever the table reads of it."""
+    details = {"cached_tokens": 4, "audio_tokens": None}
+    usage = {"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": details}
+    usages = [orjson.dumps({**usage, "completion_tokens": count}) for count in (3, 44, 555)]
+    first, *others = [SHAPES.read(one) for one in usages]
+    assert isinstance(first, dict | KnownUsage)
+    assert [type(one) for one in others] == [KnownUsage] * 2
+    text = '{"prompt_tokens":10,"completion_tokens":COUNT,"prompt_tokens_details":{"cached_tokens":4}}'
+    assert [one.text for one in others] == [text.replace("COUNT", str(count)) for count in (44, 555)]
