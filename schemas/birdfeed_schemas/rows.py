@@ -20,11 +20,8 @@ from birdfeed_schemas.events import MAX_ERROR_MESSAGE, MAX_TRACEBACK, Event, Eve
 from birdfeed_schemas.events import MAX_TEXT as MAX_TEXT
 from birdfeed_schemas.row_models import (
     NO_COUNTERS,
-    NO_RESPONSE,
-    NO_SECONDS,
     NO_TOKENS,
     NO_TOTALS,
-    NOBODY,
     Counters,
     ImageEventRow,
     LlmEventRow,
@@ -178,63 +175,52 @@ def price_fields(price: Price) -> dict[str, Any]:
 def llm_event_row(enriched: Enriched) -> LlmEventRow:
     """A row of llm_events from an enriched text_generation event."""
     event = cast(TextGeneration, enriched.event)
-    fields = _common(enriched)
-    tokens = enriched.usage.tokens
+    row = LlmEventRow(*_common(enriched))
+    if event.stream:
+        row.stream = True
+    if event.organization or event.project or event.environment or event.chat_id:
+        row.proxy_metadata = ProxyMetadata(*_caller(event), (event.chat_id or "")[:MAX_TEXT])
+    if event.moderation:
+        verdicts, row.moderation_flagged = moderation_verdicts(event.moderation)
+        row.moderation = bounded_json(verdicts) if verdicts else ""
     totals = NO_TOTALS
-    if any(tokens):
-        prompt, completion = tokens.prompt, tokens.completion
-        totals = ResponseUsage(prompt, completion, prompt + completion)
-    response_id = event.response_id and event.response_id[:MAX_TEXT]
-    verdicts, flagged = moderation_verdicts(event.moderation)
-    own: tuple[Any, ...] = (
-        event.stream or False,
-        ProxyMetadata(*_caller(event), (event.chat_id or "")[:MAX_TEXT])
-        if event.organization or event.project or event.environment or event.chat_id
-        else NOBODY,
-    )
-    judged = bounded_json(verdicts) if verdicts else "", flagged
+    if row.tokens is not NO_TOKENS:
+        tokens = enriched.usage.tokens
+        prompt, total = tokens.prompt, sum(tokens)
+        totals = ResponseUsage(prompt, total - prompt, total)
+    response_id = event.response_id[:MAX_TEXT] if event.response_id else ""
     if not enriched.for_template:
-        response = Response(response_id or UNSET, totals) if response_id or totals is not NO_TOTALS else NO_RESPONSE
-        own = (*own, response, *judged)
-        return LlmEventRow(*fields, *own)
-    event_id, failed = enriched.envelope.event_id, event.failed
-    template: tuple[Any, ...] = (
-        Response(response_id or "", totals, "chat.completion"),
-        *judged,
-        event_id,
-        (event.request_id or event_id)[:MAX_TEXT],
-        "completion",
-        "failed_api_call" if failed else "successful_api_call",
-        "failure" if failed else "success",
-        fields[_DURATION],
-        fields[_DURATION],
-        enriched.price.cost_number,
-    )
-    return LlmEventRow(*fields, *own, *template)
-
-
-_DURATION: Final = Row.__struct_fields__.index("duration")
+        if response_id or totals is not NO_TOTALS:
+            row.response = Response(response_id or UNSET, totals)
+        return row
+    failed = event.failed
+    row.id = row.event_id
+    row.message_id = row.request_id or row.event_id
+    row.call_type = "completion"
+    row.log_event_type = "failed_api_call" if failed else "successful_api_call"
+    row.standard_logging_object_status = "failure" if failed else "success"
+    row.standard_logging_object_response_time = row.llm_api_duration_ms = row.duration
+    row.response = Response(response_id, totals, "chat.completion")
+    row.cost = enriched.price.cost_number
+    return row
 
 
 def image_event_row(enriched: Enriched) -> ImageEventRow:
     """A row of image_events from an enriched image_generation event."""
     event = cast(ImageGeneration, enriched.event)
-    organization, project, environment = _caller(event)
+    row = ImageEventRow(*_common(enriched))
+    row.organization, row.project, row.environment = _caller(event)
+    if event.image_size:
+        row.image_size = event.image_size[:MAX_TEXT]
+        row.width, row.height = image_dimensions(event.image_size)
     # One by default, but not for a request that gave none; priced alike.
-    images = (0 if event.failed else 1) if event.num_images is None else event.num_images
-    own: tuple[Any, ...] = (
-        environment,
-        organization,
-        project,
-        (event.image_size or "")[:MAX_TEXT],
-        *image_dimensions(event.image_size),
-        images,
-        (event.quality or "")[:MAX_TEXT],
-        event.has_input_image or False,
-        float(event.video_seconds) if event.video_seconds else NO_SECONDS,
-        float(event.audio_seconds) if event.audio_seconds else NO_SECONDS,
-    )
-    row = ImageEventRow(*_common(enriched), *own)
+    row.num_images = (0 if event.failed else 1) if event.num_images is None else event.num_images
+    row.quality = (event.quality or "")[:MAX_TEXT]
+    row.has_input_image = event.has_input_image or False
+    if event.video_seconds:
+        row.video_seconds = float(event.video_seconds)
+    if event.audio_seconds:
+        row.audio_seconds = float(event.audio_seconds)
     if event.characters:
         row.counters = msgspec.structs.replace(row.counters, characters=event.characters)
     return row

@@ -103,12 +103,13 @@ class Enricher:
         kept = raw_usage(event.usage)
         extra, dropped = leftover(event_type.name, envelope.data, self.extra)
         price = price_event(event_type.name, event, usage, at, books)
+        user = event.user
         return Enriched(
             envelope,
             event,
             price.usage or usage,
             price,
-            choose_tier(event.tier, event.user, answers.get(event.user) if event.user else None),
+            choose_tier(event.tier, user, answers.get(user) if user else None),
             now,
             extra,
             envelope.dropped_fields + dropped,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -27,6 +28,8 @@ class RawUsage(NamedTuple):
 
 
 NOTHING_RAW: Final = RawUsage()
+#: Without the detour over its own constructor.
+_raw_usage: Final = partial(tuple.__new__, RawUsage)
 
 
 class _UnkeepableError(Exception):
@@ -36,7 +39,7 @@ class _UnkeepableError(Exception):
 def raw_usage(raw: Any, table: Table = TABLE) -> RawUsage:
     """The usage of an event as its row keeps it; of a whole response, its usage only."""
     if raw.__class__ is KnownUsage:
-        return RawUsage(raw.text)
+        return _raw_usage((raw.text, False))
     if not isinstance(raw, Mapping) or not raw:
         return NOTHING_RAW if raw is None or raw == {} else RawUsage(dropped=True)
     try:
