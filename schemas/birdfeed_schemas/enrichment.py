@@ -109,8 +109,8 @@ class Price(Struct, gc=False):
     @property
     def cost_text(self) -> str:
         """The cost as a decimal number with all its places."""
-        whole, places = divmod(self.units, _UNITS)
-        return f"{whole}.{places:012d}"
+        units = self.units
+        return f"0.{units:012d}" if units < _UNITS else f"{units // _UNITS}.{units % _UNITS:012d}"
 
     @property
     def cost_number(self) -> float:

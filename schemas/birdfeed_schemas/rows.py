@@ -94,7 +94,7 @@ def _common(enriched: Enriched) -> tuple[Any, ...]:
         end,
         event.model,
         event.model_used or event.model,
-        "error" if event.failed else "success",
+        event.status or ("success" if error is None else "error"),
         duration,
         price.cost_text,
         price.cost_status,
@@ -193,7 +193,7 @@ def llm_event_row(enriched: Enriched) -> LlmEventRow:
         if response_id or totals is not NO_TOTALS:
             row.response = Response(response_id or UNSET, totals)
         return row
-    failed = event.failed
+    failed = row.status == "error"
     row.id = row.event_id
     row.message_id = row.request_id or row.event_id
     row.call_type = "completion"

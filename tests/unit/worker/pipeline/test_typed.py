@@ -236,8 +236,10 @@ def test_usages_of_known_shapes(enricher: Enricher, shapes: list[str], data: st.
     counts = st.integers(0, 3_000) | st.sampled_from([2**63 - 1, 2**63, 10**25])
     lines = []
     for shape in shapes:
-        usage = "".join(shape.split()) % tuple(data.draw(counts) for _ in range(5))
-        provider = data.draw(st.sampled_from(["", "anthropic", "xai", "openai"]))
+        first, second, third, *more = (data.draw(counts) for _ in range(5))
+        total = first + second if data.draw(st.booleans()) else third
+        usage = "".join(shape.split()) % (first, second, total, *more)
+        provider = data.draw(st.sampled_from(["", "anthropic", "xai", "openai", "perplexity"]))
         lines.append(line(f'{{"model":"gpt-4.1-nano","provider":"{provider}","usage":{usage}}}'))
 
     both(enricher, "text_generation", *lines)

@@ -6,12 +6,13 @@ plain objects, as the first of each shape is. A test holds the two ways together
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from operator import attrgetter
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import orjson
-from birdfeed_schemas.enrichment import NOTHING
+from birdfeed_schemas.enrichment import NOTHING, Tokens, Usage
 from birdfeed_schemas.tables.meters import FRACTIONS, KEPT_WORDS
 from msgspec import Struct
 
@@ -21,6 +22,11 @@ from birdfeed_worker.pricing.usage.plan import Keys, Plan, Table, UntidyError, v
 #: Shapes remembered; keys come from handlers, so there must be a bound. The known SDKs have thirty.
 _MAX_SHAPES: Final = 256
 _DIGITS: Final = b"0123456789"
+#: The counts of an ordinary usage.
+_MAIN: Final = ("prompt", "completion", "total", "prompt_cached", "completion_reasoning")
+#: The two tuples without the detour over their own constructors.
+_tokens: Final = partial(tuple.__new__, Tokens)
+_usage: Final = partial(tuple.__new__, Usage)
 _Counted: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
 
 
@@ -35,6 +41,8 @@ class _Shape(NamedTuple):
         unread: Numbers that nobody reads.
         modifiers: What the shape's words change of the price.
         left_out: What is to be taken out of the JSON for usage_raw.
+        main: Prompt, completion, total, cached tokens and reasoning, of the struct; None where the shape says more.
+        others: Its other counts, which an ordinary usage has as 0.
     """
 
     plan: Plan
@@ -44,23 +52,42 @@ class _Shape(NamedTuple):
     unread: tuple[Callable[[Any], int], ...]
     modifiers: Mapping[str, str]
     left_out: tuple[str, ...]
+    main: Callable[[Any], tuple[int, int, int, int, int]] | None
+    others: Callable[[Any], tuple[int, ...]] | None
 
 
 class KnownUsage(Struct, gc=False):
-    """A usage whose counts are read: all slots' `values`; `counters` that are not 0; whether a positive number stays
-    `unread`; and the `text` that its row keeps.
+    """A usage whose counts are read. `text` is what its row keeps; `plain` is the usage itself where all of it is
+    ordinary (see KnownShapes), and `is_reasoned` whether it has reasoning, which one provider counts otherwise.
     """
 
-    plan: Plan
-    values: tuple[int, ...]
-    counters: Mapping[str, int]
-    unread: bool
-    modifiers: Mapping[str, str]
+    shape: _Shape
+    counts: Any
     text: str
+    plain: Usage | None
+    is_reasoned: bool
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """The counts of all slots."""
+        return self.shape.values(self.counts)
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What is counted beside tokens and is not 0."""
+        return {name: count for name, get in self.shape.counters if (count := get(self.counts))} or NOTHING
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether a positive number is read by nobody."""
+        return any(get(self.counts) for get in self.shape.unread)
 
 
 class KnownShapes:
     """Reads usages, and remembers their shapes.
+
+    A usage is ordinary whose prompt and completion sum to its total, of which it has no parts but cached tokens and
+    reasoning, inside: then nothing is left to ask.
 
     Args:
         table: The meter table.
@@ -102,11 +129,19 @@ class KnownShapes:
         text = raw.decode()
         for piece in shape.left_out:
             text = text.replace(piece, "")
-        counters: Mapping[str, int] = NOTHING
-        if shape.counters:
-            counters = {name: count for name, get in shape.counters if (count := get(usage))} or NOTHING
-        unread = any(get(usage) for get in shape.unread) if shape.unread else False
-        return KnownUsage(shape.plan, shape.values(usage), counters, unread, shape.modifiers, text)
+        if shape.main is not None and not (shape.others and any(shape.others(usage))):
+            prompt, completion, total, cached, reasoning = shape.main(usage)
+            if (
+                total == prompt + completion
+                and cached <= prompt
+                and reasoning <= completion
+                and 0 < total <= MAX_TOKENS
+            ):
+                text_out = completion - reasoning
+                tokens = _tokens((prompt - cached, cached, 0, 0, 0, 0, 0, 0, text_out, 0, 0, reasoning))
+                plain = _usage(("ok", tokens, NOTHING, text_out, shape.modifiers, None))
+                return KnownUsage(shape, usage, text, plain, reasoning > 0)
+        return KnownUsage(shape, usage, text, None, False)
 
     def _learn(self, raw: bytes, skeleton: bytes) -> Any:
         usage = orjson.loads(raw)
@@ -141,6 +176,15 @@ class KnownShapes:
             **{slot: (key, inner) for slot, key, inner in plan.nested},
             **dict(plan.deep),
         }
+
+        def path(slot: str) -> str:
+            return paths[where[place]] if (place := self._table.slots[slot]) in where else "zero"
+
+        inside = plan.marks[self._table.slots["prompt_cached"]] == "" and plan.is_ordinary and not plan.counters
+        others = [
+            paths[keys] for place, keys in where.items() if place not in {self._table.slots[one] for one in _MAIN}
+        ]
+        others += [paths[keys] for keys in plan.unread if _is_count(usage, keys)]
         return _Shape(
             plan=plan,
             decode=msgspec.json.Decoder(struct).decode,
@@ -151,6 +195,8 @@ class KnownShapes:
             unread=tuple(attrgetter(paths[keys]) for keys in plan.unread if _is_count(usage, keys)),
             modifiers=self._modifiers(usage, plan) if plan.modifiers else NOTHING,
             left_out=tuple(left_out),
+            main=attrgetter(*map(path, _MAIN)) if inside else None,
+            others=attrgetter(*others, "zero") if others else None,
         )
 
 

@@ -57,17 +57,25 @@ def usage_of(event: Event, table: Table = TABLE) -> Usage:
     own: its tokens were billed, and nobody asked for the count."""
     raw = event.usage
     if raw.__class__ is KnownUsage:
-        provider = provider_of(event.provider, event.model_used or event.model)
-        try:
-            return _usage_by(raw.values, raw.plan, raw.counters, raw.modifiers, None, raw.unread, provider)
-        except NotACountError:
-            return INVALID
+        if raw.plain is not None and not raw.is_reasoned:
+            return raw.plain
+        return _of_known(raw, provider_of(event.provider, event.model_used or event.model))
     if raw is None or not raw:
         if raw is None or isinstance(raw, Mapping):
             streamed = getattr(event, "stream", False) and not event.failed
             return STREAM_WITHOUT_USAGE if streamed else MISSING
         return INVALID
     return normalise_usage(raw, provider_of(event.provider, event.model_used or event.model), table)
+
+
+def _of_known(raw: KnownUsage, provider: str) -> Usage:
+    if raw.plain is not None and provider != "perplexity":  # which counts reasoning beside the completion
+        return raw.plain
+    shape = raw.shape
+    try:
+        return _usage_by(raw.values, shape.plan, raw.counters, shape.modifiers, None, raw.is_unread, provider)
+    except NotACountError:
+        return INVALID
 
 
 def normalise_usage(raw: object, provider: str = "", table: Table = TABLE) -> Usage:
