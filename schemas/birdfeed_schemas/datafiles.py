@@ -11,8 +11,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
+from msgspec import Struct
+from msgspec.structs import FieldInfo, fields
 
 from birdfeed_schemas.registry import registry
 
@@ -68,18 +68,17 @@ def columns_of(datasource: str) -> tuple[Column, ...]:
     )
 
 
-def paths_of(row: type[BaseModel], prefix: str = "$") -> dict[str, FieldInfo]:
-    """Every JSON path that rows of a model have, with its field; a row may lack those of fields with a default."""
+def paths_of(row: type[Struct], prefix: str = "$") -> dict[str, FieldInfo]:
+    """Every JSON path that rows have, with its field; a row may lack those of fields with a default."""
     found: dict[str, FieldInfo] = {}
-    for name, field in row.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            found.update(paths_of(kind, f"{prefix}.{name}"))
+    for field in fields(row):
+        if isinstance(field.type, type) and issubclass(field.type, Struct):
+            found.update(paths_of(field.type, f"{prefix}.{field.name}"))
         else:
-            found[f"{prefix}.{name}"] = field
+            found[f"{prefix}.{field.name}"] = field
     return found
 
 
-def datasources() -> Mapping[str, type[BaseModel]]:
+def datasources() -> Mapping[str, type[Struct]]:
     """Every data source the workers write to, and the model of its rows."""
     return {event_type.datasource: event_type.row for event_type in registry().values()}

@@ -2,11 +2,11 @@
 
 from collections import namedtuple
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 import orjson
+from msgspec import Struct
 
 from birdfeed_schemas.tables.meters import PROMPT_CLASSES, TOKEN_CLASSES
 
@@ -77,16 +77,21 @@ class Usage(NamedTuple):
     reported: Decimal | None = None
 
 
-@dataclass(slots=True)
-class Price:
+#: Decimal places of a cost in USD; a Price counts in units of the last one.
+COST_PLACES: Final = 12
+_UNITS: Final = 10**COST_PLACES
+
+
+class Price(Struct, gc=False):
     """The cost of one event in USD (12 places), and the receipt to recompute it from.
 
-    `rates_json` is what the row keeps: the JSON text of `rates`, or nothing. It is text, because most events of a model
-    are priced by the same rates, whose text is made once. `provider` is the event's own, else that of the price entry.
-    `usage` is the usage as it was priced: the event's own, but for images that only the price tells from text.
+    `units` is the cost in units of its last place. `rates_json` is what the row keeps: the JSON text of `rates`, or
+    nothing. It is text, because most events of a model are priced by the same rates, whose text is made once.
+    `provider` is the event's own, else that of the price entry. `usage` is the usage as it was priced: the event's own,
+    but for images that only the price tells from text.
     """
 
-    cost: Decimal
+    units: int
     cost_status: CostStatus
     price_match: PriceMatch
     price_model: str | None = None
@@ -95,6 +100,22 @@ class Price:
     provider: str | None = None
     rates_json: str = ""
     usage: Usage | None = None
+
+    @property
+    def cost(self) -> Decimal:
+        """The cost, exactly."""
+        return Decimal(self.cost_text)
+
+    @property
+    def cost_text(self) -> str:
+        """The cost as a decimal number with all its places."""
+        units = self.units
+        return f"0.{units:012d}" if units < _UNITS else f"{units // _UNITS}.{units % _UNITS:012d}"
+
+    @property
+    def cost_number(self) -> float:
+        """The double next to the cost."""
+        return self.units / _UNITS
 
     @property
     def rates(self) -> Mapping[str, str]:

@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr
 
 from birdfeed_schemas.fields import COMMON, IMAGE_GENERATION, TEXT_GENERATION
+from birdfeed_schemas.wire.envelope import iso_time
 
 #: Seconds since the epoch above this are read as milliseconds (in seconds it would be the year 2603).
 _EPOCH_MILLISECONDS_FROM: Final = 2e10
@@ -21,7 +22,14 @@ _EPOCH_TEXT: Final = re.compile(r"(?!\d{8}\Z)\d+(?:\.\d+)?", re.ASCII)
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 #: UInt64, the widest count our columns hold.
-_MAX_COUNT: Final = 2**63 - 1
+MAX_COUNT: Final = 2**63 - 1
+#: The longest duration in ms; times.py clamps it further.
+MAX_DURATION_MS: Final = 1e12
+#: Characters kept of an error's message and traceback: they can hold parts of prompts.
+MAX_ERROR_MESSAGE: Final = 1_000
+MAX_TRACEBACK: Final = 8_000
+#: Characters kept of any other text.
+MAX_TEXT: Final = 512
 
 
 def read_time(value: object) -> datetime | None:
@@ -43,7 +51,7 @@ def read_time(value: object) -> datetime | None:
             # First: fromisoformat reads 1712010201230 as a day of the year 1712 with some hour.
             return _from_epoch(float(value))
         try:
-            when = datetime.fromisoformat(value)
+            when = iso_time(value)
         except ValueError:
             try:
                 return _from_epoch(float(value))
@@ -79,7 +87,8 @@ def _identifier(value: object) -> object:
     return value
 
 
-def _reported_cost(value: object) -> Decimal | None:
+def reported_cost(value: object) -> Decimal | None:
+    """A cost in USD. Raises ValueError where it is no number, or not one from 0 to 10^15."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
@@ -93,7 +102,8 @@ def _reported_cost(value: object) -> Decimal | None:
     return cost
 
 
-def _seconds(value: object) -> Decimal | None:
+def read_seconds(value: object) -> Decimal | None:
+    """Seconds of video or audio. Raises ValueError where they are no number, or not one from 0 to 10^9."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
@@ -130,10 +140,16 @@ def _error(value: object) -> object:
     return value
 
 
+Name: TypeAlias = Annotated[StrictStr, Field(min_length=1)]
+Status: TypeAlias = Literal["success", "error"]
+Duration: TypeAlias = Annotated[float, Field(ge=0, le=MAX_DURATION_MS, allow_inf_nan=False)]
+Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Verdicts: TypeAlias = dict[str, Any] | None
+Failure: TypeAlias = Annotated[EventError | None, BeforeValidator(_error)]
 Identifier: TypeAlias = Annotated[StrictStr, BeforeValidator(_identifier)]
 Time: TypeAlias = Annotated[datetime | None, BeforeValidator(read_time)]
-ReportedCost: TypeAlias = Annotated[Decimal | None, BeforeValidator(_reported_cost)]
-Seconds: TypeAlias = Annotated[Decimal | None, BeforeValidator(_seconds)]
+ReportedCost: TypeAlias = Annotated[Decimal | None, BeforeValidator(reported_cost)]
+Seconds: TypeAlias = Annotated[Decimal | None, BeforeValidator(read_seconds)]
 
 
 def _named(field: str, names: Mapping[str, tuple[str, ...]], default: Any = None) -> Any:
@@ -153,7 +169,10 @@ class Event(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
-    model: Annotated[StrictStr, Field(min_length=1)] = _named("model", COMMON, default=...)
+    #: Whether a text model was asked: what has no usage then has no cost.
+    is_text: ClassVar[bool] = False
+
+    model: Name = _named("model", COMMON, default=...)
     model_used: StrictStr | None = _named("model_used", COMMON)
     provider: StrictStr | None = _named("provider", COMMON)
     user: Identifier | None = _named("user", COMMON)
@@ -161,9 +180,9 @@ class Event(BaseModel):
     tier: StrictStr | None = _named("tier", COMMON)
     start_time: Time = _named("start_time", COMMON)
     end_time: Time = _named("end_time", COMMON)
-    duration: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)] | None = _named("duration", COMMON)
-    status: Literal["success", "error"] | None = _named("status", COMMON)
-    error: Annotated[EventError | None, BeforeValidator(_error)] = _named("error", COMMON)
+    duration: Duration | None = _named("duration", COMMON)
+    status: Status | None = _named("status", COMMON)
+    error: Failure = _named("error", COMMON)
     request_id: Identifier | None = _named("request_id", COMMON)
     environment: StrictStr | None = _named("environment", COMMON)
     organization: Identifier | None = _named("organization", COMMON)
@@ -186,19 +205,21 @@ class Event(BaseModel):
 class TextGeneration(Event):
     """A text model was asked: `text_generation`."""
 
+    is_text: ClassVar[bool] = True
+
     stream: StrictBool | None = _named("stream", TEXT_GENERATION)
     response_id: Identifier | None = _named("response_id", TEXT_GENERATION)
     chat_id: Identifier | None = _named("chat_id", TEXT_GENERATION)
-    moderation: dict[str, Any] | None = _named("moderation", TEXT_GENERATION)
+    moderation: Verdicts = _named("moderation", TEXT_GENERATION)
 
 
 class ImageGeneration(Event):
     """An image, video or audio model was asked: `image_generation`. image_size is "WxH" in pixels."""
 
     image_size: StrictStr | None = _named("image_size", IMAGE_GENERATION)
-    num_images: Annotated[int, Field(ge=0, le=_MAX_COUNT)] | None = _named("num_images", IMAGE_GENERATION)
+    num_images: Count | None = _named("num_images", IMAGE_GENERATION)
     quality: StrictStr | None = _named("quality", IMAGE_GENERATION)
     has_input_image: StrictBool | None = _named("has_input_image", IMAGE_GENERATION)
     video_seconds: Seconds = _named("video_seconds", IMAGE_GENERATION)
     audio_seconds: Seconds = _named("audio_seconds", IMAGE_GENERATION)
-    characters: Annotated[int, Field(ge=0, le=_MAX_COUNT)] | None = _named("characters", IMAGE_GENERATION)
+    characters: Count | None = _named("characters", IMAGE_GENERATION)

@@ -6,14 +6,14 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Final, TypeAlias
 
-from pydantic import BaseModel
+from msgspec import Struct
 
 from birdfeed_schemas.events import Event, ImageGeneration, TextGeneration
 from birdfeed_schemas.fields import IMAGE_GENERATION, SPELLINGS, TEXT_GENERATION, spellings
 from birdfeed_schemas.row_models import ImageEventRow, LlmEventRow
 from birdfeed_schemas.rows import Enriched, image_event_row, llm_event_row
 
-RowBuilder: TypeAlias = Callable[[Enriched], dict[str, Any]]
+RowBuilder: TypeAlias = Callable[[Enriched], Struct | dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class EventType:
     Attributes:
         name: What a handler passes to track_event.
         event: The model its data is validated with.
-        row: The model of a row as the store reads it, nested as the JSON is.
+        row: What a row is, as the store reads it, nested as the JSON is.
         build_row: Makes the row from an enriched event.
         datasource: The Tinybird data source the rows go to.
         fields: Field name → other spellings accepted for it.
@@ -31,7 +31,7 @@ class EventType:
 
     name: str
     event: type[Event]
-    row: type[BaseModel]
+    row: type[Struct]
     build_row: RowBuilder
     datasource: str
     fields: Mapping[str, tuple[str, ...]]

@@ -1,82 +1,99 @@
-"""The models of what Tinybird stores, one per data source, nested as the JSON is.
+"""What Tinybird stores, one struct per data source, nested as the JSON is. rows.py fills them.
 
-They are the truth the data sources are tested against; their defaults are the columns'. rows.py builds the rows.
+They are the truth the data sources are tested against. Their defaults are the columns', and a field that has its
+default is left out of the JSON: it must be the very object, which all small numbers and the texts written here are.
+Fields that are UNSET are only the llm_events' of Tinybird's LLM template; a row for a table of ours doesn't have them.
 """
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, create_model
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
 
 from birdfeed_schemas.tables.meters import COUNTERS, DEFAULTS, FRACTIONS, TOKEN_CLASSES
 
+#: The default of fields that are numbers with a fraction.
+NO_SECONDS: Final = 0.0
+#: A field of the template's table alone.
+TemplateText: TypeAlias = str | UnsetType
+TemplateNumber: TypeAlias = float | UnsetType
 
-class _Counts(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+
+class _Counts(Struct, frozen=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
+    """Numbers by name."""
 
 
 if TYPE_CHECKING:
 
-    class TokenCounts(_Counts):
+    class TokenCounts(_Counts, frozen=True):
         """Tokens by class; disjoint, they sum to the totals."""
 
-    class Counters(_Counts):
+        def __init__(self, *counts: int, **named: int) -> None: ...
+
+    class Counters(_Counts, frozen=True):
         """What is billed beside tokens."""
+
+        def __init__(self, **named: float) -> None: ...
 
 else:
     #: Made of the meter table: a new meter is a new field.
-    TokenCounts = create_model("TokenCounts", __base__=_Counts, **dict.fromkeys(TOKEN_CLASSES, (int, 0)))
-    Counters = create_model(
+    TokenCounts = msgspec.defstruct(
+        "TokenCounts", [(name, int, 0) for name in TOKEN_CLASSES], bases=(_Counts,), frozen=True, gc=False
+    )
+    Counters = msgspec.defstruct(
         "Counters",
-        __base__=_Counts,
-        **{name: (float, 0.0) if name in FRACTIONS else (int, DEFAULTS.get(name, 0)) for name in COUNTERS},
+        [(name, float, NO_SECONDS) if name in FRACTIONS else (name, int, DEFAULTS.get(name, 0)) for name in COUNTERS],
+        bases=(_Counts,),
+        frozen=True,
+        gc=False,
     )
 
+NO_TOKENS: Final = TokenCounts()
+NO_COUNTERS: Final = Counters()
 
-class Row(BaseModel):
+
+class Row(Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """What the rows of every data source have. Times are UTC (ISO 8601 in the JSON), duration milliseconds, cost USD.
 
-    cost is a plain number for the existing Float32 column, cost_exact the same as exact text for our Decimal column.
-    A field with a default is left out of the JSON where it has that value: it is its column's default.
+    cost_exact is the cost as exact text, for a Decimal column.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     event_id: str
     event_type: str
     occurred_at: datetime
     start_time: datetime
     end_time: datetime
-    time_clamped: bool = False
     model: str
     model_used: str
+    status: str
+    duration: float
+    cost_exact: str
+    cost_status: str
+    usage_status: str
+    enriched_at: datetime
+    time_clamped: bool = False
     provider: str = "unknown"
     user: str = "unknown"
     username: str = ""
     tier: str = "unknown"
     tier_source: str = "none"
-    status: str
     error_type: str = ""
     error_code: str = ""
     exception: str = ""
     traceback: str = ""
-    duration: float
     request_id: str = ""
     referrer: str = ""
     cache_hit: bool = False
     cache_key: str = ""
     service_tier: str = ""
-    cost: float
-    cost_exact: str
-    cost_status: str
-    usage_status: str
     price_match: str = "none"
     price_model: str = ""
     price_source: str = "none"
     price_book: str = ""
     price_rates: str = ""
-    tokens: TokenCounts = TokenCounts()
-    counters: Counters = Counters()
+    tokens: TokenCounts = NO_TOKENS
+    counters: Counters = NO_COUNTERS
     usage_raw: str = ""
     usage_raw_dropped: bool = False
     truncated: bool = False
@@ -84,14 +101,11 @@ class Row(BaseModel):
     span_id: str = ""
     extra: str = ""
     dropped_fields: int = 0
-    enriched_at: datetime
     replay_id: str = ""
 
 
-class ProxyMetadata(BaseModel):
+class ProxyMetadata(Struct, frozen=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """Where the template keeps what belongs to the caller."""
-
-    model_config = ConfigDict(extra="forbid")
 
     organization: str = ""
     project: str = ""
@@ -99,44 +113,48 @@ class ProxyMetadata(BaseModel):
     chat_id: str = ""
 
 
-class ResponseUsage(BaseModel):
+class ResponseUsage(Struct, frozen=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """Totals as the template has them."""
-
-    model_config = ConfigDict(extra="forbid")
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     total_tokens: int = 0
 
 
-class Response(BaseModel):
+NOBODY: Final = ProxyMetadata()
+NO_TOTALS: Final = ResponseUsage()
+
+
+class Response(Struct, frozen=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """The answer, without its content."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    id: str
-    object: str
-    usage: ResponseUsage = ResponseUsage()
+    id: TemplateText = UNSET
+    usage: ResponseUsage = NO_TOTALS
+    object: TemplateText = UNSET
 
 
-class LlmEventRow(Row):
-    """A row of llm_events, from text_generation."""
+NO_RESPONSE: Final = Response()
 
-    id: str
-    message_id: str
-    call_type: str
-    log_event_type: str
+
+class LlmEventRow(Row, omit_defaults=True, gc=False, forbid_unknown_fields=True):
+    """A row of llm_events, from text_generation. `cost` is a plain number, for the template's Float32 column."""
+
     stream: bool = False
-    standard_logging_object_status: str
-    standard_logging_object_response_time: float
-    llm_api_duration_ms: float
-    proxy_metadata: ProxyMetadata = ProxyMetadata()
-    response: Response
+    proxy_metadata: ProxyMetadata = NOBODY
+    response: Response = NO_RESPONSE
     moderation: str = ""
     moderation_flagged: bool = False
+    id: TemplateText = UNSET
+    message_id: TemplateText = UNSET
+    call_type: TemplateText = UNSET
+    log_event_type: TemplateText = UNSET
+    standard_logging_object_status: TemplateText = UNSET
+    standard_logging_object_response_time: TemplateNumber = UNSET
+    llm_api_duration_ms: TemplateNumber = UNSET
+    cost: TemplateNumber = UNSET
 
 
-class ImageEventRow(Row):
+class ImageEventRow(Row, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """A row of image_events, from image_generation."""
 
     environment: str = ""
@@ -145,8 +163,8 @@ class ImageEventRow(Row):
     image_size: str = ""
     width: int = 0
     height: int = 0
-    num_images: int
+    num_images: int = 0
     quality: str = ""
     has_input_image: bool = False
-    video_seconds: float = 0.0
-    audio_seconds: float = 0.0
+    video_seconds: float = NO_SECONDS
+    audio_seconds: float = NO_SECONDS

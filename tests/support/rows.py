@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, get_args
 
-import orjson
+import msgspec
 from birdfeed_schemas.enrichment import CostStatus, Price, PriceMatch, PriceSource, Tier, Tokens, Usage, UsageStatus
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.rows import Enriched
@@ -50,7 +50,7 @@ def built(dice: random.Random, event_type: str, when: datetime, data: Mapping[st
                 status=dice.choice(get_args(UsageStatus)), tokens=Tokens(*(_count(dice) for _ in TOKEN_CLASSES))
             ),
             price=Price(
-                cost=cost,
+                units=int(cost * 10**12),
                 cost_status=dice.choice(get_args(CostStatus)),
                 price_match=dice.choice(get_args(PriceMatch)),
                 price_model=dice.choice((None, "gpt-4.1-nano")),
@@ -71,16 +71,23 @@ def built(dice: random.Random, event_type: str, when: datetime, data: Mapping[st
 def sent(enriched: Enriched) -> dict[str, Any]:
     """A row as its JSON says it: times are text, and what is its column's default is not there."""
     build = registry()[enriched.envelope.event_type].build_row
-    row: dict[str, Any] = orjson.loads(orjson.dumps(build(enriched), option=orjson.OPT_UTC_Z))
+    row: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(build(enriched)))
     return row
 
 
 def filled(row: Mapping[str, Any]) -> dict[str, Any]:
     """The same with what was left out, and times that compare as text: what its columns hold."""
-    model = registry()[row["event_type"]].row.model_validate(row)
-    return {
-        name: format_time(value) if isinstance(value, datetime) else value for name, value in model.model_dump().items()
-    }
+    return _plain(msgspec.convert(row, registry()[row["event_type"]].row))
+
+
+def _plain(struct: msgspec.Struct) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for name, value in msgspec.structs.asdict(struct).items():
+        if isinstance(value, msgspec.Struct):
+            plain[name] = _plain(value)
+        elif value is not msgspec.UNSET:
+            plain[name] = format_time(value) if isinstance(value, datetime) else value
+    return plain
 
 
 def repriced(dice: random.Random, before: Mapping[str, Any], enriched_at: str) -> dict[str, Any]:

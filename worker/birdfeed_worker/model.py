@@ -6,7 +6,10 @@ Every event gets exactly one outcome in one delivery.
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from birdfeed_schemas.events import Event
+from birdfeed_schemas.typed.lines import Line
 from birdfeed_schemas.wire.envelope import Envelope, Header
+from msgspec import Struct
 
 #: Key that says how many replicas a worker found, of how many that it needs, and the seconds for which that is news.
 UNREPLICATED: Final = "unreplicated"
@@ -78,21 +81,25 @@ class ReservedJob:
     spent: float = 0.0
 
 
-@dataclass(slots=True)
-class Item:
-    """One event in flight: the job it came with, its line as it travels, and what it has become so far."""
+class Item(Struct, gc=False):
+    """One event in flight: the job it came with, its line as it travels, and what it has become so far.
+
+    `event` is there once the event is known to be valid; where the line was typed as it was decoded, from then on.
+    """
 
     job_id: str
     header: Header
     line: bytes
-    envelope: Envelope | None = None
+    envelope: Envelope | Line | None = None
     row: bytes = b""
     outcome: Outcome | None = None
     verify: bool = False
     cost_status: str = ""
+    event: Event | None = None
 
     def release(self) -> None:
         """The row is made: release what it was made of. Its identity stays."""
+        self.event = None
         if self.envelope is not None:
             self.envelope.data = _GONE
 

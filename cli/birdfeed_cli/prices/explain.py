@@ -13,7 +13,7 @@ from birdfeed_worker.operations.reprice.judge import event_of, stored_usage
 from birdfeed_worker.operations.reprice.row_reader import read_event_row
 from birdfeed_worker.operations.reprice.run import RetryingReader
 from birdfeed_worker.pricing.book.book import Books
-from birdfeed_worker.pricing.price.money import plain
+from birdfeed_worker.pricing.price.money import plain, to_units
 from birdfeed_worker.pricing.price.receipt import explain, recompute
 from birdfeed_worker.pricing.price.record import price_record
 from birdfeed_worker.pricing.usage.readings import readings
@@ -62,7 +62,7 @@ def run_explain_stored(event_id: str, *, as_json: bool) -> int:
 
 def _price_of(row: Mapping[str, Any]) -> Price:
     return Price(
-        cost=Decimal(row["cost_exact"]),
+        units=to_units(Decimal(row["cost_exact"])),
         cost_status=row["cost_status"],
         price_match=row["price_match"],
         price_model=row["price_model"] or None,

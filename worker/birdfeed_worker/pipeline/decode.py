@@ -1,12 +1,15 @@
 """Decode: from a job's data in Redis to a batch of unparsed events, and back."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from operator import attrgetter
 from typing import Final
 
+from birdfeed_schemas.registry import registry
+from birdfeed_schemas.typed.lines import Typed, UntypedError, typed
 from birdfeed_schemas.wire.envelope import (
+    VERSION,
     Batch,
-    Envelope,
     Header,
     NewerVersionError,
     WireError,
@@ -17,6 +20,7 @@ from birdfeed_schemas.wire.envelope import (
 
 from birdfeed_worker.chunks import bounded
 from birdfeed_worker.model import NO_POISON, POISON, Dead, Decoded, Item, PoisonEvents, ReservedJob, Unreadable
+from birdfeed_worker.pricing.usage.raw import SHAPES
 from birdfeed_worker.queue.codec import unpack
 
 #: Events decoded at a time. More don't make it faster; fresh memory for thousands of them does make it slower.
@@ -28,11 +32,21 @@ def chunks(jobs: Iterable[ReservedJob]) -> Iterator[list[ReservedJob]]:
     return bounded(jobs, attrgetter("events"), CHUNK_EVENTS)
 
 
-def decode(jobs: Sequence[ReservedJob], poison: PoisonEvents = NO_POISON) -> Decoded:
+@cache
+def _typed(event_type: str, extra: frozenset[str]) -> Typed | None:
+    known = registry().get(event_type)
+    return None if known is None else typed(event_type, known.event, extra, SHAPES.read)
+
+
+def decode(
+    jobs: Sequence[ReservedJob], poison: PoisonEvents = NO_POISON, extra: frozenset[str] | None = None
+) -> Decoded:
     """Open the jobs. Events are parsed here; a damaged line leaves its item without an envelope and with a reason.
 
     Args:
         jobs: As they were reserved.
+        extra: The fields that the operator stores; given, events that are as producers of ours send them are typed
+            and checked at once. The others, and all without it, have their data as it came.
         poison: Events (job id and line from 0; line None: the whole job) that are known to kill a worker; they are
             not even parsed.
     """
@@ -49,38 +63,41 @@ def decode(jobs: Sequence[ReservedJob], poison: PoisonEvents = NO_POISON) -> Dec
         except WireError as error:
             decoded.unreadable.append(Unreadable(job, "undecodable", error.reason))
             continue
-        decoded.items.extend(_items(job, batch, poison))
+        decoded.items.extend(_items(job, batch, poison, extra))
     return decoded
 
 
-def _items(job: ReservedJob, batch: Batch, poison: PoisonEvents) -> list[Item]:
+def _items(job: ReservedJob, batch: Batch, poison: PoisonEvents, extra: frozenset[str] | None) -> Iterable[Item]:
     header = batch.header
     # Sent before, enqueued before, or dead before: the store may have it.
     verify = job.maybe_written_since is not None or header.retried or bool(header.replay_id or header.reason)
     deadly = {number for job_id, number in poison if job_id == job.id}
-    try:
-        if deadly:
-            raise WireError("some lines must not be parsed")
-        envelopes: list[Envelope | str | None] = list(read_events(batch))
-    except WireError:
-        envelopes = [
-            None if number in deadly else _read_or_reason(header, line) for number, line in enumerate(batch.lines)
-        ]
-    items = []
-    for line, envelope in zip(batch.lines, envelopes, strict=True):
-        item = Item(job.id, header, line, verify=verify)
-        if envelope is None:
-            item.outcome = POISON
-        elif isinstance(envelope, str):
-            item.outcome = Dead("undecodable", envelope)
-        else:
-            item.envelope = envelope
-        items.append(item)
-    return items
+    reader = _typed(header.event_type, extra) if extra is not None and header.version == VERSION else None
+    if not deadly:
+        try:
+            if reader is None:
+                pairs = zip(batch.lines, read_events(batch), strict=True)
+                return [Item(job.id, header, line, one, b"", None, verify) for line, one in pairs]
+            typed_pairs = zip(batch.lines, reader.read_batch(batch), strict=True)
+            return [Item(job.id, header, line, one, b"", None, verify, "", one.data) for line, one in typed_pairs]
+        except (UntypedError, WireError):
+            pass  # one of them is not as it should be: each by itself
+    return [
+        Item(job.id, header, line, outcome=POISON, verify=verify)
+        if number in deadly
+        else _item(job, header, line, reader, verify)
+        for number, line in enumerate(batch.lines)
+    ]
 
 
-def _read_or_reason(header: Header, line: bytes) -> Envelope | str:
+def _item(job: ReservedJob, header: Header, line: bytes, reader: Typed | None, verify: bool) -> Item:
+    if reader is not None:
+        try:
+            one = reader.read_line(line)
+            return Item(job.id, header, line, one, verify=verify, event=one.data)
+        except UntypedError:
+            pass
     try:
-        return read_event(header, line)
+        return Item(job.id, header, line, read_event(header, line), verify=verify)
     except WireError as error:
-        return error.reason
+        return Item(job.id, header, line, outcome=Dead("undecodable", error.reason), verify=verify)

@@ -81,7 +81,7 @@ class Delivery:
         awaiting_tiers: list[tuple[EventType, Valid]] = []
         with self.writer.delivery(by_id) as writing:
             for part in chunks(jobs):
-                some = decode(part, poison)
+                some = decode(part, poison, self.enricher.extra)
                 decoded.extend(some)
                 self.breaker.defer(tripped, some.items, by_id)
                 for event_type, valid in _valid(some):

@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-import orjson
+import msgspec
 from birdfeed_schemas.events import Event
 from birdfeed_schemas.registry import EventType
 from birdfeed_schemas.rows import Enriched
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 Valid: TypeAlias = Sequence[tuple[Item, Event]]
 
 
+_encode: Final = msgspec.json.Encoder().encode
+
+
 class Enricher:
     """Makes rows out of valid events.
 
@@ -44,7 +47,7 @@ class Enricher:
     ) -> None:
         self._books = books
         self._tiers = tiers
-        self._extra = extra_fields
+        self.extra = extra_fields
         self._keep_traceback = keep_traceback
 
     def tiers_in_cache(self, events: Valid) -> Mapping[str, str] | None:
@@ -73,7 +76,7 @@ class Enricher:
         for item, event in events:
             try:
                 enriched = self._enriched(event_type, item, event, books, answers, now)
-                item.row = compact_bytes(orjson.dumps(event_type.build_row(enriched), option=orjson.OPT_UTC_Z))
+                item.row = compact_bytes(_encode(event_type.build_row(enriched)))
                 item.cost_status = enriched.price.cost_status
             except Exception as error:
                 # A fault of ours, or of a plugged-in row builder: it costs this event, no neighbour and no worker.
@@ -98,22 +101,23 @@ class Enricher:
         # A start that can't be true is clamped, for the price as for the row.
         at = envelope.occurred_at if event.start_time is None else times.start
         kept = raw_usage(event.usage)
-        extra, dropped = leftover(event_type.name, envelope.data, self._extra)
+        extra, dropped = leftover(event_type.name, envelope.data, self.extra)
         price = price_event(event_type.name, event, usage, at, books)
+        user = event.user
         return Enriched(
-            envelope=envelope,
-            event=event,
-            usage=price.usage or usage,
-            price=price,
-            tier=choose_tier(event.tier, event.user, answers.get(event.user) if event.user else None),
-            enriched_at=now,
-            extra=extra,
-            dropped_fields=envelope.dropped_fields + dropped,
-            replay_id=item.header.replay_id,
-            keep_traceback=self._keep_traceback,
-            usage_raw=kept.text,
-            usage_raw_dropped=kept.dropped,
-            times=times,
+            envelope,
+            event,
+            price.usage or usage,
+            price,
+            choose_tier(event.tier, user, answers.get(user) if user else None),
+            now,
+            extra,
+            envelope.dropped_fields + dropped,
+            item.header.replay_id,
+            self._keep_traceback,
+            kept.text,
+            kept.dropped,
+            times,
         )
 
 

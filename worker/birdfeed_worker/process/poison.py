@@ -95,7 +95,7 @@ def main() -> int:
 
 def work(jobs: Sequence[ReservedJob], enricher: Enricher) -> None:
     """What a worker does with events before it sends them, for its effect on the process alone."""
-    items = sorted(decode(jobs).items, key=lambda item: item.header.event_type)
+    items = sorted(decode(jobs, extra=enricher.extra).items, key=lambda item: item.header.event_type)
     for name, group in groupby(items, key=lambda item: item.header.event_type):
         valid = validate(name, list(group))
         if valid:

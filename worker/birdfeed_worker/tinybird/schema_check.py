@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
 from birdfeed_schemas.datafiles import columns_of, datasources, paths_of
+from msgspec import UNSET
 
 from birdfeed_worker.errors import ConfigurationError, QueryError, TinybirdError
 from birdfeed_worker.tinybird.client import Tinybird
@@ -62,7 +63,7 @@ def _check(tinybird: Tinybird, datasource: str) -> Iterator[Mismatch]:
         return
     live = _with_paths(tinybird, datasource, types)
     sent = paths_of(datasources()[datasource])
-    left_out = {path for path, field in sent.items() if not field.is_required()}
+    left_out = {path for path, field in sent.items() if not field.required and field.default is not UNSET}
     yield from compare(datasource, columns_of(datasource), live, sent, left_out)
 
 

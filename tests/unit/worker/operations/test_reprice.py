@@ -82,7 +82,7 @@ name = "film"
 unit = "second"
 price = { video_second = 0.1, audio_second = 0.033333333333 }
 """
-RECEIPT = ("cost", "cost_exact", "cost_status", "price_match", "price_model", "price_source", "price_rates")
+RECEIPT = ("cost_exact", "cost_status", "price_match", "price_model", "price_source", "price_rates")
 
 
 def books_of(folder: Path, name: str, text: str) -> BookSource:

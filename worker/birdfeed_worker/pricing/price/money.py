@@ -3,8 +3,10 @@
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from typing import Final
 
+from birdfeed_schemas.enrichment import COST_PLACES
+
 #: Decimal places of a cost; the store has Decimal(38, 12).
-PLACES: Final = 12
+PLACES: Final = COST_PLACES
 #: The most that one event may cost in USD: one absurd count must not ruin a sum.
 MOST: Final = Decimal(1_000_000)
 
@@ -27,6 +29,11 @@ def half_even(numerator: int, denominator: int) -> int:
 def from_last_places(units: int) -> Decimal:
     """A cost in USD from a whole number of its last places."""
     return Decimal(units).scaleb(-PLACES, EXACT)
+
+
+def to_units(amount: Decimal) -> int:
+    """An exact amount in USD in units of a cost's last place."""
+    return int(amount.quantize(_LAST_PLACE, ROUND_HALF_EVEN, EXACT).scaleb(PLACES, EXACT))
 
 
 def to_cost(amount: Decimal) -> Decimal:

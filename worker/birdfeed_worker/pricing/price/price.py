@@ -13,12 +13,12 @@ from typing import Final
 
 import orjson
 from birdfeed_schemas.enrichment import NOTHING, CostStatus, Price, PriceSource, Usage
-from birdfeed_schemas.events import Event, TextGeneration
+from birdfeed_schemas.events import Event
 
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.book.choose import Choice, Chosen, choice_for, find, find_media
 from birdfeed_worker.pricing.book.entry import REPORTED, Entry, as_json, worst
-from birdfeed_worker.pricing.price.money import MOST, PLACES, ZERO, from_last_places, half_even, plain, to_cost
+from birdfeed_worker.pricing.price.money import MOST, PLACES, half_even, plain, to_cost, to_units
 from birdfeed_worker.pricing.price.units import by_units
 from birdfeed_worker.pricing.usage.modifiers import modifiers_of
 
@@ -48,7 +48,7 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
         and event.cost is None
         and not (event.cache_hit or event.service_tier or usage.modifiers or usage.counters)
         and usage.reported is None
-        and event.__class__ is TextGeneration
+        and event.is_text
     ):
         # By far the most events: the same as below, without the questions that are answered already.
         chosen = choice.fixed or find(book, choice, event, at, NOTHING, usage.tokens.prompt)
@@ -64,24 +64,24 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
                 if units <= _MOST_UNITS:
                     provider = event.provider or choice.provider or entry.provider
                     return Price(
-                        from_last_places(units), plan.status, match, entry.name, entry.book, entry.source, provider,
+                        units, plan.status, match, entry.name, entry.book, entry.source, provider,
                         plan.rates_json, usage,
                     )  # fmt: skip
     modifiers = modifiers_of(event.service_tier, usage)
     chosen = find(book, choice, event, at, modifiers, usage.tokens.prompt if choice.steps else 0)
-    is_text = isinstance(event, TextGeneration)
+    is_text = event.is_text
     if not is_text:
         chosen = _or_media(book, choice, chosen, event, usage, at)
         if chosen is not None:
             usage = _as_images(chosen.entry, usage)
     elif chosen is None and usage.counters:
         chosen = find_media(book, choice, at)
-    cost, status, rates, source = _priced(chosen, event, usage, modifiers, is_text)
-    if cost > MOST:
-        cost, status, rates = ZERO, "unpriced", _NO_RATES
+    units, status, rates, source = _priced(chosen, event, usage, modifiers, is_text)
+    if units > _MOST_UNITS:
+        units, status, rates = 0, "unpriced", _NO_RATES
     if chosen is None:
         return Price(
-            cost=cost,
+            units=units,
             cost_status=status,
             price_match="none",
             price_source=source or "none",
@@ -91,7 +91,7 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
         )
     entry = chosen.entry
     return Price(
-        cost=cost,
+        units=units,
         cost_status=status,
         price_match=chosen.match,
         price_model=entry.name,
@@ -105,45 +105,46 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
 
 def _priced(
     chosen: Chosen | None, event: Event, usage: Usage, modifiers: Mapping[str, str], is_text: bool
-) -> tuple[Decimal, CostStatus, str, PriceSource | None]:
-    """Cost, status, receipt and, where it isn't the entry's, source: in the order of the rules."""
+) -> tuple[int, CostStatus, str, PriceSource | None]:
+    """Cost in units, status, receipt and, where it isn't the entry's, source: in the order of the rules."""
     if event.cache_hit:
-        return ZERO, "cache_hit", _NO_RATES, None
+        return 0, "cache_hit", _NO_RATES, None
     if event.cost is not None:
-        cost = to_cost(event.cost)
-        return cost, "reported", as_json({REPORTED: plain(cost)}), "event"
+        return *_reported(event.cost), "event"
     if usage.reported is not None:
-        cost = to_cost(usage.reported)
-        return cost, "reported", as_json({REPORTED: plain(cost)}), "provider"
+        return *_reported(usage.reported), "provider"
     nothing = usage.status in _ABSENT or (
         usage.status in ("ok", "inconsistent") and not usage.counters and not any(usage.tokens)
     )
     if is_text and nothing:
-        return ZERO, "no_usage", _NO_RATES, None
+        return 0, "no_usage", _NO_RATES, None
     if chosen is None:
-        return ZERO, "unpriced", _NO_RATES, None
+        return 0, "unpriced", _NO_RATES, None
     entry = chosen.entry
     if chosen.free_unproven or (usage.status == "invalid" and (entry.unit == "token" or is_text)):
-        return ZERO, "unpriced", _NO_RATES, None
+        return 0, "unpriced", _NO_RATES, None
     entry = entry.for_event(event)
     if entry.unit == "token":
-        cost, status, rates = by_tokens(entry, usage, modifiers, nothing)
+        units, status, rates = by_tokens(entry, usage, modifiers, nothing)
     else:
-        cost, status, rates = by_units(entry, event, usage, modifiers)
+        units, status, rates = by_units(entry, event, usage, modifiers)
     if status in ("priced", "estimated"):
         if usage.status == "incomplete":
             status = "partial"
         elif usage.status == "inconsistent":
             status = "estimated"
-    return cost, status, rates, None
+    return units, status, rates, None
 
 
-def by_tokens(
-    entry: Entry, usage: Usage, modifiers: Mapping[str, str], nothing: bool
-) -> tuple[Decimal, CostStatus, str]:
-    """Token classes, and what is counted beside them."""
+def _reported(amount: Decimal) -> tuple[int, CostStatus, str]:
+    cost = to_cost(amount)
+    return to_units(cost), "reported", as_json({REPORTED: plain(cost)})
+
+
+def by_tokens(entry: Entry, usage: Usage, modifiers: Mapping[str, str], nothing: bool) -> tuple[int, CostStatus, str]:
+    """Token classes, and what is counted beside them. The cost is in units of its last place."""
     if nothing:
-        return ZERO, "no_usage", _NO_RATES
+        return 0, "no_usage", _NO_RATES
     tokens = usage.tokens
     plan = entry.plan(tuple(map(bool, tokens)), modifiers)
     counters = usage.counters
@@ -154,14 +155,14 @@ def by_tokens(
         status = plan.status
         if usage.status == "incomplete" and status != "partial" and not units:
             status = "partial"
-        return from_last_places(units), status, plan.rates_json
+        return units, status, plan.rates_json
     if "requests" in entry.rates and "requests" not in counters:
         counters = {**counters, "requests": 1}
     amount, rates, status = entry.counted(counters, modifiers)
     in_tokens = Fraction(sum(map(mul, tokens, plan.scaled)), plan.divisor)
     units = round(in_tokens + amount * 10**12)
     merged = {**(orjson.loads(plan.rates_json) if plan.rates_json else {}), **rates}
-    return from_last_places(units), worst(plan.status, status), as_json(merged)
+    return units, worst(plan.status, status), as_json(merged)
 
 
 def _or_media(

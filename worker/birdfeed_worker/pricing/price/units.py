@@ -9,21 +9,21 @@ from birdfeed_schemas.events import Event
 from birdfeed_schemas.rows import image_dimensions
 
 from birdfeed_worker.pricing.book.entry import MULTIPLIER, Entry, as_json, worst
-from birdfeed_worker.pricing.price.money import ZERO, plain, to_cost
+from birdfeed_worker.pricing.price.money import plain, to_units
 from birdfeed_worker.pricing.price.receipt import megapixels, seconds_as_stored, total
 
 _NO_RATES: Final = ""
 
 
-def by_units(entry: Entry, event: Event, usage: Usage, modifiers: Mapping[str, str]) -> tuple[Decimal, CostStatus, str]:
-    """Cost, status and receipt. Tokens are never read as any of these units."""
+def by_units(entry: Entry, event: Event, usage: Usage, modifiers: Mapping[str, str]) -> tuple[int, CostStatus, str]:
+    """Cost in units of its last place, status and receipt. Tokens are never read as any of these units."""
     quantities = _quantities(entry, event, usage)
     if not quantities and usage.status == "invalid":
-        return ZERO, "unpriced", _NO_RATES
+        return 0, "unpriced", _NO_RATES
     if not any(quantities.values()):
         # Tokens reported to a model without token rates are classes without a rate; a plain 0 is nothing to price.
         unpaid = not quantities and any(usage.tokens)
-        return ZERO, "partial" if unpaid else "no_usage", _NO_RATES
+        return 0, "partial" if unpaid else "no_usage", _NO_RATES
     factors, known = entry.factors(modifiers)
     status = entry.status(known)
     rates: dict[str, str] = {}
@@ -35,7 +35,7 @@ def by_units(entry: Entry, event: Event, usage: Usage, modifiers: Mapping[str, s
             status = worst(status, "partial")
     if rates:
         rates.update({f"{name}{MULTIPLIER}": plain(factor) for name, factor in factors.items()})
-    return to_cost(total(rates, quantities)), status, as_json(rates)
+    return to_units(total(rates, quantities)), status, as_json(rates)
 
 
 def _quantities(entry: Entry, event: Event, usage: Usage) -> dict[str, Decimal]:

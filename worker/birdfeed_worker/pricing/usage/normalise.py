@@ -6,7 +6,7 @@
 What is read, and how it nests, stands in the meter table (birdfeed_schemas.tables.meters); this is the arithmetic.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
@@ -27,6 +27,7 @@ from birdfeed_worker.pricing.usage.formats import (
     read_count,
     tidy,
 )
+from birdfeed_worker.pricing.usage.known import KnownUsage
 from birdfeed_worker.pricing.usage.modifiers import plain_modifier
 from birdfeed_worker.pricing.usage.plan import Plan, Table, UntidyError, value_at
 
@@ -55,12 +56,26 @@ def usage_of(event: Event, table: Table = TABLE) -> Usage:
     """The normalised usage of an event; see normalise_usage. A stream that succeeded without one has a status of its
     own: its tokens were billed, and nobody asked for the count."""
     raw = event.usage
+    if raw.__class__ is KnownUsage:
+        if raw.plain is not None and not raw.is_reasoned:
+            return raw.plain
+        return _of_known(raw, provider_of(event.provider, event.model_used or event.model))
     if raw is None or not raw:
         if raw is None or isinstance(raw, Mapping):
             streamed = getattr(event, "stream", False) and not event.failed
             return STREAM_WITHOUT_USAGE if streamed else MISSING
         return INVALID
     return normalise_usage(raw, provider_of(event.provider, event.model_used or event.model), table)
+
+
+def _of_known(raw: KnownUsage, provider: str) -> Usage:
+    if raw.plain is not None and provider != "perplexity":  # which counts reasoning beside the completion
+        return raw.plain
+    shape = raw.shape
+    try:
+        return _usage_by(raw.values, shape.plan, raw.counters, shape.modifiers, None, raw.is_unread, provider)
+    except NotACountError:
+        return INVALID
 
 
 def normalise_usage(raw: object, provider: str = "", table: Table = TABLE) -> Usage:
@@ -124,7 +139,7 @@ def _read(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str], provider
     for slot, keys in plan.deep:
         values[slot] = read_count(value_at(raw, keys)) or 0
     counters = _counters(raw, plan.counters) if plan.counters else NOTHING
-    modifiers = _modifiers(raw, plan, outer) if plan.modifiers or outer else NOTHING
+    modifiers = modifiers_in(raw, plan, outer) if plan.modifiers or outer else NOTHING
     reported, unread = None, False
     if plan.costs:
         reported, cost_is_read = _reported(raw, plan.costs, family_of(provider))
@@ -132,6 +147,19 @@ def _read(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str], provider
     for keys in plan.unread:
         if is_positive(value_at(raw, keys)):
             unread = True
+    return _usage_by(values, plan, counters, modifiers, reported, unread, provider)
+
+
+def _usage_by(
+    values: Sequence[int],
+    plan: Plan,
+    counters: Mapping[str, int | Decimal],
+    modifiers: Mapping[str, str],
+    reported: Decimal | None,
+    unread: bool,
+    provider: str,
+) -> Usage:
+    """The usage, of what was read of it."""
     total = values[_TOTAL]
     if not plan.says and not counters:
         # Known counts that are all null or absent are nothing used; anything else is a usage nobody can read.
@@ -145,7 +173,7 @@ def _read(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str], provider
 
 
 def _classes(
-    values: list[int], plan: Plan, counters: Mapping[str, Any], provider: str
+    values: Sequence[int], plan: Plan, counters: Mapping[str, Any], provider: str
 ) -> tuple[UsageStatus, Tokens, int, int]:
     """The classes, capped so that they sum to the totals; what of the completion nobody calls text; and their sum."""
     (
@@ -274,7 +302,8 @@ def _stored(amount: Decimal | None) -> Decimal | None:
     return None if amount is None else Decimal(repr(float(amount)))
 
 
-def _modifiers(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str]) -> Mapping[str, str]:
+def modifiers_in(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str] = NOTHING) -> Mapping[str, str]:
+    """What the words of a usage change of its price."""
     found: dict[str, str] = {}
     for name, keys in plan.modifiers:
         _add_modifier(found, name, value_at(raw, keys))

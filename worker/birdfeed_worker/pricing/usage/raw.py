@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import orjson
 from birdfeed_schemas.tables.meters import KEPT_WORDS
 
 from birdfeed_worker.pricing.usage.formats import MAX_DEPTH, NotACountError, tidy
-from birdfeed_worker.pricing.usage.normalise import TABLE, unwrapped
+from birdfeed_worker.pricing.usage.known import KnownShapes, KnownUsage
+from birdfeed_worker.pricing.usage.normalise import TABLE, modifiers_in, unwrapped
 from birdfeed_worker.pricing.usage.plan import Table, UntidyError
 
 #: Bytes of JSON kept; a larger one is dropped whole, because half a usage reads like another.
@@ -26,14 +28,18 @@ class RawUsage(NamedTuple):
 
 
 NOTHING_RAW: Final = RawUsage()
+#: Without the detour over its own constructor.
+_raw_usage: Final = partial(tuple.__new__, RawUsage)
 
 
 class _UnkeepableError(Exception):
     """A number stands under a key that may be private, or too deep: what is kept would not be all."""
 
 
-def raw_usage(raw: object, table: Table = TABLE) -> RawUsage:
+def raw_usage(raw: Any, table: Table = TABLE) -> RawUsage:
     """The usage of an event as its row keeps it; of a whole response, its usage only."""
+    if raw.__class__ is KnownUsage:
+        return _raw_usage((raw.text, False))
     if not isinstance(raw, Mapping) or not raw:
         return NOTHING_RAW if raw is None or raw == {} else RawUsage(dropped=True)
     try:
@@ -81,3 +87,7 @@ def _kept(source: Mapping[str, Any], depth: int) -> dict[str, Any]:
             if any(parts) and _KEY.fullmatch(key):
                 kept[key] = parts
     return kept
+
+
+#: Reads the usages of events that are typed as they are decoded.
+SHAPES: Final = KnownShapes(TABLE, lambda usage: raw_usage(usage).text, modifiers_in, MAX_RAW)

@@ -1,0 +1,216 @@
+"""Events' lines decoded, checked and typed in one step, by structs that are derived from the models in events.py.
+
+A struct takes what a producer of ours sends, and nothing else: fields by their own names, within the lengths that rows
+keep, of the types they have in JSON. Whatever doesn't fit is read by the model, which is lenient and says what is
+wrong; a test holds the two together, event for event and row for row.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, get_type_hints
+
+import msgspec
+import orjson
+from msgspec import Meta, Raw, Struct
+from pydantic import StrictBool, StrictStr
+
+from birdfeed_schemas import events
+from birdfeed_schemas.events import Event, read_time
+from birdfeed_schemas.fields import SPELLINGS
+from birdfeed_schemas.wire.envelope import EARLIEST, LATEST, MAX_DROPPED, VERSION, Batch
+
+Text: TypeAlias = Annotated[str, Meta(max_length=events.MAX_TEXT)]
+Whole: TypeAlias = Annotated[int, Meta(ge=0, le=events.MAX_COUNT)]
+Dropped: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_DROPPED)]
+#: What an amount may be in JSON; its model's own function makes a Decimal of it.
+Amount: TypeAlias = int | float | str | None
+_EVENT_ID: Final = r"\A[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\Z"
+
+
+class ErrorData(Struct, gc=False):
+    """An error, as EventError has it; other keys are passed over."""
+
+    type: Text = ""
+    message: Annotated[str, Meta(max_length=events.MAX_ERROR_MESSAGE)] = ""
+    code: Text = ""
+    traceback: Annotated[str, Meta(max_length=events.MAX_TRACEBACK)] = ""
+
+
+class Line(Struct, gc=False, kw_only=True):
+    """An Envelope whose data is an event already. A line that says its type or version otherwise is no such line."""
+
+    event_id: Annotated[str, Meta(pattern=_EVENT_ID)]
+    occurred_at: Annotated[datetime, Meta(tz=True)]
+    data: Any
+    event_type: str = ""
+    dropped_fields: Dropped = 0
+    truncated: Dropped = 0
+    version: Literal[1] = VERSION
+
+
+#: Type of a model's field → that of the struct's. A model with any other has no struct.
+_TYPES: Final[tuple[tuple[Any, Any], ...]] = (
+    (events.Name, Annotated[str, Meta(min_length=1, max_length=events.MAX_TEXT)]),
+    (StrictStr | None, Text | None),
+    (events.Identifier | None, Text | None),
+    (StrictBool | None, bool | None),
+    (events.Time, datetime | float | None),
+    (events.Duration | None, Annotated[float, Meta(ge=0, le=events.MAX_DURATION_MS)] | None),
+    (events.Status | None, events.Status | None),
+    (events.Failure, ErrorData | None),
+    (events.Count | None, Whole | None),
+    (events.ReportedCost, Amount),
+    (events.Seconds, Amount),
+    (events.Verdicts, Raw),
+    (Any, Raw),
+)
+
+
+def _verdicts(raw: Raw) -> dict[str, Any] | None:
+    found = orjson.loads(bytes(raw))
+    if isinstance(found, dict | None):
+        return found
+    raise ValueError
+
+
+def _allowed(raw: Raw) -> tuple[Any]:
+    return (orjson.loads(bytes(raw)),)
+
+
+#: What is read further where it is there, and by which function.
+_READ: Final = (
+    (events.ReportedCost, events.reported_cost),
+    (events.Seconds, events.read_seconds),
+    (events.Verdicts, _verdicts),
+)
+
+
+#: How attributes for the operator's fields begin: the fields may have any name.
+_EXTRA: Final = "extra_"
+
+
+class UntypedError(Exception):
+    """Something on the line is not of its struct's type: the model reads it."""
+
+
+class Typed(NamedTuple):
+    """How the lines of one event type are decoded.
+
+    Attributes:
+        lines, line: Decoders of many lines, and of one.
+        usage: Reads a usage's JSON.
+        read: Fields that are read further, each with the function that does.
+    """
+
+    lines: msgspec.json.Decoder[list[Line]]
+    line: msgspec.json.Decoder[Line]
+    usage: Callable[[bytes], Any]
+    read: tuple[tuple[str, Callable[[Any], Any]], ...]
+
+    def read_batch(self, batch: Batch) -> list[Line]:
+        """Every line of a batch, in one parse.
+
+        Raises:
+            UntypedError: One doesn't fit; read_line finds it.
+        """
+        try:
+            found = self.lines.decode(b"[" + b",".join(batch.lines) + b"]")
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise UntypedError from None
+        if len(found) != len(batch.lines):
+            raise UntypedError
+        self._finish(found)
+        return found
+
+    def read_line(self, line: bytes) -> Line:
+        """One line; raises UntypedError."""
+        try:
+            found = self.line.decode(line)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise UntypedError from None
+        self._finish([found])
+        return found
+
+    def _finish(self, lines: list[Line]) -> None:
+        """What types can't say: dates, zones, amounts, and JSON of any shape."""
+        read_further, read_usage = self.read, self.usage
+        try:
+            for line in lines:
+                if not EARLIEST <= line.occurred_at < LATEST:
+                    raise UntypedError
+                data = line.data
+                when = data.start_time
+                if when is not None and (when.__class__ is not datetime or when.tzinfo is not UTC):
+                    data.start_time = read_time(when)
+                when = data.end_time
+                if when is not None and (when.__class__ is not datetime or when.tzinfo is not UTC):
+                    data.end_time = read_time(when)
+                if data.usage is not None:
+                    data.usage = read_usage(bytes(data.usage))
+                for name, read in read_further:
+                    value = getattr(data, name)
+                    if value is not None:
+                        setattr(data, name, read(value))
+        except (ValueError, OverflowError):
+            raise UntypedError from None
+
+
+def typed(
+    name: str,
+    model: type[Event],
+    extra: frozenset[str] = frozenset(),
+    read_usage: Callable[[bytes], Any] = orjson.loads,
+) -> Typed | None:
+    """How the lines of an event type are decoded, by a struct that has its model's fields.
+
+    Args:
+        name: The type's name.
+        model: Its model.
+        extra: Names of further fields that the operator stores.
+        read_usage: Makes of a usage's JSON what the event has as its usage; raises ValueError.
+
+    Returns:
+        None for a type that a package adds: its model alone knows what its fields mean, and its row builder wants it.
+    """
+    if name not in SPELLINGS:
+        return None
+    hints = get_type_hints(model, include_extras=True)
+    fields = {field: hints[field] for field in model.model_fields}
+    own = [(f"{_EXTRA}{number}", other) for number, other in enumerate(sorted(extra - SPELLINGS[name].keys()))]
+    struct = msgspec.defstruct(
+        model.__name__,
+        [
+            *((field, _struct_type(hint)) if field == "model" else (field, _struct_type(hint), None)
+              for field, hint in fields.items()),
+            *((attribute, Raw, msgspec.field(default=None, name=other)) for attribute, other in own),
+        ],
+        namespace={"failed": Event.failed, "is_text": model.is_text},
+        forbid_unknown_fields=True,
+        gc=False,
+        kw_only=True,
+    )  # fmt: skip
+    line = msgspec.defstruct(
+        "Line", [("data", struct), ("event_type", Literal[name], name)], bases=(Line,), gc=False, kw_only=True
+    )
+    return Typed(
+        msgspec.json.Decoder(list[line]),  # type: ignore[valid-type]
+        msgspec.json.Decoder(line),
+        read_usage,
+        (
+            *((field, read) for field, hint in fields.items() for one, read in _READ if hint == one),
+            *((attribute, _allowed) for attribute, _ in own),
+        ),
+    )
+
+
+def extra_of(event: Struct) -> dict[str, Any]:
+    """The operator's own fields that a typed event has, by name."""
+    found: dict[str, Any] = {}
+    for attribute, name in zip(event.__struct_fields__, event.__struct_encode_fields__, strict=True):
+        if attribute.startswith(_EXTRA) and (value := getattr(event, attribute)) is not None:
+            found[name] = value[0]
+    return found
+
+
+def _struct_type(hint: Any) -> Any:
+    return next(struct_type for model_type, struct_type in _TYPES if model_type == hint)
