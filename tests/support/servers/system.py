@@ -166,8 +166,9 @@ class System(AbstractContextManager["System"]):
         return ids
 
     def ledger(self) -> dict[str, int]:
-        """The ledger's counts that are not 0."""
-        return {as_text(name): int(value) for name, value in self.redis.hgetall(self.keys.ledger).items() if int(value)}
+        """The ledger's counts that are not 0, without what they fell by and why events were purged."""
+        counts = {as_text(name): int(value) for name, value in self.redis.hgetall(self.keys.ledger).items()}
+        return {name: count for name, count in counts.items() if count and not name.startswith(("fell:", "purged_as:"))}
 
     def said(self) -> str:
         """What the workers logged."""
