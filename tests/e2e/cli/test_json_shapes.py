@@ -172,6 +172,7 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
             *(("text_generation", {"model": model, "usage": USAGE}) for model in ("mine", "unknown-model")),
             ("text_generation", {"model": "asked", "model_used": "unknown-model", "provider": "maker", "usage": USAGE}),
             ("text_generation", {"model": "mine", "usage": {**USAGE, "prompt_tokens_details": {"audio_tokens": 3}}}),
+            ("text_generation", {"model": "mine", "usage": {**USAGE, "video_frames": 3}}),
             ("image_generation", {"model": "flux"}),
         ]
     )

@@ -2,6 +2,7 @@
 
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from birdfeed_worker.operations.invoice.bill import Bill, Billed
@@ -13,13 +14,13 @@ NEXT = date(2026, 11, 21)
 PERCENT = Decimal("0.01")
 
 
-def billed(model: str, cost: str | None = "1", day: date = DAY, **counts: int) -> Billed:
+def billed(model: str, cost: str | None = "1", day: date = DAY, **counts: Any) -> Billed:
     return Billed(day=day, model=model, cost=None if cost is None else Decimal(cost), **counts)
 
 
-def booked(model: str, cost: str = "1", status: str = "priced", day: date = DAY, **fields: object) -> Booked:
-    values = {"provider": "openai", "usage_status": "ok", "events": 1, **fields}
-    return Booked(day=day, model=model, status=status, cost=Decimal(cost), **values)  # type: ignore[arg-type]
+def booked(model: str, cost: str = "1", status: str = "priced", day: date = DAY, **fields: Any) -> Booked:
+    values: dict[str, Any] = {"provider": "openai", "usage_status": "ok", "events": 1, **fields}
+    return Booked(day=day, model=model, status=status, cost=Decimal(cost), **values)
 
 
 def bill(*lines: Billed) -> Bill:
@@ -49,7 +50,7 @@ def test_names_of_one_model(on_the_bill: str, in_the_store: str) -> None:
     """Prefixes, dates, case and separators make no difference."""
     line = only(booked(in_the_store), line=billed(on_the_bill))
 
-    assert (line.model, line.booked_as, line.difference) == (on_the_bill, {in_the_store}, 0)
+    assert (line.model, line.booked_as, line.difference) == (on_the_bill, {in_the_store}, Decimal(0))
 
 
 def test_versions_are_apart_where_both_have_them() -> None:
@@ -59,24 +60,26 @@ def test_versions_are_apart_where_both_have_them() -> None:
     together = compare(two, [booked("gpt-4o-2024-05-13", "5"), booked("gpt-4o", "1")], "openai")
 
     assert [(line.model, line.difference) for line in apart.lines] == [
-        ("gpt-4o-2024-05-13", 0),
-        ("gpt-4o-2024-08-06", 0),
+        ("gpt-4o-2024-05-13", Decimal(0)),
+        ("gpt-4o-2024-08-06", Decimal(0)),
     ]
-    assert [(line.difference, line.booked_as) for line in together.lines] == [(0, {"gpt-4o-2024-05-13", "gpt-4o"})]
+    assert [(line.difference, line.booked_as) for line in together.lines] == [
+        (Decimal(0), {"gpt-4o-2024-05-13", "gpt-4o"})
+    ]
 
 
 def test_days_are_apart() -> None:
     """A row counts on its own day."""
     found = compare(bill(billed("m"), billed("m", day=NEXT)), [booked("m"), booked("m", "3", day=NEXT)], "")
 
-    assert [(line.day, line.difference) for line in found.lines] == [(DAY, 0), (NEXT, 2)]
+    assert [(line.day, line.difference) for line in found.lines] == [(DAY, Decimal(0)), (NEXT, Decimal(2))]
 
 
 def test_a_bill_that_names_no_models() -> None:
     """All rows of a day are one line."""
     [line] = compare(bill(billed("", "3")), [booked("a"), booked("b", "2")], "").lines
 
-    assert (line.model, line.difference, line.booked_as) == ("", 0, {"a", "b"})
+    assert (line.model, line.difference, line.booked_as) == ("", Decimal(0), {"a", "b"})
 
 
 @pytest.mark.parametrize(
@@ -168,7 +171,7 @@ def test_what_the_bill_has_not() -> None:
         None,
         ["the bill has nothing for it: another account's, or another provider's"],
     )
-    assert (found.billed, found.booked) == (1, 5)
+    assert (found.billed, found.booked) == (Decimal(1), Decimal(5))
 
 
 def test_what_is_not_compared() -> None:
@@ -184,7 +187,7 @@ def test_what_is_not_compared() -> None:
     found = compare(bill(billed("gpt-4o")), rows, "openai")
 
     [line] = found.lines
-    assert (line.difference, line.events, line.elsewhere) == (0, 2, {"azure": 2})
+    assert (line.difference, line.events, line.elsewhere) == (Decimal(0), 2, {"azure": 2})
     assert found.left_out == {"azure": 5}
     assert len(compare(bill(billed("gpt-4o")), rows, "").lines) == 2
 
