@@ -169,7 +169,7 @@ def _print(report: Report) -> None:
         out.print()
         out.print(_unread(report.unread))
         for status in dict.fromkeys(one.status for one in report.unread):
-            out.print(f"{status}: {ADVICE[status]}", style="dim", soft_wrap=True)
+            out.print(f"{status}: {ADVICE[status]}", style="dim")
 
 
 def _unread(shapes: Sequence[Shape]) -> Table:

@@ -206,14 +206,19 @@ INFORMATIONAL: Final = frozenset(
         accepted_prediction_tokens rejected_prediction_tokens flex priority prompt_text_tokens
         cost is_byok cost_in_usd_ticks web_fetch_requests tool_search_requests tool_calls tool_use_tokens
         image_count image_tokens_count cache_creation_requests num_server_side_tools_used images_generated
-        input_audio_count num_requests n created created_at index unspecified_tokens"""
+        input_audio_count num_requests n created created_at index unspecified_tokens
+        successful_requests context_window max_input_tokens max_output_tokens max_tokens doc_size_bytes num_turns
+        num_generated_tokens total_cost_usd cost_usd"""
     )
 )
 #: The same by how the last part ends.
 INFORMATIONAL_ENDINGS: Final = ("_duration", "_latency", "_time", "_cost", "_ms", "_at", "_per_second")
 #: The same for whole objects inside a usage: what they hold is said elsewhere too, or is not about billing.
 INFORMATIONAL_OBJECTS: Final = frozenset(
-    _words("tokens details raw cost cost_details context iterations usage_breakdown latency metadata message")
+    _words(
+        """tokens details raw cost cost_details context iterations usage_breakdown latency metadata message
+        request_usage_entries"""
+    )
 )
 
 #: Words in usage that change the price, by what they are about.

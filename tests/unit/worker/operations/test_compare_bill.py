@@ -101,7 +101,7 @@ def test_a_bill_of_counts() -> None:
     """Without costs, tokens in and out and requests must agree."""
     row = booked("gpt-4o", prompt=100, completion=50, events=3)
 
-    def agrees(**counts: int) -> bool:
+    def agrees(**counts: Any) -> bool:
         return only(row, line=billed("gpt-4o", None, **counts)).agrees(PERCENT, by_cost=False)
 
     assert agrees(prompt=100, completion=50, requests=3)
@@ -112,7 +112,7 @@ def test_a_bill_of_counts() -> None:
     assert not only(line=billed("gpt-4o", None, requests=1)).agrees(PERCENT, by_cost=False)
 
 
-REASONS = {
+REASONS: dict[str, tuple[list[Booked], dict[str, Any], str]] = {
     "unpriced": ([booked("gpt-4o", "0", "unpriced", events=3)], {}, "3 events unpriced, so they count as 0"),
     "no usage": ([booked("gpt-4o", "0", "no_usage")], {}, "1 event without usage, so they count as 0"),
     "partial": ([booked("gpt-4o", "0.5", "partial", events=2)], {}, "2 events partial, so the booked cost is too low"),

@@ -161,6 +161,9 @@ class Table:
                     reads[slot] = min(reads.get(slot, read), read)
             elif path not in _COST_PATHS and not _says_nothing(path):
                 unread.append(keys)
+        if "prompt" in reads and reads["prompt"][4].startswith("billed.") and "prompt_cached" in reads:
+            # Cohere bills its units; its cached tokens are of the tokens it counted.
+            del reads["prompt_cached"]
         marks = [""] * len(self.slots)
         for slot, read in reads.items():
             if slot in self.slots:
