@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from birdfeed_schemas.datafiles import datasources
 from birdfeed_worker.dead_letters.query import dead_letters_of
 from birdfeed_worker.errors import ConfigurationError, QueryError
 from birdfeed_worker.operations.invoice.bill import Bill, BillError
@@ -22,7 +23,7 @@ from birdfeed_cli.common.console import OK, PARTLY, USAGE, err, fail, out, print
 from birdfeed_cli.common.errors import Unreachable
 from birdfeed_cli.common.files import open_input
 from birdfeed_cli.common.redis_access import open_redis
-from birdfeed_cli.common.store_access import event_tables, open_store
+from birdfeed_cli.common.store_access import open_store
 
 
 def run_compare_invoice(file: str, provider: str | None, tolerance: float, *, as_json: bool) -> int:
@@ -31,8 +32,6 @@ def run_compare_invoice(file: str, provider: str | None, tolerance: float, *, as
     try:
         with open_input(file) as stream:
             bill = read_bill(stream.read(MAX_BYTES + 1))
-    except OSError as error:
-        return fail(f"can't read {file}: {error.strerror or error}", USAGE)
     except BillError as error:
         return fail(f"{file}: {error}", USAGE)
     whose = bill.provider if provider is None else provider
@@ -53,7 +52,7 @@ def _stored(bill: Bill, *, as_json: bool) -> tuple[list[Booked], int]:
     parts = list(windows(first, last))
     booked: list[Booked] = []
     refused = 0
-    tables = event_tables()
+    tables = datasources()
     with open_store(WorkerSettings.load()) as store, Progress(console=err, transient=True, disable=as_json) as progress:
         reader = RetryingReader(store)
         task = progress.add_task("reading the store", total=len(parts) * len(tables))
