@@ -11,7 +11,7 @@ LOCKED := --quiet --retries 10 --no-deps --require-hashes
 PROJECT := pyproject.toml producer/birdfeed/_version.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow test-pythons soak lint docs site media-prices price-diff bench lock release clean
+.PHONY: help demo check test test-slow test-pythons soak lint docs site media-prices price-diff recordings bench lock release clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 21
@@ -82,6 +82,9 @@ site: $(STAMP) ## The documentation site, into site/; nothing in it is loaded fr
 
 media-prices: $(STAMP) ## Renew the prices of public image, video, speech and OCR models.
 	$(BIN)/python .ci/media_prices.py
+
+recordings: $(STAMP) ## Renew the recorded usage objects of SDKs and frameworks, each in an environment of its own.
+	$(BIN)/python .ci/record_usages.py
 
 price-diff: $(STAMP) ## Compare token prices with litellm's bundled map.
 	$(BIN)/python .ci/price_diff.py

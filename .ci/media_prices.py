@@ -47,8 +47,17 @@ _MAKERS: Final = (
 )
 _DALLE: Final = "https://platform.openai.com/docs/pricing (per-image table)"
 _GOOGLE: Final = "https://ai.google.dev/gemini-api/docs/pricing"
-_BFL: Final = "https://bfl.ai/pricing"
-#: From providers' own tables: (family, model): unit, base price, variants, source.
+#: Said of prices that no source within reach has.
+_NOT_CONFIRMED: Final = " (not confirmed since 2025)"
+_VEO: Final = "https://cloud.google.com/gemini-enterprise-agent-platform/generative-ai/pricing#veo"
+_BFL: Final = "https://docs.bfl.ml/quick_start/pricing"
+_BFL_MAP: Final = "https://bfl.ai/pricing, by litellm's map"
+#: From providers' own tables: (family, model): unit, base price, variants, source. Checked on 2026-11-28, without the
+#: pages themselves where they can't be reached:
+#: DALL-E: two published copies of OpenAI's table. Sora: litellm's map and four published copies. Imagen 4: what fal and
+#: aiml charge for it (the same; 1.3 times as for all they sell). Veo 3: litellm's map of Google's table; the fast one
+#: is 0.10 there (0.12 at 1080p), no longer 0.15. FLUX: the provider's page in docs.bfl.ml for 1.1 and Kontext, the map
+#: for the others. Nova Canvas: a reseller's four prices are three times these.
 OWN: Final[Mapping[tuple[str, str], tuple[str, str, tuple[tuple[dict[str, str], str], ...], str]]] = {
     ("openai", "dall-e-3"): (
         "image",
@@ -73,14 +82,14 @@ OWN: Final[Mapping[tuple[str, str], tuple[str, str, tuple[tuple[dict[str, str], 
     ("google", "imagen-4.0-generate-001"): ("image", "0.04", (), _GOOGLE),
     ("google", "imagen-4.0-fast-generate-001"): ("image", "0.02", (), _GOOGLE),
     ("google", "imagen-4.0-ultra-generate-001"): ("image", "0.06", (), _GOOGLE),
-    ("google", "imagen-3.0-generate-002"): ("image", "0.03", (), _GOOGLE),
-    ("google", "veo-3.0-generate-001"): ("video_second", "0.4", (), _GOOGLE),
-    ("google", "veo-3.0-fast-generate-001"): ("video_second", "0.15", (), _GOOGLE),
-    ("google", "veo-2.0-generate-001"): ("video_second", "0.35", (), _GOOGLE),
+    ("google", "imagen-3.0-generate-002"): ("image", "0.03", (), _GOOGLE + _NOT_CONFIRMED),
+    ("google", "veo-3.0-generate-001"): ("video_second", "0.4", (), _VEO),
+    ("google", "veo-3.0-fast-generate-001"): ("video_second", "0.1", (({"resolution": "1080p"}, "0.12"),), _VEO),
+    ("google", "veo-2.0-generate-001"): ("video_second", "0.35", (), _GOOGLE + _NOT_CONFIRMED),
     ("blackforestlabs", "flux-pro-1.1"): ("image", "0.04", (), _BFL),
     ("blackforestlabs", "flux-pro-1.1-ultra"): ("image", "0.06", (), _BFL),
-    ("blackforestlabs", "flux-pro"): ("image", "0.05", (), _BFL),
-    ("blackforestlabs", "flux-dev"): ("image", "0.025", (), _BFL),
+    ("blackforestlabs", "flux-pro"): ("image", "0.05", (), _BFL_MAP),
+    ("blackforestlabs", "flux-dev"): ("image", "0.025", (), _BFL_MAP),
     ("blackforestlabs", "flux-kontext-pro"): ("image", "0.04", (), _BFL),
     ("blackforestlabs", "flux-kontext-max"): ("image", "0.08", (), _BFL),
     ("aws", "amazon.nova-canvas-v1:0"): (

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any, Final
 from unittest.mock import MagicMock, Mock
 
-import orjson
+import msgspec
 from birdfeed import api
 from birdfeed.encoding.batch import cut, pack
 from birdfeed.settings import ProducerSettings
@@ -323,5 +323,5 @@ def _worked(enricher: Enricher, event_type: str, lines: list[bytes]) -> list[Ite
         enricher.enrich(known, valid, datetime.now(UTC))
         for item in decoded.items:
             if item.outcome is None:
-                known.row.model_validate(orjson.loads(item.row))
+                msgspec.json.decode(item.row, type=known.row)
     return decoded.items

@@ -1,9 +1,14 @@
 """Tinybird for commands that read rows."""
 
+from typing import Final
+
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.client import Tinybird
 from birdfeed_worker.wiring import reader_of, tinybird_of
+
+#: What is said of a table that was made before its rows kept their usage.
+NO_USAGE_RAW: Final = "{} keeps no usage_raw: docs/reference/new-columns.md says how to add it"
 
 
 def open_store(settings: WorkerSettings, *, write: bool = False) -> Tinybird:

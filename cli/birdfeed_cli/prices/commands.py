@@ -112,3 +112,23 @@ def prices_diff(
     from birdfeed_cli.prices.book import run_diff
 
     return run_diff(old, new, as_json=as_json)
+
+
+@prices_app.command("compare-invoice")
+def prices_compare_invoice(
+    file: Annotated[
+        str, typer.Argument(help="An export of OpenAI's or Anthropic's, or a CSV of day,model,cost; - for stdin.")
+    ],
+    provider: Annotated[
+        str | None,
+        typer.Option(help="Whose bill it is: rows of others are left out. Known from the file, but for a plain CSV."),
+    ] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=100, help="Percent by which a line may differ; a cent is no difference.")
+    ] = 1.0,
+    as_json: Json = False,
+) -> int:
+    """Compare a provider's bill with the store, by day and model, and say what explains each difference."""
+    from birdfeed_cli.prices.invoice import run_compare_invoice
+
+    return run_compare_invoice(file, provider, tolerance, as_json=as_json)

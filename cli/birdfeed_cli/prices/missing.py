@@ -7,15 +7,15 @@ from birdfeed_schemas.datafiles import datasources
 from birdfeed_worker.errors import QueryError
 from birdfeed_worker.operations.reprice.run import RetryingReader
 from birdfeed_worker.operations.unpriced import Missing, amounts, as_json, entries, missing_of, question
-from birdfeed_worker.operations.unread import Shape, shapes_of
-from birdfeed_worker.operations.unread import question as unread_question
+from birdfeed_worker.operations.unread import Shape, read_shapes
+from birdfeed_worker.operations.unread import as_json as shape_json
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wiring import book_source_of
 from rich.table import Table
 
 from birdfeed_cli.common.console import OK, PARTLY, err, out, print_json, print_lines, warn
-from birdfeed_cli.common.store_access import open_store
+from birdfeed_cli.common.store_access import NO_USAGE_RAW, open_store
 
 
 def run_missing(since: datetime, *, only_toml: bool, json: bool) -> int:
@@ -24,37 +24,30 @@ def run_missing(since: datetime, *, only_toml: bool, json: bool) -> int:
     settings = WorkerSettings.load()
     books = book_source_of(settings).current()
     answers: list[tuple[str, dict[str, Any]]] = []
-    unread: list[dict[str, Any]] = []
-    refused = 0
+    tables = datasources()
+    readable: list[str] = []
     with open_store(settings) as store:
-        for datasource in datasources():
+        reader = RetryingReader(store)
+        for datasource in tables:
             try:
-                answers += [(datasource, row) for row in RetryingReader(store).query(question(datasource, since))]
-                unread += _unread(RetryingReader(store), datasource, since)
+                answers += [(datasource, row) for row in reader.query(question(datasource, since))]
+                readable.append(datasource)
             except QueryError as error:
                 if error.status not in (400, 404):
                     raise
-                refused += 1
                 warn(f"{datasource} can't be read: {error.detail}")
+        shapes, without = read_shapes(reader.query, readable, since)
+    for datasource in without:
+        warn(NO_USAGE_RAW.format(datasource))
     missing = missing_of(answers, books, now)
     if json:
-        print_json({"since": since.isoformat(), "models": [as_json(one) for one in missing]})
+        models = [as_json(one) for one in missing]
+        print_json({"since": since.isoformat(), "models": models, "usage": [shape_json(one) for one in shapes]})
     else:
         _show(missing, since, books, now, only_toml=only_toml)
         if not only_toml:
-            _show_unread(shapes_of(unread))
-    return PARTLY if missing or refused else OK
-
-
-def _unread(reader: RetryingReader, datasource: str, since: datetime) -> list[dict[str, Any]]:
-    """The shapes of unread usage; none where the table has not got the columns for it yet."""
-    try:
-        return reader.query(unread_question(datasource, since))
-    except QueryError as error:
-        if error.status != 400:
-            raise
-        warn(f"{datasource} keeps no usage_raw: docs/reference/new-columns.md says how to add it")
-        return []
+            _show_unread(shapes)
+    return PARTLY if missing or len(readable) < len(tables) else OK
 
 
 def _show_unread(shapes: list[Shape]) -> None:

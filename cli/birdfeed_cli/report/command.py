@@ -2,8 +2,8 @@
 
 import csv
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +15,8 @@ from birdfeed_schemas.safety.private_files import write_private
 from birdfeed_schemas.safety.untrusted import csv_cell
 from birdfeed_worker.errors import QueryError
 from birdfeed_worker.operations.reprice.run import RetryingReader
+from birdfeed_worker.operations.unread import ADVICE, Shape, read_shapes
+from birdfeed_worker.operations.unread import as_json as shape_json
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.client import Tinybird
 from rich.cells import cell_len
@@ -26,7 +28,7 @@ from birdfeed_cli.common.errors import WrongUse, wrong_value
 from birdfeed_cli.common.files import file_errors
 from birdfeed_cli.common.money import usd
 from birdfeed_cli.common.options import unknown_value
-from birdfeed_cli.common.store_access import open_store
+from birdfeed_cli.common.store_access import NO_USAGE_RAW, open_store
 from birdfeed_cli.report.query import DIMENSIONS, OTHERS, Line, Report, largest_named, read_report
 
 #: Columns of the CSV.
@@ -57,7 +59,12 @@ def run_report(since: datetime, by: str, zone: str, *, as_json: bool, as_csv: bo
         tables = list(_tables(store))
         if not tables:
             return fail("no data source of birdfeed's can be read; see `birdfeed tinybird check`", USAGE)
-        report = read_report(RetryingReader(store).query, tables, since, until, dimensions, where)
+        query = RetryingReader(store).query
+        report = read_report(query, tables, since, until, dimensions, where)
+        shapes, without = read_shapes(query, tables, since)
+        report = replace(report, unread=shapes)
+    for datasource in without:
+        warn(NO_USAGE_RAW.format(datasource))
     if html is not None:
         from birdfeed_cli.report.html import page
 
@@ -119,6 +126,7 @@ def _as_json(report: Report) -> dict[str, Any]:
             }
             for one in report.over_time
         ],
+        "usage": [shape_json(one) for one in report.unread],
     }
 
 
@@ -157,6 +165,25 @@ def _print(report: Report) -> None:
     for dimension, lines in report.by.items():
         out.print()
         out.print(_table(dimension, lines))
+    if report.unread:
+        out.print()
+        out.print(_unread(report.unread))
+        for status in dict.fromkeys(one.status for one in report.unread):
+            out.print(f"{status}: {ADVICE[status]}", style="dim")
+
+
+def _unread(shapes: Sequence[Shape]) -> Table:
+    """Usage that was not read, or not wholly, or not sent."""
+    table = Table(title="usage not read, by its keys", title_justify="left", title_style="bold")
+    table.add_column("status", no_wrap=True)
+    table.add_column("events", justify="right", no_wrap=True)
+    for name in ("such as", "keys", "not read"):
+        table.add_column(name, overflow="fold")
+    for one in shapes:
+        table.add_row(
+            one.status, f"{one.events:,}", f"{one.model} at {one.provider}", one.keys, ", ".join(one.not_read)
+        )
+    return table
 
 
 def _table(dimension: str, lines: list[Line]) -> Table:

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Final
 
 from birdfeed_schemas.safety.untrusted import html_text
+from birdfeed_worker.operations.unread import ADVICE, Shape
 
 from birdfeed_cli.common.money import usd
 from birdfeed_cli.report.charts import Format, Layer, stacked_bars
@@ -59,6 +60,7 @@ def page(report: Report) -> str:
     if report.total.requests:
         parts += [_cost_plot(report, first), _request_plot(report)]
         parts += [_table(dimension, lines) for dimension, lines in report.by.items()]
+        parts += [_unread(report.unread)] if report.unread else []
     else:
         parts.append("<section>No event in this time.</section>")
     since, until = (moment.astimezone(report.periods[0].tzinfo) for moment in (report.since, report.until))
@@ -145,6 +147,16 @@ def _row(line: Line, share: float) -> str:
         f"<td>{_milliseconds(line.p95_ms)}</td><td>{f'{line.unpriced:,}' if line.unpriced else ''}</td>"
     )
     return f"<tr{others}>{cells}</tr>"
+
+
+def _unread(shapes: Sequence[Shape]) -> str:
+    head = "".join(f'<th scope="col">{one}</th>' for one in ("status", "events", "such as", "keys", "not read", "fix"))
+    body = ""
+    for one in shapes:
+        what = f"{one.model} at {one.provider}", one.keys, ", ".join(one.not_read), ADVICE[one.status]
+        cells = "".join(f"<td>{html_text(cell)}</td>" for cell in what)
+        body += f"<tr><td>{html_text(one.status)}</td><td>{one.events:,}</td>{cells}</tr>"
+    return f'<section><h2>Usage not read</h2><div class="wide"><table><tr>{head}</tr>{body}</table></div></section>'
 
 
 def _milliseconds(value: float | None) -> str:

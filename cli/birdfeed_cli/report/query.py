@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from birdfeed_schemas.tables.meters import BY_NAME, COMPLETION_CLASSES, PROMPT_CLASSES
 from birdfeed_worker.operations.reprice.row_reader import sql_text
+from birdfeed_worker.operations.unread import Shape
 
 #: What may be grouped by: columns that every data source has.
 DIMENSIONS: Final = (
@@ -60,7 +61,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All of it. `periods` are the starts of hours or days, in the zone; `over_time` is by the first dimension."""
+    """All of it. `periods` are the starts of hours or days, in the zone; `over_time` is by the first dimension.
+
+    `unread` is usage that was not read, or not wholly, or not sent, by the shape it came in.
+    """
 
     since: datetime
     until: datetime
@@ -70,6 +74,7 @@ class Report:
     every: str
     periods: list[datetime]
     over_time: list[Series] = field(default_factory=list)
+    unread: Sequence[Shape] = ()
 
 
 def largest_named(lines: Iterable[Line]) -> Decimal:

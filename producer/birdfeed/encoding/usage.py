@@ -90,7 +90,9 @@ def _level(mapping: Mapping[Any, Any], walk: Sanitizer, depth: int) -> dict[str,
             inner = _level(part, walk, depth + 1)
             said = inner if inner or not part else NOTHING
         else:
-            said = _inside(part, walk, depth + 1)
+            plain = walk.scalar(part)
+            # A word of an SDK's own Enum, such as Gemini's modalities, is a word like any other.
+            said = _word(name, plain, walk) if isinstance(plain, str) else _inside(part, walk, depth + 1)
         if said is not NOTHING:
             kept[name] = said
     return kept

@@ -11,6 +11,7 @@ spelling that is present and not null counts, so details come before flat spelli
 
 Marks before a spelling say how it nests. Without a mark it is part of its total.
     +  it stands beside the total (cache counts: only where the prompt's total is called input, as Anthropic does)
+    ^  it stands beside the total only where that is called output, as Langfuse does; inside output_tokens (pydantic-ai)
     ?  it depends on who reports it; `total_tokens` decides first, then the shape, then the provider
 """
 
@@ -134,7 +135,7 @@ METERS: Final[tuple[Meter, ...]] = (
         *("completion_reasoning", "completion_text", "priced", True, "output_reasoning_mtok"),
         """?completion.reasoning_tokens completion.thinking_tokens completion.reasoning completion.flex_reasoning
         completion.priority_reasoning +thoughts_token_count +total_thought_tokens ?reasoning_tokens
-        +output_reasoning_tokens +output_reasoning reasoning.output_tokens thinking_tokens""",
+        ^output_reasoning_tokens ^output_reasoning reasoning.output_tokens thinking_tokens""",
     ),
     _counter("citation_tokens", _M, "completion_text", "output_citation_mtok", True, "citation_tokens"),
     _counter(
@@ -205,19 +206,28 @@ INFORMATIONAL: Final = frozenset(
         accepted_prediction_tokens rejected_prediction_tokens flex priority prompt_text_tokens
         cost is_byok cost_in_usd_ticks web_fetch_requests tool_search_requests tool_calls tool_use_tokens
         image_count image_tokens_count cache_creation_requests num_server_side_tools_used images_generated
-        input_audio_count num_requests n created created_at index unspecified_tokens"""
+        input_audio_count num_requests n created created_at index unspecified_tokens
+        successful_requests context_window max_input_tokens max_output_tokens max_tokens doc_size_bytes num_turns
+        num_generated_tokens total_cost_usd cost_usd"""
     )
 )
 #: The same by how the last part ends.
 INFORMATIONAL_ENDINGS: Final = ("_duration", "_latency", "_time", "_cost", "_ms", "_at", "_per_second")
 #: The same for whole objects inside a usage: what they hold is said elsewhere too, or is not about billing.
 INFORMATIONAL_OBJECTS: Final = frozenset(
-    _words("tokens details raw cost cost_details context iterations usage_breakdown latency metadata message")
+    _words(
+        """tokens details raw cost cost_details context iterations usage_breakdown latency metadata message
+        request_usage_entries"""
+    )
 )
 
 #: Words in usage that change the price, by what they are about.
 MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "service_tier": _words("service_tier traffic_type processing service_tier.type"),
+    # LangChain counts tokens of a tier under the tier's own name: {"priority": 600, "priority_cache_read": 400}.
+    "service_tier": _words(
+        """service_tier traffic_type processing service_tier.type prompt.priority prompt.flex completion.priority
+        completion.flex"""
+    ),
     "speed": _words("speed"),
     "inference_geo": _words("inference_geo"),
     "search_context_size": _words("search_context_size"),

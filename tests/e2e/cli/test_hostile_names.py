@@ -41,7 +41,11 @@ RUN_ON = {("worker",), ("up",), ("demo",)}
 SEEN_IN = {
     "ledger", "metrics", "status", "resume", "dead list", "dead show", "dead log", "dead export", "spool list", "send",
     "report", "prices missing", "prices show", "prices check", "prices diff", "prices estimate",
+    "prices compare-invoice",
 }  # fmt: skip
+
+#: What a command's FILE is, by a word in its help.
+FILES = {"price book": "book.toml", "bill": "bill.csv", "": "events.ndjson"}
 
 
 def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -97,6 +101,8 @@ def world(
         event = {"event_type": "text_generation", "event_data": {"model": NAME, "usage": {"prompt_tokens": 9}}}
         lines = [json.dumps(event), json.dumps({**event, "event_type": NAME}), NAME.replace("\n", "")]
         (tmp_path / "events.ndjson").write_text("\n".join(lines))
+        with (tmp_path / "bill.csv").open("w", newline="") as bill:
+            csv.writer(bill).writerows([("day", "model", "cost"), (datetime.now(UTC).date(), NAME, 5)])
         line = b'{"event_id":"0","occurred_at":"2026-11-01T00:00:00Z","data":{}}'
         Spool.of(ProducerSettings().options()).add([pack(NAME, [line], compression=1)])
         yield system
@@ -122,7 +128,7 @@ def arguments(system: System, command: Any) -> list[str]:
     """What a command needs to do as much as it can: required values by their names, all letters, no questions."""
     letter = next(iter(system.dead())).id
     known = {
-        "file": str(system.folder / ("book.toml" if "book" in (command.help or "") else "events.ndjson")),
+        "file": str(system.folder / next(file for word, file in FILES.items() if word in (command.help or ""))),
         "which": letter,
         "model": NAME,
         "old": "shipped",

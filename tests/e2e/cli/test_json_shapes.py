@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -169,8 +170,9 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
     system.send(
         [
             *(("text_generation", {"model": model, "usage": USAGE}) for model in ("mine", "unknown-model")),
-            ("text_generation", {"model": "asked", "model_used": "unknown-model", "usage": USAGE}),
+            ("text_generation", {"model": "asked", "model_used": "unknown-model", "provider": "maker", "usage": USAGE}),
             ("text_generation", {"model": "mine", "usage": {**USAGE, "prompt_tokens_details": {"audio_tokens": 3}}}),
+            ("text_generation", {"model": "mine", "usage": {**USAGE, "video_frames": 3}}),
             ("image_generation", {"model": "flux"}),
         ]
     )
@@ -210,6 +212,12 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
     event_id = system.sandbox.sql("SELECT event_id FROM llm_events WHERE model = 'mine'")[0]["event_id"]
     yield "prices explain --event ID --json", system.run("prices", "explain", "--event", event_id, "--json")
     yield "prices missing --json", system.run("prices", "missing", "--json")
+    bill = f"day,model,cost,tokens,requests\n{datetime.now(UTC).date()},mine,1,9,3\n"
+    yield "prices compare-invoice FILE --json", system.run("prices", "compare-invoice", "-", "--json", text=bill)
+    yield (
+        "prices compare-invoice FILE --json",
+        system.run("prices", "compare-invoice", "-", "--provider", "none-of-these", "--json", text=bill),
+    )
     yield "prices show MODEL --json", system.run("prices", "show", "gpt-4.1", "--json")
     yield "prices show MODEL --json", system.run("prices", "show", "flux", "--json")
     yield "prices check FILE --json", system.run("prices", "check", "bad.toml", "--json")

@@ -201,3 +201,20 @@ def test_unread_usage_by_its_shape(book: Path, sandbox: Sandbox) -> None:
     assert any("keys units_consumed; not read: usage.units_consumed" in one for one in lines)
     assert "include_usage" in line("1 x stream_without_usage")
     assert "usage" in line("1 x missing")
+    shapes = {one["usage_status"]: one for one in json.loads(run("missing", "--json", "--since", "150m")[1])["usage"]}
+    assert {status: one["events"] for status, one in shapes.items()} == {
+        "incomplete": 2,
+        "invalid": 1,
+        "stream_without_usage": 1,
+        "missing": 1,
+    }
+    assert shapes["incomplete"]["keys"] == ["completion_tokens", "prompt_tokens", "video_frames"]
+    assert shapes["incomplete"]["not_read"] == ["usage.video_frames"]
+    report = CliRunner().invoke(app, ["report", "--since", "150m", "--json"])
+    assert json.loads(report.stdout)["usage"] == list(shapes.values())
+    said = CliRunner().invoke(app, ["report", "--since", "150m"]).stdout
+    assert "usage not read, by its keys" in said
+    assert "stream_options" in said
+    page = book.parent / "report.html"
+    CliRunner().invoke(app, ["report", "--since", "150m", "--html", str(page)])
+    assert "usage.video_frames" in page.read_text()

@@ -38,10 +38,10 @@ def track_everything() -> int:
     for event_type, field in FIELDS:
         for value in hidden_in(field):
             data = {"model": CONTROL, "request_id": f"r{events}", "prompt": MARKER, field: value}
-            birdfeed.track_event(event_type, data)
+            birdfeed.track_event(birdfeed.EventType(event_type), data)
             events += 1
-    birdfeed.track_event(f"{MARKER}\n", {"model": CONTROL})
-    birdfeed.track_event("text_generation", MARKER)  # type: ignore[arg-type]
+    birdfeed.track_event(birdfeed.EventType(f"{MARKER}\n"), {"model": CONTROL})
+    birdfeed.track_event("text_generation", MARKER)  # type: ignore[call-overload]
     return events
 
 

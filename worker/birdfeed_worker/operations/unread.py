@@ -1,12 +1,13 @@
 """Usage that was not read, or not wholly, by the shape it came in: what a cost is too low for, or missing."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
+from birdfeed_worker.errors import QueryError
 from birdfeed_worker.pricing.usage.readings import readings
 from birdfeed_worker.tinybird.lookup import sql_time
 
@@ -48,6 +49,26 @@ class Shape:
         return f"{self.events} x {self.status} ({such_as}): {what}{unread}. {ADVICE[self.status]}."
 
 
+def read_shapes(
+    query: Callable[[str], list[dict[str, Any]]], datasources: Iterable[str], since: datetime
+) -> tuple[list[Shape], list[str]]:
+    """The shapes of these data sources, most events first, and the data sources that keep no usage_raw yet.
+
+    Raises:
+        QueryError, QuotaError: As `query` does, but for a column that isn't there.
+    """
+    rows: list[dict[str, Any]] = []
+    without: list[str] = []
+    for datasource in datasources:
+        try:
+            rows += query(question(datasource, since))
+        except QueryError as error:
+            if error.status != 400:
+                raise
+            without.append(datasource)
+    return shapes_of(rows), without
+
+
 def question(datasource: str, since: datetime) -> str:
     """SQL for the shapes of a data source; each event once. Images need no usage."""
     missing = " OR (usage_status = 'missing' AND cost_status = 'no_usage' AND response_status = 'success')"
@@ -82,3 +103,17 @@ def shapes_of(rows: Iterable[Mapping[str, Any]]) -> list[Shape]:
 def _not_read(example: str) -> tuple[str, ...]:
     raw = orjson.loads(example) if example else None
     return tuple(f"usage.{one.keys}" for one in readings(raw) if one.note == "not read")
+
+
+def as_json(one: Shape) -> dict[str, Any]:
+    """One shape for machines."""
+    return {
+        "usage_status": one.status,
+        "keys": one.keys.split(", ") if one.keys else [],
+        "events": one.events,
+        "last": datetime.fromisoformat(one.last).replace(tzinfo=UTC).isoformat(),
+        "model": one.model,
+        "provider": one.provider,
+        "not_read": list(one.not_read),
+        "advice": ADVICE[one.status],
+    }

@@ -180,7 +180,7 @@ def calls_wrongly() -> None:
     """An event type that is none, and data that are none."""
     global _tracked
     for kind, data in (("x" * 101, {"model": "m"}), ("", {"model": "m"}), ("a\nb", {"model": "m"}), ("a", "text")):
-        birdfeed.track_event(kind, data)  # type: ignore[arg-type]
+        birdfeed.track_event(birdfeed.EventType(kind), data)  # type: ignore[arg-type]
         _tracked += 1
     track(10)
 

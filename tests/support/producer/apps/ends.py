@@ -16,8 +16,9 @@ from birdfeed.integrations.functions import flush_after
 
 
 def track(number: int) -> None:
-    data = {"model": "m", "request_id": str(number), "environment": os.environ.get("PROGRAM", "")}
-    birdfeed.track_event("text_generation", data)
+    birdfeed.track_event(
+        "text_generation", {"model": "m", "request_id": str(number), "environment": os.environ.get("PROGRAM", "")}
+    )
 
 
 def say(*words: object) -> None:

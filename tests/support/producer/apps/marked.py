@@ -12,6 +12,8 @@ import birdfeed
 import httpx
 from birdfeed.integrations.asgi import BirdfeedMiddleware
 
+TEXT, IMAGE = birdfeed.EventType("text_generation"), birdfeed.EventType("image_generation")
+
 PROMPT, PERSON, CHAT = (os.environ[f"MARK_{name}"] for name in ("PROMPT", "PERSON", "CHAT"))
 
 
@@ -41,11 +43,11 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     try:
         raise ValueError(f"the model refused the input '{PROMPT}' of user: {PERSON}")
     except ValueError as error:
-        birdfeed.track_event("text_generation", generation(f"{number}-failed", status="error", error=error))
-    birdfeed.track_event("text_generation", generation(f"{number}-good"))
-    birdfeed.track_event("image_generation", generation(f"{number}-bad", num_images=-1, model={"name": PROMPT}))
-    birdfeed.track_event("made_up", generation(f"{number}-unknown"))
-    birdfeed.track_event("text_generation", PROMPT)  # type: ignore[arg-type]
+        birdfeed.track_event(TEXT, generation(f"{number}-failed", status="error", error=error))
+    birdfeed.track_event(TEXT, generation(f"{number}-good"))
+    birdfeed.track_event(IMAGE, generation(f"{number}-bad", num_images=-1, model={"name": PROMPT}))
+    birdfeed.track_event(birdfeed.EventType("made_up"), generation(f"{number}-unknown"))
+    birdfeed.track_event("text_generation", PROMPT)  # type: ignore[call-overload]
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"done"})
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from typing import Any
 
 import birdfeed
@@ -217,6 +218,13 @@ def test_any_field_can_be_hashed() -> None:
     assert "Acme" not in line
 
 
+class Modality(StrEnum):
+    """As google-genai has it."""
+
+    AUDIO = "AUDIO"
+    SECRET = MARKER
+
+
 @pytest.mark.parametrize(
     ("usage", "arrives"),
     [
@@ -226,6 +234,8 @@ def test_any_field_can_be_hashed() -> None:
         ({"is_byok": True, "cost": 0.1}, {"is_byok": True, "cost": 0.1}),
         ({"promptTokensDetails": [{"modality": "TEXT", "tokenCount": 7, "x": "y"}]},
          {"promptTokensDetails": [{"modality": "TEXT", "tokenCount": 7}]}),
+        ({"promptTokensDetails": [{"modality": Modality.AUDIO, "tokenCount": 7}], "trafficType": Modality.SECRET},
+         {"promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 7}]}),
         ({"id": "x", "object": "chat.completion", "usage": {"prompt_tokens": 1}}, {"prompt_tokens": 1}),
         ({"usage": {"prompt_tokens": 1}, "service_tier": "flex"}, {"prompt_tokens": 1, "service_tier": "flex"}),
         ({"prompt_tokens": 1, "details": {}}, {"prompt_tokens": 1, "details": {}}),

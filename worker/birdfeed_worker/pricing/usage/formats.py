@@ -15,6 +15,18 @@ _MAX_DIGITS: Final = len(str(MAX_TOKENS))
 MAX_DEPTH: Final = 8
 #: Prefixes of OpenTelemetry attributes (also of frameworks that follow its form).
 _ATTRIBUTES: Final = ("gen_ai.usage.", "llm.usage.", "ai.usage.")
+#: OpenInference's attributes: what they begin with, in the words of the meter table; longer ones first.
+_OPEN_INFERENCE: Final = (
+    ("llm.token_count.prompt_details.", "prompt."),
+    ("llm.token_count.completion_details.", "completion."),
+    ("llm.token_count.prompt", "prompt_tokens"),
+    ("llm.token_count.completion", "completion_tokens"),
+    ("llm.token_count.total", "total_tokens"),
+)
+#: Counts of one of Anthropic's iterations.
+_ITERATION_COUNTS: Final = (
+    *("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
+)
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _LIFETIME: Final = re.compile(r"(?<=[a-z])(\d+[mh])(?=_|$)")
 _MODALITY_COUNTS: Final = ("tokencount", "token_count", "tokens")
@@ -31,13 +43,16 @@ def snake_case(key: str) -> str:
         if key.startswith(prefix):
             key = key[len(prefix) :]
             break
+    for prefix, word in _OPEN_INFERENCE:
+        if key.startswith(prefix):
+            return word + key[len(prefix) :]
     text = _HUMP.sub(r"_\1", key).lower().replace("-", "_").replace(" ", "_")
     return _LIFETIME.sub(r"_\1", text).strip("_") if text[:1].isalpha() or text[:1] == "_" else text
 
 
 def is_attribute(key: str) -> bool:
     """Whether a key is an OpenTelemetry attribute of usage, whose counts stand inside their totals."""
-    return key.startswith(_ATTRIBUTES)
+    return key.startswith((*_ATTRIBUTES, "llm.token_count."))
 
 
 def read_count(value: object) -> int | None:
@@ -104,7 +119,29 @@ def tidy(raw: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
             plain[str(key)] = _of_list(snake_case(str(key)), value, depth)
         else:
             plain[str(key)] = value
+    if depth == 0 and isinstance(iterations := raw.get("iterations"), list | tuple):
+        _add_iterations(plain, iterations)
     return plain
+
+
+def _add_iterations(plain: dict[str, Any], iterations: Sequence[object]) -> None:
+    """Anthropic's totals leave out what compaction took, at the same model's rates, and what other models did within
+    the request, such as an advisor: the first is added, the second stays unread, for its rates are others
+    (platform.claude.com/docs/en/build-with-claude/compaction, "Understanding usage")."""
+    for part in iterations:
+        if not isinstance(part, Mapping) or part.get("type") in (None, "message"):
+            continue
+        counts = {name: read_count(part.get(name)) or 0 for name in _ITERATION_COUNTS}
+        if part["type"] != "compaction":
+            plain["iterations_of_others"] = plain.get("iterations_of_others", 0) + sum(counts.values())
+            continue
+        for name, count in counts.items():
+            if count:
+                plain[name] = (read_count(plain.get(name)) or 0) + count
+        own, theirs = part.get("cache_creation"), plain.get("cache_creation")
+        if isinstance(own, Mapping) and isinstance(theirs, dict):
+            for name, value in own.items():
+                theirs[str(name)] = (read_count(theirs.get(str(name))) or 0) + (read_count(value) or 0)
 
 
 def _of_list(key: str, parts: Sequence[object], depth: int) -> dict[str, Any]:

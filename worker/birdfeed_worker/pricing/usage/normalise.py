@@ -121,7 +121,7 @@ def unwrapped(raw: Mapping[str, Any], plan: Plan, table: Table) -> tuple[Mapping
         if plan.known or inner is None:
             break
         for name, keys in plan.modifiers:
-            _add_modifier(outer, name, value_at(raw, keys))
+            _add_modifier(outer, name, keys, value_at(raw, keys))
         raw, plan = inner, table.plan(inner)
     return raw, plan, outer
 
@@ -306,13 +306,14 @@ def modifiers_in(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str] = 
     """What the words of a usage change of its price."""
     found: dict[str, str] = {}
     for name, keys in plan.modifiers:
-        _add_modifier(found, name, value_at(raw, keys))
+        _add_modifier(found, name, keys, value_at(raw, keys))
     return {**outer, **found}
 
 
-def _add_modifier(found: dict[str, str], name: str, value: object) -> None:
-    if isinstance(value, str):
-        word = plain_modifier(value)
+def _add_modifier(found: dict[str, str], name: str, keys: tuple[str, ...], value: object) -> None:
+    if value is not None and not isinstance(value, bool):
+        # A number stands under the modifier's own name.
+        word = plain_modifier(value if isinstance(value, str) else keys[-1] if len(keys) > 1 else "")
         if word and name not in found:
             found[name] = word
 

@@ -105,7 +105,7 @@ class Table:
         self._spellings: dict[str, list[_Spelling]] = {}
         for slot, words in spelt.items():
             for place, word in enumerate(words):
-                path = word.lstrip("+?")
+                path = word.lstrip("+?^")
                 self._spellings.setdefault(path, []).append(_Spelling(slot, place, word[: len(word) - len(path)]))
         #: Counts that are never an object; those of the two that are objects in some SDK are details then.
         self.counts = frozenset(self._spellings) - _OBJECTS_TOO
@@ -161,10 +161,13 @@ class Table:
                     reads[slot] = min(reads.get(slot, read), read)
             elif path not in _COST_PATHS and not _says_nothing(path):
                 unread.append(keys)
+        if "prompt" in reads and reads["prompt"][4].startswith("billed.") and "prompt_cached" in reads:
+            # Cohere bills its units; its cached tokens are of the tokens it counted.
+            del reads["prompt_cached"]
         marks = [""] * len(self.slots)
         for slot, read in reads.items():
             if slot in self.slots:
-                marks[self.slots[slot]] = read[3]
+                marks[self.slots[slot]] = _settled(read[3], reads)
         own_slots = {slot: read[2] for slot, read in reads.items() if slot in self.slots}
         return Plan(
             flat=tuple((self.slots[slot], keys[0]) for slot, keys in own_slots.items() if len(keys) == 1),
@@ -183,6 +186,13 @@ class Table:
             known=known,
             invalid=invalid,
         )
+
+
+def _settled(mark: str, reads: Mapping[str, tuple[int, int, Keys, str, str]]) -> str:
+    """A mark that depends on what the completion's total is called, as one that doesn't."""
+    if mark != "^":
+        return mark
+    return "+" if "completion" in reads and reads["completion"][4] == "output" else ""
 
 
 class UntidyError(Exception):

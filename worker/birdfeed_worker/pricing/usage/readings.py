@@ -1,11 +1,15 @@
 """Each number of a usage, and what it was read as: for `birdfeed prices explain`."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from birdfeed_worker.pricing.usage.formats import NotACountError, is_positive, tidy
+from birdfeed_schemas.tables.meters import FRACTIONS
+
+from birdfeed_worker.pricing.usage.formats import NotACountError, is_positive, read_amount, read_count, tidy
 from birdfeed_worker.pricing.usage.normalise import TABLE, unwrapped
 from birdfeed_worker.pricing.usage.plan import Table, UntidyError, leaves, value_at
+
+NOT_A_COUNT: Final = "not a count, so nothing is read"
 
 
 class Reading(NamedTuple):
@@ -15,7 +19,7 @@ class Reading(NamedTuple):
         keys: Where it stands, joined by dots.
         value: The number.
         read_as: A meter or total; "" where it was not the one used, only informs, or is not read.
-        note: "read", "another spelling counts", "informs only" or "not read".
+        note: "read", "another spelling counts", "informs only", "not read", or "not a count, so nothing is read".
     """
 
     keys: str
@@ -24,7 +28,8 @@ class Reading(NamedTuple):
     note: str
 
     def __str__(self) -> str:
-        return f"usage.{self.keys} {self.value}: {f'read as {self.read_as}' if self.note == 'read' else self.note}"
+        value = self.value if isinstance(self.value, int | float) else repr(self.value)[:80]
+        return f"usage.{self.keys} {value}: {f'read as {self.read_as}' if self.note == 'read' else self.note}"
 
 
 def readings(raw: object, table: Table = TABLE) -> list[Reading]:
@@ -52,13 +57,21 @@ def readings(raw: object, table: Table = TABLE) -> list[Reading]:
     found = []
     for keys, path, _, _ in leaves(plain, table.counts):
         value = value_at(plain, keys)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if value is None or isinstance(value, bool) or (keys not in used and not isinstance(value, int | float)):
             continue
         if keys in used:
-            read_as, note = used[keys], "read"
+            read_as, note = used[keys], "read" if _is_count(used[keys], value) else NOT_A_COUNT
         elif keys in plan.unread:
             read_as, note = "", "not read" if is_positive(value) else "informs only"
         else:
             read_as, note = "", "another spelling counts" if table.read_as(path) else "informs only"
         found.append(Reading(".".join(keys), value, read_as, note))
     return found
+
+
+def _is_count(name: str, value: object) -> bool:
+    try:
+        _ = read_amount(value) if name in FRACTIONS else read_count(value)
+    except NotACountError:
+        return False
+    return True

@@ -45,3 +45,14 @@ def test_inside_a_response() -> None:
 def test_what_cannot_be_read() -> None:
     """No object, no numbers."""
     assert readings(None) == readings("text") == readings({"a": [[1]]}) == []
+
+
+def test_counts_that_are_none() -> None:
+    """What makes a usage invalid is named; digits in a text are a count."""
+    raw = {"prompt_tokens": -1, "completion_tokens": "12", "prompt_tokens_details": {"cached_tokens": "many"}}
+
+    assert [str(one) for one in readings(raw)] == [
+        "usage.prompt_tokens -1: not a count, so nothing is read",
+        "usage.completion_tokens '12': read as completion",
+        "usage.prompt_tokens_details.cached_tokens 'many': not a count, so nothing is read",
+    ]

@@ -1,14 +1,18 @@
-"""Usage as the real SDKs' own objects dump it: built here where the SDK is installed, recorded for where it isn't."""
+"""Usage as the real SDKs' own objects leave birdfeed's producer: recorded from each package (`make recordings`), and
+built here where the SDK is installed."""
 
+from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pytest
 
-from tests.support.pricing.cases import counted, read_json
+from tests.support.pricing.cases import DEFAULT, counted, nonzero, read_json, text
+from tests.support.pricing.frameworks import FRAMEWORKS
 from tests.support.pricing.sdks import OBJECTS, dumps
 
-RECORDED: dict[str, list[Any]] = read_json("sdk_usage.json")
+RECORDING: dict[str, Any] = read_json("sdk_usage.json")
+RECORDED: dict[str, list[Any]] = RECORDING["usages"]
 
 
 @pytest.mark.parametrize("name", OBJECTS)
@@ -31,3 +35,21 @@ def test_built(name: str) -> None:
 
     for raw in dumps(make()):
         assert ("ok", expected) == counted(raw)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_framework_recorded(name: str) -> None:
+    """Tokens by class, and the cost that the provider's rates give by hand."""
+    expected = FRAMEWORKS[name]
+    for raw in RECORDED[name]:
+        _, usage, price = text(DEFAULT, model=expected.model, provider=expected.provider, usage=raw)
+
+        assert (usage.status, nonzero(usage)) == (expected.usage, expected.tokens)
+        assert (price.cost_status, price.cost) == (expected.status, Decimal(expected.cost))
+
+
+def test_what_is_recorded() -> None:
+    """Every object there is, and the version of each package it was built with."""
+    assert RECORDED.keys() == {*OBJECTS, *FRAMEWORKS}
+    packages = {made[0] for made in OBJECTS.values()} | {made.distribution for made in FRAMEWORKS.values()}
+    assert RECORDING["versions"].keys() == packages

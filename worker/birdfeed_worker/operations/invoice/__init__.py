@@ -1,0 +1,1 @@
+"""A provider's bill against the store: read what the provider exports, compare by day and model, and explain."""

@@ -1,0 +1,295 @@
+"""A bill and the store, line by line: what was billed, what is booked, and what explains the difference.
+
+Models are matched by name: without the vendor's prefix, without a date at the end, whatever the case and whether
+words are joined by dots, spaces or dashes, so that "Claude Haiku 4.5" on a bill is claude-haiku-4-5-20251001's.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any, Final
+
+from birdfeed_schemas.tables.providers import family_of
+
+from birdfeed_worker.operations.invoice.bill import Bill, Billed
+from birdfeed_worker.operations.invoice.stored import CACHE_HIT, DEAD, Booked
+from birdfeed_worker.pricing.price.money import EXACT, plain
+
+#: A difference of a cent is none: exports are rounded.
+CENT: Final = Decimal("0.01")
+_DATE: Final = re.compile(r"-(20\d\d)-(\d\d)-(\d\d)$")
+_UNDATED: Final = re.compile(r"-20\d{6}$")
+_SEPARATORS: Final = re.compile(r"[\s._@]+")
+#: cost_status → what it means for a difference, and what to do.
+_MEANING: Final[Mapping[str, str]] = {
+    "unpriced": "unpriced, so they count as 0: `birdfeed prices missing` says what to add",
+    "no_usage": "without usage, so they count as 0: `birdfeed prices missing` lists how it was reported",
+    "partial": "partial, so the booked cost is too low: `birdfeed prices missing` says what has no rate",
+    "estimated": "estimated: the booked cost may be too low or too high",
+    "reported": "booked as the handler or the provider reported them",
+}
+#: Statuses that make the booked cost too low.
+_TOO_LOW: Final = ("unpriced", "no_usage", "partial")
+
+
+@dataclass(slots=True, kw_only=True)
+class Line:
+    """One model on one day.
+
+    Attributes:
+        day: UTC.
+        model: The bill's name for it; the store's, where the bill has nothing. "" where the file names no models.
+        billed: What the bill says, None where it has nothing.
+        booked_as: The store's names for it.
+        booked: Rows by status, cache hits left out: they never reached a provider.
+        dead: Dead events.
+        elsewhere: Provider → events of this model that are booked for it, and so not compared.
+    """
+
+    day: date
+    model: str
+    billed: Billed | None = None
+    booked_as: set[str] = field(default_factory=set)
+    booked: list[Booked] = field(default_factory=list)
+    dead: list[Booked] = field(default_factory=list)
+    elsewhere: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def events(self) -> int:
+        """Rows, dead events left out."""
+        return sum(one.events for one in self.booked)
+
+    @property
+    def cost(self) -> Decimal:
+        """USD booked."""
+        return _total(self.booked)
+
+    @property
+    def prompt(self) -> int:
+        """Tokens in, those of the cache included."""
+        return sum(one.prompt for one in self.booked)
+
+    @property
+    def completion(self) -> int:
+        """Tokens out."""
+        return sum(one.completion for one in self.booked)
+
+    @property
+    def difference(self) -> Decimal | None:
+        """USD booked minus billed; None where the bill has no cost for it."""
+        if self.billed is None or self.billed.cost is None:
+            return None
+        return EXACT.subtract(self.cost, self.billed.cost)
+
+    def agrees(self, tolerance: Decimal, *, by_cost: bool) -> bool:
+        """Whether cost (or tokens and requests, of a bill without costs) differ by no more than a share of the bill's.
+
+        `by_cost`: whether the bill has costs at all.
+        """
+        if by_cost:
+            billed = self.billed.cost or Decimal(0) if self.billed else Decimal(0)
+            return abs(EXACT.subtract(self.cost, billed)) <= max(CENT, EXACT.multiply(abs(billed), tolerance))
+        return all(abs(theirs - ours) <= theirs * tolerance for theirs, ours in self._counts())
+
+    def _counts(self) -> Iterator[tuple[int, int]]:
+        """Counts of the bill, each with the store's."""
+        if self.billed is None:
+            yield 0, self.events
+            return
+        for theirs, ours in (
+            (self.billed.prompt, self.prompt),
+            (self.billed.completion, self.completion),
+            (self.billed.tokens, self.prompt + self.completion),
+            (self.billed.requests, self.events),
+        ):
+            if theirs is not None:
+                yield theirs, ours
+
+    def why(self, tolerance: Decimal) -> list[str]:
+        """What may explain a difference, one sentence each, by status; the likeliest first."""
+        return list(self._why(tolerance))
+
+    def _why(self, tolerance: Decimal) -> Iterator[str]:
+        statuses = self.by_status()
+        explained = False
+        for status, meaning in _MEANING.items():
+            if status in statuses:
+                yield f"{_events(statuses[status][0])} {meaning}"
+                explained = explained or status != "reported"
+        if self.dead:
+            dead = sum(one.events for one in self.dead)
+            yield f"{_events(dead)} dead, worth {plain(_total(self.dead))} USD: `birdfeed dead list`"
+            explained = True
+        if self.elsewhere:
+            others = ", ".join(f"{count:,} for {name}" for name, count in sorted(self.elsewhere.items()))
+            yield f"events of this model that are booked for another provider: {others}"
+            explained = True
+        if self.billed is None:
+            yield "the bill has nothing for it: another account's, or another provider's"
+            return
+        missing = list(self._missing(tolerance))
+        yield from missing
+        if missing or explained:
+            return
+        if (self.billed.all_tokens or self.billed.requests) and self.difference is not None:
+            yield "the counts agree, so the rates differ: compare with `birdfeed prices show`, or a discount"
+        else:
+            yield "every row is priced: other rates (`birdfeed prices show`), a discount, or events nobody tracked"
+
+    def _missing(self, tolerance: Decimal) -> Iterator[str]:
+        """What the bill has and neither the store nor the dead letters have."""
+        assert self.billed is not None
+        if not self.booked and not self.dead:
+            yield "missing: no row and no dead event of it on this day"
+            return
+        dead = sum(one.events for one in self.dead)
+        requests = self.billed.requests
+        if requests is not None and requests - self.events - dead > requests * tolerance:
+            yield f"missing: {requests - self.events - dead:,} requests are neither in the store nor dead"
+        tokens = self.billed.all_tokens
+        ours = self.prompt + self.completion + sum(one.prompt + one.completion for one in self.dead)
+        if tokens is not None and tokens - ours > tokens * tolerance:
+            yield f"missing: {tokens - ours:,} tokens are neither in the store nor dead"
+        elif tokens is not None and ours - tokens > tokens * tolerance:
+            yield f"the store has {ours - tokens:,} tokens more than the bill"
+
+    def by_status(self) -> dict[str, tuple[int, Decimal]]:
+        """cost_status → events and USD."""
+        found: dict[str, tuple[int, Decimal]] = {}
+        for one in self.booked:
+            events, cost = found.get(one.status, (0, Decimal(0)))
+            found[one.status] = events + one.events, EXACT.add(cost, one.cost)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All lines, by day and model, and how many rows were left out because another provider's, by its name."""
+
+    lines: Sequence[Line]
+    has_costs: bool
+    left_out: Mapping[str, int]
+
+    @property
+    def billed(self) -> Decimal:
+        """USD on the bill."""
+        return _sum(line.billed.cost for line in self.lines if line.billed is not None)
+
+    @property
+    def booked(self) -> Decimal:
+        """USD in the store."""
+        return _sum(line.cost for line in self.lines)
+
+    def differing(self, tolerance: Decimal) -> list[Line]:
+        """Lines that don't agree."""
+        return [line for line in self.lines if not line.agrees(tolerance, by_cost=self.has_costs)]
+
+
+def compare(bill: Bill, booked: Iterable[Booked], provider: str) -> Comparison:
+    """Match a bill's lines with what is booked on its days.
+
+    Args:
+        bill: The bill.
+        booked: Rows and dead events.
+        provider: Whose bill it is, in any spelling; rows of others are left out. "": all rows count.
+    """
+    family = family_of(provider)
+    named = any(line.model for line in bill.lines)
+    billed_names: dict[tuple[date, str], set[str]] = {}
+    booked_names: dict[tuple[date, str], set[str]] = {}
+    ours: list[Booked] = []
+    others: list[Booked] = []
+    for one in booked:
+        own = family_of(one.provider)
+        if family and own and own != family:
+            others.append(one)
+        elif one.status != CACHE_HIT:
+            ours.append(one)
+            if one.status != DEAD:
+                booked_names.setdefault((one.day, _undated(one.model)), set()).add(_plain(one.model))
+    for theirs in bill.lines:
+        billed_names.setdefault((theirs.day, _undated(theirs.model)), set()).add(_plain(theirs.model))
+
+    def key(day: date, model: str) -> tuple[date, str]:
+        if not named:
+            return day, ""
+        undated = _undated(model)
+        # Dates tell versions apart only where bill and store both have them.
+        dated = billed_names.get((day, undated)) == booked_names.get((day, undated))
+        return day, _plain(model) if dated else undated
+
+    lines: dict[tuple[date, str], Line] = {}
+    for theirs in bill.lines:
+        place = key(theirs.day, theirs.model)
+        line = lines.setdefault(place, Line(day=theirs.day, model=theirs.model))
+        line.billed = theirs if line.billed is None else line.billed + theirs
+    for one in ours:
+        place = key(one.day, one.model)
+        if one.status == DEAD:
+            if place in lines:
+                lines[place].dead.append(one)
+            continue
+        line = lines.setdefault(place, Line(day=one.day, model=one.model if named else ""))
+        line.booked.append(one)
+        line.booked_as.add(one.model)
+    left_out: dict[str, int] = {}
+    for one in others:
+        if one.status in (CACHE_HIT, DEAD):
+            continue
+        left_out[one.provider] = left_out.get(one.provider, 0) + one.events
+        found = lines.get(key(one.day, one.model))
+        if found is not None and named:
+            found.elsewhere[one.provider] = found.elsewhere.get(one.provider, 0) + one.events
+    ordered = sorted(lines.values(), key=lambda line: (line.day, line.model))
+    return Comparison(lines=ordered, has_costs=bill.has_costs, left_out=left_out)
+
+
+def as_json(line: Line, tolerance: Decimal, *, by_cost: bool) -> dict[str, Any]:
+    """One line for machines."""
+    billed = line.billed
+    agrees = line.agrees(tolerance, by_cost=by_cost)
+    return {
+        "day": line.day.isoformat(),
+        "model": line.model,
+        "booked_as": sorted(line.booked_as),
+        "agrees": agrees,
+        "billed_cost": None if billed is None or billed.cost is None else plain(billed.cost),
+        "booked_cost": plain(line.cost),
+        "difference": None if line.difference is None else plain(line.difference),
+        "billed_tokens": None if billed is None else billed.all_tokens,
+        "booked_tokens": line.prompt + line.completion,
+        "billed_requests": None if billed is None else billed.requests,
+        "booked_events": line.events,
+        "by_status": {
+            status: {"events": events, "cost": plain(cost)} for status, (events, cost) in line.by_status().items()
+        },
+        "dead": {"events": sum(one.events for one in line.dead), "cost": plain(_total(line.dead))},
+        "why": [] if agrees else line.why(tolerance),
+    }
+
+
+def _plain(model: str) -> str:
+    """A model's name as it is compared."""
+    name = _SEPARATORS.sub("-", model.strip().lower().rpartition("/")[2])
+    return _DATE.sub(r"-\1\2\3", name)
+
+
+def _undated(model: str) -> str:
+    return _UNDATED.sub("", _plain(model))
+
+
+def _total(booked: Iterable[Booked]) -> Decimal:
+    return _sum(one.cost for one in booked)
+
+
+def _sum(costs: Iterable[Decimal | None]) -> Decimal:
+    total = Decimal(0)
+    for cost in costs:
+        total = EXACT.add(total, cost or Decimal(0))
+    return total
+
+
+def _events(count: int) -> str:
+    return f"{count:,} event{'' if count == 1 else 's'}"
