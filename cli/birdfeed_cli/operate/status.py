@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool
@@ -29,6 +29,8 @@ VERDICTS = {
     Health.DEGRADED: ("degraded", WARN_BADGE),
     Health.DOWN: ("down", BAD_BADGE),
 }
+#: Seconds for each answer of Redis: one that hangs is reported within three, the start of this program included.
+ANSWER_SECONDS: Final = 1.5
 #: Workers shown one by one.
 MOST_WORKERS = 8
 
@@ -36,7 +38,7 @@ MOST_WORKERS = 8
 def run_status(*, as_json: bool, watch: bool) -> int:
     """Print it. Exit codes: 0 healthy, 1 degraded, 3 down (no worker runs, or Redis can't be reached)."""
     try:
-        connection, keys = open_redis()
+        connection, keys = open_redis(tries=0, timeout=ANSWER_SECONDS)
 
         def look() -> tuple[Status, dict[str, Any] | None]:
             return read_status(connection, keys, redis_time(connection)), spool_of_this_host()
