@@ -10,6 +10,7 @@ from birdfeed.spool.store import Spool
 from birdfeed_worker.flow.destinations import Destination
 from birdfeed_worker.monitoring.facts import Health, Status, WorkerState
 from birdfeed_worker.monitoring.status import read_status
+from birdfeed_worker.queue.kinds import WrongKindError
 from birdfeed_worker.queue.redis_time import redis_time
 from redis.exceptions import RedisError
 from rich.console import Group, RenderableType
@@ -46,9 +47,10 @@ def run_status(*, as_json: bool, watch: bool) -> int:
         if watch:
             return watched(lambda: view(*look()), as_json=as_json)
         status, spool = look()
-    except (Unreachable, RedisError):
+    except (Unreachable, RedisError) as error:
         if as_json:
-            print_json({"health": "down", "problems": ["Redis can't be reached"]})
+            problem = str(error) if isinstance(error, WrongKindError) else "Redis can't be reached"
+            print_json({"health": "down", "problems": [problem]})
         raise
     if as_json:
         print_json(describe(status, spool))

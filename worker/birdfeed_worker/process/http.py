@@ -19,6 +19,7 @@ from birdfeed_worker.monitoring.facts import Status
 from birdfeed_worker.monitoring.metrics import read_pool
 from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_status
 from birdfeed_worker.monitoring.status import read_status
+from birdfeed_worker.queue.kinds import WrongKindError
 from birdfeed_worker.queue.redis_time import redis_time
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,8 @@ class Pages:
         try:
             status = self._status()
         except RedisError as error:
-            problems.append(f"Redis doesn't answer: {type(error).__name__}")
+            wrong = isinstance(error, WrongKindError)
+            problems.append(str(error) if wrong else f"Redis doesn't answer: {type(error).__name__}")
         else:
             problems += [finding.message for finding in status.findings if finding.rule.blocks]
             problems += [

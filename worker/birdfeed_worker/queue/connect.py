@@ -29,7 +29,9 @@ def greet(connection: Connection) -> None:
 def connect(url: str, *, tries: int = 20, timeout: float = SOCKET_TIMEOUT) -> Redis:
     """A client that tries a failed command again for about `tries` half-seconds before it raises.
 
-    `timeout` is in seconds, for each answer and, up to CONNECT_TIMEOUT, for connecting. Scripts are safe to try again: take adopts what an unanswered take took, settle's fence refuses a second time.
+    `timeout` is in seconds, for each answer and, up to CONNECT_TIMEOUT, for connecting.
+
+    Scripts are safe to try again: take adopts what an unanswered take took, settle's fence refuses a second time.
     """
     return client_of(
         url,
