@@ -303,7 +303,7 @@ def _child(mutant: Mutant | None, tests: list[str]) -> None:
             return code if self.path == path else real(self, fullname)
 
         SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
-    options = ["-x", "-q", "--no-cov", "-p", "no:cacheprovider", "--timeout=60", *_LOADED_ALREADY]
+    options = ["-x", "-q", "--no-cov", "-p", "no:cacheprovider", "--timeout=20", *_LOADED_ALREADY]
     os._exit(int(pytest.main([*options, *tests])))
 
 
@@ -331,6 +331,7 @@ def main() -> int:
     parser.add_argument("modules", nargs="*")
     parser.add_argument("--sample", type=int)
     parser.add_argument("--seed", type=int, default=12)
+    parser.add_argument("--skip", type=int, default=0, help="so many of these, which were run before")
     parser.add_argument("--only", default="", help="mutants whose line in the report holds this text")
     asked = parser.parse_intermixed_args()
     if asked.step == "map":
@@ -343,6 +344,7 @@ def main() -> int:
     total = len(made)
     if asked.sample is not None and asked.sample < total:
         made = random.Random(asked.seed).sample(made, asked.sample)
+    made = made[asked.skip :]
     _load_libraries()
     seconds: dict[str, float] = known["seconds"]
     lived = unreached = 0
@@ -353,20 +355,20 @@ def main() -> int:
                 quick.intersection(
                     known["reached"].get(str(mutant.path.relative_to(ROOT)), {}).get(str(mutant.line), [])
                 ),
-                key=lambda test: (seconds[test], test),
+                key=lambda test: (mutant.path.stem not in test, seconds[test], test),
             )
             for mutant in made
         }
         every = sorted(set().union(*tests_of.values()))
         if dies(None, every, sum(seconds[test] for test in every)):
             raise SystemExit("the tests fail, or take too long, without any change")
-        for mutant, tests in tests_of.items():
+        for number, (mutant, tests) in enumerate(tests_of.items(), 1 + asked.skip):
             if not tests:
                 unreached += 1
-                print(f"no test reaches {mutant}", flush=True)
+                print(f"{number}: no test reaches {mutant}", flush=True)
             elif not dies(mutant, tests, sum(seconds[test] for test in tests)):
                 lived += 1
-                print(f"lives: {mutant} ({len(tests)} tests)", flush=True)
+                print(f"{number}: lives: {mutant} ({len(tests)} tests)", flush=True)
     dead = len(made) - lived - unreached
     print(f"{dead} of {len(made)} died ({total} in all), {lived} live, {unreached} are reached by no unit test")
     return 1 if lived or unreached else 0
