@@ -13,22 +13,19 @@ Not changed are constants of a module, annotations, what is logged, and the text
 
 import argparse
 import ast
-import importlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType
 from typing import Any, Final, TypeAlias
+
+from tests.mutation.forked import failure, install_code, load_libraries, standing_valkey
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 WORKER: Final = ROOT / "worker/birdfeed_worker"
@@ -39,11 +36,6 @@ TESTS: Final = tuple(
 )
 #: Seconds of a test above which it is left out: others reach the same lines.
 SLOW: Final = 3.0
-#: Seconds for a mutant beside twice what its tests need: what takes longer hangs, and that is seen, too.
-SPARE_SECONDS: Final = 30.0
-
-#: pytest warns of plugins that were imported before it could rewrite their asserts.
-_LOADED_ALREADY: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 #: Line, what is changed, and what changes the tree.
 Site: TypeAlias = tuple[int, str, Callable[[], None]]
@@ -222,6 +214,10 @@ class Mutant:
         apply()
         return compile(ast.fix_missing_locations(tree), str(self.path), "exec")
 
+    def install(self) -> None:
+        """From now on the module is imported as changed."""
+        install_code(self.path, self.compiled())
+
 
 def mutants(path: Path) -> list[Mutant]:
     """All of a module."""
@@ -263,66 +259,6 @@ def _names(contexts: list[str]) -> list[str]:
     return sorted({context.partition("|")[0] for context in contexts if context})
 
 
-@contextmanager
-def _standing_valkey() -> Iterator[None]:
-    """One server for all children."""
-    from tests.support.servers import redis_servers
-
-    with tempfile.TemporaryDirectory() as folder, redis_servers.valkey(Path(folder)) as url:
-
-        @contextmanager
-        def standing(data_dir: Path, **config: str) -> Iterator[str]:
-            yield url
-
-        redis_servers.valkey = standing
-        yield
-
-
-def _load_libraries() -> None:
-    for name in (
-        "pytest", "hypothesis", "redis", "rq.worker", "httpx", "pydantic", "pydantic_settings", "orjson", "structlog",
-        "prometheus_client", "zstandard", "fakeredis", "genai_prices", "birdfeed_schemas.registry",
-        "birdfeed_worker.pricing.book.reload", "birdfeed_worker.settings", "tests.support.wait",
-    ):  # fmt: skip
-        importlib.import_module(name)
-
-
-def _child(mutant: Mutant | None, tests: list[str]) -> None:
-    """Never returns: exit code 0 if all tests pass."""
-    os.setsid()
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    output = os.open(os.devnull, os.O_WRONLY) if mutant else os.dup(2)  # without any change, failures are to be seen
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    import pytest
-
-    if mutant is not None:
-        path, code, real = str(mutant.path), mutant.compiled(), SourceFileLoader.get_code
-
-        def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
-            return code if self.path == path else real(self, fullname)
-
-        SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
-    options = ["-x", "-q", "--no-cov", "-p", "no:cacheprovider", "--timeout=20", *_LOADED_ALREADY]
-    os._exit(int(pytest.main([*options, *tests])))
-
-
-def dies(mutant: Mutant | None, tests: list[str], seconds: float) -> bool:
-    """Whether a test fails, or nothing comes of them within the time; None changes nothing."""
-    pid = os.fork()
-    if pid == 0:
-        _child(mutant, tests)
-    until = time.monotonic() + 2 * seconds + SPARE_SECONDS
-    while time.monotonic() < until:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status) != 0
-        time.sleep(0.02)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return True
-
-
 def main() -> int:
     """Exit code 1 if a mutant lives."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -345,10 +281,10 @@ def main() -> int:
     if asked.sample is not None and asked.sample < total:
         made = random.Random(asked.seed).sample(made, asked.sample)
     made = made[asked.skip :]
-    _load_libraries()
+    load_libraries()
     seconds: dict[str, float] = known["seconds"]
     lived = unreached = 0
-    with _standing_valkey():
+    with standing_valkey():
         quick = {test for test in seconds if seconds[test] < SLOW}
         tests_of = {
             mutant: sorted(
@@ -360,13 +296,13 @@ def main() -> int:
             for mutant in made
         }
         every = sorted(set().union(*tests_of.values()))
-        if dies(None, every, sum(seconds[test] for test in every)):
-            raise SystemExit("the tests fail, or take too long, without any change")
+        if why := failure(None, every, sum(seconds[test] for test in every)):
+            raise SystemExit(f"the tests fail without any change: {why}")
         for number, (mutant, tests) in enumerate(tests_of.items(), 1 + asked.skip):
             if not tests:
                 unreached += 1
                 print(f"{number}: no test reaches {mutant}", flush=True)
-            elif not dies(mutant, tests, sum(seconds[test] for test in tests)):
+            elif not failure(mutant.install, tests, sum(seconds[test] for test in tests)):
                 lived += 1
                 print(f"{number}: lives: {mutant} ({len(tests)} tests)", flush=True)
     dead = len(made) - lived - unreached
