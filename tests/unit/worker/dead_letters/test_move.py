@@ -9,6 +9,7 @@ from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.move import Mover
 from birdfeed_worker.dead_letters.query import Choice, letters_of
 from birdfeed_worker.operations.replay import replay
+from birdfeed_worker.queue.reply import as_text
 from redis import Redis
 
 from tests.support.worker.dead import bury, events
@@ -23,7 +24,7 @@ def test_a_replayed_job_is_as_rq_expects_one(redis: Redis, keys: Keys) -> None:
     replay(redis, keys)
 
     (job_id,) = redis.lrange(keys.queue_list, 0, -1)
-    has = {name.decode(): value for name, value in redis.hgetall(keys.job(job_id.decode())).items() if name != b"data"}
+    has = {as_text(name): value for name, value in redis.hgetall(keys.job(as_text(job_id))).items() if name != b"data"}
     assert {
         name: has[name] for name in ("timeout", "result_ttl", "failure_ttl", "retries_left", "status", "origin")
     } == {
@@ -37,7 +38,7 @@ def test_a_replayed_job_is_as_rq_expects_one(redis: Redis, keys: Keys) -> None:
     assert has["description"] == b"birdfeed dead replay: 2 text_generation"
     assert has["created_at"] == has["enqueued_at"]
     assert (has["bf_events"], has["bf_type"]) == (b"2", b"text_generation")
-    assert redis.ttl(keys.job(job_id.decode())) == -1
+    assert redis.ttl(keys.job(as_text(job_id))) == -1
 
 
 def test_a_letter_that_is_not_as_it_was_seen_is_not_purged(redis: Redis, keys: Keys) -> None:
@@ -64,3 +65,9 @@ def test_a_line_that_cant_be_read_fits_no_user(line: bytes) -> None:
 
     assert Choice(user="ann").chosen(batch) == Choice(model="m").chosen(batch) == []
     assert Choice().chosen(batch) == [0]
+
+
+def test_whether_everything_was_asked_for() -> None:
+    """Only where nothing was said."""
+    assert Choice().everything
+    assert not Choice(reason="invalid").everything

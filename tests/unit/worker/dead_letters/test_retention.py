@@ -19,6 +19,7 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from tests.support.worker import odd_jobs
 from tests.support.worker.dead import accept, bury, events, ids, work
 
 NO_CAPS = Caps(0, 0.0)
@@ -206,3 +207,16 @@ def test_a_merged_letter_is_no_larger_than_any(redis: Redis, keys: Keys, monkeyp
     sweep(redis, keys)
 
     assert sorted(letter.events for letter in letters_of(redis, keys)) == [1] * 6 + [9, 9]
+
+
+def test_letters_that_cant_be_opened_are_not_merged(redis: Redis, keys: Keys) -> None:
+    """Each stays as it is, with its data."""
+    for number in range(9):
+        odd_jobs.put(redis, keys, f"odd-{number}", data=b"no job's data")
+        work(redis, keys)
+    before = {letter.id for letter in letters_of(redis, keys)}
+
+    sweep(redis, keys)
+
+    assert {letter.id for letter in letters_of(redis, keys)} == before
+    assert {redis.hget(keys.job(one), "data") for one in before} == {b"no job's data"}

@@ -273,16 +273,52 @@ def test_many_invalid_events_trip_the_breaker(redis: Redis, keys: Keys) -> None:
 
 
 def test_events_that_kill_workers_die_unread(redis: Redis, keys: Keys) -> None:
-    """Of a job with three events the confirmed one is dead and never parsed; the others are written."""
+    """Of a job with three events the confirmed one is dead and never parsed; the others are written, as is the event of
+    the same number in another job.
+    """
     store = FakeStore()
     job_id = accept(redis, keys, events(3))
+    accept(redis, keys, events(3))
 
     delivery_of(redis, keys, store).deliver(reserve_all(redis, keys), frozenset({(job_id, 1)}))
 
     (letter,) = dead_letters_of(redis, keys)
-    assert (letter.reason, letter.events, len(store.ids())) == (POISON.reason, 1, 2)
+    assert (letter.reason, letter.events, len(store.ids())) == (POISON.reason, 1, 5)
     assert letter.batch is not None
     assert b'"r1"' in letter.batch.lines[0]
+
+
+def test_a_job_that_kills_workers_as_a_whole_dies_unopened(redis: Redis, keys: Keys) -> None:
+    """With its data as it was; the others are written."""
+    store = FakeStore()
+    job_id = accept(redis, keys, events(2))
+    accept(redis, keys, events(1))
+    data = redis.hget(keys.job(job_id), "data")
+
+    delivery_of(redis, keys, store).deliver(reserve_all(redis, keys), frozenset({(job_id, None)}))
+
+    (letter,) = dead_letters_of(redis, keys)
+    assert (letter.reason, letter.detail, letter.events) == (POISON.reason, POISON.detail, 2)
+    assert redis.hget(keys.job(letter.id), "data") == data
+    assert len(store.ids()) == 1
+
+
+def test_redis_goes_away_while_jobs_are_delivered_alone(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no fault of the job that was being delivered then, either."""
+    ids = [accept(redis, keys, events(1)) for _ in range(2)]
+    errors = [RuntimeError("a fault of ours"), RedisConnectionError("gone")]
+
+    def fail(jobs: list[ReservedJob], *more: Any) -> Any:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(module, "decode", fail)
+    with pytest.raises(RedisConnectionError):
+        deliver(redis, keys, FakeStore())
+
+    assert errors == []
+    assert [redis.hget(keys.job(job_id), "status") for job_id in ids] == [b"started"] * 2
 
 
 def test_a_type_that_nobody_knows(redis: Redis, keys: Keys) -> None:
