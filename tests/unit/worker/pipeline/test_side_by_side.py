@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from typing import Any
 
 import pytest
@@ -35,7 +36,9 @@ def test_requests_go_side_by_side(redis: Redis, keys: Keys, store: FakeStore) ->
     assert sorted(map(len, store.requests)) == [2] * 6
 
 
-def test_nothing_is_under_way_after_a_failure(store: FakeStore, redis: Redis, keys: Keys) -> None:
+def test_nothing_is_under_way_after_a_failure(
+    store: FakeStore, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Redis fails under the first of three requests: the second comes to its end before the jobs are given back, and
     the third, which waits for a thread, is never sent.
     """
@@ -47,12 +50,16 @@ def test_nothing_is_under_way_after_a_failure(store: FakeStore, redis: Redis, ke
         return frozenset()
 
     def slow(rows: list[dict[str, Any]]) -> None:
-        # Long after the failure, which the caller learns of at once.
-        threading.Timer(0.3, release.set).start()
         assert release.wait(30)
         ended.set()
 
+    def release_and_wait(futures: Sequence[Future[None]]) -> None:
+        """The store answers only when the failure has been seen, and the end is waited for."""
+        release.set()
+        wait(futures)
+
     store.rules.append(slow)
+    monkeypatch.setattr("birdfeed_worker.pipeline.write.wait", release_and_wait)
     limiter = limiter_of(redis, keys)
     sender = sender_of(store, limiter, Clock(), mark)
     writer = Writer(store, sender, Clock(), WriteLimits(rows=1, bytes=10**6, at_once=1))
