@@ -190,7 +190,25 @@ def test_a_storm_with_failovers_that_masters_are_not_told_of(seed: int, sandbox:
 @pytest.mark.parametrize("seed", SEEDS[:2])
 def test_a_storm_with_failovers_without_wait(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
     """What is lost was acknowledged around a failover; what is written twice is counted. Nothing dies of it."""
-    found = failover_storm(seed, 90, sandbox, tmp_path, wait=0, ordered=True)
+    lost_around_failovers(failover_storm(seed, 90, sandbox, tmp_path, wait=0, ordered=True))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_short_storm_with_failovers_that_masters_are_not_told_of(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Fifteen seconds of it, with WAIT 2."""
+    failover_storm(SEEDS[0], 15, sandbox, tmp_path, wait=2, ordered=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_short_storm_with_failovers_without_wait(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Fifteen seconds of it."""
+    lost_around_failovers(failover_storm(SEEDS[0], 15, sandbox, tmp_path, wait=0, ordered=True))
+
+
+def lost_around_failovers(found: Reckoning) -> None:
+    """Nothing else is lost, nothing dies of it, and nothing is there that was never tracked."""
     found.dead_explained()
     assert set(found.rows) <= set(found.accepted)
     # By when Redis said that it has them: an event that waited in the spool, because Redis hung before the failover, is
