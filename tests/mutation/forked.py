@@ -104,5 +104,5 @@ def failure(change: Callable[[], None] | None, tests: Sequence[str], seconds: fl
 
 def _first_failure(output: Path) -> str:
     lines = output.read_text(errors="replace").splitlines()
-    failed = [line.split(" - ")[0] for line in lines if line.startswith(("FAILED ", "ERROR "))]
+    failed = [line.split(" - ")[0] for line in lines if line.startswith(("FAILED tests", "ERROR tests"))]
     return failed[0].partition(" ")[2] if failed else "pytest: " + " ".join(lines[-3:])
