@@ -28,7 +28,7 @@ class WrongKindError(ResponseError):
 def kinds_of(keys: Keys) -> Mapping[str, str]:
     """The keys that all jobs share, and what each holds (in Redis's words) if it exists."""
     sources = sorted({known.datasource for known in registry().values()})
-    hashes = ("breaker", "breaker-off", "costs", "dead-size", "refused", "sampled", "schema", "spools")
+    hashes = ("breaker", "breaker-off", "costs", "dead-size", "refused", "sampled", "spools")
     return {
         keys.queue_list: "list",
         keys.started: "zset",
