@@ -195,7 +195,6 @@ ON_NO_JOBS_WAY = frozenset(
         "refused",
         "sampled",
         "samples",
-        "schema",
         "spools",
     }
 )
