@@ -5,6 +5,7 @@ from birdfeed.errors import BirdfeedError as ProducerError
 from birdfeed_schemas.settings import explain
 from birdfeed_worker.errors import BirdfeedError, QueryError, TinybirdError
 from birdfeed_worker.pricing.book.load import PriceBookError
+from birdfeed_worker.queue.kinds import WrongKindError
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
@@ -41,6 +42,8 @@ def explained(error: Exception) -> tuple[str, int] | None:
         case Declined():
             return str(error), PARTLY
         case Unreachable():
+            return str(error), UNREACHABLE
+        case WrongKindError():
             return str(error), UNREACHABLE
         case RedisError():
             return f"Redis failed: {type(error).__name__}: {error}", UNREACHABLE

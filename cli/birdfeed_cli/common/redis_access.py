@@ -3,7 +3,7 @@
 from birdfeed_schemas.safety.urls import shown
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.errors import ConfigurationError
-from birdfeed_worker.queue.connect import connect
+from birdfeed_worker.queue.connect import SOCKET_TIMEOUT, connect
 from birdfeed_worker.settings import WorkerSettings
 from redis import Redis
 from redis.exceptions import RedisError
@@ -11,8 +11,12 @@ from redis.exceptions import RedisError
 from birdfeed_cli.common.errors import Unreachable
 
 
-def open_redis() -> tuple[Redis, Keys]:
+def open_redis(*, tries: int = 1, timeout: float = SOCKET_TIMEOUT) -> tuple[Redis, Keys]:
     """A connection that works, by the settings, and the names of the keys.
+
+    Args:
+        tries: How often a command that failed is tried again.
+        timeout: Seconds for each answer.
 
     Raises:
         Unreachable: Redis does not answer.
@@ -21,7 +25,7 @@ def open_redis() -> tuple[Redis, Keys]:
     settings = WorkerSettings.load()
     try:
         url = settings.redis_url_text
-        connection = connect(url, tries=1)
+        connection = connect(url, tries=tries, timeout=timeout)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     try:

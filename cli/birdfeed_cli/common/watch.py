@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from birdfeed_worker.queue.kinds import WrongKindError
 from redis.exceptions import RedisError
 from rich.console import RenderableType
 from rich.live import Live
@@ -30,7 +31,12 @@ def watched(view: Callable[[], RenderableType], *, as_json: bool = False) -> int
                 try:
                     shown = view()
                 except RedisError as error:
-                    shown = Text(f"Redis doesn't answer ({type(error).__name__}); trying again", style="red")
+                    what = (
+                        str(error)
+                        if isinstance(error, WrongKindError)
+                        else f"Redis doesn't answer ({type(error).__name__})"
+                    )
+                    shown = Text(f"{what}; trying again", style="red")
                 live.update(shown, refresh=True)
                 time.sleep(EVERY)
         except KeyboardInterrupt:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool
 from birdfeed_worker.flow.destinations import Destination
 from birdfeed_worker.monitoring.facts import Health, Status, WorkerState
 from birdfeed_worker.monitoring.status import read_status
+from birdfeed_worker.queue.kinds import WrongKindError
 from birdfeed_worker.queue.redis_time import redis_time
 from redis.exceptions import RedisError
 from rich.console import Group, RenderableType
@@ -29,6 +30,8 @@ VERDICTS = {
     Health.DEGRADED: ("degraded", WARN_BADGE),
     Health.DOWN: ("down", BAD_BADGE),
 }
+#: Seconds for each answer of Redis: one that hangs is reported within three, the start of this program included.
+ANSWER_SECONDS: Final = 1.5
 #: Workers shown one by one.
 MOST_WORKERS = 8
 
@@ -36,7 +39,7 @@ MOST_WORKERS = 8
 def run_status(*, as_json: bool, watch: bool) -> int:
     """Print it. Exit codes: 0 healthy, 1 degraded, 3 down (no worker runs, or Redis can't be reached)."""
     try:
-        connection, keys = open_redis()
+        connection, keys = open_redis(tries=0, timeout=ANSWER_SECONDS)
 
         def look() -> tuple[Status, dict[str, Any] | None]:
             return read_status(connection, keys, redis_time(connection)), spool_of_this_host()
@@ -44,9 +47,10 @@ def run_status(*, as_json: bool, watch: bool) -> int:
         if watch:
             return watched(lambda: view(*look()), as_json=as_json)
         status, spool = look()
-    except (Unreachable, RedisError):
+    except (Unreachable, RedisError) as error:
         if as_json:
-            print_json({"health": "down", "problems": ["Redis can't be reached"]})
+            problem = str(error) if isinstance(error, WrongKindError) else "Redis can't be reached"
+            print_json({"health": "down", "problems": [problem]})
         raise
     if as_json:
         print_json(describe(status, spool))

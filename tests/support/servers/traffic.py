@@ -1,16 +1,23 @@
 """Traffic for tests of whole systems: `python traffic.py FILE RATE PREFIX` tracks events until SIGTERM, then sees them
 off. `Traffic` runs it.
 
-Every request_id is written to FILE, with the time, before track_event is called: the file is what was accepted.
+Every request_id is written to FILE, with the time, before track_event is called: the file is what was accepted. When
+Redis says that it has a batch, its request_ids are written to FILE.acknowledged with the time: an event that waited in
+the spool gets to Redis long after it was tracked.
 """
 
+import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 import birdfeed
+from birdfeed.encoding.batch import PackedBatch, lines_of
+from birdfeed.transport.enqueuer import Answer, Enqueuer
 
 from tests.support.servers.system import System
 
@@ -44,8 +51,11 @@ class Traffic:
 
     def accepted(self) -> dict[str, float]:
         """The request_ids so far, in order, and when (epoch s) they were tracked."""
-        lines = self._file.read_text().splitlines()
-        return {request_id: float(at) for request_id, at in (line.split() for line in lines)}
+        return _times(self._file)
+
+    def acknowledged(self) -> dict[str, float]:
+        """When (epoch s) Redis last said that it has an event, by request_id."""
+        return _times(_acknowledged(self._file))
 
     def stop(self) -> None:
         """Tell it to see off what it has."""
@@ -64,6 +74,28 @@ class Traffic:
             self._process.wait()
 
 
+def _acknowledged(path: Path) -> Path:
+    return path.with_suffix(".acknowledged")
+
+
+def _times(path: Path) -> dict[str, float]:
+    return {request_id: float(at) for request_id, at in (line.split() for line in path.read_text().splitlines())}
+
+
+def _note_what_redis_has(notes: TextIO) -> None:
+    enqueue = Enqueuer.enqueue
+
+    def noted(self: Enqueuer, batches: Sequence[PackedBatch]) -> Answer:
+        answer = enqueue(self, batches)
+        for batch, outcome in zip(batches, answer.outcomes, strict=True):
+            if outcome.delivered:
+                for line in lines_of(batch):
+                    notes.write(f"{json.loads(line)['data']['request_id']} {time.time()}\n")
+        return answer
+
+    setattr(Enqueuer, "enqueue", noted)  # noqa: B010 -- mypy takes no assignment to a method
+
+
 def main() -> None:
     """Track `rate` events a second; at SIGTERM flush, drain the spool, close."""
     path, rate, prefix = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
@@ -72,7 +104,8 @@ def main() -> None:
     birdfeed.start()
     number = 0
     started = time.monotonic()
-    with path.open("a", buffering=1) as accepted:
+    with path.open("a", buffering=1) as accepted, _acknowledged(path).open("a", buffering=1) as acknowledged:
+        _note_what_redis_has(acknowledged)
         while not stopping:
             while number < (time.monotonic() - started) * rate:
                 request_id = f"{prefix}-{number}"
@@ -82,15 +115,15 @@ def main() -> None:
                 birdfeed.track_event(birdfeed.EventType(kind), data)
                 number += 1
             time.sleep(0.01)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        birdfeed.flush(5)
-        stats = birdfeed.stats()
-        if stats.buffered == 0 and stats.spooled <= stats.drained:
-            break
-        time.sleep(0.1)
-    birdfeed.close(10)
-    print(birdfeed.stats(), flush=True)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            birdfeed.flush(5)
+            stats = birdfeed.stats()
+            if stats.buffered == 0 and stats.spooled <= stats.drained:
+                break
+            time.sleep(0.1)
+        birdfeed.close(10)
+        print(birdfeed.stats(), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.model import POISON, Dead, Deferred, Item, ReservedJob, Written
+from birdfeed_worker.queue.kinds import named
 from birdfeed_worker.queue.reply import as_text, epoch
 from birdfeed_worker.queue.scripts import run_all, run_when_full, script
 from birdfeed_worker.queue.trouble import is_unavailable
@@ -93,8 +94,11 @@ class DeadLetterBreaker:
         self._count = script(connection, "circuit_breaker")
 
     def tripped(self) -> frozenset[str]:
-        """The types it has tripped for."""
-        return frozenset(tripped(self._connection, self._keys))
+        """The types it has tripped for; raises RedisError."""
+        try:
+            return frozenset(tripped(self._connection, self._keys))
+        except RedisError as error:
+            raise named(self._connection, self._keys, error) from error
 
     def defer(self, types: Collection[str], items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> None:
         """Defer the events of these types."""
@@ -143,7 +147,7 @@ class DeadLetterBreaker:
             if is_unavailable(error):
                 raise
             # Something in its keys is not of our making. That must not keep events from being settled.
-            log.error("the circuit breaker can't count: %s", error)
+            log.error("the circuit breaker can't count: %s", named(self._connection, self._keys, error))
             return [""] * len(calls)
 
     def _wait(self, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> None:

@@ -25,6 +25,7 @@ from birdfeed_worker.monitoring.minutes import read_minutes
 from birdfeed_worker.monitoring.producers import read_producers, read_spools
 from birdfeed_worker.monitoring.redis_check import redis_facts
 from birdfeed_worker.monitoring.verdict import judged
+from birdfeed_worker.queue.kinds import check_kinds
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.tinybird.schema_state import read_mismatches
 
@@ -37,7 +38,13 @@ LOOKED_AT: Final = 10_000
 
 
 def read_status(connection: Redis, keys: Keys, now: float) -> Status:
-    """Read it. `now` is epoch seconds."""
+    """Read it. `now` is epoch seconds.
+
+    Raises:
+        WrongKindError: A key that all jobs share holds another kind of value than birdfeed keeps there.
+        RedisError: Redis is away or refuses.
+    """
+    check_kinds(connection, keys)
     ledger = read_ledger(connection, keys, quick=True)
     at = depth(connection, keys)
     due: list[Any] = connection.zrange(keys.scheduled, 0, 0, withscores=True)

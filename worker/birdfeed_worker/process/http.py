@@ -19,6 +19,7 @@ from birdfeed_worker.monitoring.facts import Status
 from birdfeed_worker.monitoring.metrics import read_pool
 from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_reading, of_status
 from birdfeed_worker.monitoring.status import read_status
+from birdfeed_worker.queue.kinds import WrongKindError, named
 from birdfeed_worker.queue.redis_time import redis_time
 
 log = logging.getLogger(__name__)
@@ -94,10 +95,13 @@ class Looker:
             looking = self._looking
         looking.join(LOOK_SECONDS)
         if looking.is_alive():
-            return self._seen, f"it took more than {LOOK_SECONDS:g} s"
-        if self._error is not None and not isinstance(self._error, RedisError):
-            raise self._error
-        return self._seen, "" if self._error is None else type(self._error).__name__
+            return self._seen, f"Redis doesn't answer: it took more than {LOOK_SECONDS:g} s"
+        error = self._error
+        if error is None or isinstance(error, WrongKindError):
+            return self._seen, str(error or "")
+        if not isinstance(error, RedisError):
+            raise error
+        return self._seen, f"Redis doesn't answer: {type(error).__name__}"
 
     def _look(self) -> None:
         began = time.monotonic()
@@ -105,7 +109,7 @@ class Looker:
             counts = read_pool(self._connection, self._keys, self._pool)
             status = read_status(self._connection, self._keys, redis_time(self._connection))
         except Exception as error:  # raised to who asked
-            self._error = error
+            self._error = named(self._connection, self._keys, error) if isinstance(error, RedisError) else error
             return
         now = time.monotonic()
         self._seen, self._error = Seen(status=status, counts=counts, at=now, seconds=now - began), None
@@ -167,7 +171,7 @@ class Pages:
             problems.append("no worker is alive")
         seen, problem = self._looker.look()
         if problem:
-            problems.append(f"Redis doesn't answer: {problem}")
+            problems.append(problem)
         elif seen is not None:
             status = seen.status
             problems += [finding.message for finding in status.findings if finding.rule.blocks]

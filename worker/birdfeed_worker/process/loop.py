@@ -32,6 +32,7 @@ from birdfeed_worker.process.heartbeat import Heartbeat
 from birdfeed_worker.process.maintenance import Maintenance
 from birdfeed_worker.process.poison import find_poison
 from birdfeed_worker.process.presence import Presence
+from birdfeed_worker.queue.kinds import named
 from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.queue.trouble import is_unavailable
 
@@ -159,8 +160,7 @@ class Worker(SimpleWorker):
                     elif burst:
                         break
                 except RedisError as error:
-                    log.error("Redis: %s: %s; trying again", type(error).__name__, error)
-                    self._clock.sleep(REDIS_DOWN_WAIT)
+                    self._wait_for_redis(error)
                 except StopRequested:
                     break
         finally:
@@ -177,8 +177,12 @@ class Worker(SimpleWorker):
                 register()
                 return
             except RedisError as error:
-                log.error("Redis: %s: %s; trying again", type(error).__name__, error)
-                self._clock.sleep(REDIS_DOWN_WAIT)
+                self._wait_for_redis(error)
+
+    def _wait_for_redis(self, error: RedisError) -> None:
+        why = named(self.connection, self._keys, error)
+        log.error("Redis: %s: %s; trying again", type(why).__name__, why)
+        self._clock.sleep(REDIS_DOWN_WAIT)
 
     def _reserve_jobs(self, burst: bool) -> list[ReservedJob]:
         self.check_for_suspension(burst)

@@ -11,7 +11,9 @@ from redis.connection import Connection
 from redis.retry import Retry
 
 #: Seconds for one answer; longer than the longest blocking call (2 s) and than a script over 500 jobs.
-SOCKET_TIMEOUT = 10.0
+SOCKET_TIMEOUT: Final = 10.0
+#: Seconds for a connection to be made.
+CONNECT_TIMEOUT: Final = 3.0
 #: What CLIENT LIST calls our connections.
 CLIENT_NAME: Final = "birdfeed-worker"
 
@@ -24,16 +26,18 @@ def greet(connection: Connection) -> None:
         connection.read_response()
 
 
-def connect(url: str, *, tries: int = 20) -> Redis:
+def connect(url: str, *, tries: int = 20, timeout: float = SOCKET_TIMEOUT) -> Redis:
     """A client that tries a failed command again for about `tries` half-seconds before it raises.
+
+    `timeout` is in seconds, for each answer and, up to CONNECT_TIMEOUT, for connecting.
 
     Scripts are safe to try again: take adopts what an unanswered take took, settle's fence refuses a second time.
     """
     return client_of(
         url,
         {
-            "socket_timeout": SOCKET_TIMEOUT,
-            "socket_connect_timeout": 3.0,
+            "socket_timeout": timeout,
+            "socket_connect_timeout": min(timeout, CONNECT_TIMEOUT),
             "health_check_interval": 15,
             "retry": Retry(EqualJitterBackoff(cap=1.0, base=0.05), tries),
             "retry_on_error": [

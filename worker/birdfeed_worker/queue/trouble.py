@@ -4,21 +4,25 @@ from typing import Final
 
 from redis import exceptions
 
+from birdfeed_worker.queue.kinds import WrongKindError
+
 #: What Redis answers first where it works for nobody, whatever is asked.
 _NOT_NOW: Final = (
     "LOADING", "READONLY", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY",
-    "UNKILLABLE", "NOPERM", "NOAUTH", "WRONGPASS", "NOSCRIPT",
+    "UNKILLABLE", "NOPERM", "NOAUTH", "WRONGPASS", "NOSCRIPT", "WRONGKIND",
 )  # fmt: skip
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Whether Redis is away, full, read-only or refuses: trying again later is all one can do.
+    """Whether Redis is away, full, read-only or refuses: trying again later is all one can do. So it is where a key
+    that all jobs share is of the wrong kind.
 
-    False for anything else: an answer to this very command (a key of the wrong type, say), or no error of Redis's.
+    False for anything else: an answer to this very command (a job's own key of the wrong type, say), or no error of
+    Redis's.
     """
     if not isinstance(error, exceptions.RedisError):
         return False
     if not isinstance(error, exceptions.ResponseError):
         return True
-    known = (exceptions.ReadOnlyError, exceptions.OutOfMemoryError, exceptions.NoPermissionError)
+    known = (WrongKindError, exceptions.ReadOnlyError, exceptions.OutOfMemoryError, exceptions.NoPermissionError)
     return isinstance(error, known) or str(error).startswith(_NOT_NOW)

@@ -6,6 +6,7 @@ import pytest
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters import query as letters_module
+from birdfeed_worker.dead_letters import retention as retention_module
 from birdfeed_worker.dead_letters.audit import entries
 from birdfeed_worker.dead_letters.move import Mover, step
 from birdfeed_worker.dead_letters.query import Choice, dead_letters_of, letters_of
@@ -19,6 +20,7 @@ from rq.job import Job
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
 
+from tests.support.worker import odd_jobs
 from tests.support.worker.dead import accept, bury, events, ids, work
 
 NO_CAPS = Caps(0, 0.0)
@@ -211,3 +213,36 @@ def test_one_sweeps_at_a_time(redis: Redis, keys: Keys) -> None:
 
     assert [first.step(), second.step(), first.step()] == [True, False, True]
     assert not first.step(), "the round is over"
+
+
+@pytest.mark.parametrize(("letters", "left"), [(7, 7), (8, 1)])
+def test_the_fewest_letters_that_are_merged(redis: Redis, keys: Keys, letters: int, left: int) -> None:
+    """Eight of a kind."""
+    bury(redis, keys, events(letters), each=True)
+
+    sweep(redis, keys)
+
+    assert len(list(letters_of(redis, keys))) == left
+
+
+def test_a_merged_letter_is_no_larger_than_any(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group that is full is merged, and the next one begins."""
+    monkeypatch.setattr(retention_module, "LETTER_EVENTS", 10)
+    bury(redis, keys, events(24), each=True)
+
+    sweep(redis, keys)
+
+    assert sorted(letter.events for letter in letters_of(redis, keys)) == [1] * 6 + [9, 9]
+
+
+def test_letters_that_cant_be_opened_are_not_merged(redis: Redis, keys: Keys) -> None:
+    """Each stays as it is, with its data."""
+    for number in range(9):
+        odd_jobs.put(redis, keys, f"odd-{number}", data=b"no job's data")
+        work(redis, keys)
+    before = {letter.id for letter in letters_of(redis, keys)}
+
+    sweep(redis, keys)
+
+    assert {letter.id for letter in letters_of(redis, keys)} == before
+    assert {redis.hget(keys.job(one), "data") for one in before} == {b"no job's data"}

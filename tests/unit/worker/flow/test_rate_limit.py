@@ -40,3 +40,27 @@ def test_the_pools_rates_hold_from_the_first_second_on(redis: Redis, keys: Keys)
         # One that is let through at once, and the bucket's twentieth of a second.
         assert admitted <= rate * (time.monotonic() - began + 0.05) + 1
         assert admitted > 1
+
+
+def failures(redis: Redis) -> object:
+    return redis.hget("rq:birdfeed:birdfeed:destination:llm_events", "failures")
+
+
+def test_failures_of_requests_that_were_under_way_together_are_one(limiter: RateLimiter, redis: Redis) -> None:
+    """Ten answers of one outage don't make the pool wait as if it had failed ten times over."""
+    waits = [limiter.back_off("llm_events", None, "HTTP 503") for _ in range(10)]
+
+    assert failures(redis) == b"1"
+    assert max(waits) <= 1.0, "the first wait, retry_base"
+
+    redis.hset("rq:birdfeed:birdfeed:destination:llm_events", "backoff_until", "0")
+    assert limiter.back_off("llm_events", None, "HTTP 503") > max(waits), "the next failure counts"
+    assert failures(redis) == b"2"
+
+
+def test_a_shorter_wait_replaces_no_longer_one(limiter: RateLimiter) -> None:
+    """A 429 that asked for a minute, and a 503 that was under way: the minute is waited for."""
+    limiter.back_off("llm_events", 60.0, "HTTP 429")
+
+    assert limiter.back_off("llm_events", None, "HTTP 503") > 55
+    assert limiter.admit("llm_events", 1).wait > 55

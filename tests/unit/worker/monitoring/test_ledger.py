@@ -336,3 +336,21 @@ def test_nothing_at_all_balances(redis: Redis, keys: Keys) -> None:
 
     assert (ledger.accounts, findings.balanced, findings.suspects) == ({}, True, ())
     assert list(letters_of(redis, keys)) == []
+
+
+def test_an_excess_is_never_written_off(redis: Redis, keys: Keys) -> None:
+    """More events than were accepted is a fault to be found; what is missing of another type is counted."""
+    redis.hset(
+        keys.ledger,
+        mapping={
+            "accepted:text_generation": 2,
+            "written:text_generation": 5,
+            "accepted:image_generation": 3,
+            "written:image_generation": 2,
+        },
+    )
+
+    assert write_off(redis, keys)[0] == 1
+
+    assert redis.hget(keys.ledger, "purged:image_generation") == b"1"
+    assert redis.hget(keys.ledger, "purged:text_generation") is None

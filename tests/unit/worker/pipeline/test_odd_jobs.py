@@ -10,7 +10,7 @@ from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.query import dead_letters_of
 from birdfeed_worker.flow import circuit_breaker
-from birdfeed_worker.model import Item, ReservedJob
+from birdfeed_worker.model import POISON, Item, ReservedJob
 from birdfeed_worker.monitoring.ledger import read_ledger
 from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.operations.replay import replay
@@ -258,3 +258,74 @@ def test_what_was_sent_before_the_fault_is_asked_about(
     assert len(store.ids()) == len(set(store.ids())) == 4
     assert (waiting(redis, keys), redis.zcard(keys.failed)) == (0, 0)
     assert redis.hget(keys.ledger, "written:text_generation") == b"4"
+
+
+def test_many_invalid_events_trip_the_breaker(redis: Redis, keys: Keys) -> None:
+    """Where most of a type's events die of one thing, they wait instead; those that are valid are written."""
+    store = FakeStore()
+    accept(redis, keys, [envelope({"usage": 1}) for _ in range(120)])
+    accept(redis, keys, events(2))
+
+    deliver(redis, keys, store)
+
+    assert circuit_breaker.tripped(redis, keys)["text_generation"].reason == "invalid"
+    assert (len(store.ids()), redis.zcard(keys.failed), redis.zcard(keys.scheduled)) == (2, 0, 1)
+
+
+def test_events_that_kill_workers_die_unread(redis: Redis, keys: Keys) -> None:
+    """Of a job with three events the confirmed one is dead and never parsed; the others are written, as is the event of
+    the same number in another job.
+    """
+    store = FakeStore()
+    job_id = accept(redis, keys, events(3))
+    accept(redis, keys, events(3))
+
+    delivery_of(redis, keys, store).deliver(reserve_all(redis, keys), frozenset({(job_id, 1)}))
+
+    (letter,) = dead_letters_of(redis, keys)
+    assert (letter.reason, letter.events, len(store.ids())) == (POISON.reason, 1, 5)
+    assert letter.batch is not None
+    assert b'"r1"' in letter.batch.lines[0]
+
+
+def test_a_job_that_kills_workers_as_a_whole_dies_unopened(redis: Redis, keys: Keys) -> None:
+    """With its data as it was; the others are written."""
+    store = FakeStore()
+    job_id = accept(redis, keys, events(2))
+    accept(redis, keys, events(1))
+    data = redis.hget(keys.job(job_id), "data")
+
+    delivery_of(redis, keys, store).deliver(reserve_all(redis, keys), frozenset({(job_id, None)}))
+
+    (letter,) = dead_letters_of(redis, keys)
+    assert (letter.reason, letter.detail, letter.events) == (POISON.reason, POISON.detail, 2)
+    assert redis.hget(keys.job(letter.id), "data") == data
+    assert len(store.ids()) == 1
+
+
+def test_redis_goes_away_while_jobs_are_delivered_alone(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no fault of the job that was being delivered then, either."""
+    ids = [accept(redis, keys, events(1)) for _ in range(2)]
+    errors = [RuntimeError("a fault of ours"), RedisConnectionError("gone")]
+
+    def fail(jobs: list[ReservedJob], *more: Any) -> Any:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(module, "decode", fail)
+    with pytest.raises(RedisConnectionError):
+        deliver(redis, keys, FakeStore())
+
+    assert errors == []
+    assert [redis.hget(keys.job(job_id), "status") for job_id in ids] == [b"started"] * 2
+
+
+def test_a_type_that_nobody_knows(redis: Redis, keys: Keys) -> None:
+    """Its events are dead, by a reason of its own, and come back when a worker knows it."""
+    odd_jobs.put(redis, keys, data=odd_jobs.packed(odd_jobs.header(event_type="no_such"), odd_jobs.line()))
+
+    deliver(redis, keys, FakeStore())
+
+    (letter,) = dead_letters_of(redis, keys)
+    assert (letter.reason, letter.event_type) == ("unknown_event_type", "no_such")

@@ -6,7 +6,8 @@ import pytest
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.errors import QuotaError
 from birdfeed_worker.flow.rate_limit import RateLimiter
-from birdfeed_worker.model import Deferred, Written
+from birdfeed_worker.model import Dead, Deferred, Outcome, Written
+from birdfeed_worker.pipeline.send import QUARANTINED
 from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from birdfeed_worker.tinybird.decide import Answer
 from redis import Redis
@@ -116,3 +117,54 @@ def test_stopped_in_the_middle_of_asking(store: FakeStore, limiter: RateLimiter)
 
     assert [item.outcome for item in made] == [Deferred(NOW, NOW - 100)] * 3
     assert steps == [1]
+
+
+@pytest.mark.parametrize(
+    ("can_read", "quarantined", "expected"),
+    [
+        (True, 1, Deferred(NOW + 60, NOW)),
+        (False, 1, Written()),
+        (True, 3, Dead("quarantined", QUARANTINED)),
+        (False, 3, Dead("quarantined", QUARANTINED)),
+    ],
+)
+def test_quarantined_rows_that_nobody_can_name(
+    write: Write, store: FakeStore, can_read: bool, quarantined: int, expected: Outcome
+) -> None:
+    """They are in the store either way and are not sent again: asked about later, or, where nobody can, written."""
+    store.readable, store.refuse_queries = can_read, True
+    made = items(3)
+    store.rules.append(lambda rows: Answer(status=200, successful=3 - quarantined, quarantined=quarantined))
+
+    write(made)
+
+    assert [item.outcome for item in made] == [expected] * 3
+    assert len(store.requests) == 1
+
+
+def test_what_the_store_quarantined_before_the_answer_was_lost(write: Write, store: FakeStore) -> None:
+    """The row that is found in quarantine is dead for the store's own reason; the others are sent."""
+    made = items(3)
+    store.quarantine["llm_events"] = {made[1].event_id: "not a number"}
+    for item in made:
+        item.verify = True
+
+    write(made)
+
+    assert [type(item.outcome) for item in made] == [Written, Dead, Written]
+    assert isinstance(made[1].outcome, Dead)
+    assert made[1].outcome.reason == "quarantined"
+    assert "not a number" in made[1].outcome.detail
+    assert store.ids() == [made[0].event_id, made[2].event_id]
+
+
+@pytest.mark.parametrize("header", [{"replay_id": "r1"}, {"reason": "quarantined"}])
+def test_a_replayed_row_that_was_quarantined_once(write: Write, store: FakeStore, header: dict[str, Any]) -> None:
+    """It is sent: the old quarantined row is no answer to the replay."""
+    made = items(1, **header)
+    store.quarantine["llm_events"] = {made[0].event_id: "not a number"}
+    made[0].verify = True
+
+    write(made)
+
+    assert (made[0].outcome, store.ids()) == (Written(), [made[0].event_id])

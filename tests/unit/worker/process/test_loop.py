@@ -3,12 +3,16 @@
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.keys import Keys
+from birdfeed_worker.clock import Clock
 from birdfeed_worker.model import ReservedJob
+from birdfeed_worker.monitoring.ledger import read_ledger
 from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.settle import Totals
@@ -16,12 +20,15 @@ from birdfeed_worker.process import child
 from birdfeed_worker.process import loop as module
 from birdfeed_worker.process.bootstrap import make_worker
 from birdfeed_worker.process.loop import Worker
+from birdfeed_worker.queue.kinds import WrongKindError, kinds_of
 from birdfeed_worker.queue.redis_time import redis_time
 from birdfeed_worker.settings import WorkerSettings
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from rq.worker import Worker as StockWorker
 
+from tests.support.events import envelope
 from tests.support.wait import eventually
 from tests.support.worker.dead import accept, events
 
@@ -159,3 +166,87 @@ def test_a_worker_that_is_alone_too_long_gives_its_jobs_back(
 
 def fail() -> None:
     raise RedisConnectionError("gone")
+
+
+@contextmanager
+def text_in_place_of(redis: Redis, key: str) -> Iterator[Callable[[], None]]:
+    """What was there is put back by what is yielded."""
+    there = redis.exists(key)
+    if there:
+        redis.rename(key, f"{key}.aside")
+    redis.set(key, "x")
+
+    def repair() -> None:
+        redis.delete(key)
+        if there:
+            redis.rename(f"{key}.aside", key)
+
+    yield repair
+
+
+#: Last parts of keys that only what runs beside the work reads; the breaker's windows count nothing then.
+ON_NO_JOBS_WAY = frozenset(
+    {
+        "breaker-off",
+        "costs",
+        "dead-size",
+        "image_events",
+        "producers",
+        "refused",
+        "sampled",
+        "samples",
+        "spools",
+    }
+)
+
+
+@pytest.mark.parametrize("name", sorted(kinds_of(Keys("rq", "birdfeed"))))
+def test_text_where_something_else_is_meant(
+    name: str,
+    redis: Redis,
+    keys: Keys,
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """In any key that all jobs share: the worker lives, nothing is lost, and whoever looks is told which key it is."""
+    job_id = accept(redis, keys, events(1))
+    with text_in_place_of(redis, name) as repair:
+        with pytest.raises(WrongKindError, match=f"{name} holds a text, not a [a-z ]+: something other than birdfeed"):
+            read_status(redis, keys, redis_time(redis))
+        said: list[str] = []
+
+        def sleep(seconds: float) -> bool:
+            """The worker waits for Redis: somebody reads the log, and acts on it."""
+            if not said:
+                said.extend(record.getMessage() for record in caplog.records if record.levelname == "ERROR")
+                repair()
+            return False
+
+        monkeypatch.setattr(Clock, "sleep", lambda clock, seconds: sleep(seconds))
+        worker.work(burst=True)
+
+        if said:
+            assert f"{name} holds a text" in said[-1]
+        else:  # the job's data source is llm_events
+            assert name.split(":")[-1] in {*ON_NO_JOBS_WAY, *registry()}
+            repair()
+    assert redis.zscore(keys.scheduled, job_id) is not None, "the store is away"
+    assert (redis.llen(keys.queue_list), redis.zcard(keys.started), redis.zcard(keys.failed)) == (0, 0, 0)
+    assert read_ledger(redis, keys).balanced
+
+
+def test_dead_letters_while_their_registry_is_of_the_wrong_kind(redis: Redis, keys: Keys, worker: Worker) -> None:
+    """Settling changes nothing then: an error half-way would have deleted the job before its letter was kept."""
+    accept(redis, keys, [envelope({"usage": 1})])
+    jobs = worker._reserver.reserve(jobs=10, events=10, size=10**6)
+    with text_in_place_of(redis, keys.failed) as repair:
+        with pytest.raises(ResponseError, match=f"WRONGKIND {keys.failed} holds a string, not a zset"):
+            worker._deliver(jobs)
+        assert redis.exists(keys.job(jobs[0].id))
+        repair()
+
+    worker._deliver(worker._reserver.reserve(jobs=10, events=10, size=10**6))
+
+    assert redis.zcard(keys.failed) == 1
+    assert read_ledger(redis, keys).balanced

@@ -287,3 +287,44 @@ def test_a_newer_wire_version_waits_without_spending_anything(
 
     assert decoded.newer[0][1] == 2
     assert ScheduledJobRegistry(queue=queue).get_job_ids() == [batch_id]
+
+
+def test_putting_off_goes_on_where_one_job_is_lost(
+    redis: Redis, keys: Keys, reserver: Reserver, settler: Settler
+) -> None:
+    """Another worker has it by now: the others wait all the same, and nobody has them."""
+    ids = [enqueue(redis, keys, [envelope(text())]) for _ in range(3)]
+    jobs = reserver.reserve(**ALL)
+    redis.hset(keys.job(ids[1]), "worker_name", "w2")
+
+    settler.put_off(jobs, 4e9)
+
+    assert redis.zrange(keys.scheduled, 0, -1) == sorted([ids[0].encode(), ids[2].encode()])
+    assert redis.hget(keys.job(ids[1]), "status") == b"started"
+
+
+def test_when_a_job_was_first_reserved_is_remembered(redis: Redis, keys: Keys, reserver: Reserver) -> None:
+    """By Redis's clock, and it stays: a job is given up by its age."""
+    batch_id = enqueue(redis, keys, [envelope(text())])
+    (job,) = reserver.reserve(**ALL)
+    assert job.first_reserved == pytest.approx(now().timestamp(), abs=60)
+
+    reserver.recover("w1", died=False)
+    redis.hset(keys.job(batch_id), "bf_first_taken", "1800000000.5")
+    (again,) = reserver.reserve(**ALL)
+
+    assert (again.first_reserved, again.attempts) == (1_800_000_000.5, 2)
+
+
+def test_a_renewed_lease_keeps_rqs_entry_of_it(redis: Redis, keys: Keys, reserver: Reserver) -> None:
+    """An hour from now on, with the time, so that a delivery of hours doesn't lose it."""
+    enqueue(redis, keys, [envelope(text())])
+    (job,) = reserver.reserve(**ALL)
+    entry = f"{keys.prefix}:execution:{job.id}:{job.execution}"
+    redis.expire(entry, 60)
+    redis.hset(entry, "last_heartbeat", "0")
+
+    assert LeaseRenewer(redis, keys, "w1", 20).renew([job]) == 1
+
+    assert redis.ttl(entry) > 3_000
+    assert float(redis.hget(entry, "last_heartbeat") or 0) > 1e9

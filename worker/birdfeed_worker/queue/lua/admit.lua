@@ -7,6 +7,8 @@
 local name, per_s, bytes_s, size = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local who, probe_s = ARGV[7], tonumber(ARGV[8])
 local key = P .. ':birdfeed:' .. Q .. ':destination:' .. name
+local wrong = wrong_kind(key, 'hash')
+if wrong then return wrong end
 local at = now()
 local has = fields_of(key, 'backoff_until', 'failures', 'probe', 'probe_until', 'next_request', 'next_byte', 'reason')
 local backoff_until, failures = until_time(has[1], at), whole(has[2], 0)

@@ -2,6 +2,8 @@
 -- ARGV[3] worker, [4] seconds it lives without another sign, [5] last_heartbeat as rq writes a time, [6] state, [7] jobs
 -- done and [8] events dead since the last sign, [9...] fields and values of a whole entry.
 local key = P .. ':worker:' .. ARGV[3]
+local wrong = wrong_kind(key, 'hash') or wrong_kind(P .. ':workers', 'set') or wrong_kind(P .. ':workers:' .. Q, 'set')
+if wrong then return wrong end
 if redis.call('HEXISTS', key, 'hostname') == 0 then
   redis.call('HSET', key, unpack(ARGV, 9))
 end

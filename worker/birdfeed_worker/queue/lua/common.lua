@@ -39,6 +39,13 @@ local function until_time(value, at)
   return 0
 end
 
+-- An error that says so where a key holds something else than a value of that kind; else nil.
+local function wrong_kind(key, kind)
+  local found = redis.call('TYPE', key)['ok']
+  if found == kind or found == 'none' then return nil end
+  return redis.error_reply('WRONGKIND ' .. key .. ' holds a ' .. found .. ', not a ' .. kind)
+end
+
 -- Fields of a hash; none where the key is no hash.
 local function fields_of(key, ...)
   local found = redis.pcall('HMGET', key, ...)

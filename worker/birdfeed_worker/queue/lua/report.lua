@@ -4,6 +4,8 @@
 -- Returns the seconds it backs off from now, as text.
 local name, outcome = ARGV[3], ARGV[4]
 local key = P .. ':birdfeed:' .. Q .. ':destination:' .. name
+local wrong = wrong_kind(key, 'hash')
+if wrong then return wrong end
 local at = now()
 if outcome == 'inconclusive' then
   -- A probe that found out nothing: somebody else's turn.

@@ -3,3 +3,11 @@
 -- allowed and changes nothing. Seen on Redis 6.2 and 7.0 and on Valkey 9; Redis 7's own way (#!lua flags=allow-oom) is an
 -- error on 6.2, and would need the server's version, which may be hidden.
 redis.call('DEL', P .. ':birdfeed:' .. Q .. ':nothing')
+-- Nothing is written where one of the keys that all jobs share holds something else than it should: an error in the
+-- middle of a script, of a ZADD, say, would leave half of its writes, and lose dead letters. The error names the key.
+local KINDS = {[QUEUE] = 'list', [WIP] = 'zset', [SCHEDULED] = 'zset', [FAILED] = 'zset', [LEDGER] = 'hash',
+  [P .. ':queues'] = 'set'}
+for key, kind in pairs(KINDS) do
+  local wrong = wrong_kind(key, kind)
+  if wrong then return wrong end
+end

@@ -1,0 +1,108 @@
+"""Run tests on a changed program, in a child of a process that has the libraries loaded already.
+
+Nothing on disk is changed: `change` is called in the child, before the first module of ours is imported there.
+"""
+
+import importlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import CodeType
+from typing import Any, Final
+
+#: Seconds for a mutant beside twice what its tests need: what takes longer hangs, and that is seen, too.
+SPARE_SECONDS: Final = 30.0
+#: pytest warns of plugins that were imported before it could rewrite their asserts.
+_LOADED_ALREADY: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+
+
+@contextmanager
+def standing_valkey() -> Iterator[None]:
+    """One server for all children."""
+    from tests.support.servers import redis_servers
+
+    with tempfile.TemporaryDirectory() as folder, redis_servers.valkey(Path(folder)) as url:
+
+        @contextmanager
+        def standing(data_dir: Path, **config: str) -> Iterator[str]:
+            yield url
+
+        redis_servers.valkey = standing
+        yield
+
+
+def load_libraries() -> None:
+    """Import, before the first child is made, what every child would."""
+    for name in (
+        "pytest", "hypothesis", "redis", "rq.worker", "httpx", "pydantic", "pydantic_settings", "orjson", "structlog",
+        "prometheus_client", "zstandard", "fakeredis", "genai_prices", "birdfeed_schemas.registry",
+        "birdfeed_worker.pricing.book.reload", "birdfeed_worker.settings", "tests.support.wait",
+    ):  # fmt: skip
+        importlib.import_module(name)
+
+
+def install_code(path: Path, code: CodeType) -> None:
+    """From now on the module is imported as changed."""
+    real = SourceFileLoader.get_code
+
+    def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
+        return code if self.path == str(path) else real(self, fullname)
+
+    SourceFileLoader.get_code = get_code  # type: ignore[method-assign, assignment]
+
+
+def install_script(path: Path, text: str) -> None:
+    """From now on the Lua script is read as changed."""
+    real = Path.read_text
+
+    def read_text(self: Path, *args: Any, **more: Any) -> str:
+        return text if self == path else real(self, *args, **more)
+
+    Path.read_text = read_text  # type: ignore[method-assign]
+
+
+def _child(change: Callable[[], None] | None, tests: Sequence[str], output: Path) -> None:
+    """Never returns: exit code 0 if all tests pass."""
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    said = os.open(output, os.O_WRONLY | os.O_CREAT)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    import pytest
+
+    if change is not None:
+        change()
+    options = ["-x", "-q", "--no-cov", "-p", "no:cacheprovider", "--timeout=20", *_LOADED_ALREADY]
+    os._exit(int(pytest.main([*options, *tests])))
+
+
+def failure(change: Callable[[], None] | None, tests: Sequence[str], seconds: float) -> str:
+    """The first test that fails once `change` was called, or what else is wrong; nothing where all pass.
+
+    None changes nothing. The tests take about `seconds` where nothing is changed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "output"
+        pid = os.fork()
+        if pid == 0:
+            _child(change, tests, output)
+        until = time.monotonic() + 2 * seconds + SPARE_SECONDS
+        while time.monotonic() < until:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return _first_failure(output) if os.waitstatus_to_exitcode(status) else ""
+            time.sleep(0.02)
+        os.killpg(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        return "they take too long"
+
+
+def _first_failure(output: Path) -> str:
+    lines = output.read_text(errors="replace").splitlines()
+    failed = [line.split(" - ")[0] for line in lines if line.startswith(("FAILED tests", "ERROR tests"))]
+    return failed[0].partition(" ")[2] if failed else "pytest: " + " ".join(lines[-3:])

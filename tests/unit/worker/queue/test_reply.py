@@ -1,0 +1,66 @@
+"""Values as Redis answers them, read strictly."""
+
+import pytest
+from birdfeed_worker.queue.reply import EARLIEST, LATEST, MAX_NAME, as_name, epoch, number, real, whole
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, 7),
+        (b"", 7),
+        (b"0", 0),
+        ("12", 12),
+        (b"100", 100),
+        (b"101", 7),
+        (b"-1", 7),
+        (b"1.0", 7),
+        ("\N{ARABIC-INDIC DIGIT ONE}", 7),
+    ],
+)
+def test_a_count(value: bytes | str | None, expected: int) -> None:
+    """The default where it is missing, is no count, or is more than the most."""
+    assert number(value, 7, most=100) == expected
+
+
+def test_the_longest_count() -> None:
+    """Fifteen digits: no more are exact in a script."""
+    assert number(b"9" * 15, 7) == 10**15 - 1
+    assert number(b"0" * 16, 7) == 7
+
+
+@pytest.mark.parametrize(("value", "expected"), [(b"-3", -3), ("4", 4), (b"x", 0), (b"1.5", 0)])
+def test_a_count_that_may_be_below_0(value: bytes | str, expected: int) -> None:
+    """0 where it is not one."""
+    assert whole(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"1", 1.0),
+        (b"2.5", 2.5),
+        (b"3", 3.0),
+        (b"0.9", None),
+        (b"3.1", None),
+        (b"nan", None),
+        (None, None),
+        (b"x", None),
+    ],
+)
+def test_a_number_of_a_range(value: bytes | None, expected: float | None) -> None:
+    """Its ends belong to it."""
+    assert real(value, 1.0, 3.0) == expected
+
+
+def test_a_time() -> None:
+    """Between 2001 and 2096."""
+    assert (epoch(str(EARLIEST)), epoch(str(LATEST))) == (EARLIEST, LATEST)
+    assert (epoch(b"999999999"), epoch(b"4000000001"), epoch(b"inf")) == (None, None, None)
+
+
+def test_a_name() -> None:
+    """Fit for one line of a log, and not longer than a name."""
+    assert as_name(None, "unknown") == "unknown"
+    assert as_name(b"a\nb\x1b", "") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}"
+    assert as_name("x" * (MAX_NAME + 1), "") == "x" * MAX_NAME
