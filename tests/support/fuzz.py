@@ -17,7 +17,7 @@ from unittest.mock import MagicMock, Mock
 
 import msgspec
 from birdfeed import api
-from birdfeed.encoding.batch import cut, pack
+from birdfeed.encoding.batch import cut, line_of, pack
 from birdfeed.settings import ProducerSettings
 from birdfeed.testing import _CapturingClient
 from birdfeed_schemas.fields import ANY_TYPE
@@ -281,7 +281,7 @@ class RecordingClient(_CapturingClient):
         super().__init__(ProducerSettings(redis_url=None))
 
     def _keep(self, event: tuple[Any, ...]) -> None:
-        self.lines.append((event[0], event[1]))
+        self.lines.append((event[0], line_of(event)))
 
 
 def outcomes(events: Iterable[tuple[Any, Any]]) -> collections.Counter[str]:
@@ -315,7 +315,7 @@ def _worked(enricher: Enricher, event_type: str, lines: list[bytes]) -> list[Ite
         id=batch.id, execution="e", data=batch.data, event_type=event_type, events=len(lines), size=batch.size,
         attempts=1, first_reserved=0.0,
     )  # fmt: skip
-    decoded = decode([job])
+    decoded = decode([job], extra=enricher.extra)
     assert (decoded.unreadable, decoded.newer, len(decoded.items)) == ([], [], len(lines))
     known = registry().get(event_type)
     valid = validate(event_type, decoded.items)

@@ -23,6 +23,7 @@ from birdfeed.stats import Counters
 from birdfeed_cli.common import console, redis_access
 from birdfeed_cli.common.errors import Unreachable
 from birdfeed_cli.report import charts, command
+from birdfeed_cli.report.query import Line, Report
 from birdfeed_schemas.event_structs import STRUCTS
 from birdfeed_schemas.fields import SPELLINGS
 from birdfeed_schemas.safety import private_files
@@ -78,10 +79,12 @@ def printed_json(patch: Patch, tmp_path: Path) -> str:
 
 
 def spreadsheet(patch: Patch, tmp_path: Path) -> str:
-    store = SimpleNamespace(query=None)
+    store = SimpleNamespace(query=lambda sql: [])
     patch.setattr(command, "open_store", lambda settings: contextlib.nullcontext(store))
     patch.setattr(command, "_tables", lambda store: ["llm_events", "image_events"])
-    patch.setattr(command, "read_report", lambda *_: None)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    report = Report(since=now, until=now, zone="UTC", total=Line(name=""), by={}, every="day", periods=[])
+    patch.setattr(command, "read_report", lambda *_: report)
     patch.setattr(command, "_as_csv", lambda report: [[FORMULA]])
     patch.setattr(sys, "stdout", out := io.StringIO())
     command.run_report(datetime(2026, 1, 1, tzinfo=UTC), "model", "UTC", as_json=False, as_csv=True, html=None)

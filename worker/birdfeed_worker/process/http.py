@@ -145,7 +145,7 @@ class Pages:
         pulse = self._pulse
         seen, problem = self._looker.look()
         if problem:
-            log.warning("metrics as last read: Redis doesn't answer: %s", problem)
+            log.warning("metrics as last read: %s", problem)
         counts = {} if seen is None else seen.counts
         age = None if seen is None else time.monotonic() - seen.at
         seconds = None if seen is None else seen.seconds

@@ -245,6 +245,29 @@ def test_usages_of_known_shapes(enricher: Enricher, shapes: list[str], data: st.
     both(enricher, "text_generation", *lines)
 
 
+KINDS = (
+    *("%d", "null", "true", '"text"', '"batch"', "{}", '{"audio_tokens":%d}', '{"k":{"l":%d}}', "[%d]", "1.5"),
+    *("-%d", '"%d"'),
+)
+
+
+@pytest.fixture(autouse=True)
+def no_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is remembered: there is a bound, and each test has its own."""
+    monkeypatch.setattr(SHAPES, "_shapes", {})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_usages_with_a_value_of_another_kind(enricher: Enricher, kind: str) -> None:
+    """In the place of each count of each shape, twice, as the second of a shape is read by a struct if any is."""
+    for shape in SHAPES_SENT:
+        parts = "".join(shape.split()).split("%d")
+        for place in range(1, len(parts)):
+            sent = "%d".join(parts[:place]) + kind + "%d".join(parts[place:])
+            lines = [sent % tuple(range(first, first + sent.count("%d"))) for first in (1, 2, 30)]
+            both(enricher, "text_generation", *(line(f'{{"model":"gpt-4.1-nano","usage":{one}}}') for one in lines))
+
+
 def test_a_known_usage_is_read_by_a_struct() -> None:
     """Whatever the table reads of it."""
     details = {"cached_tokens": 4, "audio_tokens": None}

@@ -176,6 +176,10 @@ class KnownShapes:
             **{slot: (key, inner) for slot, key, inner in plan.nested},
             **dict(plan.deep),
         }
+        numbers_at = [*where.values(), *(keys for _, keys in plan.counters)]
+        if any(value_at(usage, keys) is not None and not _is_count(usage, keys) for keys in numbers_at):
+            return None  # an object or a word where a count belongs
+        where = {place: keys for place, keys in where.items() if _is_count(usage, keys)}
 
         def path(slot: str) -> str:
             return paths[where[place]] if (place := self._table.slots[slot]) in where else "zero"

@@ -1,4 +1,4 @@
-"""The questions of bench/store.py, as SQL."""
+"""The questions of bench/store, as SQL."""
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
@@ -7,7 +7,7 @@ from typing import Any, Final
 from birdfeed_worker.chunks import batched
 from birdfeed_worker.tinybird.lookup import OURS, TEMPLATES, chunks, written_sql
 
-from bench.store_rows import START
+from bench.store.rows import START
 
 #: How an event is counted once, on a table that may hold it twice. `{table}`, `{where}`: filled in.
 FORMS: Final = {

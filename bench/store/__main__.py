@@ -29,8 +29,8 @@ from birdfeed_sandbox.datafiles import parse_datasource
 from birdfeed_sandbox.store.ddl import create_table
 from chdb.session import Session
 
-from bench.store_questions import EXISTING, VERIFY, aggregations, ids_sql, verifications
-from bench.store_rows import columns, rows
+from bench.store.questions import EXISTING, VERIFY, aggregations, ids_sql, verifications
+from bench.store.rows import columns, rows
 from tests.support.existing import existing_datasource
 
 #: Name of the table → its sorting key. All of their columns are frozen in track_event.

@@ -1,4 +1,4 @@
-"""Rows for bench/store.py, made by ClickHouse itself: a million in some five seconds.
+"""Rows for bench/store, made by ClickHouse itself: a million in some five seconds.
 
 Deterministic: row n is the same in every table and at every run. Events come evenly over the days; event_id is a
 UUIDv7 of occurred_at's millisecond, as track_event mints it.
