@@ -61,6 +61,11 @@ def _answer_one(connection: socket.socket, answer: Answer, heard: list[bytes] | 
             heard.append(asked)
         try:
             answer(connection)
+            # Closed at once, what the client has not read yet may be lost by a reset: it goes first.
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(10)
+            while connection.recv(65_536):
+                pass
         except OSError:  # the client had enough
             return
 
