@@ -197,6 +197,8 @@ class EventData(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     cache_key: Identifier | None = None
     service_tier: Text | None = None
     cost: Count | None = None
+    trace_id: Identifier | None = None
+    span_id: Identifier | None = None
     usage: UsageData | None = None
 
 
@@ -218,6 +220,7 @@ class ImageGenerationData(EventData, forbid_unknown_fields=True, gc=False, kw_on
     has_input_image: bool | None = None
     video_seconds: Count | None = None
     audio_seconds: Count | None = None
+    characters: Count | None = None
 
 
 #: event type → its struct, for the types birdfeed ships.

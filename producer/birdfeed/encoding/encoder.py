@@ -16,12 +16,13 @@ import msgspec
 import orjson
 from birdfeed_schemas.event_structs import EventData
 from birdfeed_schemas.fields import ANY_TYPE
+from birdfeed_schemas.tables.hints import unknown_field, unknown_names
 from birdfeed_schemas.wire.compact_bytes import compact_bytes
 
 from birdfeed.encoding.redact import ErrorMessage, pseudonym
 from birdfeed.encoding.sanitize import NOTHING, Bounds, Sanitizer
 from birdfeed.encoding.shape import Shape
-from birdfeed.logging_once import log_throttled
+from birdfeed.logging_once import log_once, log_throttled
 from birdfeed.stats import Counters
 
 #: What a before_send hook is given and gives back: {"event_type": str, "event_data": dict}.
@@ -36,6 +37,9 @@ Encoded: TypeAlias = tuple[str, bytes, int, int]
 _convert: Final = msgspec.convert
 #: Bytes of an event's line around its data: names, the id, and the time.
 LINE_BYTES: Final = len('{"event_id":"","occurred_at":"","data":}') + 36 + 27
+#: Unknown names of fields told of, in all; and names of an event that are looked at for it.
+_MOST_TOLD: Final = 50
+_MOST_NAMES: Final = 200
 #: What makes a datetime take the slow way: JSON would not say that a naive one is local time.
 _NO_DATETIMES: Final = orjson.OPT_PASSTHROUGH_DATETIME
 
@@ -77,6 +81,8 @@ class Encoder:
         self._counters = counters
         self._most = policy.max_event_bytes - LINE_BYTES
         self._plain = policy.hmac_key is None and policy.before_send is None
+        #: Event types and names of fields that were told of.
+        self._told: set[tuple[str, str]] = set()
 
     def encode(self, event_type: str, event_data: Mapping[str, Any], shape: Shape) -> Encoded | None:
         """One event, or None where it was dropped and counted.
@@ -94,9 +100,9 @@ class Encoder:
             try:
                 _convert(data, shape.struct)
                 written = orjson.dumps(data, None, _NO_DATETIMES)
-            except Exception:
-                pass  # whatever is wrong with it, the slow way finds it
-            else:
+            except Exception:  # whatever is wrong with it, the slow way finds it
+                written = b""
+            if written:
                 return self._bounded((event_type, compact_bytes(written), 0, time.time_ns()))
         return self._filtered(event_type, event_data, shape)
 
@@ -123,11 +129,22 @@ class Encoder:
                     )
                     return None
         self._counters.count_filtered(sanitized=walk.sanitized, truncated=walk.cut > 0)
+        if walk.dropped and len(self._told) < _MOST_TOLD and len(event_data) <= _MOST_NAMES:
+            self._tell_unknown(event_type, event_data, shape)
         # What was left out; workers pass over what they don't know.
         left_out = b',"dropped_fields":%d' % walk.dropped if walk.dropped else b""
         if walk.cut:
             left_out += b',"truncated":%d' % walk.cut
         return self._bounded((event_type, compact_bytes(written + left_out), walk.dropped, now))
+
+    def _tell_unknown(self, event_type: str, event_data: Mapping[Any, Any], shape: Shape) -> None:
+        """Log once each name that nobody stores, with the one that was probably meant."""
+        for name in unknown_names(event_data, shape.names):
+            if (event_type, name) not in self._told and len(self._told) < _MOST_TOLD:
+                self._told.add((event_type, name))
+                log_once(
+                    logging.WARNING, f"field {event_type} {name}", "%s", unknown_field(event_type, name, shape.names)
+                )
 
     def _bounded(self, event: Encoded) -> Encoded | None:
         if len(event[1]) <= self._most:

@@ -59,6 +59,8 @@ class Shape:
     ) -> None:
         """`fields` maps accepted spelling → field name; `struct` is the type's own, where it has one."""
         self._field_of = {**{name: name for name in extra}, **fields}
+        #: Every spelling that is read.
+        self.names: Final = self._field_of.keys()
         self._own = frozenset(name for name, field in self._field_of.items() if name == field)
         self._referrer_path = referrer_path
         self._keep_traceback = keep_traceback

@@ -1,0 +1,54 @@
+"""A misspelt field is told of once, with the name that was meant; what is dropped on purpose is not."""
+
+import logging
+
+import pytest
+from birdfeed import EventType, track_event
+from birdfeed.testing import capture
+from birdfeed_schemas.event_structs import STRUCTS
+from birdfeed_schemas.registry import registry
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.WARNING, "birdfeed")
+    return caplog
+
+
+def test_a_misspelt_field_is_told_of_once(said: pytest.LogCaptureFixture) -> None:
+    """Each name of each type, without its value; the event goes its way without it."""
+    with capture() as captured:
+        for _ in range(3):
+            track_event(EventType("text_generation"), {"model": "m", "usr": "hunter2", "prompt": "p", "xyzzy": 1})
+        track_event(EventType("image_generation"), {"model": "m", "qualty": "hd"})
+
+    assert [record.getMessage() for record in said.records] == [
+        "the field usr of text_generation is not stored; did you mean user?",
+        "the field xyzzy of text_generation is not stored",
+        "the field qualty of image_generation is not stored; did you mean quality?",
+    ]
+    assert [event.dropped_fields for event in captured] == [3, 3, 3, 1]
+
+
+def test_what_is_dropped_inside_a_field_is_not_told_of(said: pytest.LogCaptureFixture) -> None:
+    """Only a name at the top is a field's; and what is dropped on purpose, or is no name, is passed over."""
+    with capture():
+        track_event(EventType("text_generation"), {"model": "m", "usage": {"a b": 1}, "messages": [], "two words": 1})
+
+    assert said.records == []
+
+
+def test_there_is_a_bound(said: pytest.LogCaptureFixture) -> None:
+    """Names may come from outside."""
+    with capture():
+        for number in range(200):
+            track_event(EventType("text_generation"), {"model": "m", f"name_{number}": 1})
+        track_event(EventType("text_generation"), {f"odd_{number}": 1 for number in range(10_000)})
+
+    assert len(said.records) == 50
+
+
+def test_the_structs_have_every_field() -> None:
+    """One that is missing would send its events the slow way."""
+    for event_type, struct in STRUCTS.items():
+        assert set(struct.__struct_fields__) == set(registry()[event_type].event.model_fields)
