@@ -159,6 +159,20 @@ def test_redis_is_full(working: System) -> None:
     follow(working, commands_of(title))
 
 
+def test_a_key_holds_something_else(working: System) -> None:
+    """Text in the queue's place; events sent meanwhile wait in the producer's spool."""
+    title = "A key holds something else"
+    working.redis.set(working.keys.queue_list, "text")
+    seen = working.run("status")
+    assert says(title, "holds a text, not a list") in " ".join((seen.stdout + seen.stderr).split())
+    assert seen.returncode == 3
+
+    working.redis.rename(working.keys.queue_list, "elsewhere")
+    working.send(numbered(5))
+    follow(working, commands_of(title))
+    all_once(working, 5)
+
+
 def test_redis_can_lose_events(working: System) -> None:
     """A cache's configuration."""
     title = "Redis can lose events"
