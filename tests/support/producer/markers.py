@@ -12,7 +12,7 @@ MARKER = "TOP secret prompt"
 #: Fields that any short text may stand in; users may write what they like there, and it is sent.
 TEXT = {field for field in FIELD_TYPES if field not in {
     *("start_time", "end_time", "duration", "status", "error", "referrer", "cache_hit", "cost", "usage", "stream"),
-    *("moderation", "num_images", "has_input_image", "video_seconds", "audio_seconds"),
+    *("moderation", "num_images", "has_input_image", "video_seconds", "audio_seconds", "characters"),
 }}  # fmt: skip
 
 

@@ -50,7 +50,8 @@ def test_in_a_shared_directory_the_spool_has_one_of_its_own(tmp_path: Path) -> N
 def test_an_open_directory_that_holds_nothing_else_is_closed(tmp_path: Path, there: list[str]) -> None:
     """Made by hand, or by an older version; its files too."""
     folder = tmp_path / "spool"
-    folder.mkdir(mode=0o755)
+    folder.mkdir()
+    folder.chmod(0o755)
     for name in there:
         (folder / name).touch(0o644)
     path = spool_path(options(spool_dir=folder))
@@ -66,7 +67,8 @@ def test_an_open_directory_that_holds_nothing_else_is_closed(tmp_path: Path, the
 def test_an_open_directory_with_other_things_in_it_is_left_as_it_is(tmp_path: Path) -> None:
     """Others may need what is there: the spool goes into a closed one inside, and is found there again."""
     folder = tmp_path / "app"
-    folder.mkdir(mode=0o755)
+    folder.mkdir()
+    folder.chmod(0o755)
     (folder / "readme.txt").touch()
     path = spool_path(options(spool_dir=folder))
     with closing(Spool(path, max_bytes=10**6)) as spool:
@@ -83,7 +85,8 @@ def test_a_link_in_a_shared_directory_is_refused(tmp_path: Path) -> None:
     shared, private = tmp_path / "tmp", tmp_path / "home"
     shared.mkdir()
     shared.chmod(0o777)
-    private.mkdir(mode=0o755)
+    private.mkdir()
+    private.chmod(0o755)
     (shared / f"birdfeed-{os.geteuid()}").symlink_to(private)
     with pytest.raises(SpoolError, match="is a link"):
         Spool(spool_path(options(spool_dir=shared)), max_bytes=10**6).check()

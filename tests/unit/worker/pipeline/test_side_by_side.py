@@ -36,20 +36,23 @@ def test_requests_go_side_by_side(redis: Redis, keys: Keys, store: FakeStore) ->
     assert sorted(map(len, store.requests)) == [2] * 6
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
 def test_nothing_is_under_way_after_a_failure(
-    store: FakeStore, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
+    store: FakeStore, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    """Redis fails under the first of three requests: the second comes to its end before the jobs are given back, and
-    the third, which waits for a thread, is never sent.
+    """Redis fails under the first of some requests: one that is under way comes to its end before the jobs are given
+    back, and those that wait for a thread are not sent.
     """
-    release, ended = threading.Event(), threading.Event()
+    begun, release, ended = threading.Event(), threading.Event(), threading.Event()
 
     def mark(execution: str, ids: Sequence[str]) -> frozenset[str]:
         if "job-0" in ids:
+            assert at_once == 1 or begun.wait(30)
             raise RedisConnectionError("gone")
         return frozenset()
 
     def slow(rows: list[dict[str, Any]]) -> None:
+        begun.set()
         assert release.wait(30)
         ended.set()
 
@@ -62,13 +65,15 @@ def test_nothing_is_under_way_after_a_failure(
     monkeypatch.setattr("birdfeed_worker.pipeline.write.wait", release_and_wait)
     limiter = limiter_of(redis, keys)
     sender = sender_of(store, limiter, Clock(), mark)
-    writer = Writer(store, sender, Clock(), WriteLimits(rows=1, bytes=10**6, at_once=1))
-    made = items(3)
+    writer = Writer(store, sender, Clock(), WriteLimits(rows=1, bytes=10**6, at_once=at_once))
+    made = items(2 if at_once == 2 else 5)
 
-    jobs = {name: job(name) for name in ("job-0", "job-1", "job-2")}
+    jobs = {item.job_id: job(item.job_id) for item in made}
     with pytest.raises(RedisConnectionError), writer.delivery(jobs) as writing:
         writing.add("llm_events", made)
 
-    assert ended.is_set()
-    assert outcomes(made) == ["NoneType", "Written", "NoneType"]
-    assert len(store.requests) == 1
+    # The thread that met the failure may have taken one more before it was seen.
+    written = [outcome for outcome in outcomes(made) if outcome == "Written"]
+    assert len(written) == len(store.requests) <= 1
+    assert ended.is_set() == (len(written) == 1)
+    assert at_once == 1 or len(written) == 1
