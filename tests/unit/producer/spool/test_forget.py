@@ -1,5 +1,7 @@
 """Erase one person's events from a spool: their neighbours stay, and nothing of them is left in the files."""
 
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -18,8 +20,9 @@ def is_anns(event_type: str, one: bytes) -> bool:
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool.sqlite3", max_bytes=10**6)
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    with closing(Spool(tmp_path / "spool.sqlite3", max_bytes=10**6)) as spool:
+        yield spool
 
 
 def test_only_the_persons_events_go(spool: Spool) -> None:
