@@ -11,8 +11,8 @@ Answer = Callable[[socket.socket], None]
 
 
 def answer(body: bytes, *headers: str, status: str = "200 OK") -> Answer:
-    """An ordinary answer with this body."""
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
+    """An ordinary answer with this body. The connection ends with it, and says so: a client must not use it again."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
     head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
     return lambda connection: connection.sendall(head + body)
 
