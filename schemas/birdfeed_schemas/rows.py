@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import msgspec
 import orjson
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
 from birdfeed_schemas.enrichment import Price, Tier, Usage
 from birdfeed_schemas.events import MAX_ERROR_MESSAGE, MAX_TRACEBACK, Event, EventError, ImageGeneration, TextGeneration
@@ -53,8 +53,7 @@ class Enriched(Struct, gc=False):
 
     `extra` holds the fields the operator allowed by name; `dropped_fields` counts what is not stored;
     `usage_raw` is the usage as it came, without text, and `usage_raw_dropped` says that it could not be kept;
-    `replay_id` is set on replayed events; `times` is what times() says of the event, computed here if left out;
-    `for_template` is whether the row may go to the table of Tinybird's LLM template.
+    `replay_id` is set on replayed events; `times` is what times() says of the event, computed here if left out.
     """
 
     envelope: Envelope | Line
@@ -70,7 +69,6 @@ class Enriched(Struct, gc=False):
     usage_raw: str = ""
     usage_raw_dropped: bool = False
     times: Times | None = None
-    for_template: bool = True
 
 
 def common(enriched: Enriched) -> dict[str, Any]:
@@ -189,10 +187,6 @@ def llm_event_row(enriched: Enriched) -> LlmEventRow:
         prompt, total = tokens.prompt, sum(tokens)
         totals = ResponseUsage(prompt, total - prompt, total)
     response_id = event.response_id[:MAX_TEXT] if event.response_id else ""
-    if not enriched.for_template:
-        if response_id or totals is not NO_TOTALS:
-            row.response = Response(response_id or UNSET, totals)
-        return row
     failed = row.status == "error"
     row.id = row.event_id
     row.message_id = row.request_id or row.event_id

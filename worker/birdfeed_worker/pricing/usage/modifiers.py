@@ -1,13 +1,9 @@
 """Words that change a price: service tier, speed, place, search context. Of an event's and its usage's, the event's."""
 
 from collections.abc import Mapping
-from typing import Final
 
 from birdfeed_schemas.enrichment import NOTHING, Usage
 from birdfeed_schemas.tables.meters import PLAIN_MODIFIERS, SAME_MODIFIER
-
-#: Those that change what tokens cost; the search context changes what a request costs.
-OF_TOKENS: Final = ("service_tier", "speed", "inference_geo")
 
 
 def plain_modifier(word: str) -> str:
@@ -25,4 +21,4 @@ def modifiers_of(service_tier: str | None, usage: Usage) -> Mapping[str, str]:
     return {**usage.modifiers, "service_tier": own} if usage.modifiers else {"service_tier": own}
 
 
-__all__ = ["NOTHING", "OF_TOKENS", "modifiers_of", "plain_modifier"]
+__all__ = ["NOTHING", "modifiers_of", "plain_modifier"]
