@@ -19,11 +19,10 @@ from birdfeed_sandbox.process import Sandbox
 from birdfeed_schemas.wire.envelope import encode_event
 from birdfeed_worker.dead_letters.audit import entries, note
 from birdfeed_worker.monitoring.ledger import read_ledger
-from birdfeed_worker.queue.codec import unpack
-from birdfeed_worker.queue.reply import as_text
 from typer.testing import CliRunner, Result
 
 from tests.support.events import envelope, text
+from tests.support.redis_contents import all_of
 from tests.support.rows import row
 from tests.support.servers.system import System
 from tests.support.worker.dead import bury, work
@@ -57,24 +56,6 @@ def system(valkey_url: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytes
         yield system
 
 
-def everything_in_redis(system: System) -> str:
-    """All values of all keys, jobs unpacked."""
-    redis, found = system.redis, []
-    for key in redis.scan_iter():
-        kind = as_text(redis.type(key))
-        if kind == "hash":
-            for name, value in redis.hgetall(key).items():
-                found += [as_text(name), as_text(value)]
-                if name == b"data":
-                    assert isinstance(value, bytes)
-                    found.append(unpack(value))
-        elif kind == "stream":
-            found.append(str(redis.xrange(key)))
-        elif kind == "string":
-            found.append(as_text(redis.get(key) or b""))
-    return "\n".join(found)
-
-
 def run(*words: str, **more: Any) -> Result:
     """`birdfeed forget`, by the settings in the environment."""
     return CliRunner().invoke(app, ["forget", *words], **more)
@@ -82,7 +63,7 @@ def run(*words: str, **more: Any) -> Result:
 
 def test_a_person_is_erased_everywhere(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the raw name and the key in the environment; the other person keeps every event, and the ledger balances."""
-    before = everything_in_redis(system)
+    before = all_of(system.redis)
     assert (ANN in before, BOB in before) == (True, True)
 
     planned = run("ann@example.com", "--dry-run", "--json")
@@ -107,7 +88,7 @@ def test_a_person_is_erased_everywhere(system: System, monkeypatch: pytest.Monke
 
     assert (done.exit_code, json.loads(done.stdout)["remaining"]) == (0, []), done.stdout
     assert system.rows("user") == {BOB: 3}
-    after = everything_in_redis(system)
+    after = all_of(system.redis)
     assert ANN not in after
     assert "ann@example.com" not in after
     assert CliRunner().invoke(app, ["spool", "drain"]).exit_code == 0

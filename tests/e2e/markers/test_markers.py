@@ -16,10 +16,9 @@ import httpx
 import pytest
 from birdfeed_sandbox.process import Sandbox
 from birdfeed_schemas.wire.keys import Keys
-from birdfeed_worker.queue.codec import unpack
-from birdfeed_worker.queue.reply import as_text
 from redis import Redis
 
+from tests.support.redis_contents import all_of
 from tests.support.servers.redis_servers import free_port, valkey
 from tests.support.servers.system import System
 from tests.support.wait import eventually
@@ -40,25 +39,6 @@ KNOWN = {
     "arguments": "birdfeed_worker", "prices missing": "", "app's log": "birdfeed",
     "a refused command": "doesn't answer",
 }  # fmt: skip
-
-
-def everything(redis: Redis) -> str:
-    """All keys and values; jobs unpacked."""
-    found: list[str] = []
-    for key in redis.scan_iter():
-        found.append(as_text(key))
-        kind = as_text(redis.type(key))
-        if kind == "hash":
-            for name, value in redis.hgetall(key).items():
-                found += [as_text(name), as_text(value)]
-                if name == b"data":
-                    assert isinstance(value, bytes)
-                    found.append(unpack(value))
-        elif kind == "stream":
-            found.append(str(redis.xrange(key)))
-        elif kind == "string":
-            found.append(as_text(redis.get(key) or b""))
-    return "\n".join(found)
 
 
 def arguments() -> str:
@@ -95,7 +75,7 @@ def hunted(system: System, page: Path) -> dict[str, str]:
         metrics = eventually(lambda: client.get(f"http://127.0.0.1:{port}/metrics").text, what="metrics are served")
     rows = [str(system.sandbox.sql(f"SELECT * FROM {name}")) for name in ("llm_events", "image_events")]
     rows += [str(system.sandbox.sql(f"SELECT * FROM {name}_quarantine")) for name in ("llm_events", "image_events")]
-    found |= {"rows": "".join(rows), "Redis": everything(redis)}
+    found |= {"rows": "".join(rows), "Redis": all_of(redis)}
     spool = [file.read_bytes() for file in (system.folder / "spool").iterdir()]
     letters = [letter.id for letter in system.dead()]
     commands = {

@@ -14,9 +14,9 @@ from birdfeed import api
 from birdfeed.client import Client
 from birdfeed.delivery.spool_drain import drain, spool_files
 from birdfeed_sandbox.process import Sandbox
-from redis import Redis
 
 from tests.support.producer.markers import FIELDS, MARKER, hidden_in, leaks
+from tests.support.redis_contents import all_of
 from tests.support.servers.redis_servers import free_port
 from tests.support.servers.system import TABLES, System
 
@@ -43,48 +43,6 @@ def track_everything() -> int:
     birdfeed.track_event(birdfeed.EventType(f"{MARKER}\n"), {"model": CONTROL})
     birdfeed.track_event("text_generation", MARKER)  # type: ignore[call-overload]
     return events
-
-
-def unpacked(data: bytes) -> str:
-    """Bytes as text; those of a job decompressed."""
-    with suppress(zlib.error):  # most values are not compressed
-        data = zlib.decompress(data)
-    return data.decode("utf-8", "replace")
-
-
-#: How all of a key is read, by its type.
-READ: Mapping[bytes, tuple[str, ...]] = {
-    b"string": ("GET", "{}"),
-    b"hash": ("HGETALL", "{}"),
-    b"list": ("LRANGE", "{}", "0", "-1"),
-    b"set": ("SMEMBERS", "{}"),
-    b"zset": ("ZRANGE", "{}", "0", "-1"),
-    b"stream": ("XRANGE", "{}", "-", "+"),
-}
-
-
-def all_of(redis: Redis) -> str:
-    """Everything in a Redis: the names of all keys, and what they hold, whatever type they are of."""
-    found = []
-    for key in redis.scan_iter(count=1_000):
-        kind = redis.execute_command("TYPE", key)
-        if kind == b"none":
-            continue  # it has expired meanwhile
-        command = READ[kind]
-        found += [unpacked(key), *texts_in(redis.execute_command(*(key if word == "{}" else word for word in command)))]
-    return "\n".join(found)
-
-
-def texts_in(answer: Any) -> Iterator[str]:
-    """Every text in what Redis answered."""
-    if isinstance(answer, bytes):
-        yield unpacked(answer)
-    elif isinstance(answer, Mapping):
-        for pair in answer.items():
-            yield from texts_in(pair)
-    elif isinstance(answer, list | tuple | set):
-        for part in answer:
-            yield from texts_in(part)
 
 
 def all_of_folder(folder: Path) -> str:
