@@ -1,14 +1,13 @@
 """Anthropic's own SDK, over a transport in this process."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
 import httpx2
 import pytest
 from birdfeed.integrations.anthropic import instrument
-from birdfeed.testing import Captured, capture
+from birdfeed.testing import Captured
 
 from tests.support.pricing.cases import counted
 from tests.support.producer.answers import ANTHROPIC_MESSAGE, SECRET, Provider, sse
@@ -35,13 +34,6 @@ ASKED: dict[str, Any] = {
     "max_tokens": 50,
     "messages": [{"role": "user", "content": SECRET}],
 }
-
-
-@pytest.fixture
-def events() -> Iterator[Captured]:
-    with capture() as captured:
-        yield captured
-        assert SECRET not in repr(captured)
 
 
 @pytest.fixture

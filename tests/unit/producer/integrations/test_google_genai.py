@@ -2,13 +2,12 @@
 
 import asyncio
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 from birdfeed.integrations.google_genai import instrument
-from birdfeed.testing import Captured, capture
+from birdfeed.testing import Captured
 from google import genai
 from google.genai import errors, types
 
@@ -21,13 +20,6 @@ BILLED = {"prompt_text": 7, "prompt_audio": 5, "prompt_cached": 8, "completion_t
 
 def part(finish: str | None = "STOP", usage: object = USAGE) -> dict[str, Any]:
     return {**GEMINI, "candidates": [{**GEMINI["candidates"][0], "finishReason": finish}], "usageMetadata": usage}
-
-
-@pytest.fixture
-def events() -> Iterator[Captured]:
-    with capture() as captured:
-        yield captured
-        assert SECRET not in repr(captured)
 
 
 @pytest.fixture

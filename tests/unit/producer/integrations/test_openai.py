@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -10,7 +9,7 @@ import openai
 import pytest
 from birdfeed import context
 from birdfeed.integrations.openai import instrument
-from birdfeed.testing import Captured, capture
+from birdfeed.testing import Captured
 
 from tests.support.producer.answers import OPENAI_CHAT, SECRET, Provider, sse
 
@@ -53,13 +52,6 @@ def chunk(text: str | None = None, *, finish: str | None = None, usage: object =
 
 STREAM = sse(chunk(SECRET), chunk(finish="stop"), chunk(usage=USAGE), "[DONE]")
 STREAM_WITHOUT = sse(chunk(SECRET), chunk(finish="stop"), "[DONE]")
-
-
-@pytest.fixture
-def events() -> Iterator[Captured]:
-    with capture() as captured:
-        yield captured
-        assert SECRET not in repr(captured)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from birdfeed.integrations.opentelemetry import BirdfeedSpanProcessor
-from birdfeed.testing import Captured, capture
+from birdfeed.testing import Captured
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
@@ -57,13 +57,6 @@ OLDEST: dict[str, Any] = {
     "gen_ai.prompt.0.content": SECRET,
     "llm.is_streaming": True,
 }
-
-
-@pytest.fixture
-def events() -> Iterator[Captured]:
-    with capture() as captured:
-        yield captured
-        assert SECRET not in repr(captured)
 
 
 @pytest.fixture

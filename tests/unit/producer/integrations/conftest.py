@@ -1,0 +1,16 @@
+"""What the tests of the SDKs' integrations share."""
+
+from collections.abc import Iterator
+
+import pytest
+from birdfeed.testing import Captured, capture
+
+from tests.support.producer.answers import SECRET
+
+
+@pytest.fixture
+def events() -> Iterator[Captured]:
+    """What was tracked; nothing of a prompt or an answer is among it."""
+    with capture() as captured:
+        yield captured
+        assert SECRET not in repr(captured)
