@@ -1,9 +1,8 @@
-"""The frameworks themselves, the test helpers, and the examples."""
+"""The frameworks themselves, and the examples."""
 
 import importlib
 import subprocess
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ import birdfeed
 import django  # type: ignore[import-untyped, unused-ignore]
 import flask
 import pytest
-from birdfeed import EventType, api, pytest_plugin, track
+from birdfeed import api, pytest_plugin, track
 from birdfeed.client import Client
 from birdfeed.integrations.asgi import BirdfeedMiddleware, birdfeed_lifespan
 from birdfeed.integrations.flask import Birdfeed
@@ -26,7 +25,6 @@ from django.http import HttpRequest, StreamingHttpResponse  # type: ignore[impor
 from django.test import RequestFactory  # type: ignore[import-untyped, unused-ignore]
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from pydantic import ValidationError
 from redis import Redis
 
 from tests.support.producer.queued import events_in
@@ -53,87 +51,6 @@ def env(monkeypatch: pytest.MonkeyPatch, valkey_url: str, redis: Redis, tmp_path
     monkeypatch.setenv("BIRDFEED_SPOOL_DIR", str(tmp_path))
     monkeypatch.setenv("BIRDFEED_FLUSH_INTERVAL", "60")
     monkeypatch.setenv("BIRDFEED_CLOSE_TIMEOUT", "60")
-
-
-# ---- birdfeed.testing
-
-
-def test_capture_shows_what_would_be_sent() -> None:
-    """Filtered, renamed and hashed, and nothing goes anywhere."""
-    with capture(user_hmac_key="key", extra_fields="team") as events:
-        birdfeed.track_event(
-            EventType("text_generation"), {"modelRequested": "m", "user": "u", "prompt": "p", "team": "blue"}
-        )
-        birdfeed.track_event("image_generation", {"model": "flux"})
-        birdfeed.track_event(EventType("text_generation"), None)  # type: ignore[call-overload]
-        assert birdfeed.flush() is True
-        birdfeed.close()
-
-    text, image = events
-    assert text.data == {"model": "m", "user": text.data["user"], "team": "blue"}
-    assert text.data["user"] != "u"
-    assert text.dropped_fields == 1
-    assert events.of("image_generation") == [image]
-    assert events[:1] == [text]
-    assert events.dropped == {"bad_call": 1}
-    with pytest.raises(AssertionError, match="2 events"):
-        _ = events.only
-    events.clear()
-    assert len(events) == 0
-
-
-def test_capture_heeds_the_programs_own_configuration() -> None:
-    """A program under test calls configure(), with its hook."""
-    with capture() as events:
-        birdfeed.configure(before_send=lambda event: {**event, "event_data": {"model": "changed"}})
-        birdfeed.track_event("text_generation", {"model": "m"})
-
-    assert events.only.data == {"model": "changed"}
-
-
-def test_captured_events_can_be_validated() -> None:
-    """As the worker will."""
-    with capture() as events:
-        birdfeed.track_event("text_generation", {"model": "m"})
-        birdfeed.track_event(EventType("text_generation"), {"model": 5})
-        birdfeed.track_event(EventType("nobody_knows"), {"model": "m"})
-
-    assert events[0].validated().model == "m"
-    with pytest.raises(ValidationError):
-        events[1].validated()
-    with pytest.raises(KeyError):
-        events[2].validated()
-
-
-def test_a_misspelt_field_is_named() -> None:
-    """By the captured event, and by validated(), with the name that was meant; not what is dropped on purpose."""
-    wrong = {"model": "m", "usages": {}, "imagesize": "1x1", "prompt": "p", "team": "blue", "x y": 1}
-    with capture(extra_fields="team") as events:
-        birdfeed.track_event(EventType("image_generation"), wrong)
-        birdfeed.track_event(EventType("text_generation"), {"model": "m", "messages": [], "content": "c"})
-
-    misspelt, right = events
-    assert misspelt.unknown_fields == ("usages", "imagesize")
-    assert misspelt.dropped_fields == 4
-    with pytest.raises(ValueError, match=r"did you mean usage\?; .*imagesize.*did you mean image_size\?"):
-        misspelt.validated()
-    assert right.unknown_fields == ()
-    assert right.validated().model == "m"
-
-
-def test_capturing_ends() -> None:
-    """The producer before is back, also after an error."""
-    before = api.current_client()
-    with pytest.raises(RuntimeError), capture():
-        raise RuntimeError
-    assert api.current_client() is before
-
-
-def test_the_fixture(birdfeed_events: Captured) -> None:
-    """Pytest finds it by the plugin."""
-    birdfeed.track_event("text_generation", {"model": "m"})
-
-    assert birdfeed_events.only.data == {"model": "m"}
 
 
 # ---- ASGI
@@ -208,16 +125,6 @@ def test_wrong_settings_do_not_break_a_programs_own_lifespan(
     assert seen == ["started", "ended"]
     assert "BIRDFEED_BATCH_EVENTS" in caplog.text
     assert birdfeed.stats().dropped == {"misconfigured": 1}
-
-
-def test_capture_refuses_what_production_refuses() -> None:
-    """And a bad call starts nothing."""
-    with capture() as events:
-        for event_type in ("x" * 101, "", "a\nb", None):
-            birdfeed.track_event(EventType(event_type), {"model": "a"})  # type: ignore[arg-type]
-        assert len(events) == 0
-        assert events.dropped == {"bad_call": 4}
-        assert not any(thread.name == "birdfeed-flusher" for thread in threading.enumerate())
 
 
 def test_a_decorated_handler_that_streams_ends_with_its_stream(birdfeed_events: Captured) -> None:

@@ -1,4 +1,7 @@
-"""OpenAI's own SDK, over a transport in this process: one event for each request, and the caller sees what it saw."""
+"""OpenAI's own SDK, over a transport in this process: one event for each request, and the caller sees what it saw.
+
+Longer than other files: each way to ask stands on the same clients and answers.
+"""
 
 import asyncio
 import gc
