@@ -7,7 +7,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -123,27 +123,52 @@ class SpoolFile:
         """Whether there is a file; nothing is opened."""
         return self.path.exists()
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """A write transaction, committed at the end of the block.
 
         Raises:
             SpoolError: The file can't be opened, read or written now. Damaged files are renamed first.
         """
+        return self._transaction("BEGIN IMMEDIATE")
+
+    def snapshot(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
+        """What the file holds at one moment, for statements that read; raises SpoolError as `transaction` does."""
+        return self._transaction("BEGIN", "SELECT 1 FROM totals")  # the first read, not BEGIN, may meet a lock
+
+    def scrub(self) -> None:
+        """Take what was deleted out of the file's free pages and out of the log beside it.
+
+        Raises:
+            SpoolError: The file can't be written now, or another process reads it all the time.
+        """
+        with self.transaction() as connection:
+            connection.execute("PRAGMA incremental_vacuum").fetchall()
+        deadline = time.monotonic() + self._busy_seconds
+        while True:
+            with self._transaction() as connection:  # none is begun: a checkpoint can't be in one
+                (blocked, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not blocked:
+                return
+            if time.monotonic() >= deadline:
+                raise SpoolError(f"the spool {self.path} is busy")
+            time.sleep(_BUSY_PAUSE)
+
+    @contextlib.contextmanager
+    def _transaction(self, *begin: str) -> Iterator[sqlite3.Connection]:
         try:
-            with self._begun() as connection:
+            with self._begun(begin) as connection:
                 try:
                     yield connection
-                    connection.execute("COMMIT")
+                    if connection.in_transaction:
+                        connection.execute("COMMIT")
                 except BaseException:
-                    with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
-                        connection.execute("ROLLBACK")
+                    _roll_back(connection)
                     raise
         except sqlite3.Error as error:
             raise self._explained(error) from error
 
     @contextlib.contextmanager
-    def _begun(self) -> Iterator[sqlite3.Connection]:
+    def _begun(self, begin: Sequence[str]) -> Iterator[sqlite3.Connection]:
         """A connection with a transaction begun, and the lock held; another process's write is waited for without it.
 
         So a thread that tracks an event waits for no longer than its own timeout, while the flusher waits for longer.
@@ -153,8 +178,11 @@ class SpoolFile:
             with self._locked(deadline):
                 try:
                     connection = self._connect()  # whoever makes the file locks it, too
-                    connection.execute("BEGIN IMMEDIATE")
+                    for statement in begin:
+                        connection.execute(statement).fetchall()
                 except sqlite3.OperationalError as error:
+                    if self._connection is not None:
+                        _roll_back(self._connection)
                     if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                         raise
                 else:
@@ -170,15 +198,6 @@ class SpoolFile:
             yield
         finally:
             import_lock.release()
-
-    @contextlib.contextmanager
-    def statement(self) -> Iterator[sqlite3.Connection]:
-        """For one statement that reads; raises SpoolError as `transaction` does."""
-        try:
-            with self._locked(time.monotonic() + self._busy_seconds):
-                yield self._connect()
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
 
     def check(self) -> Path:
         """Make sure that the file can be made and written; where it is.
@@ -272,6 +291,12 @@ class SpoolFile:
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(f"{self.path}{suffix}", f"{renamed}{suffix}")
         log_throttled(logging.ERROR, "spool damaged", "the spool was damaged; it was renamed to %s", renamed)
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        with contextlib.suppress(sqlite3.Error):  # the error before it is the one to tell
+            connection.execute("ROLLBACK")
 
 
 def _where(url: str) -> str:

@@ -45,7 +45,7 @@ def forget(path: Path, owns: Owns, *, dry_run: bool = False) -> Forgotten:
     file = SpoolFile(path, busy_seconds=_BUSY_SECONDS)
     found = Forgotten()
     try:
-        with file.statement() as db:
+        with file.snapshot() as db:
             db.execute("PRAGMA secure_delete = ON")
             batches = [seq for (seq,) in db.execute("SELECT seq FROM batches ORDER BY seq").fetchall()]
             single = [seq for (seq,) in db.execute("SELECT seq FROM events ORDER BY seq").fetchall()]
@@ -54,10 +54,7 @@ def forget(path: Path, owns: Owns, *, dry_run: bool = False) -> Forgotten:
         for seq in single:
             _single(file, seq, owns, found, dry_run=dry_run)
         if not dry_run:
-            with file.statement() as db:
-                # What was sent before may still stand in free pages.
-                db.execute("PRAGMA incremental_vacuum").fetchall()
-                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            file.scrub()  # what was sent before may still stand in free pages
     finally:
         file.close()
     return found

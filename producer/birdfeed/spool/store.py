@@ -236,13 +236,13 @@ class Spool:
 
     def totals(self) -> Totals:
         """What the spool holds."""
-        with self._file.statement() as db:
+        with self._file.snapshot() as db:
             row = db.execute("SELECT bytes, events, (SELECT count(*) FROM reports) FROM totals").fetchone()
         return Totals(bytes=row[0], events=row[1], reports=row[2])
 
     def oldest_age(self) -> float:
         """Seconds that the oldest batch has waited; 0 where there is none."""
-        with self._file.statement() as db:
+        with self._file.snapshot() as db:
             row = db.execute("SELECT min(added) FROM batches").fetchone()
         return max(0.0, self._wall_clock() - row[0]) if row[0] is not None else 0.0
 
@@ -257,7 +257,7 @@ class Spool:
     def batches(self) -> list[SpooledBatch]:
         """Every batch, oldest first; then the single events of each type, under no id and with no time."""
         now = self._clock()
-        with self._file.statement() as db:
+        with self._file.snapshot() as db:
             rows = db.execute(
                 f"SELECT id, event_type, events, length(data), added, retried, NOT {FREE} FROM batches ORDER BY seq",
                 {"now": now},
@@ -280,7 +280,7 @@ class Spool:
 
     def shrink(self) -> None:
         """Give the space of deleted batches back to the disk."""
-        with self._file.statement() as db:
+        with self._file.transaction() as db:
             db.execute("PRAGMA incremental_vacuum").fetchall()
 
     def _hold(self, db: sqlite3.Connection, seq: int, now: float) -> None:

@@ -23,6 +23,9 @@ from birdfeed_sandbox.store.sql_guard import FORMATS, check_select, check_text, 
 from birdfeed_sandbox.store.sql_tree import check_read, check_statement
 from birdfeed_sandbox.store.templates import SqlTemplate
 
+#: Rows that were written before are written again: as they were, whatever their partitions.
+_AS_THEY_ARE = "SETTINGS max_partitions_per_insert_block = 0, optimize_on_insert = 0"
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -154,13 +157,23 @@ class Workspace:
             QueryError: The condition is more than a condition on this workspace's tables.
             EngineError: The engine refused it.
         """
-        where = f"{DATABASE}.{quoted(table)} WHERE ({condition})"
-        select = check_select(f"SELECT count() AS n FROM {where}")
-        check_read(self._engine.tree(select.sql), select.settings)
-        rows = int(self._engine.select(select.sql, "TSV"))
+        source = f"{DATABASE}.{quoted(table)}"
+        counted = self._select(f"SELECT count() AS n FROM {source} WHERE ({condition})", "TSV").body
+        if not counted.strip().isdigit():
+            raise QueryError("the delete_condition is more than a condition")
+        rows = int(counted)
         if not dry_run:
-            delete = self._checked(f"ALTER TABLE {DATABASE}.{quoted(table)} DELETE WHERE ({condition})")
-            self._engine.execute(f"{delete} SETTINGS mutations_sync = 2")
+            # Not ALTER TABLE ... DELETE: that is left to the engine's background threads, however long they take.
+            rest = check_select(f"SELECT * FROM {source} WHERE NOT ifNull(({condition}), 0)")
+            check_read(self._engine.tree(rest.sql), rest.settings)
+            kept = f"{DATABASE}.{quoted(f'{table}__kept')}"
+            self._engine.execute(f"DROP TABLE IF EXISTS {kept} SYNC")
+            self._engine.execute(f"CREATE TABLE {kept} AS {source}")
+            try:
+                self._engine.execute(f"INSERT INTO {kept} {rest.sql} {_AS_THEY_ARE}")
+                self._engine.execute(f"EXCHANGE TABLES {source} AND {kept}")
+            finally:
+                self._engine.execute(f"DROP TABLE {kept} SYNC")
         return rows
 
     def row_counts(self) -> dict[str, int]:
