@@ -10,6 +10,9 @@ LOCKED := --quiet --retries 10 --no-deps --require-hashes
 # What decides how the project is installed; the metadata of an editable install is written once.
 PROJECT := pyproject.toml producer/birdfeed/_version.py
 
+# The tests start some hundred Pythons; where this is set, each of them compiles the project and the tests anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-slow test-pythons soak lint docs site media-prices price-diff recordings bench lock release clean
 

@@ -8,18 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any
 
-import birdfeed
 import pytest
 from birdfeed import EventType, context, track, track_event
-from birdfeed.integrations.asgi import BirdfeedMiddleware
 from birdfeed.logging_once import forget
 from birdfeed.request_context import inherited
 from birdfeed.testing import Captured, capture
 from birdfeed.typed import ContextFields
 from birdfeed_schemas.fields import COMMON
-from fastapi import FastAPI
-from fastapi.responses import StreamingResponse
-from fastapi.testclient import TestClient
 
 
 @pytest.fixture
@@ -149,39 +144,3 @@ def test_bad_calls_are_counted_as_ever(events: Captured) -> None:
 def test_what_may_be_inherited_is_a_field_of_every_type() -> None:
     """Else events of the other type would lose it."""
     assert set(ContextFields.__annotations__) <= set(COMMON)
-
-
-def test_fastapi(events: Captured) -> None:
-    """By the middleware: in coroutines, in Starlette's thread pool, and in a stream that is sent after the handler."""
-    app = FastAPI()
-
-    @app.get("/async")
-    async def in_loop() -> None:
-        track_event("text_generation", {"model": "m"})
-
-    @app.get("/sync")
-    def in_pool() -> None:
-        track_event("text_generation", {"model": "m"})
-
-    @app.get("/stream")
-    @track("text_generation", model="m")
-    async def streamed() -> StreamingResponse:
-        async def parts() -> Any:
-            yield "a"
-            track_event("text_generation", {"model": "m"})
-
-        return StreamingResponse(parts())
-
-    def of_request(scope: Any) -> ContextFields:
-        if scope["path"] == "/broken":
-            raise KeyError("x")
-        return {"user": scope["path"]}
-
-    app.add_middleware(BirdfeedMiddleware, context=of_request)  # type: ignore[arg-type, unused-ignore]
-    client = TestClient(app)
-    for path in ("/async", "/sync", "/stream"):
-        assert client.get(path).status_code == 200
-    assert client.get("/broken").status_code == 404
-
-    assert users(events) == ["/async", "/sync", "/stream", "/stream"]
-    assert birdfeed.stats().dropped == {}
