@@ -26,7 +26,9 @@ from birdfeed_worker.process.launcher import pool_name, pool_of, worker_name
 from birdfeed_worker.settings import WorkerSettings
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from tests.support.wait import eventually
 from tests.support.worker.dead import accept, bury, events, work
@@ -206,7 +208,7 @@ def test_ready_and_healthy_are_different_things(base: str, pulse: Pulse) -> None
 
 def test_without_redis_the_launcher_still_answers(keys: Keys, pulse: Pulse) -> None:
     """With what it knows itself."""
-    with Redis(port=1) as nowhere:
+    with Redis(port=1, retry=Retry(NoBackoff(), 0)) as nowhere:
         pages = Pages(pulse, nowhere, keys)
 
         found = parsed(pages.page("/metrics").body)

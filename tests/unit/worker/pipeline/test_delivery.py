@@ -79,7 +79,7 @@ def test_one_slow_user_is_late_alone(redis: Redis, keys: Keys, service: Service,
         enqueue(redis, keys, [envelope(text(user=f"user-{start + number}")) for number in range(100)])
     store = FakeStore()
 
-    deliver(redis, keys, store, CachedTiers(service, budget=5.0), tmp_path)
+    deliver(redis, keys, store, CachedTiers(service, budget=2.0), tmp_path)
 
     tiers = {row["user"]: row.get("tier", "unknown") for row in store.rows["llm_events"]}
     assert len(tiers) == EVENTS
