@@ -279,8 +279,8 @@ FRAMEWORKS: dict[str, Expected] = {
         ),
     ),
     "cohere rerank": Expected(
-        # Three search units, which no price list here has a rate for.
-        *("cohere", cohere_rerank, "cohere", "rerank-v3.5", {}, "0", "unpriced"),
+        # Three search units at 2 USD a thousand.
+        *("cohere", cohere_rerank, "cohere", "rerank-v3.5", {}, "0.006"),
     ),
     "xai-sdk": Expected(
         # 600 at 3, 400 at 0.75, 300 at 15 a million: reasoning stands beside completion.

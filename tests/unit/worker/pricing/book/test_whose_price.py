@@ -152,3 +152,35 @@ def test_absurd_costs_have_no_price() -> None:
 
     assert {("unpriced", usd("0"))} == {(one.price.cost_status, one.price.cost) for one in events}
     assert NOW.year > 2000
+
+
+_AUDIO = {
+    "prompt_tokens": 1000,
+    "completion_tokens": 500,
+    "prompt_tokens_details": {"audio_tokens": 900},
+    "completion_tokens_details": {"audio_tokens": 400},
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "usage", "cost"),
+    [
+        # 100 at 2.5 and 900 at 40, 100 at 10 and 400 at 80 a million.
+        *((f"gpt-4o-audio-preview{date}", _AUDIO, "0.06925") for date in ("", "-2024-12-17", "-2025-06-03")),
+        ("rerank-v3.5", {"billed_units": {"search_units": 3}}, "0.006"),
+        ("cohere/rerank-multilingual-v3.0", {"meta": {"billed_units": {"search_units": 3}}}, "0.006"),
+        ("rerank-v4.0-pro", {"billed_units": {"search_units": 3}}, "0.0075"),
+    ],
+)
+def test_what_genai_prices_has_no_rate_for(model: str, usage: dict[str, Any], cost: str) -> None:
+    """The shipped book's corrections have it."""
+    price = text(DEFAULT, model=model, usage=usage).price
+
+    assert (price.cost, price.cost_status, price.price_source) == (usd(cost), "priced", "book")
+
+
+def test_an_older_snapshot_keeps_its_estimate() -> None:
+    """gpt-4o-audio-preview-2024-10-01 had other rates, which no list here has."""
+    price = text(DEFAULT, model="gpt-4o-audio-preview-2024-10-01", usage=_AUDIO).price
+
+    assert (price.cost_status, price.price_source) == ("estimated", "genai-prices")
