@@ -94,10 +94,12 @@ def make(folder: Path, count: int, step: int) -> None:
         started = time.perf_counter()
         session.query(create_table(replace(shipped, name=name, options={**shipped.options, "SORTING_KEY": key})))
         for first in range(0, count, CHUNK):
-            session.query(f"INSERT INTO {name} ({into}) {rows(first, min(CHUNK, count - first), step=step)}")
+            some = rows(first, min(CHUNK, count - first), step=step)
+            session.query(f"INSERT INTO {name} ({into}) SELECT {into} FROM ({some})")
         settle(session, name)
         session.query(f"SYSTEM STOP MERGES {name}")
-        session.query(f"INSERT INTO {name} ({into}) {rows(0, count, step=step, version=1, every=TWICE)}")
+        again = rows(0, count, step=step, version=1, every=TWICE)
+        session.query(f"INSERT INTO {name} ({into}) SELECT {into} FROM ({again})")
         size, parts = values(
             session, f"SELECT sum(bytes_on_disk), count() FROM system.parts WHERE active AND table = '{name}'"
         )

@@ -64,9 +64,6 @@ SELECT
     event_id AS id,
     request_id AS message_id,
     request_id AS response_id,
-    prompt AS prompt_tokens,
-    completion AS completion_tokens,
-    prompt + completion AS total_tokens,
     prompt AS prompt_text_tokens,
     completion AS completion_text_tokens,
     fromUnixTimestamp64Micro((ms + 2000 + 86400000 * {version}) * 1000, 'UTC') AS enriched_at
@@ -81,10 +78,9 @@ def _pick(index: str, names: tuple[str, ...]) -> str:
 
 
 def columns() -> list[str]:
-    """The columns of rows(), in its order; the others take their defaults."""
+    """The columns of rows() that birdfeed's table has; the others take their defaults."""
     return [
         "event_id", "event_type", "occurred_at", "timestamp", "end_time", "model", "model_used", "provider", "user",
         "username", "tier", "tier_source", "response_status", "duration", "request_id", "cost_status", "usage_status",
-        "cost", "id", "message_id", "response_id", "prompt_tokens", "completion_tokens", "total_tokens",
-        "prompt_text_tokens", "completion_text_tokens", "enriched_at",
+        "cost", "response_id", "prompt_text_tokens", "completion_text_tokens", "enriched_at",
     ]  # fmt: skip

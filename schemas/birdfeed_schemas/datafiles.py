@@ -15,6 +15,7 @@ from msgspec import Struct
 from msgspec.structs import FieldInfo, fields
 
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.tables.former import FORMER
 
 #: Folder of the project → how its files end.
 _FOLDERS: Final = {"datasources": ".datasource", "endpoints": ".pipe"}
@@ -66,6 +67,11 @@ def columns_of(datasource: str) -> tuple[Column, ...]:
         Column(match["name"], match["type"], match["path"], match["default"] is not None)
         for match in _COLUMN.finditer(text)
     )
+
+
+def former_columns(datasource: str) -> tuple[Column, ...]:
+    """The columns a data source had in earlier versions of its datafile; a live table may still have them."""
+    return tuple(Column(one.name, one.type, one.path, one.default is not None) for one in FORMER.get(datasource, ()))
 
 
 def paths_of(row: type[Struct], prefix: str = "$") -> dict[str, FieldInfo]:

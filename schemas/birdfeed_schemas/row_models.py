@@ -2,7 +2,8 @@
 
 They are the truth the data sources are tested against. Their defaults are the columns', and a field that has its
 default is left out of the JSON: it must be the very object, which all small numbers and the texts written here are.
-Fields that are UNSET are only the llm_events' of Tinybird's LLM template; a row for a table of ours doesn't have them.
+What may be UNSET is so in short rows, for a llm_events that has no column for it, or has it as its default
+(tables/former.py); the llm_events of Tinybird's LLM template, and ours of before, get all of it.
 """
 
 from datetime import datetime
@@ -15,9 +16,11 @@ from birdfeed_schemas.tables.meters import COUNTERS, DEFAULTS, FRACTIONS, TOKEN_
 
 #: The default of fields that are numbers with a fraction.
 NO_SECONDS: Final = 0.0
-#: A field of the template's table alone.
+#: A field that short rows don't have.
 TemplateText: TypeAlias = str | UnsetType
 TemplateNumber: TypeAlias = float | UnsetType
+#: A field that short rows leave out where it is its column's default; other rows have it always.
+Usual: TypeAlias = str | UnsetType
 
 
 class _Counts(Struct, frozen=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
@@ -60,17 +63,17 @@ class Row(Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     """
 
     event_id: str
-    event_type: str
+    event_type: Usual
     occurred_at: datetime
     start_time: datetime
     end_time: datetime
     model: str
     model_used: str
-    status: str
+    status: Usual
     duration: float
     cost_exact: str
-    cost_status: str
-    usage_status: str
+    cost_status: Usual
+    usage_status: Usual
     enriched_at: datetime
     time_clamped: bool = False
     provider: str = "unknown"

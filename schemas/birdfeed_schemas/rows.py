@@ -2,7 +2,7 @@
 
 A row for llm_events also lands, without quarantine, in the llm_events of Tinybird's own LLM template: the JSON keeps
 that template's paths where it has a column, and start_time, end_time, message_id and response.id, which have no
-default there, are always present. What only that table reads is left out for a table of ours.
+default there, are always present. A short row, for the llm_events that birdfeed ships now, says nothing twice.
 
 Rows are filled in the order of their fields: by name it would cost ten times as much.
 """
@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import msgspec
 import orjson
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from birdfeed_schemas.enrichment import Price, Tier, Usage
 from birdfeed_schemas.events import MAX_ERROR_MESSAGE, MAX_TRACEBACK, Event, EventError, ImageGeneration, TextGeneration
@@ -31,7 +31,8 @@ from birdfeed_schemas.row_models import (
     Row,
     TokenCounts,
 )
-from birdfeed_schemas.tables.meters import DEFAULTS, FRACTIONS
+from birdfeed_schemas.tables import meters
+from birdfeed_schemas.tables.former import DEFAULTS
 from birdfeed_schemas.times import Times, times_of
 from birdfeed_schemas.typed.lines import Line
 from birdfeed_schemas.wire.envelope import Envelope
@@ -53,7 +54,8 @@ class Enriched(Struct, gc=False):
 
     `extra` holds the fields the operator allowed by name; `dropped_fields` counts what is not stored;
     `usage_raw` is the usage as it came, without text, and `usage_raw_dropped` says that it could not be kept;
-    `replay_id` is set on replayed events; `times` is what times() says of the event, computed here if left out.
+    `replay_id` is set on replayed events; `times` is what times() says of the event, computed here if left out;
+    `short` says that the row is for a table that takes short ones (tables/former.py).
     """
 
     envelope: Envelope | Line
@@ -69,6 +71,7 @@ class Enriched(Struct, gc=False):
     usage_raw: str = ""
     usage_raw_dropped: bool = False
     times: Times | None = None
+    short: bool = False
 
 
 def common(enriched: Enriched) -> dict[str, Any]:
@@ -151,9 +154,9 @@ def _fitted(event: Event) -> tuple[Event, bool]:
 def counters_of(usage: Usage) -> dict[str, int | float]:
     """Counters as they stand in a row: those there are."""
     return {
-        name: float(count) if name in FRACTIONS else int(count)
+        name: float(count) if name in meters.FRACTIONS else int(count)
         for name, count in usage.counters.items()
-        if count != DEFAULTS.get(name, 0)
+        if count != meters.DEFAULTS.get(name, 0)
     }
 
 
@@ -181,12 +184,17 @@ def llm_event_row(enriched: Enriched) -> LlmEventRow:
     if event.moderation:
         verdicts, row.moderation_flagged = moderation_verdicts(event.moderation)
         row.moderation = bounded_json(verdicts) if verdicts else ""
+    response_id = event.response_id[:MAX_TEXT] if event.response_id else ""
+    if enriched.short:
+        if response_id:
+            row.response = Response(response_id)
+        _leave_out_defaults(row)
+        return row
     totals = NO_TOTALS
     if row.tokens is not NO_TOKENS:
         tokens = enriched.usage.tokens
         prompt, total = tokens.prompt, sum(tokens)
         totals = ResponseUsage(prompt, total - prompt, total)
-    response_id = event.response_id[:MAX_TEXT] if event.response_id else ""
     failed = row.status == "error"
     row.id = row.event_id
     row.message_id = row.request_id or row.event_id
@@ -197,6 +205,17 @@ def llm_event_row(enriched: Enriched) -> LlmEventRow:
     row.response = Response(response_id, totals, "chat.completion")
     row.cost = enriched.price.cost_number
     return row
+
+
+def _leave_out_defaults(row: LlmEventRow) -> None:
+    if row.event_type == DEFAULTS["event_type"]:
+        row.event_type = UNSET
+    if row.status == DEFAULTS["status"]:
+        row.status = UNSET
+    if row.cost_status == DEFAULTS["cost_status"]:
+        row.cost_status = UNSET
+    if row.usage_status == DEFAULTS["usage_status"]:
+        row.usage_status = UNSET
 
 
 def image_event_row(enriched: Enriched) -> ImageEventRow:

@@ -256,6 +256,8 @@ def test_an_exchanged_table_is_noticed(existing: Sandbox) -> None:
         shipped = (files("birdfeed_schemas") / "data" / "datasources" / "llm_events.datasource").read_text()
         existing.replace_datasource("llm_events", shipped)
         send(existing, [row])
+        with pytest.raises(QueryError, match="`id`"):
+            find(tinybird, "llm_events", asked)
         assert find(tinybird, "llm_events", asked).written == {row["event_id"]}
 
 
@@ -336,15 +338,15 @@ def test_the_migration_takes_every_old_row_over(existing: Sandbox) -> None:
     assert found == {row["event_id"] for row in own}
     assert len(rows) == 450
     assert len({row["event_id"] for row in rows}) == 450
-    by_message = {row["message_id"]: row for row in rows}
+    by_message = {row["request_id"]: row for row in rows}
     for before in old:
         after = by_message[before["message_id"]]
         usage = before["response"]["usage"]
         assert after["event_id"].startswith(f"{before['id'] or 'old'}-")
         assert float(after["usd"]) == before["cost"]
-        assert (int(after["prompt_text_tokens"]), int(after["total_tokens"])) == (
+        assert (int(after["prompt_text_tokens"]), int(after["completion_text_tokens"])) == (
             usage["prompt_tokens"],
-            usage["total_tokens"],
+            usage["completion_tokens"],
         )
         assert (after["response_status"] == "error") == bool(before["exception"])
         assert after["occurred_at"] == before["start_time"][:19].replace("T", " ") + ".000"

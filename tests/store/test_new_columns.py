@@ -3,7 +3,6 @@
 import random
 import re
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 
 import httpx
 import orjson
@@ -11,8 +10,10 @@ import pytest
 from birdfeed_sandbox import Sandbox
 from birdfeed_sandbox.datafiles import Datasource, parse_datasource
 from birdfeed_sandbox.store.ddl import create_table
+from birdfeed_schemas.tables.former import FORMER, is_short
 
 from tests.support import rows as made
+from tests.support.existing import former_datasource, shipped
 from tests.support.repository import DATA, DOCS
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -25,18 +26,20 @@ def forward_query(datasource: str) -> str:
     return str(query)
 
 
-def datafile(datasource: str, *, before: bool) -> Datasource:
-    """The shipped datafile, or the one of the version before these columns."""
-    shipped = files("birdfeed_schemas") / "data" / "datasources" / f"{datasource}.datasource"
-    text = (DATA / "datasources_before" / f"{datasource}.datasource").read_text() if before else shipped.read_text()
-    return parse_datasource(text, name="before" if before else "after")
+def before(datasource: str) -> str:
+    """The datafile of the version before these columns."""
+    return (DATA / "datasources_before" / f"{datasource}.datasource").read_text()
 
 
-@pytest.mark.parametrize("datasource", TYPES)
-def test_every_old_row_keeps_every_value(store: Sandbox, datasource: str) -> None:
-    """300 rows as the version before stored them: old columns as they were, new ones at their defaults."""
-    dice = random.Random(4)
-    rows = made.sample(dice, TYPES[datasource], [NOON - timedelta(minutes=nth) for nth in range(300)])
+def after(datasource: str) -> Datasource:
+    """The shipped datafile, as a table of another name."""
+    return parse_datasource(shipped(datasource), name="after")
+
+
+def filled(store: Sandbox, datasource: str, datafile: str) -> None:
+    """A table of this datafile with 300 rows."""
+    store.replace_datasource(datasource, datafile)
+    rows = made.sample(random.Random(4), TYPES[datasource], [NOON - timedelta(minutes=nth) for nth in range(300)])
     answer = httpx.post(
         f"{store.url}/v0/events",
         params={"name": datasource, "wait": "true"},
@@ -45,26 +48,67 @@ def test_every_old_row_keeps_every_value(store: Sandbox, datasource: str) -> Non
         timeout=60,
     )
     assert answer.json() == {"successful_rows": 300, "quarantined_rows": 0}
-    old, new = datafile(datasource, before=True), datafile(datasource, before=False)
-    names = ", ".join(column.name for column in old.columns)
-    for table in (old, new):
-        store.sql(f"DROP TABLE IF EXISTS {table.name} SYNC")
-        store.sql(create_table(table))
-    store.sql(f"INSERT INTO before SELECT {names} FROM {datasource}")
-    store.sql(f"INSERT INTO after {forward_query(datasource)} FROM before")
 
-    kept = store.sql(f"SELECT {names} FROM after ORDER BY event_id")
-    were = store.sql(f"SELECT {names} FROM before ORDER BY event_id")
-    added = [column for column in new.columns if column.name not in {one.name for one in old.columns}]
+
+def deployed(store: Sandbox, datasource: str, query: str) -> Datasource:
+    """What Tinybird makes of the live table and a FORWARD_QUERY: the table "after"."""
+    new = after(datasource)
+    store.sql("DROP TABLE IF EXISTS after SYNC")
+    store.sql(create_table(new))
+    store.sql(f"INSERT INTO after {query} FROM {datasource}")
+    return new
+
+
+@pytest.mark.parametrize("datasource", TYPES)
+def test_every_old_row_keeps_every_value(store: Sandbox, datasource: str) -> None:
+    """As the version before stored them: old columns as they were, new ones at their defaults."""
+    filled(store, datasource, before(datasource))
+    old = parse_datasource(before(datasource), name="before").columns
+    new = deployed(store, datasource, forward_query(datasource)).columns
+    stay = ", ".join(one.name for one in old if one.name in {column.name for column in new})
+
+    kept = store.sql(f"SELECT {stay} FROM after ORDER BY event_id")
+    were = store.sql(f"SELECT {stay} FROM {datasource} ORDER BY event_id")
+    added = [column for column in new if column.name not in {one.name for one in old}]
     differing = " OR ".join(f"{column.name} != CAST({column.default}, '{column.type}')" for column in added)
     changed = store.sql(f"SELECT count() AS n FROM after WHERE {differing}")
-    for table in (old, new):
-        store.sql(f"DROP TABLE {table.name} SYNC")
+    store.sql("DROP TABLE after SYNC")
 
     assert len(kept) == 300
     assert kept == were
     assert int(changed[0]["n"]) == 0
     assert len(added) >= 15
+    assert {one.name for one in old} - {one.name for one in new} == {one.name for one in FORMER.get(datasource, ())}
+
+
+def test_a_table_that_has_the_new_columns_only_loses_what_repeats(store: Sandbox) -> None:
+    """The same block with each CAST as its name: what stays has every value, and workers see the change."""
+    filled(store, "llm_events", former_datasource())
+    gone = FORMER["llm_events"]
+    query = re.sub(r"CAST\(.+?, '.+?'\) AS ", "", forward_query("llm_events"))
+    names = ", ".join(column.name for column in deployed(store, "llm_events", query).columns)
+
+    kept = store.sql(f"SELECT {names} FROM after ORDER BY event_id")
+    were = store.sql(f"SELECT {names} FROM llm_events ORDER BY event_id")
+    had = store.sql(f"SELECT event_id, {', '.join(one.name for one in gone)} FROM llm_events ORDER BY event_id")
+    have = store.sql(
+        f"SELECT event_id, {', '.join(f'{one.now} AS {one.name}' for one in gone)} FROM after ORDER BY event_id"
+    )
+    live = [set(store.sql(f"SELECT * FROM {table} LIMIT 1")[0]) for table in ("after", "llm_events")]
+    store.sql("DROP TABLE after SYNC")
+
+    assert len(kept) == 300
+    assert kept == were
+    assert have == had
+    assert [is_short("llm_events", columns) for columns in live] == [True, False]
+
+
+def test_the_docs_say_how_to_have_what_is_gone() -> None:
+    """Each former column with the SQL that gives it."""
+    text = (DOCS / "reference" / "new-columns.md").read_text()
+    said = re.findall(r"^\| `(\w+)` \| `(.+)` \|$", text, re.MULTILINE)
+
+    assert said == [(one.name, one.now) for one in FORMER["llm_events"]]
 
 
 @pytest.mark.parametrize("datasource", TYPES)
@@ -72,4 +116,4 @@ def test_the_query_names_the_columns_in_their_order(datasource: str) -> None:
     """An INSERT ... SELECT goes by position."""
     named = [line.rpartition(" ")[2].rstrip(",") for line in forward_query(datasource).splitlines()[1:]]
 
-    assert [column.name for column in datafile(datasource, before=False).columns] == named
+    assert [column.name for column in after(datasource).columns] == named

@@ -3,7 +3,6 @@
 import json
 import subprocess
 from collections.abc import Callable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,10 @@ from birdfeed_worker.tinybird.schema_check import check_at_start, check_schemas
 from birdfeed_worker.tinybird.schema_compare import type_problem
 
 from tests.support.commands import birdfeed, clean_environment
-from tests.support.existing import existing_datasource
+from tests.support.existing import existing_datasource, former_datasource, shipped
 from tests.support.servers.redis_servers import free_port
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def shipped(name: str = "llm_events") -> str:
-    return (files("birdfeed_schemas") / "data" / "datasources" / f"{name}.datasource").read_text()
 
 
 @pytest.fixture
@@ -79,9 +74,9 @@ CHANGES = [
     ),
     (
         "a narrowed count",
-        "`prompt_tokens` UInt64",
-        "`prompt_tokens` UInt16",
-        "prompt_tokens",
+        "`prompt_text_tokens` UInt64",
+        "`prompt_text_tokens` UInt16",
+        "prompt_text_tokens",
         "narrow_type",
     ),
     ("a narrowed cost", "`cost` Decimal(38, 12)", "`cost` Decimal(18, 6)", "cost", "narrow_type"),
@@ -110,6 +105,20 @@ CHANGES = [
         "username",
         "required_column",
     ),
+    (
+        "the default of before on a column that short rows leave out",
+        "`json:$.cost_status` DEFAULT 'priced'",
+        "`json:$.cost_status` DEFAULT 'unpriced'",
+        "cost_status",
+        "other_default",
+    ),
+    (
+        "a column that short rows leave out, without a default",
+        "`json:$.event_type` DEFAULT 'text_generation'",
+        "`json:$.event_type`",
+        "event_type",
+        "required_column",
+    ),
 ]  # fmt: skip
 
 
@@ -131,7 +140,7 @@ def test_each_mismatch_is_named(store: Sandbox, before: str, after: str, column:
         ("SCHEMA >\n", "SCHEMA >\n    `region` Nullable(String) `json:$.region`,\n"),
         ("SCHEMA >\n", "SCHEMA >\n    `raw` String `json:$.proxy_metadata`,\n"),
         ("`tier` LowCardinality(String)", "`tier` String"),
-        ("`prompt_tokens` UInt64", "`prompt_tokens` UInt128"),
+        ("`prompt_text_tokens` UInt64", "`prompt_text_tokens` UInt128"),
         ("`username` String", "`username` Nullable(String)"),
     ],
 )
@@ -152,14 +161,24 @@ def test_the_command_names_all_and_exits_1(store: Sandbox, run: Run) -> None:
     done, as_json = run("tinybird", "check"), run("tinybird", "check", "--json")
 
     assert (done.returncode, as_json.returncode) == (1, 1)
-    for word in ("tier", "no_column", "prompt_tokens", "65,535", "username", "$.userName"):
+    for word in ("tier", "no_column", "prompt_text_tokens", "65,535", "username", "$.userName"):
         assert word in done.stdout
     found = json.loads(as_json.stdout)["problems"]
     assert {(one["column"], one["problem"]) for one in found} == {
         ("tier", "no_column"),
-        ("prompt_tokens", "narrow_type"),
+        ("prompt_text_tokens", "narrow_type"),
         ("username", "other_path"),
     }
+
+
+def test_the_table_of_before_fits(store: Sandbox) -> None:
+    """It gets whole rows; and its columns that are gone since are compared as well."""
+    store.replace_datasource("llm_events", former_datasource())
+    assert problems(store) == []
+
+    narrow = former_datasource().replace("`total_tokens` UInt64", "`total_tokens` UInt16")
+    store.replace_datasource("llm_events", narrow)
+    assert problems(store) == [("llm_events", "total_tokens", "narrow_type")]
 
 
 def test_the_existing_table_is_recognised(store: Sandbox) -> None:
@@ -282,8 +301,8 @@ def test_at_start_it_warns_or_refuses(store: Sandbox, caplog: pytest.LogCaptureF
         check_at_start(tinybird, "off")
         assert caplog.text == ""
         check_at_start(tinybird, "warn")
-        assert "llm_events.prompt_tokens is UInt16" in caplog.text
-        with pytest.raises(ConfigurationError, match=r"llm_events\.prompt_tokens is UInt16"):
+        assert "llm_events.prompt_text_tokens is UInt16" in caplog.text
+        with pytest.raises(ConfigurationError, match=r"llm_events\.prompt_text_tokens is UInt16"):
             check_at_start(tinybird, "refuse")
     for said, changes in (
         ("TINYBIRD_READ_TOKEN is not set", {"read_token": None}),

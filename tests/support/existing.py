@@ -1,6 +1,9 @@
-"""The llm_events that many workspaces hold already, made from Tinybird's LLM template, as a datafile."""
+"""Each llm_events there is, as a datafile: of Tinybird's LLM template, birdfeed's of before, and birdfeed's own."""
 
 import json
+from importlib.resources import files
+
+from birdfeed_schemas.tables.former import DEFAULTS, FORMER
 
 from tests.support.repository import DATA
 
@@ -26,3 +29,28 @@ def existing_datasource() -> str:
         default = f" DEFAULT {column['default']}" if column["default"] is not None else ""
         lines.append(f"    `{column['column']}` {column['type']} `json:{column['json_path']}`{default}")
     return "SCHEMA >\n" + ",\n".join(lines) + "\n" + ENGINE
+
+
+def shipped(datasource: str = "llm_events") -> str:
+    """The present .datasource file."""
+    return (files("birdfeed_schemas") / "data" / "datasources" / f"{datasource}.datasource").read_text()
+
+
+def former_datasource() -> str:
+    """Its .datasource file: with the former columns, and the defaults that columns had then."""
+    text = shipped()
+    for name, was in (
+        ("event_type", ""),
+        ("status", "unknown"),
+        ("cost_status", "unpriced"),
+        ("usage_status", "missing"),
+    ):
+        now = f"`json:$.{name}` DEFAULT '{DEFAULTS[name]}'"
+        assert text.count(now) == 1
+        text = text.replace(now, f"`json:$.{name}`" + (f" DEFAULT '{was}'" if was else ""))
+    lines = [
+        f"    `{one.name}` {one.type} `json:{one.path}`"
+        + (f" DEFAULT {one.default}" if one.default is not None else "")
+        for one in FORMER["llm_events"]
+    ]
+    return text.replace("SCHEMA >\n", "SCHEMA >\n" + "".join(f"{line},\n" for line in lines))

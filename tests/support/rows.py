@@ -34,7 +34,7 @@ def event_id(dice: random.Random, when: datetime) -> str:
 
 def row(dice: random.Random, event_type: str, when: datetime) -> dict[str, Any]:
     """The row of one random event that occurred then."""
-    data = _text(dice) if event_type == "text_generation" else _image(dice)
+    data = text_data(dice) if event_type == "text_generation" else _image(dice)
     return built(dice, event_type, when, data)
 
 
@@ -128,7 +128,8 @@ def _common(dice: random.Random) -> dict[str, Any]:
     return said
 
 
-def _text(dice: random.Random) -> dict[str, Any]:
+def text_data(dice: random.Random) -> dict[str, Any]:
+    """What a handler may say of a random text_generation event."""
     return {
         **_common(dice),
         "stream": dice.choice((None, True)),

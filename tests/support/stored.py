@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from birdfeed_sandbox.process import Sandbox
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.tables.former import is_short
 from birdfeed_schemas.wire.envelope import Header
 from birdfeed_worker.model import Item
 from birdfeed_worker.pipeline.enrich import Enricher
@@ -39,7 +40,12 @@ def use(sandbox: Sandbox, folder: Path, book: Path, monkeypatch: pytest.MonkeyPa
 
 
 def rows_of(
-    books: BookSource, event_type: str, events: Iterable[tuple[datetime, Mapping[str, Any]]], enriched_at: datetime
+    books: BookSource,
+    event_type: str,
+    events: Iterable[tuple[datetime, Mapping[str, Any]]],
+    enriched_at: datetime,
+    *,
+    short: bool = False,
 ) -> list[bytes]:
     """Rows of events (when tracked, data), as the worker makes them."""
     header = Header(batch_id="b", event_type=event_type, count=1)
@@ -49,7 +55,7 @@ def rows_of(
     valid = validate(event_type, items)
     assert len(valid) == len(items), [item.outcome for item in items]
     enricher = Enricher(books, NoTiers(), extra_fields=frozenset({"colour"}), keep_traceback=True)
-    enricher.enrich(registry()[event_type], valid, enriched_at)
+    enricher.enrich(registry()[event_type], valid, enriched_at, short=short)
     return [item.row for item in items]
 
 
@@ -60,8 +66,10 @@ def store(
     events: Iterable[tuple[datetime, Mapping[str, Any]]],
     enriched_at: datetime | None = None,
 ) -> None:
-    """Events into the sandbox, as a worker would bring them in."""
-    rows = rows_of(books, event_type, events, enriched_at or datetime.now(UTC))
+    """Events into the sandbox, as a worker would bring them in: in the rows that its table takes."""
+    datasource = registry()[event_type].datasource
     with client_of(sandbox) as client:
-        answer = client.append(registry()[event_type].datasource, client.encode(rows))
+        short = is_short(datasource, client.columns(datasource))
+        rows = rows_of(books, event_type, events, enriched_at or datetime.now(UTC), short=short)
+        answer = client.append(datasource, client.encode(rows))
         assert (answer.status, answer.successful, answer.quarantined) == (200, len(rows), 0), answer

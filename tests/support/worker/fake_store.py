@@ -35,8 +35,11 @@ class FakeStore(Tinybird):
     def can_read(self) -> bool:
         return self.readable
 
-    def columns(self, datasource: str) -> dict[str, str]:
+    def columns(self, datasource: str, *, again: bool = False) -> dict[str, str]:
         return {"event_id": "String", "occurred_at": "DateTime64(3)"}
+
+    def known_columns(self, datasource: str) -> None:
+        return None
 
     def forget_columns(self, datasource: str) -> None:
         """Nothing is remembered."""

@@ -9,7 +9,7 @@ import msgspec
 import orjson
 import pytest
 from birdfeed_sandbox.datafiles import Datasource, parse_datasource
-from birdfeed_schemas.datafiles import paths_of
+from birdfeed_schemas.datafiles import former_columns, paths_of
 from birdfeed_schemas.enrichment import Price, Tier, Tokens, Usage
 from birdfeed_schemas.events import MAX_ERROR_MESSAGE
 from birdfeed_schemas.registry import EventType, registry
@@ -20,6 +20,7 @@ from birdfeed_schemas.rows import (
     image_dimensions,
     moderation_verdicts,
 )
+from birdfeed_schemas.tables.former import FORMER
 from birdfeed_schemas.tables.meters import COUNTERS, TOKEN_CLASSES
 from birdfeed_schemas.times import times
 from birdfeed_schemas.wire.envelope import Envelope
@@ -96,10 +97,11 @@ def test_every_row_field_has_a_column_and_every_column_a_field(event_type: Event
     """Walked both ways: a path without a field would always be its default, a field without a column be lost."""
     paths = {str(column.path) for column in datasource(event_type.datasource).columns}
     fields = set(paths_of(event_type.row))
-    for_the_existing_table = {"$.cost"}  # its Float32 column; ours reads $.cost_exact
+    for_other_tables = {"$.cost"}  # the template's Float32 column; ours reads $.cost_exact
+    for_other_tables |= {column.path for column in former_columns(event_type.datasource)}
 
     assert paths - fields == set()
-    assert fields - paths <= for_the_existing_table
+    assert fields - paths <= for_other_tables
 
 
 @pytest.mark.parametrize("event_type", TYPES, ids=lambda one: one.name)
@@ -112,8 +114,9 @@ def test_what_may_be_left_out_is_its_columns_default(event_type: EventType) -> N
         for path, field in paths_of(event_type.row).items()
         if not field.required and field.default is not UNSET
     }
+    before = {one.path: one.default for one in FORMER.get(event_type.datasource, ())}
     for path, default in left_out.items():
-        for said in (columns[path], existing.get(path, columns[path])):
+        for said in [table[path] for table in (columns, before, existing) if path in table]:
             assert said is not None, f"{path} may be left out, and its column has no default"
             plain = f"'{default}'" if isinstance(default, str) else "false" if default is False else f"{default:g}"
             assert said == plain, path

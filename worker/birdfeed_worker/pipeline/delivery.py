@@ -22,6 +22,7 @@ from birdfeed_worker.pipeline.settle import Settler, Totals
 from birdfeed_worker.pipeline.validate import validate
 from birdfeed_worker.pipeline.write import Writer, Writing
 from birdfeed_worker.queue.trouble import is_unavailable
+from birdfeed_worker.tinybird.row_layout import RowLayouts
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,8 @@ class Delivery:
     settler: Settler
     breaker: DeadLetterBreaker
     counters: Counters
+    #: What rows the tables take; None: such as any table takes.
+    layouts: RowLayouts | None = None
     #: Event type → when (monotonic s) rows of it were last written.
     written_at: dict[str, float] = field(default_factory=dict)
 
@@ -115,8 +118,10 @@ class Delivery:
         return self.settler.settle([job], decoded, self.clock.now())
 
     def _write(self, event_type: EventType, valid: Valid, writing: Writing, tiers: Mapping[str, str]) -> None:
-        self.enricher.enrich(event_type, valid, self.clock.now(), tiers)
-        writing.add(event_type.datasource, [item for item, _ in valid if item.outcome is None])
+        datasource = event_type.datasource
+        short = self.layouts is not None and self.layouts.is_short(datasource)
+        self.enricher.enrich(event_type, valid, self.clock.now(), tiers, short=short)
+        writing.add(datasource, [item for item, _ in valid if item.outcome is None])
         for item, _ in valid:
             item.release()
 

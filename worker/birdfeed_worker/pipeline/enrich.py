@@ -61,7 +61,13 @@ class Enricher:
         return self._tiers.look_up(users) if users else {}
 
     def enrich(
-        self, event_type: EventType, events: Valid, now: datetime, tiers: Mapping[str, str] | None = None
+        self,
+        event_type: EventType,
+        events: Valid,
+        now: datetime,
+        tiers: Mapping[str, str] | None = None,
+        *,
+        short: bool = False,
     ) -> None:
         """Give every item its row, as JSON.
 
@@ -70,12 +76,13 @@ class Enricher:
             events: Items and their valid events.
             now: The rows' version.
             tiers: Users' tiers; None: they are looked up.
+            short: Whether their table takes short rows.
         """
         books = self._books.current()
         answers = self.tiers(events) if tiers is None else tiers
         for item, event in events:
             try:
-                enriched = self._enriched(event_type, item, event, books, answers, now)
+                enriched = self._enriched(event_type, item, event, books, answers, now, short)
                 item.row = compact_bytes(_encode(event_type.build_row(enriched)))
                 item.cost_status = enriched.price.cost_status
             except Exception as error:
@@ -93,6 +100,7 @@ class Enricher:
         books: Books,
         answers: Mapping[str, str],
         now: datetime,
+        short: bool,
     ) -> Enriched:
         envelope = item.envelope
         assert envelope is not None
@@ -118,6 +126,7 @@ class Enricher:
             kept.text,
             kept.dropped,
             times,
+            short,
         )
 
 

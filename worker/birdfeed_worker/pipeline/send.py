@@ -186,6 +186,7 @@ class Sender:
 
     def _partly_quarantined(self, datasource: str, part: Sequence[Item], rows: int) -> None:
         """Tinybird says how many rows it quarantined, never which: read them back."""
+        self._tinybird.forget_columns(datasource)  # the rows may be made for a table that was exchanged
         try:
             found = find_quarantined(self._tinybird, datasource, [item.event_id for item in part])
         except (QuotaError, QueryError) as error:

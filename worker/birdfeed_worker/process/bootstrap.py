@@ -30,6 +30,7 @@ from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.queue.redis_time import RedisTime
 from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver
 from birdfeed_worker.settings import WorkerSettings
+from birdfeed_worker.tinybird.row_layout import RowLayouts
 from birdfeed_worker.tinybird.schema_check import may_append
 from birdfeed_worker.wiring import book_source_of, tiers_of, tinybird_of
 
@@ -107,6 +108,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
             settler,
             DeadLetterBreaker(connection, keys, clock, share=settings.breaker_share, least=settings.breaker_events),
             Counters(connection, keys, meter, clock),
+            RowLayouts(tinybird, clock),
         ),
         maintenance=Maintenance(
             Retention(connection, keys, name, Caps(settings.dead_bytes, settings.dead_days * SECONDS_A_DAY), clock),

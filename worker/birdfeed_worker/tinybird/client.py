@@ -123,13 +123,17 @@ class Tinybird:
         """
         return self._read(Selected, "POST", "/v0/sql", f"{sql} FORMAT JSON").data
 
-    def columns(self, datasource: str) -> Mapping[str, str]:
-        """Names and ClickHouse types of a data source's columns, asked for once and remembered. Raises as query."""
-        known = self._columns.get(datasource)
+    def columns(self, datasource: str, *, again: bool = False) -> Mapping[str, str]:
+        """Names and ClickHouse types of a data source's columns, remembered until `again`. Raises as query."""
+        known = None if again else self._columns.get(datasource)
         if known is None:  # held in a variable: another thread may forget it meanwhile
             found = self._read(Types, "POST", "/v0/sql", f"SELECT * FROM {datasource} LIMIT 0 FORMAT JSON")
             known = self._columns[datasource] = {column.name: column.type for column in found.meta}
         return known
+
+    def known_columns(self, datasource: str) -> Mapping[str, str] | None:
+        """The columns as far as they are remembered; nothing is asked."""
+        return self._columns.get(datasource)
 
     def forget_columns(self, datasource: str) -> None:
         """Ask again for them next time."""

@@ -4,7 +4,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
-from birdfeed_schemas.datafiles import columns_of, datasources, paths_of
+from birdfeed_schemas.datafiles import columns_of, datasources, former_columns, paths_of
+from birdfeed_schemas.tables.former import DEFAULTS, is_short
 from msgspec import UNSET
 
 from birdfeed_worker.errors import ConfigurationError, QueryError, TinybirdError
@@ -64,7 +65,21 @@ def _check(tinybird: Tinybird, datasource: str) -> Iterator[Mismatch]:
     live = _with_paths(tinybird, datasource, types)
     sent = paths_of(datasources()[datasource])
     left_out = {path for path, field in sent.items() if not field.required and field.default is not UNSET}
-    yield from compare(datasource, columns_of(datasource), live, sent, left_out)
+    if is_short(datasource, live):
+        left_out |= {f"$.{name}" for name in DEFAULTS}
+        yield from _other_defaults(datasource, live)
+    former = [column for column in former_columns(datasource) if column.name in live]
+    yield from compare(datasource, [*columns_of(datasource), *former], live, sent, left_out)
+
+
+def _other_defaults(datasource: str, live: Mapping[str, LiveColumn]) -> Iterator[Mismatch]:
+    """Columns whose defaults, where they can be seen, aren't what short rows leave out."""
+    for column in columns_of(datasource):
+        usual = DEFAULTS.get(column.path.removeprefix("$."))
+        default = live[column.name].default if column.name in live else None
+        if usual is not None and default is not None and f"'{usual}'" not in default:
+            said = f"has the default {default}, and birdfeed leaves '{usual}' out: rows would say something else"
+            yield Mismatch(datasource, column.name, "other_default", said)
 
 
 def _unreadable(tinybird: Tinybird, datasource: str, error: QueryError) -> Mismatch:
@@ -96,8 +111,9 @@ def _with_paths(tinybird: Tinybird, datasource: str, types: Mapping[str, str]) -
     live = {}
     for name, type_ in types.items():
         about = told.get(name, {})
-        required = bool(about) and not about.get("default_value") and not about.get("nullable")
-        live[name] = LiveColumn(type_, about.get("jsonpath"), required)
+        default = about.get("default_value")
+        required = bool(about) and not default and not about.get("nullable")
+        live[name] = LiveColumn(type_, about.get("jsonpath"), required, str(default) if default else None)
     return live
 
 

@@ -9,11 +9,12 @@ from birdfeed_schemas.datafiles import Column
 
 
 class LiveColumn(NamedTuple):
-    """A column as it is: its type, and where visible its JSON path, and whether rows must have a value for it."""
+    """A column as it is: its type, and where visible its JSON path, whether rows must have a value, and its default."""
 
     type: str
     path: str | None = None
     required: bool = False
+    default: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,8 @@ class Mismatch:
     Attributes:
         datasource: Where.
         column: Which column, or an empty text.
-        problem: no_table, no_scope, no_column, narrow_type, wrong_type, other_path, required_column or template.
+        problem: no_table, no_scope, no_column, narrow_type, wrong_type, other_path, other_default, required_column or
+            template.
         said: It in a sentence, with what follows.
     """
 
@@ -38,7 +40,9 @@ class Mismatch:
 
 #: Of these, the ones by which values are lost or rows refused; the others are changes of values that were chosen with
 #: the table, and are said once.
-LOSING: Final = frozenset({"no_table", "no_scope", "no_column", "wrong_type", "other_path", "required_column"})
+LOSING: Final = frozenset(
+    {"no_table", "no_scope", "no_column", "wrong_type", "other_path", "other_default", "required_column"}
+)
 #: Where the llm_events of Tinybird's LLM template reads a column from another path than ours, on purpose.
 TEMPLATE_PATHS: Final = {"cost": "$.cost", "response_status": "$.standard_logging_object_status"}
 #: Most of a list of columns that a sentence names.

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from birdfeed_schemas.datafiles import columns_of
+from birdfeed_schemas.datafiles import columns_of, former_columns
 from birdfeed_worker.operations.reprice.judge import REASONS, Correction, Unchanged, reprice
 from birdfeed_worker.operations.reprice.row_reader import (
     Hour,
@@ -226,7 +226,7 @@ def test_every_column_finds_its_path(datasource: str, old: BookSource) -> None:
 
     answered = {
         column.name: str(at(column.path)) if column.type.startswith("UInt") else at(column.path)
-        for column in columns_of(datasource)
+        for column in (*columns_of(datasource), *former_columns(datasource))
     }
     answered |= {
         column.name: at(column.path).replace("T", " ").rstrip("Z")
@@ -234,7 +234,9 @@ def test_every_column_finds_its_path(datasource: str, old: BookSource) -> None:
         if column.type.startswith("DateTime")
     }
 
-    assert to_json(datasource, answered) == {name: value for name, value in row.items() if name != "cost"}
+    assert to_json((*columns_of(datasource), *former_columns(datasource)), answered) == {
+        name: value for name, value in row.items() if name != "cost"
+    }
 
 
 def test_windows_hold_whole_hours_and_no_more_than_a_page() -> None:

@@ -161,7 +161,7 @@ def usage_fields(row: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
         "tokens": usage.tokens._asdict(),
         "counters": {**{name: DEFAULTS.get(name, 0) for name in COUNTERS}, **counters_of(usage)},
     }
-    if "response" in row:
+    if "usage" in row.get("response", {}):  # as tables of an earlier datafile have it
         prompt, completion = usage.tokens.prompt, usage.tokens.completion
         totals = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
         fields["response"] = {**row["response"], "usage": totals}

@@ -1,7 +1,7 @@
 """Rows as the store has them: read back in pages, newest version of each event, as the JSON they were written as.
 
 The SQL API answers by column; a row is rebuilt at the columns' own JSON paths, which the shipped data sources name, so
-that writing it again gives every column the value it has.
+that writing it again gives every column the value it has. That includes columns that only earlier data sources had.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final, Protocol
 
-from birdfeed_schemas.datafiles import Column, columns_of
+from birdfeed_schemas.datafiles import Column, columns_of, former_columns
 from birdfeed_schemas.wire.envelope import format_time
 
 from birdfeed_worker.errors import BirdfeedError
@@ -66,16 +66,19 @@ def shipped_columns(datasource: str) -> tuple[Column, ...]:
 
 
 @cache
-def _readers(datasource: str) -> tuple[tuple[str, list[str], str, Callable[[Any], Any] | None], ...]:
+def _readers(columns: tuple[Column, ...]) -> tuple[tuple[str, list[str], str, Callable[[Any], Any] | None], ...]:
     """For each column: its name, the objects its value lies in, its key there, and how to convert it."""
-    paths = [(column, column.path.split(".")[1:]) for column in shipped_columns(datasource)]
+    paths = [(column, column.path.split(".")[1:]) for column in columns]
     return tuple((column.name, path[:-1], path[-1], _converter(column)) for column, path in paths)
 
 
-def to_json(datasource: str, answered: Mapping[str, Any]) -> dict[str, Any]:
-    """A row as it was written, from the SQL API's answer. `cost`, for the older table's column, isn't there."""
+def to_json(columns: tuple[Column, ...], answered: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as it was written, from the SQL API's answer with these columns.
+
+    `cost`, for the older table's column, isn't there.
+    """
     row: dict[str, Any] = {}
-    for name, inside, key, convert in _readers(datasource):
+    for name, inside, key, convert in _readers(columns):
         value = answered[name]
         place = row
         for part in inside:
@@ -92,7 +95,7 @@ def read_event_row(reader: Reader, datasource: str, event_id: str) -> dict[str, 
         f"SELECT {', '.join(column.name for column in columns)} FROM {datasource} FINAL "
         f"WHERE event_id = {sql_text(event_id)} LIMIT 1)"
     )
-    return to_json(datasource, answered[0]) if answered else None
+    return to_json(columns, answered[0]) if answered else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +151,7 @@ class StoredRows:
         self.columns = shipped_columns(self.datasource)
 
     def check(self) -> None:
-        """Look whether the table has the columns birdfeed ships and no others.
+        """Look whether the table has the columns birdfeed ships, those it once shipped, and no others.
 
         Raises:
             NotOursError: It hasn't.
@@ -156,7 +159,9 @@ class StoredRows:
         some = self.reader.query(f"SELECT * FROM {self.datasource} LIMIT 1")
         if not some:
             return
-        ours, theirs = {column.name for column in self.columns}, set(some[0])
+        theirs = set(some[0])
+        self.columns += tuple(column for column in former_columns(self.datasource) if column.name in theirs)
+        ours = {column.name for column in self.columns}
         if ours - theirs:
             missing = ", ".join(sorted(ours - theirs)[:5])
             raise NotOursError(
@@ -199,7 +204,7 @@ class StoredRows:
                 f"ORDER BY toStartOfHour(occurred_at), model, event_id LIMIT {self.page_rows})"
             )
             if answered:
-                yield [to_json(self.datasource, row) for row in answered]
+                yield [to_json(self.columns, row) for row in answered]
             if len(answered) < self.page_rows:
                 return
             hour, model, event_id = max(_position(row) for row in answered)

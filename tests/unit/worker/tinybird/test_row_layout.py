@@ -1,0 +1,112 @@
+"""Row layout: rows are short once the store has said that its table takes them, and no delivery waits for that."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from birdfeed_schemas.datafiles import columns_of, former_columns
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.errors import QueryError
+from birdfeed_worker.tinybird.row_layout import ASK_AGAIN, LOOK_AGAIN, RowLayouts
+
+from tests.support.wait import eventually
+from tests.support.worker.fake_store import FakeStore
+
+PRESENT = {column.name: column.type for column in columns_of("llm_events")}
+FORMER = PRESENT | {column.name: column.type for column in former_columns("llm_events")}
+
+
+class Store(FakeStore):
+    """A store whose columns can be exchanged, can't be read for a while, and may be slow to come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: dict[str, str] | None = PRESENT
+        self.asked = 0
+        self.answers = threading.Event()
+        self.answers.set()
+        self.known: dict[str, dict[str, str]] = {}
+
+    def columns(self, datasource: str, *, again: bool = False) -> dict[str, str]:
+        self.asked += 1
+        assert self.answers.wait(30)
+        if self.live is None:
+            raise QueryError(503, "away")
+        self.known[datasource] = self.live
+        return self.live
+
+    def known_columns(self, datasource: str) -> dict[str, str] | None:  # type: ignore[override]
+        return self.known.get(datasource)
+
+    def forget_columns(self, datasource: str) -> None:
+        self.known.pop(datasource, None)
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [1_000.0]
+
+
+@pytest.fixture
+def layouts(store: Store, now: list[float]) -> RowLayouts:
+    return RowLayouts(store, Clock(monotonic=lambda: now[0]))
+
+
+def asked(store: Store, times: int) -> Callable[[], bool]:
+    return lambda: store.asked == times
+
+
+def test_whole_rows_until_the_store_has_answered(store: Store, layouts: RowLayouts) -> None:
+    """It is asked once, and not waited for."""
+    store.answers.clear()
+
+    assert not any(layouts.is_short("llm_events") for _ in range(100))
+
+    store.answers.set()
+    eventually(lambda: layouts.is_short("llm_events"), what="short rows")
+    assert store.asked == 1
+
+
+def test_a_table_is_looked_at_again(store: Store, layouts: RowLayouts, now: list[float]) -> None:
+    """A former table becomes the present one while the worker runs."""
+    store.live = FORMER
+    layouts.is_short("llm_events")
+    eventually(lambda: "llm_events" in store.known, what="the first answer")
+    store.live = PRESENT
+
+    assert not layouts.is_short("llm_events")
+    now[0] += LOOK_AGAIN
+    eventually(lambda: layouts.is_short("llm_events"), what="short rows")
+    assert store.asked == 2
+
+
+def test_what_is_forgotten_is_asked_again(store: Store, layouts: RowLayouts, now: list[float]) -> None:
+    """Rows are whole meanwhile; a store that can't answer is asked once a minute."""
+    layouts.is_short("llm_events")
+    eventually(lambda: layouts.is_short("llm_events"), what="short rows")
+    store.live = None
+    store.forget_columns("llm_events")
+    now[0] += ASK_AGAIN
+
+    assert not any(layouts.is_short("llm_events") for _ in range(9))
+    eventually(asked(store, 2), what="the second question")
+    now[0] += ASK_AGAIN - 1
+    assert not layouts.is_short("llm_events")
+    store.live = FORMER
+    now[0] += 1
+    layouts.is_short("llm_events")
+    eventually(asked(store, 3), what="the third question")
+    assert not layouts.is_short("llm_events")
+
+
+def test_nobody_is_asked_without_need(store: Store, layouts: RowLayouts) -> None:
+    """Other data sources have one kind of rows; and without a read token nobody can be asked."""
+    assert not layouts.is_short("image_events")
+    store.readable = False
+    assert not layouts.is_short("llm_events")
+    assert store.asked == 0

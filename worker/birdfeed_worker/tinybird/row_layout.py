@@ -1,0 +1,63 @@
+"""Row layout: which rows a data source takes, by its columns; asked in a thread, so that no delivery waits for it.
+
+Until the store has answered, and where nobody may ask it, rows say everything: any table takes those. A table that is
+exchanged for the present one goes on taking them until it is looked at again. The other way round, which a deployment
+taken back is, short rows are quarantined; then the client forgets the columns (send.py), and rows are whole again.
+"""
+
+import logging
+import threading
+from typing import Final
+
+from birdfeed_schemas.tables.former import FORMER, is_short
+
+from birdfeed_worker.clock import Clock
+from birdfeed_worker.errors import TinybirdError
+from birdfeed_worker.tinybird.client import Tinybird
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at a table's columns: one question an hour, of the 1,000 a day that the free plan answers.
+LOOK_AGAIN: Final = 3_600.0
+#: Seconds until the columns are asked for again where they are not known.
+ASK_AGAIN: Final = 60.0
+
+
+class RowLayouts:
+    """What rows the tables take.
+
+    Args:
+        tinybird: The store, whose client remembers the columns.
+        clock: Time.
+    """
+
+    def __init__(self, tinybird: Tinybird, clock: Clock) -> None:
+        self._tinybird = tinybird
+        self._clock = clock
+        self._asked_at: dict[str, float] = {}
+        self._asking: dict[str, threading.Thread] = {}
+
+    def is_short(self, datasource: str) -> bool:
+        """Whether its rows may be short, as far as is known. Never waits."""
+        if datasource not in FORMER or not self._tinybird.can_read:
+            return False
+        columns = self._tinybird.known_columns(datasource)
+        age = self._clock.monotonic() - self._asked_at.get(datasource, float("-inf"))
+        if age >= (ASK_AGAIN if columns is None else LOOK_AGAIN):
+            self._look(datasource)
+        return columns is not None and is_short(datasource, columns)
+
+    def _look(self, datasource: str) -> None:
+        asking = self._asking.get(datasource)
+        if asking is not None and asking.is_alive():
+            return
+        self._asked_at[datasource] = self._clock.monotonic()
+        thread = threading.Thread(target=self._ask, args=(datasource,), name="birdfeed-columns", daemon=True)
+        self._asking[datasource] = thread
+        thread.start()
+
+    def _ask(self, datasource: str) -> None:
+        try:
+            self._tinybird.columns(datasource, again=True)
+        except TinybirdError as error:
+            log.info("%s: its columns can't be read, so rows stay as they are (%s)", datasource, error)
