@@ -6,8 +6,9 @@ wrong; a test holds the two together, event for event and row for row.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_type_hints
 
 import msgspec
 import orjson
@@ -18,6 +19,8 @@ from birdfeed_schemas import events
 from birdfeed_schemas.events import Event, read_time
 from birdfeed_schemas.fields import SPELLINGS
 from birdfeed_schemas.wire.envelope import EARLIEST, LATEST, MAX_DROPPED, VERSION, Batch
+
+T = TypeVar("T")
 
 Text: TypeAlias = Annotated[str, Meta(max_length=events.MAX_TEXT)]
 Whole: TypeAlias = Annotated[int, Meta(ge=0, le=events.MAX_COUNT)]
@@ -52,7 +55,6 @@ class Line(Struct, gc=False, kw_only=True):
 _TYPES: Final[tuple[tuple[Any, Any], ...]] = (
     (events.Name, Annotated[str, Meta(min_length=1, max_length=events.MAX_TEXT)]),
     (StrictStr | None, Text | None),
-    (events.Identifier | None, Text | None),
     (StrictBool | None, bool | None),
     (events.Time, datetime | float | None),
     (events.Duration | None, Annotated[float, Meta(ge=0, le=events.MAX_DURATION_MS)] | None),
@@ -89,6 +91,12 @@ _READ: Final = (
 _EXTRA: Final = "extra_"
 
 
+#: A whole number of 64 bits: what a longer one's digits are is the model's to say.
+_Key: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Lines: TypeAlias = msgspec.json.Decoder[list[Line]]
+_Line: TypeAlias = msgspec.json.Decoder[Line]
+
+
 class UntypedError(Exception):
     """Something on the line is not of its struct's type: the model reads it."""
 
@@ -98,12 +106,16 @@ class Typed(NamedTuple):
 
     Attributes:
         lines, line: Decoders of many lines, and of one.
+        with_keys: The same two, which take whole numbers (a database's keys) as identifiers.
+        identifiers: The fields in which these may stand.
         usage: Reads a usage's JSON.
         read: Fields that are read further, each with the function that does.
     """
 
-    lines: msgspec.json.Decoder[list[Line]]
-    line: msgspec.json.Decoder[Line]
+    lines: _Lines
+    line: _Line
+    with_keys: tuple[_Lines, _Line]
+    identifiers: tuple[str, ...]
     usage: Callable[[bytes], Any]
     read: tuple[tuple[str, Callable[[Any], Any]], ...]
 
@@ -113,10 +125,8 @@ class Typed(NamedTuple):
         Raises:
             UntypedError: One doesn't fit; read_line finds it.
         """
-        try:
-            found = self.lines.decode(b"[" + b",".join(batch.lines) + b"]")
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            raise UntypedError from None
+        text = b"[" + b",".join(batch.lines) + b"]"
+        found = self._decoded(self.lines, self.with_keys[0], text, list)
         if len(found) != len(batch.lines):
             raise UntypedError
         self._finish(found)
@@ -124,11 +134,29 @@ class Typed(NamedTuple):
 
     def read_line(self, line: bytes) -> Line:
         """One line; raises UntypedError."""
+        (found,) = self._decoded(self.line, self.with_keys[1], line, lambda one: [one])
+        self._finish([found])
+        return found
+
+    def _decoded(
+        self,
+        usual: msgspec.json.Decoder[T],
+        with_keys: msgspec.json.Decoder[T],
+        text: bytes,
+        listed: Callable[[T], list[Line]],
+    ) -> list[Line]:
+        """As nearly all are; else with the digits of whole numbers for identifiers."""
+        with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+            return listed(usual.decode(text))
         try:
-            found = self.line.decode(line)
+            found = listed(with_keys.decode(text))
         except (msgspec.MsgspecError, ValueError, RecursionError):
             raise UntypedError from None
-        self._finish([found])
+        for line in found:
+            data = line.data
+            for name in self.identifiers:
+                if (value := getattr(data, name)).__class__ is int:
+                    setattr(data, name, str(value))
         return found
 
     def _finish(self, lines: list[Line]) -> None:
@@ -177,24 +205,29 @@ def typed(
     hints = get_type_hints(model, include_extras=True)
     fields = {field: hints[field] for field in model.model_fields}
     own = [(f"{_EXTRA}{number}", other) for number, other in enumerate(sorted(extra - SPELLINGS[name].keys()))]
-    struct = msgspec.defstruct(
-        model.__name__,
-        [
-            *((field, _struct_type(hint)) if field == "model" else (field, _struct_type(hint), None)
-              for field, hint in fields.items()),
-            *((attribute, Raw, msgspec.field(default=None, name=other)) for attribute, other in own),
-        ],
-        namespace={"failed": Event.failed, "is_text": model.is_text},
-        forbid_unknown_fields=True,
-        gc=False,
-        kw_only=True,
-    )  # fmt: skip
-    line = msgspec.defstruct(
-        "Line", [("data", struct), ("event_type", Literal[name], name)], bases=(Line,), gc=False, kw_only=True
-    )
+
+    def decoders(identifier: Any) -> tuple[_Lines, _Line]:
+        struct = msgspec.defstruct(
+            model.__name__,
+            [
+                *((field, _struct_type(hint, identifier), *(() if field == "model" else (None,)))
+                  for field, hint in fields.items()),
+                *((attribute, Raw, msgspec.field(default=None, name=other)) for attribute, other in own),
+            ],
+            namespace={"failed": Event.failed, "is_text": model.is_text},
+            forbid_unknown_fields=True,
+            gc=False,
+            kw_only=True,
+        )  # fmt: skip
+        line = msgspec.defstruct(
+            "Line", [("data", struct), ("event_type", Literal[name], name)], bases=(Line,), gc=False, kw_only=True
+        )
+        return msgspec.json.Decoder(list[line]), msgspec.json.Decoder(line)  # type: ignore[valid-type]
+
     return Typed(
-        msgspec.json.Decoder(list[line]),  # type: ignore[valid-type]
-        msgspec.json.Decoder(line),
+        *decoders(Text | None),
+        decoders(Text | _Key | None),
+        tuple(field for field, hint in fields.items() if hint == events.Identifier | None),
         read_usage,
         (
             *((field, read) for field, hint in fields.items() for one, read in _READ if hint == one),
@@ -212,5 +245,7 @@ def extra_of(event: Struct) -> dict[str, Any]:
     return found
 
 
-def _struct_type(hint: Any) -> Any:
+def _struct_type(hint: Any, identifier: Any) -> Any:
+    if hint == events.Identifier | None:
+        return identifier
     return next(struct_type for model_type, struct_type in _TYPES if model_type == hint)

@@ -145,6 +145,27 @@ def test_every_field_with_every_kind_of_value(enricher: Enricher, event_type: st
     assert {type(outcome).__name__ for outcome, _, _ in found} == {"NoneType", "Dead"}
 
 
+@pytest.mark.parametrize("event_type", TYPES)
+def test_whole_numbers_are_identifiers(enricher: Enricher, event_type: str) -> None:
+    """Whole numbers of 64 bits don't take the slow way, beside texts in one job; longer ones and true do."""
+    lines = [
+        line('{"model":"m","user":17,"request_id":-3,"trace_id":9223372036854775807}'),
+        line('{"model":"m","user":"u"}'),
+        line('{"model":"m","user":9223372036854775808}'),
+        line('{"model":"m","user":true}'),
+    ]
+    both(enricher, event_type, *lines)
+
+    mixed = decode([job(event_type, *lines[:2])], extra=EXTRA).items
+    odd = decode([job(event_type, *lines)], extra=EXTRA).items
+
+    assert [type(item.envelope).__name__ for item in mixed] == ["Line", "Line"]
+    assert [type(item.envelope).__name__ for item in odd] == ["Line", "Line", "Envelope", "Envelope"]
+    rows = [row for _, row, _ in worked(enricher, event_type, mixed)]
+    assert isinstance(rows[0], dict)
+    assert (rows[0]["user"], rows[0]["request_id"], rows[0]["trace_id"]) == ("17", "-3", "9223372036854775807")
+
+
 def any_json(data: dict[str, Any]) -> str:
     """JSON, also of integers beyond 64 bits, which others than we may send."""
 
