@@ -13,6 +13,7 @@ from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from birdfeed_worker.pricing.book.reload import BookSource
 from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.tiers.lookup import NoTiers
+from birdfeed_worker.tinybird.row_layout import RowLayouts
 from redis import Redis
 
 from tests.support.worker.fake_store import FakeStore
@@ -21,7 +22,14 @@ from tests.support.worker.writing import limiter_of, sender_of
 EVERYTHING = {"jobs": 1_000, "events": 100_000, "size": 10**9}
 
 
-def delivery_of(redis: Redis, keys: Keys, store: FakeStore, name: str = "w1", clock: Clock | None = None) -> Delivery:
+def delivery_of(
+    redis: Redis,
+    keys: Keys,
+    store: FakeStore,
+    name: str = "w1",
+    clock: Clock | None = None,
+    layouts: RowLayouts | None = None,
+) -> Delivery:
     """A worker's stages, wired as bootstrap.py does; marks are made in Redis. It asks the store at once."""
     clock = clock or Clock()
     settler = Settler(redis, keys, name)
@@ -34,6 +42,7 @@ def delivery_of(redis: Redis, keys: Keys, store: FakeStore, name: str = "w1", cl
         settler,
         DeadLetterBreaker(redis, keys, clock, share=0.5, least=100),
         Counters(redis, keys, Meter(keys, "pool")),
+        layouts,
     )
 
 

@@ -2,14 +2,22 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
+import orjson
 import pytest
 from birdfeed_schemas.datafiles import columns_of, former_columns
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
+from birdfeed_worker.dead_letters.query import dead_letters_of
 from birdfeed_worker.errors import QueryError
+from birdfeed_worker.tinybird.decide import Answer
 from birdfeed_worker.tinybird.row_layout import ASK_AGAIN, LOOK_AGAIN, RowLayouts
+from redis import Redis
 
+from tests.support.events import enqueue, envelope, text
 from tests.support.wait import eventually
+from tests.support.worker.delivering import delivery_of, reserve_all
 from tests.support.worker.fake_store import FakeStore
 
 PRESENT = {column.name: column.type for column in columns_of("llm_events")}
@@ -110,3 +118,31 @@ def test_nobody_is_asked_without_need(store: Store, layouts: RowLayouts) -> None
     store.readable = False
     assert not layouts.is_short("llm_events")
     assert store.asked == 0
+
+
+def test_rows_follow_the_table(redis: Redis, keys: Keys, store: Store, layouts: RowLayouts) -> None:
+    """Whole until it is known, then short; whole again after the first quarantine when a deployment is taken back."""
+    delivery = delivery_of(redis, keys, store, layouts=layouts)
+
+    def sent() -> dict[str, Any]:
+        enqueue(redis, keys, [envelope(text())])
+        delivery.deliver(reserve_all(redis, keys))
+        return orjson.loads(store.bodies[-1])  # type: ignore[no-any-return]
+
+    def needs_message_id(rows: list[dict[str, Any]]) -> Answer | None:
+        if "message_id" in rows[0]:
+            return None
+        store.quarantine["llm_events"] = {rows[0]["event_id"]: "it has no default"}
+        return Answer(status=200, successful=0, quarantined=1)
+
+    assert sent().keys() >= {"message_id", "event_type", "cost"}
+    eventually(lambda: "llm_events" in store.known, what="the columns")
+    assert sent().keys().isdisjoint({"message_id", "event_type", "cost"})
+
+    store.live = FORMER
+    store.rules.append(needs_message_id)
+    assert "message_id" not in sent()
+    assert [letter.reason for letter in dead_letters_of(redis, keys)] == ["quarantined"]
+    eventually(lambda: store.known.get("llm_events") == FORMER, what="the columns of the table that is back")
+    assert "message_id" in sent()
+    assert len(store.ids()) == 3
