@@ -102,9 +102,9 @@ def test_image_models_that_are_paid_by_tokens() -> None:
 
 
 def test_audio_without_a_rate_is_an_estimate() -> None:
-    """Their gap: gpt-4o-audio-preview has no audio rate. Audio goes at the text rate, and the row says estimated."""
+    """Their gap, and no list has this snapshot's rate. Audio goes at the text rate, and the row says estimated."""
     usage = {"prompt_tokens": 1000, "prompt_tokens_details": {"audio_tokens": 900}}
-    price = text(BOOKS, model="gpt-4o-audio-preview", usage=usage).price
+    price = text(BOOKS, model="gpt-4o-audio-preview-2024-10-01", usage=usage).price
 
     assert (usd("0.0025"), "estimated") == (price.cost, price.cost_status)
     assert {"prompt_text", "prompt_audio"} == set(price.rates)

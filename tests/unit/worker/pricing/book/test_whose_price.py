@@ -177,10 +177,3 @@ def test_what_genai_prices_has_no_rate_for(model: str, usage: dict[str, Any], co
     price = text(DEFAULT, model=model, usage=usage).price
 
     assert (price.cost, price.cost_status, price.price_source) == (usd(cost), "priced", "book")
-
-
-def test_an_older_snapshot_keeps_its_estimate() -> None:
-    """gpt-4o-audio-preview-2024-10-01 had other rates, which no list here has."""
-    price = text(DEFAULT, model="gpt-4o-audio-preview-2024-10-01", usage=_AUDIO).price
-
-    assert (price.cost_status, price.price_source) == ("estimated", "genai-prices")
