@@ -75,6 +75,17 @@ def settings(as_json: Json = False) -> int:
 
 
 @app.command(rich_help_panel=INSPECT)
+def doctor(
+    send: Annotated[bool, typer.Option("--send", help="Send one event and follow it into its row.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Check everything from here to the rows, one line each, with what to do."""
+    from birdfeed_cli.setup.doctor import run_doctor
+
+    return run_doctor(send=send, as_json=as_json)
+
+
+@app.command(rich_help_panel=INSPECT)
 def report(
     since: Since = DAY,
     by: Annotated[str, typer.Option(help="Group by these; the first one is also shown over time.")] = "model,tier,user",

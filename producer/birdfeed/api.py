@@ -10,6 +10,7 @@ from birdfeed.stats import Stats
 from birdfeed.typed import EventType, ImageGenerationFields, SettingsFields, TextGenerationFields
 
 if TYPE_CHECKING:
+    from birdfeed.checks.findings import Check
     from birdfeed.settings import ProducerSettings
     from birdfeed.transport.connection import Credentials
 
@@ -138,6 +139,20 @@ def start() -> None:
     if not _client.configured:
         configure()
     _client.start()
+
+
+def check() -> "list[Check]":
+    """What would be sent from here, to which Redis, whether that is reachable and safe, and whether workers live.
+
+    For a person or a start-up probe: it asks Redis, for some seconds at most where that doesn't answer, and writes
+    nothing. `birdfeed doctor` says the same and, where the workers' settings are, tells of Tinybird, too.
+
+    Returns:
+        A sentence for each thing that was looked at, with what to do; `state` is ok, unknown, warning, wrong or down.
+    """
+    from birdfeed.checks.look import check_process
+
+    return check_process(*_client.configuration)
 
 
 def stats() -> Stats:

@@ -219,6 +219,11 @@ class Client:
             self._end(old, old.options.close_timeout)
 
     @property
+    def configuration(self) -> "tuple[Options | None, Credentials | None]":
+        """What configure() set, or the first event read; None where neither happened yet."""
+        return self._options, self._credentials
+
+    @property
     def configured(self) -> bool:
         """Whether the settings are known."""
         return self._options is not None
