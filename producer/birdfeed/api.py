@@ -20,12 +20,12 @@ _inherited: Final = inherited.get
 
 
 @overload
-def track_event(event_type: Literal["text_generation"], event_data: TextGenerationFields) -> None: ...
+def track_event(event_type: Literal["text_generation"], event_data: TextGenerationFields) -> str | None: ...
 @overload
-def track_event(event_type: Literal["image_generation"], event_data: ImageGenerationFields) -> None: ...
+def track_event(event_type: Literal["image_generation"], event_data: ImageGenerationFields) -> str | None: ...
 @overload
-def track_event(event_type: EventType, event_data: Mapping[str, Any]) -> None: ...
-def track_event(event_type: str, event_data: Mapping[str, Any]) -> None:
+def track_event(event_type: EventType, event_data: Mapping[str, Any]) -> str | None: ...
+def track_event(event_type: str, event_data: Mapping[str, Any]) -> str | None:
     """Send one event to Tinybird, later. Returns in microseconds, never waits, never raises.
 
     Args:
@@ -34,13 +34,17 @@ def track_event(event_type: str, event_data: Mapping[str, Any]) -> None:
         event_data: The event's fields; see docs/how-to/handler.md. Names birdfeed doesn't store are dropped, and
             counted.
             It is read at once: changing it afterwards changes nothing.
+            With an `idempotency_key`, events of one type and key have one id: a handler that is retried counts once.
+
+    Returns:
+        The event's id (a UUID), as its row will have it; None where the event was dropped, or telemetry is off.
     """
     try:
         if (fields := _inherited()) is not None:
             event_data = merged(fields, event_data)
-        _client.record(event_type, event_data)
+        return _client.record(event_type, event_data)
     except Exception as error:
-        _client.handle_failure(event_type, event_data, error)
+        return _client.handle_failure(event_type, event_data, error)
 
 
 def track_own(event_type: str, event_data: Mapping[str, Any]) -> None:

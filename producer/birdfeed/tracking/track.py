@@ -29,6 +29,7 @@ from typing import Any, Final, Literal, Self, TypeVar, Unpack, cast, overload
 from birdfeed_schemas.fields import COMMON
 
 from birdfeed import api
+from birdfeed.encoding.added_fields import active_span
 from birdfeed.encoding.encoder import now_text
 from birdfeed.request_context import inherited, merged, serving
 from birdfeed.tracking.http_status import CLIENT_ERROR, error_of_status, http_status
@@ -74,6 +75,8 @@ class Work:
     def __init__(self, event_type: EventType, fields: Mapping[str, Any]) -> None:
         inherits = inherited.get()
         self.event = TrackedEvent(fields if inherits is None else merged(inherits, fields))
+        if span := active_span():  # now: a stream may end where the span is no longer active
+            self.event = TrackedEvent({**span, **self.event})
         self._event_type = event_type
         self._started_at = now_text()
         self._started = time.perf_counter()

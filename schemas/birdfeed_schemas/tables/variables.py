@@ -20,7 +20,19 @@ VARIABLES: Final = frozenset(
         *("PRICE_BOOK", "PRICE_FALLBACK", "PROCESSES", "QUEUE", "READ_TIMEOUT", "REDIS_CHECK", "REDIS_TIMEOUT"),
         *("REDIS_URL", "REFERRER", "REQUESTS_AT_ONCE", "REQUESTS_PER_SECOND", "REQUEST_BYTES", "REQUEST_ROWS"),
         *("RESERVE_JOBS", "RETRY_BASE", "RETRY_CAP", "SCHEMA_CHECK", "SCHEMA_CHECK_SECONDS", "SETTLE_SECONDS"),
-        *("SIGTERM_HOOK", "SPOOL_BYTES", "SPOOL_DIR", "SPOOL_DRAIN_RATE", "SPOOL_WAIT", "STOP_TIMEOUT", "TIERS"),
+        *(
+            "ENVIRONMENT",
+            "ORGANIZATION",
+            "PROJECT",
+            "SIGTERM_HOOK",
+            "SPOOL_BYTES",
+            "SPOOL_DIR",
+            "SPOOL_DRAIN_RATE",
+            "SPOOL_WAIT",
+            "STOP_TIMEOUT",
+            "TIERS",
+        ),
+        *("ENVIRONMENT", "ORGANIZATION", "PROJECT"),
         *("TIER_TIMEOUT", "TIER_TTL", "USER_HMAC_KEY", "WAIT_REPLICAS"),
     }
 )
