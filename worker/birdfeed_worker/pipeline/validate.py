@@ -11,6 +11,7 @@ from typing import Any, Final
 from birdfeed_schemas.events import UNKNOWN_MODEL, Event
 from birdfeed_schemas.registry import EventType, registry, spellings_of
 from birdfeed_schemas.safety.validation import sentences
+from birdfeed_schemas.tables.variables import type_meant
 from birdfeed_schemas.typed.lines import Line, extra_of
 from birdfeed_schemas.wire.envelope import Envelope
 from msgspec import Struct
@@ -36,8 +37,9 @@ def validate(event_type: str, items: Iterable[Item]) -> list[tuple[Item, Event]]
     waiting = [item for item in items if item.outcome is None]
     known = registry().get(event_type)
     if known is None:
+        detail = f"no event type is named {event_type[:MAX_DETAIL]!r}{type_meant(event_type[:MAX_DETAIL], registry())}"
         for item in waiting:
-            item.outcome = Dead("unknown_event_type", f"no event type is named {event_type!r}"[:MAX_DETAIL])
+            item.outcome = Dead("unknown_event_type", detail[:MAX_DETAIL])
         return []
     untyped = [item for item in waiting if item.event is None]
     if untyped:

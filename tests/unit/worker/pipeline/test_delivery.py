@@ -7,16 +7,19 @@ from threading import Event
 from typing import Any
 
 import pytest
+from birdfeed_schemas.wire.envelope import Header
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker, tripped
 from birdfeed_worker.flow.rate_limit import Limits, RateLimiter
+from birdfeed_worker.model import Dead, Item
 from birdfeed_worker.monitoring.counters import Counters
 from birdfeed_worker.monitoring.metrics import Meter
 from birdfeed_worker.pipeline.decode import CHUNK_EVENTS
 from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.settle import Settler
+from birdfeed_worker.pipeline.validate import validate
 from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from birdfeed_worker.pricing.book.reload import BookSource
 from birdfeed_worker.queue.reserve import Reserver
@@ -143,3 +146,14 @@ def test_a_success_needs_its_model(
     deliver(redis, keys, FakeStore(), CachedTiers(service, budget=5.0), tmp_path)
 
     assert tripped(redis, keys)["text_generation"].reason == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("text_generaton", "; did you mean text_generation?"), ("audio_generation", "")]
+)
+def test_an_unknown_type_is_told_with_the_nearest_known_one(name: str, hint: str) -> None:
+    """In the dead letter's own words."""
+    item = Item("j", Header(batch_id="j", event_type=name, count=1), b"{}")
+
+    assert validate(name, [item]) == []
+    assert item.outcome == Dead("unknown_event_type", f"no event type is named {name!r}{hint}")
