@@ -239,3 +239,41 @@ def test_a_lambdas_events_have_its_requests_id(events: Captured, args: tuple[Any
         asyncio.run(flush_after(work_async)(*args))
 
     assert [event.data["request_id"] for event in events] == [request_id] * 2
+
+
+def test_a_celery_tasks_events_have_its_id(events: Captured) -> None:
+    """From before it to after it; tasks that run at once in one process keep theirs apart."""
+    from birdfeed.integrations.celery import flush_after_tasks
+    from celery.signals import task_postrun, task_prerun  # type: ignore[import-untyped, unused-ignore]
+
+    flush_after_tasks(each=False)
+    task_prerun.send(sender=None, task_id="task-1")
+    track_event("text_generation", {"model": "m"})
+    task_postrun.send(sender=None, task_id="task-1")
+    task_postrun.send(sender=None, task_id="never begun")
+    track_event("text_generation", {"model": "m"})
+
+    assert [event.data.get("request_id") for event in events] == ["task-1", None]
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_an_rq_jobs_events_have_its_id(events: Captured, by_name: bool) -> None:
+    """However the worker calls it; what the job returns and raises goes on."""
+    from birdfeed.integrations.rq import FlushesEvents
+
+    class Base:
+        def perform_job(self, job: Any, queue: Any) -> bool:
+            track_event("text_generation", {"model": "m"})
+            if queue is None:
+                raise RuntimeError
+            return True
+
+    class Worker(FlushesEvents, Base):
+        pass
+
+    job = SimpleNamespace(id="job-1")
+    assert Worker().perform_job(**{"job": job, "queue": 1}) if by_name else Worker().perform_job(job, 1)
+    with pytest.raises(RuntimeError):
+        Worker().perform_job(job, None)
+
+    assert [event.data["request_id"] for event in events] == ["job-1", "job-1"]
