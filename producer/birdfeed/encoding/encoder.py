@@ -121,7 +121,7 @@ class Encoder:
         return self._filtered(event_type, event_data, shape)
 
     def _with_key(self, event_type: str, event_data: dict[str, Any], shape: Shape) -> Encoded | None:
-        """An event whose id its caller's key decides; an empty key is none."""
+        """An event whose id its caller's key decides; an empty key counts as no key."""
         key = event_data.pop(IDEMPOTENCY_KEY)
         encoded = self.encode(event_type, event_data, shape)
         if encoded is None or key is None or key == "":
