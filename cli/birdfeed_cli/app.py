@@ -75,6 +75,17 @@ def settings(as_json: Json = False) -> int:
 
 
 @app.command(rich_help_panel=INSPECT)
+def doctor(
+    send: Annotated[bool, typer.Option("--send", help="Send one event and follow it into its row.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Check everything from here to the rows, one line each, with what to do."""
+    from birdfeed_cli.setup.doctor import run_doctor
+
+    return run_doctor(send=send, as_json=as_json)
+
+
+@app.command(rich_help_panel=INSPECT)
 def report(
     since: Since = DAY,
     by: Annotated[str, typer.Option(help="Group by these; the first one is also shown over time.")] = "model,tier,user",
@@ -82,11 +93,14 @@ def report(
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     html: Annotated[Path | None, typer.Option(help="Write a page with charts that opens without internet.")] = None,
+    client_errors: Annotated[
+        bool, typer.Option(help="Count requests that were refused for the client's fault (error_type client_error).")
+    ] = True,
 ) -> int:
     """Show cost, requests, errors and latency of the stored events."""
     from birdfeed_cli.report.command import run_report
 
-    return run_report(since, by, timezone, as_json=as_json, as_csv=as_csv, html=html)
+    return run_report(since, by, timezone, as_json=as_json, as_csv=as_csv, html=html, client_errors=client_errors)
 
 
 @app.command(rich_help_panel=TRY_OUT)

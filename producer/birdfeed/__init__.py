@@ -8,7 +8,7 @@ docs/how-to/handler.md has the rest. Importing this connects nothing and starts 
 """
 
 from birdfeed._version import __version__
-from birdfeed.api import aflush, close, configure, flush, start, stats, track_event
+from birdfeed.api import aflush, check, close, configure, flush, start, stats, track_event
 from birdfeed.errors import BirdfeedError, ConfigurationError
 from birdfeed.request_context import context
 from birdfeed.stats import Stats
@@ -27,6 +27,7 @@ __all__ = [
     "TrackedEvent",
     "__version__",
     "aflush",
+    "check",
     "close",
     "configure",
     "context",

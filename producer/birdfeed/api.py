@@ -10,6 +10,7 @@ from birdfeed.stats import Stats
 from birdfeed.typed import EventType, ImageGenerationFields, SettingsFields, TextGenerationFields
 
 if TYPE_CHECKING:
+    from birdfeed.checks.findings import Check
     from birdfeed.settings import ProducerSettings
     from birdfeed.transport.connection import Credentials
 
@@ -19,12 +20,12 @@ _inherited: Final = inherited.get
 
 
 @overload
-def track_event(event_type: Literal["text_generation"], event_data: TextGenerationFields) -> None: ...
+def track_event(event_type: Literal["text_generation"], event_data: TextGenerationFields) -> str | None: ...
 @overload
-def track_event(event_type: Literal["image_generation"], event_data: ImageGenerationFields) -> None: ...
+def track_event(event_type: Literal["image_generation"], event_data: ImageGenerationFields) -> str | None: ...
 @overload
-def track_event(event_type: EventType, event_data: Mapping[str, Any]) -> None: ...
-def track_event(event_type: str, event_data: Mapping[str, Any]) -> None:
+def track_event(event_type: EventType, event_data: Mapping[str, Any]) -> str | None: ...
+def track_event(event_type: str, event_data: Mapping[str, Any]) -> str | None:
     """Send one event to Tinybird, later. Returns in microseconds, never waits, never raises.
 
     Args:
@@ -33,13 +34,17 @@ def track_event(event_type: str, event_data: Mapping[str, Any]) -> None:
         event_data: The event's fields; see docs/how-to/handler.md. Names birdfeed doesn't store are dropped, and
             counted.
             It is read at once: changing it afterwards changes nothing.
+            With an `idempotency_key`, events of one type and key have one id: a handler that is retried counts once.
+
+    Returns:
+        The event's id (a UUID), as its row will have it; None where the event was dropped, or telemetry is off.
     """
     try:
         if (fields := _inherited()) is not None:
             event_data = merged(fields, event_data)
-        _client.record(event_type, event_data)
+        return _client.record(event_type, event_data)
     except Exception as error:
-        _client.handle_failure(event_type, event_data, error)
+        return _client.handle_failure(event_type, event_data, error)
 
 
 def track_own(event_type: str, event_data: Mapping[str, Any]) -> None:
@@ -138,6 +143,20 @@ def start() -> None:
     if not _client.configured:
         configure()
     _client.start()
+
+
+def check() -> "list[Check]":
+    """What would be sent from here, to which Redis, whether that is reachable and safe, and whether workers live.
+
+    For a person or a start-up probe: it asks Redis, for some seconds at most where that doesn't answer, and writes
+    nothing. `birdfeed doctor` says the same and, where the workers' settings are, tells of Tinybird, too.
+
+    Returns:
+        A sentence for each thing that was looked at, with what to do; `state` is ok, unknown, warning, wrong or down.
+    """
+    from birdfeed.checks.look import check_process
+
+    return check_process(*_client.configuration)
 
 
 def stats() -> Stats:

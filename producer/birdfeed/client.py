@@ -77,30 +77,32 @@ class Client:
 
     # ---- events
 
-    def record(self, event_type: str, event_data: Mapping[str, Any]) -> None:
-        """Take one event. May raise; `handle_failure` then finds out why."""
+    def record(self, event_type: str, event_data: Mapping[str, Any]) -> str | None:
+        """Take one event; returns its id, None where it was dropped. May raise; `handle_failure` then finds out why."""
         pipeline = self._pipeline
         if pipeline is None and (pipeline := self._taking(event_type)) is None:
-            return
+            return None
         shape = pipeline.shapes.get(event_type)
         if shape is None:
             if not usable(event_type) or not isinstance(event_data, Mapping):
                 self._count_bad_call()
-                return
+                return None
             event_type = str.__str__(event_type)
             shape = pipeline.allowed.resolve(event_type)
         event = pipeline.encode(event_type, event_data, shape)
-        if event is not None:
-            pipeline.put(event)
-            if pipeline.buffer.sealed:
-                self._forward(pipeline.buffer.take_all())
+        if event is None:
+            return None
+        kept = pipeline.put(event)
+        if pipeline.buffer.sealed:
+            self._forward(pipeline.buffer.take_all())
+        return event[4] if kept else None
 
-    def handle_failure(self, event_type: object, event_data: object, error: Exception) -> None:
+    def handle_failure(self, event_type: object, event_data: object, error: Exception) -> str | None:
         """`record` raised `error`: count the event as dropped, or take it after all. Never raises an Exception."""
         try:
             if isinstance(event_type, str) and isinstance(event_data, Mapping):
                 # Another thread may have changed the mapping while it was read; a copy is made in one step.
-                self.record(str.__str__(event_type), dict(event_data))
+                return self.record(str.__str__(event_type), dict(event_data))
             else:
                 self._taking(UNKNOWN_TYPE)  # a program all of whose calls are bad has its drops in the ledger, too
                 self._count_bad_call()
@@ -109,6 +111,7 @@ class Client:
             self.counters.drop(kind, "unserialisable")
             first, second = error_location(error), error_location(again)
             log_throttled(logging.ERROR, "failure", "an event could not be taken: %s, then %s", first, second)
+        return None
 
     def _count_bad_call(self) -> None:
         if self._state == "off" and not self._wrong:
@@ -217,6 +220,11 @@ class Client:
             old = self._detached()
         if old is not None:
             self._end(old, old.options.close_timeout)
+
+    @property
+    def configuration(self) -> "tuple[Options | None, Credentials | None]":
+        """What configure() set, or the first event read; None where neither happened yet."""
+        return self._options, self._credentials
 
     @property
     def configured(self) -> bool:

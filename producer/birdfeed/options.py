@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from birdfeed_schemas.event_structs import MAX_TEXT
 from birdfeed_schemas.safety.redis_url import checked_redis_url
 from birdfeed_schemas.tables.variables import unknown_variables
 
@@ -78,6 +79,12 @@ def _name(allowed: str) -> Read:
     return read
 
 
+def _text(text: str) -> str:
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"has at most {MAX_TEXT} characters")
+    return text
+
+
 def names_in(text: str) -> frozenset[str]:
     """The names in a comma-separated list."""
     return frozenset(name.strip() for name in text.split(",") if name.strip())
@@ -126,6 +133,9 @@ class Options:
     close_timeout: float = field(default=5.0, metadata={_READ: _positive(3_600)})
     sigterm_hook: bool = field(default=False, metadata={_READ: _flag})
     redis_timeout: float = field(default=1.0, metadata={_READ: _positive(3_600)})
+    environment: str = field(default="", metadata={_READ: _text})
+    project: str = field(default="", metadata={_READ: _text})
+    organization: str = field(default="", metadata={_READ: _text})
     compression: int = field(default=1, metadata={_READ: _whole(0, 9)})
     #: Where the Redis URL came from, for the log: a variable's name, or "configure()".
     redis_source: str = field(default="configure()", metadata={})

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+from birdfeed_schemas.event_structs import MAX_TEXT
 from birdfeed_schemas.safety.redis_url import checked_redis_url
 from birdfeed_schemas.settings import RedisSettings
 from pydantic import Field, SecretStr
@@ -15,6 +16,7 @@ from birdfeed.options import REDIS_VARIABLES, Options, names_in, option_names
 DOTENV: Final = ".env"
 
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+DefaultText = Annotated[str, Field(max_length=MAX_TEXT)]
 Count = Annotated[int, Field(gt=0)]
 
 
@@ -97,6 +99,9 @@ class ProducerSettings(RedisSettings):
         description="Turn SIGTERM into an orderly exit where the program has no handler of its own for it. Takes "
         "effect at the first event, or start(), in the main thread.",
     )
+    environment: DefaultText = Field("", description="The environment of events that name none, such as production.")
+    project: DefaultText = Field("", description="The project of events that name none.")
+    organization: DefaultText = Field("", description="The organization of events that name none.")
     redis_timeout: Seconds = Field(1.0, description="Seconds to wait for Redis: for a connection, and for an answer.")
     compression: Annotated[int, Field(ge=0, le=9)] = Field(
         1,

@@ -115,10 +115,10 @@ class _CapturingClient(Client):
         super().__init__()
         self._options = settings.options()
 
-    def record(self, event_type: str, event_data: Mapping[str, Any]) -> None:
+    def record(self, event_type: str, event_data: Mapping[str, Any]) -> str | None:
         """As ever, remembering the data for the names of what is dropped of it."""
         self._tracking.data = event_data
-        super().record(event_type, event_data)
+        return super().record(event_type, event_data)
 
     def _unknown_fields(self, event_type: str) -> tuple[str, ...]:
         from birdfeed_schemas.registry import spellings_of
@@ -140,7 +140,7 @@ class _CapturingClient(Client):
         self._pipeline = pipeline
         self._state = "on"
 
-    def _keep(self, event: Encoded) -> None:
+    def _keep(self, event: Encoded) -> bool:
         line = orjson.loads(line_of(event))
         self.events.append(
             CapturedEvent(
@@ -153,6 +153,7 @@ class _CapturingClient(Client):
                 unknown_fields=self._unknown_fields(event[0]) if event[2] else (),
             )
         )
+        return True
 
     def _end(self, old: Pipeline, timeout: float) -> bool:
         self._ending.remove(old)  # it was never started, and holds nothing

@@ -46,6 +46,7 @@ class _CommonFields(TypedDict, total=False):
     trace_id: Identifier | None
     span_id: Identifier | None
     usage: Any
+    idempotency_key: Identifier | None
 
     modelRequested: str
     model_requested: str
@@ -146,5 +147,8 @@ class SettingsFields(TypedDict, total=False):
     keep_traceback: bool
     close_timeout: float
     sigterm_hook: bool
+    environment: str
+    project: str
+    organization: str
     redis_timeout: float
     compression: int

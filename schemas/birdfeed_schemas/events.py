@@ -25,6 +25,8 @@ _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 MAX_COUNT: Final = 2**63 - 1
 #: The longest duration in ms; times.py clamps it further.
 MAX_DURATION_MS: Final = 1e12
+#: The model of an error event that names none: the request failed before one was chosen.
+UNKNOWN_MODEL: Final = "unknown"
 #: Characters kept of an error's message and traceback: they can hold parts of prompts.
 MAX_ERROR_MESSAGE: Final = 1_000
 MAX_TRACEBACK: Final = 8_000

@@ -1,5 +1,6 @@
 """The frameworks themselves, and the examples."""
 
+import asyncio
 import importlib
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from birdfeed.logging_once import forget
 from birdfeed.testing import Captured, capture
 from birdfeed_schemas.wire.keys import Keys
 from django.conf import settings as django_settings  # type: ignore[import-untyped, unused-ignore]
-from django.http import HttpRequest, StreamingHttpResponse  # type: ignore[import-untyped, unused-ignore]
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse  # type: ignore[import-untyped, unused-ignore]
 from django.test import RequestFactory  # type: ignore[import-untyped, unused-ignore]
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -217,6 +218,7 @@ def test_django(producer: Client, valkey_url: str, redis: Redis, tmp_path: Path)
             "queue": "django",
             "spool_dir": tmp_path,
             "before_send": "tests.support.producer.fakes.add_project",
+            "context": "tests.support.producer.fakes.of_request",
         },
     )
     django.setup()
@@ -239,6 +241,26 @@ def test_django(producer: Client, valkey_url: str, redis: Redis, tmp_path: Path)
         given_up.close()
 
     assert [event.data["status"] for event in events] == ["success", "error"]
+
+    from birdfeed.integrations.django import birdfeed_middleware
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        with track("text_generation"):
+            return HttpResponse(status=int(request.GET["status"]))
+
+    async def answer_async(request: HttpRequest) -> HttpResponse:
+        return answer(request)
+
+    with capture() as events:
+        birdfeed_middleware(answer)(RequestFactory().get("/a?status=200"))
+        birdfeed_middleware(answer)(RequestFactory().get("/b?status=404"))
+        asyncio.run(birdfeed_middleware(answer_async)(RequestFactory().get("/c?status=503")))
+
+    assert [(event.data["referrer"], event.data.get("error")) for event in events] == [
+        ("a.example", None),
+        ("b.example", {"type": "client_error", "code": "404"}),
+        ("c.example", {"type": "server_error", "code": "503"}),
+    ]
 
 
 # ---- the examples

@@ -215,8 +215,26 @@ def test_defaults_cover_the_last_days(store: Sandbox, pipe: str) -> None:
     assert sum(row["requests"] for row in found) == (1 if pipe in ("birdfeed_images", "birdfeed_moderation") else 2)
 
 
+@pytest.mark.parametrize("pipe", ["birdfeed_images", "birdfeed_requests", "birdfeed_top_users"])
+def test_client_errors_can_be_left_out(store: Sandbox, pipe: str) -> None:
+    """What clients asked wrongly says nothing of the service; by default it counts."""
+    dice = random.Random(7)
+    rows = made.sample(dice, "image_generation", [datetime.now(UTC) - timedelta(seconds=60 + nth) for nth in range(4)])
+    for row, error_type in zip(rows, ["client_error", "client_error", "Timeout", ""], strict=True):
+        row.update(error_type=error_type, status="error" if error_type else "success")
+    send(store, "image_events", rows)
+
+    def counted(**parameters: str) -> tuple[int, int]:
+        found = ask(store, pipe, parameters)
+        return sum(row["requests"] for row in found), sum(row["errors"] for row in found)
+
+    assert (counted(), counted(client_errors="1"), counted(client_errors="0")) == ((4, 3), (4, 3), (2, 1))
+
+
 @pytest.mark.parametrize("pipe", pipes())
-@pytest.mark.parametrize("parameters", [{"every": "year"}, {"by": "traceback"}, {"order": "user; DROP"}])
+@pytest.mark.parametrize(
+    "parameters", [{"every": "year"}, {"by": "traceback"}, {"order": "user; DROP"}, {"client_errors": "2"}]
+)
 def test_a_parameter_outside_its_list_is_refused(store: Sandbox, pipe: str, parameters: dict[str, str]) -> None:
     """A token for endpoints reads no other column; what an endpoint doesn't know it ignores."""
     [name] = parameters

@@ -219,6 +219,8 @@ def test_days_and_the_others(store: Sandbox) -> None:
     rows = made.sample(dice, "text_generation", [now - timedelta(hours=dice.randrange(1, 240)) for _ in range(300)])
     for nth, row in enumerate(rows):
         row["user"] = f"user-{nth % 40}"
+    for row in rows[:30]:
+        row["error_type"] = "client_error"
     httpx.post(
         f"{store.url}/v0/events",
         params={"name": "llm_events", "wait": "true"},
@@ -230,7 +232,12 @@ def test_days_and_the_others(store: Sandbox) -> None:
         report = read_report(
             tinybird.query, list(datasources()), now - timedelta(days=10), now, ["user"], ZoneInfo("Europe/Berlin")
         )
+        without = read_report(
+            *(tinybird.query, list(datasources()), now - timedelta(days=10), now, ["user"], ZoneInfo("UTC")),
+            client_errors=False,
+        )
 
+    assert without.total.requests == sum(sum(one.requests) for one in without.over_time) == 270
     assert (report.every, len(report.periods)) == ("day", 11)
     assert report.periods[7].utcoffset() != report.periods[8].utcoffset()  # the clocks went back on the 25th
     lines = report.by["user"]

@@ -280,8 +280,9 @@ class RecordingClient(_CapturingClient):
         self.lines: list[tuple[str, bytes]] = []
         super().__init__(ProducerSettings(redis_url=None))
 
-    def _keep(self, event: tuple[Any, ...]) -> None:
+    def _keep(self, event: tuple[Any, ...]) -> bool:
         self.lines.append((event[0], line_of(event)))
+        return True
 
 
 def outcomes(events: Iterable[tuple[Any, Any]]) -> collections.Counter[str]:

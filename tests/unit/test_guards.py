@@ -84,7 +84,7 @@ def spreadsheet(patch: Patch, tmp_path: Path) -> str:
     patch.setattr(command, "_tables", lambda store: ["llm_events", "image_events"])
     now = datetime(2026, 1, 1, tzinfo=UTC)
     report = Report(since=now, until=now, zone="UTC", total=Line(name=""), by={}, every="day", periods=[])
-    patch.setattr(command, "read_report", lambda *_: report)
+    patch.setattr(command, "read_report", lambda *_, **__: report)
     patch.setattr(command, "_as_csv", lambda report: [[FORMULA]])
     patch.setattr(sys, "stdout", out := io.StringIO())
     command.run_report(datetime(2026, 1, 1, tzinfo=UTC), "model", "UTC", as_json=False, as_csv=True, html=None)

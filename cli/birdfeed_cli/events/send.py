@@ -9,6 +9,7 @@ import birdfeed
 import orjson
 from birdfeed.settings import ProducerSettings
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.tables.variables import type_meant
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from birdfeed_cli.common.console import OK, PARTLY, err, out, print_json, warn
@@ -65,7 +66,10 @@ def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
                     warn(f"line {number}: {bad}")
                 continue
             if event_type not in registry() and sum(refused.values()) <= TOLD:
-                warn(f"line {number}: no event type is named {event_type!r}; the worker keeps it as a dead letter")
+                hint = type_meant(event_type, registry())
+                warn(
+                    f"line {number}: no event type is named {event_type!r}; the worker keeps it as a dead letter{hint}"
+                )
             if not exported and EXPORTED in line:
                 exported = True
                 warn(

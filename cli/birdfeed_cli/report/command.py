@@ -43,7 +43,16 @@ _NAME_WIDTH: Final = 40
 _LEAST_FIRST: Final = ("", "p50 ms", "out", "p95 ms", "tokens in", "unpriced", "failed")
 
 
-def run_report(since: datetime, by: str, zone: str, *, as_json: bool, as_csv: bool, html: Path | None) -> int:
+def run_report(
+    since: datetime,
+    by: str,
+    zone: str,
+    *,
+    as_json: bool,
+    as_csv: bool,
+    html: Path | None,
+    client_errors: bool = True,
+) -> int:
     """Query the store and print. Exit code 1 if a table could not be read."""
     if as_json and as_csv:
         raise WrongUse("--json and --csv can't be combined; choose one")
@@ -60,7 +69,7 @@ def run_report(since: datetime, by: str, zone: str, *, as_json: bool, as_csv: bo
         if not tables:
             return fail("no data source of birdfeed's can be read; see `birdfeed tinybird check`", USAGE)
         query = RetryingReader(store).query
-        report = read_report(query, tables, since, until, dimensions, where)
+        report = read_report(query, tables, since, until, dimensions, where, client_errors=client_errors)
         shapes, without = read_shapes(query, tables, since)
         report = replace(report, unread=shapes)
     for datasource in without:

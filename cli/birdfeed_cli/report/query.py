@@ -83,7 +83,14 @@ def largest_named(lines: Iterable[Line]) -> Decimal:
 
 
 def read_report(
-    query: Query, datasources: Sequence[str], since: datetime, until: datetime, by: Sequence[str], zone: ZoneInfo
+    query: Query,
+    datasources: Sequence[str],
+    since: datetime,
+    until: datetime,
+    by: Sequence[str],
+    zone: ZoneInfo,
+    *,
+    client_errors: bool = True,
 ) -> Report:
     """Ask for it.
 
@@ -93,16 +100,16 @@ def read_report(
         since, until: From, and up to but not with; aware.
         by: Of DIMENSIONS; the first one is shown over time.
         zone: The zone of hours and days.
+        client_errors: Whether requests that were refused for the client's fault count.
     """
-    found = [(row["dimension"], _line(row)) for row in query(_groups_sql(datasources, since, until, by))]
+    events = _events_sql(datasources, since, until, client_errors=client_errors)
+    found = [(row["dimension"], _line(row)) for row in query(_groups_sql(events, by))]
     total = next((line for dimension, line in found if dimension == "total"), Line(name="total"))
     groups = {one: _with_others([line for dimension, line in found if dimension == one], total) for one in by}
     hourly = until - since <= _HOURLY
     periods = list(_periods(since, until, zone, hourly=hourly))
     names = [line.name for line in groups[by[0]] if line.name != OTHERS][:SERIES]
-    over_time = _series(
-        query(_over_time_sql(datasources, since, until, by[0], names, zone, hourly=hourly)), names, periods
-    )
+    over_time = _series(query(_over_time_sql(events, by[0], names, zone, hourly=hourly)), names, periods)
     return Report(
         since=since,
         until=until,
@@ -115,15 +122,17 @@ def read_report(
     )
 
 
-def _events_sql(datasources: Sequence[str], since: datetime, until: datetime) -> str:
+def _events_sql(datasources: Sequence[str], since: datetime, until: datetime, *, client_errors: bool) -> str:
     """Each event once: FINAL is the cheapest way (docs/explanation/reading-costs.md)."""
     columns = f"{', '.join(DIMENSIONS)}, occurred_at, response_status, cache_hit, duration, cost, {_PROMPT} AS prompt, "
     within = f"occurred_at >= {_moment(since)} AND occurred_at < {_moment(until)}"
+    if not client_errors:
+        within += " AND error_type != 'client_error'"
     parts = [f"SELECT {columns}{_COMPLETION} AS completion FROM {one} FINAL WHERE {within}" for one in datasources]
     return " UNION ALL ".join(parts)
 
 
-def _groups_sql(datasources: Sequence[str], since: datetime, until: datetime, by: Sequence[str]) -> str:
+def _groups_sql(events: str, by: Sequence[str]) -> str:
     pairs = ", ".join(["('total', '')", *(f"({sql_text(one)}, toString({one}))" for one in by)])
     return (
         "SELECT pair.1 AS dimension, pair.2 AS name, toString(count()) AS requests, "
@@ -132,28 +141,19 @@ def _groups_sql(datasources: Sequence[str], since: datetime, until: datetime, by
         "toString(sum(prompt)) AS prompt_tokens, toString(sum(completion)) AS completion_tokens, "
         "toString(sum(cost)) AS cost_usd, "
         "quantilesTDigestIf(0.5, 0.95)(duration, response_status != 'error' AND NOT cache_hit AND duration > 0) AS ms "
-        f"FROM (SELECT *, arrayJoin([{pairs}]) AS pair FROM ({_events_sql(datasources, since, until)})) "
+        f"FROM (SELECT *, arrayJoin([{pairs}]) AS pair FROM ({events})) "
         f"GROUP BY pair ORDER BY dimension, sum(cost) DESC, count() DESC, name LIMIT {GROUPS} BY dimension"
     )
 
 
-def _over_time_sql(
-    datasources: Sequence[str],
-    since: datetime,
-    until: datetime,
-    by: str,
-    names: Sequence[str],
-    zone: ZoneInfo,
-    *,
-    hourly: bool,
-) -> str:
+def _over_time_sql(events: str, by: str, names: Sequence[str], zone: ZoneInfo, *, hourly: bool) -> str:
     known = ", ".join(map(sql_text, names)) or "''"
     period = f"toStart{'OfHour' if hourly else 'OfDay'}(occurred_at, {sql_text(zone.key)})"
     return (
         f"SELECT toString(toUnixTimestamp({period})) AS period, "
         f"if({by} IN ({known}), toString({by}), {sql_text(OTHERS)}) AS name, toString(count()) AS requests, "
         "toString(countIf(response_status = 'error')) AS errors, toString(sum(cost)) AS cost_usd "
-        f"FROM ({_events_sql(datasources, since, until)}) GROUP BY period, name"
+        f"FROM ({events}) GROUP BY period, name"
     )
 
 

@@ -52,14 +52,15 @@ class Buffer:
         """Bytes waiting; an estimate."""
         return max(0, self._added - self._taken)
 
-    def put(self, item: Item) -> None:
-        """Add an event, or drop one by the policy where there is no room."""
+    def put(self, item: Item) -> bool:
+        """Add an event, or drop one by the policy where there is no room; whether it was added."""
         size = len(item[1])
         items = self._items
         if (len(items) >= self._many or self._added + size - self._taken > self._much) and not self._make_room(item):
-            return
+            return False
         self._added += size
         items.append(item)
+        return True
 
     def take(self, max_events: int, max_bytes: int) -> list[Item]:
         """Up to that many of the oldest events; they are the caller's now."""

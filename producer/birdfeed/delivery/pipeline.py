@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from birdfeed.buffering.buffer import Buffer, Item
 from birdfeed.delivery.flusher import Flusher
+from birdfeed.encoding.added_fields import DEFAULTS
 from birdfeed.encoding.allowlist import Allowed, load_plugged_in
 from birdfeed.encoding.encoder import BeforeSend, Encoder, Policy
 from birdfeed.encoding.sanitize import Bounds
@@ -44,7 +45,8 @@ class Pipeline:
         self.allowed = Allowed(policy)
         #: Event type → what it may send; `allowed.resolve` finds the others.
         self.shapes = self.allowed.known
-        self.encode = Encoder(policy, counters).encode
+        self._encoder = Encoder(policy, counters)
+        self.encode = self._encoder.encode
         self._wake = Wake()
         self.buffer = Buffer(
             counters=counters,
@@ -53,8 +55,8 @@ class Pipeline:
             max_bytes=options.buffer_bytes,
             drop_policy=options.drop_policy,
         )
-        #: Takes an encoded event.
-        self.put: Callable[[Item], None] = self.buffer.put
+        #: Takes an encoded event; whether it is kept, as far as is known at once.
+        self.put: Callable[[Item], bool] = self.buffer.put
         self._write_through: WriteThrough | None = None
         if options.durability == "spool" and options.spool_bytes:
             with import_lock:
@@ -83,10 +85,10 @@ class Pipeline:
         self.flusher = None
         put = self.put
 
-        def put_and_send(item: Item) -> None:
-            put(item)
-            if not self.round(closing=True):
-                self._abandon()
+        def put_and_send(item: Item) -> bool:
+            kept = put(item)
+            sent = self.round(closing=True) or self._abandon()
+            return kept and sent
 
         self.put = put_and_send
 
@@ -97,6 +99,8 @@ class Pipeline:
 
     def round(self, *, closing: bool) -> bool:
         """Deliver what waits; whether nothing is left in memory."""
+        self._encoder.added.look()
+        self._encoder.ids.refill()
         with self._round_lock:
             delivery = self._delivery
             if delivery is None:
@@ -202,5 +206,6 @@ def policy_of(options: Options, before_send: BeforeSend | None) -> Policy:
         error_message=options.error_message,
         referrer_path=options.referrer == "path",
         max_event_bytes=options.max_event_bytes,
+        defaults={name: getattr(options, name) or "" for name in DEFAULTS},
         bounds=Bounds(depth=options.max_depth, items=options.max_items, text=options.max_text),
     )

@@ -19,7 +19,7 @@ class WriteThrough:
         self,
         options: Options,
         counters: Counters,
-        otherwise: Callable[[Encoded], None],
+        otherwise: Callable[[Encoded], bool],
     ) -> None:
         """`otherwise` takes the events that the spool can't."""
         self._spool = Spool.of(options, busy_seconds=options.spool_wait)
@@ -30,15 +30,15 @@ class WriteThrough:
         """Close the file; the next event opens it again."""
         self._spool.close()
 
-    def put(self, event: Encoded) -> None:
-        """Keep one event on disk."""
+    def put(self, event: Encoded) -> bool:
+        """Keep one event on disk; whether it is kept."""
         try:
             dropped = self._spool.add_event(event[0], line_of(event), event[2])
         except SpoolError as error:
             log_throttled(logging.ERROR, "spool", "%s; events are kept in memory", error)
-            self._otherwise(event)
-            return
+            return self._otherwise(event)
         self._counters.count_spooled()
         for (event_type, reason), events in dropped.items():
             self._counters.drop(event_type, reason, events)
             log_throttled(logging.ERROR, reason, "%d %s events were dropped: %s", events, event_type, reason)
+        return True

@@ -5,6 +5,7 @@ from typing import Final
 
 from birdfeed_schemas.event_structs import STRUCTS
 from birdfeed_schemas.fields import SPELLINGS
+from birdfeed_schemas.tables.variables import type_meant
 
 from birdfeed.encoding.encoder import Policy
 from birdfeed.encoding.shape import Shape
@@ -43,11 +44,13 @@ class Allowed:
         full = len(self.known) >= _MAX_TYPES
         if spellings is None:
             if not full:
+                hint = type_meant(event_type, {**SPELLINGS, **_types})
                 log_once(
                     logging.WARNING,
                     f"type {event_type}",
-                    "no event type %r is known here; where workers don't know it either, its events are dead letters",
+                    "no event type %r is known here; where workers don't know it either, its events are dead letters%s",
                     event_type,
+                    hint,
                 )
             if self._any is None:
                 self._any = self._policy.shape(None)

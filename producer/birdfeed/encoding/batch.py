@@ -38,9 +38,9 @@ class PackedBatch:
 
 
 def line_of(event: Encoded) -> bytes:
-    """An event's line, as birdfeed_schemas.wire.envelope.encode_event writes it, with a new id."""
+    """An event's line, as birdfeed_schemas.wire.envelope.encode_event writes it."""
     written = time_written(event[3])
-    return b'{"event_id":"%b","occurred_at":"%b","data":%b}' % (str(uuid7()).encode(), written.encode(), event[1])
+    return b'{"event_id":"%b","occurred_at":"%b","data":%b}' % (event[4].encode(), written.encode(), event[1])
 
 
 def cut(

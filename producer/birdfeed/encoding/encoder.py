@@ -2,8 +2,9 @@
 
 The order is: the type's shape says whether the data may leave as it is, else what of it may (shape.py); the before_send
 hook sees what would be sent, and its answer is held against the shape again; the fields of `hmac_fields` are hashed if
-a key is set; one orjson dump writes it. This much is done in request handlers; the event's id and the rest of its line
-are written by whoever sends it (batch.line_of), because making an id and a time's text costs as much as the dump.
+a key is set; one orjson dump writes it. This much is done in request handlers. The event's id comes from a pool, and
+the rest of its line is written by whoever sends it (batch.line_of): making an id and a time's text costs as much as the
+dump.
 """
 
 import logging
@@ -19,6 +20,8 @@ from birdfeed_schemas.fields import ANY_TYPE
 from birdfeed_schemas.tables.hints import unknown_field, unknown_names
 from birdfeed_schemas.wire.compact_bytes import compact_bytes
 
+from birdfeed.encoding.added_fields import AddedFields
+from birdfeed.encoding.event_ids import EventIds, id_of_key
 from birdfeed.encoding.redact import ErrorMessage, pseudonym
 from birdfeed.encoding.sanitize import NOTHING, Bounds, Sanitizer
 from birdfeed.encoding.shape import Shape
@@ -30,9 +33,11 @@ Event: TypeAlias = dict[str, Any]
 BeforeSend: TypeAlias = Callable[[Event], Event | None]
 #: Fields that name a person; both are hashed by default, for the one would undo the other.
 PERSONAL: Final = frozenset({"user", "username"})
-#: An event on its way: its type; its data as JSON, and what was left out of it; the fields that were not passed on; and
-#: when it occurred (epoch ns).
-Encoded: TypeAlias = tuple[str, bytes, int, int]
+#: An event on its way: its type; its data as JSON, and what was left out of it; the fields that were not passed on;
+#: when it occurred (epoch ns); and its id.
+Encoded: TypeAlias = tuple[str, bytes, int, int, str]
+#: A caller's own key: events of one type and key have one id, and count once.
+IDEMPOTENCY_KEY: Final = "idempotency_key"
 
 _convert: Final = msgspec.convert
 #: Bytes of an event's line around its data: names, the id, and the time.
@@ -48,7 +53,8 @@ _NO_DATETIMES: Final = orjson.OPT_PASSTHROUGH_DATETIME
 class Policy:
     """What may leave the process.
 
-    `extra` are names allowed beside the models' own; `max_event_bytes` is the most one line may have.
+    `extra` are names allowed beside the models' own; `max_event_bytes` is the most one line may have; `defaults` are
+    fields of this process, which events have unless they say otherwise.
     """
 
     extra: frozenset[str] = frozenset()
@@ -59,6 +65,7 @@ class Policy:
     error_message: ErrorMessage = "redacted"
     referrer_path: bool = False
     max_event_bytes: int = 1_000_000
+    defaults: Mapping[str, str] = field(default_factory=dict)
     bounds: Bounds = field(default_factory=Bounds)
 
     def shape(self, spellings: Mapping[str, str] | None, struct: type[EventData] | None = None) -> Shape:
@@ -81,6 +88,9 @@ class Encoder:
         self._counters = counters
         self._most = policy.max_event_bytes - LINE_BYTES
         self._plain = policy.hmac_key is None and policy.before_send is None
+        self.ids: Final = EventIds()
+        self.added: Final = AddedFields(policy.defaults)
+        self._pop_id = self.ids.pop
         #: Event types and names of fields that were told of.
         self._told: set[tuple[str, str]] = set()
 
@@ -95,6 +105,8 @@ class Encoder:
         Raises:
             Exception: `event_data` is no mapping, or reading it failed.
         """
+        if self.added.any and isinstance(event_data, Mapping):
+            event_data = self.added.to(event_data, shape.names)
         if self._plain and type(event_data) is dict:
             data = event_data if "referrer" not in event_data else shape.with_host(event_data)
             try:
@@ -103,8 +115,18 @@ class Encoder:
             except Exception:  # whatever is wrong with it, the slow way finds it
                 written = b""
             if written:
-                return self._bounded((event_type, compact_bytes(written), 0, time.time_ns()))
+                return self._bounded(event_type, compact_bytes(written), 0, time.time_ns())
+        if isinstance(event_data, Mapping) and IDEMPOTENCY_KEY in event_data:
+            return self._with_key(event_type, dict(event_data), shape)
         return self._filtered(event_type, event_data, shape)
+
+    def _with_key(self, event_type: str, event_data: dict[str, Any], shape: Shape) -> Encoded | None:
+        """An event whose id its caller's key decides; an empty key counts as no key."""
+        key = event_data.pop(IDEMPOTENCY_KEY)
+        encoded = self.encode(event_type, event_data, shape)
+        if encoded is None or key is None or key == "":
+            return encoded
+        return (*encoded[:4], id_of_key(event_type, key))
 
     def _filtered(self, event_type: str, event_data: Mapping[Any, Any], shape: Shape) -> Encoded | None:
         """`encode` for what can't leave as it is: filtered, seen by the hook, hashed."""
@@ -135,7 +157,7 @@ class Encoder:
         left_out = b',"dropped_fields":%d' % walk.dropped if walk.dropped else b""
         if walk.cut:
             left_out += b',"truncated":%d' % walk.cut
-        return self._bounded((event_type, compact_bytes(written + left_out), walk.dropped, now))
+        return self._bounded(event_type, compact_bytes(written + left_out), walk.dropped, now)
 
     def _tell_unknown(self, event_type: str, event_data: Mapping[Any, Any], shape: Shape) -> None:
         """Log once each name that nobody stores, with the one that was probably meant."""
@@ -146,11 +168,14 @@ class Encoder:
                     logging.WARNING, f"field {event_type} {name}", "%s", unknown_field(event_type, name, shape.names)
                 )
 
-    def _bounded(self, event: Encoded) -> Encoded | None:
-        if len(event[1]) <= self._most:
-            return event
-        self._counters.drop(event[0], "too_large")
-        log_throttled(logging.WARNING, "too large", "a %s event of %d bytes was refused", event[0], len(event[1]))
+    def _bounded(self, event_type: str, data: bytes, dropped: int, at: int) -> Encoded | None:
+        if len(data) <= self._most:
+            try:
+                return event_type, data, dropped, at, self._pop_id()
+            except IndexError:
+                return event_type, data, dropped, at, self.ids.missing()
+        self._counters.drop(event_type, "too_large")
+        log_throttled(logging.WARNING, "too large", "a %s event of %d bytes was refused", event_type, len(data))
         return None
 
     def _private(self, event_type: str, data: dict[str, Any], shape: Shape, walk: Sanitizer) -> dict[str, Any] | None:

@@ -7,15 +7,14 @@ app.add_middleware(BirdfeedMiddleware, context=of_request) # FastAPI and Starlet
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeAlias
 
 from birdfeed import api
 from birdfeed.errors import ConfigurationError
-from birdfeed.logging_once import error_location, log_throttled, logger
-from birdfeed.request_context import context
+from birdfeed.logging_once import logger
+from birdfeed.request_context import Request, context, told_by
 from birdfeed.typed import ContextFields
 
 Message: TypeAlias = MutableMapping[str, Any]
@@ -48,7 +47,11 @@ def birdfeed_lifespan(own: Lifespan | None = None) -> Lifespan:
 
 
 class BirdfeedMiddleware:
-    """Starts and closes birdfeed with an ASGI program, and gives each request's events what `context` says."""
+    """Starts and closes birdfeed with an ASGI program, and gives each request's events what `context` says.
+
+    An event that `track` made without a usage, a status or an error is sent when its request's answer begins: a 4xx or
+    5xx then is its error.
+    """
 
     def __init__(self, app: Asgi, *, context: Context | None = None) -> None:
         """`context` tells of a request's scope what its events inherit, such as {"request_id": ...}."""
@@ -58,8 +61,18 @@ class BirdfeedMiddleware:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Pass everything on; at the start and the end of the program, start and close birdfeed."""
         if scope["type"] != "lifespan":
-            with context(**self._inherited(scope)):
-                await self._app(scope, receive, send)
+            if scope["type"] != "http":  # a websocket has no one answer
+                with context(**told_by(self._context, scope)):
+                    await self._app(scope, receive, send)
+                return
+            with Request(**told_by(self._context, scope)) as request:
+
+                async def send_seen(message: Message) -> None:
+                    if message["type"] == "http.response.start":
+                        request.answered(message.get("status"))
+                    await send(message)
+
+                await self._app(scope, receive, send_seen)
             return
 
         async def send_after_closing(message: Message) -> None:
@@ -74,10 +87,3 @@ class BirdfeedMiddleware:
         except ConfigurationError as error:
             logger.error("telemetry is off: %s", error)
         await self._app(scope, receive, send_after_closing)
-
-    def _inherited(self, scope: MutableMapping[str, Any]) -> ContextFields:
-        try:
-            return self._context(scope) if self._context is not None else {}
-        except Exception as error:  # the program's own code; its request must go on
-            log_throttled(logging.ERROR, "context", "the context of a request can't be told: %s", error_location(error))
-            return {}

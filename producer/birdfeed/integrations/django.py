@@ -1,19 +1,28 @@
 """Django: read birdfeed's settings from Django's.
 
     INSTALLED_APPS = [..., "birdfeed.integrations.django.BirdfeedConfig"]
-    BIRDFEED = {"queue": "staging", "before_send": "myproject.telemetry.scrub"}
+    MIDDLEWARE = ["birdfeed.integrations.django.birdfeed_middleware", ...]
+    BIRDFEED = {"queue": "staging", "before_send": "my.telemetry.scrub", "context": "my.telemetry.of_request"}
 
-BIRDFEED is optional: what it doesn't say comes from the environment. `before_send` and `credentials` may be functions,
-or their dotted paths.
+BIRDFEED is optional: what it doesn't say comes from the environment. `before_send`, `credentials` and `context` may be
+functions, or their dotted paths. The middleware is optional, too: with it a request's events inherit what `context`
+tells of the request, and an event that `track` made without a usage, a status or an error is sent when its request's
+answer begins: a 4xx or 5xx then is its error.
 """
 
+from collections.abc import Callable
+from inspect import iscoroutinefunction
 from typing import Any
 
 from django.apps import AppConfig  # type: ignore[import-untyped, unused-ignore]
 from django.conf import settings  # type: ignore[import-untyped, unused-ignore]
+from django.utils.decorators import (  # type: ignore[import-untyped, unused-ignore]
+    sync_and_async_middleware,
+)
 from django.utils.module_loading import import_string  # type: ignore[import-untyped, unused-ignore]
 
 from birdfeed import api
+from birdfeed.request_context import Request, told_by
 
 
 class BirdfeedConfig(AppConfig):  # type: ignore[misc, unused-ignore]  # Django ships no types
@@ -25,8 +34,35 @@ class BirdfeedConfig(AppConfig):  # type: ignore[misc, unused-ignore]  # Django 
 
     def ready(self) -> None:
         """Configure birdfeed; raises ConfigurationError where the settings are wrong."""
-        given: dict[str, Any] = dict(getattr(settings, "BIRDFEED", {}))
-        for name in ("before_send", "credentials"):
-            if isinstance(given.get(name), str):
-                given[name] = import_string(given[name])
+        given = {name: _function(name, value) for name, value in _settings().items() if name != "context"}
         api.configure(**given)
+
+
+def _settings() -> dict[str, Any]:
+    return dict(getattr(settings, "BIRDFEED", {}))
+
+
+def _function(name: str, value: Any) -> Any:
+    """A setting's value; where it is a function's dotted path, the function."""
+    is_path = name in {"before_send", "credentials", "context"} and isinstance(value, str)
+    return import_string(value) if is_path else value
+
+
+@sync_and_async_middleware  # type: ignore[untyped-decorator, unused-ignore]
+def birdfeed_middleware(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Follow each request: what its events inherit, and what it is answered."""
+    context = _function("context", _settings().get("context"))
+
+    def follow(http_request: Any) -> Any:
+        with Request(**told_by(context, http_request)) as request:
+            response = get_response(http_request)
+            request.answered(response.status_code)
+            return response
+
+    async def follow_async(http_request: Any) -> Any:
+        with Request(**told_by(context, http_request)) as request:
+            response = await get_response(http_request)
+            request.answered(response.status_code)
+            return response
+
+    return follow_async if iscoroutinefunction(get_response) else follow

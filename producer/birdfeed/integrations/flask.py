@@ -1,29 +1,44 @@
 """Flask: read birdfeed's settings from the app's configuration.
 
     app.config["BIRDFEED_QUEUE"] = "staging"
-    Birdfeed(app)
+    Birdfeed(app, context=lambda request: {"request_id": request.headers.get("x-request-id")})
 
 Every setting can be given so, under its environment variable's name; what isn't given comes from the environment.
+`context` is optional, too. An event that `track` made without a usage, a status or an error is sent when its request's
+answer begins: a 4xx or 5xx then is its error.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
+import flask
 from flask import Flask
 
 from birdfeed import api
 from birdfeed.encoding.encoder import BeforeSend
 from birdfeed.options import log_unknown
+from birdfeed.request_context import Request, told_by
 from birdfeed.settings import ProducerSettings
+from birdfeed.typed import ContextFields
 
-_PREFIX = "BIRDFEED_"
+_PREFIX: Final = "BIRDFEED_"
+#: Where a request's environment has what follows it.
+_REQUEST: Final = "birdfeed.request"
 
 
 class Birdfeed:
     """The Flask extension; events are flushed when the process ends, so there is nothing to tear down."""
 
-    def __init__(self, app: Flask | None = None, *, before_send: BeforeSend | None = None) -> None:
-        """`before_send` is as for birdfeed.configure."""
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        before_send: BeforeSend | None = None,
+        context: Callable[[flask.Request], ContextFields] | None = None,
+    ) -> None:
+        """`before_send` is as for birdfeed.configure; `context` tells of a request what its events inherit."""
         self._before_send = before_send
+        self._context = context
         if app is not None:
             self.init_app(app)
 
@@ -37,3 +52,22 @@ class Birdfeed:
         log_unknown({name: str(value) for name, value in app.config.items() if name.startswith(_PREFIX)})
         api.configure(before_send=self._before_send, **given)
         app.extensions["birdfeed"] = self
+        # Before the program's own functions, for one of them may answer the request; after them, so last of all.
+        app.before_request_funcs.setdefault(None, []).insert(0, self._begin)
+        app.after_request_funcs.setdefault(None, []).insert(0, self._answered)
+        app.teardown_request_funcs.setdefault(None, []).insert(0, self._end)
+
+    def _begin(self) -> None:
+        request = flask.request.environ[_REQUEST] = Request(**told_by(self._context, flask.request))
+        request.__enter__()
+
+    def _answered(self, response: flask.Response) -> flask.Response:
+        request: Request | None = flask.request.environ.get(_REQUEST)
+        if request is not None:
+            request.answered(response.status_code)
+        return response
+
+    def _end(self, error: BaseException | None) -> None:
+        request: Request | None = flask.request.environ.pop(_REQUEST, None)
+        if request is not None:
+            request.__exit__(type(error) if error is not None else None, error, None)

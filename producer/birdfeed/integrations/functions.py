@@ -6,8 +6,9 @@
     @flush_after
     def lambda_handler(event, context): ...
 
-The events are in Redis or on disk before the function's result is anybody's. Works with fork, spawn and forkserver: the
-wrapped function is pickled by its name, as the function itself would be.
+The events are in Redis or on disk before the function's result is anybody's. Those of an AWS Lambda inherit the id of
+its request as their request_id. Works with fork, spawn and forkserver: the wrapped function is pickled by its name, as
+the function itself would be.
 """
 
 import functools
@@ -18,6 +19,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from birdfeed import api
 from birdfeed.logging_once import log_throttled
+from birdfeed.request_context import context
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,13 +40,15 @@ class flush_after(Generic[P, R]):  # noqa: N801 - used like a function
         if self._is_coroutine_function:
             return self._awaited(*args, **kwargs)  # type: ignore[return-value]  # a coroutine function gives a coroutine
         try:
-            return self._function(*args, **kwargs)
+            with _of_lambda(args):
+                return self._function(*args, **kwargs)
         finally:
             self._heed(api.flush(self._timeout))
 
     async def _awaited(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return await self._function(*args, **kwargs)  # type: ignore[misc]
+            with _of_lambda(args):
+                return await self._function(*args, **kwargs)  # type: ignore[misc]
         finally:
             self._heed(await api.aflush(self._timeout))
 
@@ -59,3 +63,9 @@ class flush_after(Generic[P, R]):  # noqa: N801 - used like a function
         if getattr(module, name, None) is self:
             return name
         return type(self), (self._function,)
+
+
+def _of_lambda(args: tuple[Any, ...]) -> context:
+    """What the events of an AWS Lambda inherit; nothing where the function is called otherwise."""
+    request_id = getattr(args[1], "aws_request_id", None) if len(args) == 2 else None
+    return context(request_id=request_id) if isinstance(request_id, str) else context()

@@ -3,7 +3,7 @@
     rq worker --worker-class birdfeed.integrations.rq.BirdfeedWorker
 
 Or, with a worker class of your own: `class MyWorker(FlushesEvents, Worker)`. Works with rq 1, 2 and 3, and with
-SimpleWorker. This is the only module of the producer's that imports rq.
+SimpleWorker. A job's events inherit its id as their request_id. Only this module of the producer imports rq.
 """
 
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from rq import SimpleWorker, Worker
 
 from birdfeed import api
+from birdfeed.request_context import context
 
 
 class FlushesEvents:
@@ -18,8 +19,10 @@ class FlushesEvents:
 
     def perform_job(self, *args: Any, **kwargs: Any) -> Any:
         """Run the job, and flush, however it ends."""
+        job = args[0] if args else kwargs.get("job")
         try:
-            return super().perform_job(*args, **kwargs)  # type: ignore[misc]  # rq's worker, beside this in the class
+            with context(request_id=getattr(job, "id", None)):
+                return super().perform_job(*args, **kwargs)  # type: ignore[misc]  # rq's worker, beside this in the class
         finally:
             api.flush()
 

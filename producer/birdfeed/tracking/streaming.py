@@ -17,7 +17,7 @@ class Tracked(Protocol):
     def leave(self, token: Any) -> None:
         """Undo `enter`."""
 
-    def end(self, error: BaseException | None = None) -> None:
+    def end(self, error: BaseException | None = None, answer: object = None) -> None:
         """Send its event."""
 
 
@@ -122,7 +122,7 @@ def response(result: Any, work: Tracked) -> Any:
     except Exception as error:  # not the response it looked like; the handler's answer must go out
         work.end(error)
         return result
-    work.end()
+    work.end(answer=result)
     return result
 
 

@@ -11,7 +11,9 @@
 
 Sets start_time, end_time, duration (ms, by a clock that is never set back), status, and error where the work raised,
 unless the handler set them. The work's exception always goes on to the caller. Work that is cancelled, and a stream
-whose client went away, is status "error", error type "cancelled".
+whose client went away, is status "error", error type "cancelled". A decorated handler that returns a 4xx or 5xx of a
+web framework failed, too (http_status.py). For a block, only the integration of the framework knows the answer: an
+event that has no usage, status or error of its own then waits for it.
 """
 
 import contextlib
@@ -24,9 +26,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, Unpack, cast, overload
 
+from birdfeed_schemas.fields import COMMON
+
 from birdfeed import api
+from birdfeed.encoding.added_fields import active_span
 from birdfeed.encoding.encoder import now_text
-from birdfeed.request_context import inherited, merged
+from birdfeed.request_context import inherited, merged, serving
+from birdfeed.tracking.http_status import CLIENT_ERROR, error_of_status, http_status
 from birdfeed.tracking.streaming import async_generator, generator, response
 from birdfeed.typed import EventType, ImageGenerationFields, TextGenerationFields
 
@@ -35,6 +41,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 #: Names of the exceptions that mean "nobody waits for this any more", in asyncio, concurrent.futures, trio, gevent,
 #: Starlette, and of a closed generator. By name: importing these libraries for it would cost every program.
 _CANCELLED: Final = frozenset({"CancelledError", "Cancelled", "GeneratorExit", "GreenletExit", "ClientDisconnect"})
+
+
+#: Every spelling of the field that says that a model has answered.
+USAGE: Final = frozenset({"usage", *COMMON["usage"]})
 
 
 class TrackedEvent(dict[str, Any]):
@@ -65,6 +75,8 @@ class Work:
     def __init__(self, event_type: EventType, fields: Mapping[str, Any]) -> None:
         inherits = inherited.get()
         self.event = TrackedEvent(fields if inherits is None else merged(inherits, fields))
+        if span := active_span():  # now: a stream may end where the span is no longer active
+            self.event = TrackedEvent({**span, **self.event})
         self._event_type = event_type
         self._started_at = now_text()
         self._started = time.perf_counter()
@@ -90,8 +102,8 @@ class Work:
             self.end(error)
         self.leave(self._token)
 
-    def end(self, error: BaseException | None = None) -> None:
-        """The work ended, well or with `error`."""
+    def end(self, error: BaseException | None = None, answer: object = None) -> None:
+        """The work ended, well or with `error`; `answer` is what it returned."""
         if self._ended:
             return
         self._ended = True
@@ -99,10 +111,20 @@ class Work:
         if error is not None:
             event["status"] = "error"
             event.setdefault("error", _described(error))
-        event.setdefault("status", "error" if _given(event.get("error")) else "success")
         event.setdefault("start_time", self._started_at)
         event.setdefault("end_time", now_text())
         event.setdefault("duration", round((time.perf_counter() - self._started) * 1000, 3))
+        status = http_status(answer) if answer is not None else None
+        if status is None and (request := serving.get()) is not None and _may_have_failed(event):
+            request.hold(functools.partial(self._send, event))
+        else:
+            self._send(event, status)
+
+    def _send(self, event: dict[str, Any], status: int | None) -> None:
+        """Send the event of work whose request was answered with an HTTP status, if that is known."""
+        if "status" not in event and not _given(event.get("error")) and (failed := error_of_status(status)):
+            event["error"] = failed
+        event.setdefault("status", "error" if _given(event.get("error")) else "success")
         api.track_own(self._event_type, event)
 
 
@@ -111,10 +133,21 @@ def _given(error: object) -> bool:
     return error is not None and not (isinstance(error, str | dict) and len(error) == 0)
 
 
+def _may_have_failed(event: Mapping[str, Any]) -> bool:
+    """Whether only its request's answer says how the work ended: nothing says that a model has answered."""
+    return "status" not in event and not _given(event.get("error")) and USAGE.isdisjoint(event)
+
+
 def _described(error: BaseException) -> object:
     if any(kind.__name__ in _CANCELLED for kind in type(error).__mro__):
         return {"type": "cancelled", "message": type(error).__name__}
-    return error
+    refused = error_of_status(http_status(error))
+    if refused is None or refused["type"] != CLIENT_ERROR:
+        return error
+    try:
+        return {**refused, "message": str(error)}
+    except Exception:  # the exception's own code
+        return {**refused, "message": type(error).__name__}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -20,7 +20,19 @@ VARIABLES: Final = frozenset(
         *("PRICE_BOOK", "PRICE_FALLBACK", "PROCESSES", "QUEUE", "READ_TIMEOUT", "REDIS_CHECK", "REDIS_TIMEOUT"),
         *("REDIS_URL", "REFERRER", "REQUESTS_AT_ONCE", "REQUESTS_PER_SECOND", "REQUEST_BYTES", "REQUEST_ROWS"),
         *("RESERVE_JOBS", "RETRY_BASE", "RETRY_CAP", "SCHEMA_CHECK", "SCHEMA_CHECK_SECONDS", "SETTLE_SECONDS"),
-        *("SIGTERM_HOOK", "SPOOL_BYTES", "SPOOL_DIR", "SPOOL_DRAIN_RATE", "SPOOL_WAIT", "STOP_TIMEOUT", "TIERS"),
+        *(
+            "ENVIRONMENT",
+            "ORGANIZATION",
+            "PROJECT",
+            "SIGTERM_HOOK",
+            "SPOOL_BYTES",
+            "SPOOL_DIR",
+            "SPOOL_DRAIN_RATE",
+            "SPOOL_WAIT",
+            "STOP_TIMEOUT",
+            "TIERS",
+        ),
+        *("ENVIRONMENT", "ORGANIZATION", "PROJECT"),
         *("TIER_TIMEOUT", "TIER_TTL", "USER_HMAC_KEY", "WAIT_REPLICAS"),
     }
 )
@@ -30,19 +42,26 @@ _OTHERS: Final = ("SANDBOX_", "TESTS_", "CHAOS_", "PARENT_FD")
 _KUBERNETES: Final = r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP)\w*)"
 #: How alike two names are, from 0 to 1, for one to be taken for the other.
 _ALIKE: Final = 0.7
+#: For event types, whose names share their ends: audio_generation is no misspelt image_generation.
+_TYPES_ALIKE: Final = 0.85
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], alike: float = _ALIKE) -> str | None:
     """The known name that is most like `name`; None where none is like it."""
     from difflib import get_close_matches  # 5 ms to import, which only a mistake need cost
 
-    return next(iter(get_close_matches(name, list(known), 1, _ALIKE)), None)
+    return next(iter(get_close_matches(name, list(known), 1, alike)), None)
 
 
-def meant(name: str, known: Iterable[str]) -> str:
+def meant(name: str, known: Iterable[str], alike: float = _ALIKE) -> str:
     """The end of a sentence about a name that nobody knows: "; did you mean this?", or nothing."""
-    found = nearest(name, known)
+    found = nearest(name, known, alike)
     return f"; did you mean {found}?" if found is not None else ""
+
+
+def type_meant(event_type: str, known: Iterable[str]) -> str:
+    """`meant` for event types."""
+    return meant(event_type, known, _TYPES_ALIKE)
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:

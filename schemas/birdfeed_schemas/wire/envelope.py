@@ -60,8 +60,8 @@ class NewerVersionError(WireError):
 class Envelope:
     """One event on its way.
 
-    occurred_at (UTC) is when it was tracked; event_id (a UUIDv7) is made when it is first written to Redis or a disk.
-    Neither changes after that.
+    occurred_at (UTC) is when it was tracked; event_id is a UUIDv7 that was made at most about a minute before, or made
+    of the caller's own key. Neither changes after that.
     `dropped_fields` counts the fields the producer did not pass on because birdfeed doesn't store them, `truncated`
     the values it cut. Not frozen, because that makes one three times as expensive to build, and a worker builds one for
     every event.

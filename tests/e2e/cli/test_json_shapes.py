@@ -230,6 +230,7 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
     )
     yield "prices reprice --json", system.run("prices", "reprice", "--since", "1d", "--yes", "--json")
     yield "tinybird check --json", system.run("tinybird", "check", "--json")
+    yield "doctor --json", system.run("doctor", "--json")
 
 
 #: What no run above fills: it needs a failure of its own.

@@ -1,5 +1,6 @@
 """docs/how-to/runbook.md, the sections about what else the verdict finds; see test_runbook.py."""
 
+import json
 import socket
 import time
 from datetime import UTC, datetime, timedelta
@@ -183,3 +184,20 @@ def test_redis_can_lose_events(working: System) -> None:
         working.redis.config_set("appendonly", "yes")
 
     follow(working, commands_of(title))
+
+
+def test_the_doctor_agrees(working: System) -> None:
+    """It follows an event into its row, and then says what `status` says, with the section of the runbook."""
+    well = working.run("doctor", "--send")
+    assert "ok send: its row was there after" in well.stdout
+    assert (well.returncode, working.rows("model")) == (0, {"birdfeed-doctor": 1})
+
+    tripped = {"reason": "invalid", "dead": 9, "seen": 9, "since": 1}
+    working.redis.hset(working.keys.birdfeed("breaker"), "text_generation", json.dumps(tripped))
+    try:
+        ill = working.run("doctor")
+    finally:
+        working.redis.delete(working.keys.birdfeed("breaker"))
+
+    assert "deferred by its circuit breaker" in ill.stdout
+    assert (ill.returncode, "→ docs/how-to/runbook.md: A bad deploy" in ill.stdout) == (1, True)

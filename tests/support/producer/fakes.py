@@ -156,3 +156,8 @@ def add_project(event: dict[str, Any]) -> dict[str, Any]:
     """A before_send hook."""
     event["event_data"]["project"] = "added"
     return event
+
+
+def of_request(request: Any) -> Any:
+    """What a Django request's events inherit."""
+    return {"referrer": f"https://{request.path.strip('/')}.example/"}

@@ -141,10 +141,10 @@ def test_an_event_put_into_a_sealed_buffer_is_moved(valkey_url: str, redis: Redi
     assert pipeline is not None
     put, reached, go_on = pipeline.put, threading.Event(), threading.Event()
 
-    def late(item: Any) -> None:
+    def late(item: Any) -> bool:
         reached.set()
         go_on.wait(30)
-        put(item)
+        return put(item)
 
     pipeline.put = late
     thread = threading.Thread(target=track)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from birdfeed_schemas.safety.redis_facts import RedisFacts
+
 from birdfeed_worker.flow.circuit_breaker import Trip
 from birdfeed_worker.flow.destinations import Destination
 from birdfeed_worker.flow.refusals import Refusal
@@ -12,7 +14,6 @@ from birdfeed_worker.flow.verification import Unanswered
 from birdfeed_worker.monitoring.depth import Depth
 from birdfeed_worker.monitoring.ledger import Ledger
 from birdfeed_worker.monitoring.producers import HostSpool, Producer
-from birdfeed_worker.monitoring.redis_check import RedisFacts
 
 
 class Health(IntEnum):

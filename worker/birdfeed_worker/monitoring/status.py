@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.safety.redis_facts import redis_facts
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
@@ -23,7 +24,6 @@ from birdfeed_worker.monitoring.facts import DeadReason, Rates, Status, WorkerSt
 from birdfeed_worker.monitoring.ledger import Ledger, read_ledger
 from birdfeed_worker.monitoring.minutes import read_minutes
 from birdfeed_worker.monitoring.producers import read_producers, read_spools
-from birdfeed_worker.monitoring.redis_check import redis_facts
 from birdfeed_worker.monitoring.verdict import judged
 from birdfeed_worker.queue.kinds import check_kinds
 from birdfeed_worker.queue.reply import as_text

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.tables.variables import type_meant
 from birdfeed_schemas.wire.compact_bytes import compact_bytes
 from birdfeed_schemas.wire.envelope import Header, WireError, read_event
 from pydantic import ValidationError
@@ -70,7 +71,7 @@ def refusal(event_type: str, line: bytes) -> str | None:
     """Why the worker would dead-letter this event at once, in one sentence without its data; None if it wouldn't."""
     known = registry().get(event_type)
     if known is None:
-        return f"no event type is named {event_type!r}"
+        return f"no event type is named {event_type!r}{type_meant(event_type, registry())}"
     try:
         event = read_event(Header(batch_id="", event_type=event_type, count=1), line)
         known.event.model_validate(event.data)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from birdfeed_schemas.safety.redis_facts import redis_facts
 from birdfeed_schemas.wire.accounts import account_of
 from birdfeed_schemas.wire.keys import EVENTS_FIELD, Keys
 from redis import Redis
@@ -12,7 +13,6 @@ from redis.exceptions import RedisError
 
 from birdfeed_worker.dead_letters.query import letters_of
 from birdfeed_worker.monitoring.ledger import ANOMALIES, Ledger, read_ledger
-from birdfeed_worker.monitoring.redis_check import redis_facts
 from birdfeed_worker.queue.reply import as_text, number
 from birdfeed_worker.queue.reserve import MOST_EVENTS
 from birdfeed_worker.queue.scripts import run_when_full

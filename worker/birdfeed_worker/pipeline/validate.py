@@ -1,13 +1,19 @@
-"""Validate: events against the model of their type. A bad event is dead-lettered alone, with every reason."""
+"""Validate: events against the model of their type. A bad event is dead-lettered alone, with every reason.
+
+An error event is a row whatever is wrong with it: what a client sent with a bad request often ends up in its event, and
+must cost no more than the field it stands in.
+"""
 
 from collections.abc import Iterable
 from functools import cache
 from typing import Any, Final
 
-from birdfeed_schemas.events import Event
+from birdfeed_schemas.events import UNKNOWN_MODEL, Event
 from birdfeed_schemas.registry import EventType, registry, spellings_of
 from birdfeed_schemas.safety.validation import sentences
-from birdfeed_schemas.typed.lines import extra_of
+from birdfeed_schemas.tables.variables import type_meant
+from birdfeed_schemas.typed.lines import Line, extra_of
+from birdfeed_schemas.wire.envelope import Envelope
 from msgspec import Struct
 from pydantic import TypeAdapter, ValidationError
 
@@ -31,8 +37,9 @@ def validate(event_type: str, items: Iterable[Item]) -> list[tuple[Item, Event]]
     waiting = [item for item in items if item.outcome is None]
     known = registry().get(event_type)
     if known is None:
+        detail = f"no event type is named {event_type[:MAX_DETAIL]!r}{type_meant(event_type[:MAX_DETAIL], registry())}"
         for item in waiting:
-            item.outcome = Dead("unknown_event_type", f"no event type is named {event_type!r}"[:MAX_DETAIL])
+            item.outcome = Dead("unknown_event_type", detail[:MAX_DETAIL])
         return []
     untyped = [item for item in waiting if item.event is None]
     if untyped:
@@ -52,8 +59,34 @@ def _one(known: EventType, item: Item) -> Event | None:
     try:
         return known.event.model_validate(item.envelope.data)
     except ValidationError as error:
-        item.outcome = Dead("invalid", reasons(error))
+        event = _without_wrong_fields(known, item.envelope, error)
+        if event is None:
+            item.outcome = Dead("invalid", reasons(error))
+        return event
+
+
+def _without_wrong_fields(known: EventType, envelope: Envelope | Line, error: ValidationError) -> Event | None:
+    """An error event without the fields that its model refuses, which count as dropped; None for any other event."""
+    fields = spellings_of(known.name) or {}
+    wrong = {
+        fields.get(str(one["loc"][0]), str(one["loc"][0]))
+        for one in error.errors(include_url=False, include_context=False, include_input=False)
+        if one["loc"]
+    }
+    kept = {name: value for name, value in envelope.data.items() if fields.get(name, name) not in wrong}
+    if "model" in wrong:
+        kept["model"] = UNKNOWN_MODEL
+    try:
+        event = known.event.model_validate(kept)
+    except ValidationError:
         return None
+    if not event.failed:
+        return None
+    envelope.dropped_fields += sum(
+        value is not None and fields.get(name, name) in wrong for name, value in envelope.data.items()
+    )
+    envelope.data = kept
+    return event
 
 
 def reasons(error: ValidationError) -> str:

@@ -8,13 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from birdfeed_schemas.safety.redis_facts import RedisFacts, redis_facts
 from birdfeed_schemas.tables.variables import unknown_variables
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.errors import ConfigurationError
-from birdfeed_worker.monitoring.redis_check import RedisFacts, redis_facts
 from birdfeed_worker.process.http import Pages, Server
 from birdfeed_worker.process.launcher import Pool
 from birdfeed_worker.process.logs import configure_first_logs, configure_logs, say_fatal

@@ -31,9 +31,9 @@ def test_events_over_the_bound_are_dropped_by_the_policy(policy: Any, kept: rang
     """Fifteen events into room for ten."""
     buffer, counters = make(policy)
 
-    for number in range(15):
-        buffer.put(item(number))
+    added = [buffer.put(item(number)) for number in range(15)]
 
+    assert added == [policy == "oldest" or number < 10 for number in range(15)]
     assert numbers(buffer) == list(kept)
     assert counters.dropped() == {"buffer_full": 5}
 

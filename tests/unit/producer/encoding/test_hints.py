@@ -52,3 +52,16 @@ def test_the_structs_have_every_field() -> None:
     """One that is missing would send its events the slow way."""
     for event_type, struct in STRUCTS.items():
         assert set(struct.__struct_fields__) == set(registry()[event_type].event.model_fields)
+
+
+def test_an_unknown_type_is_told_with_the_nearest_known_one(said: pytest.LogCaptureFixture) -> None:
+    """Once; a type that is like none gets no guess."""
+    with capture():
+        for name in ("text_generaton", "text_generaton", "audio_generation"):
+            track_event(EventType(name), {"model": "m"})
+
+    end = "is known here; where workers don't know it either, its events are dead letters"
+    assert [record.getMessage() for record in said.records] == [
+        f"no event type 'text_generaton' {end}; did you mean text_generation?",
+        f"no event type 'audio_generation' {end}",
+    ]

@@ -12,6 +12,7 @@ from birdfeed_cli.app import app
 from birdfeed_cli.common.time_spans import age
 from birdfeed_cli.common.watch import watched
 from birdfeed_cli.operate.status import describe, view
+from birdfeed_schemas.safety.redis_facts import RedisFacts
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import Trip
@@ -22,7 +23,6 @@ from birdfeed_worker.monitoring.depth import Depth
 from birdfeed_worker.monitoring.facts import DeadReason, Health, Rates
 from birdfeed_worker.monitoring.ledger import Account, Ledger
 from birdfeed_worker.monitoring.metrics import Meter
-from birdfeed_worker.monitoring.redis_check import RedisFacts
 from birdfeed_worker.monitoring.status import made_at, read_status
 from birdfeed_worker.monitoring.verdict import judged
 from redis import Redis

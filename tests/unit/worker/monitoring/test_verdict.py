@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from birdfeed.stats import REASONS
+from birdfeed_schemas.safety.redis_facts import RedisFacts
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import Trip
@@ -20,7 +21,6 @@ from birdfeed_worker.monitoring.facts import DeadReason, Health
 from birdfeed_worker.monitoring.ledger import Account, Ledger
 from birdfeed_worker.monitoring.minutes import DEAD_REASONS, DROP_REASONS, add_counts
 from birdfeed_worker.monitoring.producers import HostSpool, read_producers, read_spools, remember_spools
-from birdfeed_worker.monitoring.redis_check import RedisFacts
 from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.monitoring.verdict import RULES, judged
 from birdfeed_worker.queue.redis_time import redis_time

@@ -1,20 +1,25 @@
 """The way through a worker, stage by stage, with a store and a Redis that are not real."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
+from birdfeed_schemas.wire.envelope import Header
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker
+from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker, tripped
 from birdfeed_worker.flow.rate_limit import Limits, RateLimiter
+from birdfeed_worker.model import Dead, Item
 from birdfeed_worker.monitoring.counters import Counters
 from birdfeed_worker.monitoring.metrics import Meter
 from birdfeed_worker.pipeline.decode import CHUNK_EVENTS
 from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.settle import Settler
+from birdfeed_worker.pipeline.validate import validate
 from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from birdfeed_worker.pricing.book.reload import BookSource
 from birdfeed_worker.queue.reserve import Reserver
@@ -99,3 +104,56 @@ def test_a_take_is_cut_across_its_parts(redis: Redis, keys: Keys, service: Servi
 
     assert sorted(map(len, store.requests)) == [600, 700, 700]
     assert service.asked == []
+
+
+#: What handlers track of requests that were malformed, and that they refused.
+MALFORMED: list[dict[str, Any]] = [
+    {"status": "error"},
+    {"model": None, "status": "error", "error": {"type": "client_error", "code": "400"}},
+    {"model": "", "error": "no model was given"},
+    {"model": 5, "stream": "(text)", "duration": -1, "status": "error"},
+    {"modelRequested": 5, "userId": 1.5, "status": "error"},
+]
+
+
+@pytest.mark.parametrize("data", MALFORMED)
+def test_malformed_requests_do_not_stop_telemetry(
+    redis: Redis, keys: Keys, service: Service, tmp_path: Path, data: dict[str, Any]
+) -> None:
+    """Each is a row; whoever sends many of them must not trip the breaker for everybody's events."""
+    enqueue(redis, keys, [envelope(data) for _ in range(150)])
+    enqueue(redis, keys, [envelope(text(tier="seed")) for _ in range(50)])
+    store = FakeStore()
+
+    deliver(redis, keys, store, CachedTiers(service, budget=5.0), tmp_path)
+
+    assert tripped(redis, keys) == {}
+    rows = store.rows["llm_events"]
+    assert Counter(row["model"] for row in rows) == {"unknown": 150, "openai": 50}
+    refused = next(row for row in rows if row["model"] == "unknown")
+    assert refused["status"] == "error"
+    wrong = [value for name, value in data.items() if name not in ("status", "error") and value is not None]
+    assert refused.get("dropped_fields", 0) == len(wrong)
+
+
+@pytest.mark.parametrize("data", [{}, {"status": "success"}, {"model": 5}, {"model": None, "error": None}])
+def test_a_success_needs_its_model(
+    redis: Redis, keys: Keys, service: Service, tmp_path: Path, data: dict[str, Any]
+) -> None:
+    """Where no error is told of, a missing model is a fault of the program's: that is what the breaker is for."""
+    enqueue(redis, keys, [envelope(data) for _ in range(150)])
+
+    deliver(redis, keys, FakeStore(), CachedTiers(service, budget=5.0), tmp_path)
+
+    assert tripped(redis, keys)["text_generation"].reason == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("text_generaton", "; did you mean text_generation?"), ("audio_generation", "")]
+)
+def test_an_unknown_type_is_told_with_the_nearest_known_one(name: str, hint: str) -> None:
+    """In the dead letter's own words."""
+    item = Item("j", Header(batch_id="j", event_type=name, count=1), b"{}")
+
+    assert validate(name, [item]) == []
+    assert item.outcome == Dead("unknown_event_type", f"no event type is named {name!r}{hint}")

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from birdfeed_worker.monitoring.redis_check import RedisFacts, redis_facts
+from birdfeed_schemas.safety.redis_facts import RedisFacts, redis_facts
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError

@@ -1,4 +1,4 @@
-"""Redis check: what kind of Redis this is, whether it will do, what about it can lose events, and how full it is.
+"""Redis facts: what kind of Redis this is, whether it will do, what about it can lose events, and how full it is.
 
 INFO tells all of it; where that is forbidden, CONFIG tells some; where both are, nothing is known and nothing is
 claimed: birdfeed works there all the same.
@@ -12,8 +12,6 @@ from typing import Any, Final
 
 from redis import Redis
 from redis.exceptions import ResponseError
-
-from birdfeed_worker.queue.reply import as_text
 
 #: The oldest versions that are tested.
 OLDEST_REDIS: Final = (6, 2)
@@ -112,8 +110,12 @@ def _config(connection: Redis, name: str) -> str | None:
         found: Mapping[Any, Any] = connection.config_get(name)
     except ResponseError:
         return None
-    values = {as_text(key): as_text(value) for key, value in found.items()}
+    values = {_text(key): _text(value) for key, value in found.items()}
     return values.get(name)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _number(value: object) -> int | None:

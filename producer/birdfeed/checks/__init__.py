@@ -1,0 +1,1 @@
+"""What would be sent from here, where to, and whether it can arrive: `birdfeed.check()`."""

@@ -1,0 +1,195 @@
+"""Look at the settings of this process, the spool, and the Redis that its events go to. Nothing is written."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from birdfeed_schemas.safety.redis_facts import redis_facts
+from birdfeed_schemas.safety.urls import shown
+from birdfeed_schemas.tables.variables import unknown_variables
+from birdfeed_schemas.wire.keys import Keys
+from redis import Redis
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+
+from birdfeed.checks.findings import Check
+from birdfeed.errors import ConfigurationError
+from birdfeed.options import Options, options_from
+from birdfeed.transport.connection import Credentials, connect
+
+#: Seconds for each answer of Redis, at most.
+ANSWER_SECONDS: Final = 1.5
+#: Seconds without a heartbeat after which a worker doesn't count as alive, as in `birdfeed status`.
+SILENT_SECONDS: Final = 60.0
+
+
+def variables(environment: Mapping[str, str]) -> Iterator[Check]:
+    """Variables that are no settings: misspelt, mostly."""
+    for name, near in sorted(unknown_variables(environment).items()):
+        advice = f"set {near} instead" if near else "unset it; docs/reference/settings.md lists the settings"
+        yield Check(name="settings", state="warning", found=f"{name} is no setting of birdfeed's", advice=advice)
+
+
+def look(options: Options, credentials: Credentials | None = None) -> Iterator[Check]:
+    """What a process with these options would do with its events."""
+    if not options.enabled:
+        yield Check(
+            name="sends",
+            state="wrong",
+            found="telemetry is turned off (BIRDFEED_ENABLED=false): no event is sent",
+            advice="unset BIRDFEED_ENABLED to send",
+        )
+        return
+    if options.redis_url is None:
+        yield Check(
+            name="sends",
+            state="wrong",
+            found="no Redis is configured, so telemetry is off: no event is sent",
+            advice="set BIRDFEED_REDIS_URL (or REDIS_URL), such as redis://localhost:6379/0, or start `birdfeed up`",
+        )
+        return
+    yield Check(name="sends", state="ok", found=_sends(options))
+    yield _spool(options)
+    yield from _redis(options, options.redis_url, credentials)
+
+
+def _sends(options: Options) -> str:
+    hashed = ", ".join(sorted(options.hmac_fields)) if options.user_hmac_key else ""
+    parts = [
+        f"events go to {shown(options.redis_url or '')} (from {options.redis_source}), queue {options.queue!r}",
+        f"hashed: {hashed}" if hashed else "users are sent unhashed",
+        f"error messages: {options.error_message}",
+        f"referrers: {options.referrer}",
+    ]
+    if options.extra_fields:
+        parts.append(f"extra fields: {', '.join(sorted(options.extra_fields))}")
+    return "; ".join(parts)
+
+
+def _spool(options: Options) -> Check:
+    """Whether events can wait on disk here."""
+    if options.spool_bytes == 0:
+        return Check(
+            name="spool",
+            state="warning",
+            found="the spool is off (BIRDFEED_SPOOL_BYTES=0): while Redis is away, events wait in memory alone",
+            advice="unset BIRDFEED_SPOOL_BYTES, unless this host has no disk",
+        )
+    folder = options.spool_directory
+    there = next((one for one in (folder, *folder.parents) if one.exists()), Path("/"))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return Check(
+            name="spool",
+            state="warning",
+            found=f"the spool's folder {folder} can't be written to by this user: without Redis events are lost",
+            advice="set BIRDFEED_SPOOL_DIR to a folder of this user's, on a disk that outlives the process",
+        )
+    return Check(name="spool", state="ok", found=f"without Redis, events wait in {folder}")
+
+
+def _redis(options: Options, url: str, credentials: Credentials | None) -> Iterator[Check]:
+    place = shown(url)
+    try:
+        client = connect(url, timeout=min(options.redis_timeout, ANSWER_SECONDS), credentials=credentials)
+    except ValueError as error:
+        yield Check(name="redis", state="wrong", found=str(error), advice=f"correct {options.redis_source}")
+        return
+    keys = Keys(options.key_prefix, options.queue)
+    with closing(client):
+        try:
+            client.ping()
+            yield from _facts(client, place)
+            yield _pool(client, keys)
+        except AuthenticationError:
+            yield Check(
+                name="redis",
+                state="wrong",
+                found=f"Redis at {place} refuses the user or password",
+                advice=f"correct them in {options.redis_source}; / ? # @ [ ] in them are percent-encoded",
+            )
+        except RedisError as error:
+            yield Check(
+                name="redis",
+                state="down",
+                found=f"Redis at {place} doesn't answer ({type(error).__name__})",
+                advice=f"start it, or correct {options.redis_source}; until then events wait in the spool",
+            )
+
+
+def _facts(client: Redis, place: str) -> Iterator[Check]:
+    facts = redis_facts(client)
+    if facts.unsuitable:
+        yield Check(name="redis", state="wrong", found=facts.unsuitable, advice="use a Redis or Valkey that will do")
+    elif _is_replica(client):
+        yield Check(
+            name="redis",
+            state="wrong",
+            found=f"Redis at {place} is a replica, which takes no events",
+            advice="use the URL of the primary, or of Sentinel",
+        )
+    else:
+        yield Check(name="redis", state="ok", found=f"Redis at {place} answers")
+    for warning in facts.warnings:
+        yield Check(name="redis", state="warning", found=warning, advice="docs/how-to/operator.md says how to set it")
+    for note in facts.notes:
+        yield Check(name="redis", state="unknown", found=note)
+
+
+def _is_replica(client: Redis) -> bool:
+    try:
+        role: Any = client.execute_command("ROLE")
+    except ResponseError:  # forbidden: then it is not known, and not claimed
+        return False
+    return bool(role) and role[0] in (b"slave", "slave")
+
+
+def _pool(client: Redis, keys: Keys) -> Check:
+    try:
+        now = client.time()[0]  # two hosts' clocks may differ; workers beat by this one
+        alive = sum(_beats(client, name, now) for name in client.smembers(f"{keys.prefix}:workers:{keys.queue}"))
+    except ResponseError:
+        return Check(
+            name="pool",
+            state="unknown",
+            found="this Redis user may not see workers",
+            advice="run `birdfeed doctor` with the workers' settings",
+        )
+    if not alive:
+        return Check(
+            name="pool",
+            state="down",
+            found=f"no worker serves the queue {keys.queue!r}: events wait in Redis",
+            advice="start `birdfeed worker` with the same BIRDFEED_REDIS_URL, BIRDFEED_QUEUE and BIRDFEED_KEY_PREFIX",
+        )
+    return Check(name="pool", state="ok", found=f"{alive} worker{'s' * (alive != 1)} serve the queue {keys.queue!r}")
+
+
+def _beats(client: Redis, worker: bytes | str, now: float) -> bool:
+    """Whether a worker showed a heartbeat lately."""
+    told = client.hget(worker, "last_heartbeat") or b""
+    try:
+        beat = datetime.fromisoformat(told.decode() if isinstance(told, bytes) else told)
+        return now - beat.timestamp() < SILENT_SECONDS
+    except ValueError:
+        return False
+
+
+def check_process(options: Options | None, credentials: Credentials | None) -> list[Check]:
+    """What can be looked at from here; options None: those that the environment sets."""
+    found = list(variables(os.environ))
+    try:
+        return [*found, *look(options if options is not None else options_from(os.environ), credentials)]
+    except ConfigurationError as error:
+        return [*found, wrong_settings(error)]
+
+
+def wrong_settings(error: Exception) -> Check:
+    """Settings that can't be read: nothing else is known then."""
+    return Check(
+        name="settings",
+        state="wrong",
+        found=f"settings are wrong, so telemetry is off: {error}",
+        advice="correct them; `birdfeed settings` shows each with its source",
+    )
