@@ -16,8 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.blocks import Block, all_blocks
 from tests.support.commands import birdfeed, clean_environment
+from tests.support.pages.blocks import Block, all_blocks
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.slow

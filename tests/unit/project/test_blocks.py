@@ -18,7 +18,7 @@ from birdfeed.testing import Captured, capture
 from birdfeed_cli.app import app
 from typer.main import get_command
 
-from tests.support.blocks import Block, all_blocks, blocks_of, calls_of, complaint_about, program_of
+from tests.support.pages.blocks import Block, all_blocks, blocks_of, calls_of, complaint_about, program_of
 from tests.support.repository import ROOT
 
 BLOCKS = all_blocks()
