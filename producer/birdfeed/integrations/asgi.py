@@ -51,7 +51,7 @@ class BirdfeedMiddleware:
     """Starts and closes birdfeed with an ASGI program, and gives each request's events what `context` says."""
 
     def __init__(self, app: Asgi, *, context: Context | None = None) -> None:
-        """`context` tells of a request's scope what its events inherit, such as {"request_id": ...}."""
+        """`context` says, by a request's scope, what its events inherit, such as {"request_id": ...}."""
         self._app = app
         self._context = context
 

@@ -1,7 +1,7 @@
 """The environment variables that birdfeed reads, and what to say of one that it does not: a misspelt setting is silent.
 
 Producers and workers often share an environment, and neither side knows the other's settings: so the names of both
-stand here. A test holds them against the settings' models.
+stand here. A test compares them with the settings' models.
 """
 
 import re
