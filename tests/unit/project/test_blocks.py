@@ -25,7 +25,7 @@ BLOCKS = all_blocks()
 #: Page → the test that runs its blocks. Python blocks of other pages are run here.
 RUN_BY = {
     "docs/how-to/runbook.md": "tests/e2e/cli/test_runbook.py",
-    "docs/how-to/sdks.md": "tests/unit/producer/integrations/test_sdks_page.py",
+    "docs/how-to/sdks.md": "tests/integrations/test_sdks_page.py",
     "docs/how-to/add-an-event-type.md": "tests/store/test_how_to.py",
     **dict.fromkeys(
         [
