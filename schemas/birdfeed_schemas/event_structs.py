@@ -91,7 +91,7 @@ MAX_MODERATION_DEPTH: Final = 4
 
 
 Amount: TypeAlias = int | float | None
-#: Service tiers that usages name; other words are held against USAGE_WORD on the slow way.
+#: Service tiers that usages name; other words are checked against USAGE_WORD on the slow way.
 ServiceTier: TypeAlias = Literal["auto", "default", "standard", "standard_only", "flex", "priority", "scale", "batch"]
 
 

@@ -40,7 +40,7 @@ class WorkerSettings(RedisSettings):
     tinybird_read_token_file: Path | None = Field(
         None,
         validation_alias="TINYBIRD_READ_TOKEN_FILE",
-        description="File with that token instead, read again likewise.",
+        description="File with that token instead, read again in the same way.",
     )
     tinybird_delete_token: SecretStr | None = Field(
         None,

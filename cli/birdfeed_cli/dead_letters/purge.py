@@ -12,7 +12,7 @@ from birdfeed_cli.dead_letters.filters import Filters, choice_json, choice_words
 
 
 def run_purge(filters: Filters, *, dry_run: bool, limit: int | None, yes: bool, as_json: bool) -> int:
-    """Delete the chosen dead events for good. Exit code 1 if it was stopped or some can't be opened."""
+    """Delete the chosen dead events permanently. Exit code 1 if it was stopped or some can't be opened."""
     connection, keys = open_redis()
     choice = filters.named(connection, keys)
     purge_chosen = partial(purge, connection, keys, choice, limit=limit)
@@ -20,7 +20,7 @@ def run_purge(filters: Filters, *, dry_run: bool, limit: int | None, yes: bool, 
         must_be_answerable(yes=yes, as_json=as_json)
         if not yes:
             planned = purge_chosen(dry_run=True)
-            question = f"Delete {planned.events:,} dead events for good ({choice_words(choice_json(choice))})?"
+            question = f"Delete {planned.events:,} dead events permanently ({choice_words(choice_json(choice))})?"
             confirm(question, yes=yes)
     with stoppable() as clock, progress(connection, keys, choice, "purging", hide=as_json) as done:
         result = purge_chosen(dry_run=dry_run, stop=clock.stop.is_set, progress=done)

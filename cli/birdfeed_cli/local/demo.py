@@ -1,4 +1,4 @@
-"""`birdfeed demo`: the whole way on embedded servers, with what usually goes wrong, and the proof at the end.
+"""`birdfeed demo`: the whole path on embedded servers, with what usually goes wrong, and the proof at the end.
 
 The proof doesn't believe birdfeed's own counts: it compares what was handed to track_event with the distinct ids that
 SQL finds in the store and with the events that lie in the dead letters.

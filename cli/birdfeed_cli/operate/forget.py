@@ -68,7 +68,7 @@ def run_forget(user: str, *, dry_run: bool, execute: bool, yes: bool, as_json: b
         for line in _lines(seen):
             out.print(line)
     rows = sum(one.rows for one in seen.deletions) if execute else 0
-    confirm(f"Erase {seen.events:,} events and {rows:,} rows for good?", yes=yes)
+    confirm(f"Erase {seen.events:,} events and {rows:,} rows permanently?", yes=yes)
     done = Found(other_spools=seen.other_spools)
     # The spool first: what it sends meanwhile is then in Redis, and what a worker writes meanwhile is in Tinybird.
     _spool(done, options, person, dry_run=False)

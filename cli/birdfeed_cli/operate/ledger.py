@@ -38,7 +38,7 @@ def run_write_off(*, yes: bool, as_json: bool) -> int:
         ledger, findings = reconcile(connection, keys)
         err.print(ledger_view(ledger, findings))
         if ledger.total.missing:
-            confirm(f"Count {ledger.total.missing:,} missing events as purged, for good?", yes=yes)
+            confirm(f"Count {ledger.total.missing:,} missing events as purged, permanently?", yes=yes)
     events, findings = write_off(connection, keys)
     if events:
         note(connection, keys, "write off", events=events)

@@ -35,7 +35,7 @@ def prices_explain(
     book: Book = None,
     as_json: Json = False,
 ) -> int:
-    """Show how a cost comes about, number by number: of events in a file, or of a stored row."""
+    """Show how a cost is computed, number by number: of events in a file, or of a stored row."""
     from birdfeed_cli.prices.explain import run_explain, run_explain_stored
 
     if event_id is not None:

@@ -1,4 +1,4 @@
-"""`birdfeed prices explain`: how a cost comes about, number by number."""
+"""`birdfeed prices explain`: how a cost is computed, number by number."""
 
 from collections.abc import Mapping
 from decimal import Decimal

@@ -227,7 +227,7 @@ class Delivery:
 
 
 def _by_type(event_types: Iterable[str]) -> dict[tuple[str, str], int]:
-    """Events of these types as dropped for want of room in the spool."""
+    """Events of these types as dropped because the spool is full."""
     drops: dict[tuple[str, str], int] = {}
     for event_type in event_types:
         key = (event_type, "spool_full")

@@ -1,10 +1,10 @@
 """Turn what a handler passed into one event's line, letting out only what may leave the process.
 
 The order is: the type's shape says whether the data may leave as it is, else what of it may (shape.py); the before_send
-hook sees what would be sent, and its answer is held against the shape again; the fields of `hmac_fields` are hashed if
-a key is set; one orjson dump writes it. This much is done in request handlers. The event's id comes from a pool, and
-the rest of its line is written by whoever sends it (batch.line_of): making an id and a time's text costs as much as the
-dump.
+hook sees what would be sent, and its answer is checked against the shape again; the fields of `hmac_fields` are hashed
+if a key is set; one orjson dump writes it. This much is done in request handlers. The event's id comes from a pool, and
+the rest of its line is written by whoever sends it (batch.line_of), because making an id and a time's text costs as much
+as the dump.
 """
 
 import logging

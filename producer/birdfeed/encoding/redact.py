@@ -52,6 +52,16 @@ _BARE_HOST: Final = re.compile(
 ).match
 
 
+#: Where an exception of an SDK keeps what the server answered.
+_ANSWERS: Final = ("response", "body", "details")
+
+
+class AnswerText(str):
+    """Text that may be a server's answer. Providers repeat prompts in it, unquoted, so it is sent only in full."""
+
+    __slots__ = ()
+
+
 def host_of(referrer: str) -> str | None:
     """The host, and port, of a referrer; None where it names none. Its path and query can hold prompts."""
     found = _HOST(referrer) or _BARE_HOST(referrer)
@@ -120,7 +130,7 @@ def _error(fields: Mapping[Any, Any], keep: ErrorMessage, keep_traceback: bool, 
 
 
 def _message(part: object, keep: ErrorMessage, walk: Sanitizer) -> str | None:
-    if keep == "none" or part is None:
+    if keep == "none" or part is None or (keep == "redacted" and isinstance(part, AnswerText)):
         return None
     if not isinstance(part, str):
         plain = walk.scalar(part)
@@ -143,11 +153,19 @@ def _name_of(name: str, walk: Sanitizer) -> str:
     return TEXT_TAKEN_OUT
 
 
+def _answered(error: BaseException) -> bool:
+    """Whether an exception was made from a server's answer; also where its own code does not tell."""
+    try:
+        return any(getattr(error, name, None) is not None for name in _ANSWERS)
+    except Exception:
+        return True
+
+
 def _fields_of(error: BaseException, keep_traceback: bool) -> dict[str, Any]:
     """Type and message of an exception, and the SDK's code if it has one."""
     described: dict[str, Any] = {"type": type(error).__name__}
     try:
-        described["message"] = str(error)
+        described["message"] = AnswerText(error) if _answered(error) else str(error)
     except Exception as failure:
         described["message"] = f"(its text could not be made: {type(failure).__name__})"
     for name in ("code", "status_code"):

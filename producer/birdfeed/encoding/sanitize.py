@@ -2,7 +2,7 @@
 
 Everything here counts what it looks at. At a bound it cuts, and counts the cut; what JSON can't hold, and what raises
 when it is touched, becomes null or is left out, and is counted as dropped. Iterators and generators are never read:
-they may be the handler's own stream. The code of foreign objects (`model_dump`, properties) takes as long as it takes.
+they may be the handler's own stream. The time of foreign objects' own code (`model_dump`, properties) is not bounded.
 """
 
 import dataclasses

@@ -26,7 +26,7 @@ _is_name: Final = re.compile(USAGE_NAME).fullmatch
 _is_word: Final = re.compile(USAGE_WORD).fullmatch
 is_number: Final = re.compile(r"\s*[+-]?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?\s*").fullmatch
 
-#: Names that were held against USAGE_NAME before; looking there costs a tenth of the pattern.
+#: Names that were checked against USAGE_NAME before; looking there costs a tenth of the pattern.
 good_names: Final[set[str]] = set()
 
 

@@ -54,7 +54,7 @@ class BirdfeedMiddleware:
     """
 
     def __init__(self, app: Asgi, *, context: Context | None = None) -> None:
-        """`context` tells of a request's scope what its events inherit, such as {"request_id": ...}."""
+        """`context` says, by a request's scope, what its events inherit, such as {"request_id": ...}."""
         self._app = app
         self._context = context
 

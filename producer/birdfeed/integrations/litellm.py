@@ -18,6 +18,7 @@ from typing import Any, Final
 from litellm.integrations.custom_logger import CustomLogger
 
 from birdfeed import api
+from birdfeed.encoding.redact import AnswerText
 from birdfeed.logging_once import error_location, log_throttled
 from birdfeed.typed import EventType
 
@@ -130,8 +131,11 @@ def _times(payload: Mapping[str, Any], start: Any, end: Any) -> dict[str, Any]:
 def _error_of(information: Any, raised: Any) -> dict[str, Any] | BaseException | None:
     if not isinstance(information, Mapping):
         return raised if isinstance(raised, BaseException) else {"type": "error"}
-    names = {"type": "error_class", "code": "error_code", "message": "error_message"}
-    return {name: information[source] for name, source in names.items() if information.get(source)}
+    names = {"type": "error_class", "code": "error_code"}
+    error = {name: information[source] for name, source in names.items() if information.get(source)}
+    if message := information.get("error_message"):
+        error["message"] = AnswerText(message)  # LiteLLM's own words, then the provider's
+    return error
 
 
 #: For the proxy's configuration, which names an object.

@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import StatusCode
 
 from birdfeed import api
+from birdfeed.encoding.redact import AnswerText
 from birdfeed.logging_once import error_location, log_throttled
 from birdfeed.typed import EventType
 
@@ -99,6 +100,9 @@ def _error_of(span: ReadableSpan, attributes: Mapping[str, Any]) -> dict[str, An
         (one.attributes or {} for one in reversed(span.events) if one.name == "exception"), {}
     )
     kind = str(attributes.get("error.type") or raised.get("exception.type") or "error")
-    error = {"type": kind, "message": raised.get("exception.message") or span.status.description}
+    message = raised.get("exception.message") or span.status.description
+    # The name of an exception of Python's own has no module before it; others may repeat a server's answer.
+    own = "." not in str(raised.get("exception.type") or ".")
+    error = {"type": kind, "message": message if own or message is None else AnswerText(message)}
     code = attributes.get("http.response.status_code") or (kind if kind.isdigit() else None)
     return {name: value for name, value in {**error, "code": code}.items() if value is not None}

@@ -21,7 +21,7 @@ _IMPORT_SECONDS: Final = 60.0
 class ForkLock:
     """A lock that a forked child finds open. Re-entrant: a signal handler may track an event in the middle.
 
-    Several threads may fork at once; each lets go of what it holds itself.
+    Several threads may fork at once; each releases what it holds itself.
     """
 
     def __init__(self, seconds: float) -> None:

@@ -112,7 +112,7 @@ class Spool:
         """Keep batches. A batch that is there already is kept once.
 
         Returns:
-            How many events were kept, and what was given up for want of room.
+            How many events were kept, and what was given up because the spool is full.
         """
         kept = 0
         dropped: dict[tuple[str, str], int] = {}
@@ -126,7 +126,7 @@ class Spool:
         return kept, dropped
 
     def add_event(self, event_type: str, line: bytes, dropped_fields: int) -> Drops:
-        """Keep a single event; returns what was given up for want of room."""
+        """Keep a single event; returns what was given up because the spool is full."""
         dropped: dict[tuple[str, str], int] = {}
         with self._file.transaction() as db:
             if not self._insert_event(db, event_type, line, dropped_fields) and not (

@@ -1,7 +1,7 @@
 """The environment variables that birdfeed reads, and what to say of one that it does not: a misspelt setting is silent.
 
 Producers and workers often share an environment, and neither side knows the other's settings: so the names of both
-stand here. A test holds them against the settings' models.
+stand here. A test compares them with the settings' models.
 """
 
 import re
@@ -36,6 +36,13 @@ VARIABLES: Final = frozenset(
         *("TIER_TIMEOUT", "TIER_TTL", "USER_HMAC_KEY", "WAIT_REPLICAS"),
     }
 )
+#: Former names of settings → their names now.
+_RENAMED: Final[Mapping[str, str]] = {
+    "TAKE_JOBS": "RESERVE_JOBS",
+    "HOLD_SECONDS": "LEASE_SECONDS",
+    "GUARD_SHARE": "BREAKER_SHARE",
+    "GUARD_EVENTS": "BREAKER_EVENTS",
+}
 #: Beginnings of variables that are no settings: of the sandbox, of birdfeed's tests, and between its own processes.
 _OTHERS: Final = ("SANDBOX_", "TESTS_", "CHAOS_", "PARENT_FD")
 #: Kubernetes puts the addresses of a service named birdfeed, or birdfeed-worker, into every container's environment.
@@ -73,6 +80,6 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
             continue
         if re.fullmatch(_KUBERNETES, word) or value.startswith(("tcp://", "udp://")):
             continue
-        near = nearest(word, VARIABLES)
+        near = _RENAMED.get(word) or nearest(word, VARIABLES)
         found[name] = _PREFIX + near if near is not None else ""
     return found

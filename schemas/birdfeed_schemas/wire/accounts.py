@@ -1,6 +1,6 @@
 """Accounts of the ledger: under which name the events of a type are counted.
 
-Anybody who reaches `track_event` may make up event types, and the ledger keeps its fields for good. So a type that
+Anybody who reaches `track_event` may make up event types, and the ledger keeps its fields for ever. So a type that
 birdfeed doesn't ship gets an account of its own only while the ledger is small; those that come later share one. Both
 answers stay what they are, because the ledger never gets smaller: what was accepted under a name is written, dead or
 dropped under the same name.

@@ -1,7 +1,7 @@
 """The names of birdfeed's keys in Redis: rq's own, for our queue, and ours beside them.
 
 rq reads its prefix from the environment of the whole process, so a producer inside somebody's web service must not
-set it; this computes the names instead. A test holds them against rq's.
+set it; this computes the names instead. A test compares them with rq's.
 """
 
 from dataclasses import dataclass

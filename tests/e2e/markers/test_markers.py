@@ -1,7 +1,8 @@
 """Markers for prompts, persons and secrets are put in wherever they can stand, and hunted wherever birdfeed leaves
-anything: through an ASGI program, workers and every command that shows or writes something.
+anything: through an ASGI program, the SDKs' integrations, workers and every command that shows or writes something.
 
-tests/unit/test_guards.py switches off what stands between, one by one.
+tests/unit/test_guards.py switches off what stands between, one by one; for the SDKs' integrations that is
+tests/integrations/test_marked.py.
 """
 
 import os
@@ -18,6 +19,7 @@ from birdfeed_sandbox.process import Sandbox
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
+from tests.support.producer.marked_sdks import CONTROL
 from tests.support.redis_contents import all_of
 from tests.support.servers.redis_servers import free_port, valkey
 from tests.support.servers.system import System
@@ -30,6 +32,7 @@ World: TypeAlias = tuple[System, dict[str, str]]
 
 PROMPT, PERSON, CHAT = "zqPromptMarker", "zqPersonMarker", "zqChatMarker"
 PASSWORD, KEY = "zqPasswordMarker", "zqHmacKeyMarker"
+PROVIDER_KEY, FILE = "sk-zqProviderKeyMarker", "zqFileMarker"
 #: Where something known must be seen: a hunt over nothing finds nothing.
 KNOWN = {
     "rows": "0-good", "Redis": "image_generation", "spool": "0-good", "workers' log": "made_up", "metrics": "birdfeed_",
@@ -37,7 +40,7 @@ KNOWN = {
     "status": "health", "ledger": "made_up", "settings": "BIRDFEED_REDIS_URL", "report csv": "gpt-4.1-nano",
     "report page": "gpt-4.1-nano", "report": "gpt-4.1-nano", "spool list": "text_generation",
     "arguments": "birdfeed_worker", "prices missing": "", "app's log": "birdfeed",
-    "a refused command": "doesn't answer",
+    "a refused command": "doesn't answer", "SDKs' log": "could not be read", "SDKs' rows": CONTROL,
 }  # fmt: skip
 
 
@@ -57,13 +60,23 @@ def hunted(system: System, page: Path) -> dict[str, str]:
     """What is left in each place."""
     run, redis = system.run, system.redis
     marks = {"MARK_PROMPT": PROMPT, "MARK_PERSON": PERSON, "MARK_CHAT": CHAT}
-    app = [sys.executable, "-m", "tests.support.producer.apps.marked"]
+    marks |= {"MARK_KEY": PROVIDER_KEY, "MARK_FILE": FILE}
     away = dict(system.environment, BIRDFEED_REDIS_URL=f"redis://:{PASSWORD}@127.0.0.1:{free_port()}/0")
-    said = [
-        subprocess.run(app, env={**environment, **marks}, capture_output=True, text=True, check=True, timeout=120)
-        for environment in (system.environment, away)
-    ]
-    found = {"app's log": "".join(one.stdout + one.stderr for one in said)}
+    found: dict[str, str] = {}
+    # A provider's own names and words may be identifiers (a code, a tier); prompts are prose.
+    prose = {**marks, "MARK_PROMPT": f"{PROMPT} in prose"}
+    for place, app, marked in (("app's log", "marked", marks), ("SDKs' log", "marked_sdks", prose)):
+        found[place] = ""
+        for environment in (system.environment, away):
+            ran = subprocess.run(
+                [sys.executable, "-m", f"tests.support.producer.apps.{app}"],
+                env={**environment, **marked, "PYTHONWARNINGS": "ignore"},
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=240,
+            )
+            found[place] += ran.stdout + ran.stderr
     # The store refuses once, and repeats in its answer what it was sent.
     system.sandbox.fault(on="events", auth=403, times=1)
     system.sandbox.fault(on="events", status=500, times=1, body=f"failed for {system.sandbox.append_token}")
@@ -76,6 +89,7 @@ def hunted(system: System, page: Path) -> dict[str, str]:
     rows = [str(system.sandbox.sql(f"SELECT * FROM {name}")) for name in ("llm_events", "image_events")]
     rows += [str(system.sandbox.sql(f"SELECT * FROM {name}_quarantine")) for name in ("llm_events", "image_events")]
     found |= {"rows": "".join(rows), "Redis": all_of(redis)}
+    found["SDKs' rows"] = str(system.sandbox.sql(f"SELECT * FROM llm_events WHERE model LIKE '%{CONTROL}'"))
     spool = [file.read_bytes() for file in (system.folder / "spool").iterdir()]
     letters = [letter.id for letter in system.dead()]
     commands = {
@@ -139,6 +153,7 @@ def test_no_marker_is_left(world: World, place: str) -> None:
     system, found = world
     secrets = {
         "prompt": PROMPT, "person": PERSON, "chat": CHAT, "password": PASSWORD, "HMAC key": KEY,
+        "provider's key": PROVIDER_KEY, "file": FILE,
         "append token": system.sandbox.append_token, "read token": system.sandbox.read_token,
     }  # fmt: skip
 

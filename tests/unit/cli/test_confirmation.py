@@ -53,7 +53,7 @@ def test_a_purge(redis: Redis, keys: Keys, valkey_url: str, tmp_path: Path, answ
 
     ended, shown = answered(answer, "dead", "purge", "--reason", "invalid", url=valkey_url, folder=tmp_path)
 
-    assert "Delete 3 dead events for good (reason invalid)?" in shown
+    assert "Delete 3 dead events permanently (reason invalid)?" in shown
     assert (ended, len(list(dead_letters_of(redis, keys)))) == (code, left)
     assert ("declined; nothing was changed" in shown) == (answer != "y")
 
@@ -69,6 +69,6 @@ def test_a_write_off(
     ended, shown = answered(answer, "ledger", "--write-off", url=valkey_url, folder=tmp_path)
 
     assert "does not balance: 2 text_generation events are missing" in shown
-    assert "Count 2 missing events as purged, for good?" in shown
+    assert "Count 2 missing events as purged, permanently?" in shown
     assert ended == code
     assert int(redis.hget(keys.ledger, "purged:text_generation") or 0) == purged

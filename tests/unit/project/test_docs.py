@@ -5,13 +5,19 @@ import json
 import re
 from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from birdfeed.stats import REASONS
 from birdfeed_cli.app import app
 from birdfeed_cli.prices.estimate import run_estimate
+from birdfeed_schemas.enrichment import CostStatus, PriceMatch, PriceSource, TierSource, UsageStatus
+from birdfeed_schemas.fields import COMMON, IMAGE_GENERATION, TEXT_GENERATION
+from birdfeed_schemas.tables.meters import METERS
+from birdfeed_worker.monitoring.minutes import DROP_REASONS, FORGOTTEN
 from typer.main import get_command
 
-from docs.scripts import cli_reference, folders, references
+from docs.scripts import cli_reference, columns, folders, references
 from docs.scripts.pictures import FOLDER, PICTURES
 from tests.support.repository import DOCS, ROOT
 
@@ -96,6 +102,73 @@ def test_every_reason_of_a_dead_letter_is_in_the_docs() -> None:
     assert {"invalid", "undecodable", "kills_worker"} <= reasons()
     assert listed == reasons()
     assert [reason for reason in reasons() if f"`{reason}`" not in runbook] == []
+
+
+def listed(page: str, title: str) -> set[str]:
+    """The names in the first column of the table of a section."""
+    section = (DOCS / "reference" / page).read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
+    return set(re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("title", "values"),
+    [
+        ("cost_status", get_args(CostStatus)),
+        ("usage_status", get_args(UsageStatus)),
+        ("price_source", get_args(PriceSource)),
+        ("price_match", get_args(PriceMatch)),
+        ("tier_source", get_args(TierSource)),
+    ],
+)
+def test_every_status_is_in_the_docs(title: str, values: tuple[str, ...]) -> None:
+    """With what it means; and the page names none that no row can have."""
+    assert listed("statuses.md", title) == set(values)
+
+
+def test_every_reason_of_a_drop_is_in_the_docs() -> None:
+    """The producer's, and an operator's own."""
+    assert listed("outcomes.md", "Reasons of drops") == {*REASONS, FORGOTTEN}
+    assert set(REASONS) == DROP_REASONS
+
+
+def test_the_columns_reference_is_up_to_date() -> None:
+    """docs/reference/columns.md is made from the datafiles: `make docs` writes it."""
+    assert (DOCS / "reference" / "columns.md").read_text() == columns.page()
+
+
+def test_every_column_has_a_meaning() -> None:
+    """A new column without one is named here, and so is a meaning without a column."""
+    there = {name for found in columns.columns().values() for name, _, _ in found}
+    meters = {meter.column for meter in METERS}
+
+    assert there - meters == columns.MEANINGS.keys()
+    assert {meter.name for meter in METERS} == columns._COUNTED.keys()
+
+
+def test_where_a_column_comes_from_is_a_field() -> None:
+    """That a handler can send."""
+    fields = {*COMMON, *TEXT_GENERATION, *IMAGE_GENERATION}
+    named = {field for field, _ in columns.MEANINGS.values() if re.fullmatch(r"\w+", field)}
+
+    assert named <= fields
+
+
+def test_links_outside_the_site_lead_somewhere() -> None:
+    """Those of README and the like, with their anchors; mkdocs checks those between the site's pages."""
+    broken = []
+    for page in sorted(ROOT.glob("*.md")):
+        for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", page.read_text()):
+            path, _, anchor = target.partition("#")
+            linked = ROOT / path if path else page
+            if not linked.exists() or (anchor and anchor not in anchors(linked)):
+                broken.append((page.name, target))
+    assert broken == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's titles."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 def commands() -> list[str]:

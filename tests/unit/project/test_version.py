@@ -28,3 +28,24 @@ def test_the_version_is_written_once() -> None:
     naming = [path.name for path in places if f'"{birdfeed.__version__}"' in path.read_text()]
 
     assert naming == ["_version.py"]
+
+
+def test_the_support_page_says_what_the_package_says() -> None:
+    """Python's versions and rq's."""
+    project = (ROOT / "pyproject.toml").read_text()
+    page = (ROOT / "docs" / "reference" / "support.md").read_text()
+    pythons = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', project)
+    (rq,) = re.findall(r'"rq>=([\d.]+),<', project)
+
+    assert f"| Python | {', '.join(pythons)} |" in page
+    assert f"| rq on worker machines | {rq} |" in page
+
+
+def test_every_sdk_is_tested_in_the_version_that_its_page_names() -> None:
+    """That of the lock."""
+    locked = dict(re.findall(r"^([\w-]+)==(\d+\.\d+)", (ROOT / "requirements" / "dev.txt").read_text(), re.MULTILINE))
+    page = (ROOT / "docs" / "how-to" / "sdks.md").read_text()
+    named = dict(re.findall(r"\| ([\w-]+) (\d+\.\d+) \|$", page, re.MULTILINE))
+
+    assert len(named) == 5
+    assert {name: locked[name] for name in named} == named

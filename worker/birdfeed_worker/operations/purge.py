@@ -1,4 +1,4 @@
-"""Purge: delete dead events for good. They are counted, so that the ledger still says what became of every event."""
+"""Purge: delete dead events permanently. They are counted, so that the ledger still says what became of every event."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from birdfeed_worker.queue.reply import as_text
 _NAMES: Final = {"zset": "sorted set", "string": "text"}
 FIX: Final = (
     "something other than birdfeed wrote it; look at it, then move it out of the way with RENAME, or delete it: "
-    "everything goes on by itself"
+    "everything continues by itself"
 )
 
 

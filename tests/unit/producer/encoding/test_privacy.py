@@ -268,3 +268,15 @@ def test_text_in_a_field_that_is_no_text_is_a_workers_affair() -> None:
         birdfeed.track_event(birdfeed.EventType("text_generation"), {"model": "m", "duration": MARKER})
     with pytest.raises(ValidationError, match="duration"):
         events.only.validated()
+
+
+@pytest.mark.parametrize("where", ["response", "body", "details"])
+@pytest.mark.parametrize(("keep", "message"), [("full", f"about {MARKER}"), ("redacted", None), ("none", None)])
+def test_a_servers_answer_is_sent_in_full_or_not_at_all(where: str, keep: Any, message: str | None) -> None:
+    """Providers repeat prompts in their messages, unquoted."""
+    error = ValueError(f"about {MARKER}")
+    setattr(error, where, {"error": MARKER})
+    line = orjson.loads(sent({"error": error}, error_message=keep))
+
+    assert line["data"]["error"].get("message") == message
+    assert line["data"]["error"]["type"] == "ValueError"

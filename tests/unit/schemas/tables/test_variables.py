@@ -1,10 +1,21 @@
 """A misspelt variable is found; what others put into an environment is not told of."""
 
+import re
+
 import pytest
 from birdfeed.settings import ProducerSettings
 from birdfeed_cli.setup.settings import names_of
 from birdfeed_schemas.tables.variables import VARIABLES, meant, unknown_variables
 from birdfeed_worker.settings import WorkerSettings
+
+from tests.support.repository import DOCS
+
+#: The table of the upgrade guide: a setting's former name → its name now.
+RENAMED = dict(
+    re.findall(
+        r"^ *\| `(BIRDFEED_\w+)` \| `(BIRDFEED_\w+)` \|$", (DOCS / "how-to" / "upgrade.md").read_text(), re.MULTILINE
+    )
+)
 
 
 def test_the_names_are_the_models_own() -> None:
@@ -26,6 +37,7 @@ def test_the_names_are_the_models_own() -> None:
         ("BIRDFEED_METRIC_PORT", "BIRDFEED_METRICS_PORT"),
         ("BIRDFEED_FLUSH_INTERVALL", "BIRDFEED_FLUSH_INTERVAL"),
         ("BIRDFEED_SOMETHING_ELSE", ""),
+        *RENAMED.items(),
     ],
 )
 def test_misspelt_variables(name: str, meaning: str) -> None:
@@ -58,3 +70,9 @@ def test_a_hint_is_given_only_where_there_is_one() -> None:
     """In a sentence."""
     assert meant("redis_ulr", ["redis_url", "queue"]) == "; did you mean redis_url?"
     assert meant("zzz", ["redis_url", "queue"]) == ""
+
+
+def test_the_upgrade_guide_lists_renamed_settings() -> None:
+    """To names that there are."""
+    assert len(RENAMED) == 4
+    assert {name.removeprefix("BIRDFEED_") for name in RENAMED.values()} <= VARIABLES

@@ -1,6 +1,6 @@
 """Corrections on their way to the store: kept on disk as the bodies that will be sent, then sent one after the other.
 
-Sending a body twice does no harm: it is the same version of the same rows. So an unknown outcome is simply tried again.
+Sending a body twice is harmless: it is the same version of the same rows. So an unknown outcome is simply tried again.
 """
 
 import tempfile
