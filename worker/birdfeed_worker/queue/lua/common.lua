@@ -58,7 +58,7 @@ local function add(key, field, amount)
   local sum = redis.pcall('HINCRBY', key, field, amount)
   if type(sum) == 'number' then return sum end
   redis.call('HSET', key, field, amount)
-  return amount
+  return tonumber(amount)
 end
 
 -- Change a count of the ledger. What is taken from one is counted, too, as fell:<field>: the count and what it fell by
