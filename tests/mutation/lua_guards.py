@@ -26,7 +26,7 @@ from tests.mutation.forked import LOADED_ALREADY, in_child, install_script, load
 UNIT: Final = "tests/unit/worker"
 #: Tests that may call a script in their own process.
 TESTS: Final = (
-    *(f"{UNIT}/{folder}" for folder in ("queue", "flow", "dead_letters", "pipeline", "process")),
+    *(f"{UNIT}/{folder}" for folder in ("scripts", "queue", "flow", "dead_letters", "pipeline", "process")),
     *(f"{UNIT}/operations/test_{name}.py" for name in ("purge", "replay", "transfer", "forget")),
     f"{UNIT}/monitoring/test_ledger.py",
     f"{UNIT}/monitoring/test_status.py",

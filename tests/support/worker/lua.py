@@ -74,12 +74,28 @@ class Scripts:
             case "set":
                 return set(texts(list(self.redis.smembers(key))))
             case "zset":
-                return {as_text(member): score for member, score in self.redis.zrange(key, 0, -1, withscores=True)}
+                scored: Any = self.redis.zrange(key, 0, -1, withscores=True)
+                return {as_text(member): score for member, score in scored}
             case "string":
                 return texts(self.redis.get(key))
             case "stream":
-                return [(as_text(entry), texts(fields)) for entry, fields in self.redis.xrange(key)]
+                entries: Any = self.redis.xrange(key)
+                return [(as_text(entry), texts(fields)) for entry, fields in entries]
         return None
+
+
+def lease(run: Scripts, **leases: float) -> None:
+    """Leases (job_execution) that end so many seconds from now, with rq's entries for them, held by worker w."""
+    for name, ends in leases.items():
+        job, _, execution = name.partition("_")
+        run.put(
+            wip={f"{job}:{execution}": run.now() + ends},
+            **{
+                f"executions_{job}": {execution: run.now() + ends},
+                f"execution_{job}:{execution}": {"worker_name": "w"},
+                "holds_w": {f"{job}:{execution}"},
+            },
+        )
 
 
 def texts(value: Any) -> Any:
