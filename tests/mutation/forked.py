@@ -3,10 +3,13 @@
 Nothing on disk is changed: `change` is called in the child, before the first module of ours is imported there.
 """
 
+import atexit
 import importlib
 import os
 import select
+import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,9 +41,13 @@ def standing_valkey() -> Iterator[None]:
 
 
 def load_libraries() -> None:
-    """Import, before the first child is made, what every child would."""
+    """Import, before the first child is made, what every child would; what else they compile is kept for the others."""
+    folder = tempfile.mkdtemp(prefix="birdfeed-mutants-")
+    atexit.register(shutil.rmtree, folder)
+    sys.dont_write_bytecode, sys.pycache_prefix = False, folder
     for name in (
-        "pytest", "hypothesis", "redis", "rq.worker", "httpx", "pydantic", "pydantic_settings", "orjson", "structlog",
+        "pytest", "hypothesis", "anyio.pytest_plugin", "redis", "rq.worker", "httpx", "pydantic", "pydantic_settings",
+        "orjson", "structlog",
         "prometheus_client", "zstandard", "fakeredis", "genai_prices", "birdfeed_schemas.registry",
         "birdfeed_worker.pricing.book.reload", "birdfeed_worker.settings", "tests.support.wait",
     ):  # fmt: skip

@@ -96,6 +96,17 @@ def test_what_is_no_longer_the_workers(run: Scripts, change: str) -> None:
     assert [run.read(name) for name in ("queue", "holds_w", "execution_a:e")] == [None] * 3
 
 
+def test_a_lease_whose_entry_has_expired(run: Scripts) -> None:
+    """rq's entry of it names the worker; without it the worker's own list of leases goes all the same."""
+    jobs(run, "a")
+    lease(run, a_e=SOON)
+    run.redis.delete(run.key("execution_a:e"))
+
+    assert run("recover", "w", 0, 10) == ["a"]
+
+    assert set(run.all()) == {run.key("queue"), run.key("job_a")}
+
+
 def test_leases_that_have_run_out(run: Scripts) -> None:
     """Whoever's they are, in order, some at a time; entries that name no lease go."""
     jobs(run, "a", "b", "c", "d", worker_name="v")

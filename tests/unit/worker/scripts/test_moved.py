@@ -18,8 +18,8 @@ def letter(run: Scripts, **fields: str) -> None:
     run.put(failed={"a": -1, "z": -1}, job_a={**LETTER, **fields}, results_a="r", **{"dead-size": {"bytes": "5000"}})
 
 
-def purge(run: Scripts, *, seen: str = "", taken: int = 3, left: str = "", memory: str = "memory") -> list[int]:
-    answer: list[int] = run("move", "a", seen, "purge", taken, left, len(left), "less", memory, "")
+def purge(run: Scripts, *, seen: str = "", taken: int = 3, left: str = "") -> list[int]:
+    answer: list[int] = run("move", "a", seen, "purge", taken, left, len(left), "less", "memory", "")
     return answer
 
 
@@ -49,15 +49,6 @@ def test_a_whole_letter_is_purged(run: Scripts) -> None:
         "memory": {"a": "3"},
     }
     assert 500 < run.redis.ttl("memory") <= 600
-
-
-def test_a_purge_without_memory(run: Scripts) -> None:
-    """Nothing is remembered."""
-    letter(run)
-
-    assert purge(run, memory="") == [1, 3]
-
-    assert set(run.all()) == {run.key("failed"), run.key("dead-size"), run.key("ledger")}
 
 
 @ON_A_REAL_SERVER
