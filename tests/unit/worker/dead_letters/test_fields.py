@@ -7,11 +7,13 @@ import pytest
 from birdfeed_schemas.wire.envelope import Header
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.dead_letters import query
+from birdfeed_worker.dead_letters import query, retention
 from birdfeed_worker.dead_letters.audit import BY_PEOPLE, entries, note, who
 from birdfeed_worker.dead_letters.record import DESCRIPTION, describe, fingerprint, hash_fields
 from birdfeed_worker.dead_letters.retention import LEASE_SECONDS, ROUND_SECONDS, Caps, Retention
 from redis import Redis
+
+from tests.support.worker.dead import bury, events
 
 HEADER: dict[str, Any] = {
     "batch_id": "b",
@@ -113,18 +115,39 @@ def test_while_another_worker_does_it(redis: Redis, keys: Keys) -> None:
     """It is looked at again when that one's lease may be over; and not before the next round is due."""
     now = [0.0]
     lease = keys.birdfeed("retention")
-    retention = Retention(redis, keys, "w", Caps(0, 0.0), Clock(monotonic=lambda: now[0]))
+    worker = Retention(redis, keys, "w", Caps(0, 0.0), Clock(monotonic=lambda: now[0]))
     redis.set(lease, "other")
-    assert not retention.step()
+    assert not worker.step()
     redis.delete(lease)
     now[0] = LEASE_SECONDS - 1
-    assert not retention.step()
+    assert not worker.step()
     assert redis.get(lease) is None
     now[0] = LEASE_SECONDS
-    assert retention.step()
+    assert worker.step()
     assert redis.get(lease) == b"w"
     assert 0 < redis.ttl(lease) <= LEASE_SECONDS
     now[0] += ROUND_SECONDS - 1
-    assert not retention.step()
+    assert not worker.step()
     now[0] += 1
-    assert retention.step()
+    assert worker.step()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "remembered", "left"),
+    [([1, 1, 1], 99, [3]), ([1, 3, 1], 99, [2, 3]), ([3, 3], 99, [3, 3]), ([1, 1, 1], 1, [1, 1, 1])],
+)
+def test_which_letters_are_small(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, sizes: list[int], remembered: int, left: list[int]
+) -> None:
+    """Letters of three events are not, here; and no more are remembered in a round than may be."""
+    monkeypatch.setattr(retention, "SMALL_EVENTS", 3)
+    monkeypatch.setattr(retention, "MERGE_LETTERS", 2)
+    monkeypatch.setattr(retention, "REMEMBERED", remembered)
+    for size in sizes:
+        bury(redis, keys, events(size))
+
+    worker = Retention(redis, keys, "w", Caps(0, 0.0), Clock(monotonic=lambda: 0.0))
+    assert worker.step()
+    assert worker.step()
+
+    assert sorted(letter.events for letter in query.dead_letters_of(redis, keys)) == left
