@@ -151,3 +151,15 @@ def test_which_letters_are_small(
     assert worker.step()
 
     assert sorted(letter.events for letter in query.dead_letters_of(redis, keys)) == left
+    assert worker.step() == (len(left) < len(sizes)), "what was merged is measured again at once"
+
+
+def test_what_is_too_much_is_purged_at_once(redis: Redis, keys: Keys) -> None:
+    """The round after the one that measured it follows without a pause."""
+    bury(redis, keys, events(1))
+    bury(redis, keys, events(1), "rejected")
+    worker = Retention(redis, keys, "w", Caps(1, 0.0), Clock(monotonic=lambda: 0.0))
+
+    assert [worker.step() for _ in range(5)] == [True, True, True, True, False]
+
+    assert list(query.dead_letters_of(redis, keys)) == []
