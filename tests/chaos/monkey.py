@@ -5,7 +5,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -56,6 +56,23 @@ STORE_FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+#: What answers in Tinybird's place, to both sides: at once, so that nothing is written, or after the write.
+ODD_ANSWERS: dict[str, dict[str, Any]] = {
+    "a login page in UTF-16": {
+        "status": 200,
+        "headers": {"Content-Type": "text/html; charset=utf-16"},
+        "body": "<html>log in",
+        "on": "all",
+    },
+    "redirects": {"status": 302, "headers": {"Location": "https://elsewhere.invalid/"}, "body": "", "on": "all"},
+    "JSON of another shape": {"status": 200, "body": '{"data":null,"meta":[{}]}', "on": "all"},
+    "written, then UTF-16": {"odd_answer": "charset", "on": "all"},
+    "written, then a gzip bomb": {"odd_answer": "bomb", "on": "all"},
+    "written, then a body that drips": {"odd_answer": "drip", "on": "all"},
+    "written, then JSON of another shape": {"odd_answer": "shape", "on": "all"},
+    "written, then a redirect": {"odd_answer": "redirect", "on": "all"},
+}
+
 #: The event type of malformed jobs, and which of them can't be read at all.
 ODD_TYPE = "odd"
 UNREADABLE = ("event_type is a list", "attempts is text, its event invalid", "version is an object", "a million lines",
@@ -92,6 +109,7 @@ class Monkey:
             (1, self.kill_launcher),
             (1, self.terminate_launcher),
             (10, self.break_store),
+            (4, self.answer_oddly),
             (3, self.put_odd_job),
         ]
         if isinstance(redis, Cluster):
@@ -153,9 +171,16 @@ class Monkey:
 
     def break_store(self) -> str:
         """One of the store's faults, for a while, or for the next few acts, whatever they are."""
-        name = self.draw.choice(sorted(STORE_FAULTS))
+        return self._break_store(STORE_FAULTS)
+
+    def answer_oddly(self) -> str:
+        """The same, with an answer that no store should give."""
+        return self._break_store(ODD_ANSWERS)
+
+    def _break_store(self, faults: Mapping[str, Mapping[str, Any]]) -> str:
+        name = self.draw.choice(sorted(faults))
         only = self.draw.choice([None, None, "llm_events", "image_events"])
-        self.system.sandbox.fault(**STORE_FAULTS[name], **({} if only is None else {"datasource": only}))
+        self.system.sandbox.fault(**faults[name], **({} if only is None else {"datasource": only}))
         pause(self.draw.uniform(0.3, 2.0))
         self._store_acts = max(self._store_acts, self.draw.choice([0, 0, 1, 3]))
         if not self._store_acts:

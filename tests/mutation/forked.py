@@ -3,9 +3,13 @@
 Nothing on disk is changed: `change` is called in the child, before the first module of ours is imported there.
 """
 
+import atexit
 import importlib
 import os
+import select
+import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +22,7 @@ from typing import Any, Final
 #: Seconds for a mutant beside twice what its tests need: what takes longer hangs, and that is seen, too.
 SPARE_SECONDS: Final = 30.0
 #: pytest warns of plugins that were imported before it could rewrite their asserts.
-_LOADED_ALREADY: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+LOADED_ALREADY: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
 @contextmanager
@@ -37,9 +41,13 @@ def standing_valkey() -> Iterator[None]:
 
 
 def load_libraries() -> None:
-    """Import, before the first child is made, what every child would."""
+    """Import, before the first child is made, what every child would; what else they compile is kept for the others."""
+    folder = tempfile.mkdtemp(prefix="birdfeed-mutants-")
+    atexit.register(shutil.rmtree, folder)
+    sys.dont_write_bytecode, sys.pycache_prefix = False, folder
     for name in (
-        "pytest", "hypothesis", "redis", "rq.worker", "httpx", "pydantic", "pydantic_settings", "orjson", "structlog",
+        "pytest", "hypothesis", "anyio.pytest_plugin", "redis", "rq.worker", "httpx", "pydantic", "pydantic_settings",
+        "orjson", "structlog",
         "prometheus_client", "zstandard", "fakeredis", "genai_prices", "birdfeed_schemas.registry",
         "birdfeed_worker.pricing.book.reload", "birdfeed_worker.settings", "tests.support.wait",
     ):  # fmt: skip
@@ -77,7 +85,7 @@ def _child(change: Callable[[], None] | None, tests: Sequence[str], output: Path
 
     if change is not None:
         change()
-    options = ["-x", "-q", "--no-cov", "-p", "no:cacheprovider", "--timeout=20", *_LOADED_ALREADY]
+    options = ["-x", "-q", "--no-cov", "-p", "no:cacheprovider", "--timeout=20", *LOADED_ALREADY]
     os._exit(int(pytest.main([*options, *tests])))
 
 
@@ -100,6 +108,39 @@ def failure(change: Callable[[], None] | None, tests: Sequence[str], seconds: fl
         os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         return "they take too long"
+
+
+def in_child(work: Callable[[Callable[[str], None]], None], seconds: float) -> list[str]:
+    """The lines that `work` says in a child of this process, or what is wrong with it.
+
+    What it prints is thrown away. A child that takes longer than so many seconds is killed.
+    """
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        os.close(read)
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(nothing, stream)
+        try:
+            with open(write, "w", buffering=1) as said:
+                work(lambda line: print(line, file=said))
+        finally:
+            os._exit(0)
+    os.close(write)
+    until, data = time.monotonic() + seconds, b""
+    with open(read, "rb", buffering=0) as said:
+        while select.select([said], [], [], max(0.0, until - time.monotonic()))[0]:
+            part = said.read(65_536)
+            if not part:
+                break
+            data += part
+        else:
+            os.killpg(pid, signal.SIGKILL)
+            data += b"it takes too long\n"
+    os.waitpid(pid, 0)
+    return data.decode().splitlines()
 
 
 def _first_failure(output: Path) -> str:

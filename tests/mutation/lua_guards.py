@@ -2,45 +2,43 @@
 
     python -m tests.mutation.lua_guards [SCRIPT ...]
 
-Nothing on disk is changed. Prints the mutants that live, which no test fails for; there are about 350.
+Tests are collected once, and run once unchanged, to see which scripts each of them calls; a mutant is then tried on
+those that call its script, the quickest files first, until one fails. That is a child of this process: nothing
+on disk is changed. Prints the mutants that live, which no test fails for.
 """
 
+import json
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
+from hashlib import sha1
 from pathlib import Path
-from typing import Final
+from types import SimpleNamespace
+from typing import Any, Final
 
-from tests.mutation.forked import failure, install_script, load_libraries, standing_valkey
+import pytest
+
+from tests.mutation.forked import LOADED_ALREADY, in_child, install_script, load_libraries, standing_valkey
 
 UNIT: Final = "tests/unit/worker"
-#: Tests of the scripts by which jobs move; and of the others.
-MOVING: Final = (
-    f"{UNIT}/queue/test_leases.py",
-    f"{UNIT}/queue/test_reserve_and_settle.py",
-    f"{UNIT}/queue/test_rq_internals.py",
-    f"{UNIT}/pipeline/test_odd_jobs.py",
+#: Tests that may call a script in their own process.
+TESTS: Final = (
+    *(f"{UNIT}/{folder}" for folder in ("scripts", "queue", "flow", "dead_letters", "pipeline", "process")),
+    *(f"{UNIT}/operations/test_{name}.py" for name in ("purge", "replay", "transfer", "forget")),
+    f"{UNIT}/monitoring/test_ledger.py",
+    f"{UNIT}/monitoring/test_status.py",
 )
-SENDING: Final = (f"{UNIT}/flow", f"{UNIT}/pipeline/test_odd_jobs.py", f"{UNIT}/pipeline/test_write.py")
-OTHERS: Final[dict[str, tuple[str, ...]]] = {
-    "admit": SENDING,
-    "report": SENDING,
-    "circuit_breaker": SENDING,
-    "adopt": (f"{UNIT}/dead_letters",),
-    "merge": (f"{UNIT}/dead_letters",),
-    "move": tuple(f"{UNIT}/operations/test_{name}.py" for name in ("purge", "replay", "transfer")),
-    "ledger": (f"{UNIT}/monitoring/test_ledger.py", f"{UNIT}/pipeline/test_odd_jobs.py"),
-    "beat": (f"{UNIT}/process/test_loop.py", f"{UNIT}/process/test_watchdogs.py"),
-    "writes": ("tests/e2e/redis/test_full.py",),
-}
-#: Seconds in which the tests of any script must pass.
-SECONDS: Final = 300.0
+#: Seconds of a test above which it is left out: what only such a test finds wants a quicker one.
+SLOW: Final = 1.5
 LUA: Final = Path(__file__).resolve().parents[2] / "worker/birdfeed_worker/queue/lua"
+#: Files that are part of every script, or of every one that writes.
+SHARED: Final = ("common", "writes")
 
 _CONDITION: Final = re.compile(r"\b(?:if|elseif)\s+(.+?)\s+then\b")
-_COMMAND: Final = re.compile(r"(?:redis\.p?call|add|drop_executions?)\(.*\)$")
+_COMMAND: Final = re.compile(r"(?:redis\.p?call|add|tally|dead_bytes|hand_out|note|look|drop_executions?)\(")
 
 
 def mutants(text: str) -> Iterator[tuple[int, str, str]]:
@@ -48,8 +46,8 @@ def mutants(text: str) -> Iterator[tuple[int, str, str]]:
     lines = text.split("\n")
     for number, line in enumerate(lines):
 
-        def changed(new: str, number: int = number) -> str:
-            return "\n".join([*lines[:number], new, *lines[number + 1 :]])
+        def changed(new: str, number: int = number, count: int = 1) -> str:
+            return "\n".join([*lines[:number], new, *[""] * (count - 1), *lines[number + count :]])
 
         code = line.split("--")[0]
         for found in _CONDITION.finditer(code):
@@ -59,30 +57,127 @@ def mutants(text: str) -> Iterator[tuple[int, str, str]]:
             for new in ("true", "false", *(part for part in parts if part.count("(") == part.count(")"))):
                 yield number + 1, f"{condition} -> {new}", changed(line[: found.start(1)] + new + line[found.end(1) :])
         if _COMMAND.match(code.strip()):
-            yield number + 1, f"without {code.strip()}", changed("")
+            count = 1
+            while code.count("(") > code.count(")"):
+                code += lines[number + count]
+                count += 1
+            yield number + 1, f"without {code.strip()}", changed("", count=count)
+
+
+class Guards:
+    """A pytest plugin in whose place of running the tests the mutants are tried on them."""
+
+    def __init__(self, chosen: set[str]) -> None:
+        self.chosen = chosen
+        self.made = self.lived = 0
+        self.said: dict[str, Any] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.said["seconds"] = self.said.get("seconds", 0.0) + report.duration
+        if report.failed:
+            self.said["failed"] = report.nodeid
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        items = [item for item in session.items if not item.get_closest_marker("soak")]
+        known = {one["test"]: one for one in map(json.loads, in_child(partial(self._look, items), 1_200.0))}
+        if missing := [item.nodeid for item in items if item.nodeid not in known]:
+            raise pytest.UsageError(f"without any change this is not reached: {missing[0]}")
+        if failed := [name for name, one in known.items() if one["failed"]]:
+            raise pytest.UsageError(f"without any change this fails: {failed[0]}")
+        for path in sorted(LUA.glob("*.lua")):
+            if not self.chosen or path.stem in self.chosen:
+                self._try(path, _quickest_first(items, known, path.stem))
+        print(f"{self.made - self.lived} of {self.made} died", flush=True)
+        return True
+
+    def _look(self, items: Sequence[pytest.Item], say: Callable[[str], None]) -> None:
+        with _calls() as called:
+            for item, following in zip(items, [*items[1:], None], strict=True):
+                self.said.clear()
+                called.clear()
+                item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+                found = {"seconds": self.said["seconds"], "failed": "failed" in self.said, "scripts": sorted(called)}
+                say(json.dumps({"test": item.nodeid, **found}))
+
+    def _try(self, path: Path, tests: tuple[list[pytest.Item], float]) -> None:
+        items, seconds = tests
+        began, made_before, lived_before = time.monotonic(), self.made, self.lived
+        for line, what, mutant in mutants(path.read_text()):
+            self.made += 1
+            said = in_child(partial(self._fails, items, partial(install_script, path, mutant)), 2 * seconds + 30)
+            if not said:
+                raise RuntimeError(f"{path.name}:{line}: {what}: the child ended without a word")
+            if "lives" in said:
+                self.lived += 1
+                print(f"{path.name}:{line}: {what}", flush=True)
+        made, lived = self.made - made_before, self.lived - lived_before
+        took = time.monotonic() - began
+        print(f"{path.name}: {made - lived} of {made} died, {len(items)} tests, {took:.0f} s", flush=True)
+
+    def _fails(self, items: Sequence[pytest.Item], change: Callable[[], None], say: Callable[[str], None]) -> None:
+        change()
+        self.said.clear()
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+            if "failed" in self.said:
+                return say(self.said["failed"])
+        say("lives")
+
+
+def _quickest_first(
+    items: Sequence[pytest.Item], known: dict[str, Any], script: str
+) -> tuple[list[pytest.Item], float]:
+    """The tests that call the script, a file's together, and the seconds they take."""
+
+    def calls(item: pytest.Item) -> bool:
+        one = known[item.nodeid]
+        return bool(one["seconds"] < SLOW and one["scripts"] and (script in SHARED or script in one["scripts"]))
+
+    chosen = [item for item in items if calls(item)]
+    files: dict[Path, list[float]] = {}
+    for item in chosen:
+        files.setdefault(item.path, []).append(known[item.nodeid]["seconds"])
+    chosen.sort(key=lambda item: (sum(files[item.path]) / len(files[item.path]), str(item.path)))
+    return chosen, sum(known[item.nodeid]["seconds"] for item in chosen)
+
+
+def _calls() -> AbstractContextManager[set[str]]:
+    """The names of the scripts that are called from now on."""
+    from contextlib import contextmanager
+
+    from birdfeed_worker.queue.scripts import script
+    from redis import Redis
+    from redis.client import Pipeline
+
+    reader: Any = SimpleNamespace(register_script=lambda text: sha1(text.encode()).hexdigest())
+    names = {script(reader, path.stem): path.stem for path in LUA.glob("*.lua") if path.stem not in SHARED}
+    called: set[str] = set()
+
+    @contextmanager
+    def noted() -> Iterator[set[str]]:
+        with pytest.MonkeyPatch.context() as patch:
+            for owner in (Redis, Pipeline):
+                real = owner.execute_command
+
+                def execute(self: Any, *args: Any, real: Any = real, **more: Any) -> Any:
+                    if args[0] == "EVALSHA":
+                        called.add(names.get(args[1], ""))
+                    return real(self, *args, **more)
+
+                patch.setattr(owner, "execute_command", execute)
+            yield called
+
+    return noted()
 
 
 def main() -> int:
     """Exit code 1 if a mutant lives."""
-    chosen = set(sys.argv[1:])
-    made = lived = 0
     load_libraries()
+    guards = Guards(set(sys.argv[1:]))
     with standing_valkey():
-        for path in sorted(LUA.glob("*.lua")):
-            if chosen and path.stem not in chosen:
-                continue
-            tests = [*OTHERS.get(path.stem, MOVING), "-k", "not bomb and not million"]
-            began = time.monotonic()
-            if why := failure(None, tests, SECONDS):
-                raise SystemExit(f"the tests of {path.stem} fail without any change: {why}")
-            seconds = time.monotonic() - began
-            for line, what, mutant in mutants(path.read_text()):
-                made += 1
-                if not failure(partial(install_script, path, mutant), tests, seconds):
-                    lived += 1
-                    print(f"{path.name}:{line}: {what}", flush=True)
-            print(f"{path.name}: {made - lived} of {made} died so far", flush=True)
-    return 1 if lived else 0
+        options = ["-q", "-s", "--no-cov", "-p", "no:cacheprovider", "--timeout=20", *LOADED_ALREADY]
+        code = pytest.main([*options, "-k", "not bomb and not million", *TESTS], plugins=[guards])
+    return int(code) or int(guards.lived > 0)
 
 
 if __name__ == "__main__":

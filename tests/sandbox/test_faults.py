@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import time
@@ -184,6 +185,40 @@ def test_not_json_keeps_the_status(tinybird: Sandbox, append: httpx.Client) -> N
     assert answer.status_code == 200
     assert answer.text.startswith("<html>")
     assert written(tinybird) == ["a"]
+
+
+def test_odd_answers(tinybird: Sandbox, append: httpx.Client) -> None:
+    """Each comes after the rows were written."""
+
+    def odd(kind: str) -> tuple[httpx.Response, bytes]:
+        tinybird.fault(odd_answer=kind, times=1)
+        with append.stream("POST", "/v0/events?name=events&wait=true", content=lines(kind)) as answer:
+            return answer, b"" if kind == "drip" else b"".join(answer.iter_raw())
+
+    charset, text = odd("charset")
+    assert charset.headers["Content-Type"] == "application/json; charset=utf-16"
+    assert json.loads(text.decode("utf-16"))["successful_rows"] == 1
+    bomb, packed = odd("bomb")
+    assert bomb.headers["Content-Encoding"] == "gzip"
+    assert len(packed) < 200_000
+    assert len(gzip.decompress(packed)) == 10**8
+    drip, _ = odd("drip")
+    assert (drip.status_code, drip.headers["Content-Length"]) == (200, "1000000")
+    shape, other = odd("shape")
+    assert shape.status_code == 200
+    assert type(json.loads(other)["successful_rows"]) is str
+    redirect, _ = odd("redirect")
+    assert (redirect.status_code, redirect.headers["Location"]) == (307, "https://elsewhere.invalid/")
+    assert written(tinybird) == ["bomb", "charset", "drip", "redirect", "shape"]
+
+
+def test_an_odd_answer_to_a_question(tinybird: Sandbox, read: httpx.Client) -> None:
+    """Dripping: some of it comes, the rest never does."""
+    tinybird.fault(odd_answer="drip", on="reads", times=1)
+
+    with read.stream("GET", "/v0/sql", params={"q": "SELECT 1"}) as answer:
+        got = answer.iter_raw()
+        assert next(got) + next(got) == b"  "
 
 
 def test_max_body_bytes_refuses_longer_bodies(tinybird: Sandbox, append: httpx.Client) -> None:

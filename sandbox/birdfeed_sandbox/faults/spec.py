@@ -16,6 +16,7 @@ Status = Annotated[int, Field(ge=200, le=599)]
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+OddAnswer = Literal["charset", "bomb", "drip", "shape", "redirect"]
 
 
 class Switches(BaseModel, frozen=True, strict=True, extra="forbid"):
@@ -34,6 +35,7 @@ class Switches(BaseModel, frozen=True, strict=True, extra="forbid"):
     reset: Literal["before", "after"] | None = None
     reset_mid_answer: bool | None = None
     not_json: bool | None = None
+    odd_answer: OddAnswer | None = None
     max_body_bytes: Count | None = None
     poison: str | None = None
     quarantine_rows: QuarantineRule | None = None

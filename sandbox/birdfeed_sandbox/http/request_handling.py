@@ -13,7 +13,7 @@ from starlette.responses import Response
 from birdfeed_sandbox.errors import ApiError, EngineError, QueryError
 from birdfeed_sandbox.faults.spec import Side, Switches
 from birdfeed_sandbox.http.request_log import Entry
-from birdfeed_sandbox.http.responses import HTML_200, HTML_503, Answer, Dropped, Halved
+from birdfeed_sandbox.http.responses import HTML_200, HTML_503, Answer, Dropped, Halved, odd
 from birdfeed_sandbox.http.state import Service
 
 #: Makes the answer; None: there is to be none, the connection is reset.
@@ -148,4 +148,6 @@ async def _send(
     if switches.not_json:
         answer = Answer(answer.status, HTML_200, "text/html", answer.headers)
     service.journal.answered(entry, answer.status, time.time())
+    if switches.odd_answer is not None:
+        return odd(answer, switches.odd_answer, service.watch)
     return Halved(answer) if switches.reset_mid_answer else answer.response()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,11 +15,15 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from birdfeed_sandbox.faults.spec import OddAnswer
+
 #: What a gateway says when there is nothing behind it.
 HTML_503: Final = b"<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n</html>\r\n"
 HTML_200: Final = b"<html>\r\n<head><title>Please log in to the network</title></head>\r\n</html>\r\n"
 
 _JSON: Final = "application/json; charset=utf-8"
+#: JSON, and of neither side's shape.
+_OTHER_SHAPE: Final = b'{"successful_rows":"all","quarantined_rows":null,"data":null,"meta":[{}],"columns":[[]]}'
 
 #: Key under which the connection's transport lies in a request's state (see app.py).
 TRANSPORT: Final = "transport"
@@ -76,6 +82,11 @@ class Watch:
         """End every wait."""
         self._stopping.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the server is."""
+        return self._stopping.is_set()
+
     async def pause(self, seconds: float) -> bool:
         """Wait, whether or not the client does; False: cut short, the server is stopping."""
         if seconds > 0:
@@ -87,6 +98,48 @@ class Watch:
         gone = asyncio.ensure_future(_gone(receive))
         await _first_of(seconds, self._stopping.wait(), gone)
         return gone.done() and not gone.cancelled()
+
+
+class Dripped(Response):
+    """An answer that never ends: a space now and then, until the client leaves or the server stops."""
+
+    def __init__(self, answer: Answer, watch: Watch) -> None:
+        super().__init__(b"", answer.status, {**answer.headers, "Content-Length": "1000000"}, answer.content_type)
+        self._watch = watch
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the head, and begin the body."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        gone = False
+        while not gone and not self._watch.stopping:
+            await send({"type": "http.response.body", "body": b" ", "more_body": True})
+            gone = await self._watch.until_gone(receive, 0.1)
+        _reset(scope["state"][TRANSPORT])
+
+
+def odd(answer: Answer, kind: OddAnswer, watch: Watch) -> Response:
+    """What comes in the place of an answer, as no server should send it."""
+    match kind:
+        case "charset":
+            text = answer.body.decode().encode("utf-16")
+            return Answer(answer.status, text, "application/json; charset=utf-16", answer.headers).response()
+        case "bomb":
+            return Answer(answer.status, _bomb(), _JSON, {**answer.headers, "Content-Encoding": "gzip"}).response()
+        case "drip":
+            return Dripped(answer, watch)
+        case "shape":
+            return Answer(answer.status, _OTHER_SHAPE, _JSON, answer.headers).response()
+        case "redirect":
+            return Answer(
+                307, b"", "text/html", {**answer.headers, "Location": "https://elsewhere.invalid/"}
+            ).response()
+
+
+@functools.cache
+def _bomb() -> bytes:
+    """A tenth of a megabyte that unpacks to a hundred."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    return b"".join(packer.compress(bytes(10**6)) for _ in range(100)) + packer.flush()
 
 
 async def _first_of(seconds: float | None, *awaitables: Any) -> None:

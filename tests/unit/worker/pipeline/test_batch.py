@@ -33,3 +33,14 @@ def test_requests_are_cut_by_rows_bytes_and_months() -> None:
     assert cut([item for when in months for item in items(2, when)][::-1]) == [24, 24, 12]
     assert cut([item for when in months * 2 for item in items(1, when)]) == [24, 24, 12]
     assert cut([item for when in months for item in items(2, when)], rows=5) == [5] * 12
+
+
+def test_the_month_of_the_row_that_opens_a_request_counts() -> None:
+    """Cut by rows, the next request holds twelve months with it, not beside it."""
+    months = [datetime(2024 + month // 12, month % 12 + 1, 3, tzinfo=UTC) for month in range(14)]
+
+    assert cut([*items(20, months[0]), *(item for when in months[1:] for item in items(1, when))], rows=20) == [
+        20,
+        12,
+        1,
+    ]

@@ -1,6 +1,7 @@
 """Enrich: what a row says of its time, tier and images is what its price was found by."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,16 @@ def test_a_failed_request_without_images_stores_none(
     row = row_of(enricher, "image_generation", model="picture", **data)
 
     assert (row["num_images"], row["cost_exact"]) == (images, cost)
+
+
+@pytest.mark.parametrize(("dropped", "colour", "stored"), [(0, {}, 0), (2, {}, 2), (2, {"colour": "red"}, 3)])
+def test_fields_that_are_not_stored_are_counted(
+    enricher: Enricher, dropped: int, colour: dict[str, str], stored: int
+) -> None:
+    """Those that the producer dropped, and those that nobody allowed."""
+    sent = replace(envelope({"model": "dated", **colour}, when=NOON), dropped_fields=dropped)
+    item = Item("j", Header(batch_id="b", event_type="text_generation", count=1), b"", sent)
+
+    enricher.enrich(registry()["text_generation"], validate("text_generation", [item]), NOON)
+
+    assert filled(orjson.loads(item.row))["dropped_fields"] == stored

@@ -10,7 +10,7 @@ from birdfeed_worker.dead_letters.query import dead_letters_of
 from birdfeed_worker.model import Dead, Deferred, Outcome, Written
 from birdfeed_worker.operations.replay import replay
 from birdfeed_worker.pipeline.decode import decode
-from birdfeed_worker.pipeline.settle import Settler
+from birdfeed_worker.pipeline.settle import NEWER_VERSION_WAIT, Settler
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver
 from redis import Redis
@@ -286,7 +286,29 @@ def test_a_newer_wire_version_waits_without_spending_anything(
     settler.settle(jobs, decoded, now())
 
     assert decoded.newer[0][1] == 2
-    assert ScheduledJobRegistry(queue=queue).get_job_ids() == [batch_id]
+    assert redis.zrange(keys.scheduled, 0, -1) == [batch_id.encode()]
+    due = redis.zscore(keys.scheduled, batch_id) or 0.0
+    assert due == pytest.approx(now().timestamp() + NEWER_VERSION_WAIT, abs=20)
+
+
+def test_a_batch_that_was_enqueued_twice(redis: Redis, keys: Keys, reserver: Reserver, settler: Settler) -> None:
+    """Its events were accepted twice and are written once: the ledger takes the second time back."""
+    redis.hset(keys.ledger, "accepted:text_generation", 5)
+    enqueue(redis, keys, [envelope(text()) for _ in range(3)])
+    jobs = reserver.reserve(**ALL)
+    decoded = decode(jobs)
+    for item in decoded.items:
+        item.outcome = Written(already_stored=True, duplicate_enqueue=True)
+    decoded.items[0].outcome = Written(already_stored=True)
+
+    settler.settle(jobs, decoded, now())
+
+    counts = {
+        b"accepted:text_generation": b"3",
+        b"fell:accepted:text_generation": b"2",
+        b"written:text_generation": b"1",
+    }
+    assert redis.hgetall(keys.ledger) == counts
 
 
 def test_putting_off_goes_on_where_one_job_is_lost(

@@ -13,8 +13,8 @@ if off_until > at then
 end
 local is = redis.call('HGET', tripped, type)
 if is then
-  local read, why = pcall(cjson.decode, is)
-  if read and type_of(why) == 'table' and type_of(why['reason']) == 'string' then return why['reason'] end
+  local _, why = pcall(cjson.decode, is)
+  if type_of(why) == 'table' and type_of(why['reason']) == 'string' then return why['reason'] end
   -- Nobody's entry: it must not stop the type.
   redis.call('HDEL', tripped, type)
 end

@@ -46,19 +46,15 @@ local function wrong_kind(key, kind)
   return redis.error_reply('WRONGKIND ' .. key .. ' holds a ' .. found .. ', not a ' .. kind)
 end
 
--- Fields of a hash; none where the key is no hash.
-local function fields_of(key, ...)
-  local found = redis.pcall('HMGET', key, ...)
-  if found.err then return {} end
-  return found
-end
+-- Fields of a hash; none where the key is no hash: an error has no entry 1, 2, ...
+local function fields_of(key, ...) return redis.pcall('HMGET', key, ...) end
 
 -- Add to a count; what is there and is no number is replaced.
 local function add(key, field, amount)
   local sum = redis.pcall('HINCRBY', key, field, amount)
   if type(sum) == 'number' then return sum end
   redis.call('HSET', key, field, amount)
-  return amount
+  return tonumber(amount)
 end
 
 -- Change a count of the ledger. What is taken from one is counted, too, as fell:<field>: the count and what it fell by
@@ -98,9 +94,7 @@ end
 
 -- Whether somebody holds a lease on a job that has not run out.
 local function is_held(job_id, at)
-  local executions = redis.pcall('ZRANGE', P .. ':executions:' .. job_id, 0, -1)
-  if executions.err then return false end
-  for _, execution in ipairs(executions) do
+  for _, execution in ipairs(redis.pcall('ZRANGE', P .. ':executions:' .. job_id, 0, -1)) do
     local score = redis.call('ZSCORE', WIP, job_id .. ':' .. execution)
     if score and tonumber(score) > at then return true end
   end

@@ -10,7 +10,7 @@ local key = job_key(id)
 if action == 'back' and redis.call('EXISTS', job_key(ARGV[10]), P .. ':birdfeed:' .. Q .. ':done:' .. ARGV[10]) > 0 then
   return {1, taken} -- this very step was done before, and its answer was lost
 end
-if action == 'purge' and ARGV[10] ~= '' then
+if action == 'purge' then
   local before = redis.call('HGET', ARGV[10], id)
   if before then return {1, tonumber(before)} end -- the same
 end
@@ -31,10 +31,8 @@ if not has[2] then tally('accepted:' .. name, there) end
 if action == 'purge' then
   tally('purged:' .. name, taken)
   tally('purged_as:' .. name .. ':' .. (reason or ''), taken)
-  if ARGV[10] ~= '' then
-    redis.call('HSET', ARGV[10], id, taken)
-    redis.call('EXPIRE', ARGV[10], 600)
-  end
+  redis.call('HSET', ARGV[10], id, taken)
+  redis.call('EXPIRE', ARGV[10], 600)
 elseif account(LEDGER, ARGV[11]) ~= name then
   -- Edited into another type: it counts there from now on.
   tally('accepted:' .. name, -taken)

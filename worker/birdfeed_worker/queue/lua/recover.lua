@@ -18,10 +18,10 @@ for _, composite in ipairs(composites) do
     redis.call('HSET', job_key(id), 'status', 'queued')
     if ARGV[4] == '1' then add(job_key(id), 'bf_suspect', 1) end
     ids[#ids + 1] = id
-  elseif execution == '' then
-    redis.call('ZREM', WIP, composite)
+  else
+    redis.call('ZREM', WIP, composite) -- one that names no execution
   end
 end
 for n = #ids, 1, -1 do redis.call('LPUSH', QUEUE, ids[n]) end
-if worker ~= '' then redis.call('DEL', P .. ':worker:' .. worker .. ':executions') end
+redis.call('DEL', P .. ':worker:' .. worker .. ':executions')
 return ids

@@ -111,5 +111,5 @@ while jobs < most_jobs and not full do
     full = not take(id, key)
   end
 end
-if jobs > 0 then redis.call('EXPIRE', mine, 3600) end
+redis.call('EXPIRE', mine, 3600)
 return answer

@@ -1,0 +1,108 @@
+"""Validate: a bad event dies alone, with every reason; what the model doesn't hold is kept where that is allowed."""
+
+from typing import Any
+
+import pytest
+from birdfeed_schemas.registry import registry
+from birdfeed_schemas.wire.envelope import Header
+from birdfeed_worker.model import Dead, Deferred, Item
+from birdfeed_worker.pipeline.validate import MAX_DETAIL, leftover, validate
+
+from tests.support.events import envelope, text
+
+TYPE = "text_generation"
+
+
+def item(**data: Any) -> Item:
+    return Item("j", Header(batch_id="b", event_type=TYPE, count=1), b"", envelope(data))
+
+
+def test_good_and_bad_events_together() -> None:
+    """In order; each bad one has its own reasons, and what has an outcome is left alone."""
+    good, other = item(**text()), item(**text(user="u"))
+    bad, worse = item(**text(model=5)), item(**text(model=5, duration="soon"))
+    settled = item(**text(model=5))
+    settled.outcome = Deferred(5.0)
+
+    valid = validate(TYPE, [good, bad, settled, worse, other])
+
+    assert [one for one, _ in valid] == [good, other]
+    assert [event.user for _, event in valid] == [None, "u"]
+    assert [event for _, event in valid] == [good.event, other.event]
+    assert (good.outcome, other.outcome, settled.outcome) == (None, None, Deferred(5.0))
+    assert isinstance(bad.outcome, Dead)
+    assert isinstance(worse.outcome, Dead)
+    assert bad.outcome.reason == worse.outcome.reason == "invalid"
+    assert bad.outcome.detail == "model: Input should be a valid string"
+    assert worse.outcome.detail.startswith("model: Input should be a valid string; duration: ")
+
+
+def test_all_events_are_good_or_there_is_none() -> None:
+    made = [item(**text(user=str(number))) for number in range(3)]
+
+    assert [(one, event.user) for one, event in validate(TYPE, made)] == [
+        (one, str(number)) for number, one in enumerate(made)
+    ]
+    assert validate(TYPE, []) == []
+
+
+def test_what_was_typed_before_is_not_validated_again() -> None:
+    """Its event is what it is; the others beside it are looked at."""
+    first, second = item(**text()), item(**text(user="u"))
+    first.event = registry()[TYPE].event.model_validate(text(user="typed"))
+    first.envelope = None
+
+    assert [event.user for _, event in validate(TYPE, [first, second])] == ["typed", "u"]
+
+
+def test_a_type_that_nobody_knows() -> None:
+    """However long its name; what has an outcome keeps it."""
+    one, settled = item(**text()), item(**text())
+    settled.outcome = Deferred(5.0)
+
+    assert validate("no_such_type", [one, settled]) == []
+
+    assert one.outcome == Dead("unknown_event_type", "no event type is named 'no_such_type'")
+    assert settled.outcome == Deferred(5.0)
+    validate("x" * 5_000, [long := item(**text())])
+    assert isinstance(long.outcome, Dead)
+    assert len(long.outcome.detail) == MAX_DETAIL
+
+
+def test_reasons_name_the_field_and_never_the_value() -> None:
+    """At most so many characters of them."""
+    bad = item(**text(error={"code": [1, 2]}, model={"secret": 1}, user=["secret"], num_images="x" * 900))
+
+    validate(TYPE, [bad])
+
+    assert isinstance(bad.outcome, Dead)
+    assert bad.outcome.detail.startswith("model: ")
+    assert "secret" not in bad.outcome.detail
+    assert len(bad.outcome.detail) <= MAX_DETAIL
+
+
+@pytest.mark.parametrize(
+    ("data", "extra", "left"),
+    [
+        (text(), (), ({}, 0)),
+        (text(), ("colour",), ({}, 0)),
+        (text(modelUsed="x"), (), ({}, 0)),
+        (text(colour="red"), (), ({}, 1)),
+        (text(colour="red", shape="round"), ("colour",), ({"colour": "red"}, 1)),
+        (text(shape="round", colour=None), ("colour", "shape"), ({"colour": None, "shape": "round"}, 0)),
+        # A name that the operator allows is no reason to keep what the model holds.
+        (text(colour="red", user="u"), ("colour", "user"), ({"colour": "red"}, 0)),
+        ({}, ("colour",), ({}, 0)),
+    ],
+    ids=str,
+)
+def test_what_the_model_does_not_hold(data: dict[str, Any], extra: tuple[str, ...], left: Any) -> None:
+    """Kept where the operator named it, else counted; a model's other spellings are its own."""
+    found = leftover(TYPE, data, frozenset(extra))
+
+    assert found == left
+    assert list(found[0]) == sorted(found[0])
+
+
+def test_of_a_type_without_spellings_everything_is_left() -> None:
+    assert leftover("no_such_type", {"a": 1, "b": 2}, frozenset({"b"})) == ({"b": 2}, 1)
