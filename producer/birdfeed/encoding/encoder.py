@@ -3,8 +3,8 @@
 The order is: the type's shape says whether the data may leave as it is, else what of it may (shape.py); the before_send
 hook sees what would be sent, and its answer is checked against the shape again; the fields of `hmac_fields` are hashed
 if a key is set; one orjson dump writes it. This much is done in request handlers. The event's id comes from a pool, and
-the rest of its line is written by whoever sends it (batch.line_of), because making an id and a time's text costs as much
-as the dump.
+the rest of its line is written by whoever sends it (batch.line_of), because making an id and a time's text costs as
+much as the dump.
 """
 
 import logging
