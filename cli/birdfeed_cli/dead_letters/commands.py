@@ -24,6 +24,7 @@ FILTERS: Final[dict[str, Any]] = {
     "user": Annotated[str | None, typer.Option(help="Only events of this user, id or name.")],
     "since": Annotated[datetime | None, Time("Only what last failed from this time on: 2h, 7d, 2026-01-31.")],
     "until": Annotated[datetime | None, Time("Only what last failed before this time.")],
+    "text": Annotated[str | None, typer.Option(help="Only events with this text in why they failed or in their data.")],
     "everything": Annotated[bool | None, typer.Option("--all", help="Every dead event.")],
 }
 

@@ -59,7 +59,8 @@ class Choice:
     """Which dead letters, and which events in them: everything given must fit.
 
     `fingerprint` may be its beginning. `since` and `until` (UTC) are about when an event last failed. `model` is the
-    model requested or used, `user` the user's id or name.
+    model requested or used, `user` the user's id or name. `text` is part of why the event failed, or of its data as
+    JSON; upper and lower case are alike.
     """
 
     reason: str | None = None
@@ -69,11 +70,12 @@ class Choice:
     user: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    text: str | None = None
 
     @property
     def by_event(self) -> bool:
         """Whether letters must be opened to choose among their events."""
-        return self.model is not None or self.user is not None
+        return self.model is not None or self.user is not None or self.text is not None
 
     @property
     def everything(self) -> bool:
@@ -95,9 +97,17 @@ class Choice:
         if not self.by_event:
             return list(range(len(batch.lines)))
         names = spellings_of(batch.header.event_type) or {}
-        return [number for number, line in enumerate(batch.lines) if self._fits_event(line, names)]
+        wanted = "" if self.text is None else self.text.casefold()
+        everywhere = wanted in batch.header.detail.casefold()
+        return [
+            number
+            for number, line in enumerate(batch.lines)
+            if (everywhere or wanted in line.decode(errors="replace").casefold()) and self._fits_event(line, names)
+        ]
 
     def _fits_event(self, line: bytes, names: Mapping[str, str]) -> bool:
+        if self.model is None and self.user is None:
+            return True
         try:
             data = orjson.loads(line)["data"]
             given: dict[str, set[str]] = {}

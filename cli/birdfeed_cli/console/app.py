@@ -1,0 +1,142 @@
+"""The console's pages by their addresses. Each reads what it shows by the functions that the commands call."""
+
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
+from typing import Any, Final, cast
+
+from birdfeed._version import __version__
+from birdfeed_schemas.wire.keys import Keys
+from birdfeed_worker.errors import BirdfeedError
+from birdfeed_worker.queue.kinds import WrongKindError
+from birdfeed_worker.settings import WorkerSettings
+from redis import Redis
+from redis.exceptions import RedisError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from birdfeed_cli.console.access import COOKIE, SIGNED_IN_SECONDS, Access, Guard, read_form
+from birdfeed_cli.console.overview import overview
+from birdfeed_cli.console.templates import FOLDER, render
+
+#: Pages that need no sign-in.
+OPEN: Final = frozenset({"/sign-in", "/healthz"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Console:
+    """What the pages need.
+
+    Attributes:
+        connection: Redis; quick to give up, for a page waits for it.
+        keys: Names of the keys.
+        access: Who may see and do what.
+        settings: Where the store and the price book are.
+    """
+
+    connection: Redis
+    keys: Keys
+    access: Access = field(default_factory=Access)
+    settings: WorkerSettings = field(default_factory=WorkerSettings.load)
+
+    def close(self) -> None:
+        """End what runs in the background."""
+
+    def page(self, request: Request, template: str, code: int = 200, /, **values: Any) -> HTMLResponse:
+        """A page from a template; all have these values."""
+        session = self.access.session(request)
+        common = {
+            "path": request.url.path,
+            "version": __version__,
+            "has_token": bool(self.access.token),
+            "signed_in": session is not None,
+            "form_key": "" if session is None else session.form_key,
+        }
+        return HTMLResponse(render(template, {**common, **values}), code)
+
+    def home(self, request: Request) -> Response:
+        """The health of everything."""
+        return self.page(request, "overview.html", **overview(self.connection, self.keys, request.query_params))
+
+    async def sign_in(self, request: Request) -> Response:
+        """Ask for the token, and let in whoever has it."""
+        if request.method == "GET":
+            return self.page(request, "sign_in.html", wrong=False)
+        name = self.access.sign_in((await read_form(request)).get("token", ""))
+        if name is None:
+            return self.page(request, "sign_in.html", 403, wrong=True)
+        answer = RedirectResponse("/", 303)
+        answer.set_cookie(COOKIE, name, max_age=SIGNED_IN_SECONDS, httponly=True, samesite="strict")
+        return answer
+
+    async def sign_out(self, request: Request) -> Response:
+        """End a sign-in."""
+        await self.access.form(request)
+        self.access.sign_out(request)
+        answer = RedirectResponse("/sign-in", 303)
+        answer.delete_cookie(COOKIE)
+        return answer
+
+    def health(self, request: Request) -> Response:
+        """That the console answers."""
+        return PlainTextResponse("ok")
+
+    def refused(self, request: Request, error: Exception) -> Response:
+        """The page for an error that has a sentence."""
+        status, sentence = _said(error)
+        return self.page(request, "problem.html", status, status=status, sentence=sentence)
+
+    def answering(self, answer: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
+        """A page that first asks for a sign-in where one is needed, and that says in a sentence what failed."""
+
+        async def run(request: Request) -> Response:
+            if request.url.path not in OPEN and not self.access.may_read(request):
+                return RedirectResponse("/sign-in", 303)
+            try:
+                # Those that read Redis or the store do so beside the loop, which answers others meanwhile.
+                if iscoroutinefunction(answer):
+                    return cast(Response, await answer(request))
+                return cast(Response, await run_in_threadpool(answer, request))
+            except (RedisError, BirdfeedError, ValueError) as error:
+                return self.refused(request, error)
+
+        return run
+
+
+def _said(error: Exception) -> tuple[int, str]:
+    match error:
+        case HTTPException():
+            return error.status_code, error.detail
+        case WrongKindError():
+            return 503, str(error)
+        case RedisError():
+            return 503, f"Redis doesn't answer ({type(error).__name__})"
+        case ValueError():
+            return 400, str(error)
+    return 502, str(error)
+
+
+def make_app(console: Console, names: Collection[str] = ()) -> Starlette:
+    """The application; `names` are host names by which browsers reach it besides localhost and addresses."""
+    pages: tuple[tuple[str, Callable[[Request], Any], list[str]], ...] = (
+        ("/", console.home, ["GET"]),
+        ("/sign-in", console.sign_in, ["GET", "POST"]),
+        ("/sign-out", console.sign_out, ["POST"]),
+        ("/healthz", console.health, ["GET"]),
+    )
+    routes = [Route(path, console.answering(page), methods=methods) for path, page, methods in pages]
+
+    async def refused(request: Request, error: Exception) -> Response:
+        return console.refused(request, error)
+
+    return Starlette(
+        routes=[*routes, Mount("/static", StaticFiles(directory=FOLDER / "static"))],
+        middleware=[Middleware(Guard, names=frozenset(names))],
+        exception_handlers={HTTPException: refused},
+    )
