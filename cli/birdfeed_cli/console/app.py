@@ -21,7 +21,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from birdfeed_cli.common.errors import WrongUse
 from birdfeed_cli.console.access import COOKIE, SIGNED_IN_SECONDS, Access, Guard, read_form
+from birdfeed_cli.console.dead import kind_page, kinds_page, letter_page
 from birdfeed_cli.console.overview import overview
 from birdfeed_cli.console.templates import FOLDER, render
 
@@ -64,6 +66,29 @@ class Console:
         """The health of everything."""
         return self.page(request, "overview.html", **overview(self.connection, self.keys, request.query_params))
 
+    def dead(self, request: Request) -> Response:
+        """Dead letters by filters: kinds of failure, and the letters, newest first."""
+        return self.page(
+            request,
+            "dead.html",
+            **kinds_page(self.connection, self.keys, request.query_params, signed_in=self._known(request)),
+        )
+
+    def kind(self, request: Request) -> Response:
+        """One kind of failure with an example."""
+        mark = request.path_params["fingerprint"]
+        values = kind_page(self.connection, self.keys, mark, signed_in=self._known(request))
+        return self.page(request, "kind.html", **values)
+
+    def letter(self, request: Request) -> Response:
+        """One dead letter."""
+        letter_id = request.path_params["id"]
+        values = letter_page(self.connection, self.keys, letter_id, signed_in=self._known(request))
+        return self.page(request, "letter.html", **values)
+
+    def _known(self, request: Request) -> bool:
+        return self.access.session(request) is not None
+
     async def sign_in(self, request: Request) -> Response:
         """Ask for the token, and let in whoever has it."""
         if request.method == "GET":
@@ -103,7 +128,7 @@ class Console:
                 if iscoroutinefunction(answer):
                     return cast(Response, await answer(request))
                 return cast(Response, await run_in_threadpool(answer, request))
-            except (RedisError, BirdfeedError, ValueError) as error:
+            except (RedisError, BirdfeedError, WrongUse) as error:
                 return self.refused(request, error)
 
         return run
@@ -117,7 +142,7 @@ def _said(error: Exception) -> tuple[int, str]:
             return 503, str(error)
         case RedisError():
             return 503, f"Redis doesn't answer ({type(error).__name__})"
-        case ValueError():
+        case WrongUse():
             return 400, str(error)
     return 502, str(error)
 
@@ -126,6 +151,9 @@ def make_app(console: Console, names: Collection[str] = ()) -> Starlette:
     """The application; `names` are host names by which browsers reach it besides localhost and addresses."""
     pages: tuple[tuple[str, Callable[[Request], Any], list[str]], ...] = (
         ("/", console.home, ["GET"]),
+        ("/dead", console.dead, ["GET"]),
+        ("/dead/kinds/{fingerprint}", console.kind, ["GET"]),
+        ("/dead/letters/{id}", console.letter, ["GET"]),
         ("/sign-in", console.sign_in, ["GET", "POST"]),
         ("/sign-out", console.sign_out, ["POST"]),
         ("/healthz", console.health, ["GET"]),

@@ -27,6 +27,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["newline"] = Markup("\n")  # between the lines of a text, in which none is a newline's own
     made.filters.update(
         number=lambda value: f"{value:,}",
         rate=lambda value: f"{value:,.1f}",

@@ -69,12 +69,16 @@ def choice_json(choice: Choice) -> dict[str, Any]:
 def choice_from(given: dict[str, Any]) -> Choice:
     """A choice from the log of replays."""
     times: dict[str, Any] = {name: datetime.fromisoformat(given[name]) for name in ("since", "until") if name in given}
-    return Choice(**{**given, **times})
+    ids = {"ids": tuple(given["ids"])} if "ids" in given else {}
+    return Choice(**{**given, **times, **ids})
 
 
 def choice_words(choice: dict[str, Any]) -> str:
     """A choice from the log for people."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in choice.items()) or "everything"
+    said = [f"{name.replace('_', ' ')} {value}" for name, value in choice.items() if name != "ids"]
+    if "ids" in choice:
+        said.append(f"{len(choice['ids'])} chosen dead letters")
+    return ", ".join(said) or "everything"
 
 
 @contextmanager

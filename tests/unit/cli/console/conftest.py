@@ -10,8 +10,6 @@ from redis import Redis
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
-TOKEN = "a-token-of-the-tests"
-
 
 @pytest.fixture
 def console(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., "TestClient"]]:

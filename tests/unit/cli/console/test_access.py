@@ -1,6 +1,5 @@
 """Who may see and do what: foreign hosts and pages get nothing, actions need the token and a form of the page."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +11,12 @@ from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wiring import console_token_of
 from typer.testing import CliRunner
 
-from tests.unit.cli.console.conftest import TOKEN
+from tests.support.console import TOKEN, form_key
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
 Make = Callable[..., "TestClient"]
-
-
-def form_key(page: str) -> str:
-    found = re.search(r'name="form_key" value="([^"]+)"', page)
-    assert found is not None
-    return found[1]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "localhost@evil.example:1"])

@@ -10,11 +10,14 @@ import pytest
 from birdfeed_schemas.safety.untrusted import visible
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
+from birdfeed_worker.dead_letters.query import DeadLetterInfo
 from birdfeed_worker.monitoring.minutes import add_counts
 from birdfeed_worker.monitoring.status import read_status
+from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.queue.redis_time import redis_time
 from redis import Redis
 
+from tests.support.console import TOKEN, words
 from tests.support.events import envelope, text
 from tests.support.worker.dead import bury, events
 
@@ -22,11 +25,6 @@ if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
 Make = Callable[..., "TestClient"]
-
-
-def words(page: str) -> str:
-    """A page's text without its markup."""
-    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
 
 
 def test_the_verdict_and_what_fixes_it(console: Make, redis: Redis, keys: Keys) -> None:
@@ -71,7 +69,7 @@ def test_everything_at_a_glance(console: Make, redis: Redis, keys: Keys) -> None
 
 def test_no_redis(console: Make) -> None:
     """A page that says so, with 503, and that looks again by itself."""
-    page = console(connection=Redis(port=1, socket_connect_timeout=1)).get("/")
+    page = console(connection=connect("redis://127.0.0.1:1/0", tries=0, timeout=5)).get("/")
 
     assert page.status_code == 503
     assert "Redis doesn&#39;t answer (ConnectionError)" in page.text
@@ -91,8 +89,8 @@ HOSTILE = "=1+1<script>alert(1)</script>\x1b]52;c;aGk=\x07\n\"onload='x' {{ 7*7 
 
 
 @pytest.fixture
-def hostile(redis: Redis, keys: Keys) -> str:
-    """Hostile names wherever a name can be; the fingerprint of a dead letter with them."""
+def hostile(redis: Redis, keys: Keys) -> DeadLetterInfo:
+    """Hostile names wherever a name can be; a dead letter with them."""
     [letter] = bury(redis, keys, [envelope(text(model=HOSTILE, user=HOSTILE))], reason="invalid", detail=HOSTILE)
     redis.hincrby(keys.ledger, f"accepted:{HOSTILE}", 7)
     redis.hset(keys.birdfeed("destination:llm_events"), mapping={"backoff_until": "9999999999", "reason": HOSTILE})
@@ -100,17 +98,17 @@ def hostile(redis: Redis, keys: Keys) -> str:
     redis.hset(keys.birdfeed("breaker"), mapping={HOSTILE: tripped})
     redis.sadd(f"rq:workers:{keys.queue}", "rq:worker:evil")
     redis.hset("rq:worker:evil", mapping={"hostname": HOSTILE, "pid": "1", "state": HOSTILE, "queues": keys.queue})
-    return letter.fingerprint
+    return letter
 
 
 #: Every page that shows what somebody may have made up; FINGERPRINT and LETTER stand for those of `hostile`.
-PAGES = ("/",)
+PAGES = ("/", "/dead", "/dead?text=alert", "/dead/kinds/FINGERPRINT", "/dead/letters/LETTER")
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_hostile_values_stay_text(path: str, console: Make, hostile: str) -> None:
+def test_hostile_values_stay_text(path: str, console: Make, hostile: DeadLetterInfo) -> None:
     """No markup, no control character, no template of theirs; seen on the page all the same."""
-    page = console().get(path.replace("FINGERPRINT", hostile))
+    page = console(TOKEN).get(path.replace("FINGERPRINT", hostile.fingerprint).replace("LETTER", hostile.id))
 
     assert page.status_code == 200
     assert "=1+1" in page.text
