@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE: Final = "birdfeed_console"
+READ_ONLY: Final = "the console is read-only until somebody signs in with BIRDFEED_CONSOLE_TOKEN"
 #: Seconds a sign-in lasts, and how many are remembered; the oldest goes first.
 SIGNED_IN_SECONDS: Final = 43_200
 MOST_SESSIONS: Final = 100
@@ -89,12 +90,7 @@ class Access:
         """
         session, fields = self.session(request), await read_form(request)
         if session is None:
-            why = (
-                "your sign-in has ended"
-                if self.token
-                else "the console is read-only: BIRDFEED_CONSOLE_TOKEN is not set"
-            )
-            raise HTTPException(403, why)
+            raise HTTPException(403, "your sign-in has ended" if self.token else READ_ONLY)
         if not hmac.compare_digest(fields.pop("form_key", "").encode(), session.form_key.encode()):
             raise HTTPException(403, "this form was not sent by a page of this sign-in; open the page again")
         return fields
@@ -108,7 +104,7 @@ async def read_form(request: Request) -> dict[str, str]:
         if len(body) > FORM_BYTES:
             raise HTTPException(413, "the form is too long")
     fields: dict[str, str] = {}
-    for name, value in parse_qsl(body.decode(errors="replace"), max_num_fields=2_000):
+    for name, value in parse_qsl(body.decode(errors="replace")):
         fields[name] = f"{fields[name]} {value}" if name in fields else value
     return fields
 

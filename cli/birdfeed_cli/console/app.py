@@ -1,7 +1,7 @@
 """The console's pages by their addresses. Each reads what it shows by the functions that the commands call."""
 
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from inspect import iscoroutinefunction
 from typing import Any, Final, cast
 
@@ -22,10 +22,13 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from birdfeed_cli.common.errors import WrongUse
-from birdfeed_cli.console.access import COOKIE, SIGNED_IN_SECONDS, Access, Guard, read_form
-from birdfeed_cli.console.dead import kind_page, kinds_page, letter_page
+from birdfeed_cli.console.access import COOKIE, READ_ONLY, SIGNED_IN_SECONDS, Access, Guard, read_form
+from birdfeed_cli.console.dead import explained, kind_page, kinds_page, letter_page
+from birdfeed_cli.console.money import costs, missing
 from birdfeed_cli.console.overview import overview
+from birdfeed_cli.console.replays import VIA, Runs, log_values, new_page, run_values
 from birdfeed_cli.console.templates import FOLDER, render
+from birdfeed_cli.operate.resume import resume_noted
 
 #: Pages that need no sign-in.
 OPEN: Final = frozenset({"/sign-in", "/healthz"})
@@ -40,15 +43,18 @@ class Console:
         keys: Names of the keys.
         access: Who may see and do what.
         settings: Where the store and the price book are.
+        runs: The replays it carries out.
     """
 
     connection: Redis
     keys: Keys
-    access: Access = field(default_factory=Access)
-    settings: WorkerSettings = field(default_factory=WorkerSettings.load)
+    access: Access
+    settings: WorkerSettings
+    runs: Runs
 
     def close(self) -> None:
         """End what runs in the background."""
+        self.runs.close()
 
     def page(self, request: Request, template: str, code: int = 200, /, **values: Any) -> HTMLResponse:
         """A page from a template; all have these values."""
@@ -85,6 +91,55 @@ class Console:
         letter_id = request.path_params["id"]
         values = letter_page(self.connection, self.keys, letter_id, signed_in=self._known(request))
         return self.page(request, "letter.html", **values)
+
+    def replays(self, request: Request) -> Response:
+        """The replays of this console, and the log of what was done to dead letters."""
+        known = self._known(request)
+        log = log_values(self.connection, self.keys) if known else []
+        return self.page(request, "replays.html", runs=[run_values(run) for run in self.runs.listed()], log=log)
+
+    def new_replay(self, request: Request) -> Response:
+        """The form before a replay."""
+        if not self._known(request):
+            raise HTTPException(403, READ_ONLY)
+        query = request.query_params
+        values = new_page(self.connection, self.keys, query, query.getlist("letter"))
+        return self.page(request, "new_replay.html", **values)
+
+    async def start_replay(self, request: Request) -> Response:
+        """Begin a replay, or a dry run."""
+        fields = await self.access.form(request)
+        run = await run_in_threadpool(self.runs.start, fields, fields.get("letter", "").split())
+        return RedirectResponse(f"/replays/{run.order.replay_id}", 303)
+
+    async def stop_replay(self, request: Request) -> Response:
+        """End a replay after its current step."""
+        await self.access.form(request)
+        self.runs.stop(request.path_params["id"])
+        return RedirectResponse(f"/replays/{request.path_params['id']}", 303)
+
+    def replay(self, request: Request) -> Response:
+        """How far a replay is, or its result."""
+        run = self.runs.find(request.path_params["id"])
+        if run is None or not self._known(request):
+            raise HTTPException(404, "this console knows no such replay; `birdfeed dead log` lists all")
+        return self.page(request, "replay.html", **run_values(run))
+
+    async def resume(self, request: Request) -> Response:
+        """Resume an event type or a data source that was paused."""
+        name = (await self.access.form(request)).get("name", "")
+        with explained():
+            await run_in_threadpool(resume_noted, self.runs.connection, self.keys, name, 0.0, **VIA)
+        return RedirectResponse("/", 303)
+
+    def costs(self, request: Request) -> Response:
+        """Costs by model, tier and day."""
+        values = costs(self.settings, request.query_params, signed_in=self._known(request))
+        return self.page(request, "costs.html", **values)
+
+    def prices(self, request: Request) -> Response:
+        """Models without a full price."""
+        return self.page(request, "prices.html", **missing(self.settings, request.query_params))
 
     def _known(self, request: Request) -> bool:
         return self.access.session(request) is not None
@@ -154,6 +209,14 @@ def make_app(console: Console, names: Collection[str] = ()) -> Starlette:
         ("/dead", console.dead, ["GET"]),
         ("/dead/kinds/{fingerprint}", console.kind, ["GET"]),
         ("/dead/letters/{id}", console.letter, ["GET"]),
+        ("/costs", console.costs, ["GET"]),
+        ("/prices", console.prices, ["GET"]),
+        ("/replays", console.replays, ["GET"]),
+        ("/replays", console.start_replay, ["POST"]),
+        ("/replays/new", console.new_replay, ["GET"]),
+        ("/replays/{id}", console.replay, ["GET"]),
+        ("/replays/{id}/stop", console.stop_replay, ["POST"]),
+        ("/resume", console.resume, ["POST"]),
         ("/sign-in", console.sign_in, ["GET", "POST"]),
         ("/sign-out", console.sign_out, ["POST"]),
         ("/healthz", console.health, ["GET"]),

@@ -1,6 +1,7 @@
 """Dead letters in the console: the same filters, kinds and letters as `birdfeed dead list` and `dead show`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -47,15 +48,27 @@ def choice_of(connection: Redis, keys: Keys, fields: Mapping[str, str], *, signe
         HTTPException: 403: it looks into events' data, and nobody is signed in.
         WrongUse: A filter can't be read, or names what doesn't exist.
     """
-    given: dict[str, Any] = dict(typed(fields))
-    try:
-        given.update({name: moment(given[name]) for name in TIMES if name in given})
-        choice = Filters(Choice(**given)).choice(connection, keys)
-    except typer.BadParameter as error:
-        raise WrongUse(error.format_message()) from None
+    with explained():
+        choice = Filters(given(fields)).choice(connection, keys)
     if choice.by_event and not signed_in:
         raise HTTPException(403, NEEDS_SIGN_IN)
     return choice
+
+
+def given(fields: Mapping[str, str], letters: Sequence[str] = ()) -> Choice:
+    """The same as a choice, with the ids of letters; raises typer.BadParameter for what is no time."""
+    asked: dict[str, Any] = dict(typed(fields))
+    asked.update({name: moment(asked[name]) for name in TIMES if name in asked})
+    return Choice(**asked, ids=tuple(letters) or None)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """What is wrong with an option, as an error with one sentence: WrongUse."""
+    try:
+        yield
+    except typer.BadParameter as error:
+        raise WrongUse(error.format_message()) from None
 
 
 def kinds_page(connection: Redis, keys: Keys, fields: Mapping[str, str], *, signed_in: bool) -> dict[str, Any]:

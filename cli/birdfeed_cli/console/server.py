@@ -6,7 +6,7 @@ import uvicorn
 from birdfeed_schemas.safety.urls import goes_in_clear
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.errors import ConfigurationError
-from birdfeed_worker.queue.connect import connect
+from birdfeed_worker.queue.connect import SOCKET_TIMEOUT, connect
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wiring import console_token_of
 
@@ -14,6 +14,7 @@ from birdfeed_cli.common.console import OK, err
 from birdfeed_cli.common.errors import WrongUse
 from birdfeed_cli.console.access import Access
 from birdfeed_cli.console.app import Console, make_app
+from birdfeed_cli.console.replays import Runs
 from birdfeed_cli.operate.status import ANSWER_SECONDS
 
 
@@ -35,11 +36,13 @@ def run_console(host: str | None, port: int | None) -> int:
         raise WrongUse(f"on {host} others can reach the console: set BIRDFEED_CONSOLE_TOKEN, or listen on 127.0.0.1")
     try:
         connection = connect(settings.redis_url_text, tries=0, timeout=ANSWER_SECONDS)
+        slower = connect(settings.redis_url_text, tries=1, timeout=SOCKET_TIMEOUT)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
     names = frozenset(name.strip().lower() for name in settings.console_names.split(",") if name.strip())
+    keys = Keys(settings.key_prefix, settings.queue)
     console = Console(
-        connection=connection, keys=Keys(settings.key_prefix, settings.queue), access=Access(token), settings=settings
+        connection=connection, keys=keys, access=Access(token), settings=settings, runs=Runs(slower, keys)
     )
     listener = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
@@ -52,7 +55,8 @@ def run_console(host: str | None, port: int | None) -> int:
         uvicorn.Server(config).run([listener])
     finally:
         console.close()
-        connection.close()
+        for one in (connection, slower):
+            one.close()
     return OK
 
 

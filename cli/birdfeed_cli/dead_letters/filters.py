@@ -12,7 +12,7 @@ from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.envelope import format_time
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.dead_letters.query import Choice
+from birdfeed_worker.dead_letters.query import Choice, letters_of
 from birdfeed_worker.monitoring.counters import ledger_counts
 from birdfeed_worker.monitoring.ledger import Account, accounts_of
 from birdfeed_worker.monitoring.minutes import DEAD_REASONS
@@ -111,7 +111,9 @@ def progress(connection: Redis, keys: Keys, choice: Choice, what: str, *, hide: 
 
 
 def dead_events(connection: Redis, keys: Keys, choice: Choice) -> int:
-    """Dead events by type and reason, as the ledger has them."""
+    """Dead events by type and reason, as the ledger has them; of letters chosen by id, those in them."""
+    if choice.ids is not None:
+        return sum(letter.events for letter in letters_of(connection, keys, choice))
     return sum(
         amount
         for event_type, account in _accounts(connection, keys).items()

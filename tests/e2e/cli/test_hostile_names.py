@@ -193,6 +193,34 @@ def test_no_name_is_a_formula(world: System) -> None:
     assert [cell for cell in cells if cell.lstrip()[:1] in ("=", "+", "@")] == []
 
 
+@pytest.mark.parametrize("path", ["/costs?by=model", "/costs?by=user", "/prices"])
+def test_no_name_is_part_of_the_consoles_pages(world: System, path: str) -> None:
+    """Those that are read from the store; tests/unit/cli/console has the others."""
+    from birdfeed_cli.console.access import Access
+    from birdfeed_cli.console.app import Console, make_app
+    from birdfeed_cli.console.replays import Runs
+    from birdfeed_worker.settings import WorkerSettings
+    from starlette.testclient import TestClient
+
+    console = Console(
+        connection=world.redis,
+        keys=world.keys,
+        access=Access("a-token-of-the-tests"),
+        settings=WorkerSettings.load(),
+        runs=Runs(world.redis, world.keys),
+    )
+    client = TestClient(make_app(console), base_url="http://127.0.0.1", headers={"Origin": "http://127.0.0.1"})
+    client.post("/sign-in", data={"token": "a-token-of-the-tests"})
+
+    page = client.get(path)
+
+    assert page.status_code == 200
+    assert "FORGED" in page.text
+    assert "<script>" not in page.text
+    assert harm(page.text) == []
+    assert "by user" in page.text.lower() or path == "/prices"
+
+
 def test_no_name_is_part_of_the_page(world: System, tmp_path: Path) -> None:
     """HTML has it as text, and no other user of the machine can read the page."""
     page = tmp_path / "report.html"

@@ -16,6 +16,7 @@ def console(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Iterat
     """Makes a console, with a token or without, and a browser on this machine; signed in where there is a token."""
     from birdfeed_cli.console.access import Access
     from birdfeed_cli.console.app import Console, make_app
+    from birdfeed_cli.console.replays import Runs
     from birdfeed_worker.settings import WorkerSettings
     from starlette.testclient import TestClient
 
@@ -25,7 +26,11 @@ def console(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
     def make(token: str = "", *, sign_in: bool = True, connection: Redis = redis, **settings: Any) -> "TestClient":
         one = Console(
-            connection=connection, keys=keys, access=Access(token), settings=WorkerSettings(_env_file=None, **settings)
+            connection=connection,
+            keys=keys,
+            access=Access(token),
+            settings=WorkerSettings(_env_file=None, **settings),
+            runs=Runs(connection, keys),
         )
         made.append(one)
         client = TestClient(

@@ -5,11 +5,13 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 from birdfeed_schemas.safety.untrusted import visible
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
+from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.dead_letters.query import DeadLetterInfo
 from birdfeed_worker.monitoring.minutes import add_counts
 from birdfeed_worker.monitoring.status import read_status
@@ -98,17 +100,24 @@ def hostile(redis: Redis, keys: Keys) -> DeadLetterInfo:
     redis.hset(keys.birdfeed("breaker"), mapping={HOSTILE: tripped})
     redis.sadd(f"rq:workers:{keys.queue}", "rq:worker:evil")
     redis.hset("rq:worker:evil", mapping={"hostname": HOSTILE, "pid": "1", "state": HOSTILE, "queues": keys.queue})
+    note(redis, keys, HOSTILE, choice={"model": HOSTILE}, refused={HOSTILE: 1})
     return letter
 
 
-#: Every page that shows what somebody may have made up; FINGERPRINT and LETTER stand for those of `hostile`.
-PAGES = ("/", "/dead", "/dead?text=alert", "/dead/kinds/FINGERPRINT", "/dead/letters/LETTER")
+#: Every page of Redis's that shows what somebody may have made up; tests/e2e/cli/test_hostile_names.py has the store's.
+#: FINGERPRINT and LETTER stand for those of `hostile`, NAME for HOSTILE.
+PAGES = (
+    "/", "/dead", "/dead?text=alert", "/dead/kinds/FINGERPRINT", "/dead/letters/LETTER", "/replays",
+    "/replays/new?of=filter&user=NAME",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_hostile_values_stay_text(path: str, console: Make, hostile: DeadLetterInfo) -> None:
     """No markup, no control character, no template of theirs; seen on the page all the same."""
-    page = console(TOKEN).get(path.replace("FINGERPRINT", hostile.fingerprint).replace("LETTER", hostile.id))
+    page = console(TOKEN).get(
+        path.replace("FINGERPRINT", hostile.fingerprint).replace("LETTER", hostile.id).replace("NAME", quote(HOSTILE))
+    )
 
     assert page.status_code == 200
     assert "=1+1" in page.text
