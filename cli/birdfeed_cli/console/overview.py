@@ -99,7 +99,9 @@ def _plots(connection: Redis, keys: Keys, now: float, hours: int) -> dict[str, A
     counts = {kind: [float(total(part, kind)) for part in parts] for kind in PLOTTED}
     every = "minute" if each == 1 else f"{each} minutes"
     layers = {kind: (kind, values, f"var(--{kind})") for kind, values in counts.items()}
-    flow = lines("Events accepted and written", periods, every, [layers["accepted"], layers["written"]], _count)
+    # The period that runs is not over: its point would look like a fall to nothing.
+    over = [(name, values[:-1], colour) for name, values, colour in (layers["accepted"], layers["written"])]
+    flow = lines("Events accepted and written", periods, every, over, _count)
     loss = stacked_bars("Events dead and dropped", periods, every, [layers["dead"], layers["dropped"]], _count)
     return {
         "every": every,

@@ -57,7 +57,10 @@ def stacked_bars(title: str, periods: Sequence[datetime], every: str, layers: Se
 
 
 def lines(title: str, periods: Sequence[datetime], every: str, layers: Sequence[Layer], text: Format) -> str:
-    """Lines over time, the first one on top of the others; arguments as stacked_bars'."""
+    """Lines over time, the first one on top of the others; arguments as stacked_bars'.
+
+    A layer with fewer values than there are periods ends before the last ones.
+    """
     top, step = scale(max((max(values, default=0.0) for _, values, _ in layers), default=0.0))
     height = HEIGHT - _TOP - _BOTTOM
     slot = _INNER / max(1, len(periods))
@@ -69,7 +72,8 @@ def lines(title: str, periods: Sequence[datetime], every: str, layers: Sequence[
         )
         parts.append(f'<polyline points="{points}" stroke="{colour}" class="line"/>')
     for nth, period in enumerate(periods):
-        said = [_when(period, every, long=True), *(f"{name}: {text(values[nth])}" for name, values, _ in layers)]
+        said = [_when(period, every, long=True)]
+        said += [f"{name}: {text(values[nth])}" for name, values, _ in layers if nth < len(values)]
         parts.append(_slot(nth, slot, "", said))
     return _svg(title, [*parts, _labels(periods, every, slot)])
 

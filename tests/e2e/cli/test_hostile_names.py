@@ -35,8 +35,9 @@ from tests.support.worker.dead import bury
 NAME = "=cmd|'/c calc'!A1\x1b]52;c;aGk=\x07[/red][bold]:smile:\n\rFORGED: all is well\u202e\x9b31m\u2028<script>"
 SHOWN = visible(NAME)
 REASON = "bad\x1b[2J[/red]\nFORGED"
-#: These run until they are stopped, and print what they are given by their settings alone; `demo` has its own test.
-RUN_ON = {("worker",), ("up",), ("demo",)}
+#: These run until they are stopped, and print what they are given by their settings alone; `demo` and
+#: `console` have their own tests.
+RUN_ON = {("worker",), ("up",), ("demo",), ("console",)}
 #: Where the names must be seen: without it a command that prints nothing would pass.
 SEEN_IN = {
     "ledger", "metrics", "status", "resume", "dead list", "dead show", "dead log", "dead export", "spool list", "send",

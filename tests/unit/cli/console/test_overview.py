@@ -53,7 +53,7 @@ def test_everything_at_a_glance(console: Make, redis: Redis, keys: Keys) -> None
     redis.sadd(f"rq:workers:{keys.queue}", "rq:worker:one")
     redis.hset("rq:worker:one", mapping={"hostname": "host-a", "pid": "77", "state": "busy", "queues": keys.queue})
     with redis.pipeline() as pipe:
-        add_counts(pipe, keys, Clock().time(), {"accepted:text_generation": 40, "written:text_generation": 37})
+        add_counts(pipe, keys, Clock().time() - 60, {"accepted:text_generation": 40, "written:text_generation": 37})
         pipe.execute()
 
     page = console().get("/?hours=1").text
