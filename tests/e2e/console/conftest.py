@@ -51,6 +51,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def address(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A console on it."""
+    with console_process(server.url, tmp_path_factory.mktemp("console")) as address:
+        yield address
+
+
 @pytest.fixture
 def filled(server: Server, keys: Keys) -> Iterator[Redis]:
     """It, emptied."""

@@ -2,10 +2,9 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -14,11 +13,10 @@ from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.monitoring.minutes import add_counts
 from redis import Redis
 
-from tests.e2e.console.conftest import console_process
 from tests.support.console import TOKEN
 from tests.support.events import envelope, text
 from tests.support.producer.apps.run import Server
-from tests.support.worker.dead import bury, bury_many, events, work
+from tests.support.worker.dead import bury, events, work
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -101,16 +99,13 @@ def signed_in(browser: "Browser", address: str, **options: Any) -> "Iterator[Pag
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_at_every_width(
-    browser: "Browser", server: Server, filled: Redis, keys: Keys, tmp_path: Path, scheme: Literal["light", "dark"]
+    browser: "Browser", address: str, filled: Redis, keys: Keys, scheme: Literal["light", "dark"]
 ) -> None:
     """Nothing is wider than the window, nobody is kept out (axe-core), and nothing comes from another host."""
     from axe_playwright_python.sync_playwright import Axe
 
     marks, found = incident(filled, keys), dict[str, object]()
-    with (
-        console_process(server.url, tmp_path) as address,
-        signed_in(browser, address, color_scheme=scheme, reduced_motion="reduce") as page,
-    ):
+    with signed_in(browser, address, color_scheme=scheme, reduced_motion="reduce") as page:
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             for name, path in PAGES.items():
@@ -131,10 +126,10 @@ def test_every_page_at_every_width(
     assert found == {}
 
 
-def test_an_outage_live(browser: "Browser", server: Server, filled: Redis, keys: Keys, tmp_path: Path) -> None:
+def test_an_outage_live(browser: "Browser", address: str, server: Server, filled: Redis, keys: Keys) -> None:
     """Redis hangs and comes back: the page says so each time, and nobody touches it."""
     incident(filled, keys)
-    with console_process(server.url, tmp_path) as address, signed_in(browser, address) as page:
+    with signed_in(browser, address) as page:
         page.get_by_text("birdfeed is degraded").wait_for()
         looked = page.locator("time").inner_text()
         page.wait_for_function("before => document.querySelector('time').textContent !== before", arg=looked)
@@ -146,10 +141,10 @@ def test_an_outage_live(browser: "Browser", server: Server, filled: Redis, keys:
         page.get_by_role("button", name="Resume image_generation").wait_for(state="detached", timeout=60_000)
 
 
-def test_a_replay_by_clicks(browser: "Browser", server: Server, filled: Redis, keys: Keys, tmp_path: Path) -> None:
+def test_a_replay_by_clicks(browser: "Browser", address: str, filled: Redis, keys: Keys) -> None:
     """From the overview to the result: filter, tick, dry run, replay; the events are in the queue."""
     incident(filled, keys)
-    with console_process(server.url, tmp_path) as address, signed_in(browser, address) as page:
+    with signed_in(browser, address) as page:
         page.get_by_role("link", name="Dead letters", exact=True).click()
         page.get_by_label("Reason").select_option("rejected")
         page.get_by_role("button", name="Filter").click()
@@ -167,10 +162,10 @@ def test_a_replay_by_clicks(browser: "Browser", server: Server, filled: Redis, k
     assert len(work(filled, keys)) == 25
 
 
-def test_by_keyboard(browser: "Browser", server: Server, filled: Redis, keys: Keys, tmp_path: Path) -> None:
+def test_by_keyboard(browser: "Browser", address: str, filled: Redis, keys: Keys) -> None:
     """Tab reaches what can be done, in the order it is seen, and what has the focus is shown; Enter does it."""
     incident(filled, keys)
-    with console_process(server.url, tmp_path) as address, signed_in(browser, address) as page:
+    with signed_in(browser, address) as page:
 
         def focused() -> str:
             page.keyboard.press("Tab")
@@ -189,21 +184,3 @@ def test_by_keyboard(browser: "Browser", server: Server, filled: Redis, keys: Ke
         page.get_by_role("button", name="Dry run").focus()
         page.keyboard.press("Enter")
         page.get_by_text("Done.").wait_for()
-
-
-def test_a_hundred_thousand_dead_letters(
-    browser: "Browser", server: Server, filled: Redis, keys: Keys, tmp_path: Path, record_property: Callable[..., None]
-) -> None:
-    """No page reads them all: each is there in seconds, and its link goes on."""
-    bury_many(filled, keys, 100_000)
-    with console_process(server.url, tmp_path) as address, signed_in(browser, address) as page:
-        for path in ("/", "/dead", "/dead?reason=quarantined", "/dead?user=u3", "/dead?text=nowhere"):
-            calls = filled.info("commandstats")["cmdstat_hmget"]["calls"]
-            began = datetime.now(UTC)
-            page.goto(f"{address}{path}")
-            record_property(path, (datetime.now(UTC) - began).total_seconds())
-            # A page and its live refresh.
-            assert filled.info("commandstats")["cmdstat_hmget"]["calls"] - calls < 25_000, path
-        page.get_by_text("None among the 5,000 dead letters").wait_for()
-        page.get_by_role("link", name="Go on with older ones").click()
-        page.get_by_text("None among the 5,000 dead letters").wait_for()

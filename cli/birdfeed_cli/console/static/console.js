@@ -13,8 +13,10 @@
       const fresh = found.querySelector(`[data-live="${part.dataset.live}"]`);
       // What somebody has the keyboard on stays until they leave it.
       if (!fresh || part.contains(document.activeElement) || part.innerHTML === fresh.innerHTML) continue;
+      const scrolled = [...part.querySelectorAll(".wide, .plot")].map((one) => one.scrollLeft);
       part.className = fresh.className;
       part.replaceChildren(...fresh.childNodes);
+      part.querySelectorAll(".wide, .plot").forEach((one, nth) => { if (scrolled[nth]) one.scrollLeft = scrolled[nth]; });
     }
     document.title = found.title;
   }
