@@ -66,8 +66,8 @@ def _plot(report: Report, by: str) -> dict[str, Any]:
         for nth, one in enumerate(series)
     ]
     title = f"Cost by {report.every} and {by}"
-    # Names in it are escaped by the function that draws it.
-    plot = Markup(stacked_bars(title, report.periods, report.every, layers, lambda value: usd(Decimal(repr(value)))))
+    drawn = stacked_bars(title, report.periods, report.every, layers, lambda value: usd(Decimal(repr(value))))
+    plot = Markup(drawn)  # nosec B704 - names in it were escaped by the function that drew it
     legend = [
         (colour(series, nth), one.name or "(none)", sum(one.cost_usd, Decimal(0))) for nth, one in enumerate(series)
     ]
