@@ -13,8 +13,8 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from tests.support.commands import BIRDFEED, clean_environment
-from tests.support.console import TOKEN
 from tests.support.producer.apps.run import Server
+from tests.support.servers.console import TOKEN
 from tests.support.servers.redis_servers import MUST_HAVE_ALL
 
 if TYPE_CHECKING:

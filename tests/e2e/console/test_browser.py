@@ -13,9 +13,9 @@ from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.monitoring.minutes import add_counts
 from redis import Redis
 
-from tests.support.console import TOKEN
 from tests.support.events import envelope, text
 from tests.support.producer.apps.run import Server
+from tests.support.servers.console import TOKEN
 from tests.support.worker.dead import bury, events, work
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import pytest
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from tests.support.console import TOKEN
+from tests.support.servers.console import TOKEN
 from tests.support.worker.dead import bury_many
 
 #: A page reads a letter by one HMGET: those of its list, those that it groups by kind of failure, and status its own.

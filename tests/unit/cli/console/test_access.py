@@ -11,7 +11,7 @@ from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wiring import console_token_of
 from typer.testing import CliRunner
 
-from tests.support.console import TOKEN, form_key
+from tests.support.servers.console import TOKEN, form_key
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient

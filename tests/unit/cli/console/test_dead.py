@@ -8,7 +8,7 @@ import pytest
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from tests.support.console import TOKEN, words
+from tests.support.servers.console import TOKEN, words
 from tests.support.worker.dead import bury, events
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.console import TOKEN, words
+from tests.support.servers.console import TOKEN, words
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient

@@ -19,8 +19,8 @@ from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.queue.redis_time import redis_time
 from redis import Redis
 
-from tests.support.console import TOKEN, words
 from tests.support.events import envelope, text
+from tests.support.servers.console import TOKEN, words
 from tests.support.worker.dead import bury, events
 
 if TYPE_CHECKING:

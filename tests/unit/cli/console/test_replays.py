@@ -12,7 +12,7 @@ from birdfeed_worker.dead_letters.query import letters_of
 from birdfeed_worker.flow.circuit_breaker import tripped
 from redis import Redis
 
-from tests.support.console import TOKEN, form_key, words
+from tests.support.servers.console import TOKEN, form_key, words
 from tests.support.wait import eventually
 from tests.support.worker.dead import bury, events, work
 

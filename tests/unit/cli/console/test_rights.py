@@ -8,8 +8,8 @@ import pytest
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from tests.support.console import TOKEN, form_key
 from tests.support.repository import DOCS
+from tests.support.servers.console import TOKEN, form_key
 from tests.support.wait import eventually
 from tests.support.worker.dead import bury, events
 
