@@ -100,7 +100,7 @@ bench: $(STAMP) ## Benchmarks; ratios, measured in one run.
 UV := .venv-uv/bin/uv
 LOCK := $(UV) pip compile pyproject.toml --no-config --universal --python-version 3.11 --generate-hashes \
   --no-strip-extras --no-emit-index-url --no-header --no-annotate --quiet $(if $(UPGRADE),--upgrade)
-RUN := --extra worker --extra embedded --extra sandbox
+RUN := --extra worker --extra embedded --extra console --extra sandbox
 
 lock: ## Add to the lock files what pyproject.toml asks for; UPGRADE=1 moves every pin to the newest version.
 	$(PYTHON) -m venv .venv-uv

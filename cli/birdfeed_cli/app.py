@@ -103,6 +103,23 @@ def report(
     return run_report(since, by, timezone, as_json=as_json, as_csv=as_csv, html=html, client_errors=client_errors)
 
 
+@app.command(rich_help_panel=INSPECT)
+def console(
+    host: Annotated[str | None, typer.Option(help="Address to listen on (BIRDFEED_CONSOLE_HOST).")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port (BIRDFEED_CONSOLE_PORT); 0: a free one.")
+    ] = None,
+) -> int:
+    """Serve pages that show all this in a browser, and replay dead letters; until Ctrl-C."""
+    try:
+        from birdfeed_cli.console.server import run_console
+    except ModuleNotFoundError as error:
+        from birdfeed_cli.common.errors import WrongUse
+
+        raise WrongUse(f"the console needs the package {error.name!r}: pip install 'birdfeed[console]'") from None
+    return run_console(host, port)
+
+
 @app.command(rich_help_panel=TRY_OUT)
 def demo(
     events: Annotated[int, typer.Option(min=500, help="How many events to send.")] = 4_000,

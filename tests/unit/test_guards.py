@@ -81,7 +81,7 @@ def printed_json(patch: Patch, tmp_path: Path) -> str:
 def spreadsheet(patch: Patch, tmp_path: Path) -> str:
     store = SimpleNamespace(query=lambda sql: [])
     patch.setattr(command, "open_store", lambda settings: contextlib.nullcontext(store))
-    patch.setattr(command, "_tables", lambda store: ["llm_events", "image_events"])
+    patch.setattr(command, "_tables", lambda store, tell: ["llm_events", "image_events"])
     now = datetime(2026, 1, 1, tzinfo=UTC)
     report = Report(since=now, until=now, zone="UTC", total=Line(name=""), by={}, every="day", periods=[])
     patch.setattr(command, "read_report", lambda *_, **__: report)

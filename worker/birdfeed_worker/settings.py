@@ -132,6 +132,22 @@ class WorkerSettings(RedisSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         9808, description="Port for them; 0: not served. Taken by another launcher: a warning, and work goes on."
     )
+    console_host: str = Field(
+        "127.0.0.1", description="Address of `birdfeed console`; any but this machine's needs a token."
+    )
+    console_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        9809, description="Port of `birdfeed console`; 0: any that is free."
+    )
+    console_names: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:, -]*$")] = Field(
+        "",
+        description="Comma-separated host names by which browsers reach the console, besides localhost and addresses.",
+    )
+    console_token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
+        None,
+        description="Whoever has it may sign in to the console and replay (16 characters or more). Without one the "
+        "console is read-only and shows no event's data.",
+    )
+    console_token_file: Path | None = Field(None, description="File with that token instead.")
     log_format: Literal["auto", "console", "json"] = Field(
         "auto", description="Log lines for people or for machines; auto: console on a terminal, json elsewhere."
     )
@@ -165,7 +181,7 @@ class WorkerSettings(RedisSettings):
             )
         return self.tinybird_host
 
-    @field_validator("tinybird_token", "tinybird_read_token", "tinybird_delete_token")
+    @field_validator("tinybird_token", "tinybird_read_token", "tinybird_delete_token", "console_token")
     @classmethod
     def _sendable(cls, value: SecretStr | None) -> SecretStr | None:
         return None if value is None else SecretStr(sendable(value.get_secret_value()))
@@ -176,6 +192,7 @@ class WorkerSettings(RedisSettings):
             ("TINYBIRD_TOKEN", self.tinybird_token, self.tinybird_token_file),
             ("TINYBIRD_READ_TOKEN", self.tinybird_read_token, self.tinybird_read_token_file),
             ("TINYBIRD_DELETE_TOKEN", self.tinybird_delete_token, self.tinybird_delete_token_file),
+            ("BIRDFEED_CONSOLE_TOKEN", self.console_token, self.console_token_file),
         ):
             if token is not None and path is not None:
                 raise ValueError(f"{name} and {name}_FILE are both set; set one of them")

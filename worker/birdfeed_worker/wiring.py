@@ -94,6 +94,14 @@ def read_token_of(settings: WorkerSettings) -> Token | None:
     return token if token.value else None
 
 
+def console_token_of(settings: WorkerSettings) -> str:
+    """The console's token, empty where none is set; raises ConfigurationError if its file can't be read."""
+    token = _token("BIRDFEED_CONSOLE_TOKEN", settings.console_token, settings.console_token_file).value
+    if token and len(token) < 16:
+        raise ConfigurationError("BIRDFEED_CONSOLE_TOKEN_FILE: the token is shorter than 16 characters")
+    return token
+
+
 def _token(variable: str, value: SecretStr | None, path: Path | None) -> Token:
     return Token(variable if path is None else f"{variable}_FILE", value.get_secret_value() if value else "", path)
 

@@ -52,7 +52,7 @@ WEEK: Final[Any] = "7d"
 HALF_MINUTE: Final[Any] = "30s"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Watch = Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until q or Ctrl-C.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Go ahead without asking.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most this many events.")]

@@ -1,12 +1,19 @@
-"""`--watch`: the same view again every two seconds, until Ctrl-C."""
+"""`--watch`: the same view again every two seconds, until q or Ctrl-C. On a pipe each view follows the one before."""
 
+import os
+import select
+import sys
+import termios
 import time
-from collections.abc import Callable
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Final
 
 from birdfeed_worker.queue.kinds import WrongKindError
 from redis.exceptions import RedisError
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -18,26 +25,67 @@ EVERY: Final = 2.0
 
 
 def watched(view: Callable[[], RenderableType], *, as_json: bool = False) -> int:
-    """Show `view()` live; while Redis does not answer, show that and try again.
+    """Show `view()` live, with when it was read; while Redis does not answer, show that and try again.
 
     Raises:
         WrongUse: JSON is asked for as well.
     """
     if as_json:
         raise WrongUse("--watch and --json can't be combined; choose one")
-    with Live(console=out, screen=out.is_terminal, auto_refresh=False) as live:
-        try:
-            while True:
-                try:
-                    shown = view()
-                except RedisError as error:
-                    what = (
-                        str(error)
-                        if isinstance(error, WrongKindError)
-                        else f"Redis doesn't answer ({type(error).__name__})"
-                    )
-                    shown = Text(f"{what}; trying again", style="red")
-                live.update(shown, refresh=True)
-                time.sleep(EVERY)
-        except KeyboardInterrupt:
-            return OK
+    try:
+        with keys_of_terminal() as pressed:
+            if not out.is_terminal:
+                while True:
+                    out.print(_look(view), Text(""))
+                    if pressed(EVERY):
+                        return OK
+            with Live(console=out, screen=True, auto_refresh=False) as live:
+                while True:
+                    live.update(_look(view), refresh=True)
+                    if pressed(EVERY):
+                        return OK
+    except KeyboardInterrupt:
+        return OK
+
+
+def _look(view: Callable[[], RenderableType]) -> RenderableType:
+    try:
+        shown = view()
+    except RedisError as error:
+        what = str(error) if isinstance(error, WrongKindError) else f"Redis doesn't answer ({type(error).__name__})"
+        shown = Text(f"{what}; trying again", style="red")
+    hint = "; q quits" if out.is_terminal and sys.stdin.isatty() else ""
+    return Group(Text(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC{hint}", style="dim"), shown)
+
+
+@contextmanager
+def keys_of_terminal() -> Iterator[Callable[[float], bool]]:
+    """Yields a function that waits so many seconds, and returns at once and True when q is pressed meanwhile.
+
+    Keys are read as they are pressed, and not shown; without a terminal to read from it only waits.
+    """
+    if not sys.stdin.isatty():
+        yield _wait
+        return
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+
+    def pressed(seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([terminal], [], [], left)[0]:
+                keys = os.read(terminal, 1_000)
+                if not keys or b"q" in keys.lower():
+                    return True
+        return False
+
+    try:
+        tty.setcbreak(terminal)
+        yield pressed
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def _wait(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False

@@ -24,6 +24,10 @@ FILTERS: Final[dict[str, Any]] = {
     "user": Annotated[str | None, typer.Option(help="Only events of this user, id or name.")],
     "since": Annotated[datetime | None, Time("Only what last failed from this time on: 2h, 7d, 2026-01-31.")],
     "until": Annotated[datetime | None, Time("Only what last failed before this time.")],
+    "text": Annotated[str | None, typer.Option(help="Only events with this text in why they failed or in their data.")],
+    "ids": Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="Only this dead letter; may be repeated.")
+    ],
     "everything": Annotated[bool | None, typer.Option("--all", help="Every dead event.")],
 }
 
@@ -39,6 +43,7 @@ def filtered(command: Callable[..., int]) -> Callable[..., int]:
 
         chosen = {name: given.pop(name) for name in FILTERS}
         everything = chosen.pop("everything")
+        chosen["ids"] = tuple(chosen["ids"] or ()) or None
         return command(Filters(Choice(**chosen), everything), **given)
 
     options = [

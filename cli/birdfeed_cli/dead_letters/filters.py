@@ -12,7 +12,7 @@ from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.envelope import format_time
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.dead_letters.query import Choice
+from birdfeed_worker.dead_letters.query import Choice, letters_of
 from birdfeed_worker.monitoring.counters import ledger_counts
 from birdfeed_worker.monitoring.ledger import Account, accounts_of
 from birdfeed_worker.monitoring.minutes import DEAD_REASONS
@@ -69,12 +69,16 @@ def choice_json(choice: Choice) -> dict[str, Any]:
 def choice_from(given: dict[str, Any]) -> Choice:
     """A choice from the log of replays."""
     times: dict[str, Any] = {name: datetime.fromisoformat(given[name]) for name in ("since", "until") if name in given}
-    return Choice(**{**given, **times})
+    ids = {"ids": tuple(given["ids"])} if "ids" in given else {}
+    return Choice(**{**given, **times, **ids})
 
 
 def choice_words(choice: dict[str, Any]) -> str:
     """A choice from the log for people."""
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in choice.items()) or "everything"
+    said = [f"{name.replace('_', ' ')} {value}" for name, value in choice.items() if name != "ids"]
+    if "ids" in choice:
+        said.append(f"{len(choice['ids'])} chosen dead letters")
+    return ", ".join(said) or "everything"
 
 
 @contextmanager
@@ -107,7 +111,9 @@ def progress(connection: Redis, keys: Keys, choice: Choice, what: str, *, hide: 
 
 
 def dead_events(connection: Redis, keys: Keys, choice: Choice) -> int:
-    """Dead events by type and reason, as the ledger has them."""
+    """Dead events by type and reason, as the ledger has them; of letters chosen by id, those in them."""
+    if choice.ids is not None:
+        return sum(letter.events for letter in letters_of(connection, keys, choice))
     return sum(
         amount
         for event_type, account in _accounts(connection, keys).items()

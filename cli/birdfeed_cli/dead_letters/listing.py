@@ -84,15 +84,15 @@ def run_show(which: str, events: int, *, as_json: bool) -> int:
             pass
     if letter is None:
         return fail(f"no dead letter has the id or fingerprint {which!r}; `birdfeed dead list` shows them", PARTLY)
-    shown = [_event(line) for line in (letter.batch.lines[:events] if letter.batch else ())]
+    lines = letter.batch.lines[:events] if letter.batch else ()
     if as_json:
-        print_json({**describe(letter), "shown": shown})
+        print_json({**describe(letter), "shown": [_event(line) for line in lines]})
         return OK
     _show(letter)
-    for event in shown:
-        print_lines(orjson.dumps(event, option=orjson.OPT_INDENT_2).decode().split("\n"))
-    if letter.events > len(shown):
-        out.print(f"... and {letter.events - len(shown)} more (--events)")
+    for line in lines:
+        print_lines(event_lines(line))
+    if letter.events > len(lines):
+        out.print(f"... and {letter.events - len(lines)} more (--events)")
     return OK
 
 
@@ -172,6 +172,11 @@ def _show(letter: DeadLetterInfo) -> None:
         out.print(Text.assemble((f"{name:<12}", "bold"), value), soft_wrap=True)
     if letter.batch is None:
         out.print("It can't be opened; look at it with `rq` or redis-cli.", style=NOTE)
+
+
+def event_lines(line: bytes) -> list[str]:
+    """One event for people, as indented JSON."""
+    return orjson.dumps(_event(line), option=orjson.OPT_INDENT_2).decode().split("\n")
 
 
 def _event(line: bytes) -> Any:

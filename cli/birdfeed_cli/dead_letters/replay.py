@@ -1,8 +1,9 @@
 """`birdfeed dead replay`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.envelope import format_time
@@ -19,6 +20,8 @@ from birdfeed_cli.common.errors import WrongUse, wrong_value
 from birdfeed_cli.common.options import unknown_value
 from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.dead_letters.filters import Filters, choice_from, choice_json, progress, stoppable
+
+NO_WORKER: Final = "no worker runs, so no event is tried first; all go back and wait"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,20 +49,45 @@ def run_replay(filters: Filters, wish: Wish, *, as_json: bool) -> int:
     connection, keys = open_redis()
     order = (resumed if wish.resume else fresh)(connection, keys, filters, wish)
     with stoppable() as clock:
-        canary = _canary(connection, keys, wish, clock)
-        if not wish.dry_run:
-            note(connection, keys, "replay begins", **describe_order(order))
+        canary = canary_of(connection, keys, wish, clock)
+        if canary is None and wish.canary and not wish.dry_run:
+            warn(NO_WORKER)
         with progress(connection, keys, order.choice, "replaying", hide=as_json) as done:
-            result = Replay(
-                connection, keys, order, canary=canary, stop=clock.stop.is_set, progress=done, clock=clock
-            ).run()
-        if not wish.dry_run:
-            note(connection, keys, "replay ends", replay=order.replay_id, **counts(result))
+            result = carry_out(connection, keys, order, canary, clock, done)
     if as_json:
         print_json({"replay": order.replay_id, "dry_run": order.dry_run, **counts(result)})
     else:
         _show(order, result)
     return PARTLY if _fell_short(result) else OK
+
+
+def carry_out(
+    connection: Redis,
+    keys: Keys,
+    order: Order,
+    canary: Canary | None,
+    clock: Clock,
+    progress: Callable[[int], None],
+    result: Replayed | None = None,
+    **details: Any,
+) -> Replayed:
+    """Replay, and note it in the log with these details; a dry run is not noted. `result` counts while it runs."""
+    if not order.dry_run:
+        note(connection, keys, "replay begins", **describe_order(order), **details)
+    replay = Replay(
+        connection,
+        keys,
+        order,
+        canary=canary,
+        stop=clock.stop.is_set,
+        progress=progress,
+        clock=clock,
+        result=Replayed() if result is None else result,
+    )
+    done = replay.run()
+    if not order.dry_run:
+        note(connection, keys, "replay ends", replay=order.replay_id, **counts(done), **details)
+    return done
 
 
 def fresh(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Order:
@@ -128,11 +156,9 @@ def counts(result: Replayed) -> dict[str, Any]:
     }
 
 
-def _canary(connection: Redis, keys: Keys, wish: Wish, clock: Clock) -> Canary | None:
-    if not wish.canary or wish.dry_run:
-        return None
-    if not connection.scard(f"{keys.prefix}:workers:{keys.queue}"):
-        warn("no worker runs, so no event is tried first; all go back and wait")
+def canary_of(connection: Redis, keys: Keys, wish: Wish, clock: Clock) -> Canary | None:
+    """What tries one event of each kind first; None where it isn't wanted, or no worker runs."""
+    if not wish.canary or wish.dry_run or not connection.scard(f"{keys.prefix}:workers:{keys.queue}"):
         return None
     return Canary(connection, keys, wish.canary_wait, clock)
 
@@ -144,16 +170,8 @@ def _fell_short(result: Replayed) -> bool:
 def _show(order: Order, result: Replayed) -> None:
     what = "would go back" if order.dry_run else "are back in the queue"
     out.print(f"{result.events} events of {result.letters} dead letters {what}")
-    for amount, why in (
-        (result.canaries["died again"], "events were tried first and failed again"),
-        (result.canaries["no outcome in time"], "events were tried first and had no outcome in time"),
-        (result.held_back, "events like these stay dead; `birdfeed dead list` says why"),
-        (result.too_often, "events were replayed too often and stay dead (--max-replays)"),
-        (result.vanished, "dead letters were gone already"),
-        (result.unreadable, "dead letters can't be opened and stay where they are"),
-    ):
-        if amount:
-            out.print(f"{amount} {why}")
+    for amount, why in shortfalls(result):
+        out.print(f"{amount} {why}")
     for why, amount in result.refused.most_common(10):
         out.print(f"{amount} would be refused by the worker and stay dead: {why}", soft_wrap=True)
     if order.dry_run:
@@ -162,3 +180,16 @@ def _show(order: Order, result: Replayed) -> None:
         out.print(f"stopped; continue with: birdfeed dead replay --resume {order.replay_id}", soft_wrap=True)
     elif result.events:
         out.print(f"their rows carry {order.replay_id}")
+
+
+def shortfalls(result: Replayed) -> list[tuple[int, str]]:
+    """What did not go back, and why: events or dead letters, and the rest of the sentence."""
+    found = (
+        (result.canaries["died again"], "events were tried first and failed again"),
+        (result.canaries["no outcome in time"], "events were tried first and had no outcome in time"),
+        (result.held_back, "events like these stay dead; `birdfeed dead list` says why"),
+        (result.too_often, "events were replayed too often and stay dead (--max-replays)"),
+        (result.vanished, "dead letters were gone already"),
+        (result.unreadable, "dead letters can't be opened and stay where they are"),
+    )
+    return [(amount, why) for amount, why in found if amount]

@@ -1,7 +1,11 @@
 """`birdfeed resume`: resume what the circuit breaker or a refusing data source has paused."""
 
+from typing import Any
+
+from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.audit import note
-from birdfeed_worker.operations.resume import resume
+from birdfeed_worker.operations.resume import Resumed, resume
+from redis import Redis
 
 from birdfeed_cli.common.console import OK, out, print_json
 from birdfeed_cli.common.errors import wrong_value
@@ -19,14 +23,10 @@ def run_resume(name: str | None, breaker_off: float | None, *, as_json: bool) ->
     """
     connection, keys = open_redis()
     off = breaker_off or 0.0
-    try:
-        done = resume(connection, keys, name, disable_seconds=off)
-    except ValueError as error:
-        raise wrong_value("NAME", str(error)) from None
-    types, sources = sorted(done.types), sorted(done.destinations)
-    note(connection, keys, "resume", types=types, datasources=sources, jobs=done.jobs, breaker_off_seconds=off)
+    done = resume_noted(connection, keys, name, off)
     if as_json:
-        print_json({"event_types": types, "datasources": sources, "jobs": done.jobs})
+        found = {"event_types": sorted(done.types), "datasources": sorted(done.destinations)}
+        print_json({**found, "jobs": done.jobs})
         return OK
     for event_type, why in done.types.items():
         out.print(f"{event_type} is resumed; it was deferred because its events failed: {why.reason}")
@@ -39,3 +39,14 @@ def run_resume(name: str | None, breaker_off: float | None, *, as_json: bool) ->
     elif not off:
         out.print("nothing was paused")
     return OK
+
+
+def resume_noted(connection: Redis, keys: Keys, name: str | None, breaker_off: float, **details: Any) -> Resumed:
+    """Resume it, and note that in the log with these details; raises typer.BadParameter where nothing has that name."""
+    try:
+        done = resume(connection, keys, name, disable_seconds=breaker_off)
+    except ValueError as error:
+        raise wrong_value("NAME", str(error)) from None
+    what = {"types": sorted(done.types), "datasources": sorted(done.destinations), "jobs": done.jobs}
+    note(connection, keys, "resume", **what, breaker_off_seconds=breaker_off, **details)
+    return done

@@ -1,5 +1,6 @@
 """`birdfeed prices missing`: models whose rows were written without a price, or without a part of it."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,36 +19,60 @@ from birdfeed_cli.common.console import OK, PARTLY, err, out, print_json, print_
 from birdfeed_cli.common.store_access import NO_USAGE_RAW, open_store
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What was found: models, usage that was not read, the books in use, and how many data sources were read.
+
+    `notes` are sentences about data sources that could not be read wholly.
+    """
+
+    missing: list[Missing]
+    shapes: list[Shape]
+    books: Books
+    readable: int
+    notes: list[str]
+
+
 def run_missing(since: datetime, *, only_toml: bool, json: bool) -> int:
     """Print them, most events first. Exit code 1 if there are any."""
     now = datetime.now(UTC)
-    settings = WorkerSettings.load()
-    books = book_source_of(settings).current()
+    found = read_missing(WorkerSettings.load(), since, now)
+    for note in found.notes:
+        warn(note)
+    if json:
+        models, usage = map(as_json, found.missing), map(shape_json, found.shapes)
+        print_json({"since": since.isoformat(), "models": list(models), "usage": list(usage)})
+    else:
+        _show(found.missing, since, found.books, now, only_toml=only_toml)
+        if not only_toml:
+            _show_unread(found.shapes)
+    return PARTLY if found.missing or found.readable < len(datasources()) else OK
+
+
+def read_missing(settings: WorkerSettings, since: datetime, now: datetime) -> Found:
+    """Ask the store.
+
+    Raises:
+        ConfigurationError: The host or the read token is missing, or the price book is wrong.
+        TinybirdError: It doesn't answer, or refuses.
+    """
+    books, notes = book_source_of(settings).current(), list[str]()
     answers: list[tuple[str, dict[str, Any]]] = []
-    tables = datasources()
     readable: list[str] = []
     with open_store(settings) as store:
         reader = RetryingReader(store)
-        for datasource in tables:
+        for datasource in datasources():
             try:
                 answers += [(datasource, row) for row in reader.query(question(datasource, since))]
                 readable.append(datasource)
             except QueryError as error:
                 if error.status not in (400, 404):
                     raise
-                warn(f"{datasource} can't be read: {error.detail}")
+                notes.append(f"{datasource} can't be read: {error.detail}")
         shapes, without = read_shapes(reader.query, readable, since)
-    for datasource in without:
-        warn(NO_USAGE_RAW.format(datasource))
+    notes += [NO_USAGE_RAW.format(datasource) for datasource in without]
     missing = missing_of(answers, books, now)
-    if json:
-        models = [as_json(one) for one in missing]
-        print_json({"since": since.isoformat(), "models": models, "usage": [shape_json(one) for one in shapes]})
-    else:
-        _show(missing, since, books, now, only_toml=only_toml)
-        if not only_toml:
-            _show_unread(shapes)
-    return PARTLY if missing or len(readable) < len(tables) else OK
+    return Found(missing=missing, shapes=shapes, books=books, readable=len(readable), notes=notes)
 
 
 def _show_unread(shapes: list[Shape]) -> None:
@@ -67,6 +92,11 @@ def _show(missing: list[Missing], since: datetime, books: Books, now: datetime, 
     print_lines(entries(missing, books, now))
 
 
+def lacks(one: Missing) -> str:
+    """What has no rate, for people."""
+    return amounts(one.lacking) if one.lacking else "all" if not one.price_model else "a part not in usage"
+
+
 def _table(missing: list[Missing], since: datetime) -> Table:
     table = Table(title=f"without a full price since {since:%Y-%m-%d %H:%M} UTC", title_justify="left")
     table.add_column("model", overflow="fold")
@@ -77,7 +107,7 @@ def _table(missing: list[Missing], since: datetime) -> Table:
     table.add_column("last (UTC)")
     table.add_column("now")
     for one in missing:
-        lacking = amounts(one.lacking) if one.lacking else "all" if not one.price_model else "a part not in usage"
+        lacking = lacks(one)
         now = "has a price: reprice" if one.priced_now else "-"
         table.add_row(one.name, one.status, f"{one.events:,}", f"{one.tokens:,}", lacking, one.last, now)
     return table

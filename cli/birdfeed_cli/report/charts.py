@@ -1,4 +1,6 @@
-"""The plots of the report's page: inline SVG, no script, nothing to load. Colours are the page's CSS variables."""
+"""The plots of the report's page and of the console: inline SVG, no script, nothing to load.
+
+Colours are CSS variables of the page."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -17,6 +19,8 @@ _BOTTOM: Final = 26
 _INNER: Final = WIDTH - _LEFT - _RIGHT
 #: About so many labels fit beneath.
 _LABELS: Final = 9
+#: Minutes between labels, for periods of minutes.
+_EACH_MINUTES: Final = (5, 10, 15, 30, 60, 120, 180, 240)
 Format = Callable[[float], str]
 Layer = tuple[str, Sequence[float], str]
 
@@ -27,7 +31,7 @@ def stacked_bars(title: str, periods: Sequence[datetime], every: str, layers: Se
     Args:
         title: The text for screen readers.
         periods: Starts of the hours or days.
-        every: hour or day.
+        every: hour, day, or minutes (`minute`, `5 minutes`).
         layers: Name, value for each period, and CSS colour; from the bottom up.
         text: A value as people read it.
     """
@@ -48,10 +52,40 @@ def stacked_bars(title: str, periods: Sequence[datetime], every: str, layers: Se
                 bars.append(f'<rect x="{x:.1f}" y="{y:.2f}" width="{width:.1f}" height="{tall:.2f}" fill="{colour}"/>')
         said = [f"{_when(period, every, long=True)}: {text(totals[nth])}"]
         said += [f"{name or '(none)'}: {text(values[nth])}" for name, values, _ in reversed(layers) if values[nth]]
-        # The whole slot answers to the pointer, not only what is drawn.
-        hover = f'<rect x="{_LEFT + nth * slot:.1f}" y="{_TOP}" width="{slot:.1f}" height="{height}" class="hover"/>'
-        parts.append(f"<g>{hover}{''.join(bars)}<title>{'&#10;'.join(map(html_text, said))}</title></g>")
-    parts.append(_labels(periods, every, slot))
+        parts.append(_slot(nth, slot, "".join(bars), said))
+    return _svg(title, [*parts, _labels(periods, every, slot)])
+
+
+def lines(title: str, periods: Sequence[datetime], every: str, layers: Sequence[Layer], text: Format) -> str:
+    """Lines over time, the first one on top of the others; arguments as stacked_bars'.
+
+    A layer with fewer values than there are periods ends before the last ones.
+    """
+    top, step = scale(max((max(values, default=0.0) for _, values, _ in layers), default=0.0))
+    height = HEIGHT - _TOP - _BOTTOM
+    slot = _INNER / max(1, len(periods))
+    parts = [_grid(top, step, text)]
+    for _, values, colour in reversed(layers):
+        points = " ".join(
+            f"{_LEFT + (nth + 0.5) * slot:.1f},{HEIGHT - _BOTTOM - value / top * height:.2f}"
+            for nth, value in enumerate(values)
+        )
+        parts.append(f'<polyline points="{points}" stroke="{colour}" class="line"/>')
+    for nth, period in enumerate(periods):
+        said = [_when(period, every, long=True)]
+        said += [f"{name}: {text(values[nth])}" for name, values, _ in layers if nth < len(values)]
+        parts.append(_slot(nth, slot, "", said))
+    return _svg(title, [*parts, _labels(periods, every, slot)])
+
+
+def _slot(nth: int, slot: float, drawn: str, said: Sequence[str]) -> str:
+    """A period: the whole of it answers to the pointer, not only what is drawn."""
+    height = HEIGHT - _TOP - _BOTTOM
+    hover = f'<rect x="{_LEFT + nth * slot:.1f}" y="{_TOP}" width="{slot:.1f}" height="{height}" class="hover"/>'
+    return f"<g>{hover}{drawn}<title>{'&#10;'.join(map(html_text, said))}</title></g>"
+
+
+def _svg(title: str, parts: Sequence[str]) -> str:
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html_text(title)}">{"".join(parts)}</svg>'
 
 
@@ -82,9 +116,14 @@ def _labels(periods: Sequence[datetime], every: str, slot: float) -> str:
     each = max(1, -(-len(periods) // _LABELS))
     if every == "hour":
         each = next((hours for hours in (1, 2, 3, 4, 6, 8, 12, 24) if hours >= each), 24)
+    minutes = every.endswith(("minute", "minutes"))
+    if minutes:
+        wanted = each * (periods[1] - periods[0]).total_seconds() / 60 if len(periods) > 1 else 1
+        each = next((some for some in _EACH_MINUTES if some >= wanted), _EACH_MINUTES[-1])
     parts = []
     for nth, period in enumerate(periods):
-        if (period.hour if every == "hour" else nth) % each == 0:
+        number = period.hour * 60 + period.minute if minutes else period.hour if every == "hour" else nth
+        if number % each == 0:
             x = _LEFT + (nth + 0.5) * slot
             label = html_text(_when(period, every))
             parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 8}" class="tick" text-anchor="middle">{label}</text>')
@@ -97,4 +136,4 @@ def _when(period: datetime, every: str, *, long: bool = False) -> str:
         return period.strftime("%a %Y-%m-%d" if long else "%b %d")
     if long:
         return period.strftime("%a %Y-%m-%d %H:%M")
-    return period.strftime("%b %d" if period.hour == 0 else "%H:%M")
+    return period.strftime("%b %d" if period.hour == period.minute == 0 else "%H:%M")

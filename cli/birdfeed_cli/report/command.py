@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -31,6 +31,7 @@ from birdfeed_cli.common.options import unknown_value
 from birdfeed_cli.common.store_access import NO_USAGE_RAW, open_store
 from birdfeed_cli.report.query import DIMENSIONS, OTHERS, Line, Report, largest_named, read_report
 
+NO_TABLES: Final = "no data source of birdfeed's can be read; see `birdfeed tinybird check`"
 #: Columns of the CSV.
 COLUMNS: Final = (
     "dimension", "name", "requests", "errors", "error_rate", "cost_usd", "unpriced", "prompt_tokens",
@@ -64,16 +65,9 @@ def run_report(
         raise wrong_value("--timezone", f"{zone!r} is not a time zone; write UTC or Europe/Berlin") from None
     if since >= until:
         raise wrong_value("--since", f"{since:%Y-%m-%d %H:%M} UTC is not in the past")
-    with open_store(WorkerSettings.load()) as store:
-        tables = list(_tables(store))
-        if not tables:
-            return fail("no data source of birdfeed's can be read; see `birdfeed tinybird check`", USAGE)
-        query = RetryingReader(store).query
-        report = read_report(query, tables, since, until, dimensions, where, client_errors=client_errors)
-        shapes, without = read_shapes(query, tables, since)
-        report = replace(report, unread=shapes)
-    for datasource in without:
-        warn(NO_USAGE_RAW.format(datasource))
+    report, tables = read_stored(WorkerSettings.load(), since, until, dimensions, where, warn, client_errors=client_errors)
+    if report is None:
+        return fail(NO_TABLES, USAGE)
     if html is not None:
         from birdfeed_cli.report.html import page
 
@@ -88,7 +82,40 @@ def run_report(
         )
     elif html is None:
         _print(report)
-    return OK if len(tables) == len(datasources()) else PARTLY
+    return OK if tables == len(datasources()) else PARTLY
+
+
+def read_stored(
+    settings: WorkerSettings,
+    since: datetime,
+    until: datetime,
+    dimensions: Sequence[str],
+    zone: ZoneInfo,
+    tell: Callable[[str], None],
+    *,
+    client_errors: bool = True,
+) -> tuple[Report | None, int]:
+    """Query the store; the report (None where no data source can be read), and how many data sources are in it.
+
+    Args:
+        settings: Where the store is.
+        since, until, dimensions, zone, client_errors: As read_report's.
+        tell: Takes a sentence about each data source that is left out, wholly or in part.
+
+    Raises:
+        ConfigurationError: The host or the read token is missing.
+        TinybirdError: The store doesn't answer, or refuses.
+    """
+    with open_store(settings) as store:
+        tables = list(_tables(store, tell))
+        if not tables:
+            return None, 0
+        query = RetryingReader(store).query
+        report = read_report(query, tables, since, until, dimensions, zone, client_errors=client_errors)
+        shapes, without = read_shapes(query, tables, since)
+    for datasource in without:
+        tell(NO_USAGE_RAW.format(datasource))
+    return replace(report, unread=shapes), len(tables)
 
 
 def _dimensions(text: str) -> list[str]:
@@ -100,7 +127,7 @@ def _dimensions(text: str) -> list[str]:
     return found
 
 
-def _tables(store: Tinybird) -> Iterator[str]:
+def _tables(store: Tinybird, tell: Callable[[str], None]) -> Iterator[str]:
     """The data sources that have the columns reports need; notes those that have not."""
     for datasource in datasources():
         try:
@@ -108,11 +135,11 @@ def _tables(store: Tinybird) -> Iterator[str]:
         except QueryError as error:
             if error.status not in (400, 403, 404):
                 raise
-            warn(f"{datasource} is left out: {error.detail}")
+            tell(f"{datasource} is left out: {error.detail}")
             continue
         missing = {*DIMENSIONS, "event_id", "occurred_at"} - set(columns)
         if missing:
-            warn(f"{datasource} is left out: it has no {', '.join(sorted(missing)[:3])} (docs/how-to/migrate.md)")
+            tell(f"{datasource} is left out: it has no {', '.join(sorted(missing)[:3])} (docs/how-to/migrate.md)")
         else:
             yield datasource
 

@@ -122,7 +122,12 @@ def _plot(report: Report, title: str, layers: Sequence[Layer], totals: Sequence[
 
 
 def _colour(series: Sequence[Series], nth: int) -> str:
-    return "var(--c7)" if series[nth].name == OTHERS else f"var(--c{nth % 7})"
+    return f"var(--{colour(series, nth)})"
+
+
+def colour(series: Sequence[Series], nth: int) -> str:
+    """The name of a line's colour, c0 to c7; the others have the last."""
+    return "c7" if series[nth].name == OTHERS else f"c{nth % 7}"
 
 
 def _table(dimension: str, lines: Sequence[Line]) -> str:

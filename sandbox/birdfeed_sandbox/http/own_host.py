@@ -6,10 +6,9 @@ rebinding), which shows in the Host header, or just send a request there, which 
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
+from birdfeed_schemas.safety.urls import is_own_host
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -38,21 +37,8 @@ class OwnHost:
 
     def _refusal(self, headers: Headers) -> str | None:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        if len(hosts) != 1 or not self._is_own(hosts[0]):
+        if len(hosts) != 1 or not is_own_host(hosts[0], self.names):
             return "the Host header names another server; --allow-host lets a name in"
         if any(origin != f"http://{hosts[0]}" for origin in origins):
             return "the Origin header names another site; the sandbox is not for web pages"
         return None
-
-    def _is_own(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        if name == "localhost" or name in self.names:
-            return True
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            return False
-        return True

@@ -1,6 +1,8 @@
 """URLs with secrets in them: taken apart in one way, and shown in one way."""
 
+import ipaddress
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -73,3 +75,22 @@ def shown(url: str) -> str:
 def goes_in_clear(url: str) -> bool:
     """Whether it is http:// to another machine, so that everybody between reads what is sent."""
     return urlsplit(url).scheme.lower() == "http" and urlsplit(url).hostname not in _LOOPBACK
+
+
+def is_own_host(host: str, names: Collection[str] = ()) -> bool:
+    """Whether a Host header is meant for a server on this machine: localhost, one of `names`, or an address.
+
+    A page that points a name of its own at 127.0.0.1 (DNS rebinding) shows that name here; for an address no name was
+    asked.
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name == "localhost" or name in names:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

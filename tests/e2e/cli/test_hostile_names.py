@@ -35,8 +35,9 @@ from tests.support.worker.dead import bury
 NAME = "=cmd|'/c calc'!A1\x1b]52;c;aGk=\x07[/red][bold]:smile:\n\rFORGED: all is well\u202e\x9b31m\u2028<script>"
 SHOWN = visible(NAME)
 REASON = "bad\x1b[2J[/red]\nFORGED"
-#: These run until they are stopped, and print what they are given by their settings alone; `demo` has its own test.
-RUN_ON = {("worker",), ("up",), ("demo",)}
+#: These run until they are stopped, and print what they are given by their settings alone; `demo` and
+#: `console` have their own tests.
+RUN_ON = {("worker",), ("up",), ("demo",), ("console",)}
 #: Where the names must be seen: without it a command that prints nothing would pass.
 SEEN_IN = {
     "ledger", "metrics", "status", "resume", "dead list", "dead show", "dead log", "dead export", "spool list", "send",
@@ -191,6 +192,34 @@ def test_no_name_is_a_formula(world: System) -> None:
     cells = [cell for row in csv.reader(io.StringIO(done.stdout)) for cell in row]
     assert f"'{SHOWN}" in cells
     assert [cell for cell in cells if cell.lstrip()[:1] in ("=", "+", "@")] == []
+
+
+@pytest.mark.parametrize("path", ["/costs?by=model", "/costs?by=user", "/prices"])
+def test_no_name_is_part_of_the_consoles_pages(world: System, path: str) -> None:
+    """Those that are read from the store; tests/unit/cli/console has the others."""
+    from birdfeed_cli.console.access import Access
+    from birdfeed_cli.console.app import Console, make_app
+    from birdfeed_cli.console.replays import Runs
+    from birdfeed_worker.settings import WorkerSettings
+    from starlette.testclient import TestClient
+
+    console = Console(
+        connection=world.redis,
+        keys=world.keys,
+        access=Access("a-token-of-the-tests"),
+        settings=WorkerSettings.load(),
+        runs=Runs(world.redis, world.keys),
+    )
+    client = TestClient(make_app(console), base_url="http://127.0.0.1", headers={"Origin": "http://127.0.0.1"})
+    client.post("/sign-in", data={"token": "a-token-of-the-tests"})
+
+    page = client.get(path)
+
+    assert page.status_code == 200
+    assert "FORGED" in page.text
+    assert "<script>" not in page.text
+    assert harm(page.text) == []
+    assert "by user" in page.text.lower() or path == "/prices"
 
 
 def test_no_name_is_part_of_the_page(world: System, tmp_path: Path) -> None:

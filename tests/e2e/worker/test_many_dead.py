@@ -14,14 +14,12 @@ from typing import Any
 
 import pytest
 from birdfeed_sandbox.process import Sandbox
-from birdfeed_schemas.wire.envelope import Header, encode_event, format_time
-from birdfeed_worker.dead_letters.record import letter_fields, new_letter_id
 
 from tests.support.commands import BIRDFEED
-from tests.support.events import NOON, envelope, text
 from tests.support.producer.apps.run import Server
 from tests.support.servers.system import System
 from tests.support.wait import eventually
+from tests.support.worker.dead import bury_many
 
 
 @pytest.fixture
@@ -30,33 +28,6 @@ def system(sandbox: Sandbox, tmp_path: Path) -> Iterator[System]:
         # So many small letters would be merged while the test looks at them.
         system.redis.set(system.keys.birdfeed("replaying"), "test")
         yield system
-
-
-def bury_many(system: System, count: int) -> None:
-    """That many dead letters of one event each, as quickly as may be; the ledger knows of them."""
-    stamp = format_time(NOON)
-    pipe = system.redis.pipeline(transaction=False)
-    for number in range(count):
-        one = envelope(text(request_id=f"r{number}", user=f"u{number % 10}"))
-        letter_id = new_letter_id()
-        header = Header(
-            batch_id=letter_id,
-            event_type="text_generation",
-            count=1,
-            reason="rejected" if number % 4 else "quarantined",
-            detail="HTTP 400: no",
-            attempts=1,
-            first_failed_at=stamp,
-            last_failed_at=stamp,
-        )
-        fields: dict[Any, Any] = dict(letter_fields(header, [encode_event(one)], system.keys.queue))
-        pipe.hset(system.keys.job(letter_id), mapping=fields)
-        pipe.zadd(system.keys.failed, {letter_id: -1})
-        pipe.hincrby(system.keys.ledger, f"dead:text_generation:{header.reason}", 1)
-        if number % 1_000 == 999:
-            pipe.execute()
-    pipe.hincrby(system.keys.ledger, "accepted:text_generation", count)
-    pipe.execute()
 
 
 def measured(system: System, *command: str) -> tuple[Any, float, int]:
@@ -90,7 +61,7 @@ def test_a_hundred_thousand_dead_letters(system: System) -> None:
     """List, filter and dry run in seconds; memory as with a tenth of them."""
     found: dict[str, list[tuple[float, int]]] = {}
     for count in (10_000, 90_000):
-        bury_many(system, count)
+        bury_many(system.redis, system.keys, count)
         for command in (
             ("dead", "list", "--json"),
             ("dead", "list", "--json", "--reason", "quarantined"),
@@ -126,7 +97,7 @@ def replay_cut_short(system: System, how: signal.Signals, after: int, *command: 
 
 def interrupted_twice(system: System, count: int) -> None:
     """Ctrl-C, kill -9, and on to the end."""
-    bury_many(system, count)
+    bury_many(system.redis, system.keys, count)
     system.start_pool(2)
     # Slow enough to be far from its end when the first rows are home, also on a slow machine.
     rate = str(count / 30)

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from birdfeed_schemas.wire.envelope import Envelope
+from birdfeed_schemas.wire.envelope import Envelope, Header, encode_event, format_time
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import DeadLetterInfo, dead_letters_of
+from birdfeed_worker.dead_letters.record import letter_fields, new_letter_id
 from birdfeed_worker.model import Dead, Item, Outcome, Written
 from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.settle import Settler
 from birdfeed_worker.queue.reserve import Reserver
 from redis import Redis
 
-from tests.support.events import enqueue, envelope, text
+from tests.support.events import NOON, enqueue, envelope, text
 
 Rule = Callable[[Item], Outcome]
 
@@ -69,3 +71,30 @@ def ids(items: Sequence[Item | Envelope]) -> list[str]:
 def dead_events(redis: Redis, keys: Keys) -> list[str]:
     """Lines of every dead event that can be read."""
     return [line.decode() for letter in dead_letters_of(redis, keys) if letter.batch for line in letter.batch.lines]
+
+
+def bury_many(redis: Redis, keys: Keys, count: int) -> None:
+    """That many dead letters of one event each, as quickly as may be; the ledger knows of them."""
+    stamp = format_time(NOON)
+    pipe = redis.pipeline(transaction=False)
+    for number in range(count):
+        one = envelope(text(request_id=f"r{number}", user=f"u{number % 10}"))
+        letter_id = new_letter_id()
+        header = Header(
+            batch_id=letter_id,
+            event_type="text_generation",
+            count=1,
+            reason="rejected" if number % 4 else "quarantined",
+            detail="HTTP 400: no",
+            attempts=1,
+            first_failed_at=stamp,
+            last_failed_at=stamp,
+        )
+        fields: dict[Any, Any] = dict(letter_fields(header, [encode_event(one)], keys.queue))
+        pipe.hset(keys.job(letter_id), mapping=fields)
+        pipe.zadd(keys.failed, {letter_id: -1})
+        pipe.hincrby(keys.ledger, f"dead:text_generation:{header.reason}", 1)
+        if number % 1_000 == 999:
+            pipe.execute()
+    pipe.hincrby(keys.ledger, "accepted:text_generation", count)
+    pipe.execute()

@@ -82,6 +82,23 @@ def test_show(run: Run, redis: Redis, keys: Keys) -> None:
     assert "no dead letter has the id or fingerprint 'nothing'" in missing.stderr
 
 
+def test_chosen_by_text_or_by_id(run: Run, redis: Redis, keys: Keys) -> None:
+    """A replay that was chosen by id is continued with the same ids; the log says how many, not which."""
+    first, second, _ = bury(redis, keys, events(3, user="ann"), each=True)
+    bury(redis, keys, events(1, user="bob"), "quarantined", "cost: not a number")
+
+    by_text = json.loads(run("dead", "list", "--text", "NOT A", "--json").stdout)
+    run("dead", "replay", "--id", first.id, "--id", second.id, "--limit", "1")
+    log = json.loads(run("dead", "log", "--json").stdout)
+    resumed = json.loads(run("dead", "replay", "--resume", log[0]["replay"], "--json").stdout)
+
+    assert [(kind["reason"], kind["events"]) for kind in by_text] == [("quarantined", 1)]
+    assert log[1]["choice"] == {"ids": [first.id, second.id]}
+    assert "2 chosen dead letters" in " ".join(run("dead", "log").stdout.split())
+    assert resumed["events"] == 1
+    assert redis.zcard(keys.failed) == 2
+
+
 def test_replay_says_what_went_back(run: Run, redis: Redis, keys: Keys) -> None:
     """And the log has who did it and how to go on."""
     bury(redis, keys, events(3))

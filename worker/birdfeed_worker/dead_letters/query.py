@@ -16,6 +16,7 @@ from birdfeed_schemas.wire.envelope import MAX_COUNT, Batch, WireError, format_t
 from birdfeed_schemas.wire.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
 from redis import Redis
 
+from birdfeed_worker.chunks import batched
 from birdfeed_worker.dead_letters.record import fingerprint
 from birdfeed_worker.queue.codec import unpack
 from birdfeed_worker.queue.reply import as_name, as_text, number
@@ -59,7 +60,8 @@ class Choice:
     """Which dead letters, and which events in them: everything given must fit.
 
     `fingerprint` may be its beginning. `since` and `until` (UTC) are about when an event last failed. `model` is the
-    model requested or used, `user` the user's id or name.
+    model requested or used, `user` the user's id or name. `text` is part of why the event failed, or of its data as
+    JSON; upper and lower case are alike. `ids` are those of letters.
     """
 
     reason: str | None = None
@@ -69,11 +71,13 @@ class Choice:
     user: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    text: str | None = None
+    ids: tuple[str, ...] | None = None
 
     @property
     def by_event(self) -> bool:
         """Whether letters must be opened to choose among their events."""
-        return self.model is not None or self.user is not None
+        return self.model is not None or self.user is not None or self.text is not None
 
     @property
     def everything(self) -> bool:
@@ -83,7 +87,8 @@ class Choice:
     def fits(self, letter: DeadLetterInfo) -> bool:
         """Whether a letter may hold events that fit."""
         return (
-            (self.reason is None or letter.reason == self.reason)
+            (self.ids is None or letter.id in self.ids)
+            and (self.reason is None or letter.reason == self.reason)
             and (self.fingerprint is None or letter.fingerprint.startswith(self.fingerprint))
             and (self.event_type is None or letter.event_type == self.event_type)
             and (self.since is None or letter.last_failed_at >= format_time(self.since))
@@ -95,9 +100,17 @@ class Choice:
         if not self.by_event:
             return list(range(len(batch.lines)))
         names = spellings_of(batch.header.event_type) or {}
-        return [number for number, line in enumerate(batch.lines) if self._fits_event(line, names)]
+        wanted = "" if self.text is None else self.text.casefold()
+        everywhere = wanted in batch.header.detail.casefold()
+        return [
+            number
+            for number, line in enumerate(batch.lines)
+            if (everywhere or wanted in line.decode(errors="replace").casefold()) and self._fits_event(line, names)
+        ]
 
     def _fits_event(self, line: bytes, names: Mapping[str, str]) -> bool:
+        if self.model is None and self.user is None:
+            return True
         try:
             data = orjson.loads(line)["data"]
             given: dict[str, set[str]] = {}
@@ -113,16 +126,29 @@ class Choice:
 def letters_of(connection: Redis, keys: Keys, choice: Choice | None = None) -> Iterator[DeadLetterInfo]:
     """Dead letters that may fit, oldest first, unopened. Those that vanish meanwhile are passed over."""
     choice = choice or Choice()
-    for page in pages(connection, keys):
+    for page in _pages_of(connection, keys, choice):
         yield from (letter for letter in read(connection, keys, page) if choice.fits(letter))
 
 
 def dead_letters_of(connection: Redis, keys: Keys, choice: Choice | None = None) -> Iterator[DeadLetterInfo]:
     """Dead letters that may fit, oldest first, opened."""
     choice = choice or Choice()
-    for page in pages(connection, keys):
+    for page in _pages_of(connection, keys, choice):
         fitting = [letter for letter in read(connection, keys, page) if choice.fits(letter)]
         yield from opened(connection, keys, fitting)
+
+
+def _pages_of(connection: Redis, keys: Keys, choice: Choice) -> Iterator[Sequence[str]]:
+    """The ids to look at: those that were chosen and are dead, else all."""
+    if choice.ids is None:
+        yield from pages(connection, keys)
+        return
+    for some in batched(sorted(choice.ids), PAGE):
+        with connection.pipeline(transaction=False) as pipe:
+            for job_id in some:
+                pipe.zscore(keys.failed, job_id)
+            found = pipe.execute()
+        yield [job_id for job_id, score in zip(some, found, strict=True) if score is not None]
 
 
 def pages(connection: Redis, keys: Keys) -> Iterator[list[str]]:

@@ -199,6 +199,9 @@ class Forget:
             return {name: self._without(value, name) for name, value in details.items()}
         if isinstance(details, list):
             return [self._without(value) for value in details]
+        if name == "text" and isinstance(details, str):  # a filter's, in which the person may be a part
+            said = details.casefold()
+            return ERASED if any(value.casefold() in said for value in self._person.values) else details
         named = isinstance(details, str) or ANY_TYPE.get(name) in PERSONAL
         return ERASED if named and str(details) in self._person.values else details
 

@@ -177,6 +177,16 @@ def test_the_log_no_longer_names_the_person(redis: Redis, keys: Keys) -> None:
     ]
 
 
+def test_a_text_that_was_looked_for_names_nobody_either(redis: Redis, keys: Keys) -> None:
+    """The person may be a part of it, in any spelling; others' texts stay."""
+    note(redis, keys, "purge", choice={"text": '"USER":"Ann"'})
+    note(redis, keys, "purge", choice={"text": "no such column"})
+
+    assert forget(redis, keys).log_entries == 1
+
+    assert [one.details["choice"]["text"] for one in entries(redis, keys)] == ["no such column", "(forgotten)"]
+
+
 @pytest.mark.parametrize("details", [b"\xff", b"[1]", b"{", b""])
 def test_an_entry_that_somebody_else_wrote_hides_no_other(redis: Redis, keys: Keys, details: bytes) -> None:
     """Neither from `birdfeed dead log` nor from an erasure."""

@@ -1,0 +1,1 @@
+"""`birdfeed console`: what the commands show, as pages in a browser."""

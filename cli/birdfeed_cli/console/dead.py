@@ -1,0 +1,139 @@
+"""Dead letters in the console: the same filters, kinds and letters as `birdfeed dead list` and `dead show`."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import typer
+from birdfeed_schemas.registry import registry
+from birdfeed_schemas.wire.keys import Keys
+from birdfeed_worker.dead_letters.newest import newest
+from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, find, opened
+from birdfeed_worker.monitoring.minutes import DEAD_REASONS
+from birdfeed_worker.queue.redis_time import redis_time
+from redis import Redis
+from starlette.exceptions import HTTPException
+
+from birdfeed_cli.common.errors import WrongUse
+from birdfeed_cli.common.options import moment
+from birdfeed_cli.console.overview import trends
+from birdfeed_cli.dead_letters.filters import Filters, choice_words, dead_events
+from birdfeed_cli.dead_letters.listing import event_lines, group
+
+#: Letters on a page; newest letters that are grouped by kind of failure.
+LETTERS: Final = 50
+GROUPED: Final = 5_000
+#: Newest letters among which one kind is looked for.
+SEARCHED: Final = 20_000
+#: Longest text of a filter.
+MOST_TEXT: Final = 1_000
+#: Filters, as the addresses and forms name them, with their labels.
+TEXTS: Final = {"reason": "Reason", "event_type": "Event type", "fingerprint": "Fingerprint", "model": "Model",
+                "user": "User", "text": "Text in the error or the data"}  # fmt: skip
+TIMES: Final = {"since": "Failed since", "until": "Failed before"}
+#: What no event's data may be seen without.
+NEEDS_SIGN_IN: Final = "filters by model, user and text look into events' data: set BIRDFEED_CONSOLE_TOKEN and sign in"
+
+
+def typed(fields: Mapping[str, str]) -> dict[str, str]:
+    """The filters of an address or a form as they were typed, empty ones left out."""
+    return {name: value for name in (*TEXTS, *TIMES) if (value := fields.get(name, "").strip()[:MOST_TEXT])}
+
+
+def choice_of(connection: Redis, keys: Keys, fields: Mapping[str, str], *, signed_in: bool) -> Choice:
+    """The dead letters that an address or a form asks for.
+
+    Raises:
+        HTTPException: 403: it looks into events' data, and nobody is signed in.
+        WrongUse: A filter can't be read, or names what doesn't exist.
+    """
+    with explained():
+        choice = Filters(given(fields)).choice(connection, keys)
+    if choice.by_event and not signed_in:
+        raise HTTPException(403, NEEDS_SIGN_IN)
+    return choice
+
+
+def given(fields: Mapping[str, str], letters: Sequence[str] = ()) -> Choice:
+    """The same as a choice, with the ids of letters; raises typer.BadParameter for what is no time."""
+    asked: dict[str, Any] = dict(typed(fields))
+    asked.update({name: moment(asked[name]) for name in TIMES if name in asked})
+    return Choice(**asked, ids=tuple(letters) or None)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """What is wrong with an option, as an error with one sentence: WrongUse."""
+    try:
+        yield
+    except typer.BadParameter as error:
+        raise WrongUse(error.format_message()) from None
+
+
+def kinds_page(connection: Redis, keys: Keys, fields: Mapping[str, str], *, signed_in: bool) -> dict[str, Any]:
+    """Kinds of failure and the newest letters that fit; read a bounded number of letters, with a way to go on."""
+    now = redis_time(connection)
+    choice = choice_of(connection, keys, fields, signed_in=signed_in)
+    after, asked = fields.get("after", ""), typed(fields)
+    listed = newest(connection, keys, choice, after=after, most=LETTERS)
+    # Letters are not opened for the kinds: of filters by event the page has the letters alone.
+    grouped = None if choice.by_event or after else newest(connection, keys, choice, most=GROUPED, look_at=GROUPED)
+    kinds = [] if grouped is None else group(grouped.letters)
+    return {
+        "fields": {name: asked.get(name, "") for name in (*TEXTS, *TIMES)},
+        "labels": {**TEXTS, **TIMES},
+        "known": {"reason": sorted(DEAD_REASONS), "event_type": sorted(registry())},
+        "letters": listed.letters,
+        "looked_at": listed.looked_at,
+        "next": f"/dead?{urlencode({**asked, 'after': listed.after})}" if listed.after else "",
+        "first": not after,
+        "everything": choice.everything,
+        "query": urlencode(asked),
+        "kinds": kinds,
+        "trends": {} if grouped is None else trends(kinds, grouped.letters, now),
+        "all_grouped": grouped is not None and not grouped.after,
+        "grouped": 0 if grouped is None else grouped.looked_at,
+        "in_ledger": dead_events(connection, keys, choice),
+        "words": choice_words({name: asked[name] for name in asked}),
+    }
+
+
+def kind_page(connection: Redis, keys: Keys, fingerprint: str, *, signed_in: bool) -> dict[str, Any]:
+    """One kind of failure: its newest letter, with one event as an example where somebody is signed in.
+
+    Raises:
+        HTTPException: 404: none of the newest letters is of that kind.
+    """
+    now = redis_time(connection)
+    found = newest(connection, keys, Choice(fingerprint=fingerprint), most=GROUPED, look_at=SEARCHED)
+    if not found.letters:
+        where = f"none of the newest {SEARCHED:,} dead letters" if found.after else "no dead letter"
+        raise HTTPException(404, f"{where} has the fingerprint {fingerprint}")
+    kinds = group(found.letters)
+    letter = next(iter(opened(connection, keys, [found.letters[0][0]])), found.letters[0][0])
+    return {
+        "kind": kinds[0],
+        "kinds": kinds,
+        "trends": trends(kinds, found.letters, now),
+        "more": bool(found.after),
+        **example(letter, signed_in=signed_in),
+    }
+
+
+def letter_page(connection: Redis, keys: Keys, letter_id: str, *, signed_in: bool) -> dict[str, Any]:
+    """One dead letter, as `birdfeed dead show` has it; raises HTTPException (404)."""
+    letter = find(connection, keys, letter_id)
+    if letter is None:
+        raise HTTPException(
+            404, f"no dead letter has the id {letter_id}; it may have been replayed or purged meanwhile"
+        )
+    return example(letter, signed_in=signed_in)
+
+
+def example(letter: DeadLetterInfo, *, signed_in: bool) -> dict[str, Any]:
+    """A letter and its first event's data, in lines."""
+    lines: Iterable[str] = ()
+    if signed_in and letter.batch is not None and letter.batch.lines:
+        lines = event_lines(letter.batch.lines[0])
+    return {"letter": letter, "lines": list(lines), "readable": letter.batch is not None}

@@ -1,0 +1,74 @@
+"""What was spent, and what has no price: read from the store as `birdfeed report` and `birdfeed prices missing` do."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from birdfeed_worker.operations.unread import ADVICE
+from birdfeed_worker.settings import WorkerSettings
+from markupsafe import Markup
+
+from birdfeed_cli.common.errors import WrongUse
+from birdfeed_cli.common.money import usd
+from birdfeed_cli.prices.missing import lacks, read_missing
+from birdfeed_cli.report.charts import stacked_bars
+from birdfeed_cli.report.command import NO_TABLES, read_stored
+from birdfeed_cli.report.html import colour
+from birdfeed_cli.report.query import DIMENSIONS, Report
+
+#: Days that can be looked at.
+DAYS: Final = (1, 7, 30)
+#: What costs are shown by: the first one also over time, chosen in the address.
+BY: Final = ("model", "tier", "user")
+
+
+def costs(settings: WorkerSettings, query: Mapping[str, str], *, signed_in: bool) -> dict[str, Any]:
+    """Costs of the last days by model, tier and day; by user, who may be named, after a sign-in.
+
+    Raises:
+        BirdfeedError: The store doesn't answer, or refuses.
+        WrongUse: No data source can be read.
+    """
+    days, values = _days(query)
+    if not settings.has_read_token:
+        return {**values, "report": None}
+    known = [one for one in BY if one in DIMENSIONS and (signed_in or one != "user")]
+    first = query.get("by") if query.get("by") in known else known[0]
+    dimensions = [str(first), *(one for one in known if one != first)]
+    until, notes = datetime.now(UTC), list[str]()
+    report, _ = read_stored(settings, until - timedelta(days=days), until, dimensions, ZoneInfo("UTC"), notes.append)
+    if report is None:
+        raise WrongUse(NO_TABLES)
+    return {**values, "report": report, "known": known, "first": first, "notes": notes, **_plot(report, str(first))}
+
+
+def missing(settings: WorkerSettings, query: Mapping[str, str]) -> dict[str, Any]:
+    """Models without a full price in the last days, and usage that was not read; raises BirdfeedError."""
+    days, values = _days(query)
+    if not settings.has_read_token:
+        return {**values, "found": None}
+    now = datetime.now(UTC)
+    found = read_missing(settings, now - timedelta(days=days), now)
+    return {**values, "found": found, "lacks": lacks, "advice": ADVICE}
+
+
+def _days(query: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+    days = next((known for known in DAYS if query.get("days") == str(known)), 7)
+    return days, {"days": days, "all_days": DAYS}
+
+
+def _plot(report: Report, by: str) -> dict[str, Any]:
+    series = report.over_time
+    layers = [
+        (one.name, [float(cost) for cost in one.cost_usd], f"var(--{colour(series, nth)})")
+        for nth, one in enumerate(series)
+    ]
+    title = f"Cost by {report.every} and {by}"
+    drawn = stacked_bars(title, report.periods, report.every, layers, lambda value: usd(Decimal(repr(value))))
+    plot = Markup(drawn)  # nosec B704 - names in it were escaped by the function that drew it
+    legend = [
+        (colour(series, nth), one.name or "(none)", sum(one.cost_usd, Decimal(0))) for nth, one in enumerate(series)
+    ]
+    return {"title": title, "plot": plot, "legend": legend}

@@ -1,0 +1,186 @@
+"""The console in Chromium: narrow and wide, light and dark, by keyboard; an outage seen live, a replay by clicks."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+import pytest
+from birdfeed_schemas.wire.keys import Keys
+from birdfeed_worker.monitoring.minutes import add_counts
+from redis import Redis
+
+from tests.support.events import envelope, text
+from tests.support.producer.apps.run import Server
+from tests.support.servers.console import TOKEN
+from tests.support.worker.dead import bury, events, work
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+#: A folder to keep screenshots in.
+SCREENSHOTS = os.environ.get("BIRDFEED_TESTS_SCREENSHOTS")
+#: Every page; KIND and LETTER stand for a kind of failure and a dead letter.
+PAGES = {
+    "overview": "/",
+    "dead": "/dead",
+    "filtered": "/dead?reason=invalid&text=model",
+    "kind": "/dead/kinds/KIND",
+    "letter": "/dead/letters/LETTER",
+    "replay-form": "/replays/new?of=filter&reason=invalid",
+    "replays": "/replays",
+    "costs": "/costs",
+    "prices": "/prices",
+    "not-found": "/dead/letters/nothing",
+}
+WIDTHS = (360, 800, 1600)
+LONG = "a-model-with-a-name-that-goes-on-" * 6
+
+
+def incident(redis: Redis, keys: Keys) -> dict[str, str]:
+    """A bad hour: dead letters of several kinds, hostile and long names, a data source that refuses, counts."""
+    now = datetime.now(UTC)
+    for minute in range(360):
+        counts = {"accepted:text_generation": 900 + 40 * (minute % 7), "written:text_generation": 880}
+        if minute < 60:
+            counts |= {"written:text_generation": 620, "dead:text_generation:invalid": 280}
+        if 20 < minute < 30:
+            counts |= {"dropped:text_generation:buffer_full": 120}
+        with redis.pipeline() as pipe:
+            add_counts(pipe, keys, now.timestamp() - 60 * minute, counts)
+            pipe.execute()
+    bury(redis, keys, events(40, user="ann"), now=now - timedelta(minutes=100))
+    bury(redis, keys, events(300, model=LONG), detail=f"model: {LONG}", now=now - timedelta(minutes=5))
+    hostile = "<script>alert(1)</script>\x1b]52;c;aGk=\x07=1+1\u202e"
+    bury(redis, keys, [envelope(text(model=hostile, user=hostile))], "quarantined", hostile, now=now)
+    *_, letter = bury(redis, keys, events(25, user="bob"), "rejected", "HTTP 400: no", now=now)
+    redis.hset(
+        keys.birdfeed("destination:llm_events"),
+        mapping={
+            "backoff_until": str(now.timestamp() + 90), "failures": "3", "since": str(now.timestamp() - 300),
+            "reason": "HTTP 503 from api.us-east.example: service unavailable",
+        },
+    )  # fmt: skip
+    for number in range(4):
+        name = f"rq:worker:host-{number}"
+        redis.sadd(f"rq:workers:{keys.queue}", name)
+        beat = now.isoformat().replace("+00:00", "Z")
+        redis.hset(
+            name, mapping={"hostname": f"worker-{number}", "pid": "4711", "state": "idle", "last_heartbeat": beat}
+        )
+    trip = {"reason": "invalid", "dead": 80, "seen": 100, "since": now.timestamp() - 60}
+    redis.hset(keys.birdfeed("breaker"), "image_generation", json.dumps(trip))
+    return {"KIND": letter.fingerprint, "LETTER": letter.id}
+
+
+@contextmanager
+def signed_in(browser: "Browser", address: str, **options: Any) -> "Iterator[Page]":
+    """A page of a new sign-in; nothing may be asked of another host, and nothing may go wrong in it."""
+    context = browser.new_context(**options)
+    page, wrong = context.new_page(), list[str]()
+    host = urlsplit(address).netloc
+    page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda one: wrong.append(one.url) if urlsplit(one.url).netloc != host else None)
+    page.goto(f"{address}/sign-in")
+    page.get_by_label("The console's token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{address}/")
+    yield page
+    # A page that answers 404 or 503 is one that the test asked for.
+    assert [one for one in wrong if not one.startswith("Failed to load resource: the server responded")] == []
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_at_every_width(
+    browser: "Browser", address: str, filled: Redis, keys: Keys, scheme: Literal["light", "dark"]
+) -> None:
+    """Nothing is wider than the window, nobody is kept out (axe-core), and nothing comes from another host."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    marks, found = incident(filled, keys), dict[str, object]()
+    with signed_in(browser, address, color_scheme=scheme, reduced_motion="reduce") as page:
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            for name, path in PAGES.items():
+                page.goto(address + path.replace("KIND", marks["KIND"]).replace("LETTER", marks["LETTER"]))
+                wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+                if wide > 0:
+                    found[f"{name} at {width}"] = f"{wide} px too wide"
+                if width != WIDTHS[1]:
+                    serious = [
+                        (one["id"], [node["html"][:160] for node in one["nodes"]][:3])
+                        for one in Axe().run(page).response["violations"]
+                        if one["impact"] in ("serious", "critical")
+                    ]
+                    if serious:
+                        found[f"{name} at {width} by axe"] = serious
+                if SCREENSHOTS:
+                    page.screenshot(path=f"{SCREENSHOTS}/{name}-{width}-{scheme}.png", full_page=True)
+    assert found == {}
+
+
+def test_an_outage_live(browser: "Browser", address: str, server: Server, filled: Redis, keys: Keys) -> None:
+    """Redis hangs and comes back: the page says so each time, and nobody touches it."""
+    incident(filled, keys)
+    with signed_in(browser, address) as page:
+        page.get_by_text("birdfeed is degraded").wait_for()
+        looked = page.locator("time").inner_text()
+        page.wait_for_function("before => document.querySelector('time').textContent !== before", arg=looked)
+
+        with server.frozen():
+            page.get_by_text("Redis doesn't answer").wait_for(timeout=60_000)
+        page.get_by_text("birdfeed is degraded").wait_for(timeout=60_000)
+        filled.delete(keys.birdfeed("breaker"))
+        page.get_by_role("button", name="Resume image_generation").wait_for(state="detached", timeout=60_000)
+
+
+def test_a_replay_by_clicks(browser: "Browser", address: str, filled: Redis, keys: Keys) -> None:
+    """From the overview to the result: filter, tick, dry run, replay; the events are in the queue."""
+    incident(filled, keys)
+    with signed_in(browser, address) as page:
+        page.get_by_role("link", name="Dead letters", exact=True).click()
+        page.get_by_label("Reason").select_option("rejected")
+        page.get_by_role("button", name="Filter").click()
+        page.get_by_label("All on this page").check()
+        page.get_by_role("button", name="Replay the chosen ones").click()
+        page.get_by_role("checkbox", name="Try one event").uncheck()
+        page.get_by_role("button", name="Dry run").click()
+        page.get_by_text("25 events of 1 dead letters would go back").wait_for()
+        page.get_by_role("link", name="Replay them").click()
+        page.get_by_role("checkbox", name="Try one event").uncheck()
+        page.get_by_role("button", name="Replay", exact=True).click()
+        page.get_by_text("25 events of 1 dead letters are back in the queue").wait_for()
+        page.get_by_role("link", name="Replays", exact=True).click()
+        page.get_by_text("via console").first.wait_for()
+    assert len(work(filled, keys)) == 25
+
+
+def test_by_keyboard(browser: "Browser", address: str, filled: Redis, keys: Keys) -> None:
+    """Tab reaches what can be done, in the order it is seen, and what has the focus is shown; Enter does it."""
+    incident(filled, keys)
+    with signed_in(browser, address) as page:
+
+        def focused() -> str:
+            page.keyboard.press("Tab")
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline != "none"
+            return str(page.evaluate("document.activeElement.textContent")).strip()
+
+        assert [focused() for _ in range(4)] == ["Skip to content", "birdfeed", "Overview", "Dead letters"]
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{address}/dead")
+        page.get_by_label("All on this page").focus()
+        page.keyboard.press("Space")
+        assert page.locator('input[name="letter"]:checked').count() == page.locator('input[name="letter"]').count() > 1
+        page.get_by_role("button", name="Replay the chosen ones").focus()
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Dry run").focus()
+        page.keyboard.press("Enter")
+        page.get_by_text("Done.").wait_for()
