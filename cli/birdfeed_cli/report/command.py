@@ -65,7 +65,9 @@ def run_report(
         raise wrong_value("--timezone", f"{zone!r} is not a time zone; write UTC or Europe/Berlin") from None
     if since >= until:
         raise wrong_value("--since", f"{since:%Y-%m-%d %H:%M} UTC is not in the past")
-    report, tables = read_stored(WorkerSettings.load(), since, until, dimensions, where, warn, client_errors=client_errors)
+    report, tables = read_stored(
+        WorkerSettings.load(), since, until, dimensions, where, warn, client_errors=client_errors
+    )
     if report is None:
         return fail(NO_TABLES, USAGE)
     if html is not None:
