@@ -149,7 +149,7 @@ def check() -> "list[Check]":
     """What would be sent from here, to which Redis, whether that is reachable and safe, and whether workers live.
 
     For a person or a start-up probe: it asks Redis, for some seconds at most where that doesn't answer, and writes
-    nothing. `birdfeed doctor` says the same and, where the workers' settings are, tells of Tinybird, too.
+    nothing. `birdfeed doctor` says the same and, where the workers' settings are, says how Tinybird is, too.
 
     Returns:
         A sentence for each thing that was looked at, with what to do; `state` is ok, unknown, warning, wrong or down.

@@ -112,7 +112,7 @@ serving: ContextVar[Request | None] = ContextVar("birdfeed_request", default=Non
 
 
 def told_by(tell: Callable[[Any], ContextFields] | None, request: Any) -> ContextFields:
-    """What a program's own function tells of a request; nothing where there is none, or where it fails."""
+    """What a program's own function says about a request; nothing where there is none, or where it fails."""
     try:
         return tell(request) if tell is not None else {}
     except Exception as error:  # the program's own code; its request must go on

@@ -6,8 +6,8 @@
 
 BIRDFEED is optional: what it doesn't say comes from the environment. `before_send`, `credentials` and `context` may be
 functions, or their dotted paths. The middleware is optional, too: with it a request's events inherit what `context`
-tells of the request, and an event that `track` made without a usage, a status or an error is sent when its request's
-answer begins: a 4xx or 5xx then is its error.
+says, and an event that `track` made without a usage, a status or an error is sent when its request's answer begins: a
+4xx or 5xx then is its error.
 """
 
 from collections.abc import Callable

@@ -36,7 +36,7 @@ class Birdfeed:
         before_send: BeforeSend | None = None,
         context: Callable[[flask.Request], ContextFields] | None = None,
     ) -> None:
-        """`before_send` is as for birdfeed.configure; `context` tells of a request what its events inherit."""
+        """`before_send` is as for birdfeed.configure; `context` says what the events of a request inherit."""
         self._before_send = before_send
         self._context = context
         if app is not None:

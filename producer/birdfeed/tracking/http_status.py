@@ -1,4 +1,4 @@
-"""What a web framework's answers tell of the work behind them: a returned 4xx or 5xx is an error, as a raised one is.
+"""What a web framework's answers say about the work behind them: a returned 4xx or 5xx is an error, as a raised one is.
 
     4xx   status "error", error {"type": "client_error", "code": "404"}: the request was at fault, not the service
     5xx   status "error", error {"type": "server_error", "code": "503"}

@@ -1,6 +1,6 @@
 """The pages' blocks of shell, typed into bash as they stand, on what `birdfeed up` starts.
 
-tests/unit/project/test_blocks.py says which pages' blocks are run where.
+tests/unit/docs/test_blocks.py says which pages' blocks are run where.
 """
 
 import json

@@ -40,7 +40,7 @@ def newest(
         connection: Redis.
         keys: Names of the keys.
         choice: What must fit. Letters are opened only where their events must be looked at.
-        after: Where the page before ended: its `after`. Anything else begins somewhere, and harms nothing.
+        after: Where the page before ended: its `after`. Any other text is harmless: the page begins somewhere.
         most: Letters of a page.
         look_at: Letters that are looked at, at most.
     """
