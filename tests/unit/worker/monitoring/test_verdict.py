@@ -29,7 +29,7 @@ from redis import Redis
 from docs.scripts.references import rules
 from tests.support.repository import DOCS
 from tests.support.worker.well import WELL, WORKER
-from tests.unit.project.test_docs import reasons
+from tests.unit.docs.test_docs import reasons
 
 
 def minutes(*counts: dict[str, int]) -> dict[str, Any]:
