@@ -14,7 +14,7 @@ PROJECT := pyproject.toml producer/birdfeed/_version.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow test-pythons soak lint docs site media-prices price-diff recordings bench lock release clean
+.PHONY: help demo check test test-slow test-pythons coverage soak lint docs site media-prices price-diff recordings bench lock release clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 21
@@ -55,13 +55,16 @@ check: $(STAMP) ## Before each commit: lint, types, import contracts, unit tests
 
 test: $(STAMP) ## All tests but the slow ones, lint and types first.
 	$(STATIC)
-	$(BIN)/pytest -m "not soak and not slow" -n 4 --dist loadfile --cov --cov-report=term:skip-covered
+	$(BIN)/pytest -m "not soak and not slow" -n 4 --dist loadfile
 
 test-slow: $(STAMP) ## What doesn't fit into `make test`: the release, built and compared.
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2 --dist loadfile
 
 test-pythons: $(STAMP) ## The unit tests under each other Python that birdfeed supports and this machine has.
 	BIN=$(BIN) .ci/test-pythons
+
+coverage: $(STAMP) ## What of the code the quick in-process tests run; fails below the share in pyproject.toml.
+	$(BIN)/pytest tests/unit tests/integrations -m "not soak and not slow" -n 4 --dist loadfile -q --cov --cov-report=term:skip-covered
 
 soak: $(STAMP) ## The long tests.
 	$(BIN)/pytest -m soak

@@ -2,46 +2,19 @@
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from tests.support.commands import BIRDFEED, clean_environment
 from tests.support.producer.apps.run import Server
-from tests.support.servers.console import TOKEN
+from tests.support.servers.console import console_process
 from tests.support.servers.redis_servers import MUST_HAVE_ALL
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
-
-
-@contextmanager
-def console_process(redis_url: str, folder: Path, **settings: str) -> Iterator[str]:
-    """`birdfeed console` on a free port; yields its address."""
-    environment = {
-        **clean_environment(),
-        "BIRDFEED_REDIS_URL": redis_url,
-        "BIRDFEED_CONSOLE_TOKEN": TOKEN,
-        "PYTHONUNBUFFERED": "1",
-        **settings,
-    }
-    process = subprocess.Popen(
-        [*BIRDFEED, "console", "--port", "0"], env=environment, cwd=folder, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stderr is not None
-        said = process.stderr.readline()
-        assert said.startswith("birdfeed console on http://127.0.0.1:"), said + process.stderr.read()
-        yield said.split()[3].rstrip("/")
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from redis import Redis
 
 from tests.support.producer.marked_sdks import CONTROL
 from tests.support.redis_contents import all_of
+from tests.support.servers.console import TOKEN, console_process, every_page
 from tests.support.servers.redis_servers import free_port, valkey
 from tests.support.servers.system import System
 from tests.support.wait import eventually
@@ -40,7 +41,8 @@ KNOWN = {
     "status": "health", "ledger": "made_up", "settings": "BIRDFEED_REDIS_URL", "report csv": "gpt-4.1-nano",
     "report page": "gpt-4.1-nano", "report": "gpt-4.1-nano", "spool list": "text_generation",
     "arguments": "birdfeed_worker", "prices missing": "", "app's log": "birdfeed",
-    "a refused command": "doesn't answer", "SDKs' log": "could not be read", "SDKs' rows": CONTROL,
+    "a refused command": "doesn't answer", "doctor": "Redis", "console, read-only": "made_up", "console": "invalid",
+    "console's log": "", "SDKs' log": "could not be read", "SDKs' rows": CONTROL,
 }  # fmt: skip
 
 
@@ -105,12 +107,22 @@ def hunted(system: System, page: Path) -> dict[str, str]:
         "report page": [["report", "--html", str(page)]],
         "prices missing": [["prices", "missing", "--json"]],
         "spool list": [["spool", "list"]],
+        "doctor": [["doctor"], ["doctor", "--json"], ["doctor", "--send"]],
     }
     for name, lines in commands.items():
         done = [run(*line) for line in lines]
         found[name] = "".join(one.stdout + one.stderr for one in done)
         assert "Traceback" not in found[name], found[name]
     found["report page"] += page.read_text()
+    for place, token in (("console, read-only", ""), ("console", TOKEN)):
+        settings = {**system.environment, "BIRDFEED_CONSOLE_TOKEN": token}
+        with console_process(settings.pop("BIRDFEED_REDIS_URL"), system.folder, **settings) as address:
+            pages = every_page(address, token)
+        # Without a token no event is shown; with one every dead letter and what stands around it.
+        assert {f"/dead/letters/{one}" for one in letters} <= pages.keys() or not token, sorted(pages)
+        assert {"/", "/dead", "/costs", "/prices"} <= pages.keys()
+        found[place] = "".join(f"{path}\n{text}" for path, text in pages.items())
+    found["console's log"] = (system.folder / "console.log").read_text()
     system.environment.update(BIRDFEED_REDIS_URL=away["BIRDFEED_REDIS_URL"])
     refused = run("status")
     found["a refused command"] = refused.stdout + refused.stderr
