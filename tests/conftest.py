@@ -1,5 +1,6 @@
 """Fixtures all tests share."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,3 +44,9 @@ def keys() -> Keys:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes are named by their parameter: what gzip made holds the time, and xdist's workers must agree on every id."""
     return argname if isinstance(val, bytes) else None
+
+
+def pytest_collection_finish() -> None:
+    """The tests themselves are never garbage: looking at them again and again took a tenth of the processor's time."""
+    gc.collect()
+    gc.freeze()

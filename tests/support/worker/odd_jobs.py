@@ -99,7 +99,7 @@ DEADLY: Final[dict[str, Callable[[], bytes]]] = {
     "nothing": lambda: b"",
     "a lone surrogate": lambda: zlib.compress(b'["birdfeed_worker.job.deliver",null,["{\\"version\\":1}\\ud800"],{}]'),
     "a million lines": lambda: packed(header(), *["{}"] * 1_000_000),
-    "a bomb": lambda: zlib.compress(b'["birdfeed_worker.job.deliver",null,["' + b" " * 129_000_000 + b'"],{}]'),
+    "a bomb": lambda: zlib.compress(b'["birdfeed_worker.job.deliver",null,["' + b" " * 129_000_000 + b'"],{}]', 1),
 }
 
 #: Fields of a job's own hash that are junk, around data that is right: its event is written.
