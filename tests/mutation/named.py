@@ -17,7 +17,7 @@ LEASES: Final = f"{UNIT}/queue/test_leases.py"
 SETTLE: Final = f"{UNIT}/queue/test_reserve_and_settle.py"
 ODD: Final = f"{UNIT}/pipeline/test_odd_jobs.py"
 REFUSED: Final = f"{UNIT}/flow"
-WATCHDOGS: Final = f"{UNIT}/process/test_watchdogs.py"
+WATCHDOGS: Final = "tests/e2e/worker/test_watchdogs.py"
 
 
 @dataclass(frozen=True)
