@@ -100,7 +100,6 @@ class Pipeline:
     def round(self, *, closing: bool) -> bool:
         """Deliver what waits; whether nothing is left in memory."""
         self._encoder.added.look()
-        self._encoder.ids.refill()
         with self._round_lock:
             delivery = self._delivery
             if delivery is None:

@@ -2,9 +2,8 @@
 
 The order is: the type's shape says whether the data may leave as it is, else what of it may (shape.py); the before_send
 hook sees what would be sent, and its answer is checked against the shape again; the fields of `hmac_fields` are hashed
-if a key is set; one orjson dump writes it. This much is done in request handlers. The event's id comes from a pool, and
-the rest of its line is written by whoever sends it (batch.line_of), because making an id and a time's text costs as
-much as the dump.
+if a key is set; one orjson dump writes it. This much is done in request handlers, with the event's id, which they get;
+the rest of its line is written by whoever sends it (batch.line_of), because a time's text costs as much as the dump.
 """
 
 import logging
@@ -19,9 +18,10 @@ from birdfeed_schemas.event_structs import EventData
 from birdfeed_schemas.fields import ANY_TYPE
 from birdfeed_schemas.tables.hints import unknown_field, unknown_names
 from birdfeed_schemas.wire.compact_bytes import compact_bytes
+from uuid_utils import uuid7
 
 from birdfeed.encoding.added_fields import AddedFields
-from birdfeed.encoding.event_ids import EventIds, id_of_key
+from birdfeed.encoding.event_ids import id_of_key
 from birdfeed.encoding.redact import ErrorMessage, pseudonym
 from birdfeed.encoding.sanitize import NOTHING, Bounds, Sanitizer
 from birdfeed.encoding.shape import Shape
@@ -88,9 +88,7 @@ class Encoder:
         self._counters = counters
         self._most = policy.max_event_bytes - LINE_BYTES
         self._plain = policy.hmac_key is None and policy.before_send is None
-        self.ids: Final = EventIds()
         self.added: Final = AddedFields(policy.defaults)
-        self._pop_id = self.ids.pop
         #: Event types and names of fields that were told of.
         self._told: set[tuple[str, str]] = set()
 
@@ -170,10 +168,7 @@ class Encoder:
 
     def _bounded(self, event_type: str, data: bytes, dropped: int, at: int) -> Encoded | None:
         if len(data) <= self._most:
-            try:
-                return event_type, data, dropped, at, self._pop_id()
-            except IndexError:
-                return event_type, data, dropped, at, self.ids.missing()
+            return event_type, data, dropped, at, str(uuid7())
         self._counters.drop(event_type, "too_large")
         log_throttled(logging.WARNING, "too large", "a %s event of %d bytes was refused", event_type, len(data))
         return None

@@ -12,13 +12,11 @@ import pytest
 from birdfeed import EventType, api, track, track_event
 from birdfeed.client import Client
 from birdfeed.encoding.added_fields import AddedFields
-from birdfeed.encoding.event_ids import FIRST, MOST, EventIds
 from birdfeed.logging_once import forget
 from birdfeed.testing import Captured, capture
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from tests.support.producer.fakes import Clock
 from tests.support.producer.queued import events_in
 
 TEXT = EventType("text_generation")
@@ -43,10 +41,10 @@ def producer(valkey_url: str, redis: Redis, tmp_path: Path) -> Iterator[Client]:
 
 
 def test_the_id_is_the_rows(producer: Client, redis: Redis, keys: Keys) -> None:
-    """More than are made ahead; each its own, a UUIDv7, as it lies in Redis."""
-    ids = [track_event("text_generation", {"model": "m"}) for _ in range(FIRST + 100)]
+    """Each its own, a UUIDv7, as it lies in Redis."""
+    ids = [track_event("text_generation", {"model": "m"}) for _ in range(100)]
     birdfeed.flush(60)
-    ids += [track_event("text_generation", {"model": "m"}) for _ in range(FIRST + 100)]
+    ids += [track_event("text_generation", {"model": "m"}) for _ in range(100)]
     birdfeed.flush(60)
 
     assert [event["event_id"] for event in events_in(redis, keys)] == ids
@@ -82,7 +80,7 @@ def test_a_mapping_that_changes_while_it_is_read_has_one(events: Captured) -> No
 
 
 def test_forked_children_share_no_id() -> None:
-    """The pool of the parent is not the child's."""
+    """What makes them begins anew in the child."""
     code = """
 import os, birdfeed
 from birdfeed import api
@@ -98,27 +96,6 @@ os._exit(0)
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
 
     assert len(set(out.split())) == 9
-
-
-def test_a_pool_grows_with_what_is_taken() -> None:
-    """Up to a bound; ids that were not taken for a while are made anew, for they begin with their time."""
-    clock = Clock()
-    ids = EventIds(clock)
-    assert len({ids.pop() for _ in range(FIRST)}) == FIRST
-    with pytest.raises(IndexError):
-        ids.pop()
-    for _ in range(20):
-        ids.missing()
-        ids.refill()
-    first = ids.pop()
-    clock.now += 61
-    ids.refill()
-    assert ids.pop() > first
-    ids.refill()
-
-    assert len({ids.pop() for _ in range(MOST)}) == MOST
-    with pytest.raises(IndexError):
-        ids.pop()
 
 
 def test_a_retried_handler_counts_once(events: Captured) -> None:
