@@ -14,7 +14,7 @@ PROJECT := pyproject.toml producer/birdfeed/_version.py
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow test-pythons coverage soak lint docs site media-prices price-diff recordings bench lock release clean
+.PHONY: help demo check check-types check-imports check-security test test-slow test-pythons coverage soak lint docs site media-prices price-diff recordings bench lock release clean
 
 help: ## Show this.
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 21
@@ -44,10 +44,18 @@ demo: $(DEMO) ## The main job, end to end, on embedded servers.
 define STATIC
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive schemas producer worker sandbox cli
+	@$(MAKE) --no-print-directory -j3 check-types check-imports check-security
 endef
+
+# Each takes one core for seconds.
+check-types:
+	$(BIN)/mypy
+
+check-imports:
+	$(BIN)/lint-imports
+
+check-security:
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive schemas producer worker sandbox cli
 
 check: $(STAMP) ## Before each commit: lint, types, import contracts, unit tests.
 	$(STATIC)
