@@ -10,7 +10,7 @@ from typing import Any, Final
 from birdfeed_schemas.safety.redis_facts import redis_facts
 from birdfeed_schemas.safety.urls import shown
 from birdfeed_schemas.tables.variables import unknown_variables
-from birdfeed_schemas.wire.keys import Keys
+from birdfeed_schemas.wire.keys import SILENT_SECONDS, Keys
 from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
@@ -21,8 +21,6 @@ from birdfeed.transport.connection import Credentials, connect
 
 #: Seconds for each answer of Redis, at most.
 ANSWER_SECONDS: Final = 1.5
-#: Seconds without a heartbeat after which a worker doesn't count as alive, as in `birdfeed status`.
-SILENT_SECONDS: Final = 60.0
 
 
 def variables(environment: Mapping[str, str]) -> Iterator[Check]:

@@ -9,6 +9,8 @@ from typing import Final
 
 #: What every job of ours runs; part of the wire contract, never renamed.
 JOB_FUNCTION: Final = "birdfeed_worker.job.deliver"
+#: Seconds without a heartbeat after which a worker doesn't count as alive.
+SILENT_SECONDS: Final = 60.0
 
 #: Fields birdfeed adds to rq's job hash: events in the job, their type, bytes of the packed batch before compression.
 EVENTS_FIELD: Final = "bf_events"

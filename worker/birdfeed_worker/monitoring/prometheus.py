@@ -13,7 +13,7 @@ from typing import Final, get_args
 from birdfeed_schemas.enrichment import CostStatus
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.safety.untrusted import label
-from birdfeed_schemas.wire.keys import Keys
+from birdfeed_schemas.wire.keys import SILENT_SECONDS, Keys
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
@@ -26,7 +26,7 @@ from birdfeed_worker.monitoring.facts import Status
 from birdfeed_worker.monitoring.metrics import BUCKETS, Metric
 from birdfeed_worker.monitoring.minutes import DEAD_REASONS, DROP_REASONS, OTHER, known_reason, known_type
 from birdfeed_worker.monitoring.status import read_status
-from birdfeed_worker.monitoring.verdict import RULES, SILENT_SECONDS
+from birdfeed_worker.monitoring.verdict import RULES
 from birdfeed_worker.queue.redis_time import redis_time
 
 #: Values by labels.

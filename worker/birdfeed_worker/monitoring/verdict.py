@@ -9,13 +9,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
+from birdfeed_schemas.wire.keys import SILENT_SECONDS
+
 from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring.facts import Finding, Health, Rule, Status
 from birdfeed_worker.monitoring.minutes import FORGOTTEN, WORKER_ENDS, by_last_part, total
 from birdfeed_worker.tinybird.schema_compare import in_one_line
 
-#: Seconds without a sign of life after which a worker doesn't count as alive.
-SILENT_SECONDS: Final = 60.0
 #: Seconds an event may be under way before that counts as late.
 LATE_SECONDS: Final = 300.0
 #: Shares of Redis' memory: from the first on it is said, from the second on nothing fits.

@@ -3,8 +3,7 @@
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -51,47 +50,6 @@ def make(folder: Path, clock: Clock, **options: Any) -> Spool:
 @pytest.fixture
 def spool(tmp_path: Path, clock: Clock) -> Spool:
     return make(tmp_path, clock)
-
-
-#: Everything that reads or writes the file.
-USES: dict[str, Callable[[Spool], object]] = {
-    "add": lambda spool: spool.add([batch()]),
-    "claim": lambda spool: spool.claim(100),
-    "totals": Spool.totals,
-    "oldest_age": Spool.oldest_age,
-    "batches": Spool.batches,
-    "shrink": Spool.shrink,
-}
-
-
-@pytest.mark.parametrize("made", [False, True], ids=["while it is made", "later"])
-@pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_whoever_holds_the_file_is_waited_for(tmp_path: Path, use: Callable[[Spool], object], made: bool) -> None:
-    """Another process makes it, or has it alone as a copying program may; reads failed at once, with a lock's name."""
-    path = tmp_path / "spool.sqlite3"
-    if made:
-        with closing(open_spool(path)) as first:
-            first.add([batch()])
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
-        other.execute("PRAGMA locking_mode = EXCLUSIVE")
-        other.execute("BEGIN EXCLUSIVE")
-        tried = threading.Event()
-        spool = open_spool(path, busy_seconds=60)
-        connect = spool._file._connect
-
-        def noted() -> sqlite3.Connection:
-            try:
-                return connect()
-            except sqlite3.OperationalError:
-                tried.set()
-                raise
-
-        spool._file._connect = noted  # type: ignore[method-assign]
-        with ThreadPoolExecutor(1) as pool:
-            using = pool.submit(use, spool)
-            assert tried.wait(60)
-            other.close()
-            using.result(60)
 
 
 def test_nothing_is_made_before_it_is_needed(spool: Spool) -> None:
