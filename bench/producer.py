@@ -96,33 +96,30 @@ CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
 }
 
 
-def changed(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], object]:
-    """A call with an event of that kind; making it is measured too, and costs little beside."""
-
-    def call(data: dict[str, Any]) -> None:
-        change(data)
-        birdfeed.track_event(TEXT, data)
-
-    return call
+def as_it_is(data: dict[str, Any]) -> None:
+    """Change nothing."""
 
 
-def measure(call: Callable[[dict[str, Any]], object], events: int) -> list[float]:
-    """Seconds of each call, sorted; from the first one on, in a process that has just begun."""
-    return sorted(run(call, events))
-
-
-def run(call: Callable[[dict[str, Any]], object], events: int) -> list[float]:
+def measure(
+    call: Callable[[dict[str, Any]], object], events: int, change: Callable[[dict[str, Any]], None] = as_it_is
+) -> list[float]:
+    """Seconds of each call, sorted; from the first one on, in a process that has just begun. `change` is not timed."""
     clock = time.perf_counter
     took = []
     gc.collect()
     for start in range(0, events, BURST):
         for number in range(start, start + BURST):
             data = event(number)
+            change(data)
             before = clock()
             call(data)
             took.append(clock() - before)
         time.sleep(PAUSE_SECONDS)
-    return took
+    return sorted(took)
+
+
+def track(data: dict[str, Any]) -> None:
+    birdfeed.track_event(TEXT, data)
 
 
 def row(name: str, took: list[float]) -> dict[str, Any]:
@@ -201,22 +198,22 @@ def main() -> None:
         simple: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         rows.append(row("SimpleQueue.put (the floor)", measure(simple.put, chosen.events)))
         with birdfeed_on(url):
-            rows.append(row("track_event", measure(lambda data: birdfeed.track_event(TEXT, data), chosen.events)))
+            rows.append(row("track_event", measure(track, chosen.events)))
         with birdfeed_on(url):
             for name, change in CHANGES.items():
-                rows.append(row(f"track_event, {name}", measure(changed(change), chosen.events // 4)))
+                rows.append(row(f"track_event, {name}", measure(track, chosen.events // 4, change)))
         with birdfeed_on(url, user_hmac_key="key"):
             rows.append(
                 row(
                     "track_event, users hashed",
-                    measure(lambda data: birdfeed.track_event(TEXT, data), chosen.events),
+                    measure(track, chosen.events),
                 )
             )
         with birdfeed_on(url, durability="spool"):
             rows.append(
                 row(
                     "track_event, durability=spool",
-                    measure(lambda data: birdfeed.track_event(TEXT, data), chosen.events // 4),
+                    measure(track, chosen.events // 4),
                 )
             )
         rows.append(row("OpenTelemetry BatchLogRecordProcessor", measure(otel(), chosen.events)))

@@ -40,6 +40,7 @@ Encoded: TypeAlias = tuple[str, bytes, int, int, str]
 IDEMPOTENCY_KEY: Final = "idempotency_key"
 
 _convert: Final = msgspec.convert
+_dumps: Final = orjson.dumps
 #: Bytes of an event's line around its data: names, the id, and the time.
 LINE_BYTES: Final = len('{"event_id":"","occurred_at":"","data":}') + 36 + 27
 #: Unknown names of fields told of, in all; and names of an event that are looked at for it.
@@ -106,14 +107,20 @@ class Encoder:
         if self.added.any and isinstance(event_data, Mapping):
             event_data = self.added.to(event_data, shape.names)
         if self._plain and type(event_data) is dict:
-            data = event_data if "referrer" not in event_data else shape.with_host(event_data)
+            # Most events end here, so it calls as little as it can: each call of a function is 1 to 2 % of its time.
             try:
+                data: dict[str, Any] | None = event_data
+                if (referrer := event_data.get("referrer")) is not None:
+                    host = shape.hosts.get(referrer)
+                    data = {**event_data, "referrer": host} if host is not None else shape.with_host(event_data)
                 _convert(data, shape.struct)
-                written = orjson.dumps(data, None, _NO_DATETIMES)
+                written = compact_bytes(_dumps(data, None, _NO_DATETIMES))
             except Exception:  # whatever is wrong with it, the slow way finds it
                 written = b""
+            if 0 < len(written) <= self._most:
+                return event_type, written, 0, time.time_ns(), str(uuid7())
             if written:
-                return self._bounded(event_type, compact_bytes(written), 0, time.time_ns())
+                return self._bounded(event_type, written, 0, time.time_ns())
         if isinstance(event_data, Mapping) and IDEMPOTENCY_KEY in event_data:
             return self._with_key(event_type, dict(event_data), shape)
         return self._filtered(event_type, event_data, shape)

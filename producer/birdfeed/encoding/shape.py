@@ -63,6 +63,8 @@ class Shape:
         self.names: Final = self._field_of.keys()
         self._own = frozenset(name for name, field in self._field_of.items() if name == field)
         self._referrer_path = referrer_path
+        #: Referrer → its host, of those that were seen before; nothing where a referrer is sent as it is.
+        self.hosts: Final[Mapping[str, str]] = {} if referrer_path else _hosts
         self._keep_traceback = keep_traceback
         self._error_message = error_message
         if struct is None or extra:
@@ -77,10 +79,10 @@ class Shape:
         }
 
     def with_host(self, data: dict[str, Any]) -> dict[str, Any] | None:
-        """`data` with the host alone as its referrer; None where that names none, and so has to go."""
-        referrer = data["referrer"]
-        if referrer is None or self._referrer_path:
+        """`data` with the host alone as its referrer, which is not null; None where that names none, and has to go."""
+        if self._referrer_path:
             return data
+        referrer = data["referrer"]
         host = _host_of(referrer) if type(referrer) is str else None
         return {**data, "referrer": host} if host else None
 
