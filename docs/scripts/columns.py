@@ -67,6 +67,7 @@ MEANINGS: Final[Mapping[str, tuple[str, str]]] = {
     "truncated": ("", "true: some text or structure of the event was cut to its bound"),
     "trace_id": ("trace_id", "OpenTelemetry's id of the trace"),
     "span_id": ("span_id", "OpenTelemetry's id of the span"),
+    "sample_rate": ("sample_rate", "the share of such events that was sent: the row stands for 1 / `sample_rate`"),
     "extra": ("fields in `BIRDFEED_EXTRA_FIELDS`", "JSON: the fields that the operator allowed by name"),
     "dropped_fields": ("", "how many fields of the event were not sent or not stored"),
     "enriched_at": ("", "when a worker priced it (UTC); the row's version: of rows with one id the newest counts"),

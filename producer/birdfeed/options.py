@@ -85,6 +85,21 @@ def _text(text: str) -> str:
     return text
 
 
+def rates_in(text: str) -> dict[str, float]:
+    """Event type → share of its events, from a comma-separated list such as text_generation=0.1.
+
+    Raises:
+        ValueError: It is no such list, or a share is not above 0 and at most 1.
+    """
+    rates: dict[str, float] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        event_type, _, rate = part.rpartition("=")
+        if not event_type.strip():
+            raise ValueError("is a list such as text_generation=0.1,image_generation=0.5")
+        rates[event_type.strip()] = _positive(1)(rate)
+    return rates
+
+
 def names_in(text: str) -> frozenset[str]:
     """The names in a comma-separated list."""
     return frozenset(name.strip() for name in text.split(",") if name.strip())
@@ -137,6 +152,8 @@ class Options:
     project: str = field(default="", metadata={_READ: _text})
     organization: str = field(default="", metadata={_READ: _text})
     compression: int = field(default=1, metadata={_READ: _whole(0, 9)})
+    sample: Mapping[str, float] = field(default_factory=dict, metadata={_READ: rates_in})
+    sample_errors: bool = field(default=False, metadata={_READ: _flag})
     #: Where the Redis URL came from, for the log: a variable's name, or "configure()".
     redis_source: str = field(default="configure()", metadata={})
 

@@ -7,10 +7,10 @@ from typing import Annotated, Final, Literal
 from birdfeed_schemas.event_structs import MAX_TEXT
 from birdfeed_schemas.safety.redis_url import checked_redis_url
 from birdfeed_schemas.settings import RedisSettings
-from pydantic import Field, SecretStr
-from pydantic_settings import SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode, SettingsConfigDict
 
-from birdfeed.options import REDIS_VARIABLES, Options, names_in, option_names
+from birdfeed.options import REDIS_VARIABLES, Options, names_in, option_names, rates_in
 
 #: What commands read beside the environment.
 DOTENV: Final = ".env"
@@ -18,6 +18,10 @@ DOTENV: Final = ".env"
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 DefaultText = Annotated[str, Field(max_length=MAX_TEXT)]
 Count = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Shares = Annotated[
+    dict[str, Share], NoDecode, BeforeValidator(lambda given: rates_in(given) if isinstance(given, str) else given)
+]
 
 
 class ProducerSettings(RedisSettings):
@@ -108,6 +112,12 @@ class ProducerSettings(RedisSettings):
         description="zlib level of jobs: 1 is quickest, 9 smallest, 0 none. 1 gives about 35 bytes an event in a full "
         "batch.",
     )
+    sample: Shares = Field(
+        {},
+        description="Event types of which a share is sent: text_generation=0.1 sends one of ten events, each with that "
+        "`sample_rate` in its row. configure() takes a mapping, too. All of a type are sent unless it is listed.",
+    )
+    sample_errors: bool = Field(False, description="Sample error events, too; otherwise all of them are sent.")
 
     def options(self) -> Options:
         """The same settings as the producer uses them."""

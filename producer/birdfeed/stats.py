@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+#: Why an event was not sent that a setting leaves out: no loss, for the rows that are sent stand for it.
+SAMPLED: Final = "sampled"
 #: Why an event was dropped, and what that means. The keys are what `stats().dropped` and the ledger use.
 REASONS: Final[Mapping[str, str]] = {
     "bad_call": "the event type was no usable text, or the event data no mapping",
@@ -19,13 +21,23 @@ REASONS: Final[Mapping[str, str]] = {
     "spool_unreadable": "the spool's file was damaged, and these events in it could not be read back",
     "before_send": "the before_send hook returned None",
     "before_send_failed": "the before_send hook raised, so the event was not sent unseen",
+    SAMPLED: "BIRDFEED_SAMPLE sends a share of such events, and this one is not of it",
     "misconfigured": "the settings are wrong, so that telemetry is off; the log says which",
     "closed": "the process ended and neither Redis nor the spool took the event within close_timeout",
 }
 
 #: Of these, the ones that are dropped before the flusher takes them.
 _BEFORE_TAKING: Final = frozenset(
-    {"bad_call", "unserialisable", "too_large", "buffer_full", "before_send", "before_send_failed", "misconfigured"}
+    {
+        "bad_call",
+        "unserialisable",
+        "too_large",
+        "buffer_full",
+        "before_send",
+        "before_send_failed",
+        "misconfigured",
+        SAMPLED,
+    }
 )
 
 #: The event type of drops that have no usable one.
@@ -51,7 +63,7 @@ class Stats:
         batches: Those jobs.
         spooled: Events this process wrote to the spool.
         drained: Events this process sent from the spool, whichever process wrote them.
-        dropped: Events that were given up, by reason (see `birdfeed.stats.REASONS`).
+        dropped: Events that were given up, by reason (see `birdfeed.stats.REASONS`); "sampled" ones are no loss.
         dropped_fields: Fields not passed on because birdfeed doesn't store them.
         sanitized: Events that held what JSON can't, which was replaced.
         truncated: Events of which something was cut: a text too long, a structure too deep or too large.

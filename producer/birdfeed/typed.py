@@ -45,6 +45,7 @@ class _CommonFields(TypedDict, total=False):
     cost: Number | None
     trace_id: Identifier | None
     span_id: Identifier | None
+    sample_rate: float | None
     usage: Any
     idempotency_key: Identifier | None
 
@@ -67,6 +68,7 @@ class _CommonFields(TypedDict, total=False):
     serviceTier: str | None
     traceId: Identifier | None
     spanId: Identifier | None
+    sampleRate: float | None
     usageMetadata: Any
     usage_metadata: Any
 
@@ -152,3 +154,5 @@ class SettingsFields(TypedDict, total=False):
     organization: str
     redis_timeout: float
     compression: int
+    sample: Mapping[str, float] | str
+    sample_errors: bool

@@ -199,6 +199,7 @@ class EventData(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     cost: Count | None = None
     trace_id: Identifier | None = None
     span_id: Identifier | None = None
+    sample_rate: Number | None = None
     usage: UsageData | None = None
 
 

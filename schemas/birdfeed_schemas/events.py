@@ -146,6 +146,7 @@ Name: TypeAlias = Annotated[StrictStr, Field(min_length=1)]
 Status: TypeAlias = Literal["success", "error"]
 Duration: TypeAlias = Annotated[float, Field(ge=0, le=MAX_DURATION_MS, allow_inf_nan=False)]
 Count: TypeAlias = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Share: TypeAlias = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Verdicts: TypeAlias = dict[str, Any] | None
 Failure: TypeAlias = Annotated[EventError | None, BeforeValidator(_error)]
 Identifier: TypeAlias = Annotated[StrictStr, BeforeValidator(_identifier)]
@@ -196,6 +197,7 @@ class Event(BaseModel):
     cost: ReportedCost = _named("cost", COMMON)
     trace_id: Identifier | None = _named("trace_id", COMMON)
     span_id: Identifier | None = _named("span_id", COMMON)
+    sample_rate: Share | None = _named("sample_rate", COMMON)
     usage: Any = _named("usage", COMMON)
 
     @property

@@ -32,6 +32,7 @@ COMMON: Final[Mapping[str, tuple[str, ...]]] = {
     "cost": (),
     "trace_id": ("traceId",),
     "span_id": ("spanId",),
+    "sample_rate": ("sampleRate",),
     "usage": ("usageMetadata", "usage_metadata"),
 }
 

@@ -16,6 +16,8 @@ from birdfeed_schemas.tables.meters import COUNTERS, DEFAULTS, FRACTIONS, TOKEN_
 
 #: The default of fields that are numbers with a fraction.
 NO_SECONDS: Final = 0.0
+#: Of an event that stands for itself alone: all of its kind were sent.
+ALL_SENT: Final = 1.0
 #: A field that short rows don't have.
 TemplateText: TypeAlias = str | UnsetType
 TemplateNumber: TypeAlias = float | UnsetType
@@ -102,6 +104,7 @@ class Row(Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     truncated: bool = False
     trace_id: str = ""
     span_id: str = ""
+    sample_rate: float = ALL_SENT
     extra: str = ""
     dropped_fields: int = 0
     replay_id: str = ""

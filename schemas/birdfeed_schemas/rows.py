@@ -19,6 +19,7 @@ from birdfeed_schemas.enrichment import Price, Tier, Usage
 from birdfeed_schemas.events import MAX_ERROR_MESSAGE, MAX_TRACEBACK, Event, EventError, ImageGeneration, TextGeneration
 from birdfeed_schemas.events import MAX_TEXT as MAX_TEXT
 from birdfeed_schemas.row_models import (
+    ALL_SENT,
     NO_COUNTERS,
     NO_TOKENS,
     NO_TOTALS,
@@ -128,6 +129,7 @@ def _common(enriched: Enriched) -> tuple[Any, ...]:
         is_cut or envelope.truncated > 0,
         event.trace_id or "",
         event.span_id or "",
+        event.sample_rate if event.sample_rate and event.sample_rate < ALL_SENT else ALL_SENT,
         bounded_json(enriched.extra) if enriched.extra else "",
         enriched.dropped_fields,
         enriched.replay_id,

@@ -1,13 +1,18 @@
 """What the data sources promise: keys that repricing can't move, types that hold every value, tokens of least scope."""
 
+import random
 import re
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
+import httpx
+import orjson
 import pytest
 from birdfeed_sandbox import Sandbox
 from birdfeed_sandbox.datafiles import Datasource, load_project, packaged_project
 from birdfeed_schemas.datafiles import columns_of, datafiles
 
+from tests.support import rows as made
 from tests.support.repository import DOCS
 
 PROJECT = load_project(packaged_project())
@@ -86,3 +91,32 @@ def test_the_docs_sql_runs(store: Sandbox) -> None:
     """The example of docs/reference/analytics.md."""
     for sql in re.findall(r"```sql\n(.*?)```", (DOCS / "reference" / "analytics.md").read_text(), re.DOTALL):
         assert store.sql(sql) == []
+
+
+def test_the_docs_weights_tell_of_all_events(store: Sandbox) -> None:
+    """20 of 80 were sent, beside 3 errors: the second example of docs/reference/analytics.md."""
+    dice, now = random.Random(7), datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    kept = {"model": "m", "status": "success", "duration": 1_000, "sample_rate": 0.25}
+    rows = [made.built(dice, "text_generation", now, kept) for _ in range(20)]
+    rows += [made.built(dice, "text_generation", now, {"model": "m", "error": "x", "duration": 10}) for _ in range(3)]
+    answer = httpx.post(
+        f"{store.url}/v0/events",
+        params={"name": "llm_events", "wait": "true"},
+        content=b"\n".join(map(orjson.dumps, rows)),
+        headers={"Authorization": f"Bearer {store.append_token}"},
+        timeout=60,
+    )
+    assert answer.json() == {"successful_rows": 23, "quarantined_rows": 0}
+    [weighted] = [
+        sql
+        for sql in re.findall(r"```sql\n(.*?)```", (DOCS / "reference" / "analytics.md").read_text(), re.DOTALL)
+        if "sample_rate" in sql
+    ]
+    [told] = store.sql(weighted)
+    costs = [float(row["cost_exact"]) for row in rows]
+
+    assert (told["requests"], told["errors"], told["p95_ms"]) == (83, 3, 1_000)
+    assert told["usd"] == pytest.approx(4 * sum(costs[:20]) + sum(costs[20:]))
+    assert told["prompt_text"] == sum(
+        row.get("tokens", {}).get("prompt_text", 0) / row.get("sample_rate", 1) for row in rows
+    )

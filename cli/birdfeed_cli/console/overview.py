@@ -10,7 +10,7 @@ from birdfeed_worker.dead_letters.newest import newest
 from birdfeed_worker.dead_letters.query import Choice
 from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring.facts import Health, Status
-from birdfeed_worker.monitoring.minutes import read_minutes, total
+from birdfeed_worker.monitoring.minutes import lost, read_minutes, total
 from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.queue.redis_time import redis_time
 from markupsafe import Markup
@@ -88,7 +88,7 @@ def trends(kinds: Sequence[Kind], letters: Sequence[tuple[Any, int]], now: float
 
 
 def _plots(connection: Redis, keys: Keys, now: float, hours: int) -> dict[str, Any]:
-    """Two plots: in and written, dead and dropped; and the sums of all."""
+    """Two plots: in and written, dead and dropped (what sampling leaves out is no loss); and the sums of all."""
     each = HOURS[hours]
     # Whole periods by the clock, the running one last.
     last = int(now // 60)
@@ -97,6 +97,7 @@ def _plots(connection: Redis, keys: Keys, now: float, hours: int) -> dict[str, A
     parts = [minutes[start : start + each] for start in range(0, len(minutes), each)]
     periods = [datetime.fromtimestamp((first + each * nth) * 60, UTC) for nth in range(len(parts))]
     counts = {kind: [float(total(part, kind)) for part in parts] for kind in PLOTTED}
+    counts["dropped"] = [float(lost(part).total()) for part in parts]
     every = "minute" if each == 1 else f"{each} minutes"
     layers = {kind: (kind, values, f"var(--{kind})") for kind, values in counts.items()}
     # The period that runs is not over: its point would look like a fall to nothing.

@@ -43,7 +43,7 @@ def run_send(file: str, *, as_json: bool) -> int:
 
 def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
     refused: Counter[str] = Counter()
-    settings = ProducerSettings.with_dotenv()
+    settings = ProducerSettings.with_dotenv().model_copy(update={"sample": {}})  # every event of a file is meant
     birdfeed.configure(settings)
     limit = settings.max_event_bytes
     read = tracked = too_large = 0

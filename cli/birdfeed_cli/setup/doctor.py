@@ -194,7 +194,14 @@ def _followed(producer: ProducerSettings, worker: WorkerSettings) -> Iterator[Ch
     began = time.monotonic()
     birdfeed.track_event(
         "text_generation",
-        {"model": MODEL, "request_id": request_id, "environment": MODEL, "status": "success", "cost": 0},
+        {
+            "model": MODEL,
+            "request_id": request_id,
+            "environment": MODEL,
+            "status": "success",
+            "cost": 0,
+            "sample_rate": 1,
+        },
     )
     birdfeed.close()
     stats = birdfeed.stats()

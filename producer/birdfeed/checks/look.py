@@ -63,6 +63,9 @@ def _sends(options: Options) -> str:
     ]
     if options.extra_fields:
         parts.append(f"extra fields: {', '.join(sorted(options.extra_fields))}")
+    if options.sample:
+        shares = ", ".join(f"{rate:g} of {event_type}" for event_type, rate in sorted(options.sample.items()))
+        parts.append(f"sampled: {shares}" + (", errors too" if options.sample_errors else ", but all errors"))
     return "; ".join(parts)
 
 

@@ -11,6 +11,7 @@ from birdfeed.delivery.flusher import Flusher
 from birdfeed.encoding.added_fields import DEFAULTS
 from birdfeed.encoding.allowlist import Allowed, load_plugged_in
 from birdfeed.encoding.encoder import BeforeSend, Encoder, Policy
+from birdfeed.encoding.sampling import Sampling
 from birdfeed.encoding.sanitize import Bounds
 from birdfeed.logging_once import error_location, log_throttled
 from birdfeed.options import Options
@@ -207,4 +208,5 @@ def policy_of(options: Options, before_send: BeforeSend | None) -> Policy:
         max_event_bytes=options.max_event_bytes,
         defaults={name: getattr(options, name) or "" for name in DEFAULTS},
         bounds=Bounds(depth=options.max_depth, items=options.max_items, text=options.max_text),
+        sampling=Sampling(options.sample, errors=options.sample_errors),
     )

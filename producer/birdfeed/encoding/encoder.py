@@ -23,10 +23,11 @@ from uuid_utils import uuid7
 from birdfeed.encoding.added_fields import AddedFields
 from birdfeed.encoding.event_ids import id_of_key
 from birdfeed.encoding.redact import ErrorMessage, pseudonym
+from birdfeed.encoding.sampling import SAMPLE_RATE, Sampling
 from birdfeed.encoding.sanitize import NOTHING, Bounds, Sanitizer
 from birdfeed.encoding.shape import Shape
 from birdfeed.logging_once import log_once, log_throttled
-from birdfeed.stats import Counters
+from birdfeed.stats import SAMPLED, Counters
 
 #: What a before_send hook is given and gives back: {"event_type": str, "event_data": dict}.
 Event: TypeAlias = dict[str, Any]
@@ -55,7 +56,7 @@ class Policy:
     """What may leave the process.
 
     `extra` are names allowed beside the models' own; `max_event_bytes` is the most one line may have; `defaults` are
-    fields of this process, which events have unless they say otherwise.
+    fields of this process, which events have unless they say otherwise; `sampling` says which events are sent at all.
     """
 
     extra: frozenset[str] = frozenset()
@@ -68,6 +69,7 @@ class Policy:
     max_event_bytes: int = 1_000_000
     defaults: Mapping[str, str] = field(default_factory=dict)
     bounds: Bounds = field(default_factory=Bounds)
+    sampling: Sampling = field(default_factory=lambda: Sampling({}, errors=False))
 
     def shape(self, spellings: Mapping[str, str] | None, struct: type[EventData] | None = None) -> Shape:
         """What a type may send whose model has `spellings`; None is a type that nobody registered."""
@@ -90,6 +92,7 @@ class Encoder:
         self._most = policy.max_event_bytes - LINE_BYTES
         self._plain = policy.hmac_key is None and policy.before_send is None
         self.added: Final = AddedFields(policy.defaults)
+        self._rates = policy.sampling.rates
         #: Event types and names of fields that were told of.
         self._told: set[tuple[str, str]] = set()
 
@@ -106,6 +109,12 @@ class Encoder:
         """
         if self.added.any and isinstance(event_data, Mapping):
             event_data = self.added.to(event_data, shape.names)
+        if self._rates and event_type in self._rates and SAMPLE_RATE in shape.names:
+            chosen = self._policy.sampling.of(event_type, event_data, event_data.get(IDEMPOTENCY_KEY))
+            if chosen is None:
+                self._counters.drop(event_type, SAMPLED)
+                return None
+            event_data = chosen
         if self._plain and type(event_data) is dict:
             # Most events end here, so it calls as little as it can: each call of a function is 1 to 2 % of its time.
             try:

@@ -84,6 +84,11 @@ def redacted(message: str) -> str:
     return message
 
 
+def is_given(error: object) -> bool:
+    """Whether the handler named an error; asked without running the object's own code, which may raise."""
+    return error is not None and not (isinstance(error, str | dict) and len(error) == 0)
+
+
 def error_of(error: object, keep: ErrorMessage, *, keep_traceback: bool, walk: Sanitizer) -> Any:
     """An event's `error` as it may be sent: type, code, message and, if asked for, traceback. Never raises.
 

@@ -31,6 +31,7 @@ from birdfeed_schemas.fields import COMMON
 from birdfeed import api
 from birdfeed.encoding.added_fields import active_span
 from birdfeed.encoding.encoder import now_text
+from birdfeed.encoding.redact import is_given
 from birdfeed.request_context import inherited, merged, serving
 from birdfeed.tracking.http_status import CLIENT_ERROR, error_of_status, http_status
 from birdfeed.tracking.streaming import async_generator, generator, response
@@ -122,20 +123,15 @@ class Work:
 
     def _send(self, event: dict[str, Any], status: int | None) -> None:
         """Send the event of work whose request was answered with an HTTP status, if that is known."""
-        if "status" not in event and not _given(event.get("error")) and (failed := error_of_status(status)):
+        if "status" not in event and not is_given(event.get("error")) and (failed := error_of_status(status)):
             event["error"] = failed
-        event.setdefault("status", "error" if _given(event.get("error")) else "success")
+        event.setdefault("status", "error" if is_given(event.get("error")) else "success")
         api.track_own(self._event_type, event)
-
-
-def _given(error: object) -> bool:
-    """Whether the handler named an error; asked without running the object's own code, which may raise."""
-    return error is not None and not (isinstance(error, str | dict) and len(error) == 0)
 
 
 def _may_have_failed(event: Mapping[str, Any]) -> bool:
     """Whether only its request's answer says how the work ended: nothing says that a model has answered."""
-    return "status" not in event and not _given(event.get("error")) and USAGE.isdisjoint(event)
+    return "status" not in event and not is_given(event.get("error")) and USAGE.isdisjoint(event)
 
 
 def _described(error: BaseException) -> object:

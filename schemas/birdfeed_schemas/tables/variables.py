@@ -22,9 +22,6 @@ VARIABLES: Final = frozenset(
         *("REDIS_URL", "REFERRER", "REQUESTS_AT_ONCE", "REQUESTS_PER_SECOND", "REQUEST_BYTES", "REQUEST_ROWS"),
         *("RESERVE_JOBS", "RETRY_BASE", "RETRY_CAP", "SCHEMA_CHECK", "SCHEMA_CHECK_SECONDS", "SETTLE_SECONDS"),
         *(
-            "ENVIRONMENT",
-            "ORGANIZATION",
-            "PROJECT",
             "SIGTERM_HOOK",
             "SPOOL_BYTES",
             "SPOOL_DIR",
@@ -33,7 +30,7 @@ VARIABLES: Final = frozenset(
             "STOP_TIMEOUT",
             "TIERS",
         ),
-        *("ENVIRONMENT", "ORGANIZATION", "PROJECT"),
+        *("ENVIRONMENT", "ORGANIZATION", "PROJECT", "SAMPLE", "SAMPLE_ERRORS"),
         *("TIER_TIMEOUT", "TIER_TTL", "USER_HMAC_KEY", "WAIT_REPLICAS"),
     }
 )

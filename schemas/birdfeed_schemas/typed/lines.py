@@ -61,6 +61,7 @@ _TYPES: Final[tuple[tuple[Any, Any], ...]] = (
     (events.Status | None, events.Status | None),
     (events.Failure, ErrorData | None),
     (events.Count | None, Whole | None),
+    (events.Share | None, Annotated[float, Meta(gt=0, le=1)] | None),
     (events.ReportedCost, Amount),
     (events.Seconds, Amount),
     (events.Verdicts, Raw),

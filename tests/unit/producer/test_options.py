@@ -55,7 +55,11 @@ VALUES = {
     "hmac_fields": ["user,organization", "a;b"],
     "spool_dir": ["/tmp/x"],
     "user_hmac_key": ["k"],
-    **{name: ["true", "0", "Yes", "off", "maybe", "2"] for name in ("enabled", "keep_traceback", "sigterm_hook")},
+    "sample": ["a=0.1, b=1", "a=0", "a=2", "a", "=1", "a=b", "a=nan", ",", "a=b=.5"],
+    **{
+        name: ["true", "0", "Yes", "off", "maybe", "2"]
+        for name in ("enabled", "keep_traceback", "sigterm_hook", "sample_errors")
+    },
     "drop_policy": ["oldest", "Newest"],
     "durability": ["spool", "disk"],
     "error_message": ["full", "none", "some"],

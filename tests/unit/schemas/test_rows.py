@@ -59,6 +59,7 @@ LOADED: dict[str, Any] = {
     "audio_seconds": 2,
     "trace_id": "a trace",
     "span_id": "a span",
+    "sample_rate": 0.5,
     "characters": 5,
 }
 
@@ -165,6 +166,16 @@ def test_a_row_says_all_that_the_event_said(event_type: EventType) -> None:
 
     assert set(paths_of(event_type.row)) - values_of(row) == {"$.usage_raw_dropped"}  # it is kept
     assert len(row["exception"]) == MAX_ERROR_MESSAGE
+
+
+@pytest.mark.parametrize("event_type", TYPES, ids=lambda one: one.name)
+def test_a_row_says_its_share_only_where_it_stands_for_others(event_type: EventType) -> None:
+    """Rows of types that are sent whole are as they were before there was sampling."""
+    plain = row_of(event_type, {"model": "m"})
+
+    assert "sample_rate" not in plain
+    assert all(row_of(event_type, {"model": "m", "sample_rate": rate}) == plain for rate in (None, 1, 1.0))
+    assert row_of(event_type, {"model": "m", "sampleRate": 0.1}) == {**plain, "sample_rate": 0.1}
 
 
 def test_tracebacks_are_kept_only_if_asked_for() -> None:

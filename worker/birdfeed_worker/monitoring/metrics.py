@@ -85,7 +85,7 @@ DIED = Metric(
 )  # fmt: skip
 DROPPED = Metric(
     "birdfeed_events_dropped_total", "counter", ("event_type", "reason"), "queue",
-    "Events that producers dropped. They are lost.",
+    "Events that producers dropped. They are lost, but for those of reason sampled or forgotten.",
 )  # fmt: skip
 PURGED = Metric(
     "birdfeed_events_purged_total", "counter", ("event_type", "reason"), "queue",

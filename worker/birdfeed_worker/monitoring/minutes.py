@@ -35,10 +35,12 @@ DEAD_REASONS: Final = frozenset(
 )  # fmt: skip
 DROP_REASONS: Final = frozenset(
     {"bad_call", "unserialisable", "too_large", "buffer_full", "spool_full", "spool_unreadable", "before_send",
-     "before_send_failed", "misconfigured", "closed"}
+     "before_send_failed", "misconfigured", "closed", "sampled"}
 )  # fmt: skip
 #: Why `birdfeed forget` drops an event, by an operator's wish.
 FORGOTTEN: Final = "forgotten"
+#: Drops that somebody asked for: no loss.
+INTENDED: Final = frozenset({FORGOTTEN, "sampled"})
 OTHER: Final = "other"
 WORKER_ENDS: Final = "worker_ends"
 
@@ -141,6 +143,12 @@ def by_last_part(minutes: Sequence[Counter[str]], kind: str) -> Counter[str]:
             if name.partition(":")[0] == kind:
                 found[name.rpartition(":")[2]] += amount
     return found
+
+
+def lost(minutes: Sequence[Counter[str]]) -> Counter[str]:
+    """Events that producers dropped, by reason, without those that somebody asked to leave out."""
+    found = by_last_part(minutes, "dropped")
+    return Counter({reason: events for reason, events in found.items() if reason not in INTENDED})
 
 
 def minute_key(keys: Keys, now: float) -> str:

@@ -13,7 +13,7 @@ from birdfeed_schemas.wire.keys import SILENT_SECONDS
 
 from birdfeed_worker.flow.refusals import by_host
 from birdfeed_worker.monitoring.facts import Finding, Health, Rule, Status
-from birdfeed_worker.monitoring.minutes import FORGOTTEN, WORKER_ENDS, by_last_part, total
+from birdfeed_worker.monitoring.minutes import WORKER_ENDS, by_last_part, lost, total
 from birdfeed_worker.tinybird.schema_compare import in_one_line
 
 #: Seconds an event may be under way before that counts as late.
@@ -135,8 +135,7 @@ def _late(status: Status) -> Iterator[str]:
 
 
 def _dropped(status: Status) -> Iterator[str]:
-    reasons = by_last_part(status.minutes, "dropped")
-    del reasons[FORGOTTEN]
+    reasons = lost(status.minutes)
     if reasons:
         listed = ", ".join(f"{reason} {events:,}" for reason, events in sorted(reasons.items()))
         yield f"producers dropped {reasons.total():,} events in the last hour: {listed}"

@@ -97,7 +97,11 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     ),
     "late": ({"lag": 301.0}, "under way for 5 minutes: more workers?", {"lag": 299.0}),
     "events_dropped": (
-        minutes({"dropped:t:spool_full": 1_920, "dropped:t:forgotten": 9}, {}, {"dropped:other:closed": 1}),
+        minutes(
+            {"dropped:t:spool_full": 1_920, "dropped:t:forgotten": 9, "dropped:t:sampled": 9_000},
+            {},
+            {"dropped:other:closed": 1},
+        ),
         "producers dropped 1,921 events in the last hour: closed 1, spool_full 1,920",
         {},
     ),
