@@ -7,7 +7,8 @@
             client.post("/generate", json={"prompt": "a cat"})
         assert events.only.data["model"] == "flux"
 
-With pytest, the fixture `birdfeed_events` does the same for a whole test.
+With pytest, the fixture `birdfeed_events` does the same for a whole test. With the extra `worker`,
+`birdfeed_worker.testing.priced(events.only)` is the row that a worker would write of an event.
 """
 
 import threading

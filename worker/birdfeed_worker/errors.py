@@ -3,6 +3,7 @@
 BirdfeedError
 ├── ConfigurationError      settings that can't work; the message says which and what to set
 ├── RedisUnavailable        Redis can't be reached or refuses to write
+├── DeadEventError          the worker would make a dead letter of an event (reason, detail)
 ├── RequestError            an HTTP request had no whole answer (sent, detail)
 └── TinybirdError
     ├── QueryError        the SQL API refused a query (status, detail)
@@ -16,6 +17,18 @@ class BirdfeedError(Exception):
 
 class ConfigurationError(BirdfeedError):
     """Settings that can't work; the message names the setting and what to set it to."""
+
+
+class DeadEventError(BirdfeedError):
+    """The worker would make a dead letter of an event: `reason` is the short code, `detail` says what is wrong."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
 
 
 class RequestError(BirdfeedError):
