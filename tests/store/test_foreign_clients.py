@@ -10,7 +10,7 @@ import pytest
 from birdfeed_sandbox import Sandbox
 from uuid_utils import uuid7
 
-from tests.store.parser import environment_with
+from tests.support.tools import environment_with
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.slow

@@ -10,9 +10,10 @@ from birdfeed_sandbox.datafiles import load_project, packaged_project
 from birdfeed_sandbox.errors import SandboxError
 from birdfeed_sandbox.store.templates import SqlTemplate
 
-from tests.store.parser import NoParserError, environment, parse
+from tests.store.parser import environment, parse
 from tests.support.repository import ROOT
 from tests.support.servers.redis_servers import MUST_HAVE_ALL
+from tests.support.tools import NotInstallableError
 
 #: The first run installs the parser.
 pytestmark = pytest.mark.timeout(400)
@@ -32,7 +33,7 @@ def python() -> Path:
     """The Python that has the parser."""
     try:
         return environment()
-    except NoParserError as error:
+    except NotInstallableError as error:
         if MUST_HAVE_ALL:
             raise
         pytest.skip(str(error))
