@@ -5,7 +5,7 @@ the settings are wrong; 3 Redis or Tinybird can't be reached.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from birdfeed._version import __version__
@@ -15,6 +15,13 @@ from birdfeed_cli.common.options import DAY, Json, Since
 from birdfeed_cli.dead_letters.commands import dead_app, dead_replay
 from birdfeed_cli.operate.commands import forget, ledger, metrics, resume, status
 from birdfeed_cli.prices.commands import price, prices_app, prices_reprice
+
+if TYPE_CHECKING:
+    from birdfeed_schemas.wire.keys import Keys
+    from birdfeed_worker.process.http import Listen
+    from birdfeed_worker.settings import WorkerSettings
+
+_NO_CONSOLE: Final = "the console needs the package {!r}: pip install 'birdfeed[console]'"
 
 app = typer.Typer(
     name="birdfeed",
@@ -63,7 +70,18 @@ def worker(
     """Run the pool of workers until SIGTERM or Ctrl-C."""
     from birdfeed_worker.process.main import run_pool
 
-    return run_pool(processes)
+    return run_pool(processes, _console_beside)
+
+
+def _console_beside(settings: "WorkerSettings", keys: "Keys") -> "Listen":
+    """The console on the launcher's port; its packages are loaded only where it is asked for."""
+    from birdfeed_worker.errors import ConfigurationError
+
+    try:
+        from birdfeed_cli.console.server import beside
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(_NO_CONSOLE.format(error.name)) from None
+    return beside(settings, keys)
 
 
 @app.command(rich_help_panel=RUN)
@@ -116,7 +134,7 @@ def console(
     except ModuleNotFoundError as error:
         from birdfeed_cli.common.errors import WrongUse
 
-        raise WrongUse(f"the console needs the package {error.name!r}: pip install 'birdfeed[console]'") from None
+        raise WrongUse(_NO_CONSOLE.format(error.name)) from None
     return run_console(host, port)
 
 

@@ -80,25 +80,31 @@ def test_systemd_notices_a_fault(units: list[Path]) -> None:
     assert "Failed to parse kill mode" in verify(units).stderr
 
 
-def test_the_units_worker_may_do_little(units: list[Path]) -> None:
+@pytest.mark.parametrize("name", ["birdfeed-worker.service", "birdfeed-console.service"])
+def test_what_listens_may_do_little(units: list[Path], name: str) -> None:
     """systemd's own measure: 0 nothing, 10 everything."""
-    worker = next(unit for unit in units if unit.name == "birdfeed-worker.service")
-    command = [need("systemd-analyze", "systemd"), "security", "--offline=true", "--threshold=20", str(worker)]
+    unit = next(unit for unit in units if unit.name == name)
+    command = [need("systemd-analyze", "systemd"), "security", "--offline=true", "--threshold=20", str(unit)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stdout
 
 
 def test_every_supervisor_waits_longer_than_the_launcher() -> None:
-    """Or it kills workers that are finishing; and none starts again what can't work."""
+    """Or it kills workers that are finishing, or a replay's step; and none starts again what can't work."""
+    from birdfeed_cli.console.replays import STOP_SECONDS
+    from birdfeed_cli.console.server import END_SECONDS
+
     unit = (DEPLOY / "systemd" / "birdfeed-worker.service").read_text()
     compose = yaml.safe_load((DEPLOY / "docker" / "compose.yml").read_text())["services"]["worker"]
+    console = (DEPLOY / "systemd" / "birdfeed-console.service").read_text()
+    assert float(re.findall(r"^TimeoutStopSec=(\d+)$", console, re.MULTILINE)[0]) >= STOP_SECONDS + END_SECONDS
     waits = [
         re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)[0],
         compose["stop_grace_period"].removesuffix("s"),
         found("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"],
     ]
     assert [float(wait) >= stop_seconds() + 10 for wait in waits] == [True] * 3
-    assert "\nRestartPreventExitStatus=2\n" in unit
+    assert ["\nRestartPreventExitStatus=2\n" in one for one in (unit, console)] == [True] * 2
 
 
 def test_the_image_is_not_roots_and_copies_what_is_there() -> None:
@@ -120,7 +126,11 @@ def test_containers_have_a_read_only_root_and_no_rights() -> None:
     pod = found("Deployment")["spec"]["template"]["spec"]
     container = pod["containers"][0]
 
-    assert [(one["read_only"], one["cap_drop"]) for one in compose.values()] == [(True, ["ALL"])] * 2
+    assert {name: (one["read_only"], one["cap_drop"]) for name, one in compose.items()} == {
+        name: (True, ["ALL"]) for name in ("redis", "worker", "console")
+    }
+    # Nobody else's machine reaches them.
+    assert [port for one in compose.values() for port in one.get("ports", []) if not port.startswith("127.0.0.1:")] == []
     assert (pod["securityContext"]["runAsNonRoot"], container["securityContext"]) == (
         True,
         {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},

@@ -138,6 +138,10 @@ class WorkerSettings(RedisSettings):
     console_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         9809, description="Port of `birdfeed console`; 0: any that is free."
     )
+    console_on_metrics_port: bool = Field(
+        False,
+        description="Serve the console under the launcher's port, too, beside /metrics: one process and one port less.",
+    )
     console_names: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:, -]*$")] = Field(
         "",
         description="Comma-separated host names by which browsers reach the console, besides localhost and addresses.",

@@ -53,8 +53,10 @@ class Console:
     runs: Runs
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """End what runs in the background, and the connections."""
         self.runs.close()
+        for one in (self.connection, self.runs.connection):
+            one.close()
 
     def page(self, request: Request, template: str, code: int = 200, /, **values: Any) -> HTMLResponse:
         """A page from a template; all have these values."""

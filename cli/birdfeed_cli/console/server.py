@@ -1,14 +1,24 @@
-"""`birdfeed console`: serve it until Ctrl-C or SIGTERM."""
+"""Serve the console: `birdfeed console` until Ctrl-C or SIGTERM, or beside the launcher's pages, on its port."""
 
 import socket
+from collections.abc import Collection
+from typing import Final
 
 import uvicorn
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from birdfeed_schemas.safety.urls import goes_in_clear
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.process.http import PATHS, Listen, Pages
+from birdfeed_worker.process.logs import configure_logs
 from birdfeed_worker.queue.connect import SOCKET_TIMEOUT, connect
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.wiring import console_token_of
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 from birdfeed_cli.common.console import OK, err
 from birdfeed_cli.common.errors import WrongUse
@@ -16,6 +26,11 @@ from birdfeed_cli.console.access import Access
 from birdfeed_cli.console.app import Console, make_app
 from birdfeed_cli.console.replays import Runs
 from birdfeed_cli.operate.status import ANSWER_SECONDS
+
+#: Seconds that requests under way are waited for at the end.
+END_SECONDS: Final = 3
+#: Threads for the launcher's own pages: probes never wait for the console's, which have others.
+PAGE_THREADS: Final = 8
 
 
 def run_console(host: str | None, port: int | None) -> int:
@@ -31,38 +46,113 @@ def run_console(host: str | None, port: int | None) -> int:
     settings = WorkerSettings.load()
     host = settings.console_host if host is None else host
     port = settings.console_port if port is None else port
-    token = console_token_of(settings)
-    if not token and goes_in_clear(f"http://{f'[{host}]' if ':' in host else host}"):
+    if open_to_others(settings, host):
         raise WrongUse(f"on {host} others can reach the console: set BIRDFEED_CONSOLE_TOKEN, or listen on 127.0.0.1")
+    console = console_of(settings, Keys(settings.key_prefix, settings.queue))
+    try:
+        listener = _listen(host, port)
+    except OSError as error:
+        raise WrongUse(f"can't listen on {host}:{port}: {error.strerror or error}; --port chooses another") from None
+    how = "sign in with the token" if console.access.token else "read-only"
+    err.print(f"birdfeed console on http://{_shown(host)}:{listener.getsockname()[1]}/ ({how})", soft_wrap=True)
+    configure_logs(settings.log_format, settings.log_level)
+    try:
+        uvicorn.Server(_config(make_app(console, _names(settings)))).run([listener])
+    finally:
+        console.close()
+    return OK
+
+
+def beside(settings: WorkerSettings, keys: Keys) -> Listen:
+    """What serves the console and the launcher's pages on one port.
+
+    The launcher's three pages stay as they are: no sign-in, no look at the Host header.
+
+    Raises:
+        ConfigurationError: Others could reach the console, and there is no token.
+    """
+    host = settings.metrics_host
+    if open_to_others(settings, host):
+        raise ConfigurationError(
+            f"on {host} (BIRDFEED_METRICS_HOST) others can reach the console: set BIRDFEED_CONSOLE_TOKEN, or listen "
+            "on 127.0.0.1"
+        )
+    console = console_of(settings, keys)
+
+    def listen(pages: Pages, host: str, port: int) -> Beside:
+        return Beside(console, pages, _listen(host, port), _names(settings))
+
+    return listen
+
+
+class Beside:
+    """The console and the launcher's pages, on a socket that listens; served from the thread that calls it."""
+
+    def __init__(self, console: Console, pages: Pages, listener: socket.socket, names: Collection[str]) -> None:
+        self._console = console
+        self._listener = listener
+        self.server_port: int = listener.getsockname()[1]
+        threads = CapacityLimiter(PAGE_THREADS)
+
+        async def page(request: Request) -> Response:
+            made = await run_sync(pages.page, request.url.path, limiter=threads)
+            return Response(made.body, made.status, {"Content-Type": made.content_type})
+
+        routes = [*(Route(path, page) for path in PATHS), Mount("/", make_app(console, names))]
+        self._server = uvicorn.Server(_config(Starlette(routes=routes)))
+
+    def serve_forever(self) -> None:
+        """Answer until `shutdown`."""
+        self._server.run([self._listener])
+
+    def shutdown(self) -> None:
+        """Answer nothing more."""
+        self._server.should_exit = True
+
+    def server_close(self) -> None:
+        """Release the port, and end what the console does in the background."""
+        self._listener.close()
+        self._console.close()
+
+
+def open_to_others(settings: WorkerSettings, host: str) -> bool:
+    """Whether others could reach the console at this address without a token."""
+    return not console_token_of(settings) and goes_in_clear(f"http://{_shown(host)}")
+
+
+def console_of(settings: WorkerSettings, keys: Keys) -> Console:
+    """The console of these settings; raises ConfigurationError where no Redis is configured."""
     try:
         connection = connect(settings.redis_url_text, tries=0, timeout=ANSWER_SECONDS)
         slower = connect(settings.redis_url_text, tries=1, timeout=SOCKET_TIMEOUT)
     except ValueError as error:
         raise ConfigurationError(str(error)) from None
-    names = frozenset(name.strip().lower() for name in settings.console_names.split(",") if name.strip())
-    keys = Keys(settings.key_prefix, settings.queue)
-    console = Console(
-        connection=connection, keys=keys, access=Access(token), settings=settings, runs=Runs(slower, keys)
+    access = Access(console_token_of(settings))
+    return Console(connection=connection, keys=keys, access=access, settings=settings, runs=Runs(slower, keys))
+
+
+def _config(app: Starlette) -> uvicorn.Config:
+    # Its own log configuration would put lines for people between the launcher's JSON.
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="off",
+        timeout_graceful_shutdown=END_SECONDS,
     )
-    listener = _listen(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    how = "sign in with the token" if token else "read-only"
-    err.print(f"birdfeed console on http://{shown}:{listener.getsockname()[1]}/ ({how})", soft_wrap=True)
-    config = uvicorn.Config(
-        make_app(console, names), log_level="warning", access_log=False, server_header=False, proxy_headers=False
-    )
-    try:
-        uvicorn.Server(config).run([listener])
-    finally:
-        console.close()
-        for one in (connection, slower):
-            one.close()
-    return OK
+
+
+def _names(settings: WorkerSettings) -> Collection[str]:
+    return frozenset(name.strip().lower() for name in settings.console_names.split(",") if name.strip())
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=64)
-    except OSError as error:
-        raise WrongUse(f"can't listen on {host}:{port}: {error.strerror or error}; --port chooses another") from None
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=64)

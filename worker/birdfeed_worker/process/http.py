@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self, TypeAlias
 
 import orjson
 from birdfeed_schemas.wire.keys import Keys
@@ -33,6 +33,8 @@ KEEP_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 3.0
 #: Seconds between tries for a port that another has.
 PORT_SECONDS: Final = 2.0
+#: Where the pages are.
+PATHS: Final = ("/metrics", "/healthz", "/readyz")
 PROMETHEUS_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -129,16 +131,16 @@ class Pages:
         self._looker = Looker(connection, keys, pulse.name)
 
     def page(self, path: str) -> Page:
-        """The page at a path."""
-        pages: dict[str, Callable[[], Page]] = {
-            "/metrics": self.metrics,
-            "/healthz": self.health,
-            "/readyz": self.ready,
-        }
+        """The page at a path; never raises: what fails is logged and answered with 500."""
+        pages: dict[str, Callable[[], Page]] = dict(zip(PATHS, (self.metrics, self.health, self.ready), strict=True))
         made = pages.get(path.partition("?")[0])
         if made is None:
-            return _json(404, {"error": "there are /metrics, /healthz and /readyz"})
-        return made()
+            return _json(404, {"error": f"there are {', '.join(PATHS)}"})
+        try:
+            return made()
+        except Exception:
+            log.exception("a page failed")
+            return _json(500, {"error": "the log says why"})
 
     def metrics(self) -> Page:
         """For Prometheus; where Redis doesn't answer in time, with what was last read and its age."""
@@ -188,17 +190,44 @@ def _json(status: int, value: dict[str, Any]) -> Page:
     return Page(status, "application/json", orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE))
 
 
+class Front(Protocol):
+    """Listens on a port, and answers until another thread calls `shutdown`, as http.server's do."""
+
+    server_port: int
+
+    def serve_forever(self) -> None:
+        """Answer until `shutdown`."""
+
+    def shutdown(self) -> None:
+        """Answer nothing more."""
+
+    def server_close(self) -> None:
+        """Release the port."""
+
+
+#: Listens on a host and port and answers with these pages; raises OSError where it can't listen.
+Listen: TypeAlias = Callable[[Pages, str, int], Front]
+
+
+def listen(pages: Pages, host: str, port: int) -> Front:
+    """These pages and no others."""
+    server = ThreadingHTTPServer((host, port), handler_of(pages))
+    server.daemon_threads = True
+    return server
+
+
 class Server:
     """Serves pages from a thread, as soon as the port is free.
 
     It may not be yet where a new launcher is started before the old one has stopped: work goes on meanwhile.
     """
 
-    def __init__(self, pages: Pages, host: str, port: int) -> None:
+    def __init__(self, pages: Pages, host: str, port: int, listen: Listen = listen) -> None:
         self._pages = pages
         self._address = (host, port)
+        self._listen = listen
         self._closed = threading.Event()
-        self._server: ThreadingHTTPServer | None = None
+        self._server: Front | None = None
         self._thread = threading.Thread(target=self._run, name="birdfeed-health", daemon=True)
 
     def start(self) -> Self:
@@ -228,16 +257,17 @@ class Server:
             if self._closed.wait(PORT_SECONDS):
                 return
             self._bind()
-        with self._server:
+        try:
             self._server.serve_forever()
+        finally:
+            self._server.server_close()
 
     def _bind(self) -> bool:
         try:
-            server = ThreadingHTTPServer(self._address, handler_of(self._pages))
+            server = self._listen(self._pages, *self._address)
         except OSError as error:
             log.debug("can't listen on %s:%d: %s", *self._address, error.strerror)
             return False
-        server.daemon_threads = True
         self._server = server
         log.info("metrics and health on http://%s:%d", self._address[0], server.server_port)
         return True
@@ -250,11 +280,7 @@ def handler_of(pages: Pages) -> type[BaseHTTPRequestHandler]:
         timeout = 10
 
         def do_GET(self) -> None:
-            try:
-                page = pages.page(self.path)
-            except Exception:
-                log.exception("a page failed")
-                page = _json(500, {"error": "the log says why"})
+            page = pages.page(self.path)
             self.send_response(page.status)
             self.send_header("Content-Type", page.content_type)
             self.send_header("Content-Length", str(len(page.body)))

@@ -5,8 +5,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from birdfeed_schemas.safety.redis_facts import RedisFacts, redis_facts
 from birdfeed_schemas.tables.variables import unknown_variables
@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.errors import ConfigurationError
-from birdfeed_worker.process.http import Pages, Server
+from birdfeed_worker.process.http import Listen, Pages, Server, listen
 from birdfeed_worker.process.launcher import Pool
 from birdfeed_worker.process.logs import configure_first_logs, configure_logs, say_fatal
 from birdfeed_worker.process.parent_watch import when_parent_ends
@@ -35,6 +35,10 @@ SAY_AGAIN_SECONDS: Final = 60.0
 PARENT_FD: Final = "BIRDFEED_PARENT_FD"
 
 
+#: Makes what serves the console beside the launcher's pages; raises ConfigurationError.
+MakeListen: TypeAlias = Callable[[WorkerSettings, Keys], Listen]
+
+
 def stop_with_parent() -> None:
     """Stop like at SIGTERM when the process that started us is gone, if it gave us a pipe to tell by."""
     if PARENT_FD not in os.environ:
@@ -49,8 +53,13 @@ def log_unknown(environment: Mapping[str, str]) -> None:
         log.warning("%s is no setting of birdfeed's%s", name, f"; did you mean {near}?" if near else "")
 
 
-def run_pool(processes: int | None = None) -> int:
-    """Run workers until SIGTERM. Exit codes: 0 stopped as asked, 2 settings or a Redis that can't work."""
+def run_pool(processes: int | None = None, console: MakeListen | None = None) -> int:
+    """Run workers until SIGTERM. Exit codes: 0 stopped as asked, 2 settings or a Redis that can't work.
+
+    Args:
+        processes: How many workers; None: as the settings say.
+        console: Serves the console too, where BIRDFEED_CONSOLE_ON_METRICS_PORT asks for it.
+    """
     stop_with_parent()
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):  # the pool sets its own later
@@ -69,6 +78,8 @@ def run_pool(processes: int | None = None) -> int:
         if facts is None:
             return 0
         look_at_redis(facts, settings)
+        keys = Keys(settings.key_prefix, settings.queue)
+        serve = listen_of(settings, keys, console)
     except (ConfigurationError, ValueError) as error:
         say_fatal(log_format, error)
         return 2
@@ -77,11 +88,11 @@ def run_pool(processes: int | None = None) -> int:
             "TINYBIRD_READ_TOKEN is not set: after a lost answer the worker can't ask what was written and "
             "sends the same bytes again, which may duplicate rows"
         )
-    keys = Keys(settings.key_prefix, settings.queue)
     pool = Pool(settings, connection, keys)
+    server = None
     if settings.metrics_port:
         pages = Pages(pool.pulse, connect(settings.redis_url_text, tries=1), keys)
-        Server(pages, settings.metrics_host, settings.metrics_port).start()
+        server = Server(pages, settings.metrics_host, settings.metrics_port, serve).start()
     watch = watch_schema(settings, connection, keys, mismatches)
     try:
         # A signal that came before the pool listened for it.
@@ -89,6 +100,25 @@ def run_pool(processes: int | None = None) -> int:
     finally:
         if watch is not None:
             watch.end()
+        if server is not None:
+            server.close()
+
+
+def listen_of(settings: WorkerSettings, keys: Keys, console: MakeListen | None) -> Listen:
+    """What answers on the launcher's port.
+
+    Raises:
+        ConfigurationError: The console is asked for, and can't be served.
+    """
+    if not settings.console_on_metrics_port:
+        return listen
+    if console is None:
+        raise ConfigurationError(
+            "BIRDFEED_CONSOLE_ON_METRICS_PORT needs `birdfeed worker`: nothing else has the console"
+        )
+    if not settings.metrics_port:
+        raise ConfigurationError("BIRDFEED_CONSOLE_ON_METRICS_PORT needs a port: BIRDFEED_METRICS_PORT is 0")
+    return console(settings, keys)
 
 
 def wait_for_redis(url: str, stop: threading.Event) -> RedisFacts | None:
