@@ -14,7 +14,7 @@ import yaml
 from birdfeed_worker.settings import WorkerSettings
 
 from docs.scripts.references import settings
-from tests.support.repository import ROOT
+from tests.support.repository import DOCS, ROOT
 from tests.support.servers.redis_servers import MUST_HAVE_ALL
 from tests.support.tools import need
 
@@ -59,6 +59,14 @@ def units(tmp_path: Path) -> list[Path]:
         made.append(tmp_path / path.name)
         made[-1].write_text(path.read_text().replace("/opt/birdfeed/.venv/bin/birdfeed", str(command)))
     return made
+
+
+def test_the_page_installs_every_file() -> None:
+    """A unit, example or script that the page doesn't install is none."""
+    page = (DOCS / "how-to" / "deploy.md").read_text()
+    assert [path.name for path in (DEPLOY / "systemd").iterdir() if f"deploy/systemd/{path.name}" not in page] == []
+    done = subprocess.run(["sh", "-n", DEPLOY / "systemd" / "birdfeed.sh"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def verify(units: list[Path]) -> subprocess.CompletedProcess[str]:
@@ -130,7 +138,9 @@ def test_containers_have_a_read_only_root_and_no_rights() -> None:
         name: (True, ["ALL"]) for name in ("redis", "worker", "console")
     }
     # Nobody else's machine reaches them.
-    assert [port for one in compose.values() for port in one.get("ports", []) if not port.startswith("127.0.0.1:")] == []
+    assert [
+        port for one in compose.values() for port in one.get("ports", []) if not port.startswith("127.0.0.1:")
+    ] == []
     assert (pod["securityContext"]["runAsNonRoot"], container["securityContext"]) == (
         True,
         {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},

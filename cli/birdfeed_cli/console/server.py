@@ -1,5 +1,6 @@
 """Serve the console: `birdfeed console` until Ctrl-C or SIGTERM, or beside the launcher's pages, on its port."""
 
+import signal
 import socket
 from collections.abc import Collection
 from typing import Final
@@ -56,6 +57,8 @@ def run_console(host: str | None, port: int | None) -> int:
     how = "sign in with the token" if console.access.token else "read-only"
     err.print(f"birdfeed console on http://{_shown(host)}:{listener.getsockname()[1]}/ ({how})", soft_wrap=True)
     configure_logs(settings.log_format, settings.log_level)
+    # uvicorn raises the signal again once it has stopped; by default that would end us before replays have ended.
+    signal.signal(signal.SIGTERM, lambda signum, frame: None)
     try:
         uvicorn.Server(_config(make_app(console, _names(settings)))).run([listener])
     finally:

@@ -36,6 +36,7 @@ def console_process(redis_url: str, folder: Path, **settings: str) -> Iterator[s
         finally:
             process.terminate()
             log.write(process.communicate(timeout=60)[1])
+        assert process.returncode == 0, "it ended its replays and connections, then itself"
 
 
 def every_page(address: str, token: str = "") -> Mapping[str, str]:
