@@ -19,7 +19,7 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -206,6 +206,16 @@ class Mutant:
     number: int
     line: int
     what: str
+    #: The first and the last line of its function.
+    function: tuple[int, int]
+
+    def tests(self, reached: Mapping[str, Sequence[str]]) -> set[str]:
+        """The tests that reach its line. Python reports no test for some lines of a long statement, and none for a
+        default argument, which is read when the module is: then the tests of its function."""
+        first, last = self.function
+        return set(reached.get(str(self.line), ())) or {
+            test for line in range(first + 1, last + 1) for test in reached.get(str(line), ())
+        }
 
     def __str__(self) -> str:
         return f"{self.path.relative_to(WORKER)}:{self.line}: {self.what}"
@@ -225,11 +235,19 @@ class Mutant:
 def mutants(path: Path) -> list[Mutant]:
     """All of a module."""
     tree = ast.parse(path.read_text())
-    return [Mutant(path, number, line, what) for number, (line, what, _) in enumerate(sites(tree))]
+    spans = [(one.lineno, one.end_lineno or one.lineno) for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
+    return [
+        Mutant(path, number, line, what, max(span for span in spans if span[0] <= line <= span[1]))
+        for number, (line, what, _) in enumerate(sites(tree))
+    ]
 
 
 def make_map(target: Path) -> None:
-    """Which tests reach each line, and the seconds of each test."""
+    """Which tests reach each line, and the seconds of each test.
+
+    Raises:
+        SystemExit: The tests fail, or were ended, or what they reached can't be read; nothing is written then.
+    """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         environment = {**os.environ, "COVERAGE_FILE": str(data / "coverage")}
@@ -239,9 +257,12 @@ def make_map(target: Path) -> None:
             [*command, *cover, *TESTS], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise SystemExit(f"the tests fail without any change:\n{done.stdout[-3_000:]}")
+            raise SystemExit(
+                f"the tests fail without any change (exit code {done.returncode}):\n"
+                f"{done.stdout[-3_000:]}\n{done.stderr[-3_000:]}"
+            )
         report = ["json", "--show-contexts", "-o", str(data / "coverage.json"), "--fail-under=0"]
-        subprocess.run([sys.executable, "-m", "coverage", *report], cwd=ROOT, env=environment, check=True)
+        subprocess.run([sys.executable, "-m", "coverage", *report], cwd=ROOT, env=environment, check=True)  # says why
         covered = json.loads((data / "coverage.json").read_text())["files"]
     seconds: dict[str, float] = {}
     for line in done.stdout.splitlines():
@@ -249,12 +270,13 @@ def make_map(target: Path) -> None:
         if len(words) == 3 and words[1] in ("call", "setup", "teardown") and words[0].endswith("s"):
             seconds[words[2]] = seconds.get(words[2], 0.0) + float(words[0][:-1])
     reached = {
-        name: {
-            line: sorted({test.partition("|")[0] for test in tests if test}) for line, tests in of["contexts"].items()
-        }
-        for name, of in covered.items()
+        name: {line: _names(contexts) for line, contexts in of["contexts"].items()} for name, of in covered.items()
     }
+    tests = {test for lines in reached.values() for names in lines.values() for test in names}
+    if not tests or not seconds:
+        raise SystemExit(f"coverage reports {len(tests)} tests, pytest the seconds of {len(seconds)}: no map")
     target.write_text(json.dumps({"reached": reached, "seconds": seconds}))
+    print(f"{target}: {len(tests)} tests, {len(reached)} modules")
 
 
 def _names(contexts: list[str]) -> list[str]:
@@ -300,7 +322,7 @@ def main() -> int:
             mutant: sorted(
                 (
                     test
-                    for test in known["reached"].get(str(mutant.path.relative_to(ROOT)), {}).get(str(mutant.line), [])
+                    for test in mutant.tests(known["reached"].get(str(mutant.path.relative_to(ROOT)), {}))
                     if seconds.get(test, 0.0) < SLOW
                 ),
                 key=lambda test: (mutant.path.stem not in test, seconds.get(test, 0.0), test),
