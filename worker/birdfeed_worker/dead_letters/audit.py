@@ -54,7 +54,7 @@ def note_retention(connection: Redis, keys: Keys, **details: Any) -> None:
 
 def _add(connection: Redis, keys: Keys, stream: str, action: str, details: dict[str, Any]) -> None:
     fields: dict[Any, Any] = {"who": who(), "action": action, "details": orjson.dumps(details)}
-    with connection.pipeline(transaction=False) as pipe:
+    with connection.pipeline() as pipe:
         pipe.xadd(keys.birdfeed(stream), fields, maxlen=KEPT, approximate=False)
         run_when_full(connection, keys, pipe)
 

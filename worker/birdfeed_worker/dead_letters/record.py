@@ -102,7 +102,7 @@ def _letter(group: Sequence[tuple[Item, Dead]], attempts: dict[str, int], now: d
         count=len(items),
         reason=dead.reason,
         detail=dead.detail,
-        attempts=max(attempts.get(item.job_id, 1) + item.header.attempts for item in items),
+        attempts=max(attempts[item.job_id] + item.header.attempts for item in items),
         replays=first.header.replays,
         first_failed_at=min(firsts) if firsts else format_time(now),
         last_failed_at=format_time(now),

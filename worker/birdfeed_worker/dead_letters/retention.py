@@ -129,7 +129,7 @@ class Retention:
 
     def _mine(self) -> bool:
         key = self._keys.birdfeed("retention")
-        with self._connection.pipeline(transaction=False) as pipe:
+        with self._connection.pipeline() as pipe:
             pipe.set(key, self._name, nx=True, ex=LEASE_SECONDS)
             if run_when_full(self._connection, self._keys, pipe)[0]:
                 # It ran out. If another worker had it since, what was measured here may be purged already.
@@ -217,7 +217,7 @@ class Retention:
             note_retention(self._connection, self._keys, why=why, events=events)
         # What was merged takes less by now: measured anew, before anything is purged for it.
         self._excess = max(0, this.size - self._caps.bytes) if self._caps.bytes and not this.merged else 0
-        with self._connection.pipeline(transaction=False) as pipe:
+        with self._connection.pipeline() as pipe:
             pipe.hset(
                 self._keys.birdfeed("dead-size"),
                 mapping={"bytes": this.size, "letters": this.seen, "at": repr(self._clock.time())},

@@ -1,0 +1,113 @@
+"""rq's job data, and a job's hash, read strictly."""
+
+import zlib
+from typing import Any
+
+import orjson
+import pytest
+from birdfeed_schemas.wire.envelope import Header, WireError, split_batch
+from birdfeed_schemas.wire.keys import JOB_FUNCTION
+from birdfeed_worker.queue import codec
+from birdfeed_worker.queue.codec import pack, repack, unpack
+from birdfeed_worker.queue.reserve import MOST_EVENTS, _read_job
+
+from tests.support.worker.writing import job
+
+HEADER = Header(batch_id="b", event_type="t", count=2)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"", "is not rq's JSON: JSONDecodeError"),
+        (b"no zlib", "is not rq's JSON: error"),
+        (zlib.compress(b"[1, 2"), "is not rq's JSON: JSONDecodeError"),
+        (zlib.compress(b"7"), "is not rq's JSON: TypeError"),
+        (zlib.compress(b"[1, 2, 3]"), "is not rq's JSON: ValueError"),
+        (zlib.compress(orjson.dumps(["os.system", None, ["x"], {}])), "calls a function that is not birdfeed's"),
+        (zlib.compress(orjson.dumps([JOB_FUNCTION, None, "x", {}])), "arguments are not one packed batch"),
+        (zlib.compress(orjson.dumps([JOB_FUNCTION, None, [], {}])), "arguments are not one packed batch"),
+        (zlib.compress(orjson.dumps([JOB_FUNCTION, None, ["x", "y"], {}])), "arguments are not one packed batch"),
+        (zlib.compress(orjson.dumps([JOB_FUNCTION, None, [7], {}])), "arguments are not one packed batch"),
+    ],
+)
+def test_data_that_is_no_batch_of_ours(data: bytes, why: str) -> None:
+    """Nothing is called, and the reason says what is wrong."""
+    with pytest.raises(WireError, match=why):
+        unpack(data)
+
+
+def test_the_most_that_a_job_unpacks_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the byte."""
+    data = pack("x" * 100)
+    size = len(zlib.decompress(data))
+    monkeypatch.setattr(codec, "MAX_UNPACKED_BYTES", size)
+    assert unpack(data) == "x" * 100
+    monkeypatch.setattr(codec, "MAX_UNPACKED_BYTES", size - 1)
+    with pytest.raises(WireError, match=f"unpacks to more than {size - 1} bytes"):
+        unpack(data)
+
+
+def test_what_is_packed() -> None:
+    """As rq would, unless a level is given; the size is that of the batch before compression."""
+    lines = [b'{"a":1}' * 50, b'{"b":2}' * 50]
+
+    data, size = repack(HEADER, lines)
+
+    packed = unpack(data)
+    assert (list(split_batch(packed).lines), len(packed)) == (lines, size)
+    text = orjson.dumps([JOB_FUNCTION, None, [packed], {}])
+    assert data == pack(packed) == zlib.compress(text, 6)
+    assert repack(HEADER, lines, 0) == (zlib.compress(text, 0), size)
+
+
+#: A hash's fields, and what they say.
+FIELDS: dict[str, tuple[bytes, str, Any]] = {
+    "data": (b"x", "data", b"x"),
+    "bf_type": (b"t", "event_type", "t"),
+    "bf_events": (b"12", "events", 12),
+    "bf_bytes": (b"13", "size", 13),
+    "bf_attempts": (b"14", "attempts", 14),
+    "bf_first_taken": (b"1800000000.5", "first_reserved", 1_800_000_000.5),
+    "bf_posted": (b"1800000001.5", "maybe_written_since", 1_800_000_001.5),
+    "bf_suspect": (b"2", "suspect", 2),
+    "bf_unknowns": (b"3", "unknowns", 3),
+    "bf_spent": (b"4.5", "spent", 4.5),
+}
+NOTHING = job("j", execution="e", data=b"", event_type="unknown", events=1, size=0, attempts=1, first_reserved=0.0)
+
+
+def test_a_jobs_hash() -> None:
+    """Every field is read; one that is missing, or is junk, says the same."""
+    flat = [part for name, (value, _, _) in FIELDS.items() for part in (name.encode(), value)]
+
+    found = _read_job("j", flat, "e")
+
+    assert {attribute: getattr(found, attribute) for _, attribute, _ in FIELDS.values()} == {
+        attribute: expected for _, attribute, expected in FIELDS.values()
+    }
+    assert (found.id, found.execution) == ("j", "e")
+    assert _read_job("j", [], "e") == NOTHING
+
+
+@pytest.mark.parametrize("name", [name for name in FIELDS if name not in ("data", "bf_type", "bf_posted")])
+@pytest.mark.parametrize("junk", [b"", b"-1", b"nan", b"x"])
+def test_junk_reads_as_missing(name: str, junk: bytes) -> None:
+    assert _read_job("j", [name.encode(), junk], "e") == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "attribute", "expected"),
+    [
+        ("bf_events", str(MOST_EVENTS).encode(), "events", MOST_EVENTS),
+        ("bf_events", str(MOST_EVENTS + 1).encode(), "events", 1),
+        ("bf_spent", b"0.25", "spent", 0.25),
+        ("bf_spent", b"1000000000", "spent", 1e9),
+        ("bf_spent", b"1000000001", "spent", 0.0),
+        ("bf_posted", b"junk", "maybe_written_since", 0.0),
+        ("bf_posted", b"", "maybe_written_since", None),
+    ],
+)
+def test_the_ends_of_what_a_field_may_say(name: str, value: bytes, attribute: str, expected: Any) -> None:
+    """A mark that can't be read says that rows may have been written at any time."""
+    assert getattr(_read_job("j", [name.encode(), value], "e"), attribute) == expected

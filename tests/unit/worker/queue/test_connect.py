@@ -1,0 +1,93 @@
+"""The worker's client of Redis: its time limits, what it tries again, and what it says on a new connection."""
+
+from typing import Any
+
+import pytest
+from birdfeed_worker.queue.connect import CLIENT_NAME, CONNECT_TIMEOUT, SOCKET_TIMEOUT, connect, greet
+from redis import exceptions
+from redis.backoff import NoBackoff
+
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+@pytest.mark.parametrize(
+    ("given", "tries", "answer", "connecting"),
+    [
+        ({}, 20, SOCKET_TIMEOUT, CONNECT_TIMEOUT),
+        ({"tries": 0, "timeout": 0.5}, 0, 0.5, 0.5),
+        ({"tries": 3, "timeout": 60.0}, 3, 60.0, CONNECT_TIMEOUT),
+    ],
+)
+def test_the_limits_of_a_connection(given: dict[str, Any], tries: int, answer: float, connecting: float) -> None:
+    """Every answer and every connect has one; a connection that was idle is looked at before it is used."""
+    made: Any = connect(NOWHERE, **given).connection_pool.make_connection()
+
+    assert (made.socket_timeout, made.socket_connect_timeout) == (answer, connecting)
+    assert made.health_check_interval == 15
+    assert made.retry.get_retries() == tries
+    waits = [made.retry._backoff.compute(failures) for failures in (1, 30)]
+    assert 0.05 <= waits[0] <= 0.1
+    assert 0.5 <= waits[1] <= 1.0
+    assert made.redis_connect_func is greet
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.ConnectionError,
+        exceptions.TimeoutError,
+        exceptions.BusyLoadingError,
+        exceptions.ReadOnlyError,
+        TimeoutError,
+    ],
+)
+def test_what_is_tried_again(error: type[Exception]) -> None:
+    """Redis is away, starts, or is a replica by now."""
+    made: Any = connect(NOWHERE, tries=2).connection_pool.make_connection()
+    made.retry._backoff = NoBackoff()
+    calls = list[int]()
+
+    def fail() -> None:
+        calls.append(1)
+        raise error("away")
+
+    with pytest.raises(error):
+        made.retry.call_with_retry(fail, lambda failure: None)
+
+    assert len(calls) == 3
+
+
+def test_a_new_connection_is_greeted(valkey_url: str) -> None:
+    """It is logged in, in its database, and CLIENT LIST names it."""
+    with connect(valkey_url.replace("/0", "/1")) as client:
+        client.ping()
+
+        assert client.client_info()["name"] == CLIENT_NAME
+        assert int(client.client_info()["db"]) == 1
+
+
+class Speaks:
+    """A connection to a server that refuses CLIENT."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[Any, ...]] = []
+
+    def on_connect(self) -> None:
+        self.said.append(("on_connect",))
+
+    def send_command(self, *words: str, **options: bool) -> None:
+        self.said.append((*words, options))
+
+    def read_response(self) -> None:
+        self.said.append(("read",))
+        raise exceptions.ResponseError("NOPERM")
+
+
+def test_a_server_that_refuses_client() -> None:
+    """Its refusal is read, so that it is no answer to the next command, and nothing else follows from it."""
+    connection: Any = Speaks()
+
+    greet(connection)
+
+    named = ("CLIENT", "SETNAME", CLIENT_NAME, {"check_health": False})
+    assert connection.said == [("on_connect",), named, ("read",)]

@@ -1,0 +1,90 @@
+"""Which errors say that Redis can't work now; and what the worker's clock makes of Redis's."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from birdfeed_worker.queue import redis_time as module
+from birdfeed_worker.queue.kinds import WrongKindError
+from birdfeed_worker.queue.redis_time import QUICK, RedisTime, redis_time
+from birdfeed_worker.queue.trouble import is_unavailable
+from redis import exceptions
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (exceptions.ConnectionError("away"), True),
+        (exceptions.TimeoutError("away"), True),
+        (exceptions.ReadOnlyError("You can't write"), True),
+        (exceptions.OutOfMemoryError("full"), True),
+        (exceptions.NoPermissionError("no"), True),
+        (WrongKindError("rq:queue:birdfeed holds a text, not a list"), True),
+        (exceptions.ResponseError("MISCONF can't save"), True),
+        (exceptions.ResponseError("BUSY a script runs"), True),
+        (exceptions.ResponseError("WRONGKIND rq:x"), True),
+        (exceptions.ResponseError("WRONGTYPE Operation against a key"), False),
+        (exceptions.ResponseError("said LOADING later"), False),
+        (OSError("LOADING"), False),
+        (ValueError("LOADING"), False),
+    ],
+    ids=str,
+)
+def test_whether_redis_is_unavailable(error: Exception, expected: bool) -> None:
+    """An answer to one command alone is none of these, and neither is anybody else's error."""
+    assert is_unavailable(error) is expected
+
+
+class Times:
+    """This machine's monotonic clock, and Redis's: how long its answer takes, and what it says."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.takes = 0.0
+        self.says = (5_000, 250_000)
+
+    def time(self) -> tuple[int, int]:
+        self.now += self.takes
+        return self.says
+
+
+@pytest.fixture
+def times(monkeypatch: pytest.MonkeyPatch) -> Times:
+    made = Times()
+    monkeypatch.setattr(module, "time", SimpleNamespace(time=lambda: 3_000.0, monotonic=lambda: made.now))
+    return made
+
+
+def test_redis_time(times: Times) -> None:
+    """Seconds, with its microseconds."""
+    connection: Any = times
+
+    assert redis_time(connection) == pytest.approx(5_000.25, abs=1e-7)
+
+
+def test_a_clock_set_by_redis(times: Times) -> None:
+    """Redis looked at its clock in the middle of the call, as far as anybody knows; from then on time goes on here."""
+    connection: Any = times
+    clock = RedisTime()
+    assert clock.time() == 3_000.0
+    times.takes = 4.0
+
+    clock.set(connection)
+
+    assert clock.time() == pytest.approx(5_002.25, abs=1e-7)
+    times.now += 10
+    assert clock.time() == pytest.approx(5_012.25, abs=1e-7)
+
+
+@pytest.mark.parametrize(("takes", "expected"), [(0.5, 7_000.25), (QUICK, 7_000.5), (QUICK + 1, 5_002.0)])
+def test_a_clock_is_set_again_by_a_quick_answer_alone(times: Times, takes: float, expected: float) -> None:
+    """A slow one says less than what is known by now."""
+    connection: Any = times
+    clock = RedisTime()
+    times.says = (5_000, 0)
+    clock.set(connection)
+    times.says, times.takes = (7_000, 0), takes
+
+    clock.set(connection)
+
+    assert clock.time() == pytest.approx(expected, abs=1e-7)
