@@ -23,6 +23,25 @@ Mark = Callable[[str, Sequence[str]], frozenset[str]]
 NOW = 1_800_000_000.0
 
 
+class Stop:
+    """The event that tells a worker to stop, which doesn't wait: how long it was asked to, and when it is set."""
+
+    def __init__(self, after: int = 99) -> None:
+        self.waited: list[float] = []
+        self.after = after
+        self.then: Callable[[], object] = lambda: None
+
+    def is_set(self) -> bool:
+        """Whether there were as many waits as it is set after."""
+        return len(self.waited) >= self.after
+
+    def wait(self, seconds: float) -> bool:
+        """Remember it; then whatever is told to happen meanwhile."""
+        self.waited.append(seconds)
+        self.then()
+        return self.is_set()
+
+
 def job(job_id: str, **fields: Any) -> ReservedJob:
     """A job in hand."""
     given: dict[str, Any] = {

@@ -13,26 +13,9 @@ from birdfeed_worker.tinybird.decide import Answer
 from redis import Redis
 
 from tests.support.worker.fake_store import FakeStore
-from tests.support.worker.writing import NOW, items, sender_of
+from tests.support.worker.writing import NOW, Stop, items, sender_of
 
 STATE = "rq:birdfeed:birdfeed:destination:llm_events"
-
-
-class Stop:
-    """The event that tells a worker to stop, which doesn't wait: how long it was asked to, and when it is set."""
-
-    def __init__(self, after: int = 99) -> None:
-        self.waited: list[float] = []
-        self.after = after
-        self.then: Callable[[], object] = lambda: None
-
-    def is_set(self) -> bool:
-        return len(self.waited) >= self.after
-
-    def wait(self, seconds: float) -> bool:
-        self.waited.append(seconds)
-        self.then()
-        return self.is_set()
 
 
 @pytest.fixture
