@@ -3,10 +3,12 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from birdfeed_schemas.wire.accounts import LEDGER_FIELDS, OTHER_TYPES
 from birdfeed_schemas.wire.keys import MAYBE_WRITTEN_FIELD, Keys
 from birdfeed_worker.dead_letters.record import DeadLetter
 from birdfeed_worker.model import (
@@ -271,3 +273,17 @@ def test_how_many_replicas_have_it(redis: Redis, keys: Keys, monkeypatch: pytest
     redis.config_resetstat()
     assert alone([keys.queue_list], [keys.prefix, keys.queue, 10]) == ([0, b""], 0)
     assert "cmdstat_wait" not in redis.info("commandstats")
+
+
+@pytest.mark.parametrize(("fields", "account"), [(0, "made:up"), (LEDGER_FIELDS, OTHER_TYPES)])
+def test_a_dead_letter_counts_by_type_and_reason(redis: Redis, keys: Keys, fields: int, account: str) -> None:
+    """Also where the type's name has a colon; types that nobody knows share an account once there are many."""
+    if fields:
+        redis.hset(keys.ledger, mapping={f"x{number}": 1 for number in range(fields)})
+    accept(redis, keys, events(1))
+    (held,) = reserve_all(redis, keys)
+    odd = replace(held, event_type="made:up")
+
+    Settler(redis, keys, "w1").settle([odd], Decoded(unreadable=[Unreadable(odd, "undecodable", "x")]), NOW)
+
+    assert redis.hget(keys.ledger, f"dead:{account}:undecodable") == b"1"

@@ -6,7 +6,8 @@ import pytest
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.envelope import Header
 from birdfeed_worker.model import Dead, Deferred, Item
-from birdfeed_worker.pipeline.validate import MAX_DETAIL, leftover, validate
+from birdfeed_worker.pipeline.validate import MAX_DETAIL, leftover, reasons, validate
+from pydantic import TypeAdapter, ValidationError
 
 from tests.support.events import envelope, text
 
@@ -69,6 +70,49 @@ def test_a_type_that_nobody_knows() -> None:
     assert len(long.outcome.detail) == MAX_DETAIL
 
 
+@pytest.mark.parametrize(
+    ("data", "dropped", "kept"),
+    [
+        ({"status": "error"}, 0, {"status": "error", "model": "unknown"}),
+        ({"status": "error", "model": None}, 0, {"status": "error", "model": "unknown"}),
+        ({"status": "error", "model": 5}, 1, {"status": "error", "model": "unknown"}),
+        ({"status": "error", "modelRequested": 5}, 1, {"status": "error", "model": "unknown"}),
+        ({"error": "no", "model": "m", "duration": -1, "user": [1]}, 2, {"error": "no", "model": "m"}),
+        (
+            {"error": "no", "model": "m", "usage": {"x": [1]}, "userId": 1.5, "colour": 1},
+            1,
+            {"error": "no", "model": "m", "usage": {"x": [1]}, "colour": 1},
+        ),
+    ],
+    ids=str,
+)
+def test_an_error_event_costs_the_fields_that_are_wrong(
+    data: dict[str, Any], dropped: int, kept: dict[str, Any]
+) -> None:
+    """By whichever of their spellings; what was null is not counted, and what was dropped before still is."""
+    one = item(**data)
+    assert one.envelope is not None
+    one.envelope.dropped_fields = 7
+
+    ((_, event),) = validate(TYPE, [one])
+
+    assert event.failed
+    assert one.outcome is None
+    assert (one.envelope.data, one.envelope.dropped_fields) == (kept, 7 + dropped)
+
+
+@pytest.mark.parametrize("data", [{"model": 5}, {"model": 5, "status": "success"}, {"status": 5}])
+def test_an_event_that_tells_of_no_error_dies_whole(data: dict[str, Any]) -> None:
+    """Nothing of it is dropped."""
+    one = item(**data)
+    assert one.envelope is not None
+
+    assert validate(TYPE, [one]) == []
+
+    assert isinstance(one.outcome, Dead)
+    assert (one.envelope.data, one.envelope.dropped_fields) == (data, 0)
+
+
 def test_reasons_name_the_field_and_never_the_value() -> None:
     """At most so many characters of them."""
     bad = item(**text(error={"code": [1, 2]}, model={"secret": 1}, user=["secret"], num_images="x" * 900))
@@ -79,6 +123,18 @@ def test_reasons_name_the_field_and_never_the_value() -> None:
     assert bad.outcome.detail.startswith("model: ")
     assert "secret" not in bad.outcome.detail
     assert len(bad.outcome.detail) <= MAX_DETAIL
+
+
+def test_a_reason_names_the_place() -> None:
+    """Down to the part of a field; `event` where it is about all of it."""
+
+    def told(kind: Any, value: Any) -> str:
+        with pytest.raises(ValidationError) as caught:
+            TypeAdapter(kind).validate_python(value)
+        return reasons(caught.value)
+
+    assert told(dict[str, list[int]], {"a": [1, "x"]}).startswith("a.1: ")
+    assert told(int, "x").startswith("event: ")
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,21 @@
 """The writer: what happens to each row after each answer."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import Dead, Deferred
+from birdfeed_worker.errors import QueryError, QuotaError
+from birdfeed_worker.flow.rate_limit import RateLimiter
+from birdfeed_worker.model import Dead, Deferred, Written
+from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from birdfeed_worker.tinybird.decide import Answer
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tests.support.worker.fake_store import FakeStore, taken
-from tests.support.worker.writing import NOW, Write, items, outcomes
+from tests.support.worker.writing import NOW, Write, items, job, outcomes, sender_of
 
 
 def test_rows_go_in_one_request(write: Write, store: FakeStore, marks: list[tuple[str, ...]]) -> None:
@@ -241,6 +246,138 @@ def test_more_bad_rows_than_the_budget_finds_pause_nothing(write: Write, store: 
 
     assert {item.event_id for item in made if isinstance(item.outcome, Dead)} == bad
     assert len(store.ids()) == len(set(store.ids())) == 540
+
+
+@pytest.mark.parametrize(
+    ("unknowns", "parts"),
+    [(1, [12]), (2, [6, 6]), (3, [3] * 4), (4, [1] * 12), (5, [1] * 12), (1_000_000, [1] * 12)],
+)
+def test_how_small_the_parts_are(write: Write, store: FakeStore, unknowns: int, parts: list[int]) -> None:
+    """Half as large each time, and never less than a row."""
+    made = items(12)
+    for item in made:
+        item.job_id = "job-1"
+
+    write(made, job_1={"unknowns": unknowns})
+
+    assert [len(request) for request in store.requests] == parts
+    assert store.ids() == [item.event_id for item in made]
+
+
+@pytest.mark.parametrize(
+    ("spent", "said"), [(86_399.9, None), (86_400.0, "24.0"), (3_600_000.0, "1000.0"), (90_000.0, "25.0")]
+)
+def test_when_a_job_is_given_up(write: Write, spent: float, said: str | None) -> None:
+    """From a day on; it says after how long."""
+    made = items(1)
+
+    write(made, job_0={"unknowns": 1, "spent": spent})
+
+    expected = said and f"its outcome stayed unknown for {said} h while the store took other rows; it may be written"
+    assert made[0].outcome == (Written() if expected is None else Dead("gave_up", expected))
+
+
+def test_parts_are_requests_within_the_limits(store: FakeStore, limiter: RateLimiter) -> None:
+    """A part that is larger than a request is several."""
+    writer = Writer(store, sender_of(store, limiter, CLOCK), CLOCK, WriteLimits(5, 10**6))
+    made = items(12)
+
+    assert [len(part) for part in writer.parts(made, job("j", unknowns=1))] == [5, 5, 2]
+
+
+CLOCK = Clock(time=lambda: NOW)
+
+
+class Asks:
+    """Whether the store answered what it has, as it was noted."""
+
+    def __init__(self) -> None:
+        self.noted: list[tuple[Any, ...]] = []
+
+    def failed(self, datasource: str, reason: str, again_in: float) -> None:
+        self.noted.append((datasource, reason, again_in))
+
+    def answered(self, datasource: str) -> None:
+        self.noted.append((datasource,))
+
+
+@pytest.mark.parametrize(
+    ("error", "noted", "until"),
+    [
+        (None, ("llm_events",), None),
+        (QueryError(500, "no"), ("llm_events", str(QueryError(500, "no")), 30.0), NOW + 30),
+        (QuotaError(77.0), ("llm_events", str(QuotaError(77.0)), 77.0), NOW + 77),
+    ],
+)
+def test_whether_the_store_answers_is_noted(
+    store: FakeStore,
+    limiter: RateLimiter,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception | None,
+    noted: tuple[Any, ...],
+    until: float | None,
+) -> None:
+    """With the reason, and when it is asked again; the rows' mark stays."""
+    made, asks, steps = items(1), Asks(), list[int]()
+    if error is not None:
+
+        def fail(sql: str) -> Any:
+            raise error
+
+        monkeypatch.setattr(store, "query", fail)
+    verification: Any = asks
+    writer = Writer(
+        store, sender_of(store, limiter, CLOCK), CLOCK, WriteLimits(9, 10**6), lambda: steps.append(1), verification
+    )
+
+    missing = list(writer.ask("llm_events", made, {"job-0": job("job-0", maybe_written_since=NOW - 60)}))
+
+    assert missing == ([] if error else made)
+    assert made[0].outcome == (Deferred(until, NOW - 60) if until else None)
+    assert (asks.noted, steps) == ([noted], [1])
+
+
+def test_many_rows_are_asked_about_in_parts(
+    store: FakeStore, limiter: RateLimiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is a step, for a question may take as long as a request; where nobody can be asked, none is."""
+    monkeypatch.setattr("birdfeed_worker.pipeline.write.IDS_PER_QUERY", 2)
+    steps = list[int]()
+    writer = Writer(
+        store, sender_of(store, limiter, CLOCK), CLOCK, WriteLimits(9, 10**6), lambda: steps.append(len(store.queries))
+    )
+    made = items(5)
+    jobs = {item.job_id: job(item.job_id) for item in made}
+
+    assert list(writer.ask("llm_events", made, jobs)) == made
+    assert len(steps) == 3
+    asked = len(store.queries)
+    store.readable = False
+    assert list(writer.ask("llm_events", made, jobs)) == made
+    assert (len(steps), len(store.queries)) == (3, asked)
+
+
+def test_rows_go_with_their_reservation(store: FakeStore, limiter: RateLimiter) -> None:
+    """The mark is made for the execution that holds them; what it raises is raised where the delivery is."""
+    marked: list[tuple[str, list[str]]] = []
+
+    def mark(execution: str, job_ids: Sequence[str]) -> frozenset[str]:
+        marked.append((execution, list(job_ids)))
+        if len(marked) > 1:
+            raise RedisConnectionError("gone")
+        return frozenset()
+
+    writer = Writer(store, sender_of(store, limiter, CLOCK, mark), CLOCK, WriteLimits(9, 10**6))
+    jobs = {f"job-{number}": job(f"job-{number}", execution="e7") for number in range(3)}
+    with writer.delivery(jobs) as writing:
+        writing.add("llm_events", items(2))
+    with pytest.raises(RedisConnectionError), writer.delivery(jobs) as writing:
+        writing.add("llm_events", items(1))
+    with writer.delivery({}) as writing:
+        writing.add("llm_events", [])
+
+    assert marked == [("e7", ["job-0", "job-1"]), ("e7", ["job-0"])]
+    assert len(store.requests) == 1
 
 
 def test_taken_counts_what_it_is_given() -> None:
