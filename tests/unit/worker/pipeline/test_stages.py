@@ -1,20 +1,25 @@
 """The stages of a delivery together: users are asked about once, and an event that our code fails on costs no other."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.rows import Enriched
 from birdfeed_schemas.wire.envelope import Header
 from birdfeed_schemas.wire.keys import Keys
+from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.query import dead_letters_of
 from birdfeed_worker.model import Dead, Item
 from birdfeed_worker.monitoring.ledger import read_ledger
 from birdfeed_worker.pipeline import delivery as module
-from birdfeed_worker.pipeline.delivery import Delivery
+from birdfeed_worker.pipeline.decode import decode
+from birdfeed_worker.pipeline.delivery import LATELY, Delivery
 from birdfeed_worker.pipeline.enrich import Enricher
+from birdfeed_worker.pipeline.settle import Totals
 from birdfeed_worker.pricing.book.reload import BookSource
 from redis import Redis
 
@@ -180,3 +185,161 @@ def test_it_is_not_sent(
     (letter,) = dead_letters_of(redis, keys)
     assert (letter.reason, letter.events) == ("internal_error", 1)
     assert read_ledger(redis, keys).balanced
+
+
+class Ticks:
+    """A monotonic clock that the test turns."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def ticks() -> Ticks:
+    return Ticks()
+
+
+@pytest.fixture
+def timed(delivery: Delivery, ticks: Ticks) -> Delivery:
+    return replace(delivery, clock=Clock(monotonic=ticks))
+
+
+def test_what_a_delivery_counts(
+    redis: Redis, keys: Keys, timed: Delivery, ticks: Ticks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its items, jobs and lost events, and the seconds it took."""
+    counted: list[tuple[Any, ...]] = []
+    delivery = replace(timed, counters=Counted(counted))  # type: ignore[arg-type]
+    for _ in range(2):
+        accept(redis, keys, [envelope(text()), envelope(text())])
+    jobs = reserve_all(redis, keys)
+    settle = delivery.settler.settle
+
+    def settle_slowly(*given: Any) -> Totals:
+        ticks.now += 2.5
+        return replace(settle(*given), lost=3)
+
+    monkeypatch.setattr(delivery.settler, "settle", settle_slowly)
+
+    assert delivery.deliver(jobs) == Totals(written=4, lost=3)
+    assert counted == [(4, 2, 3, 2.5)]
+
+
+class Counted:
+    """Keeps what it is told."""
+
+    def __init__(self, told: list[tuple[Any, ...]]) -> None:
+        self.told = told
+
+    def count(self, items: Any, jobs: int, lost: int, seconds: float) -> None:
+        self.told.append((len(items), jobs, lost, seconds))
+
+
+@pytest.mark.parametrize(
+    ("before", "since", "dies"),
+    [("written", 59.9, True), ("written", LATELY, False), ("dead", 1.0, False), ("", 1.0, False)],
+)
+def test_whose_fault_a_failure_is(
+    redis: Redis,
+    keys: Keys,
+    timed: Delivery,
+    ticks: Ticks,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str,
+    since: float,
+    dies: bool,
+) -> None:
+    """The job's, where rows of its type were written lately; else it may be anything's, and the job waits."""
+    if before:
+        accept(redis, keys, [envelope(text() if before == "written" else {"usage": 1})])
+        timed.deliver(reserve_all(redis, keys))
+    ticks.now += since
+    accept(redis, keys, [envelope(text()), envelope(text())])
+
+    def fail(*given: Any) -> Any:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(module, "decode", fail)
+
+    totals = timed.deliver(reserve_all(redis, keys))
+
+    assert totals == Totals(dead=Counter(internal_error=2) if dies else Counter())
+    assert redis.zcard(keys.scheduled) == (not dies)
+
+
+def test_each_job_counts_where_all_of_them_failed(
+    redis: Redis, keys: Keys, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The totals are those of all jobs, as each was delivered alone."""
+    for _ in range(3):
+        accept(redis, keys, [envelope(text()), envelope(text())])
+    jobs = reserve_all(redis, keys)
+    real = decode
+
+    def fails_together(some: Any, *more: Any) -> Any:
+        if len(some) > 1:
+            raise RuntimeError("a fault of ours")
+        return real(some, *more)
+
+    monkeypatch.setattr(module, "decode", fails_together)
+
+    assert delivery.deliver(jobs) == Totals(written=6)
+
+
+@pytest.mark.parametrize("short", [True, False, None])
+def test_which_rows_a_table_takes(
+    redis: Redis, keys: Keys, delivery: Delivery, store: FakeStore, short: bool | None
+) -> None:
+    """Short ones where it does, as is asked about each data source; without an answer, whole ones."""
+    asked: list[str] = []
+
+    class Layouts:
+        def is_short(self, datasource: str) -> bool:
+            asked.append(datasource)
+            return bool(short)
+
+    layouts: Any = None if short is None else Layouts()
+    accept(redis, keys, [envelope(text())])
+
+    replace(delivery, layouts=layouts).deliver(reserve_all(redis, keys))
+
+    ((row,),) = store.rows.values()
+    (whole,) = valid(text())
+    delivery.enricher.enrich(registry()[TYPE], [whole], NOON, {}, short=bool(short))
+    assert row.keys() == orjson.loads(whole[0].row).keys()
+    assert asked == ([] if short is None else ["llm_events"])
+
+
+def test_what_rows_were_made_of_is_released(
+    redis: Redis, keys: Keys, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A delivery holds thousands of events: once their rows are made, nothing else of them is kept."""
+    accept(redis, keys, [envelope(text())])
+    made: list[Item] = []
+    real = decode
+
+    def decode_and_keep(*given: Any) -> Any:
+        decoded = real(*given)
+        made.extend(decoded.items)
+        return decoded
+
+    monkeypatch.setattr(module, "decode", decode_and_keep)
+    delivery.deliver(reserve_all(redis, keys))
+
+    (item,) = made
+    assert item.envelope is not None
+    assert (item.event, item.envelope.data) == (None, {})
+    assert item.event_id
+
+
+def test_where_tiers_come_from(enricher: Enricher, service: Service) -> None:
+    """The event's own before the service's; without a user there is nobody to look up, whatever was answered."""
+    made = valid(text(user="u1", tier="seed"), text(user="u1"), text(user="u2"), text())
+
+    enricher.enrich(registry()[TYPE], made, NOON, {"u1": "nectar", "": "flower"})
+
+    tiers = [orjson.loads(item.row).get("tier", "unknown") for item, _ in made]
+    assert tiers == ["seed", "nectar", "unknown", "anonymous"]
