@@ -1,4 +1,4 @@
-"""rq's job data, and a job's hash, read strictly."""
+"""rq's job data and a job's hash, read strictly; and what a worker asks the queue for."""
 
 import zlib
 from typing import Any
@@ -6,11 +6,15 @@ from typing import Any
 import orjson
 import pytest
 from birdfeed_schemas.wire.envelope import Header, WireError, split_batch
-from birdfeed_schemas.wire.keys import JOB_FUNCTION
+from birdfeed_schemas.wire.keys import JOB_FUNCTION, Keys
 from birdfeed_worker.queue import codec
 from birdfeed_worker.queue.codec import pack, repack, unpack
-from birdfeed_worker.queue.reserve import MOST_EVENTS, _read_job
+from birdfeed_worker.queue.reserve import MOST_EVENTS, LeaseRenewer, Reserver, _read_job
+from redis import Redis
+from redis.exceptions import OutOfMemoryError
 
+from tests.support.worker.dead import accept, events
+from tests.support.worker.delivering import reserve_all
 from tests.support.worker.writing import job
 
 HEADER = Header(batch_id="b", event_type="t", count=2)
@@ -111,3 +115,50 @@ def test_junk_reads_as_missing(name: str, junk: bytes) -> None:
 def test_the_ends_of_what_a_field_may_say(name: str, value: bytes, attribute: str, expected: Any) -> None:
     """A mark that can't be read says that rows may have been written at any time."""
     assert getattr(_read_job("j", [name.encode(), value], "e"), attribute) == expected
+
+
+def test_waiting_for_a_job(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queue is looked at, not changed; a Redis that is full refuses even that, at once."""
+    reserver = Reserver(redis, keys, "w1", 20)
+    redis.rpush(keys.queue_list, "a", "b", "c")
+    assert reserver.wait(5.0) is True
+    assert redis.lrange(keys.queue_list, 0, -1) == [b"a", b"b", b"c"]
+    redis.delete(keys.queue_list)
+    assert reserver.wait(0.001) is True
+
+    def full(*given: object) -> None:
+        raise OutOfMemoryError("full")
+
+    monkeypatch.setattr(redis, "blmove", full)
+    assert reserver.wait(5.0) is False
+
+
+@pytest.mark.parametrize(
+    ("due", "left", "next_due"),
+    [([], 0, None), ([1.0, 2.0], 0, None), ([1.0, 4e9, 3.5e9], 2, 3.5e9)],
+)
+def test_when_the_next_scheduled_job_is_due(
+    redis: Redis, keys: Keys, due: list[float], left: int, next_due: float | None
+) -> None:
+    """Those that are due wait in the queue by then."""
+    for number, when in enumerate(due):
+        redis.hset(keys.job(f"j{number}"), mapping={"status": "scheduled", "data": b"x"})
+        redis.zadd(keys.scheduled, {f"j{number}": when})
+
+    assert Reserver(redis, keys, "w1", 20).promote() == next_due
+
+    assert (redis.llen(keys.queue_list), redis.zcard(keys.scheduled)) == (len(due) - left, left)
+
+
+def test_leases_of_several_reservations_are_renewed(redis: Redis, keys: Keys) -> None:
+    """Each in its own step; how many are still held."""
+    held = []
+    for _ in range(2):
+        accept(redis, keys, events(1))
+        accept(redis, keys, events(1))
+        held += Reserver(redis, keys, "w1", 20).reserve(jobs=1, events=9, size=10**6)
+    renewer = LeaseRenewer(redis, keys, "w1", 20)
+
+    assert renewer.renew([]) == 0
+    assert renewer.renew(reserve_all(redis, keys, "w1")) == redis.zcard(keys.started) == 4
+    assert renewer.renew(held) == 0, "they were reserved again since"

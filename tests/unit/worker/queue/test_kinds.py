@@ -1,6 +1,7 @@
 """Keys of the wrong kind are named, by whatever error they came to light."""
 
 import pytest
+from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.queue.kinds import FIX, WrongKindError, check_kinds, kinds_of, named
 from redis import Redis
@@ -67,3 +68,44 @@ def test_every_shared_key_has_a_kind(keys: Keys) -> None:
     assert kinds[keys.queue_list] == "list"
     assert {kinds[keys.birdfeed(f"destination:{name}")] for name in ("llm_events", "image_events")} == {"hash"}
     assert kinds[keys.birdfeed("breaker-window:text_generation")] == "hash"
+
+
+def test_what_each_key_holds(keys: Keys) -> None:
+    """Every key that all jobs share, by the name it has in Redis."""
+    sources = {known.datasource for known in registry().values()}
+    own = {
+        **dict.fromkeys(("breaker", "breaker-off", "costs", "dead-size", "refused", "sampled", "spools"), "hash"),
+        **{f"destination:{source}": "hash" for source in sources},
+        **{f"breaker-window:{event_type}": "hash" for event_type in registry()},
+        "samples": "stream",
+        "ledger": "hash",
+        "producers": "zset",
+    }
+
+    assert kinds_of(keys) == {
+        "rq:queue:birdfeed": "list",
+        "rq:wip:birdfeed": "zset",
+        "rq:scheduled:birdfeed": "zset",
+        "rq:failed:birdfeed": "zset",
+        "rq:queues": "set",
+        "rq:workers": "set",
+        "rq:workers:birdfeed": "set",
+        **{f"rq:birdfeed:birdfeed:{name}": kind for name, kind in own.items()},
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("zset", "sorted set"), ("list", "list"), ("set", "set"), ("hash", "hash"), ("stream", "stream")]
+)
+def test_each_kind_is_told_from_text(redis: Redis, keys: Keys, kind: str, said: str) -> None:
+    """In people's words; all keys are looked at in one round trip, in no transaction."""
+    key = next(key for key, meant in kinds_of(keys).items() if meant == kind)
+    redis.set(key, "x")
+    redis.config_resetstat()
+
+    with pytest.raises(WrongKindError, match=f"^{key} holds a text, not a {said}: "):
+        check_kinds(redis, keys)
+
+    stats = redis.info("commandstats")
+    assert "cmdstat_multi" not in stats
+    assert stats["cmdstat_type"]["calls"] == len(kinds_of(keys))

@@ -1,7 +1,7 @@
 """Values as Redis answers them, read strictly."""
 
 import pytest
-from birdfeed_worker.queue.reply import EARLIEST, LATEST, MAX_NAME, as_name, epoch, number, real, whole
+from birdfeed_worker.queue.reply import EARLIEST, LATEST, MAX_NAME, as_name, as_text, epoch, number, pairs, real, whole
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,7 @@ def test_the_longest_count() -> None:
     """Fifteen digits: no more are exact in a script."""
     assert number(b"9" * 15, 7) == 10**15 - 1
     assert number(b"0" * 16, 7) == 7
+    assert number(b"9" * 15, 7, 10**16) == 10**15 - 1
 
 
 @pytest.mark.parametrize(("value", "expected"), [(b"-3", -3), ("4", 4), (b"x", 0), (b"1.5", 0)])
@@ -64,3 +65,15 @@ def test_a_name() -> None:
     assert as_name(None, "unknown") == "unknown"
     assert as_name(b"a\nb\x1b", "") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}"
     assert as_name("x" * (MAX_NAME + 1), "") == "x" * MAX_NAME
+
+
+def test_text() -> None:
+    """Bytes that are no UTF-8 are shown as such."""
+    assert (as_text("a"), as_text(b"\xc3\xbc"), as_text(b"a\xff")) == ("a", "\u00fc", "a\N{REPLACEMENT CHARACTER}")
+
+
+def test_pairs() -> None:
+    """Names and values; a list of odd length is none of Redis's."""
+    assert list(pairs([b"a", 1, b"b", 2])) == [(b"a", 1), (b"b", 2)]
+    with pytest.raises(ValueError, match="zip"):
+        list(pairs([b"a", 1, b"b"]))

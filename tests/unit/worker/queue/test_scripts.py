@@ -1,13 +1,16 @@
 """Scripts in one round trip, also on a master that has never seen them."""
 
+from importlib.resources import files
+
 import pytest
+from birdfeed_schemas.wire.accounts import ACCOUNT_LUA
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker
 from birdfeed_worker.model import Written
 from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.queue.reserve import Reserver
-from birdfeed_worker.queue.scripts import run_all, script
+from birdfeed_worker.queue.scripts import run_all, run_when_full, script
 from redis import Redis
 from redis.client import Pipeline
 
@@ -42,3 +45,40 @@ def test_the_breaker_where_the_master_changes(redis: Redis, keys: Keys, monkeypa
     breaker.judge(decoded.items, {job.id: job for job in jobs})
 
     assert redis.exists(keys.birdfeed("breaker-window:text_generation"))
+
+
+@pytest.mark.parametrize(("name", "writes"), [("depth", False), ("ledger", False), ("settle", True), ("reserve", True)])
+def test_which_scripts_may_write(redis: Redis, name: str, writes: bool) -> None:
+    """Those run on a Redis that is full; one that only reads asks for no more than it needs."""
+    folder = files("birdfeed_worker.queue") / "lua"
+    common, allowed, own = ((folder / f"{part}.lua").read_text() for part in ("common", "writes", name))
+
+    found = script(redis, name).script
+
+    assert found == ACCOUNT_LUA + common + (allowed if writes else "") + own
+
+
+def test_commands_in_one_step(redis: Redis, keys: Keys) -> None:
+    """Their answers, in order, without a transaction; the pipeline is empty afterwards."""
+    pipe = redis.pipeline()
+    pipe.hincrby("h", "f", 2)
+    pipe.set("s", "v", nx=True, ex=60)
+    pipe.set("s", "w", nx=True)
+    redis.config_resetstat()
+
+    assert run_when_full(redis, keys, pipe) == [2, b"OK", None]
+
+    assert (redis.get("s"), len(pipe)) == (b"v", 0)
+    assert "cmdstat_multi" not in redis.info("commandstats")
+    assert run_when_full(redis, keys, pipe) == []
+    assert redis.hget("h", "f") == b"2"
+
+
+def test_many_calls_are_no_transaction(redis: Redis, keys: Keys) -> None:
+    """Each is a step of its own: others need not wait for all."""
+    promote = script(redis, "promote")
+    run_all(redis, promote, [])
+    redis.config_resetstat()
+
+    assert run_all(redis, promote, [([keys.queue_list], [keys.prefix, keys.queue, 10])] * 3) == [[0, b""]] * 3
+    assert "cmdstat_multi" not in redis.info("commandstats")
