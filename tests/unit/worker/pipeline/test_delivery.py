@@ -2,33 +2,36 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
-from birdfeed_schemas.wire.envelope import Header
+from birdfeed_schemas.wire.envelope import Header, split_batch
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker, tripped
 from birdfeed_worker.flow.rate_limit import Limits, RateLimiter
-from birdfeed_worker.model import Dead, Item
+from birdfeed_worker.model import POISON, Dead, Item, ReservedJob
 from birdfeed_worker.monitoring.counters import Counters
 from birdfeed_worker.monitoring.metrics import Meter
-from birdfeed_worker.pipeline.decode import CHUNK_EVENTS
+from birdfeed_worker.pipeline.decode import CHUNK_EVENTS, chunks, decode
 from birdfeed_worker.pipeline.delivery import Delivery
 from birdfeed_worker.pipeline.enrich import Enricher
 from birdfeed_worker.pipeline.settle import Settler
 from birdfeed_worker.pipeline.validate import validate
 from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from birdfeed_worker.pricing.book.reload import BookSource
+from birdfeed_worker.queue.codec import unpack
 from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.tiers.lookup import CachedTiers
 from redis import Redis
 
 from tests.support.events import enqueue, envelope, text
+from tests.support.worker import odd_jobs
 from tests.support.worker.fake_store import FakeStore
-from tests.support.worker.writing import sender_of
+from tests.support.worker.writing import job, sender_of
 
 EVENTS = 4 * CHUNK_EVENTS
 
@@ -157,3 +160,91 @@ def test_an_unknown_type_is_told_with_the_nearest_known_one(name: str, hint: str
 
     assert validate(name, [item]) == []
     assert item.outcome == Dead("unknown_event_type", f"no event type is named {name!r}{hint}")
+
+
+#: Names of jobs, and the version that each is of.
+JOBS = (("d", 1), ("n", 2), ("j", 1), ("g", 1))
+
+
+def packed_job(job_id: str, *lines: str, **header: Any) -> ReservedJob:
+    """A job of these lines; `header` replaces what its header says."""
+    return job(job_id, data=odd_jobs.packed(odd_jobs.header(**header), *lines))
+
+
+def test_each_job_is_decoded_by_itself() -> None:
+    """Whatever is wrong with those before it: one that kills workers, a newer one, one that can't be read."""
+    deadly, newer, junk, good = (packed_job(name, odd_jobs.line(), version=version) for name, version in JOBS)
+    junk = replace(junk, data=b"junk")
+    jobs = [deadly, newer, junk, good, replace(newer, id="n2"), replace(junk, id="j2"), replace(deadly, id="d2"), good]
+
+    decoded = decode(jobs, frozenset({("d", None), ("d2", None)}))
+
+    assert [(one.job.id, one.reason) for one in decoded.unreadable] == [
+        ("d", POISON.reason),
+        ("j", "undecodable"),
+        ("j2", "undecodable"),
+        ("d2", POISON.reason),
+    ]
+    assert decoded.unreadable[0].detail == POISON.detail
+    assert "is not rq's JSON" in decoded.unreadable[1].detail
+    assert [(one.id, version) for one, version in decoded.newer] == [("n", 2), ("n2", 2)]
+    assert [item.job_id for item in decoded.items] == ["g", "g"]
+
+
+@pytest.mark.parametrize("extra", [None, frozenset[str]()], ids=["as they came", "typed"])
+def test_one_line_costs_no_other(extra: frozenset[str] | None) -> None:
+    """A line that can't be read, and one that kills workers, beside two good ones; another job's line is not meant."""
+    one = packed_job("a", odd_jobs.line(), "{", odd_jobs.line(), odd_jobs.line())
+    other = packed_job("b", odd_jobs.line(), "{", odd_jobs.line(), odd_jobs.line())
+
+    items = decode([one, other], frozenset({("a", 2), ("b", 0)}), extra).items
+
+    outcomes = [item.outcome.reason if isinstance(item.outcome, Dead) else "" for item in items]
+    dead, bad = POISON.reason, "undecodable"
+    assert outcomes == ["", bad, dead, "", dead, bad, "", ""]
+    assert [item.envelope is None for item in items] == [bool(reason) for reason in outcomes]
+    assert [item.event is not None for item in items] == [extra is not None and not reason for reason in outcomes]
+    assert [item.line for item in items] == [
+        line for job in (one, other) for line in split_batch(unpack(job.data)).lines
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "header", "expected"),
+    [
+        ({}, {}, False),
+        ({"maybe_written_since": 0.0}, {}, True),
+        ({}, {"retried": True}, True),
+        ({}, {"replay_id": "r"}, True),
+        ({}, {"reason": "invalid"}, True),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("extra", [None, frozenset[str]()], ids=["as they came", "typed"])
+@pytest.mark.parametrize("lines", [("",), ("", "{")], ids=["good", "one is bad"])
+def test_which_events_are_asked_about(
+    fields: dict[str, Any],
+    header: dict[str, Any],
+    expected: bool,
+    extra: frozenset[str] | None,
+    lines: tuple[str, ...],
+) -> None:
+    """Those that the store may have: sent before, enqueued before, or dead before."""
+    one = replace(packed_job("a", *(line or odd_jobs.line() for line in lines), **header), **fields)
+
+    items = decode([one], extra=extra).items
+
+    assert [item.verify for item in items] == [expected] * len(lines)
+    assert [item.verify for item in decode([one], frozenset({("a", 0)}), extra).items] == [expected] * len(lines)
+
+
+def test_how_many_events_are_decoded_at_a_time() -> None:
+    """By what their producers said."""
+    jobs = [job(str(events), events=events) for events in (CHUNK_EVENTS, 1, CHUNK_EVENTS - 1, 1, CHUNK_EVENTS + 1)]
+
+    assert [[one.events for one in part] for part in chunks(jobs)] == [
+        [CHUNK_EVENTS],
+        [1, CHUNK_EVENTS - 1],
+        [1],
+        [CHUNK_EVENTS + 1],
+    ]
