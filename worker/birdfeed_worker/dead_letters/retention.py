@@ -184,7 +184,7 @@ class Retention:
     def _purge(self, this: Round, letters: Sequence[DeadLetterInfo], why: str) -> None:
         if not letters:
             return
-        events = sum(gone for gone in self._mover.purge(letters) if gone > 0)
+        events = sum(self._mover.purge(letters))
         if events:
             log.error("dead letters are %s: %d events of %d letters purged", why, events, len(letters))
             this.purged[why] += events

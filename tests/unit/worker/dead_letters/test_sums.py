@@ -255,3 +255,24 @@ def test_nothing_is_read_inside_a_transaction(redis: Redis, keys: Keys) -> None:
     list(dead_letters_of(redis, keys))
 
     assert "cmdstat_multi" not in redis.info("commandstats")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [({"bf_events": 2, "bf_type": "t"}, ["2 events"]), ({"description": "x"}, ["1 events"]), ({"bf_reason": "x"}, [])],
+    ids=str,
+)
+def test_a_job_that_rq_failed_is_told(
+    redis: Redis, keys: Keys, caplog: pytest.LogCaptureFixture, fields: dict[str, Any], told: list[str]
+) -> None:
+    """Once, as an error: somebody runs a worker that isn't birdfeed's."""
+    given: dict[Any, Any] = {"data": "x", **fields}
+    redis.hset(keys.job("d"), mapping=given)
+    redis.zadd(keys.failed, {"d": 9e9})
+    retention = retention_of(redis, keys)
+
+    whole_round(retention)
+    whole_round(retention)
+
+    said = [record.getMessage() for record in caplog.records if "rq failed" in record.getMessage()]
+    assert [line.partition(": ")[2].partition(" (")[0] for line in said] == told
