@@ -339,6 +339,8 @@ def main() -> int:
             elif not _failure(mutant, tests, seconds):
                 lived += 1
                 print(f"{number}: lives: {mutant} ({len(tests)} tests)", flush=True)
+            if number % 10 == 0:
+                print(f"{number} tried", file=sys.stderr, flush=True)
     dead = len(made) - lived - unreached
     print(f"{dead} of {len(made)} died ({total} in all), {lived} live, {unreached} are reached by no unit test")
     return 1 if lived or unreached else 0

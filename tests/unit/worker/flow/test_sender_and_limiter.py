@@ -253,3 +253,17 @@ def test_a_worker_whose_token_is_refused_leaves_rows_to_others(
 
     assert {item.outcome for item in send(sender)} == {Deferred()}
     assert (len(store.requests), len(limiter.asked)) == (1, 1)
+
+
+def test_a_row_refused_beside_one_that_is_too_large(sender: Sender, store: FakeStore, let: Callable[..., Lets]) -> None:
+    """Both had their answer, and nothing was given back untried: both die."""
+    let()
+    answers = {(0, 1): 413, (0,): 413, (1,): 400}
+    store.rules.append(lambda rows: Answer(status=answers[tuple(row["n"] for row in rows)], detail="bad"))
+
+    made = send(sender, 2)
+
+    assert [item.outcome for item in made] == [
+        Dead("too_large", "one row is over the store's limit: HTTP 413: bad"),
+        REJECTED,
+    ]
