@@ -336,9 +336,11 @@ def main() -> int:
             if not tests:
                 unreached += 1
                 print(f"{number}: no test reaches {mutant}", flush=True)
-            elif not _failure(mutant, tests, seconds):
+            elif not (why := _failure(mutant, tests, seconds)):
                 lived += 1
                 print(f"{number}: lives: {mutant} ({len(tests)} tests)", flush=True)
+            elif not why.startswith("tests/"):
+                print(f"{number}: died, but of no test: {mutant} ({why})", flush=True)
             if number % 10 == 0:
                 print(f"{number} tried", file=sys.stderr, flush=True)
     dead = len(made) - lived - unreached
