@@ -1,6 +1,6 @@
 """Rows of events that are like events before them, as nearly all text generations of an app are.
 
-Two events are alike where all but their own (typed/rows.py) is the same: model, provider, tier, the price that is
+Two events are alike where all but their own (row_models.py) is the same: model, provider, tier, the price that is
 found, and which kinds of tokens they used. The first gets its row from the type's row builder, and the JSON of what it
 shares is kept. The others need only their times, their cost, and the JSON of their own part: a quarter of the work.
 
@@ -19,15 +19,17 @@ from birdfeed_schemas.events import Event
 from birdfeed_schemas.registry import EventType
 from birdfeed_schemas.row_models import (
     NOBODY,
+    OWN_FIELDS,
     LlmEventRow,
+    OwnPart,
     ProxyMetadata,
     Response,
     ResponseUsage,
     TokenCounts,
+    shared_json,
 )
 from birdfeed_schemas.rows import Enriched, llm_event_row
 from birdfeed_schemas.times import times
-from birdfeed_schemas.typed.rows import OWN_FIELDS, OwnPart, shared_json
 from msgspec import Struct
 
 from birdfeed_worker.model import Item
