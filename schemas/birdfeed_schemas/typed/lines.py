@@ -27,7 +27,10 @@ Whole: TypeAlias = Annotated[int, Meta(ge=0, le=events.MAX_COUNT)]
 Dropped: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_DROPPED)]
 #: What an amount may be in JSON; its model's own function makes a Decimal of it.
 Amount: TypeAlias = int | float | str | None
-_EVENT_ID: Final = r"\A[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\Z"
+#: Where an event id, a UUID in its usual spelling, has its dashes, and how long it is.
+_DASHES: Final = (8, 13, 18, 23)
+_ID_LENGTH: Final = 36
+_HEX_DIGITS: Final = b"0123456789abcdef"
 
 
 class ErrorData(Struct, gc=False):
@@ -42,7 +45,7 @@ class ErrorData(Struct, gc=False):
 class Line(Struct, gc=False, kw_only=True):
     """An Envelope whose data is an event already. A line that says its type or version otherwise is no such line."""
 
-    event_id: Annotated[str, Meta(pattern=_EVENT_ID)]
+    event_id: Annotated[str, Meta(min_length=_ID_LENGTH, max_length=_ID_LENGTH)]
     occurred_at: Annotated[datetime, Meta(tz=True)]
     data: Any
     event_type: str = ""
@@ -163,10 +166,10 @@ class Typed(NamedTuple):
     def _finish(self, lines: list[Line]) -> None:
         """What types can't say: dates, zones, amounts, and JSON of any shape."""
         read_further, read_usage = self.read, self.usage
+        if not _are_ids([line.event_id for line in lines]) or not _are_dates([line.occurred_at for line in lines]):
+            raise UntypedError
         try:
             for line in lines:
-                if not EARLIEST <= line.occurred_at < LATEST:
-                    raise UntypedError
                 data = line.data
                 when = data.start_time
                 if when is not None and (when.__class__ is not datetime or when.tzinfo is not UTC):
@@ -182,6 +185,24 @@ class Typed(NamedTuple):
                         setattr(data, name, read(value))
         except (ValueError, OverflowError):
             raise UntypedError from None
+
+
+def _are_ids(texts: list[str]) -> bool:
+    """Whether these texts of _ID_LENGTH characters are UUIDs as str(UUID) spells them.
+
+    All in one look: a pattern for each would cost a quarter of the whole parse.
+    """
+    joined = "".join(texts).encode()
+    return (
+        len(joined) == _ID_LENGTH * len(texts)
+        and all(joined[place::_ID_LENGTH].count(b"-") == len(texts) for place in _DASHES)
+        and joined.translate(None, _HEX_DIGITS) == b"-" * (len(_DASHES) * len(texts))
+    )
+
+
+def _are_dates(times: list[datetime]) -> bool:
+    """Whether events may have occurred at these times."""
+    return not times or (min(times) >= EARLIEST and max(times) < LATEST)
 
 
 def typed(

@@ -18,6 +18,7 @@ from uuid import UUID
 
 import msgspec
 import orjson
+from msgspec import Struct
 
 from birdfeed_schemas.wire.compact_bytes import compact_bytes
 
@@ -76,9 +77,8 @@ class Envelope:
     version: int = VERSION
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """The first line of a batch.
+class Header(Struct, frozen=True, kw_only=True, cache_hash=True):
+    """The first line of a batch. Its hash is kept: what became of events is counted by it.
 
     `retried` says that the producer sent the batch before and lost the answer; `replay_id` names the replay that
     put a dead letter back. Either makes the worker ask the store what it has before it writes.
@@ -163,7 +163,8 @@ def split_batch(packed: str) -> Batch:
     header = _read_header(head)
     if rest.count(b"\n") >= MAX_LINES:
         raise WireError(f"the batch has more than {MAX_LINES} lines")
-    return Batch(header, tuple(line for line in rest.split(b"\n") if line))
+    lines = rest.split(b"\n") if rest else []
+    return Batch(header, [line for line in lines if line] if b"" in lines else lines)
 
 
 def _read_header(head: bytes) -> Header:

@@ -29,18 +29,22 @@ class Batcher:
 
     def add(self, items: Iterable[Item]) -> Iterator[list[Item]]:
         """The requests that these rows fill."""
+        year = month = 0  # of the item before, which nearly always are this one's too
         for item in items:
-            month = _month(item)
-            if month not in self._months:
-                if len(self._months) >= MAX_PARTITIONS:
-                    # Not a new request for each: months that alternate would cut one at every row.
-                    self._overflow.append(item)
-                    continue
-                self._months.add(month)
+            assert item.envelope is not None
+            when = item.envelope.occurred_at
+            if when.month != month or when.year != year:
+                if (when.year, when.month) not in self._months:
+                    if len(self._months) >= MAX_PARTITIONS:
+                        # Not a new request for each: months that alternate would cut one at every row.
+                        self._overflow.append(item)
+                        continue
+                    self._months.add((when.year, when.month))
+                year, month = when.year, when.month
             size = len(item.row) + 1
             if self._open and (len(self._open) >= self._rows or self._bytes + size > self._size):
                 yield self._full()
-                self._months.add(month)
+                self._months.add((year, month))
             self._open.append(item)
             self._bytes += size
 

@@ -26,6 +26,7 @@ from birdfeed_worker.model import (
     Item,
     ReservedJob,
     Written,
+    tally,
 )
 from birdfeed_worker.queue.codec import repack
 from birdfeed_worker.queue.replicated import Replicated
@@ -236,12 +237,12 @@ def plan(job: ReservedJob, items: Sequence[Item]) -> JobPlan:
 def ledger_entries(items: Iterable[Item], letters: Iterable[DeadLetter]) -> Counter[str]:
     """Changes of the ledger: written by type, dead by type and reason, and accepted taken back for double enqueues."""
     entries: Counter[str] = Counter()
-    for item in items:
-        if isinstance(item.outcome, Written):
-            if item.outcome.duplicate_enqueue:
-                entries[f"accepted:{item.header.event_type}"] -= 1
+    for (header, outcome, _), events in tally(items).items():
+        if isinstance(outcome, Written):
+            if outcome.duplicate_enqueue:
+                entries[f"accepted:{header.event_type}"] -= events
             else:
-                entries[f"written:{item.header.event_type}"] += 1
+                entries[f"written:{header.event_type}"] += events
     for letter in letters:
         entries[f"dead:{letter.event_type}:{letter.reason}"] += letter.events
     return entries
@@ -267,13 +268,13 @@ def tell(letters: Iterable[DeadLetter]) -> None:
 
 def count(totals: Totals, items: Iterable[Item], letters: Iterable[DeadLetter]) -> None:
     """Add up what became of the events."""
-    for item in items:
-        match item.outcome:
+    for (_, outcome, _), events in tally(items).items():
+        match outcome:
             case Written():
-                totals.written += 1
+                totals.written += events
             case Dead():
                 pass  # counted by its dead letter
             case _:
-                totals.deferred += 1
+                totals.deferred += events
     for letter in letters:
         totals.dead[letter.reason] += letter.events
