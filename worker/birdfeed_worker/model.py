@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from birdfeed_schemas.events import Event
 from birdfeed_schemas.typed.lines import Line
@@ -81,21 +81,34 @@ class ReservedJob:
     spent: float = 0.0
 
 
+class Lines(Protocol):
+    """The lines of a job, by number from 0."""
+
+    def __getitem__(self, number: int) -> bytes: ...
+
+
 class Item(Struct, gc=False):
     """One event in flight: the job it came with, its line as it travels, and what it has become so far.
 
-    `event` is there once the event is known to be valid; where the line was typed as it was decoded, from then on.
+    `source` is the line, or what gives it by its `number`: few are asked for theirs. `event` is there once the event is
+    known to be valid; where the line was typed as it was decoded, from then on.
     """
 
     job_id: str
     header: Header
-    line: bytes
+    source: "bytes | Lines"
     envelope: Envelope | Line | None = None
     row: bytes = b""
     outcome: Outcome | None = None
     verify: bool = False
     cost_status: str = ""
     event: Event | None = None
+    number: int = 0
+
+    @property
+    def line(self) -> bytes:
+        """The event as it travels."""
+        return self.source if isinstance(self.source, bytes) else self.source[self.number]
 
     def release(self) -> None:
         """The row is made: release what it was made of. Its identity stays."""

@@ -18,7 +18,7 @@ from pydantic import StrictBool, StrictStr
 from birdfeed_schemas import events
 from birdfeed_schemas.events import Event, read_time
 from birdfeed_schemas.fields import SPELLINGS
-from birdfeed_schemas.wire.envelope import EARLIEST, LATEST, MAX_DROPPED, VERSION, Batch
+from birdfeed_schemas.wire.envelope import EARLIEST, LATEST, MAX_DROPPED, VERSION
 
 T = TypeVar("T")
 
@@ -123,15 +123,18 @@ class Typed(NamedTuple):
     usage: Callable[[bytes], Any]
     read: tuple[tuple[str, Callable[[Any], Any]], ...]
 
-    def read_batch(self, batch: Batch) -> list[Line]:
+    def read_body(self, body: bytes) -> list[Line]:
         """Every line of a batch, in one parse.
 
+        Args:
+            body: The lines as they stand in the batch.
+
         Raises:
-            UntypedError: One doesn't fit; read_line finds it.
+            UntypedError: One doesn't fit, or is empty; read_line finds it.
         """
-        text = b"[" + b",".join(batch.lines) + b"]"
+        text = b"[" + body.replace(b"\n", b",") + b"]"
         found = self._decoded(self.lines, self.with_keys[0], text, list)
-        if len(found) != len(batch.lines):
+        if len(found) != (body.count(b"\n") + 1 if body else 0):
             raise UntypedError
         self._finish(found)
         return found

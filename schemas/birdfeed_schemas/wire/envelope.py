@@ -159,12 +159,17 @@ def split_batch(packed: str) -> Batch:
         NewerVersionError: The batch's version is newer than this code reads.
         WireError: The header is not one this code could have written, or there are more than MAX_LINES lines.
     """
-    head, _, rest = packed.encode("utf-8", "surrogatepass").partition(b"\n")
+    header, body = open_batch(packed)
+    return Batch(header, tuple(line for line in body.split(b"\n") if line))
+
+
+def open_batch(packed: str) -> tuple[Header, bytes]:
+    """The header of a batch, and its lines as they stand in it, uncut; raises as split_batch."""
+    head, _, body = packed.encode("utf-8", "surrogatepass").partition(b"\n")
     header = _read_header(head)
-    if rest.count(b"\n") >= MAX_LINES:
+    if body.count(b"\n") >= MAX_LINES:
         raise WireError(f"the batch has more than {MAX_LINES} lines")
-    lines = rest.split(b"\n") if rest else []
-    return Batch(header, [line for line in lines if line] if b"" in lines else lines)
+    return header, body
 
 
 def _read_header(head: bytes) -> Header:

@@ -111,7 +111,9 @@ class Sender:
                 case Done():
                     taken = True
                     self._limiter.available(datasource, admission)
-                    set_outcome(part, Written())
+                    written = Written()
+                    for item in part:
+                        item.outcome, item.row = written, b""  # the memory is the next rows'
                 case PartlyQuarantined(rows):
                     taken = True
                     self._limiter.available(datasource, admission)

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 from birdfeed_schemas.registry import registry
@@ -135,8 +137,8 @@ class Settler:
         """Carry out what became of every event; returns the totals."""
         totals = Totals()
         by_job: dict[str, list[Item]] = {}
-        for item in decoded.items:
-            by_job.setdefault(item.job_id, []).append(item)
+        for job_id, run in groupby(decoded.items, attrgetter("job_id")):
+            by_job.setdefault(job_id, []).extend(run)
         for start in range(0, len(jobs), JOBS_PER_STEP):
             self._step(list(jobs[start : start + JOBS_PER_STEP]), by_job, decoded, now, totals)
         return totals
@@ -219,7 +221,7 @@ def destination_of(event_type: str) -> str:
 
 def plan(job: ReservedJob, items: Sequence[Item]) -> JobPlan:
     """What happens to a job, from what became of its events. Pure."""
-    left = [item for item in items if isinstance(item.outcome, Deferred) or item.outcome is None]
+    left = [item for item in items if not isinstance(item.outcome, Written | Dead)]
     if not left:
         return JobPlan(job, events=sum(isinstance(item.outcome, Dead) for item in items))
     laters = [item.outcome for item in left if isinstance(item.outcome, Deferred)]
