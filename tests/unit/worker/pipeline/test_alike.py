@@ -41,6 +41,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "provider": st.sampled_from(["openai", "perplexity", "azure-openai"]),
     "tier": st.sampled_from(["seed", " "]),
     "environment": st.sampled_from(["", "production"]),
+    "sample_rate": st.sampled_from([0.5, 1]),
     "status": st.sampled_from(["success", "error"]),
     "error": st.sampled_from(["boom", {"type": "T"}]),
     "cost": st.sampled_from([0, 0.25]),
