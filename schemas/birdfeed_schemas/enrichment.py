@@ -82,6 +82,16 @@ COST_PLACES: Final = 12
 _UNITS: Final = 10**COST_PLACES
 
 
+def cost_text(units: int) -> str:
+    """A cost in units of its last place, as a decimal number with all its places."""
+    return f"0.{units:012d}" if units < _UNITS else f"{units // _UNITS}.{units % _UNITS:012d}"
+
+
+def cost_number(units: int) -> float:
+    """The double next to it."""
+    return units / _UNITS
+
+
 class Price(Struct, gc=False):
     """The cost of one event in USD (12 places), and the receipt to recompute it from.
 
@@ -109,13 +119,12 @@ class Price(Struct, gc=False):
     @property
     def cost_text(self) -> str:
         """The cost as a decimal number with all its places."""
-        units = self.units
-        return f"0.{units:012d}" if units < _UNITS else f"{units // _UNITS}.{units % _UNITS:012d}"
+        return cost_text(self.units)
 
     @property
     def cost_number(self) -> float:
         """The double next to the cost."""
-        return self.units / _UNITS
+        return cost_number(self.units)
 
     @property
     def rates(self) -> Mapping[str, str]:

@@ -7,7 +7,8 @@ What may be UNSET is so in short rows, for a llm_events that has no column for i
 """
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, TypeAlias
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -174,3 +175,64 @@ class ImageEventRow(Row, omit_defaults=True, gc=False, forbid_unknown_fields=Tru
     has_input_image: bool = False
     video_seconds: float = NO_SECONDS
     audio_seconds: float = NO_SECONDS
+
+
+class OwnPart(Struct, omit_defaults=True, gc=False):
+    """The fields of LlmEventRow that are each event's own, as they are there.
+
+    More than half of a row's fields are the same for all events of an app, a model and a tier: their JSON is made once
+    (shared_json) and put behind that of each own part (pipeline/alike.py).
+    """
+
+    event_id: str
+    occurred_at: datetime
+    start_time: datetime
+    end_time: datetime
+    duration: float
+    cost_exact: str
+    enriched_at: datetime
+    time_clamped: bool = False
+    user: str = "unknown"
+    username: str = ""
+    request_id: str = ""
+    referrer: str = ""
+    cache_key: str = ""
+    trace_id: str = ""
+    span_id: str = ""
+    truncated: bool = False
+    dropped_fields: int = 0
+    replay_id: str = ""
+    tokens: TokenCounts = NO_TOKENS
+    usage_raw: str = ""
+    proxy_metadata: ProxyMetadata = NOBODY
+    response: Response = NO_RESPONSE
+    id: TemplateText = UNSET
+    message_id: TemplateText = UNSET
+    standard_logging_object_response_time: TemplateNumber = UNSET
+    llm_api_duration_ms: TemplateNumber = UNSET
+    cost: TemplateNumber = UNSET
+
+
+#: The fields of an event that are read for it; all others may be shared.
+OWN_FIELDS: Final = frozenset(
+    {"user", "username", "request_id", "referrer", "cache_key", "trace_id", "span_id", "start_time", "end_time",
+     "duration", "usage", "organization", "project", "chat_id", "response_id"}
+)  # fmt: skip
+
+_SHARED_FIELDS: Final = [
+    one for one in msgspec.structs.fields(LlmEventRow) if one.name not in OwnPart.__struct_fields__
+]
+_SharedPart: Final = msgspec.defstruct(
+    "_SharedPart",
+    [(one.name, one.type, *(() if one.default is msgspec.NODEFAULT else (one.default,))) for one in _SHARED_FIELDS],
+    omit_defaults=True,
+    gc=False,
+)
+_shared: Final = attrgetter(*(one.name for one in _SHARED_FIELDS))
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def shared_json(row: LlmEventRow) -> bytes:
+    """What follows the JSON of an own part, whose closing brace it replaces."""
+    shared: Any = _SharedPart(*_shared(row))
+    return b"," + _encode(shared)[1:]

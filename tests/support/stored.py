@@ -50,7 +50,7 @@ def rows_of(
     """Rows of events (when tracked, data), as the worker makes them."""
     header = Header(batch_id="b", event_type=event_type, count=1)
     items = [
-        Item(job_id="j", header=header, line=b"", envelope=envelope(data, event_type, when)) for when, data in events
+        Item(job_id="j", header=header, source=b"", envelope=envelope(data, event_type, when)) for when, data in events
     ]
     valid = validate(event_type, items)
     assert len(valid) == len(items), [item.outcome for item in items]

@@ -3,8 +3,11 @@
 Every event gets exactly one outcome in one delivery.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from operator import attrgetter
+from typing import Any, Final, Protocol, TypeAlias
 
 from birdfeed_schemas.events import Event
 from birdfeed_schemas.typed.lines import Line
@@ -16,8 +19,7 @@ UNREPLICATED: Final = "unreplicated"
 UNREPLICATED_SECONDS: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True, gc=False):
     """It is in the store.
 
     `already_stored`: it was found there, written by an earlier try. `duplicate_enqueue`: that earlier try belonged to
@@ -28,16 +30,14 @@ class Written:
     duplicate_enqueue: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(Struct, frozen=True, gc=False):
     """It can't be written as it is: `reason` is a short code, `detail` one sentence without event data."""
 
     reason: str
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
-class Deferred:
+class Deferred(Struct, frozen=True, gc=False):
     """It goes back to wait until `until` (epoch s; 0: to the front of the queue now).
 
     `maybe_written_since` (epoch s) is set where it was sent and the outcome is unknown: the store is asked before the
@@ -81,21 +81,34 @@ class ReservedJob:
     spent: float = 0.0
 
 
+class Lines(Protocol):
+    """The lines of a job, by number from 0."""
+
+    def __getitem__(self, number: int) -> bytes: ...
+
+
 class Item(Struct, gc=False):
     """One event in flight: the job it came with, its line as it travels, and what it has become so far.
 
-    `event` is there once the event is known to be valid; where the line was typed as it was decoded, from then on.
+    `source` is the line, or what gives it by its `number`: few are asked for theirs. `event` is there once the event is
+    known to be valid; where the line was typed as it was decoded, from then on.
     """
 
     job_id: str
     header: Header
-    line: bytes
+    source: "bytes | Lines"
     envelope: Envelope | Line | None = None
     row: bytes = b""
     outcome: Outcome | None = None
     verify: bool = False
     cost_status: str = ""
     event: Event | None = None
+    number: int = 0
+
+    @property
+    def line(self) -> bytes:
+        """The event as it travels."""
+        return self.source if isinstance(self.source, bytes) else self.source[self.number]
 
     def release(self) -> None:
         """The row is made: release what it was made of. Its identity stays."""
@@ -110,6 +123,13 @@ class Item(Struct, gc=False):
 
 
 _GONE: Final[dict[str, Any]] = {}
+#: What items are counted by.
+_SAME: Final = attrgetter("header", "outcome", "cost_status")
+
+
+def tally(items: Iterable[Item]) -> Counter[tuple[Header, Outcome | None, str]]:
+    """How many items have the same header, outcome and cost status: few entries, however many the items."""
+    return Counter(map(_SAME, items))
 
 
 @dataclass(frozen=True, slots=True)

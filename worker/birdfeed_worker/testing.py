@@ -93,7 +93,7 @@ def priced(
         dropped_fields=event.dropped_fields,
         truncated=event.truncated,
     )
-    item = Item(job_id="", header=header, line=b"", envelope=envelope)
+    item = Item(job_id="", header=header, source=b"", envelope=envelope)
     valid = validate(event.event_type, [item])
     if valid:
         enricher = Enricher(_books(price_book), NoTiers(), extra_fields=extra_fields, keep_traceback=True)

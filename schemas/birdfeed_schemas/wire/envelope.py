@@ -18,6 +18,7 @@ from uuid import UUID
 
 import msgspec
 import orjson
+from msgspec import Struct
 
 from birdfeed_schemas.wire.compact_bytes import compact_bytes
 
@@ -76,9 +77,8 @@ class Envelope:
     version: int = VERSION
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """The first line of a batch.
+class Header(Struct, frozen=True, kw_only=True, cache_hash=True):
+    """The first line of a batch. Its hash is kept: what became of events is counted by it.
 
     `retried` says that the producer sent the batch before and lost the answer; `replay_id` names the replay that
     put a dead letter back. Either makes the worker ask the store what it has before it writes.
@@ -159,11 +159,17 @@ def split_batch(packed: str) -> Batch:
         NewerVersionError: The batch's version is newer than this code reads.
         WireError: The header is not one this code could have written, or there are more than MAX_LINES lines.
     """
-    head, _, rest = packed.encode("utf-8", "surrogatepass").partition(b"\n")
+    header, body = open_batch(packed)
+    return Batch(header, tuple(line for line in body.split(b"\n") if line))
+
+
+def open_batch(packed: str) -> tuple[Header, bytes]:
+    """The header of a batch, and its lines as they stand in it, uncut; raises as split_batch."""
+    head, _, body = packed.encode("utf-8", "surrogatepass").partition(b"\n")
     header = _read_header(head)
-    if rest.count(b"\n") >= MAX_LINES:
+    if body.count(b"\n") >= MAX_LINES:
         raise WireError(f"the batch has more than {MAX_LINES} lines")
-    return Batch(header, tuple(line for line in rest.split(b"\n") if line))
+    return header, body
 
 
 def _read_header(head: bytes) -> Header:

@@ -6,11 +6,12 @@ killed, every event is in one place.
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from birdfeed_schemas.wire.envelope import Header, format_time
 from birdfeed_schemas.wire.keys import BYTES_FIELD, EVENTS_FIELD, TYPE_FIELD, Keys
+from msgspec import structs
 from redis import Redis
 from uuid_utils import uuid7
 
@@ -135,6 +136,6 @@ def _left(letter: DeadLetterInfo, taken: set[int]) -> tuple[bytes, int, str]:
     lines = [line for number, line in enumerate(letter.batch.lines) if number not in taken]
     if not lines:
         return b"", 0, ""
-    header = replace(letter.batch.header, count=len(lines))
+    header = structs.replace(letter.batch.header, count=len(lines))
     data, size = repack(header, lines, COMPRESSION)
-    return data, size, describe(replace(header, reason=letter.reason, detail=letter.detail))
+    return data, size, describe(structs.replace(header, reason=letter.reason, detail=letter.detail))

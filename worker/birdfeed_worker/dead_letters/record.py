@@ -9,13 +9,14 @@ rq's stream of results is not written: it takes 4.4 kB for each job, and the des
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import orjson
 from birdfeed_schemas.wire.envelope import Header, format_time
 from birdfeed_schemas.wire.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD
+from msgspec import structs
 from uuid_utils import uuid7
 
 from birdfeed_worker.chunks import bounded
@@ -147,7 +148,7 @@ def letter_fields(
     header: Header, lines: Sequence[bytes], queue: str, *, replay_id: str = ""
 ) -> dict[str, bytes | str | int]:
     """The job's hash for a dead letter of these lines; `replay_id` is the replay it died in, if it did."""
-    data, size = repack(replace(header, count=len(lines), replay_id=""), lines, COMPRESSION)
+    data, size = repack(structs.replace(header, count=len(lines), replay_id=""), lines, COMPRESSION)
     return hash_fields(header, data, size, queue, replay_id=replay_id)
 
 

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 import orjson
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.wire.envelope import Header
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import POISON, Dead, Deferred, Item, ReservedJob, Written
+from birdfeed_worker.model import POISON, Dead, Deferred, Item, Outcome, ReservedJob, Written, tally
 from birdfeed_worker.queue.kinds import named
 from birdfeed_worker.queue.reply import as_text, epoch
 from birdfeed_worker.queue.scripts import run_all, run_when_full, script
@@ -59,19 +60,19 @@ def outcomes_of(items: Sequence[Item]) -> dict[str, Outcomes]:
     itself), say nothing about a deploy.
     """
     came, dead = Counter[str](), dict[str, Counter[str]]()
-    for item in items:
-        event_type, outcome = item.header.event_type, item.outcome
-        if not isinstance(outcome, Written | Dead) or not counts(item):
+    for (header, outcome, _), events in tally(items).items():
+        event_type = header.event_type
+        if not isinstance(outcome, Written | Dead) or not counts(header, outcome):
             continue
-        came[event_type] += 1
+        came[event_type] += events
         if isinstance(outcome, Dead):
-            dead.setdefault(event_type, Counter())[outcome.reason] += 1
+            dead.setdefault(event_type, Counter())[outcome.reason] += events
     return {event_type: Outcomes(events, dead.get(event_type, {})) for event_type, events in came.items()}
 
 
-def counts(item: Item) -> bool:
-    """Whether the breaker looks at this event at all."""
-    return not (item.header.replay_id or item.header.reason or item.outcome == POISON)
+def counts(header: Header, outcome: Outcome | None) -> bool:
+    """Whether the breaker looks at such an event at all."""
+    return not (header.replay_id or header.reason or outcome == POISON)
 
 
 class DeadLetterBreaker:
@@ -103,7 +104,9 @@ class DeadLetterBreaker:
     def defer(self, types: Collection[str], items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> None:
         """Defer the events of these types."""
         if types:
-            self._wait([item for item in items if item.header.event_type in types and counts(item)], jobs)
+            self._wait(
+                [item for item in items if item.header.event_type in types and counts(item.header, item.outcome)], jobs
+            )
 
     def judge(self, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> None:
         """Count what came out; where that trips a type, defer its deaths of that reason instead."""
@@ -158,7 +161,7 @@ class DeadLetterBreaker:
 
 def _died_of(item: Item, event_type: str, reason: str) -> bool:
     died = isinstance(item.outcome, Dead) and item.outcome.reason == reason
-    return died and item.header.event_type == event_type and counts(item)
+    return died and item.header.event_type == event_type and counts(item.header, item.outcome)
 
 
 def tripped(connection: Redis, keys: Keys) -> dict[str, Trip]:

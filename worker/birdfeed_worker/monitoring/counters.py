@@ -1,14 +1,14 @@
 """Counters: what is counted beside the ledger, for `birdfeed status` and the metrics; nothing depends on it."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import Dead, Item, Written
+from birdfeed_worker.model import Dead, Item, Written, tally
 from birdfeed_worker.monitoring.metrics import DELIVERY_SECONDS, EVENTS, JOBS, LOST, Meter
 from birdfeed_worker.monitoring.minutes import MinuteCounts, count_changes, known_type
 from birdfeed_worker.monitoring.producers import remember_spools
@@ -16,7 +16,7 @@ from birdfeed_worker.queue.reply import as_text, whole
 from birdfeed_worker.queue.scripts import run_when_full
 
 #: What an outcome is called in the metrics.
-OUTCOMES: Final = {Written: "written", Dead: "dead"}
+OUTCOMES: Final[Mapping[type, str]] = {Written: "written", Dead: "dead"}
 #: Seconds between samples, and how many are kept: an hour.
 SAMPLE_SECONDS: Final = 10
 SAMPLES: Final = 360
@@ -36,14 +36,15 @@ class Counters:
         """Add a delivery of so many jobs, `lost` of which another worker has; it took so many seconds."""
         meter = self._meter
         costs, outcomes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-        for item in items:
-            event_type = known_type(item.header.event_type)
-            outcomes[event_type, OUTCOMES.get(type(item.outcome), "deferred")] += 1
-            if item.cost_status and isinstance(item.outcome, Written):
-                costs[event_type, item.cost_status] += 1
-        self._minutes.add(items)
-        for (event_type, outcome), amount in outcomes.items():
-            meter.add(EVENTS, event_type, outcome, amount=amount)
+        tallied = tally(items)
+        for (header, outcome, status), events in tallied.items():
+            event_type = known_type(header.event_type)
+            outcomes[event_type, OUTCOMES.get(type(outcome), "deferred")] += events
+            if status and isinstance(outcome, Written):
+                costs[event_type, status] += events
+        self._minutes.add(tallied)
+        for (event_type, became), amount in outcomes.items():
+            meter.add(EVENTS, event_type, became, amount=amount)
         meter.add(JOBS, amount=jobs)
         if lost:
             meter.add(LOST, amount=lost)

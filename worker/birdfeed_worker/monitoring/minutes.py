@@ -13,16 +13,17 @@ anybody may make one up.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.wire.envelope import Header
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.client import Pipeline
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import Dead, Item, Written
+from birdfeed_worker.model import Dead, Outcome, Written
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import run_when_full
 
@@ -53,17 +54,17 @@ class MinuteCounts:
         self._clock = clock
         self._counts: Counter[str] = Counter()
 
-    def add(self, items: Iterable[Item]) -> None:
-        """Events that were settled."""
-        for item in items:
-            name = known_type(item.header.event_type)
-            match item.outcome:
+    def add(self, tallied: Mapping[tuple[Header, Outcome | None, str], int]) -> None:
+        """Events that were settled, by model.tally."""
+        for (header, outcome, status), events in tallied.items():
+            name = known_type(header.event_type)
+            match outcome:
                 case Written():
-                    self._counts[f"written:{name}"] += 1
-                    if item.cost_status:
-                        self._counts[f"cost:{item.cost_status}"] += 1
+                    self._counts[f"written:{name}"] += events
+                    if status:
+                        self._counts[f"cost:{status}"] += events
                 case Dead(reason):
-                    self._counts[f"dead:{name}:{known_reason(reason)}"] += 1
+                    self._counts[f"dead:{name}:{known_reason(reason)}"] += events
 
     def send(self, pipe: Pipeline) -> None:
         """Put what was counted since the last time into a pipeline."""

@@ -6,7 +6,7 @@ as dropped, with the reason `forgotten`. Jobs move while this looks at them, so 
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -14,6 +14,7 @@ from birdfeed_schemas.fields import ANY_TYPE
 from birdfeed_schemas.registry import spellings_of
 from birdfeed_schemas.wire.envelope import Batch, WireError, split_batch
 from birdfeed_schemas.wire.keys import REASON_FIELD, Keys
+from msgspec import structs
 from redis import Redis
 from uuid_utils import uuid7
 
@@ -210,7 +211,7 @@ def _left(batch: Batch, lines: Sequence[bytes], reason: str) -> tuple[bytes, int
     """Data, bytes and description of what stays in a job; nothing where nothing stays."""
     if not lines:
         return b"", 0, ""
-    header = replace(batch.header, count=len(lines))
+    header = structs.replace(batch.header, count=len(lines))
     if reason:
-        return *repack(header, lines, COMPRESSION), describe(replace(header, reason=reason))
+        return *repack(header, lines, COMPRESSION), describe(structs.replace(header, reason=reason))
     return *repack(header, lines), f"birdfeed: {len(lines)} {header.event_type}"

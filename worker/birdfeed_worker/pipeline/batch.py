@@ -29,6 +29,9 @@ class Batcher:
 
     def add(self, items: Iterable[Item]) -> Iterator[list[Item]]:
         """The requests that these rows fill."""
+        items = list(items)
+        if self._take_all(items):
+            return
         for item in items:
             month = _month(item)
             if month not in self._months:
@@ -43,6 +46,26 @@ class Batcher:
                 self._months.add(month)
             self._open.append(item)
             self._bytes += size
+
+    def _take_all(self, items: Sequence[Item]) -> bool:
+        """Put them into the open request if they fit as they are, all of one month, as they nearly always do."""
+        times = [item.envelope.occurred_at for item in items if item.envelope is not None]
+        if not times:
+            return False
+        first, last = min(times), max(times)
+        month = first.year, first.month
+        size = sum([len(item.row) for item in items]) + len(items)
+        if (
+            month != (last.year, last.month)
+            or (month not in self._months and len(self._months) >= MAX_PARTITIONS)
+            or len(self._open) + len(items) > self._rows
+            or self._bytes + size > self._size
+        ):
+            return False
+        self._open += items
+        self._bytes += size
+        self._months.add(month)
+        return True
 
     def rest(self) -> Iterator[list[Item]]:
         """The requests that hold what is left."""

@@ -1,6 +1,7 @@
 """Decode: from a job's data in Redis to a batch of unparsed events, and back."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from operator import attrgetter
 from typing import Final
@@ -13,6 +14,7 @@ from birdfeed_schemas.wire.envelope import (
     Header,
     NewerVersionError,
     WireError,
+    open_batch,
     read_event,
     read_events,
     split_batch,
@@ -56,37 +58,56 @@ def decode(
             decoded.unreadable.append(Unreadable(job, POISON.reason, POISON.detail))
             continue
         try:
-            batch = split_batch(unpack(job.data))
+            header, body = open_batch(unpack(job.data))
         except NewerVersionError as error:
             decoded.newer.append((job, error.version))
             continue
         except WireError as error:
             decoded.unreadable.append(Unreadable(job, "undecodable", error.reason))
             continue
-        decoded.items.extend(_items(job, batch, poison, extra))
+        decoded.items.extend(_items(job, header, body, poison, extra))
     return decoded
 
 
-def _items(job: ReservedJob, batch: Batch, poison: PoisonEvents, extra: frozenset[str] | None) -> Iterable[Item]:
-    header = batch.header
+class CutWhenAsked:
+    """A job's lines, cut out of its data once one of them is asked for: those of written events never are."""
+
+    __slots__ = ("_data", "_lines")
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._lines: Sequence[bytes] | None = None
+
+    def __getitem__(self, number: int) -> bytes:
+        if self._lines is None:
+            self._lines = split_batch(unpack(self._data)).lines
+        return self._lines[number]
+
+
+def _items(
+    job: ReservedJob, header: Header, body: bytes, poison: PoisonEvents, extra: frozenset[str] | None
+) -> Iterable[Item]:
     # Sent before, enqueued before, or dead before: the store may have it.
     verify = job.maybe_written_since is not None or header.retried or bool(header.replay_id or header.reason)
     deadly = {number for job_id, number in poison if job_id == job.id}
     reader = _typed(header.event_type, extra) if extra is not None and header.version == VERSION else None
-    if not deadly:
-        try:
-            if reader is None:
-                pairs = zip(batch.lines, read_events(batch), strict=True)
-                return [Item(job.id, header, line, one, b"", None, verify) for line, one in pairs]
-            typed_pairs = zip(batch.lines, reader.read_batch(batch), strict=True)
-            return [Item(job.id, header, line, one, b"", None, verify, "", one.data) for line, one in typed_pairs]
-        except (UntypedError, WireError):
-            pass  # one of them is not as it should be: each by itself
+    if reader is not None and not deadly:
+        with suppress(UntypedError):  # one of them is not as it should be: each by itself
+            source = CutWhenAsked(job.data)
+            return [
+                Item(job.id, header, source, one, b"", None, verify, "", one.data, number)
+                for number, one in enumerate(reader.read_body(body))
+            ]
+    lines = [line for line in body.split(b"\n") if line]
+    if reader is None and not deadly:
+        with suppress(WireError):
+            pairs = zip(lines, read_events(Batch(header, lines)), strict=True)
+            return [Item(job.id, header, line, one, b"", None, verify) for line, one in pairs]
     return [
         Item(job.id, header, line, outcome=POISON, verify=verify)
         if number in deadly
         else _item(job, header, line, reader, verify)
-        for number, line in enumerate(batch.lines)
+        for number, line in enumerate(lines)
     ]
 
 

@@ -13,6 +13,7 @@ from birdfeed_schemas.times import times_of
 from birdfeed_schemas.wire.compact_bytes import compact_bytes
 
 from birdfeed_worker.model import Dead, Item
+from birdfeed_worker.pipeline.alike import Alike
 from birdfeed_worker.pipeline.validate import leftover
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.book.reload import BookSource
@@ -49,6 +50,7 @@ class Enricher:
         self._tiers = tiers
         self.extra = extra_fields
         self._keep_traceback = keep_traceback
+        self._alike = Alike()
 
     def tiers_in_cache(self, events: Valid) -> Mapping[str, str] | None:
         """The tiers of their users, if nobody has to be asked; else None."""
@@ -80,10 +82,16 @@ class Enricher:
         """
         books = self._books.current()
         answers = self.tiers(events) if tiers is None else tiers
+        make_row = self._alike.maker(event_type, books, answers, now, short=short)
         for item, event in events:
             try:
+                if make_row(item, event):
+                    continue
                 enriched = self._enriched(event_type, item, event, books, answers, now, short)
-                item.row = compact_bytes(_encode(event_type.build_row(enriched)))
+                row = event_type.build_row(enriched)
+                if self._alike.learn(event_type, books, answers, enriched, row) and make_row(item, event):
+                    continue  # so that every event's row is made by what was learnt, the first one's too
+                item.row = compact_bytes(_encode(row))
                 item.cost_status = enriched.price.cost_status
             except Exception as error:
                 # A fault of ours, or of a plugged-in row builder: it costs this event, no neighbour and no worker.

@@ -111,7 +111,9 @@ class Sender:
                 case Done():
                     taken = True
                     self._limiter.available(datasource, admission)
-                    set_outcome(part, Written())
+                    written = Written()
+                    for item in part:
+                        item.outcome, item.row = written, b""  # the memory is the next rows'
                 case PartlyQuarantined(rows):
                     taken = True
                     self._limiter.available(datasource, admission)
@@ -156,7 +158,7 @@ class Sender:
 
     def _admitted(self, datasource: str, part: Sequence[Item], execution: str) -> tuple[Sequence[Item], Admission]:
         """The items to send once the limiter lets the request through; the others have been given back."""
-        size = sum(len(item.row) + 1 for item in part)
+        size = sum([len(item.row) for item in part]) + len(part)
         while True:
             admission = self._limiter.admit(datasource, size)
             if admission.wait <= 0:
@@ -173,7 +175,7 @@ class Sender:
 
     def _post(self, datasource: str, part: Sequence[Item]) -> Answer:
         """One POST; where nobody can be asked about an unknown outcome, the identical bytes a few times more."""
-        body = self._tinybird.encode(item.row for item in part)
+        body = self._tinybird.encode([item.row for item in part])
         answer = self._tinybird.append(datasource, body)
         if self._tinybird.can_read:
             return answer

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 from birdfeed_schemas.registry import registry
@@ -26,6 +28,7 @@ from birdfeed_worker.model import (
     Item,
     ReservedJob,
     Written,
+    tally,
 )
 from birdfeed_worker.queue.codec import repack
 from birdfeed_worker.queue.replicated import Replicated
@@ -134,8 +137,8 @@ class Settler:
         """Carry out what became of every event; returns the totals."""
         totals = Totals()
         by_job: dict[str, list[Item]] = {}
-        for item in decoded.items:
-            by_job.setdefault(item.job_id, []).append(item)
+        for job_id, run in groupby(decoded.items, attrgetter("job_id")):
+            by_job.setdefault(job_id, []).extend(run)
         for start in range(0, len(jobs), JOBS_PER_STEP):
             self._step(list(jobs[start : start + JOBS_PER_STEP]), by_job, decoded, now, totals)
         return totals
@@ -218,7 +221,7 @@ def destination_of(event_type: str) -> str:
 
 def plan(job: ReservedJob, items: Sequence[Item]) -> JobPlan:
     """What happens to a job, from what became of its events. Pure."""
-    left = [item for item in items if isinstance(item.outcome, Deferred) or item.outcome is None]
+    left = [item for item in items if not isinstance(item.outcome, Written | Dead)]
     if not left:
         return JobPlan(job, events=sum(isinstance(item.outcome, Dead) for item in items))
     laters = [item.outcome for item in left if isinstance(item.outcome, Deferred)]
@@ -236,12 +239,12 @@ def plan(job: ReservedJob, items: Sequence[Item]) -> JobPlan:
 def ledger_entries(items: Iterable[Item], letters: Iterable[DeadLetter]) -> Counter[str]:
     """Changes of the ledger: written by type, dead by type and reason, and accepted taken back for double enqueues."""
     entries: Counter[str] = Counter()
-    for item in items:
-        if isinstance(item.outcome, Written):
-            if item.outcome.duplicate_enqueue:
-                entries[f"accepted:{item.header.event_type}"] -= 1
+    for (header, outcome, _), events in tally(items).items():
+        if isinstance(outcome, Written):
+            if outcome.duplicate_enqueue:
+                entries[f"accepted:{header.event_type}"] -= events
             else:
-                entries[f"written:{item.header.event_type}"] += 1
+                entries[f"written:{header.event_type}"] += events
     for letter in letters:
         entries[f"dead:{letter.event_type}:{letter.reason}"] += letter.events
     return entries
@@ -267,13 +270,13 @@ def tell(letters: Iterable[DeadLetter]) -> None:
 
 def count(totals: Totals, items: Iterable[Item], letters: Iterable[DeadLetter]) -> None:
     """Add up what became of the events."""
-    for item in items:
-        match item.outcome:
+    for (_, outcome, _), events in tally(items).items():
+        match outcome:
             case Written():
-                totals.written += 1
+                totals.written += events
             case Dead():
                 pass  # counted by its dead letter
             case _:
-                totals.deferred += 1
+                totals.deferred += events
     for letter in letters:
         totals.dead[letter.reason] += letter.events

@@ -170,21 +170,20 @@ class Writing:
     def __init__(self, writer: Writer, jobs: Mapping[str, ReservedJob]) -> None:
         self._writer = writer
         self._jobs = jobs
+        self._unknown = {job.id for job in jobs.values() if job.unknowns}
         self._execution = next(iter(jobs.values())).execution if jobs else ""
         self._batchers: defaultdict[str, Batcher] = defaultdict(writer.batcher)
         self._asked: defaultdict[str, list[Item]] = defaultdict(list)
         self._troubled: defaultdict[tuple[str, str], list[Item]] = defaultdict(list)
         self._under_way: list[Future[None]] = []
 
-    def add(self, datasource: str, items: Iterable[Item]) -> None:
+    def add(self, datasource: str, items: Sequence[Item]) -> None:
         """Items with rows and no outcome yet, for a data source."""
-        fresh = []
-        for item in items:
-            if item.verify:
-                self._asked[datasource].append(item)
-            else:
-                fresh.append(item)
-        self._add(datasource, fresh)
+        asked = [item for item in items if item.verify]
+        if asked:
+            self._asked[datasource] += asked
+            items = [item for item in items if not item.verify]
+        self._add(datasource, items)
 
     def finish(self) -> None:
         """Send what is left, and wait for all answers. Raises what a request raised (of Redis)."""
@@ -207,13 +206,13 @@ class Writing:
 
     def _add(self, datasource: str, items: Iterable[Item]) -> None:
         """Ordinary jobs together; jobs that keep failing where others don't, apart."""
-        ordinary = []
-        for item in items:
-            if self._jobs[item.job_id].unknowns:
-                self._troubled[datasource, item.job_id].append(item)
-            else:
-                ordinary.append(item)
-        for full in self._batchers[datasource].add(ordinary):
+        if self._unknown:
+            items = list(items)
+            for item in items:
+                if item.job_id in self._unknown:
+                    self._troubled[datasource, item.job_id].append(item)
+            items = [item for item in items if item.job_id not in self._unknown]
+        for full in self._batchers[datasource].add(items):
             self._send(datasource, full)
 
     def _send(self, datasource: str, request: Sequence[Item]) -> None:

@@ -121,7 +121,7 @@ def test_how_large_a_letter_is(monkeypatch: pytest.MonkeyPatch, most: int, count
     monkeypatch.setattr(record, "LETTER_EVENTS", count)
     made = dead(4)
     for item in made:
-        item.line = b"x" * 10
+        item.source = b"x" * 10
 
     assert [letter.events for letter in letters_of(made)] == expected
 

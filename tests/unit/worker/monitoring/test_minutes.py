@@ -8,6 +8,7 @@ from birdfeed_worker.model import Dead, Deferred, Outcome, Written
 from birdfeed_worker.monitoring.counters import Counters, Sampler
 from birdfeed_worker.monitoring.metrics import Meter
 from birdfeed_worker.monitoring.minutes import KEEP_SECONDS, count_changes, minute_key, read_minutes, total
+from msgspec import structs
 from redis import Redis
 
 from tests.support.worker.dead import accept, events, work
@@ -80,7 +81,7 @@ def test_two_days_of_a_busy_system_are_small(redis: Redis, keys: Keys) -> None:
     counters = Counters(redis, keys, Meter(keys, "p"), Clock(time=lambda: NOW))
     for event_type in ("text_generation", "image_generation"):
         for reason in ("invalid", "rejected", "quarantined", "too_large", "gave_up", "internal_error"):
-            item.header = replace(item.header, event_type=event_type)
+            item.header = structs.replace(item.header, event_type=event_type)
             item.outcome = Dead(reason, "x")
             counters.count([item])
 

@@ -65,7 +65,7 @@ def enricher(tmp_path: Path, everyone: Everyone) -> Enricher:
 def row_of(enricher: Enricher, event_type: str = "text_generation", **data: Any) -> dict[str, Any]:
     """The row of one event that was tracked at noon."""
     sent = envelope(data, event_type, NOON)
-    item = Item(job_id="j", header=Header(batch_id="b", event_type=event_type, count=1), line=b"", envelope=sent)
+    item = Item(job_id="j", header=Header(batch_id="b", event_type=event_type, count=1), source=b"", envelope=sent)
     valid = validate(event_type, [item])
     assert valid, item.outcome
     enricher.enrich(registry()[event_type], valid, NOON)

@@ -192,6 +192,9 @@ def any_json(data: dict[str, Any]) -> str:
         line('{"model":"m"}', event_id=ID.upper()),
         line('{"model":"m"}', event_id=ID.replace("-", "")),
         line('{"model":"m"}', event_id=f"{ID}\\n"),
+        line('{"model":"m"}', event_id="019afc3e5-a3c-7d10-8000-000000000001"),
+        line('{"model":"m"}', event_id=ID[:-1] + "g"),
+        line('{"model":"m"}', event_id=ID[:-1] + "é"),
         line('{"model":"m"}', occurred_at="2026-11-23T14:00:00.1234567+02:00"),
         line('{"model":"m"}', occurred_at="2026-11-23T12:00:00"),
         line('{"model":"m"}', occurred_at="1969-11-23T12:00:00Z"),
@@ -213,6 +216,16 @@ def test_odd_lines(enricher: Enricher, odd: str) -> None:
     first, _, last = both(enricher, "text_generation", fine, odd, fine)
     assert first == last
     assert first[0] is None
+
+
+def test_each_item_has_its_own_line() -> None:
+    """However it was read, and though none is cut before it is asked for."""
+    lines = [line('{"model":"a"}'), line('{"model":"ünï"}'), line('{"model":"c","user":"u"}')]
+
+    for extra in (None, EXTRA):
+        for also in ([], ["{"], [""]):
+            items = decode([job("text_generation", *lines, *also)], extra=extra).items
+            assert [item.line.decode() for item in items] == [*lines, *filter(None, also)], (extra, also)
 
 
 def test_ordinary_events_take_the_fast_way() -> None:

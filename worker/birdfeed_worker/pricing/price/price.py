@@ -23,7 +23,8 @@ from birdfeed_worker.pricing.price.units import by_units
 from birdfeed_worker.pricing.usage.modifiers import modifiers_of
 
 _NO_RATES: Final = ""
-_MOST_UNITS: Final = int(MOST) * 10**PLACES
+#: The most that one event may cost, in units of a cost's last place.
+MOST_UNITS: Final = int(MOST) * 10**PLACES
 #: Usage that nobody sent.
 _ABSENT: Final = frozenset(("missing", "stream_without_usage"))
 
@@ -43,16 +44,10 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
         that is valid.
     """
     choice = choice_for(book, event)
-    if (
-        usage.status == "ok"
-        and event.cost is None
-        and not (event.cache_hit or event.service_tier or usage.modifiers or usage.counters)
-        and usage.reported is None
-        and event.is_text
-    ):
+    if is_ordinary(event, usage):
         # By far the most events: the same as below, without the questions that are answered already.
         chosen = choice.fixed or find(book, choice, event, at, NOTHING, usage.tokens.prompt)
-        if chosen is not None and chosen.entry.is_plain and not chosen.free_unproven:
+        if chosen is not None and is_plain(chosen):
             tokens = usage.tokens
             present = tuple(map(bool, tokens))
             if True in present:
@@ -61,7 +56,7 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
                 units = sum(map(mul, tokens, plan.scaled))
                 if plan.divisor != 1:
                     units = half_even(units, plan.divisor)
-                if units <= _MOST_UNITS:
+                if units <= MOST_UNITS:
                     provider = event.provider or choice.provider or entry.provider
                     return Price(
                         units, plan.status, match, entry.name, entry.book, entry.source, provider,
@@ -77,7 +72,7 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
     elif chosen is None and usage.counters:
         chosen = find_media(book, choice, at)
     units, status, rates, source = _priced(chosen, event, usage, modifiers, is_text)
-    if units > _MOST_UNITS:
+    if units > MOST_UNITS:
         units, status, rates = 0, "unpriced", _NO_RATES
     if chosen is None:
         return Price(
@@ -101,6 +96,22 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
         rates_json=rates,
         usage=usage,
     )
+
+
+def is_ordinary(event: Event, usage: Usage) -> bool:
+    """Whether an event's tokens, at their rates, are all there is to its cost, as far as it says itself."""
+    return (
+        usage.status == "ok"
+        and event.cost is None
+        and not (event.cache_hit or event.service_tier or usage.modifiers or usage.counters)
+        and usage.reported is None
+        and event.is_text
+    )
+
+
+def is_plain(chosen: Chosen) -> bool:
+    """The same, as far as its price says."""
+    return chosen.entry.is_plain and not chosen.free_unproven
 
 
 def _priced(

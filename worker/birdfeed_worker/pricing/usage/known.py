@@ -57,15 +57,23 @@ class _Shape(NamedTuple):
 
 
 class KnownUsage(Struct, gc=False):
-    """A usage whose counts are read. `text` is what its row keeps; `plain` is the usage itself where all of it is
-    ordinary (see KnownShapes), and `is_reasoned` whether it has reasoning, which one provider counts otherwise.
+    """A usage whose counts are read. `text` is what its row keeps; `parts` are uncached prompt, cached prompt, text and
+    reasoning where that is all of it (see KnownShapes), unless its provider counts reasoning beside the completion.
     """
 
     shape: _Shape
     counts: Any
     text: str
-    plain: Usage | None
-    is_reasoned: bool
+    parts: tuple[int, int, int, int] | None
+
+    @property
+    def plain(self) -> Usage | None:
+        """The usage itself, where its parts are all of it."""
+        if self.parts is None:
+            return None
+        prompt, cached, text, reasoning = self.parts
+        tokens = _tokens((prompt, cached, 0, 0, 0, 0, 0, 0, text, 0, 0, reasoning))
+        return _usage(("ok", tokens, NOTHING, text, self.shape.modifiers, None))
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -137,11 +145,8 @@ class KnownShapes:
                 and reasoning <= completion
                 and 0 < total <= MAX_TOKENS
             ):
-                text_out = completion - reasoning
-                tokens = _tokens((prompt - cached, cached, 0, 0, 0, 0, 0, 0, text_out, 0, 0, reasoning))
-                plain = _usage(("ok", tokens, NOTHING, text_out, shape.modifiers, None))
-                return KnownUsage(shape, usage, text, plain, reasoning > 0)
-        return KnownUsage(shape, usage, text, None, False)
+                return KnownUsage(shape, usage, text, (prompt - cached, cached, completion - reasoning, reasoning))
+        return KnownUsage(shape, usage, text, None)
 
     def _learn(self, raw: bytes, skeleton: bytes) -> Any:
         usage = orjson.loads(raw)

@@ -48,6 +48,8 @@ _TOTAL: Final = TABLE.slots["total"]
 #: The two tuples without the detour over their own constructors, which costs as much as all the arithmetic.
 _tokens: Final = partial(tuple.__new__, Tokens)
 _usage: Final = partial(tuple.__new__, Usage)
+#: Who counts reasoning beside the completion.
+BESIDE_COMPLETION: Final = "perplexity"
 #: Who counts cached tokens beside the prompt where the Vercel AI SDK 5 passes them on.
 _CACHE_BESIDE: Final = frozenset(("anthropic", "aws"))
 
@@ -57,8 +59,6 @@ def usage_of(event: Event, table: Table = TABLE) -> Usage:
     own: its tokens were billed, and nobody asked for the count."""
     raw = event.usage
     if raw.__class__ is KnownUsage:
-        if raw.plain is not None and not raw.is_reasoned:
-            return raw.plain
         return _of_known(raw, provider_of(event.provider, event.model_used or event.model))
     if raw is None or not raw:
         if raw is None or isinstance(raw, Mapping):
@@ -69,8 +69,9 @@ def usage_of(event: Event, table: Table = TABLE) -> Usage:
 
 
 def _of_known(raw: KnownUsage, provider: str) -> Usage:
-    if raw.plain is not None and provider != "perplexity":  # which counts reasoning beside the completion
-        return raw.plain
+    plain = raw.plain
+    if plain is not None and (provider != BESIDE_COMPLETION or not plain.tokens[-1]):
+        return plain
     shape = raw.shape
     try:
         return _usage_by(raw.values, shape.plan, raw.counters, shape.modifiers, None, raw.is_unread, provider)
@@ -255,7 +256,7 @@ def _nested(
     perplexity = False
     if reasoning and reasoning_mark == "?":
         family = family_of(provider)
-        perplexity = "citation_tokens" in counters or "search_queries" in counters or family == "perplexity"
+        perplexity = "citation_tokens" in counters or "search_queries" in counters or family == BESIDE_COMPLETION
         reasoning_beside = perplexity or (family == "xai" and not is_input)
     if total is not None and not fixed and not perplexity:
         usual = prompt + beside + completion
