@@ -59,7 +59,12 @@ async def openai_chat(request: Request) -> Response:
         "total_tokens": came + went,
         "prompt_tokens_details": {"cached_tokens": cached},
     }
-    whole = {"id": f"chatcmpl-{len(counted)}", "created": 1, "model": f"{asked['model']}-2024-07-18"}
+    whole = {
+        "id": f"chatcmpl-{len(counted)}",
+        "created": 1,
+        "model": f"{asked['model']}-2024-07-18",
+        "service_tier": "default",
+    }
     if not asked.get("stream"):
         message = {"role": "assistant", "content": " ".join(prompt).upper()}
         choice = {"index": 0, "finish_reason": "stop", "message": message}

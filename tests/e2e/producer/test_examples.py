@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,14 +24,12 @@ from rq import Queue
 from rq.job import Job
 
 from tests.support.commands import clean_environment
+from tests.support.producer.apps.examples import EXAMPLES, provider_running, running, serving
 from tests.support.producer.queued import events_in
-from tests.support.repository import ROOT
-from tests.support.servers.redis_servers import free_port
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES: Final = ROOT / "examples"
 PROMPT: Final = "name six birds of the sea please"
 GUNICORN: Final = ("gunicorn", "--bind", "127.0.0.1:{port}")
 
@@ -56,32 +54,13 @@ class Place:
             **dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"), "k"),
         }
 
-    @contextmanager
-    def running(self, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A process in examples/; it is told to end, and does so in order."""
-        with (self.folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *command], env=self.environment, cwd=EXAMPLES, stdout=log, stderr=log
-            )
-            try:
-                yield process
-                process.send_signal(signal.SIGTERM)
-                process.wait(60)
-            finally:
-                process.kill()
-                process.wait()
-        assert process.returncode in (0, -signal.SIGTERM), (self.folder / "log").read_text()
+    def running(self, *command: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+        """A process in examples/, which is told to end."""
+        return running(self.folder, self.environment, *command)
 
-    @contextmanager
-    def serving(self, *command: str) -> Iterator[httpx.Client]:
+    def serving(self, *command: str) -> AbstractContextManager[httpx.Client]:
         """A web service; `{port}` in the command is its own."""
-        port = free_port()
-        with (
-            self.running(*(word.format(port=port) for word in command)),
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
-        ):
-            eventually(lambda: answers(client), what="the service")
-            yield client
+        return serving(self.folder, self.environment, *command)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A process in examples/ that ends by itself."""
@@ -103,14 +82,6 @@ class Place:
         return [priced(captured(line)) for line in lines]
 
 
-def answers(client: httpx.Client) -> bool:
-    try:
-        client.get("/")
-    except httpx.TransportError:
-        return False
-    return True
-
-
 def captured(line: dict[str, Any]) -> CapturedEvent:
     """An event in the queue, as a test of the program's own would see it."""
     kind = "image_generation" if "image_size" in line["data"] else "text_generation"
@@ -125,9 +96,8 @@ def captured(line: dict[str, Any]) -> CapturedEvent:
 @pytest.fixture(scope="module")
 def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The provider's address."""
-    place = Place("", Redis(), "", tmp_path_factory.mktemp("provider"))
-    with place.serving("uvicorn", "provider:app", "--port", "{port}") as client:
-        yield str(client.base_url).rstrip("/")
+    with provider_running(tmp_path_factory.mktemp("provider")) as url:
+        yield url
 
 
 @pytest.fixture
