@@ -89,6 +89,7 @@ docs: $(STAMP) ## Write the references and pictures that are made from the code.
 	$(BIN)/python -m docs.scripts.cli_reference > docs/reference/cli.md
 	$(BIN)/python .ci/meters_page.py > docs/reference/meters.md
 	$(BIN)/python -m docs.scripts.columns > docs/reference/columns.md
+	$(BIN)/python -m docs.scripts.apps > docs/how-to/whole-apps.md
 	$(BIN)/python -m docs.scripts.folders
 	$(BIN)/python -m docs.scripts.pictures
 

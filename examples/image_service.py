@@ -1,9 +1,9 @@
-"""An image service that tracks each generation, with the decorator instead of the block.
+"""FastAPI and images: `track` as a decorator, for work of your own around a model, or a client without an integration.
 
-BIRDFEED_REDIS_URL=... uvicorn image_service:app --port 8001
+uvicorn image_service:app
 """
 
-import provider
+import openai
 from birdfeed import current_event, track
 from birdfeed.integrations.asgi import birdfeed_lifespan
 from fastapi import FastAPI, Request
@@ -11,26 +11,25 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 app = FastAPI(lifespan=birdfeed_lifespan())
+client = openai.AsyncOpenAI()
 
 
 class Order(BaseModel):
     prompt: str
-    size: str = "1024x1024"
-    quality: str = "medium"
     user: str | None = None
 
 
 @app.post("/images")
-@track("image_generation", model="gpt-image-1", provider="openai")
-async def paint(order: Order) -> dict[str, str]:
+@track("image_generation", model="gpt-image-1", provider="openai", image_size="1024x1024", quality="medium")
+async def paint(order: Order) -> dict[str, str | None]:
     """Whatever happens in here is in the event; current_event() adds what is known only now."""
-    event = current_event()
-    event.update(user=order.user, image_size=order.size, quality=order.quality, num_images=1)
-    image = await provider.paint(order.prompt, order.size)
-    event.update(model_used=image.model, usage=image.usage)
-    return {"url": image.url}
+    current_event().update(user=order.user)
+    images = await client.images.generate(model="gpt-image-1", prompt=order.prompt, size="1024x1024", quality="medium")
+    assert images.data is not None
+    current_event().update(usage=images.usage, num_images=len(images.data))
+    return {"url": images.data[0].url}
 
 
-@app.exception_handler(provider.OverloadedError)
-async def overloaded(request: Request, error: provider.OverloadedError) -> JSONResponse:
-    return JSONResponse({"detail": "try again later"}, status_code=503)
+@app.exception_handler(openai.BadRequestError)
+async def refused(request: Request, error: openai.BadRequestError) -> JSONResponse:
+    return JSONResponse({"detail": "the model refuses this prompt"}, status_code=422)

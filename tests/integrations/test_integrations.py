@@ -1,14 +1,9 @@
-"""The frameworks themselves, and the examples."""
+"""The frameworks themselves."""
 
 import asyncio
-import importlib
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import birdfeed
 import django  # type: ignore[import-untyped, unused-ignore]
@@ -29,7 +24,6 @@ from fastapi.testclient import TestClient
 from redis import Redis
 
 from tests.support.producer.queued import events_in
-from tests.support.repository import ROOT
 
 #: By name, so that the tests also run where birdfeed is not installed and pytest does not know its plugin.
 birdfeed_events = pytest_plugin.birdfeed_events
@@ -261,77 +255,3 @@ def test_django(producer: Client, valkey_url: str, redis: Redis, tmp_path: Path)
         ("b.example", {"type": "client_error", "code": "404"}),
         ("c.example", {"type": "server_error", "code": "503"}),
     ]
-
-
-# ---- the examples
-
-
-@pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(ROOT / "examples"))
-
-    def load(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    yield load
-    for name in ("provider", "text_service", "image_service"):
-        sys.modules.pop(name, None)
-
-
-def test_the_text_service(example: Any, birdfeed_events: Captured) -> None:
-    """Success, cached, error, streamed, and a stream that breaks: one event each, all valid."""
-    client = TestClient(example("text_service").app)
-    for path, prompt, code in [
-        ("/answer", "hello there", 200),
-        ("/answer", "hello there", 200),
-        ("/answer", "fail", 503),
-        ("/stream", "one two three", 200),
-    ]:
-        assert client.post(path, json={"prompt": prompt, "user": "ada"}).status_code == code
-    with pytest.raises(Exception, match="overloaded"):
-        client.post("/stream", json={"prompt": "one fail three"})
-
-    assert [
-        (event.data["status"], event.data.get("cache_hit"), event.data.get("stream"), "usage" in event.data)
-        for event in birdfeed_events
-    ] == [
-        ("success", None, None, True),
-        ("success", True, None, False),
-        ("error", None, None, False),
-        ("success", None, True, True),
-        ("error", None, True, False),
-    ]
-    assert birdfeed_events[0].data["usage"]["prompt_tokens"] == 2
-    assert birdfeed_events[2].data["error"]["type"] == "OverloadedError"
-    assert birdfeed_events[2].data["error"]["code"] == "503"
-    for event in birdfeed_events:
-        event.validated()
-        assert "hello" not in str(event.data)
-
-
-def test_the_image_service(example: Any, birdfeed_events: Captured) -> None:
-    """Success and error, by the decorator."""
-    client = TestClient(example("image_service").app)
-    assert client.post("/images", json={"prompt": "a cat", "user": "ada"}).status_code == 200
-    assert client.post("/images", json={"prompt": "fail", "size": "512x512"}).status_code == 503
-
-    good, bad = birdfeed_events
-    assert good.data["usage"] == {"input_tokens": 12, "output_tokens": 1_056, "details": {}}
-    assert (good.data["image_size"], good.data["model_used"], good.data["num_images"]) == (
-        "1024x1024",
-        "gpt-image-1",
-        1,
-    )
-    assert (bad.data["status"], bad.data["error"]["type"]) == ("error", "OverloadedError")
-    assert bad.data["image_size"] == "512x512"
-    for event in birdfeed_events:
-        event.validated()
-
-
-def test_integrations_are_not_imported_by_the_package() -> None:
-    """Nobody without Flask pays for Flask."""
-    code = "import sys, birdfeed; print([m for m in ('flask', 'django', 'starlette', 'pytest') if m in sys.modules])"
-    env = {"PYTHONPATH": ":".join(sys.path)}
-    out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
-
-    assert out == "[]\n"

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+import birdfeed
 import pytest
 from birdfeed.testing import Captured, capture
 
@@ -132,6 +133,30 @@ def test_a_failure(events: Captured, asynchronous: bool) -> None:
     assert data["status"] == "error"
     assert (data["error"]["type"], data["error"]["code"]) == ("RateLimitError", "429")
     assert data["model"] == "gpt-4o-mini"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_whose_request_it_is(events: Captured, stream: bool, asynchronous: bool) -> None:
+    """By the context that the call was made in, also where LiteLLM calls back from a thread that doesn't inherit it."""
+
+    async def ask() -> None:
+        answer = await litellm.acompletion(**ASKED, stream=stream, mock_response=SECRET)
+        if stream:
+            assert [part async for part in answer]
+        while not events:
+            await asyncio.sleep(0.01)
+
+    with birdfeed.context(tier="gold", user="context", request_id="r1"):
+        if asynchronous:
+            asyncio.run(ask())
+        else:
+            answer = litellm.completion(**ASKED, stream=stream, mock_response=SECRET)
+    if stream and not asynchronous:
+        assert list(answer)
+    data = only(events)
+
+    assert (data["tier"], data["user"], data["request_id"]) == ("gold", "ada", "r1")
 
 
 def test_images(events: Captured) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from birdfeed.integrations.opentelemetry import BirdfeedSpanProcessor
 from birdfeed.testing import Captured
+from birdfeed_worker.testing import priced
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes as gen_ai
@@ -113,13 +114,21 @@ def test_the_current_conventions(tracer: Tracer, events: Captured) -> None:
 
 @pytest.mark.parametrize("attributes", [BEFORE, OLDEST], ids=["before", "oldest"])
 def test_the_conventions_before(tracer: Tracer, events: Captured, attributes: dict[str, Any]) -> None:
-    """What they have of it."""
+    """What they have of it; the cost is partial, for some of the input may have come from a cache."""
     ended(tracer, attributes)
 
     events.only.validated()
     assert events.only.data["model"] == "gpt-4o-mini"
     assert events.only.data["provider"].lower() == "openai"
-    assert counted(events.only.data["usage"]) == ("ok", {"prompt_text": 100, "completion_text": 10})
+    assert counted(events.only.data["usage"]) == ("incomplete", {"prompt_text": 100, "completion_text": 10})
+    assert priced(events.only)["cost_status"] == "partial"
+
+
+def test_what_no_provider_caches(tracer: Tracer, events: Captured) -> None:
+    """Embeddings have no cached input."""
+    ended(tracer, {**BEFORE, gen_ai.GEN_AI_OPERATION_NAME: "embeddings"})
+
+    assert counted(events.only.data["usage"])[0] == "ok"
 
 
 @pytest.mark.parametrize("operation", ["invoke_agent", "execute_tool", "create_agent", "invoke_workflow", "retrieval"])

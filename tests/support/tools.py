@@ -14,7 +14,7 @@ import pytest
 from tests.support.servers.redis_servers import MUST_HAVE_ALL
 
 #: Seconds.
-_INSTALL_WITHIN: Final = 300
+_INSTALL_WITHIN: Final = 600
 
 
 class NotInstallableError(Exception):

@@ -20,6 +20,7 @@ from litellm.integrations.custom_logger import CustomLogger
 from birdfeed import api
 from birdfeed.encoding.redact import AnswerText
 from birdfeed.logging_once import error_location, log_throttled
+from birdfeed.request_context import inherited, merged
 from birdfeed.typed import EventType
 
 #: Calls of LiteLLM's that ask a model; those of `aimage_edit` and the like are the same without the `a`.
@@ -32,6 +33,9 @@ _TEXT: Final = frozenset(
 _MEDIA: Final = frozenset(
     {"image_generation", "image_edit", "speech", "transcription", "create_video", "video_generation"}
 )
+#: Calls that run → what their events inherit; and how many of them, for some may never end.
+_begun: Final[dict[str, Mapping[str, Any]]] = {}
+_MOST_BEGUN: Final = 10_000
 #: Fields → where LiteLLM's metadata has them; the first that is set counts.
 _METADATA: Final[Mapping[str, tuple[str, ...]]] = {
     "user": ("user_api_key_end_user_id", "user_api_key_user_id"),
@@ -41,7 +45,15 @@ _METADATA: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 class BirdfeedLogger(CustomLogger):
-    """LiteLLM's callback; it never raises, and keeps nothing."""
+    """LiteLLM's callback; it never raises, and keeps nothing of what is said."""
+
+    def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
+        """A call begins. LiteLLM calls back about it from threads of its own, some of which inherit no context."""
+        fields = inherited.get()
+        if fields is not None and isinstance(kwargs, Mapping):
+            while len(_begun) >= _MOST_BEGUN:
+                _begun.pop(next(iter(_begun), ""), None)
+            _begun[str(kwargs.get("litellm_call_id"))] = fields
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
         """A call of the synchronous SDK went well; of a stream, its last part came."""
@@ -72,7 +84,10 @@ def _track(kwargs: Any, response: Any, start: Any, end: Any, *, failed: bool) ->
             if failed:
                 event["error"] = _error_of(payload.get("error_information"), kwargs.get("exception"))
             given = {name: value for name, value in event.items() if value not in (None, "")}
-            api.track_event(EventType(event_type), given)
+            fields = _begun.pop(str(kwargs.get("litellm_call_id")), None) or inherited.get() or {}
+            if fields.get("request_id"):
+                given.pop("request_id", None)  # LiteLLM's own id of the call says less than the program's
+            api.track_own(EventType(event_type), merged(fields, given))
     except Exception as error:  # another version of LiteLLM
         log_throttled(logging.ERROR, "litellm", "a call of LiteLLM could not be read: %s", error_location(error))
 

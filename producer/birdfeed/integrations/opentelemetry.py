@@ -42,6 +42,9 @@ _TEXT_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _ENVIRONMENT: Final = ("deployment.environment.name", "deployment.environment")
 _USAGE: Final = ("gen_ai.usage.", "llm.usage.")
+#: Operations whose input no provider caches.
+_UNCACHED: Final = frozenset({"embeddings", "embedding"})
+_CACHE_NOT_REPORTED: Final = "birdfeed.cache_not_reported"
 
 
 class BirdfeedSpanProcessor(SpanProcessor):
@@ -79,7 +82,7 @@ def _event_of(span: ReadableSpan, attributes: Mapping[str, Any], event_type: str
     wanted = {**_FIELDS, **_TEXT_FIELDS} if event_type == "text_generation" else _FIELDS
     event = {field: _first(attributes, names) for field, names in wanted.items()}
     event["environment"] = _first(span.resource.attributes, _ENVIRONMENT)
-    event["usage"] = {name: count for name, count in attributes.items() if name.startswith(_USAGE)} or None
+    event["usage"] = _usage_of(attributes)
     if span.start_time is not None and span.end_time is not None:
         event["start_time"] = span.start_time / 1e9
         event["end_time"] = span.end_time / 1e9
@@ -92,6 +95,18 @@ def _event_of(span: ReadableSpan, attributes: Mapping[str, Any], event_type: str
     if failed:
         event["error"] = _error_of(span, attributes)
     return {field: value for field, value in event.items() if value is not None}
+
+
+def _usage_of(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the span counts. One that doesn't say how much of its input came from a cache says so: its cost is partial.
+
+    (Nothing is read from a number of that name, and a number that nobody reads makes a usage incomplete.)
+    """
+    usage = {name: count for name, count in attributes.items() if name.startswith(_USAGE)}
+    is_cached = attributes.get("gen_ai.operation.name") not in _UNCACHED
+    if usage and is_cached and not any("cache" in name for name in usage):
+        usage[_CACHE_NOT_REPORTED] = 1
+    return usage or None
 
 
 def _error_of(span: ReadableSpan, attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ BLOCKS = all_blocks()
 RUN_BY = {
     "docs/how-to/runbook.md": "tests/e2e/cli/test_runbook.py",
     "docs/how-to/sdks.md": "tests/integrations/test_sdks_page.py",
+    "docs/how-to/whole-apps.md": "tests/e2e/producer/test_examples.py",
     "docs/how-to/add-an-event-type.md": "tests/store/test_how_to.py",
     **dict.fromkeys(
         [

@@ -17,7 +17,7 @@ from birdfeed_schemas.tables.meters import METERS
 from birdfeed_worker.monitoring.minutes import DROP_REASONS, FORGOTTEN
 from typer.main import get_command
 
-from docs.scripts import cli_reference, columns, folders, references
+from docs.scripts import apps, cli_reference, columns, folders, references
 from docs.scripts.pictures import FOLDER, PICTURES
 from tests.support.repository import DOCS, ROOT
 
@@ -134,6 +134,12 @@ def test_every_reason_of_a_drop_is_in_the_docs() -> None:
 def test_the_columns_reference_is_up_to_date() -> None:
     """docs/reference/columns.md is made from the datafiles: `make docs` writes it."""
     assert (DOCS / "reference" / "columns.md").read_text() == columns.page()
+
+
+def test_the_whole_apps_are_the_examples() -> None:
+    """docs/how-to/whole-apps.md is made from examples/: `make docs` writes it; each file but the provider is in it."""
+    assert (DOCS / "how-to" / "whole-apps.md").read_text() == apps.page()
+    assert {*apps.APPS.values(), "provider.py"} == {file.name for file in apps.EXAMPLES.glob("*.py")}
 
 
 def test_every_column_has_a_meaning() -> None:
