@@ -9,6 +9,7 @@ from typing import Any
 from tests.support.events import text
 from tests.support.repository import DOCS
 from tests.support.servers.system import System
+from tests.support.wait import eventually
 
 RUNBOOK = DOCS / "how-to" / "runbook.md"
 
@@ -33,6 +34,11 @@ def numbered(count: int, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
 def status(system: System) -> str:
     """What `birdfeed status` shows, on one line."""
     return " ".join(system.run("status").stdout.split())
+
+
+def named(system: System, words: str, within: float = 15.0) -> None:
+    """`birdfeed status` says so within a quarter of a minute, as operators are promised."""
+    eventually(lambda: words in status(system), what=f"status says {words!r}", within=within)
 
 
 def follow(system: System, commands: Sequence[Sequence[str]]) -> list["subprocess.CompletedProcess[str]"]:
