@@ -3,12 +3,9 @@
 import secrets
 import signal
 import sqlite3
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,71 +17,32 @@ from birdfeed_worker.queue.redis_time import redis_time
 from tests.support.events import text
 from tests.support.producer.apps.run import Server
 from tests.support.runbook import all_once, commands_of, follow, named, numbered, says, settled, status
+from tests.support.servers.elsewhere import EVERYTHING, handler_elsewhere
 from tests.support.servers.redis_servers import free_port
 from tests.support.servers.system import System
 from tests.support.wait import eventually
-
-#: A handler on a host of another name: tracks as many events as each line says, until its input ends.
-ELSEWHERE = """
-import socket, sys
-socket.gethostname = lambda: "web-9"
-import birdfeed
-number = 0
-for line in sys.stdin:
-    for _ in range(int(line)):
-        birdfeed.track_event("text_generation", {"model": "gpt-4o", "request_id": f"r{number}"})
-        number += 1
-    print(birdfeed.flush(), flush=True)
-"""
-
-
-@contextmanager
-def handler_elsewhere(system: System, url: str, spool: Path) -> Iterator["subprocess.Popen[str]"]:
-    """It runs, with a spool and a user of Redis of its own."""
-    environment = {**system.environment, "BIRDFEED_REDIS_URL": url, "BIRDFEED_SPOOL_DIR": str(spool)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", ELSEWHERE], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(60) == 0
-
-
-def track(process: "subprocess.Popen[str]", events: int) -> None:
-    """Tell it to, and wait until they are in Redis or on its disk."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(f"{events}\n")
-    process.stdin.flush()
-    assert process.stdout.readline() == "True\n"
 
 
 @pytest.mark.slow
 def test_a_spool_grows_on_another_host(working: System, tmp_path: Path) -> None:
     """Its user of Redis may show a heartbeat, but not enqueue. Any host's status names it, and how it grows."""
     title = "Events wait in a spool"
-    acl = ["ACL", "SETUSER", "web", "on", ">secret", "~*", "+@all"]
-    working.redis.execute_command(*acl, "-rpush")
-    url = working.environment["BIRDFEED_REDIS_URL"].replace("redis://", "redis://web:secret@")
     spool = tmp_path / "web-9"
-    with handler_elsewhere(working, url, spool) as process:
-        track(process, 7)
+    with handler_elsewhere(working, spool, may_enqueue=False) as handler:
+        handler.track(7)
         assert says(title, "no right to write")
         (file,) = spool.glob("**/*.sqlite3")
         with closing(sqlite3.connect(file, timeout=60)) as database, database:
             database.execute("UPDATE batches SET added = added - 300")
         named(working, says(title, "events wait in the spool of web-"), within=30)
-        track(process, 5)
+        handler.track(5)
         eventually(lambda: "web-9: 12 events" in status(working), what="status shows that it grows")
-        working.redis.execute_command(*acl)
+        working.redis.execute_command(*EVERYTHING)
 
         eventually(lambda: working.rows().total() == 12, what="it drains by itself")
         eventually(lambda: "wait in the spool" not in status(working), what="its next heartbeat says so")
     follow(working, commands_of(title))
     all_once(working, 12)
-    working.redis.execute_command("ACL", "DELUSER", "web")
 
 
 @pytest.mark.slow

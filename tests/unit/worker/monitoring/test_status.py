@@ -217,7 +217,7 @@ def test_a_screen_with_everything_on_it() -> None:
         "and 4 more, 4 of them busy",
         "backing off for 1 min 40 s: HTTP 429; next try in 30 s; nothing written yet",
         "about 2.5 MB of Redis in all",
-        "web-9: 2 processes, 4 events in memory, 10 dropped",
+        "web-0: 2 processes, 4 events in memory, 10 dropped",
         "and 3 more hosts, 22 processes on all",
         "web-9: 1,921 events, 3.0 MB, the oldest 2 min 10 s old",
         "web-20: 1 events, 0.0 MB, the oldest 2 h 1 min old; no producer lives there",
