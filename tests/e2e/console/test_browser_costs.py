@@ -53,11 +53,11 @@ def test_costs_and_prices(browser: "Browser", with_rows: str, scheme: Literal["l
             page.set_viewport_size({"width": width, "height": 900})
             page.goto(f"{with_rows}/")
             page.get_by_role("link", name="Costs", exact=True).click()
-            page.get_by_role("heading", name="Cost by hour and model").wait_for()
+            page.get_by_role("heading", name="Cost by day and model").wait_for()
             # Twice a million tokens at 2.50 dollars.
             assert "$5.00" in page.get_by_role("region", name="By model").inner_text()
             page.get_by_role("link", name="user", exact=True).click()
-            page.get_by_role("heading", name="Cost by hour and user").wait_for()
+            page.get_by_role("heading", name="Cost by day and user").wait_for()
             assert "ann" in page.locator("ul.legend").inner_text()
             found[f"costs {width}"] = wrong_looks(page)
             picture(f"costs-{width}-{scheme}", page)
@@ -65,6 +65,7 @@ def test_costs_and_prices(browser: "Browser", with_rows: str, scheme: Literal["l
             page.get_by_role("link", name="which").click()
             page.get_by_role("heading", name="Models without a full price").wait_for()
             assert HOSTILE in page.inner_text("main")
+            assert page.get_by_role("link", name="30 d").get_attribute("aria-current") == "true"
             found[f"prices {width}"] = wrong_looks(page)
             picture(f"prices-{width}-{scheme}", page)
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
