@@ -104,8 +104,8 @@ def main() -> None:
     for per_job, cost in costs.items():
         print(f"  jobs of {per_job:>3}: {REDIS_SHARE * 1e6 / cost.micros * per_job:>11,.0f} events/s")
     print(
-        f"\n{'events/s':>10}{'events/job':>11}{'handlers':>10}{'workers':>9}{'Redis':>7}{'cores of it':>12}{'commands/s':>12}"
-        f"{'GB/hour of outage':>19}{'requests/s':>12}{'x Tinybird limit':>18}"
+        f"\n{'events/s':>10}{'events/job':>11}{'handlers':>10}{'workers':>9}{'Redis':>7}{'cores of it':>12}"
+        f"{'commands/s':>12}{'GB/hour of outage':>19}{'requests/s':>12}{'x Tinybird limit':>18}"
     )
     for rate in RATES:
         for per_job, cost in costs.items():
