@@ -9,6 +9,7 @@ from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool
 from birdfeed_worker.flow.destinations import Destination
 from birdfeed_worker.monitoring.facts import Health, Status, WorkerState
+from birdfeed_worker.monitoring.minutes import INTENDED
 from birdfeed_worker.monitoring.producers import HostSpool, Producer
 from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.queue.kinds import WrongKindError
@@ -173,7 +174,7 @@ def _producers(producers: Sequence[Producer]) -> RenderableType:
         hosts.setdefault(one.host, []).append(one)
     shown = []
     for host, some in sorted(hosts.items(), key=lambda pair: (-len(pair[1]), pair[0]))[:MOST_HOSTS]:
-        dropped = sum(sum(one.dropped.values()) for one in some)
+        dropped = sum(events for one in some for reason, events in one.dropped.items() if reason not in INTENDED)
         shown.append(
             Text(
                 f"{host}: {len(some)} processes, {sum(one.buffered for one in some):,} events in memory"

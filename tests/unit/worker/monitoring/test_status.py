@@ -198,7 +198,9 @@ def test_a_screen_with_everything_on_it() -> None:
         dead={"invalid": DeadReason(events=3, oldest=None)},
         ledger=Ledger(accounts={"t": Account(accepted=5, dropped={"closed": 1})}, anomalies={}, consistent=False),
         costs={"priced": 3, "unpriced": 1, "no_usage": 9},
-        producers=[Producer(host=f"web-{n % 11}", pid=n, buffered=2, dropped={"closed": 5}) for n in range(22)],
+        producers=[
+            Producer(host=f"web-{n % 11}", pid=n, buffered=2, dropped={"closed": 5, "sampled": 900}) for n in range(22)
+        ],
         spools=[
             HostSpool(host="web-9", events=1_921, bytes=3_000_000, oldest=130.0, producers=1),
             HostSpool(host="web-20", events=1, bytes=9, oldest=7_300.0, producers=0),
