@@ -105,14 +105,15 @@ def main() -> None:
         print(f"  jobs of {per_job:>3}: {REDIS_SHARE * 1e6 / cost.micros * per_job:>11,.0f} events/s")
     print(
         f"\n{'events/s':>10}{'events/job':>11}{'handlers':>10}{'workers':>9}{'Redis':>7}{'cores of it':>12}"
-        f"{'GB/hour of outage':>19}{'requests/s':>12}{'x Tinybird limit':>18}"
+        f"{'commands/s':>12}{'GB/hour of outage':>19}{'requests/s':>12}{'x Tinybird limit':>18}"
     )
     for rate in RATES:
         for per_job, cost in costs.items():
             busy = rate / per_job * cost.micros / 1e6
             print(
                 f"{rate:>10,}{per_job:>11}{ceil(rate / HANDLER_EVENTS):>10,}{ceil(rate / WORKER_EVENTS):>9}"
-                f"{ceil(busy / REDIS_SHARE):>7}{busy:>12.2f}{rate / per_job * cost.memory * 3600 / 1e9:>19.1f}"
+                f"{ceil(busy / REDIS_SHARE):>7}{busy:>12.2f}{rate / per_job * cost.commands:>12,.0f}"
+                f"{rate / per_job * cost.memory * 3600 / 1e9:>19.1f}"
                 f"{max(1, rate / REQUEST_ROWS):>12.1f}{rate * ROW_BYTES / TINYBIRD_BYTES:>18.2f}"
             )
 

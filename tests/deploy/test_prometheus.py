@@ -7,24 +7,24 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from birdfeed_schemas.wire.keys import Keys
-from birdfeed_worker.model import Written
-from birdfeed_worker.monitoring.counters import Counters
-from birdfeed_worker.monitoring.metrics import METRICS, REQUESTS, Meter
+from birdfeed_sandbox.process import Sandbox
+from birdfeed_worker.monitoring.metrics import METRICS
 from birdfeed_worker.monitoring.verdict import RULES
-from birdfeed_worker.process.http import Pages, Pulse, Server
-from redis import Redis
 
+from tests.support.events import text
+from tests.support.producer.apps.run import Server as RedisServer
 from tests.support.repository import DOCS, ROOT
+from tests.support.servers.elsewhere import handler_elsewhere
 from tests.support.servers.redis_servers import free_port
+from tests.support.servers.system import System
 from tests.support.tools import need
 from tests.support.wait import eventually
-from tests.support.worker.dead import accept, bury, events, work
 
 FOLDER = ROOT / "deploy" / "prometheus"
 DASHBOARD = ROOT / "deploy" / "grafana" / "birdfeed.json"
@@ -159,24 +159,24 @@ def test_every_alert_fires_and_rests() -> None:
     assert result.returncode == 0, result.stderr + result.stdout
 
 
-@pytest.fixture
-def prometheus(redis: Redis, keys: Keys, tmp_path: Path) -> Iterator[str]:
-    """Debian's Prometheus with the rules, which scrapes a launcher's pages twice a second; its URL."""
-    program, port = need("prometheus", "prometheus"), free_port()
-    server = Server(Pages(Pulse("p", workers=1, ends=1), redis, keys), "127.0.0.1", 0).start()
+@contextmanager
+def prometheus(port: int, folder: Path) -> Iterator[str]:
+    """Debian's Prometheus with the rules, which scrapes a launcher's port twice a second; its URL."""
+    program, own = need("prometheus", "prometheus"), free_port()
     config = {
         "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},
         "rule_files": [str(path) for path in RULE_FILES],
-        "scrape_configs": [{"job_name": "birdfeed", "static_configs": [{"targets": [f"127.0.0.1:{server.port}"]}]}],
+        "scrape_configs": [{"job_name": "birdfeed", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}],
     }
-    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
-    command = [program, f"--config.file={tmp_path / 'prometheus.yml'}", f"--storage.tsdb.path={tmp_path / 'data'}"]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
-    yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(60)
-    server.close()
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    command = [program, f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}"]
+    with (folder / "prometheus.log").open("wb") as log:
+        process = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{own}"], stdout=log, stderr=log)
+    try:
+        yield f"http://127.0.0.1:{own}"
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 def asked(url: str, query: str) -> list[Any]:
@@ -195,38 +195,43 @@ def asked(url: str, query: str) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_every_query_of_the_dashboard_returns_a_series(prometheus: str, redis: Redis, keys: Keys) -> None:
-    """In a system where a little of everything has happened, with the labels that its legend names."""
-    meter = Meter(keys, "p")
+def test_every_query_of_the_dashboard_returns_a_series(tmp_path: Path) -> None:
+    """Of a pool that runs, while a little of everything goes wrong; with the labels that its legend names."""
+    port = free_port()
+    stale = tmp_path / "token"
+    stale.write_text("p.the-token-before-the-rotation")
+    with (
+        Sandbox() as sandbox,
+        RedisServer(tmp_path / "valkey", appendfsync="no") as redis,
+        System(redis.url, sandbox, tmp_path, BIRDFEED_METRICS_PORT=str(port)) as system,
+        System(redis.url, sandbox, tmp_path, TINYBIRD_TOKEN_FILE=str(stale)) as other,
+        handler_elsewhere(system, tmp_path / "web-9", may_enqueue=False) as handler,
+        prometheus(port, tmp_path) as url,
+    ):
+        del other.environment["TINYBIRD_TOKEN"]
+        system.start_pool(1)
+        other.start_pool(1)
+        waiting = queries()
 
-    def happens() -> None:
-        bury(redis, keys, events(2))
-        accept(redis, keys, events(2))
-        meter.add(REQUESTS, "llm_events", "200")
-        Counters(redis, keys, meter).count(work(redis, keys, lambda item: Written()), 1, 1, 0.2)
-        for reason in ("spool_full", "closed"):
-            redis.hincrby(keys.ledger, f"dropped:text_generation:{reason}", 1)
-        redis.hincrby(keys.ledger, "purged_as:text_generation:invalid", 1)
-        redis.hincrby(keys.ledger, "purged:text_generation", 1)
+        def happens() -> None:
+            handler.track(3, wrongly=True)
+            good, bad = text(request_id="r"), text(request_id="r", model=4.1)
+            sent = [("text_generation", good)] * 5 + [("text_generation", bad), ("nothing_known", good)]
+            system.send([*sent, ("image_generation", {"model": "flux"})])
+            system.run("dead", "purge", "--reason", "unknown_event_type", "--yes")
 
-    redis.hset(keys.birdfeed("spools"), "web-1", json.dumps({"events": 9, "bytes": 99, "oldest_at": 5.0}))
-    redis.sadd("rq:workers:birdfeed", "rq:worker:w1")
-    redis.hset("rq:worker:w1", "state", "idle")
-    note = json.dumps({"host": "web-2", "reason": "HTTP 403", "since": 1.0})
-    redis.hset(keys.birdfeed("refused"), "llm_events w1", note)
-    waiting = queries()
+        def all_answered() -> bool:
+            happens()
+            for one in list(waiting):
+                title, query, legend = one
+                series = asked(url, query)
+                if series:
+                    assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= set(series[0]["metric"]), (title, query)
+                    waiting.remove(one)
+            return not waiting
 
-    def all_answered() -> bool:
-        happens()
-        for one in list(waiting):
-            title, query, legend = one
-            series = asked(prometheus, query)
-            if series:
-                assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= set(series[0]["metric"]), (title, query)
-                waiting.remove(one)
-        return not waiting
-
-    try:
-        eventually(all_answered, within=240, what="a series for every query")
-    except AssertionError:
-        raise AssertionError(f"no series: {waiting}") from None
+        try:
+            eventually(all_answered, within=400, what="a series for every query")
+        except AssertionError:
+            raise AssertionError(f"no series: {waiting}; {asked(url, 'up')}") from None
+        assert [one["metric"]["job"] for one in asked(url, "birdfeed_workers == 1")] == ["birdfeed"]

@@ -6,9 +6,13 @@ import subprocess
 from collections.abc import Sequence
 from typing import Any
 
+from birdfeed_worker.monitoring.status import read_status
+from birdfeed_worker.queue.redis_time import redis_time
+
 from tests.support.events import text
 from tests.support.repository import DOCS
 from tests.support.servers.system import System
+from tests.support.wait import eventually
 
 RUNBOOK = DOCS / "how-to" / "runbook.md"
 
@@ -33,6 +37,19 @@ def numbered(count: int, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
 def status(system: System) -> str:
     """What `birdfeed status` shows, on one line."""
     return " ".join(system.run("status").stdout.split())
+
+
+def named(system: System, words: str) -> None:
+    """`birdfeed status` says so, and knew it within 15 s, as operators are promised.
+
+    The time is that of the verdict, not of starting the command again and again on a busy machine.
+    """
+
+    def found() -> bool:
+        return words in " ".join(read_status(system.redis, system.keys, redis_time(system.redis)).problems)
+
+    eventually(found, what=f"the verdict says {words!r}", within=15.0)
+    assert words in status(system)
 
 
 def follow(system: System, commands: Sequence[Sequence[str]]) -> list["subprocess.CompletedProcess[str]"]:

@@ -1,6 +1,6 @@
 """`birdfeed status`: the health of everything on one screen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -9,6 +9,8 @@ from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool
 from birdfeed_worker.flow.destinations import Destination
 from birdfeed_worker.monitoring.facts import Health, Status, WorkerState
+from birdfeed_worker.monitoring.minutes import INTENDED
+from birdfeed_worker.monitoring.producers import HostSpool, Producer
 from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.queue.kinds import WrongKindError
 from birdfeed_worker.queue.redis_time import redis_time
@@ -34,6 +36,8 @@ VERDICTS = {
 ANSWER_SECONDS: Final = 1.5
 #: Workers shown one by one.
 MOST_WORKERS = 8
+#: Hosts of producers shown one by one.
+MOST_HOSTS: Final = 8
 
 
 def run_status(*, as_json: bool, watch: bool) -> int:
@@ -78,7 +82,9 @@ def view(status: Status, spool: dict[str, Any] | None) -> RenderableType:
     """The screen, at 80 columns."""
     word, style = VERDICTS[status.health]
     parts: list[RenderableType] = [Text.assemble("birdfeed is ", (word, style))]
-    parts += [Text.assemble(("! ", "bold"), problem) for problem in status.problems]
+    parts += [
+        Text.assemble(("! ", "bold"), one.message, (f" → runbook: {one.rule.section}", NOTE)) for one in status.findings
+    ]
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -98,6 +104,9 @@ def _lines(status: Status, spool: dict[str, Any] | None) -> list[tuple[str, Rend
     if status.disabled:
         lines.append(("breaker", _breaker(status.disabled)))
     lines.append(("dead", _dead(status)))
+    lines.append(("producers", _producers(status.producers)))
+    if status.spools:
+        lines.append(("spools", _spools(status.spools)))
     if spool is not None:
         lines.append(("spool here", _spool(spool)))
     lines.append(("redis", _redis(status)))
@@ -153,6 +162,41 @@ def _workers(workers: "list[WorkerState] | Any") -> RenderableType:
     if len(workers) > MOST_WORKERS:
         busy = sum(1 for one in workers[MOST_WORKERS:] if one.state == "busy")
         shown.append(Text(f"and {len(workers) - MOST_WORKERS} more, {busy} of them busy"))
+    return Group(*shown)
+
+
+def _producers(producers: Sequence[Producer]) -> RenderableType:
+    """By host: those with the most processes first."""
+    if not producers:
+        return Text("none shows a heartbeat")
+    hosts: dict[str, list[Producer]] = {}
+    for one in producers:
+        hosts.setdefault(one.host, []).append(one)
+    shown = []
+    for host, some in sorted(hosts.items(), key=lambda pair: (-len(pair[1]), pair[0]))[:MOST_HOSTS]:
+        dropped = sum(events for one in some for reason, events in one.dropped.items() if reason not in INTENDED)
+        shown.append(
+            Text(
+                f"{host}: {len(some)} processes, {sum(one.buffered for one in some):,} events in memory"
+                + (f", {dropped:,} dropped" if dropped else "")
+            )
+        )
+    if len(hosts) > MOST_HOSTS:
+        shown.append(Text(f"and {len(hosts) - MOST_HOSTS} more hosts, {len(producers):,} processes on all"))
+    return Group(*shown)
+
+
+def _spools(spools: Sequence[HostSpool]) -> RenderableType:
+    """By host: the fullest first."""
+    shown = [
+        Text(
+            f"{one.host}: {one.events:,} events, {one.bytes / 1e6:.1f} MB, the oldest {age(one.oldest)} old"
+            + ("" if one.producers else "; no producer lives there")
+        )
+        for one in sorted(spools, key=lambda one: -one.events)[:MOST_HOSTS]
+    ]
+    if len(spools) > MOST_HOSTS:
+        shown.append(Text(f"and those of {len(spools) - MOST_HOSTS} more hosts"))
     return Group(*shown)
 
 
@@ -228,6 +272,8 @@ def describe(status: Status, spool: dict[str, Any] | None) -> dict[str, Any]:
         "breaker_off": {name: {"seconds": until - status.now} for name, until in status.disabled.items()},
         "dead": {reason: {"events": one.events, "oldest_seconds": one.oldest} for reason, one in status.dead.items()},
         "dead_bytes": status.dead_bytes,
+        "producers": list(map(asdict, status.producers)),
+        "spools": list(map(asdict, status.spools)),
         "spool": spool,
         "unpriced_share": status.unpriced,
         "cost_status": dict(status.costs),

@@ -31,9 +31,12 @@ class Heartbeat:
         self._host = socket.gethostname()
 
     def beat(self, *, buffered: int, in_flight: int) -> None:
-        """Write it, if the last was a while ago and Redis answered then."""
+        """Write it, if the last was a while ago and Redis answers.
+
+        One that refuses our events may take this: then operators see the spool grow.
+        """
         now = self._clock()
-        if now < self._next or self._sending.breaker.state != "up":
+        if now < self._next or not self._sending.breaker.answered:
             return
         self._next = now + BEAT_SECONDS
         events, size, age = self._spooled()

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from redis.exceptions import ResponseError
+
 from birdfeed.encoding.batch import PackedBatch
 from birdfeed.logging_once import log_throttled
 from birdfeed.spool.store import Drops
@@ -66,7 +68,7 @@ class Sending:
         if error is None:
             self.breaker.succeeded()
             return True
-        self.breaker.failed()
+        self.breaker.failed(answered=isinstance(error, ResponseError))
         log_throttled(
             logging.WARNING,
             "redis away",

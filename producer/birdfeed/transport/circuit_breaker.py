@@ -18,6 +18,8 @@ class Breaker:
         self._jitter = jitter
         self._closed_until = float("-inf")
         self.state = "unknown"
+        #: Whether the last try got an answer, a refusal too.
+        self.answered = False
 
     def allows(self) -> bool:
         """Whether Redis may be tried now."""
@@ -25,10 +27,10 @@ class Breaker:
 
     def succeeded(self) -> None:
         """Redis answered as it should."""
-        self.state = "up"
+        self.state, self.answered = "up", True
         self._closed_until = float("-inf")
 
-    def failed(self) -> None:
-        """Redis could not be reached, or refused to write."""
-        self.state = "down"
+    def failed(self, *, answered: bool) -> None:
+        """Redis could not be reached, or (`answered`) refused to write."""
+        self.state, self.answered = "down", answered
         self._closed_until = self._clock() + PAUSE_SECONDS + JITTER_SECONDS * self._jitter()

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,6 +180,9 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
     system.drained()
     system.redis.hset(system.keys.birdfeed("breaker"), "image_generation", TRIPPED)
     system.run("resume", "text_generation", "--breaker-off", "1h")
+    beat: dict[Any, Any] = {"host": "web-1", "pid": 7, "spooled_events": 2, "dropped": '{"closed": 1}'}
+    system.redis.hset(system.keys.producer("p"), mapping=beat)
+    system.redis.zadd(system.keys.producers, {"p": time.time()})
     yield "status --json", system.run("status", "--json")
     system.redis.hincrby(system.keys.ledger, "dead:text_generation:gave_up", 2)
     system.redis.hincrby(system.keys.ledger, "accepted:text_generation", 2)

@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 
 from tests.support.events import enqueue, envelope, text
 from tests.support.producer.apps.run import Server
-from tests.support.runbook import RUNBOOK, all_once, commands_of, follow, numbered, says, settled, status
+from tests.support.runbook import RUNBOOK, all_once, commands_of, follow, named, numbered, says, settled, status
 from tests.support.servers.failover import followers
 from tests.support.servers.system import System
 from tests.support.wait import eventually
@@ -45,8 +45,7 @@ def test_tinybird_refuses_the_token(working: System) -> None:
     working.send(numbered(20))
     working.send([("image_generation", {"model": "flux", "request_id": "i0"})])
     eventually(lambda: working.rows() == {"i0": 1}, what="the other data source goes on")
-    eventually(lambda: "refuses every request" in status(working), what="status says so")
-    assert says(title, "llm_events refuses every request: HTTP 403") in status(working)
+    named(working, says(title, "llm_events refuses every request: HTTP 403"))
     assert working.run("status").returncode == 1
 
     working.sandbox.clear_faults()
@@ -65,7 +64,8 @@ def test_tinybird_is_down_for_six_hours(working: System) -> None:
     turn_the_clock(working, SIX_HOURS)
     working.send([("text_generation", text(request_id="r50"))])
     down = says(title, "llm_events takes no rows now: HTTP 503")
-    eventually(lambda: down in (seen := status(working)) and "6 h" in seen, what="status says so")
+    named(working, down)
+    assert "6 h" in status(working)
 
     working.sandbox.clear_faults()
 
@@ -121,12 +121,8 @@ def test_a_bad_deploy(working: System) -> None:
     # In one job: the guard looks at what is taken together, and some would die where it came bit by bit.
     enqueue(working.redis, working.keys, [envelope(data) for _, data in numbered(300, model=4.1)])
     working.redis.hincrby(working.keys.ledger, "accepted:text_generation", 300)
-    eventually(lambda: "deferred by its circuit breaker" in status(working), what="the guard is at it")
-    seen = status(working)
-    assert (
-        says(title, "text_generation is deferred by its circuit breaker: 300 of 300 recent events died of invalid")
-        in seen
-    )
+    trips = "text_generation is deferred by its circuit breaker: 300 of 300 recent events died of invalid"
+    named(working, says(title, trips))
     assert working.dead() == []
     assert working.run("ledger").returncode == 0
 
@@ -225,7 +221,7 @@ def test_workers_wait_for_replicas(sandbox: Sandbox, tmp_path: Path) -> None:
         system.send(numbered(20))
         replica.kill()
         system.start_pool(1)
-        eventually(lambda: says(title, "workers wait for replicas: 0 of 1") in status(system), what="status says so")
+        named(system, says(title, "workers wait for replicas: 0 of 1"))
         assert system.rows() == {}
         replica.start()
         client.replicaof("127.0.0.1", str(master.port))

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from tests.support.events import enqueue, envelope, text
-from tests.support.runbook import all_once, commands_of, follow, numbered, says, settled, status
+from tests.support.runbook import all_once, commands_of, follow, named, numbered, says, settled, status
 from tests.support.servers.system import System
 from tests.support.wait import eventually
 
@@ -54,8 +54,7 @@ def test_verification_is_impossible(working: System) -> None:
     working.sandbox.fault(on="events", status=500, times=1)
     working.sandbox.fault(on="reads", status=403)
     working.send(numbered(20))
-    said = says(title, "llm_events can't be asked what was written")
-    eventually(lambda: said in status(working), what="status says so", within=60)
+    named(working, says(title, "llm_events can't be asked what was written"))
     assert "more workers" not in status(working)
 
     working.sandbox.clear_faults()
@@ -69,7 +68,7 @@ def test_events_keep_dying(working: System) -> None:
     title = "Events keep dying"
     working.send([*numbered(70), *[("text_generation", {"request_id": f"bad{n}"}) for n in range(30)]])
     settled(working)
-    assert says(title, "of the last 15 minutes' events died") in status(working)
+    named(working, says(title, "of the last 15 minutes' events died"))
     assert "30.0% of" in status(working)
 
     follow(working, commands_of(title))
@@ -90,10 +89,7 @@ def test_events_are_late(working: System) -> None:
     aged = str(UUID(int=(moment << 80) | (7 << 76) | (2 << 62) | 1))
     working.redis.rename(working.keys.job(job_id), working.keys.job(aged))
     working.redis.lset(working.keys.queue_list, 0, aged)
-    eventually(
-        lambda: says(title, "the oldest event has been under way for 10 minutes: more workers?") in status(working),
-        what="status says so",
-    )
+    named(working, says(title, "the oldest event has been under way for 10 minutes: more workers?"))
 
     working.redis.delete("rq:suspended")
 
@@ -128,7 +124,7 @@ def test_producers_drop_events(working: System) -> None:
         working.redis.hincrby(working.keys.ledger, field, 1_921)
     said = "producers dropped 1,921 events in the last hour: spool_full 1,9"
     assert says(title, said)
-    eventually(lambda: "events in the last hour: spool_full 1,921" in status(working), what="status says so", within=60)
+    named(working, "events in the last hour: spool_full 1,921")
 
     follow(working, commands_of(title))
 
@@ -139,7 +135,7 @@ def test_rows_without_a_price(working: System) -> None:
     usage = {"prompt_tokens": 5, "completion_tokens": 5}
     working.send(numbered(120, model="nobody-sells-this", model_used="nobody-sells-this", usage=usage))
     settled(working)
-    assert says(title, "of the last hour's rows have no full price") in status(working)
+    named(working, says(title, "of the last hour's rows have no full price"))
 
     follow(working, commands_of(title))
     all_once(working, 120)
@@ -151,9 +147,9 @@ def test_redis_is_full(working: System) -> None:
     used = working.redis.info("memory")["used_memory"]
     try:
         working.redis.config_set("maxmemory", int(used / 0.85))
-        eventually(lambda: "Redis uses 8" in status(working), what="status warns")
+        named(working, "Redis uses 8")
         working.redis.config_set("maxmemory", int(used * 0.9))
-        eventually(lambda: says(title, "Redis is full") in status(working), what="status says so")
+        named(working, says(title, "Redis is full"))
     finally:
         working.redis.config_set("maxmemory", 0)
 

@@ -2,11 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from birdfeed_schemas.wire.keys import Keys
@@ -15,11 +12,11 @@ from redis import Redis
 
 from tests.support.events import envelope, text
 from tests.support.producer.apps.run import Server
-from tests.support.servers.console import TOKEN
+from tests.support.servers.browser import WIDTHS, signed_in, wrong_looks
 from tests.support.worker.dead import bury, events, work
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -38,7 +35,6 @@ PAGES = {
     "prices": "/prices",
     "not-found": "/dead/letters/nothing",
 }
-WIDTHS = (360, 800, 1600)
 LONG = "a-model-with-a-name-that-goes-on-" * 6
 
 
@@ -78,49 +74,19 @@ def incident(redis: Redis, keys: Keys) -> dict[str, str]:
     return {"KIND": letter.fingerprint, "LETTER": letter.id}
 
 
-@contextmanager
-def signed_in(browser: "Browser", address: str, **options: Any) -> "Iterator[Page]":
-    """A page of a new sign-in; nothing may be asked of another host, and nothing may go wrong in it."""
-    context = browser.new_context(**options)
-    page, wrong = context.new_page(), list[str]()
-    host = urlsplit(address).netloc
-    page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda one: wrong.append(one.url) if urlsplit(one.url).netloc != host else None)
-    page.goto(f"{address}/sign-in")
-    page.get_by_label("The console's token").fill(TOKEN)
-    page.keyboard.press("Enter")
-    page.wait_for_url(f"{address}/")
-    yield page
-    # A page that answers 404 or 503 is one that the test asked for.
-    assert [one for one in wrong if not one.startswith("Failed to load resource: the server responded")] == []
-    context.close()
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_at_every_width(
     browser: "Browser", address: str, filled: Redis, keys: Keys, scheme: Literal["light", "dark"]
 ) -> None:
     """Nothing is wider than the window, nobody is kept out (axe-core), and nothing comes from another host."""
-    from axe_playwright_python.sync_playwright import Axe
-
     marks, found = incident(filled, keys), dict[str, object]()
     with signed_in(browser, address, color_scheme=scheme, reduced_motion="reduce") as page:
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             for name, path in PAGES.items():
                 page.goto(address + path.replace("KIND", marks["KIND"]).replace("LETTER", marks["LETTER"]))
-                wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-                if wide > 0:
-                    found[f"{name} at {width}"] = f"{wide} px too wide"
-                if width != WIDTHS[1]:
-                    serious = [
-                        (one["id"], [node["html"][:160] for node in one["nodes"]][:3])
-                        for one in Axe().run(page).response["violations"]
-                        if one["impact"] in ("serious", "critical")
-                    ]
-                    if serious:
-                        found[f"{name} at {width} by axe"] = serious
+                if wrong := wrong_looks(page, axe=width != WIDTHS[1]):
+                    found[f"{name} at {width}"] = wrong
                 if SCREENSHOTS:
                     page.screenshot(path=f"{SCREENSHOTS}/{name}-{width}-{scheme}.png", full_page=True)
     assert found == {}

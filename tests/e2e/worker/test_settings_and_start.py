@@ -3,7 +3,6 @@
 import os
 import subprocess
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -84,27 +83,6 @@ def test_a_cluster_is_refused_in_one_sentence(sandbox: Sandbox, tmp_path: Path) 
     assert done.returncode == 2
     assert "this Redis is a Cluster, which is not supported" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
-
-
-def test_a_column_is_dropped_while_workers_run(sandbox_process: Sandbox, tmp_path: Path) -> None:
-    """Nothing fails: Tinybird ignores what no column reads. Status names the column within seconds, and rests again."""
-    shipped = (files("birdfeed_schemas") / "data" / "datasources" / "llm_events.datasource").read_text()
-    column = "    `tier` LowCardinality(String) `json:$.tier` DEFAULT 'unknown',\n"
-    assert column in shipped
-    with (
-        Sandbox() as sandbox,
-        Server(tmp_path / "valkey") as redis,
-        System(redis.url, sandbox, tmp_path, BIRDFEED_SCHEMA_CHECK_SECONDS="0.5") as system,
-    ):
-        system.start_pool(1)
-        sandbox.replace_datasource("llm_events", shipped.replace(column, ""))
-
-        said = "llm_events.tier is missing: $.tier would not be stored"
-        eventually(lambda: said in " ".join(system.run("status").stdout.split()), what="status names it", within=15)
-        assert system.said().count(said) == 1
-
-        sandbox.replace_datasource("llm_events", shipped)
-        eventually(lambda: system.run("status").returncode == 0, what="status is healthy again", within=30)
 
 
 def test_workers_that_end_in_a_circle_are_named(sandbox: Sandbox, tmp_path: Path) -> None:

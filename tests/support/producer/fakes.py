@@ -41,6 +41,10 @@ class FakeRedis:
 
     def __init__(self) -> None:
         self.mood = Outcome.ACCEPTED
+        #: With mood REFUSED: how it refuses.
+        self.refusal: Exception = ConnectionError("refused")
+        #: Takes heartbeats even then, as where a user's rights are too few for batches.
+        self.takes_heartbeats = False
         self.batches: dict[str, PackedBatch] = {}
         self.reports: dict[str, dict[tuple[str, str], int]] = {}
         self.heartbeats: list[tuple[str, dict[str, str | int | float]]] = []
@@ -52,7 +56,7 @@ class FakeRedis:
     def enqueue(self, batches: Sequence[PackedBatch]) -> Answer:
         self.tries += 1
         if self.mood is Outcome.REFUSED:
-            return Answer(outcomes=[Outcome.REFUSED] * len(batches), error=ConnectionError("refused"))
+            return Answer(outcomes=[Outcome.REFUSED] * len(batches), error=self.refusal)
         outcomes = []
         for batch in batches:
             known = batch.id in self.batches
@@ -65,13 +69,13 @@ class FakeRedis:
 
     def report(self, report_id: str, drops: Mapping[tuple[str, str], int]) -> Exception | None:
         if self.mood is Outcome.REFUSED:
-            return ConnectionError("refused")
+            return self.refusal
         self.reports[report_id] = dict(drops)
         return TimeoutError("no answer") if self.mood is Outcome.UNKNOWN else None
 
     def heartbeat(self, producer_id: str, fields: Mapping[str, str | int | float]) -> Exception | None:
-        if self.mood is Outcome.REFUSED:
-            return ConnectionError("refused")
+        if self.mood is Outcome.REFUSED and not self.takes_heartbeats:
+            return self.refusal
         self.heartbeats.append((producer_id, dict(fields)))
         return None
 

@@ -13,6 +13,7 @@ from birdfeed.errors import SpoolError
 from birdfeed.logging_once import forget
 from birdfeed.spool.store import Spool
 from birdfeed.transport.enqueuer import Outcome
+from redis.exceptions import NoPermissionError
 
 from tests.support.producer.fakes import Bench
 
@@ -272,6 +273,21 @@ def test_a_heartbeat_every_ten_seconds(bench: Bench) -> None:
     bench.track(5)
     bench.round(11)
     assert len(bench.redis.heartbeats) == 3
+
+
+def test_heartbeats_while_redis_refuses_events(bench: Bench) -> None:
+    """It answers, so operators see from anywhere what waits here; one that is away is not asked."""
+    bench.redis.mood, bench.redis.takes_heartbeats = Outcome.REFUSED, True
+    bench.redis.refusal = NoPermissionError("no rights")
+    bench.track(5)
+    for _ in range(60):
+        bench.round(0.2)
+
+    assert [beat["spooled_events"] for _, beat in bench.redis.heartbeats] == [5, 5]
+    bench.redis.refusal = ConnectionError("away")
+    bench.round(11)
+    bench.round(11)
+    assert len(bench.redis.heartbeats) == 2
 
 
 def test_single_events_are_sent_whatever_the_durability_is_now(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from birdfeed_worker.monitoring.depth import Depth
 from birdfeed_worker.monitoring.facts import DeadReason, Health, Rates
 from birdfeed_worker.monitoring.ledger import Account, Ledger
 from birdfeed_worker.monitoring.metrics import Meter
+from birdfeed_worker.monitoring.producers import HostSpool, Producer
 from birdfeed_worker.monitoring.status import made_at, read_status
 from birdfeed_worker.monitoring.verdict import judged
 from redis import Redis
@@ -197,6 +198,13 @@ def test_a_screen_with_everything_on_it() -> None:
         dead={"invalid": DeadReason(events=3, oldest=None)},
         ledger=Ledger(accounts={"t": Account(accepted=5, dropped={"closed": 1})}, anomalies={}, consistent=False),
         costs={"priced": 3, "unpriced": 1, "no_usage": 9},
+        producers=[
+            Producer(host=f"web-{n % 11}", pid=n, buffered=2, dropped={"closed": 5, "sampled": 900}) for n in range(22)
+        ],
+        spools=[
+            HostSpool(host="web-9", events=1_921, bytes=3_000_000, oldest=130.0, producers=1),
+            HostSpool(host="web-20", events=1, bytes=9, oldest=7_300.0, producers=0),
+        ],
     )
 
     for spool in (None, {"events": 3, "bytes": 2_000_000, "reports": 0}, {"error": "SpoolError: no"}):
@@ -211,6 +219,11 @@ def test_a_screen_with_everything_on_it() -> None:
         "and 4 more, 4 of them busy",
         "backing off for 1 min 40 s: HTTP 429; next try in 30 s; nothing written yet",
         "about 2.5 MB of Redis in all",
+        "web-0: 2 processes, 4 events in memory, 10 dropped",
+        "and 3 more hosts, 22 processes on all",
+        "web-9: 1,921 events, 3.0 MB, the oldest 2 min 10 s old",
+        "web-20: 1 events, 0.0 MB, the oldest 2 h 1 min old; no producer lives there",
+        "where no producer lives: `birdfeed spool drain` there sends them → runbook: Events wait in a spool",
         "3 events, 2.0 MB wait on disk for Redis",
         "can't be read: SpoolError: no",
         "25.0% of rows unpriced",
