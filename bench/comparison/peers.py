@@ -80,11 +80,11 @@ class TinybirdSdk(Peer):
 
         super().__init__(url)
         self.error = (TinybirdError, OSError)
-        self.client = TinybirdClient({"base_url": url, "token": "token", "timeout": 5})
+        self.client = TinybirdClient({"base_url": url, "token": "token", "timeout": 5_000})
 
     async def track(self, event: dict[str, Any]) -> None:
         with suppress(*self.error):
-            self.client.datasources.ingest("llm_events", event, {"timeout": 5})
+            self.client.datasources.ingest("llm_events", event, {"timeout": 5_000})
 
 
 def post_in_job(url: str, event: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ def duration(microseconds: float) -> str:
 
 def lost(result: Result) -> str:
     """A cell: events lost of those tracked, and those that are kept for a retry or an operator."""
-    return f"{result.lost:,}" + (f" ({result.kept:,} wait)" if result.kept else "")
+    return f"{result.lost:,}" + (f" ({result.kept:,} {'waits' if result.kept == 1 else 'wait'})" if result.kept else "")
 
 
 def tables(results: Mapping[str, Mapping[str, Result]], machine: str) -> str:
@@ -81,7 +81,7 @@ def tables(results: Mapping[str, Mapping[str, Result]], machine: str) -> str:
     lines = [
         f"Measured by `python -m bench.comparison`: {machine}.",
         "",
-        "| events lost | killed (of 200) | outage (of 300) | no answer (of 300), rows twice | a bad row (of 100) "
+        "| events lost | killed (of 200) | outage (of 300) | no answer (of 300): lost, rows twice | a bad row (of 100) "
         "| full queue (of 100,000) |",
         "| --- | --- | --- | --- | --- | --- |",
     ]

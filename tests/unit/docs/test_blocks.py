@@ -19,7 +19,15 @@ from birdfeed.testing import Captured, capture
 from birdfeed_cli.app import app
 from typer.main import get_command
 
-from tests.support.pages.blocks import Block, all_blocks, blocks_of, calls_of, complaint_about, program_of
+from tests.support.pages.blocks import (
+    Block,
+    all_blocks,
+    blocks_of,
+    calls_of,
+    complaint_about,
+    pages,
+    program_of,
+)
 from tests.support.repository import ROOT
 
 BLOCKS = all_blocks()
@@ -106,6 +114,34 @@ def test_blocks_are_found() -> None:
         (13, "sh", "needs a cluster"),
         (15, "python", None),
     ]
+
+
+def unknown_commands(text: str) -> list[str]:
+    """Commands that a page's sentences name between backticks, and that are not shown by the help."""
+    wrong = []
+    for named in re.findall(r"`birdfeed ((?!is down)[a-z][^`]*)`", text):
+        command: Any = COMMANDS
+        for word in named.split():
+            if not hasattr(command, "commands") or word == "...":
+                break
+            command = command.commands.get(word)
+            if command is None or command.hidden:
+                wrong.append(named)
+                break
+    return wrong
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page.name != "upgrade.md"], ids=lambda path: path.name)
+def test_commands_in_sentences_exist(page: Path) -> None:
+    """`birdfeed prices reprice`, not `birdfeed reprice`, which only the page of upgrades may name."""
+    assert unknown_commands(page.read_text()) == []
+
+
+def test_a_planted_command_is_found() -> None:
+    """The check itself: of a group, of the whole, and of a command with a word of its own."""
+    text = "`birdfeed dead lst`, `birdfeed reprice`, `birdfeed dead show ID`, `birdfeed dead`, `birdfeed`"
+
+    assert unknown_commands(text) == ["dead lst", "reprice"]
 
 
 def is_run(block: Block) -> bool:
