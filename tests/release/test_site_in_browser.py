@@ -3,10 +3,11 @@
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import pytest
@@ -62,19 +63,22 @@ def browser() -> Iterator["Browser"]:
         yield browser
 
 
-def wrong_with(page: "Page", address: str, path: str, width: int) -> list[str]:
-    """What is wrong with a page at a width: sideways scrolling, a request of another host, an error in the console."""
-    wrong: list[str] = []
-    host = urlsplit(address).netloc
+@contextmanager
+def watched(browser: "Browser", address: str, **options: Any) -> "Iterator[tuple[Page, list[str]]]":
+    """A page, and what goes wrong in it: an error in the console, a request of another host."""
+    context = browser.new_context(**options)
+    page, wrong, host = context.new_page(), list[str](), urlsplit(address).netloc
     page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda one: wrong.append(one.url) if urlsplit(one.url).netloc not in ("", host) else None)
-    page.set_viewport_size({"width": width, "height": 900})
-    page.goto(f"{address}/{path}")
+    yield page, wrong
+    context.close()
+
+
+def outside(page: "Page") -> list[str]:
+    """What of a page is outside the window."""
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    if wide > 0:
-        wrong.append(f"{wide} px too wide")
-    return [*wrong, *page.evaluate(STICKING_OUT)]
+    return [*([f"{wide} px too wide"] if wide > 0 else []), *page.evaluate(STICKING_OUT)]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(PHONE, "light"), (DESK, "dark")])
@@ -83,17 +87,17 @@ def test_every_page(
 ) -> None:
     """Nothing of it is outside the window, nothing comes from another host, and nothing goes wrong in it."""
     address, pages = site
-    context = browser.new_context(color_scheme=scheme, reduced_motion="reduce")
     found = {}
-    for path in pages:
-        page = context.new_page()
-        if wrong := wrong_with(page, address, path, width):
-            found[path] = wrong
-        if SCREENSHOTS:
-            name = f"site-{path.removesuffix('.html').replace('/', '-')}-{width}.png"
-            page.screenshot(path=Path(SCREENSHOTS) / name, full_page=True)
-        page.close()
-    context.close()
+    options = {"color_scheme": scheme, "reduced_motion": "reduce", "viewport": {"width": width, "height": 900}}
+    with watched(browser, address, **options) as (page, wrong):
+        for path in pages:
+            page.goto(f"{address}/{path}")
+            if bad := [*wrong, *outside(page)]:
+                found[path] = bad
+            wrong.clear()
+            if SCREENSHOTS:
+                name = f"site-{path.removesuffix('.html').replace('/', '-')}-{width}.png"
+                page.screenshot(path=Path(SCREENSHOTS) / name, full_page=True)
 
     assert len(pages) > 30
     assert found == {}
@@ -125,9 +129,10 @@ def test_what_is_wrong_is_found(browser: "Browser", tmp_path: Path, planted: str
     (tmp_path / "index.html").write_text(f"<!doctype html><meta charset=utf-8><div class=md-content>{planted}</div>")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = browser.new_page()
-        wrong = wrong_with(page, f"http://127.0.0.1:{server.server_port}", "index.html", PHONE)
-        page.close()
+        address = f"http://127.0.0.1:{server.server_port}"
+        with watched(browser, address, viewport={"width": PHONE, "height": 900}) as (page, wrong):
+            page.goto(f"{address}/index.html")
+            wrong += outside(page)
         server.shutdown()
 
     assert complaint in "\n".join(wrong)
