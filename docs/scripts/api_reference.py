@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TypeAlias
 
-PRODUCER: Final = Path(__file__).parents[2] / "producer"
+ROOT: Final = Path(__file__).parents[2]
 Node: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 INTRODUCTION: Final = """\
@@ -31,7 +31,7 @@ _LISTED: Final = {
 }
 #: Modules beside `birdfeed` itself that a program imports.
 MODULES: Final = (
-    "birdfeed.testing",
+    *("birdfeed.testing", "birdfeed_worker.testing"),
     *(f"birdfeed.integrations.{name}" for name in ("openai", "anthropic", "google_genai", "litellm", "opentelemetry")),
     *(f"birdfeed.integrations.{name}" for name in ("asgi", "flask", "django", "celery", "rq", "functions")),
 )
@@ -41,7 +41,7 @@ _TITLES: Final = {"Args": "Arguments", "Returns": "Returns", "Raises": "Raises",
 
 def source_of(module: str) -> Path:
     """The file of a module."""
-    path = PRODUCER.joinpath(*module.split("."))
+    path = ROOT.joinpath("worker" if module.startswith("birdfeed_worker") else "producer", *module.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
