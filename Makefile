@@ -87,6 +87,7 @@ docs: $(STAMP) ## Write the references and pictures that are made from the code.
 	$(BIN)/python -m docs.scripts.references settings > docs/reference/settings.md
 	$(BIN)/python -m docs.scripts.references metrics > docs/reference/metrics.md
 	$(BIN)/python -m docs.scripts.cli_reference > docs/reference/cli.md
+	$(BIN)/python -m docs.scripts.api_reference > docs/reference/api.md
 	$(BIN)/python .ci/meters_page.py > docs/reference/meters.md
 	$(BIN)/python -m docs.scripts.columns > docs/reference/columns.md
 	$(BIN)/python -m docs.scripts.apps > docs/how-to/whole-apps.md

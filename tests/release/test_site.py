@@ -27,12 +27,17 @@ def build(project: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def copied(folder: Path) -> Path:
+    """The documentation alone, in a folder."""
+    shutil.copy(ROOT / "mkdocs.yml", folder)
+    shutil.copytree(ROOT / "docs", folder / "docs")
+    return folder
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """The documentation alone, to build and to break."""
-    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
-    shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    return tmp_path
+    return copied(tmp_path)
 
 
 def test_the_site_builds_and_loads_nothing_from_elsewhere(project: Path) -> None:

@@ -3,6 +3,7 @@
 import signal
 import socket
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Final
 
 import uvicorn
@@ -60,7 +61,9 @@ def run_console(host: str | None, port: int | None) -> int:
     # uvicorn raises the signal again once it has stopped; by default that would end us before replays have ended.
     signal.signal(signal.SIGTERM, lambda signum, frame: None)
     try:
-        uvicorn.Server(_config(make_app(console, _names(settings)))).run([listener])
+        # Ctrl-C is how it is stopped: the exit code is 0.
+        with suppress(KeyboardInterrupt):
+            uvicorn.Server(_config(make_app(console, _names(settings)))).run([listener])
     finally:
         console.close()
     return OK

@@ -1,9 +1,11 @@
 """FastAPI, Starlette, and any ASGI program: start with the program, and flush before it ends.
 
-app = FastAPI(lifespan=birdfeed_lifespan())                # nothing else to start
-app = FastAPI(lifespan=birdfeed_lifespan(my_lifespan))     # around a lifespan of your own
-app = BirdfeedMiddleware(app)                              # any other ASGI program
-app.add_middleware(BirdfeedMiddleware, context=of_request) # FastAPI and Starlette: what a request's events inherit
+    app = FastAPI(lifespan=birdfeed_lifespan())                # nothing else to start
+    app = FastAPI(lifespan=birdfeed_lifespan(my_lifespan))     # around a lifespan of your own
+    app = BirdfeedMiddleware(app)                              # any other ASGI program
+    app.add_middleware(BirdfeedMiddleware, context=of_request) # FastAPI and Starlette: what a request's events inherit
+
+A worker process of the server starts and closes its own.
 """
 
 import asyncio

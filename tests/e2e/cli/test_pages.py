@@ -7,17 +7,21 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.support.commands import birdfeed, clean_environment
+from tests.support.pages import stand_ins
 from tests.support.pages.blocks import Block, all_blocks
+from tests.support.repository import ROOT
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.slow
@@ -81,9 +85,40 @@ class Reader:
         done = birdfeed("ledger", "--json", environment=self.environment, folder=self.folder)
         return '"in_flight": 0' in done.stdout or not json.loads(done.stdout or "{}")
 
+    @contextmanager
+    def serves(self, shell: str, ready: Callable[[str], object]) -> Iterator[None]:
+        """Type a block whose last command goes on until Ctrl-C, which is typed at the end; `ready` is given what it
+        has shown so far.
+        """
+        shown = self.folder / "shown"
+        with shown.open("w") as file:
+            process = subprocess.Popen(
+                ["bash", "-euc", UNTIL_STOPPED.sub(r"exec \1", shell)],
+                cwd=self.folder,
+                env=self.environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            eventually(lambda: process.poll() is not None or ready(shown.read_text()), what="it is ready")
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            ended = process.wait(60)
+        assert ended == 0, f"{shell}\nended with {ended}:\n{shown.read_text()}"
+
+
+#: The last command of a block that goes on until Ctrl-C.
+UNTIL_STOPPED = re.compile(r"^((?:\.venv/bin/)?birdfeed (?:up|worker|console)\b[^\n]*)\s*\Z", re.MULTILINE)
+
 
 def blocks_of(page: str) -> list[Block]:
-    return [block for block in all_blocks() if block.page == page and block.language == "sh" and not block.why_not]
+    """A page's blocks of shell that are typed one after another, with nothing replaced."""
+    return [
+        block
+        for block in all_blocks()
+        if block.page == page and block.language == "sh" and not block.why_not and not block.stand_ins
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +159,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 
 def typed(reader: Reader, page: str) -> str:
     """Every block of a page, in its order; what all of them show."""
-    return "\n".join(reader.types(block.text) for block in blocks_of(page) if not block.text.strip().endswith(" up"))
+    return "\n".join(reader.types(block.text) for block in blocks_of(page) if not UNTIL_STOPPED.search(block.text))
 
 
 def test_the_tutorial(reader: Reader) -> None:
@@ -150,6 +185,7 @@ def test_the_readme(reader: Reader) -> None:
         ("docs/reference/analytics.md", "claude-sonnet-4-5"),
         ("docs/how-to/operator.md", "The ledger balances."),
         ("docs/how-to/tinybird.md", "llm_events"),
+        ("docs/how-to/handler.md", "ok send: its row was there after"),
     ],
 )
 def test_a_page(reader: Reader, page: str, shows: str) -> None:
@@ -159,7 +195,8 @@ def test_a_page(reader: Reader, page: str, shows: str) -> None:
 
 def test_the_page_of_prices(reader: Reader) -> None:
     """With the id of a stored row; whoever has no terminal says --yes."""
-    reader.types(blocks_of("README.md")[-1].text)
+    (two_events,) = [block.text for block in blocks_of("README.md") if "birdfeed send" in block.text]
+    reader.types(two_events)
     event = stored_event(reader)
     shown = [
         reader.types(
@@ -205,3 +242,90 @@ def test_the_page_of_erasing(reader: Reader) -> None:
     shown = reader.types(re.sub(r"(ann@example\.com +)(?=# shows)", r"\1 --yes ", block.text), ends=1)
 
     assert "1 rows" in shown
+
+
+def test_the_worker_of_the_readme(reader: Reader) -> None:
+    """With this system's addresses in place of the reader's own: two workers more, until Ctrl-C."""
+    (block,) = [
+        block for block in blocks_of("README.md") if UNTIL_STOPPED.search(block.text) and "export" in block.text
+    ]
+    shell = re.sub(r"export (\w+)=\S+", lambda found: f"export {found[1]}={reader.environment[found[1]]}", block.text)
+    before = workers(reader)
+
+    with reader.serves(shell, ready=lambda _: workers(reader) == before + 2):
+        pass
+
+    assert before == 2
+
+
+def workers(reader: Reader) -> int:
+    """Workers that live."""
+    status = birdfeed("status", "--json", environment=reader.environment, folder=reader.folder)
+    return len(json.loads(status.stdout)["workers"])
+
+
+WITH_STAND_INS = [block for block in all_blocks() if block.stand_ins]
+#: Folders outside the reader's own that the pages name, and which are in it here.
+ELSEWHERE = re.compile(r"(?<!\S)/(opt|etc|var|backup)/")
+
+
+@pytest.fixture
+def other_machine(reader: Reader, tmp_path: Path) -> Reader:
+    """A folder with the release and the repository's files, and none of the programs that need another machine."""
+    for name in ("deploy", "docs", "requirements", "tests"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for folder in ("dist", "etc/systemd/system", "var/lib/redis", "backup/redis", ".venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    for release in (tmp_path, tmp_path / "dist"):
+        (release / "birdfeed-0.1.0-py3-none-any.whl").touch()
+        (release / "birdfeed-0.1.0-constraints.txt").touch()
+    return replace(reader, folder=tmp_path)
+
+
+def with_stand_ins(reader: Reader, block: Block) -> tuple[Reader, str]:
+    """One with the programs that the block names replaced, and what they type."""
+    programs = stand_ins.install(block.stand_ins, reader.folder / "stand-ins")
+    for name in block.stand_ins:
+        own = reader.folder / ".venv" / "bin" / name
+        own.unlink(missing_ok=True)
+        own.symlink_to(programs / name)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = f"{programs}{os.pathsep}{reader.environment['PATH']}"
+    environment = {**reader.environment, "PATH": path, "BIRDFEED_CONSOLE_PORT": str(port)}
+    return replace(reader, environment=environment), ELSEWHERE.sub(rf"{reader.folder}/\1/", block.text)
+
+
+@pytest.mark.parametrize("page", sorted({block.page for block in WITH_STAND_INS}))
+def test_blocks_for_another_machine(other_machine: Reader, page: str) -> None:
+    """In their order; each stand-in checks what it is given, everything else is the real program."""
+    for block in [block for block in WITH_STAND_INS if block.page == page]:
+        reader, shell = with_stand_ins(other_machine, block)
+        if UNTIL_STOPPED.search(shell):
+            with reader.serves(shell, ready=lambda shown: "http://" in shown):
+                pass
+        else:
+            reader.types(shell)
+
+
+@pytest.mark.parametrize(
+    ("planted", "programs", "complaint"),
+    [
+        ("pip install './birdfeed-9.9.9-py3-none-any.whl[worker]'", ["pip"], "no wheel"),
+        ("pip install 'birdfeed[wroker]'", ["pip"], "no extra"),
+        ("systemctl enable --now birdfeed-worker", ["systemctl"], "has not read a unit"),
+        ("kubectl apply -f deploy/kubernetes/worker.yml", ["kubectl"], "no secret birdfeed"),
+        ("make demmo", ["make"], "No rule to make target"),
+        ("curl -s http://127.0.0.1:9808/ready", ["curl"], "a worker has no"),
+        (".venv/bin/pytest tests/chaos -m soka -s", ["pytest"], "no test is marked soka"),
+    ],
+)
+def test_a_planted_broken_block_for_another_machine(
+    other_machine: Reader, planted: str, programs: list[str], complaint: str
+) -> None:
+    """The stand-ins themselves."""
+    reader, shell = with_stand_ins(other_machine, Block("page", 1, "sh", planted, None, tuple(programs)))
+
+    with pytest.raises(AssertionError, match=complaint):
+        reader.types(shell)

@@ -1,7 +1,5 @@
 """The console as a process of its own, and Debian's Chromium to look at it."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,8 +8,8 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from tests.support.producer.apps.run import Server
+from tests.support.servers.chromium import chromium
 from tests.support.servers.console import console_process
-from tests.support.servers.redis_servers import MUST_HAVE_ALL
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -41,15 +39,6 @@ def filled(server: Server, keys: Keys) -> Iterator[Redis]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
-    """Debian's Chromium, without a window."""
-    from playwright.sync_api import sync_playwright
-
-    path = shutil.which("chromium")
-    if path is None and not MUST_HAVE_ALL:
-        pytest.skip("Debian's chromium is not installed here")
-    assert path is not None, "Debian's chromium"
-    with sync_playwright() as playwright:
-        # Chromium's own sandbox doesn't work for root, as whom CI runs.
-        browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.getuid() != 0)
+    """Debian's Chromium."""
+    with chromium() as browser:
         yield browser
-        browser.close()

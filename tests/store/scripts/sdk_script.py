@@ -9,7 +9,7 @@ from typing import Any
 
 
 def tinybird_sdk(url: str, append: str, read: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    from tinybird_sdk.api.api import TinybirdApiError, create_tinybird_api  # type: ignore[import-not-found]
+    from tinybird_sdk.api.api import TinybirdApiError, create_tinybird_api
 
     writer = create_tinybird_api({"base_url": url, "token": append})
     reader = create_tinybird_api({"base_url": url, "token": read})

@@ -21,18 +21,21 @@ PROGRAMS = frozenset(
 MADE = frozenset({"docs/reference/cli.md", "docs/reference/json.md"})
 #: A reason why no test runs the block below.
 NOT_RUN = re.compile(r"<!-- not run in tests: (.+?) -->\s*\Z")
+#: Programs that are replaced (stand_ins.py) when the block below is run, and why.
+STAND_INS = re.compile(r"<!-- run in tests with stand-ins for ([\w, -]+): .+? -->\s*\Z")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$|(?:(?<=\n\n)|\A)((?:    [^\n]*\n|\n(?=    \S))+)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Block:
-    """One block of code; `why_not` says why no test runs it."""
+    """One block of code; `why_not` says why no test runs it, `stand_ins` which programs are replaced in its run."""
 
     page: str
     line: int
     language: str
     text: str
     why_not: str | None
+    stand_ins: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -52,8 +55,15 @@ def blocks_of(text: str, page: str) -> Iterator[Block]:
             language = "sh"
         if language:
             above = text[: found.start()]
-            marked = NOT_RUN.search(above)
-            yield Block(page, above.count("\n") + 1, language, code, marked[1] if marked else None)
+            marked, replaced = NOT_RUN.search(above), STAND_INS.search(above)
+            yield Block(
+                page=page,
+                line=above.count("\n") + 1,
+                language=language,
+                text=code,
+                why_not=marked[1] if marked else None,
+                stand_ins=tuple(replaced[1].split(", ")) if replaced else (),
+            )
 
 
 def _begins(code: str) -> str:

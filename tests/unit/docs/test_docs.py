@@ -7,9 +7,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import get_args
 
+import birdfeed
 import pytest
+from birdfeed.checks.findings import EXIT_CODES
 from birdfeed.stats import REASONS
 from birdfeed_cli.app import app
+from birdfeed_cli.common import console
 from birdfeed_cli.prices.estimate import run_estimate
 from birdfeed_schemas.enrichment import CostStatus, PriceMatch, PriceSource, TierSource, UsageStatus
 from birdfeed_schemas.fields import COMMON, IMAGE_GENERATION, TEXT_GENERATION
@@ -17,7 +20,7 @@ from birdfeed_schemas.tables.meters import METERS
 from birdfeed_worker.monitoring.minutes import DROP_REASONS, FORGOTTEN
 from typer.main import get_command
 
-from docs.scripts import apps, cli_reference, columns, folders, references
+from docs.scripts import api_reference, apps, cli_reference, columns, folders, references
 from docs.scripts.pictures import FOLDER, PICTURES
 from tests.support.repository import DOCS, ROOT
 
@@ -35,6 +38,26 @@ def test_the_metrics_reference_is_up_to_date() -> None:
 def test_the_command_reference_is_up_to_date() -> None:
     """docs/reference/cli.md is made from the commands: `make docs` writes it."""
     assert (DOCS / "reference" / "cli.md").read_text() == cli_reference.reference()
+
+
+def test_the_api_reference_is_up_to_date() -> None:
+    """docs/reference/api.md is made from the docstrings: `make docs` writes it."""
+    assert (DOCS / "reference" / "api.md").read_text() == api_reference.reference()
+
+
+def test_the_api_reference_has_every_public_name() -> None:
+    """What `birdfeed` exports and what each module beside it defines, with what it is for."""
+    page = (DOCS / "reference" / "api.md").read_text()
+    entries = dict(re.findall(r"^### (\w+)\n\n(?:```text\n.*?```\n\n)?(.*?)$", page, re.MULTILINE | re.DOTALL))
+    integrations = {path.stem for path in (ROOT / "producer/birdfeed/integrations").glob("*.py")}
+    names = {*birdfeed.__all__, *(name for module in api_reference.MODULES for name in api_reference.public(module))}
+
+    assert entries.keys() == names - {"__version__"}
+    assert [name for name, meaning in entries.items() if not re.match(r"[\w`\[]", meaning)] == []
+    # sdk_calls is what three of them share.
+    assert {f"birdfeed.integrations.{name}" for name in integrations - {"__init__", "sdk_calls"}} < {
+        *api_reference.MODULES
+    }
 
 
 def test_the_architecture_names_every_folder() -> None:
@@ -129,6 +152,33 @@ def test_every_reason_of_a_drop_is_in_the_docs() -> None:
     """The producer's, and an operator's own."""
     assert listed("outcomes.md", "Reasons of drops") == {*REASONS, FORGOTTEN}
     assert set(REASONS) == DROP_REASONS
+
+
+def exit_codes(source: str) -> set[str]:
+    """What a module's code ends a process with: numbers, and names of numbers in it."""
+    numbers = dict(re.findall(r"^(\w+): Final = (\d+)$", source, re.MULTILINE))
+    ends = re.findall(r"(?:sys\.exit|os\._exit|SystemExit)\((\d+ \+ \w+|\w+)\)", source)
+    return {
+        re.sub(r"\+ \w+", "+ signal", code) for code in (numbers.get(end, end) for end in ends) if code[0].isdigit()
+    }
+
+
+def test_every_exit_code_is_in_the_docs() -> None:
+    """Of the commands, the workers and the producer's hook; and the page names none that nothing ends with."""
+    section = (DOCS / "reference" / "outcomes.md").read_text().split("\n## Exit codes\n")[1].split("\n## ")[0]
+    sources = [path for top in ("cli", "worker", "producer") for path in (ROOT / top).rglob("*.py")]
+    commands = {console.OK, console.PARTLY, console.USAGE, console.UNREACHABLE, *EXIT_CODES.values()}
+    used = {code for path in sources for code in exit_codes(path.read_text())} | set(map(str, commands))
+
+    assert "70" in used
+    assert set(re.findall(r"^\| ([\w +]+?) \|", section, re.MULTILINE)) - {"code"} == used
+
+
+def test_a_planted_exit_code_is_found() -> None:
+    """The check itself: a number, a name of one, and a sum."""
+    source = "GONE: Final = 71\nsys.exit(9)\nos._exit(GONE)\nraise SystemExit(128 + number)\nsys.exit(main())"
+
+    assert exit_codes(source) == {"9", "71", "128 + signal"}
 
 
 def test_the_columns_reference_is_up_to_date() -> None:

@@ -181,7 +181,7 @@ def describe(header: Header) -> str:
 
 
 def known_of(header: Header, replay_id: str) -> bytes:
-    """What letters are filtered by, beside the fields of the hash."""
+    """What letters are filtered by, besides the fields of the hash."""
     known: dict[str, Any] = {
         "fingerprint": fingerprint(header.event_type, header.reason, header.detail),
         "attempts": header.attempts,
