@@ -211,7 +211,7 @@ def test_celery_with_litellm(place: Place, since: Any) -> None:
         Celery(broker=place.environment["CELERY_BROKER_URL"]) as app,
     ):
         ids = [app.send_task("celery_tasks.summarise", (text, "ada")).id for text in (PROMPT, "fail")]
-        eventually(lambda: len(place.rows()) == 2, what="two events")
+        eventually(lambda: len(place.rows()) == 2, what="two events", within=300)
     rows = place.rows()
 
     assert counted(rows) == since() == {("gpt-4o-mini", 7, 3, 7): 1}

@@ -75,7 +75,7 @@ def proxy(folder: Path, provider: str, redis_url: str, zone: str) -> Iterator[ht
                 eventually(lambda: lives(client, process), what="the proxy", within=300)
                 yield client
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            process.wait(120)
         finally:
             process.kill()
             process.wait()
@@ -110,11 +110,11 @@ def test_a_whole_answer_a_stream_and_a_failure(
     with proxy(tmp_path, provider, valkey_url, zone) as client:
         began = time.time()
         whole = client.post("/v1/chat/completions", json=asked)
-        eventually(lambda: len(events_in(redis, keys)) == 1, what="the answer's event")
+        eventually(lambda: len(events_in(redis, keys)) == 1, what="the answer's event", within=120)
         stream = client.post("/v1/chat/completions", json={**asked, "stream": True})
-        eventually(lambda: len(events_in(redis, keys)) == 2, what="the stream's event")
+        eventually(lambda: len(events_in(redis, keys)) == 2, what="the stream's event", within=120)
         refused = client.post("/v1/chat/completions", json={**asked, "messages": [{"role": "user", "content": "fail"}]})
-        eventually(lambda: len(events_in(redis, keys)) == 3, what="the failure's event")
+        eventually(lambda: len(events_in(redis, keys)) == 3, what="the failure's event", within=120)
         took = time.time() - began
     lines = sorted(events_in(redis, keys), key=lambda line: str(line["occurred_at"]))
     rows = [row_of(line) for line in lines]

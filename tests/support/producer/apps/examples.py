@@ -28,7 +28,7 @@ def running(folder: Path, environment: Mapping[str, str], *command: str) -> Iter
         try:
             yield process
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            process.wait(120)
         finally:
             process.kill()
             process.wait()
@@ -43,7 +43,7 @@ def serving(folder: Path, environment: Mapping[str, str], *command: str) -> Iter
         running(folder, environment, *(word.format(port=port) for word in command)),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
-        eventually(lambda: _answers(client), what="the service")
+        eventually(lambda: _answers(client), what="the service", within=300)
         yield client
 
 
