@@ -13,6 +13,8 @@ from tests.support.servers.system import System
 def standing(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One worker for all tests here that leave it alone; it keeps an append-only file."""
     folder = tmp_path_factory.mktemp("runbook")
+    # The pool looks at the store's columns when it starts, and a test before this module may have replaced them.
+    sandbox_process.reset()
     with Server(folder / "valkey") as redis, System(redis.url, sandbox_process, folder) as system:
         system.start_pool(1)
         yield system
