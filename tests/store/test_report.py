@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import random
 import subprocess
 from collections import defaultdict
@@ -30,6 +31,7 @@ from tests.store import reference
 from tests.support import rows as made
 from tests.support.commands import birdfeed, clean_environment
 from tests.support.existing import existing_datasource
+from tests.support.servers.chromium import chromium
 
 Rows = Sequence[Mapping[str, Any]]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -302,3 +304,42 @@ def test_numbers_for_people() -> None:
     assert sparkline([0, 1, 8]) == " ▂█"
     assert sparkline([]) == ""
     assert [scale(largest) for largest in (0, 1, 19.6, 2_100)] == [(1, 1), (1.0, 0.5), (20.0, 5.0), (3_000.0, 1_000.0)]
+
+
+#: Names that a reader knows, in place of the rows' own.
+KNOWN = ("gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-flash")
+
+
+@pytest.mark.slow
+def test_the_picture_of_the_report(store: Sandbox, tmp_path: Path) -> None:
+    """It fits the window, and shows costs by model with two plots.
+
+    With BIRDFEED_TESTS_PICTURES=docs/pictures the README's picture is made again; tests/e2e/console/test_browser.py
+    makes that of the console.
+    """
+    dice, now = random.Random(4), datetime.now(UTC)
+    moments = [now - timedelta(seconds=60 + 400 * number) for number in range(200)]
+    rows = [{**row, "model": dice.choice(KNOWN)} for row in made.sample(dice, "text_generation", moments)]
+    httpx.post(
+        f"{store.url}/v0/events",
+        params={"name": "llm_events", "wait": "true"},
+        content=b"\n".join(map(orjson.dumps, rows)),
+        headers={"Authorization": f"Bearer {store.append_token}"},
+        timeout=60,
+    ).raise_for_status()
+    with Tinybird(store.url, "", store.read_token) as tinybird:
+        day = (now - timedelta(days=1), now)
+        report = read_report(tinybird.query, list(datasources()), *day, ["model"], ZoneInfo("UTC"))
+    (tmp_path / "report.html").write_text(page(report))
+
+    with chromium() as browser:
+        shown = browser.new_page(viewport={"width": 800, "height": 900}, color_scheme="light")
+        shown.goto((tmp_path / "report.html").as_uri())
+        wide = shown.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        folder = os.environ.get("BIRDFEED_TESTS_PICTURES", str(tmp_path))
+        shown.screenshot(path=Path(folder) / "report.png")
+        text = shown.inner_text("body")
+
+    assert wide == 0
+    assert page(report).count("<svg") == 2
+    assert [model for model in KNOWN if model not in text] == []

@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -35,6 +36,8 @@ PAGES = {
     "prices": "/prices",
     "not-found": "/dead/letters/nothing",
 }
+#: Where the picture of the README goes: docs/pictures, to make it again.
+PICTURES = os.environ.get("BIRDFEED_TESTS_PICTURES")
 LONG = "a-model-with-a-name-that-goes-on-" * 6
 
 
@@ -90,6 +93,16 @@ def test_every_page_at_every_width(
                 if SCREENSHOTS:
                     page.screenshot(path=f"{SCREENSHOTS}/{name}-{width}-{scheme}.png", full_page=True)
     assert found == {}
+
+
+def test_the_picture_of_the_readme(browser: "Browser", address: str, filled: Redis, keys: Keys, tmp_path: Path) -> None:
+    """The overview of an incident: the verdict, its causes and the plots."""
+    incident(filled, keys)
+    with signed_in(browser, address, viewport={"width": 800, "height": 1250}, color_scheme="light") as page:
+        page.get_by_text("birdfeed is degraded").wait_for()
+        page.locator("svg").first.wait_for()
+        picture = page.screenshot(path=Path(PICTURES or tmp_path) / "console.png")
+    assert picture.startswith(b"\x89PNG")
 
 
 def test_an_outage_live(browser: "Browser", address: str, server: Server, filled: Redis, keys: Keys) -> None:

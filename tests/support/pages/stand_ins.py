@@ -123,14 +123,16 @@ def journalctl(words: Sequence[str], state: Path) -> None:
 
 
 def curl(words: Sequence[str], state: Path) -> None:
-    """The address is one that a worker answers on."""
+    """The address is one that a worker, or the console, answers on."""
     (url,) = [word for word in words if word.startswith("http")]
     found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)(/\w+)", url)
-    need(found, f"not an address of a worker: {url}")
+    need(found, f"not an address of birdfeed's: {url}")
+    assert found is not None
     settings = (ROOT / "docs" / "reference" / "settings.md").read_text()
-    answered = (ROOT / "worker" / "birdfeed_worker" / "process" / "http.py").read_text()
-    need(found and f"| `BIRDFEED_METRICS_PORT` | `{found[1]}` |" in settings, f"not the port of the metrics: {url}")
-    need(found and f'"{found[2]}"' in answered, f"a worker has no {url}")
+    port = re.search(rf"\| `BIRDFEED_(METRICS|CONSOLE)_PORT` \| `{found[1]}` \|", settings)
+    need(port, f"not a port of birdfeed's: {url}")
+    pages = {"METRICS": "worker/birdfeed_worker/process/http.py", "CONSOLE": "cli/birdfeed_cli/console/app.py"}
+    need(port and f'"{found[2]}"' in (ROOT / pages[port[1]]).read_text(), f"nothing answers {url}")
 
 
 def apt_get(words: Sequence[str], state: Path) -> None:

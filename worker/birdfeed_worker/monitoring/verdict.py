@@ -164,7 +164,7 @@ def _dying(status: Status) -> Iterator[str]:
     if status.dead and dead + written >= DYING_EVENTS and dead / (dead + written) >= DYING_SHARE:
         yield (
             f"{dead / (dead + written):.1%} of the last {DYING_MINUTES} minutes' events died ({dead:,} of "
-            f"{dead + written:,}): `birdfeed dead list` says of what"
+            f"{dead + written:,}): `birdfeed dead list` shows why"
         )
 
 
@@ -172,7 +172,7 @@ def _growing(status: Status) -> Iterator[str]:
     minutes, part = status.minutes, max(1, len(status.minutes) // 3)
     parts = [total(minutes[start : start + part], "dead") for start in range(0, 3 * part, part)]
     if status.dead and sum(parts) >= GROWING_EVENTS and all(parts) and not any(True for _ in _dying(status)):
-        yield f"dead letters keep growing: {sum(parts):,} events in the last hour; `birdfeed dead list` says of what"
+        yield f"dead letters keep growing: {sum(parts):,} events in the last hour; `birdfeed dead list` shows why"
 
 
 def _unpriced(status: Status) -> Iterator[str]:
