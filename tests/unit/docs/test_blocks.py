@@ -49,6 +49,7 @@ RUN_BY = {
 #: Page → the test that runs its blocks of Python. Those of other pages are run here.
 PYTHON_RUN_BY = {
     "docs/how-to/sdks.md": "tests/integrations/test_sdks_page.py",
+    "docs/how-to/whole-apps.md": "tests/e2e/producer/test_examples.py",
     "docs/how-to/add-an-event-type.md": "tests/store/test_how_to.py",
 }
 COMMANDS = get_command(app)
