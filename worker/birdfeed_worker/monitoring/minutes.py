@@ -54,9 +54,9 @@ class MinuteCounts:
         self._clock = clock
         self._counts: Counter[str] = Counter()
 
-    def add(self, tallied: Mapping[tuple[Header, Outcome | None, str], int]) -> None:
-        """Events that were settled, by model.tally."""
-        for (header, outcome, status), events in tallied.items():
+    def add(self, counted: Mapping[tuple[Header, Outcome | None, str], int]) -> None:
+        """Events that were settled, by model.count_outcomes."""
+        for (header, outcome, status), events in counted.items():
             name = known_type(header.event_type)
             match outcome:
                 case Written():
