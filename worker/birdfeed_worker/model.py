@@ -127,7 +127,7 @@ _GONE: Final[dict[str, Any]] = {}
 _SAME: Final = attrgetter("header", "outcome", "cost_status")
 
 
-def by_outcome(items: Iterable[Item]) -> Counter[tuple[Header, Outcome | None, str]]:
+def count_outcomes(items: Iterable[Item]) -> Counter[tuple[Header, Outcome | None, str]]:
     """How many items have the same header, outcome and cost status: few entries, however many the items."""
     return Counter(map(_SAME, items))
 

@@ -19,7 +19,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import POISON, Dead, Deferred, Item, Outcome, ReservedJob, Written, by_outcome
+from birdfeed_worker.model import POISON, Dead, Deferred, Item, Outcome, ReservedJob, Written, count_outcomes
 from birdfeed_worker.queue.kinds import named
 from birdfeed_worker.queue.reply import as_text, epoch
 from birdfeed_worker.queue.scripts import run_all, run_when_full, script
@@ -60,7 +60,7 @@ def outcomes_of(items: Sequence[Item]) -> dict[str, Outcomes]:
     itself), say nothing about a deploy.
     """
     came, dead = Counter[str](), dict[str, Counter[str]]()
-    for (header, outcome, _), events in by_outcome(items).items():
+    for (header, outcome, _), events in count_outcomes(items).items():
         event_type = header.event_type
         if not isinstance(outcome, Written | Dead) or not counts(header, outcome):
             continue

@@ -8,7 +8,7 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import Dead, Item, Written, by_outcome
+from birdfeed_worker.model import Dead, Item, Written, count_outcomes
 from birdfeed_worker.monitoring.metrics import DELIVERY_SECONDS, EVENTS, JOBS, LOST, Meter
 from birdfeed_worker.monitoring.minutes import MinuteCounts, count_changes, known_type
 from birdfeed_worker.monitoring.producers import remember_spools
@@ -36,7 +36,7 @@ class Counters:
         """Add a delivery of so many jobs, `lost` of which another worker has; it took so many seconds."""
         meter = self._meter
         costs, outcomes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-        counted = by_outcome(items)
+        counted = count_outcomes(items)
         for (header, outcome, status), events in counted.items():
             event_type = known_type(header.event_type)
             outcomes[event_type, OUTCOMES.get(type(outcome), "deferred")] += events

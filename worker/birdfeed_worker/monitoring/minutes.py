@@ -55,7 +55,7 @@ class MinuteCounts:
         self._counts: Counter[str] = Counter()
 
     def add(self, counted: Mapping[tuple[Header, Outcome | None, str], int]) -> None:
-        """Events that were settled, by model.by_outcome."""
+        """Events that were settled, by model.count_outcomes."""
         for (header, outcome, status), events in counted.items():
             name = known_type(header.event_type)
             match outcome:

@@ -64,7 +64,7 @@ class _Priced(NamedTuple):
 
 
 class _Kind(Struct):
-    """Events that are alike: where their prices are looked for, whose they are, and their prices by `_case`."""
+    """Events that are alike: where their prices are looked for, whose they are, and their prices."""
 
     choice: Choice
     caller: ProxyMetadata

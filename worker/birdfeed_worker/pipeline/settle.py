@@ -28,7 +28,7 @@ from birdfeed_worker.model import (
     Item,
     ReservedJob,
     Written,
-    by_outcome,
+    count_outcomes,
 )
 from birdfeed_worker.queue.codec import repack
 from birdfeed_worker.queue.replicated import Replicated
@@ -239,7 +239,7 @@ def plan(job: ReservedJob, items: Sequence[Item]) -> JobPlan:
 def ledger_entries(items: Iterable[Item], letters: Iterable[DeadLetter]) -> Counter[str]:
     """Changes of the ledger: written by type, dead by type and reason, and accepted taken back for double enqueues."""
     entries: Counter[str] = Counter()
-    for (header, outcome, _), events in by_outcome(items).items():
+    for (header, outcome, _), events in count_outcomes(items).items():
         if isinstance(outcome, Written):
             if outcome.duplicate_enqueue:
                 entries[f"accepted:{header.event_type}"] -= events
@@ -270,7 +270,7 @@ def tell(letters: Iterable[DeadLetter]) -> None:
 
 def count(totals: Totals, items: Iterable[Item], letters: Iterable[DeadLetter]) -> None:
     """Add up what became of the events."""
-    for (_, outcome, _), events in by_outcome(items).items():
+    for (_, outcome, _), events in count_outcomes(items).items():
         match outcome:
             case Written():
                 totals.written += events
