@@ -183,9 +183,9 @@ class CachedTiers:
                         self._paused_until = self.clock() + self.failure_pause
                     for user in left:
                         self._asked.pop(user, None)
+                self.on_failure("error", len(left))  # before anybody goes on without an answer
                 for future in left.values():
                     future.set_result(None)
-                self.on_failure("error", len(left))
         if without:
             self.on_failure("no_tier", without)
 
