@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from birdfeed_sandbox.settings import TOKENS, token_of, token_variable
 from birdfeed_schemas.safety.private_files import private_folder, secret_in
+from birdfeed_schemas.safety.urls import shown
 from birdfeed_worker.process.main import PARENT_FD
+from birdfeed_worker.queue.connect import connect
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -117,8 +119,22 @@ class Stack:
             # Nobody there, or somebody else: nothing to stop.
             return
 
+    def _look_at_redis(self, url: str) -> None:
+        """Workers would wait for it; a person who has pasted the exports of servers that ended would not know why."""
+        try:
+            with connect(url, tries=0) as client:
+                client.ping()
+        except ValueError as error:
+            raise StackError(str(error)) from None
+        except RedisError as error:
+            raise StackError(
+                f"the Redis of your settings, {shown(url)}, doesn't answer ({type(error).__name__}); to start the "
+                "embedded servers: unset BIRDFEED_REDIS_URL REDIS_URL TINYBIRD_HOST TINYBIRD_TOKEN TINYBIRD_READ_TOKEN"
+            ) from None
+
     def _start_redis(self) -> None:
         if self.redis_url is not None:
+            self._look_at_redis(self.redis_url)
             self.environment["BIRDFEED_REDIS_URL"] = self.redis_url
             return
         try:

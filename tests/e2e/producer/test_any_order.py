@@ -165,6 +165,7 @@ def test_two_thousand_steps(server: Server) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1_800)
 def test_ten_minutes(server: Server) -> None:
     """Other ones each time."""
     deadline = time.monotonic() + 600

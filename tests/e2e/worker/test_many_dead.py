@@ -3,7 +3,6 @@ event in the store once.
 """
 
 import json
-import resource
 import signal
 import subprocess
 import sys
@@ -80,7 +79,7 @@ def test_a_hundred_thousand_dead_letters(system: System) -> None:
         print(f"{name}: {took:.1f} s, {large / 1024:.0f} MB")
         assert took < 30, name
         assert large < small * 1.2 + 10_000, name
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 500_000
+        assert large < 500_000, name
 
 
 def replay_cut_short(system: System, how: signal.Signals, after: int, *command: str) -> str:

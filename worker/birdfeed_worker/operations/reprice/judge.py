@@ -40,7 +40,7 @@ Refusal: TypeAlias = Literal["receipt_mismatch", "unknown_event_type", "invalid_
 REASONS: Final[Mapping[str, str]] = {
     "no_book_decides": "the handler reported the cost, or a cache answered",
     "same_book": "priced by the very book that is in use",
-    "same_price": "the book in use gives the same price",
+    "same_price": "the books in use give the same price, or none",
     "receipt_mismatch": "the stored counts and rates don't give the stored cost: the table changed one of them",
     "unknown_event_type": "no event type of that name is installed here",
     "invalid_row": "the row can't be read as an event",
