@@ -3,10 +3,10 @@
 from birdfeed_schemas.safety.urls import shown
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.errors import ConfigurationError
-from birdfeed_worker.queue.connect import SOCKET_TIMEOUT, connect
+from birdfeed_worker.queue.connect import LOG_IN, SOCKET_TIMEOUT, connect
 from birdfeed_worker.settings import WorkerSettings
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 
 from birdfeed_cli.common.errors import Unreachable
 
@@ -30,6 +30,8 @@ def open_redis(*, tries: int = 1, timeout: float = SOCKET_TIMEOUT) -> tuple[Redi
         raise ConfigurationError(str(error)) from None
     try:
         connection.ping()
+    except (AuthenticationError, AuthorizationError) as error:
+        raise Unreachable(f"Redis at {shown(url)} refuses the log-in: {error} {LOG_IN}") from None
     except RedisError as error:
         raise Unreachable(
             f"Redis at {shown(url)} doesn't answer ({type(error).__name__}); is it running? `birdfeed up` starts one"

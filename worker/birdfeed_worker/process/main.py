@@ -12,14 +12,14 @@ from birdfeed_schemas.safety.redis_facts import RedisFacts, redis_facts
 from birdfeed_schemas.tables.variables import unknown_variables
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError
 
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.process.http import Listen, Pages, Server, listen
 from birdfeed_worker.process.launcher import Pool
 from birdfeed_worker.process.logs import configure_first_logs, configure_logs, say_fatal
 from birdfeed_worker.process.parent_watch import when_parent_ends
-from birdfeed_worker.queue.connect import connect
+from birdfeed_worker.queue.connect import LOG_IN, connect
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.schema_check import check_at_start
 from birdfeed_worker.tinybird.schema_compare import Mismatch
@@ -125,6 +125,9 @@ def wait_for_redis(url: str, stop: threading.Event) -> RedisFacts | None:
     """What kind of Redis it is, as soon as it answers; None if told to stop before.
 
     One line says that it doesn't, and why; started by a supervisor beside it, it may just need a moment.
+
+    Raises:
+        ConfigurationError: It answers, and refuses the user or password.
     """
     place = url.rpartition("@")[2]
     next_line = float("-inf")
@@ -132,6 +135,8 @@ def wait_for_redis(url: str, stop: threading.Event) -> RedisFacts | None:
         while True:
             try:
                 return redis_facts(connection)
+            except (AuthenticationError, AuthorizationError) as error:
+                raise ConfigurationError(f"Redis at {place} refuses the log-in: {error} {LOG_IN}") from None
             except RedisError as error:
                 if time.monotonic() >= next_line:
                     next_line = time.monotonic() + SAY_AGAIN_SECONDS

@@ -16,11 +16,19 @@ SOCKET_TIMEOUT: Final = 10.0
 CONNECT_TIMEOUT: Final = 3.0
 #: What CLIENT LIST calls our connections.
 CLIENT_NAME: Final = "birdfeed-worker"
+#: What to do where Redis refuses the user or password.
+LOG_IN: Final = "(BIRDFEED_REDIS_URL may hold them: redis://USER:PASSWORD@HOST:PORT/DB)"
 
 
 def greet(connection: Connection) -> None:
     """What is said on a new connection: log in, choose the database, and give it a name where CLIENT is allowed."""
-    connection.on_connect()
+    # Without the health check that redis-py makes of a new connection's first command: where the log-in is refused, it
+    # would connect again for its PING, and so on until the stack is full.
+    interval, connection.health_check_interval = connection.health_check_interval, 0
+    try:
+        connection.on_connect()
+    finally:
+        connection.health_check_interval = interval
     with suppress(exceptions.ResponseError):
         connection.send_command("CLIENT", "SETNAME", CLIENT_NAME, check_health=False)
         connection.read_response()

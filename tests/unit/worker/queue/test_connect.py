@@ -1,10 +1,13 @@
 """The worker's client of Redis: its time limits, what it tries again, and what it says on a new connection."""
 
+from threading import Event
 from typing import Any
 
 import pytest
+from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.process.main import wait_for_redis
 from birdfeed_worker.queue.connect import CLIENT_NAME, CONNECT_TIMEOUT, SOCKET_TIMEOUT, connect, greet
-from redis import exceptions
+from redis import Redis, exceptions
 from redis.backoff import NoBackoff
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -69,6 +72,8 @@ def test_a_new_connection_is_greeted(valkey_url: str) -> None:
 class Speaks:
     """A connection to a server that refuses CLIENT."""
 
+    health_check_interval = 15
+
     def __init__(self) -> None:
         self.said: list[tuple[Any, ...]] = []
 
@@ -91,3 +96,19 @@ def test_a_server_that_refuses_client() -> None:
 
     named = ("CLIENT", "SETNAME", CLIENT_NAME, {"check_health": False})
     assert connection.said == [("on_connect",), named, ("read",)]
+    assert connection.health_check_interval == 15
+
+
+@pytest.mark.parametrize("tries", [0, 1, 2])
+@pytest.mark.parametrize("user", ["", "default:wrong@"])
+def test_a_refused_log_in_is_an_error_of_its_own(redis: Redis, valkey_url: str, user: str, tries: int) -> None:
+    """redis-py, asked to check a new connection's health, connected again for its PING until the stack was full."""
+    redis.config_set("requirepass", "hush-hush")
+    try:
+        with connect(valkey_url.replace("://", f"://{user}"), tries=tries) as client:
+            with pytest.raises(exceptions.AuthenticationError):
+                client.info()
+            with pytest.raises(ConfigurationError, match=r"refuses the log-in.*BIRDFEED_REDIS_URL"):
+                wait_for_redis(valkey_url, Event())
+    finally:
+        redis.config_set("requirepass", "")
