@@ -4,6 +4,7 @@
 table too, and a section for each rule; a test holds them together.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -103,13 +104,15 @@ def _backing_off(status: Status) -> Iterator[str]:
 
 
 def _refused(status: Status) -> Iterator[str]:
-    workers = len(status.workers)
+    workers = sum(worker.silent < SILENT_SECONDS for worker in status.workers)
+    everybody = Counter(refusal.datasource for refusal in status.refusals)
     for (datasource, host), refused in by_host(status.refusals).items():
         if status.destinations.get(datasource) and status.destinations[datasource].state == "paused":
             continue  # everybody's is refused, and that is said already
+        taken = "the others take its jobs" if everybody[datasource] < workers else "no other worker takes its jobs"
         yield (
             f"{datasource} refuses the token of {host} ({len(refused)} of {workers} workers): {refused[0].reason}; "
-            "the others take its jobs; renew the token in its TINYBIRD_TOKEN_FILE, or restart it with the right one"
+            f"{taken}; renew the token in its TINYBIRD_TOKEN_FILE, or restart it with the right TINYBIRD_TOKEN"
         )
 
 
