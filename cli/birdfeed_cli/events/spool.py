@@ -53,6 +53,7 @@ def run_list(*, as_json: bool) -> int:
 def run_drain(path: Path | None, rate: float | None, *, as_json: bool) -> int:
     """Send what a spool holds. Exit codes: 0 all sent, 1 some is left or lost, 2 wrong use, 3 no Redis."""
     options = ProducerSettings.with_dotenv().options()
+    there = path is not None or bool(spool_files(options)[0])
     try:
         with Progress(console=err, transient=True, disable=as_json) as progress:
             task = progress.add_task("draining", total=None)
@@ -67,6 +68,8 @@ def run_drain(path: Path | None, rate: float | None, *, as_json: bool) -> int:
         print_json({"events": done.events, "batches": done.batches, "dropped": done.dropped, "left": done.left.events})
     else:
         out.print(f"{done.events} events sent in {done.batches} jobs")
+        if not there:
+            out.print(f"no spool in {options.spool_directory}")
         if done.dropped:
             out.print(f"{done.dropped} events could not be read back; the ledger counts them as dropped")
         if done.left.events:

@@ -49,3 +49,6 @@ def test_what_a_producer_left_is_listed_and_sent(system: System) -> None:
     system.drained()
     assert system.rows() == {f"r{n}": 1 for n in range(30)}
     assert system.ledger() == {"accepted:text_generation": 30, "written:text_generation": 30}
+
+    system.environment["BIRDFEED_SPOOL_DIR"] = str(system.folder / "nowhere")
+    assert "no spool in" in system.run("spool", "drain").stdout, "a misspelt folder is told from an empty one"
