@@ -3,7 +3,7 @@
 import signal
 import socket
 from collections.abc import Collection
-from contextlib import suppress
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -55,15 +55,20 @@ def run_console(host: str | None, port: int | None) -> int:
         listener = _listen(host, port)
     except OSError as error:
         raise WrongUse(f"can't listen on {host}:{port}: {error.strerror or error}; --port chooses another") from None
+    configure_logs(settings.log_format, settings.log_level)
+    server = uvicorn.Server(_config(make_app(console, _names(settings))))
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    # From before the address is told: whoever reads it may stop us at once. uvicorn has handlers of its own while it
+    # runs, and raises the signal again once it has stopped; by default that would end us before replays have ended.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, stop)
     how = "sign in with the token" if console.access.token else "read-only"
     err.print(f"birdfeed console on http://{_shown(host)}:{listener.getsockname()[1]}/ ({how})", soft_wrap=True)
-    configure_logs(settings.log_format, settings.log_level)
-    # uvicorn raises the signal again once it has stopped; by default that would end us before replays have ended.
-    signal.signal(signal.SIGTERM, lambda signum, frame: None)
     try:
-        # Ctrl-C is how it is stopped: the exit code is 0.
-        with suppress(KeyboardInterrupt):
-            uvicorn.Server(_config(make_app(console, _names(settings)))).run([listener])
+        server.run([listener])
     finally:
         console.close()
     return OK

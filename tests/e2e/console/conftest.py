@@ -37,8 +37,8 @@ def filled(server: Server, keys: Keys) -> Iterator[Redis]:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Debian's Chromium."""
+    """Debian's Chromium; gone with the module: while it runs, no test in this process can have another."""
     with chromium() as browser:
         yield browser
