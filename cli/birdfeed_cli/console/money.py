@@ -67,7 +67,8 @@ def _plot(report: Report, by: str) -> dict[str, Any]:
     ]
     title = f"Cost by {report.every} and {by}"
     drawn = stacked_bars(title, report.periods, report.every, layers, lambda value: usd(Decimal(repr(value))))
-    plot = Markup(drawn)  # nosec B704 - names in it were escaped by the function that drew it
+    # Names in it were escaped by the function that drew it.
+    plot = Markup(drawn)  # nosec B704
     legend = [
         (colour(series, nth), one.name or "(none)", sum(one.cost_usd, Decimal(0))) for nth, one in enumerate(series)
     ]

@@ -107,7 +107,8 @@ def _plots(connection: Redis, keys: Keys, now: float, hours: int) -> dict[str, A
     return {
         "every": every,
         "sums": {kind: int(sum(values)) for kind, values in counts.items()},
-        "flow": Markup(flow),  # nosec B704 - made of numbers and of names that stand above
+        # Made of numbers and of names that stand above.
+        "flow": Markup(flow),  # nosec B704
         "loss": Markup(loss),  # nosec B704
     }
 
