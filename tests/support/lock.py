@@ -47,18 +47,21 @@ def pins(text: str) -> dict[str, Pin]:
         InvalidRequirement: A line is no requirement.
         ValueError: A line doesn't pin exactly one version.
     """
-    found: dict[str, Pin] = {}
-    for line in text.splitlines():
-        if not line[:1].strip():
-            continue
-        requirement = Requirement(line.removesuffix("\\").strip())
-        (specifier,) = requirement.specifier
-        if specifier.operator != "==":
-            raise ValueError(f"{line}: not pinned")
-        if applies(requirement):
-            name = canonicalize_name(requirement.name)
-            found[name] = Pin(name=name, version=specifier.version, extras=frozenset(requirement.extras))
-    return found
+    made = [_pin(line) for line in text.splitlines() if line[:1].strip()]
+    return {pin.name: pin for pin in made if pin is not None}
+
+
+@cache
+def _pin(line: str) -> Pin | None:
+    """A line; None where it doesn't apply here. The same lines are looked at again and again."""
+    requirement = Requirement(line.removesuffix("\\").strip())
+    (specifier,) = requirement.specifier
+    if specifier.operator != "==":
+        raise ValueError(f"{line}: not pinned")
+    if not applies(requirement):
+        return None
+    name = canonicalize_name(requirement.name)
+    return Pin(name=name, version=specifier.version, extras=frozenset(requirement.extras))
 
 
 def complaints(text: str, roots: Iterable[Requirement], metadata: Metadata = installed) -> list[str]:
