@@ -59,7 +59,7 @@ check-security:
 
 check: $(STAMP) ## Before each commit: lint, types, import contracts, unit tests.
 	$(STATIC)
-	$(BIN)/pytest tests/unit -m "not soak and not slow" -n 4 --dist loadfile -q
+	$(BIN)/pytest tests/unit -m "not soak and not slow" -n 3 --dist loadfile -q
 
 test: $(STAMP) ## All tests but the slow ones, lint and types first.
 	$(STATIC)
