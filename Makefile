@@ -57,9 +57,9 @@ check-imports:
 check-security:
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive schemas producer worker sandbox cli
 
-check: $(STAMP) ## Before each commit: lint, types, import contracts, unit tests.
+check: $(STAMP) ## Before each commit: lint, types, import contracts, unit tests but the heavy ones.
 	$(STATIC)
-	$(BIN)/pytest tests/unit -m "not soak and not slow" -n 3 --dist loadfile -q
+	$(BIN)/pytest tests/unit -m "not soak and not slow and not heavy" -n 3 --dist loadfile -q
 
 test: $(STAMP) ## All tests but the slow ones, lint and types first.
 	$(STATIC)

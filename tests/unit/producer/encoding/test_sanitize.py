@@ -354,6 +354,7 @@ def test_a_naive_datetime_is_local_time(zone: str, naive: datetime, monkeypatch:
         time.tzset()
 
 
+@pytest.mark.heavy
 @given(
     st.recursive(
         st.none()

@@ -44,6 +44,7 @@ envelopes = st.builds(
 )
 
 
+@pytest.mark.heavy
 @given(st.lists(envelopes, max_size=5), st.booleans(), st.text(st.characters(codec="utf-8"), max_size=20))
 def test_decode_after_encode_is_identity(events: list[Envelope], retried: bool, detail: str) -> None:
     """Any JSON a handler sends arrives as it was, whatever characters it holds."""

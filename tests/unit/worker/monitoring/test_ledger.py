@@ -193,6 +193,7 @@ def test_the_ledger_balances_at_every_moment(redis: Redis, keys: Keys, seed: int
     assert ledger.total.in_flight == 0
 
 
+@pytest.mark.heavy
 def test_made_up_types_share_an_account(redis: Redis, keys: Keys) -> None:
     """1,500 types leave a bounded ledger that balances: accepted, dropped, dead, replayed, purged and erased."""
     enqueuer = Enqueuer(redis, keys)

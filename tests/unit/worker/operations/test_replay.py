@@ -302,6 +302,7 @@ print(Replay(Redis.from_url(sys.argv[1]), Keys("rq", "birdfeed"), order).run().e
 """
 
 
+@pytest.mark.heavy
 def test_two_replays_at_once_and_one_is_killed(redis: Redis, keys: Keys, valkey_url: str, tmp_path: Path) -> None:
     """Of one group, filtered differently, kill -9 in the middle of the splitting: nothing doubled, nothing lost."""
     everything = [envelope(text(user=("ann", "bob")[number % 2])) for number in range(600)]

@@ -140,6 +140,7 @@ def some_events(dice: random.Random, number: int) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("event_type", ["text_generation", "image_generation"])
 def test_repricing_is_enriching_by_the_new_book(event_type: str, old: BookSource, new: BookSource) -> None:
     """For thousands of random events: the same cost and receipt, and nothing else of the row changed."""

@@ -100,6 +100,7 @@ def rows(enricher: Enricher, items: list[Item], *, short: bool = False) -> list[
     return [(orjson.loads(item.row), item.cost_status) for item in items]
 
 
+@pytest.mark.heavy
 @given(st.lists(lines(), min_size=1, max_size=8), st.booleans(), st.sampled_from(["", "r1"]))
 def test_an_event_gets_the_row_it_gets_alone(books: BookSource, some: list[str], short: bool, replay_id: str) -> None:
     """Whatever came before it."""

@@ -152,6 +152,7 @@ def test_the_most_lines_of_a_batch() -> None:
         split_batch("\n".join([head, *["{}"] * (MAX_LINES + 1)]))
 
 
+@pytest.mark.heavy
 def test_a_job_that_unpacks_to_too_much() -> None:
     """Nothing of it is read."""
     with pytest.raises(WireError, match="unpacks to more than"):

@@ -117,6 +117,7 @@ def both(enricher: Enricher, event_type: str, *lines: str) -> list[tuple[object,
     return by_struct
 
 
+@pytest.mark.heavy
 @given(st.sampled_from(TYPES), st.lists(events(), min_size=1, max_size=4))
 def test_both_ways_make_the_same(enricher: Enricher, event_type: str, several: list[dict[str, Any]]) -> None:
     """Whatever a handler sends, and whichever neighbours an event has in its job."""
@@ -264,6 +265,7 @@ SHAPES_SENT = (
 )
 
 
+@pytest.mark.heavy
 @given(st.lists(st.sampled_from(SHAPES_SENT), min_size=1, max_size=6), st.data())
 def test_usages_of_known_shapes(enricher: Enricher, shapes: list[str], data: st.DataObject) -> None:
     """A shape's first usage is read from plain objects, the next by a struct: with other counts, and from others'."""

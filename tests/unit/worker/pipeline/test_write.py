@@ -58,6 +58,7 @@ def test_two_bad_rows_in_different_halves_do_not_pause_the_stream(write: Write, 
     assert outcomes(made).count("Written") == 62
 
 
+@pytest.mark.heavy
 def test_where_everything_is_refused_no_row_is_to_blame(write: Write, store: FakeStore, redis: Redis) -> None:
     """400 for every request: the destination pauses, nothing is dead, and the budget bounds the requests."""
     made = items(500)

@@ -267,6 +267,7 @@ def test_prices_by_the_hour() -> None:
     assert rates == [2, 1, 1, 2]
 
 
+@pytest.mark.heavy
 def test_every_model_of_theirs_costs_what_they_say() -> None:
     """For each model found by its own id at its provider: text in and out cost what calc_price says."""
     prices, at = GenaiPrices(), datetime(2030, 1, 1, 12, tzinfo=UTC)

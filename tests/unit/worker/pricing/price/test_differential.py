@@ -50,6 +50,7 @@ def unexplained(found: list[Difference]) -> list[Difference]:
     return [one for one in found if not any((one.case.provider, meter) in EXCEPTIONS for meter in one.meters)]
 
 
+@pytest.mark.heavy
 def test_every_difference_has_a_reason() -> None:
     """Thousands of usages of every model of the well-known providers; 95 in 100 need no exception."""
     compared, found = differences()

@@ -71,6 +71,7 @@ def some_event(source: random.Random) -> tuple[str, PricedRecord]:
     )
 
 
+@pytest.mark.heavy
 def test_recompute_from_the_row() -> None:
     """6,000 random rows: each recomputes to its own cost_exact from its receipt alone."""
     source = random.Random(5)
