@@ -5,8 +5,6 @@ import re
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 
-import httpx
-import orjson
 import pytest
 from birdfeed_sandbox import Sandbox
 from birdfeed_sandbox.datafiles import Datasource, load_project, packaged_project
@@ -14,6 +12,7 @@ from birdfeed_schemas.datafiles import columns_of, datafiles
 
 from tests.support import rows as made
 from tests.support.repository import DOCS
+from tests.support.stored import post
 
 PROJECT = load_project(packaged_project())
 #: Taken in track_event, and the same in every version of a row.
@@ -99,14 +98,7 @@ def test_the_docs_weights_tell_of_all_events(store: Sandbox) -> None:
     kept = {"model": "m", "status": "success", "duration": 1_000, "sample_rate": 0.25}
     rows = [made.built(dice, "text_generation", now, kept) for _ in range(20)]
     rows += [made.built(dice, "text_generation", now, {"model": "m", "error": "x", "duration": 10}) for _ in range(3)]
-    answer = httpx.post(
-        f"{store.url}/v0/events",
-        params={"name": "llm_events", "wait": "true"},
-        content=b"\n".join(map(orjson.dumps, rows)),
-        headers={"Authorization": f"Bearer {store.append_token}"},
-        timeout=60,
-    )
-    assert answer.json() == {"successful_rows": 23, "quarantined_rows": 0}
+    assert post(store, "llm_events", rows) == {"successful_rows": 23, "quarantined_rows": 0}
     [weighted] = [
         sql
         for sql in re.findall(r"```sql\n(.*?)```", (DOCS / "reference" / "analytics.md").read_text(), re.DOTALL)

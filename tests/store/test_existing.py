@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
 
-import httpx
-import orjson
 import pytest
 from birdfeed_sandbox import Sandbox
 from birdfeed_sandbox.datafiles import parse_datasource
@@ -26,6 +24,7 @@ from pydantic import ValidationError
 from tests.support import rows as made
 from tests.support.existing import columns, existing_datasource
 from tests.support.repository import ROOT
+from tests.support.stored import post
 
 NOON = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 Rows = Sequence[Mapping[str, Any]]
@@ -39,16 +38,7 @@ def existing(store: Sandbox) -> Sandbox:
 
 
 def send(store: Sandbox, rows: Rows) -> dict[str, int]:
-    answer = httpx.post(
-        f"{store.url}/v0/events",
-        params={"name": "llm_events", "wait": "true"},
-        content=b"\n".join(map(orjson.dumps, rows)),
-        headers={"Authorization": f"Bearer {store.append_token}"},
-        timeout=60,
-    )
-    assert answer.status_code == 200, answer.text
-    counts: dict[str, int] = answer.json()
-    return counts
+    return post(store, "llm_events", rows)
 
 
 def stored(store: Sandbox) -> dict[str, dict[str, Any]]:

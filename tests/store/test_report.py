@@ -32,6 +32,7 @@ from tests.support import rows as made
 from tests.support.commands import birdfeed, clean_environment
 from tests.support.existing import existing_datasource
 from tests.support.servers.chromium import chromium
+from tests.support.stored import post
 
 Rows = Sequence[Mapping[str, Any]]
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -223,13 +224,7 @@ def test_days_and_the_others(store: Sandbox) -> None:
         row["user"] = f"user-{nth % 40}"
     for row in rows[:30]:
         row["error_type"] = "client_error"
-    httpx.post(
-        f"{store.url}/v0/events",
-        params={"name": "llm_events", "wait": "true"},
-        content=b"\n".join(map(orjson.dumps, rows)),
-        headers={"Authorization": f"Bearer {store.append_token}"},
-        timeout=60,
-    ).raise_for_status()
+    post(store, "llm_events", rows)
     with Tinybird(store.url, "", store.read_token) as tinybird:
         report = read_report(
             tinybird.query, list(datasources()), now - timedelta(days=10), now, ["user"], ZoneInfo("Europe/Berlin")
@@ -320,13 +315,7 @@ def test_the_picture_of_the_report(store: Sandbox, tmp_path: Path) -> None:
     dice, now = random.Random(4), datetime.now(UTC)
     moments = [now - timedelta(seconds=60 + 400 * number) for number in range(200)]
     rows = [{**row, "model": dice.choice(KNOWN)} for row in made.sample(dice, "text_generation", moments)]
-    httpx.post(
-        f"{store.url}/v0/events",
-        params={"name": "llm_events", "wait": "true"},
-        content=b"\n".join(map(orjson.dumps, rows)),
-        headers={"Authorization": f"Bearer {store.append_token}"},
-        timeout=60,
-    ).raise_for_status()
+    post(store, "llm_events", rows)
     with Tinybird(store.url, "", store.read_token) as tinybird:
         day = (now - timedelta(days=1), now)
         report = read_report(tinybird.query, list(datasources()), *day, ["model"], ZoneInfo("UTC"))

@@ -1,10 +1,12 @@
 """Rows in a sandbox's tables, made by the worker's own enrichment and sent by its own client."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
+import orjson
 import pytest
 from birdfeed_sandbox.process import Sandbox
 from birdfeed_schemas.registry import registry
@@ -23,6 +25,20 @@ from tests.support.events import envelope
 def client_of(sandbox: Sandbox) -> Tinybird:
     """The worker's client, on a sandbox."""
     return Tinybird(sandbox.url, sandbox.append_token, sandbox.read_token)
+
+
+def post(sandbox: Sandbox, datasource: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Rows as they are, past the worker; what the store says of them."""
+    answer = httpx.post(
+        f"{sandbox.url}/v0/events",
+        params={"name": datasource, "wait": "true"},
+        content=b"\n".join(map(orjson.dumps, rows)),
+        headers={"Authorization": f"Bearer {sandbox.append_token}"},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    counts: dict[str, int] = answer.json()
+    return counts
 
 
 def use(sandbox: Sandbox, folder: Path, book: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
