@@ -84,7 +84,9 @@ _UNITS: Final = 10**COST_PLACES
 
 def cost_text(units: int) -> str:
     """A cost in units of its last place, as a decimal number with all its places."""
-    return f"0.{units:012d}" if units < _UNITS else f"{units // _UNITS}.{units % _UNITS:012d}"
+    if units < _UNITS:
+        return "0." + str(units).zfill(COST_PLACES)
+    return f"{units // _UNITS}.{units % _UNITS:012d}"
 
 
 def cost_number(units: int) -> float:

@@ -19,8 +19,8 @@ UNREPLICATED: Final = "unreplicated"
 UNREPLICATED_SECONDS: Final = 10
 
 
-class Written(Struct, frozen=True, gc=False):
-    """It is in the store.
+class Written(Struct, frozen=True, gc=False, cache_hash=True):
+    """It is in the store. Its hash is kept, as a header's is.
 
     `already_stored`: it was found there, written by an earlier try. `duplicate_enqueue`: that earlier try belonged to
     an enqueue whose answer the producer never got, so that the event was accepted twice.
@@ -110,24 +110,27 @@ class Item(Struct, gc=False):
         """The event as it travels."""
         return self.source if isinstance(self.source, bytes) else self.source[self.number]
 
-    def release(self) -> None:
-        """The row is made: release what it was made of. Its identity stays."""
-        self.event = None
-        if self.envelope is not None:
-            self.envelope.data = _GONE
-
     @property
     def event_id(self) -> str:
         """The event's id; nothing for a line that can't be read."""
         return "" if self.envelope is None else self.envelope.event_id
 
 
+def release(items: Iterable[Item]) -> None:
+    """Their rows are made: release what they were made of. Their identity stays."""
+    for item in items:
+        item.event = None
+        if item.envelope is not None:
+            item.envelope.data = _GONE
+
+
 _GONE: Final[dict[str, Any]] = {}
-#: What items are counted by.
+#: Items by header, outcome and cost status.
+Counted: TypeAlias = Counter[tuple[Header, Outcome | None, str]]
 _SAME: Final = attrgetter("header", "outcome", "cost_status")
 
 
-def count_outcomes(items: Iterable[Item]) -> Counter[tuple[Header, Outcome | None, str]]:
+def count_outcomes(items: Iterable[Item]) -> Counted:
     """How many items have the same header, outcome and cost status: few entries, however many the items."""
     return Counter(map(_SAME, items))
 

@@ -132,9 +132,9 @@ class Typed(NamedTuple):
         Raises:
             UntypedError: One doesn't fit, or is empty; read_line finds it.
         """
-        text = b"[" + body.replace(b"\n", b",") + b"]"
-        found = self._decoded(self.lines, self.with_keys[0], text, list)
-        if len(found) != (body.count(b"\n") + 1 if body else 0):
+        listed = body.replace(b"\n", b",\n")
+        found = self._decoded(self.lines, self.with_keys[0], b"[" + listed + b"]", list)
+        if len(found) != (len(listed) - len(body) + 1 if body else 0):  # by a comma for each end of a line
             raise UntypedError
         self._finish(found)
         return found

@@ -1,14 +1,14 @@
 """Counters: what is counted beside the ledger, for `birdfeed status` and the metrics; nothing depends on it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import Dead, Item, Written, count_outcomes
+from birdfeed_worker.model import Counted, Dead, Written
 from birdfeed_worker.monitoring.metrics import DELIVERY_SECONDS, EVENTS, JOBS, LOST, Meter
 from birdfeed_worker.monitoring.minutes import MinuteCounts, count_changes, known_type
 from birdfeed_worker.monitoring.producers import remember_spools
@@ -32,11 +32,10 @@ class Counters:
         self._key = keys.birdfeed("costs")
         self._meter = meter
 
-    def count(self, items: Sequence[Item], jobs: int = 0, lost: int = 0, seconds: float = 0.0) -> None:
-        """Add a delivery of so many jobs, `lost` of which another worker has; it took so many seconds."""
+    def count(self, counted: Counted, jobs: int = 0, lost: int = 0, seconds: float = 0.0) -> None:
+        """Add what a delivery settled of so many jobs, `lost` of which another worker has; it took so many seconds."""
         meter = self._meter
         costs, outcomes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
-        counted = count_outcomes(items)
         for (header, outcome, status), events in counted.items():
             event_type = known_type(header.event_type)
             outcomes[event_type, OUTCOMES.get(type(outcome), "deferred")] += events

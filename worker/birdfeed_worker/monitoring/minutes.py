@@ -17,13 +17,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from birdfeed_schemas.registry import registry
-from birdfeed_schemas.wire.envelope import Header
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.client import Pipeline
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import Dead, Outcome, Written
+from birdfeed_worker.model import Counted, Dead, Written
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import run_when_full
 
@@ -54,7 +53,7 @@ class MinuteCounts:
         self._clock = clock
         self._counts: Counter[str] = Counter()
 
-    def add(self, counted: Mapping[tuple[Header, Outcome | None, str], int]) -> None:
+    def add(self, counted: Counted) -> None:
         """Events that were settled, by model.count_outcomes."""
         for (header, outcome, status), events in counted.items():
             name = known_type(header.event_type)

@@ -8,13 +8,15 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from birdfeed_schemas.registry import EventType, registry
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker
-from birdfeed_worker.model import NO_POISON, Decoded, Item, PoisonEvents, ReservedJob, Unreadable
+from birdfeed_worker.model import NO_POISON, Decoded, Item, PoisonEvents, ReservedJob, Unreadable, release
 from birdfeed_worker.monitoring.counters import Counters
 from birdfeed_worker.pipeline.decode import chunks, decode
 from birdfeed_worker.pipeline.enrich import Enricher, Valid
@@ -100,7 +102,7 @@ class Delivery:
                     self._write(event_type, valid, writing, tiers)
         self.breaker.judge(decoded.items, by_id)
         totals = self.settler.settle(jobs, decoded, self.clock.now())
-        self.counters.count(decoded.items, len(jobs), totals.lost, self.clock.monotonic() - began)
+        self.counters.count(totals.counted, len(jobs), totals.lost, self.clock.monotonic() - began)
         if totals.written:
             self.written_at.update(dict.fromkeys({job.event_type for job in jobs}, self.clock.monotonic()))
         return totals
@@ -122,15 +124,14 @@ class Delivery:
         short = self.layouts is not None and self.layouts.is_short(datasource)
         self.enricher.enrich(event_type, valid, self.clock.now(), tiers, short=short)
         writing.add(datasource, [item for item, _ in valid if item.outcome is None])
-        for item, _ in valid:
-            item.release()
+        release(item for item, _ in valid)
 
 
 def _valid(decoded: Decoded) -> Iterator[tuple[EventType, Valid]]:
     """Valid events, by type."""
     by_type: dict[str, list[Item]] = defaultdict(list)
-    for item in decoded.items:
-        by_type[item.header.event_type].append(item)
+    for header, of_a_job in groupby(decoded.items, attrgetter("header")):
+        by_type[header.event_type] += of_a_job
     for name, items in by_type.items():
         valid = validate(name, items)
         if valid:

@@ -18,10 +18,12 @@ from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.keys import MAYBE_WRITTEN_FIELD, Keys
 from redis import Redis
 
+from birdfeed_worker.chunks import batched
 from birdfeed_worker.dead_letters.record import DeadLetter, dead_letters, unreadable_letter
 from birdfeed_worker.model import (
     UNREPLICATED,
     UNREPLICATED_SECONDS,
+    Counted,
     Dead,
     Decoded,
     Deferred,
@@ -65,12 +67,16 @@ class JobPlan:
 
 @dataclass(slots=True)
 class Totals:
-    """Events by what became of them, for logs and metrics."""
+    """Events by what became of them, for logs and metrics.
+
+    `lost` are jobs that another worker has; `counted` are the events of all others, for the metrics.
+    """
 
     written: int = 0
     dead: Counter[str] = field(default_factory=Counter)
     deferred: int = 0
     lost: int = 0
+    counted: Counted = field(default_factory=Counter, compare=False)
 
     def add(self, more: "Totals") -> None:
         """Add what became of other events."""
@@ -78,6 +84,7 @@ class Totals:
         self.dead += more.dead
         self.deferred += more.deferred
         self.lost += more.lost
+        self.counted += more.counted
 
 
 class Settler:
@@ -136,26 +143,28 @@ class Settler:
     def settle(self, jobs: Sequence[ReservedJob], decoded: Decoded, now: datetime) -> Totals:
         """Carry out what became of every event; returns the totals."""
         totals = Totals()
-        by_job: dict[str, list[Item]] = {}
-        for job_id, run in groupby(decoded.items, attrgetter("job_id")):
-            by_job.setdefault(job_id, []).extend(run)
-        for start in range(0, len(jobs), JOBS_PER_STEP):
-            self._step(list(jobs[start : start + JOBS_PER_STEP]), by_job, decoded, now, totals)
+        if len(jobs) <= JOBS_PER_STEP:
+            self._step(jobs, decoded.items, decoded, now, totals)
+            return totals
+        by_job = _by_job(decoded.items)
+        for step in batched(jobs, JOBS_PER_STEP):
+            items = [item for job in step for item in by_job.get(job.id, ())]
+            self._step(step, items, decoded, now, totals)
         return totals
 
     def put_off(self, jobs: Sequence[ReservedJob], until: float) -> None:
         """Give suspects back untried until a time (epoch s); they stay suspects."""
-        for start in range(0, len(jobs), JOBS_PER_STEP):
-            step = list(jobs[start : start + JOBS_PER_STEP])
-            while step:
-                plans = [JobPlan(job, "suspect", until, maybe_written_since=job.maybe_written_since) for job in step]
+        for step in batched(jobs, JOBS_PER_STEP):
+            left = list(step)
+            while left:
+                plans = [JobPlan(job, "suspect", until, maybe_written_since=job.maybe_written_since) for job in left]
                 lost = self._send(plans, Counter(), [])
-                step = [job for job in step if job.id not in lost] if lost else []
+                left = [job for job in left if job.id not in lost] if lost else []
 
     def _step(
         self,
-        jobs: list[ReservedJob],
-        by_job: dict[str, list[Item]],
+        jobs: Sequence[ReservedJob],
+        items: Sequence[Item],
         decoded: Decoded,
         now: datetime,
         totals: Totals,
@@ -164,8 +173,12 @@ class Settler:
         failed = {job.id: until for job, until in decoded.failed}
         while jobs:
             ids = {job.id for job in jobs}
-            items = [item for job in jobs for item in by_job.get(job.id, ())]
-            letters = dead_letters(items, {job.id: job.attempts for job in jobs}, now, self._keys.queue)
+            counted = count_outcomes(items)
+            # Where all are written, as nearly always, there is nothing to say of any event by itself.
+            all_written = all(isinstance(outcome, Written) for _, outcome, _ in counted)
+            unusual: Sequence[Item] = () if all_written else items
+            by_job = _by_job(unusual)
+            letters = dead_letters(unusual, {job.id: job.attempts for job in jobs}, now, self._keys.queue)
             letters += [
                 unreadable_letter(bad, now, self._keys.queue) for bad in decoded.unreadable if bad.job.id in ids
             ]
@@ -177,14 +190,15 @@ class Settler:
                 else plan(job, by_job.get(job.id, ()))
                 for job in jobs
             ]
-            lost = self._send(plans, ledger_entries(items, letters), letters)
+            lost = self._send(plans, ledger_entries(counted, letters), letters)
             if not lost:
-                count(totals, items, letters)
+                count(totals, counted, letters)
                 tell(letters)
                 return
             log.warning("%d jobs are no longer held by this worker; whoever has them settles them", len(lost))
             totals.lost += len(lost)
             jobs = [job for job in jobs if job.id not in lost]
+            items = [item for item in items if item.job_id not in lost]
 
     def _send(self, plans: Sequence[JobPlan], entries: Counter[str], letters: Sequence[DeadLetter]) -> frozenset[str]:
         executions = {plan.job.execution for plan in plans}
@@ -236,10 +250,17 @@ def plan(job: ReservedJob, items: Sequence[Item]) -> JobPlan:
     return made
 
 
-def ledger_entries(items: Iterable[Item], letters: Iterable[DeadLetter]) -> Counter[str]:
+def _by_job(items: Iterable[Item]) -> dict[str, list[Item]]:
+    by_job: dict[str, list[Item]] = {}
+    for job_id, run in groupby(items, attrgetter("job_id")):
+        by_job.setdefault(job_id, []).extend(run)
+    return by_job
+
+
+def ledger_entries(counted: Counted, letters: Iterable[DeadLetter]) -> Counter[str]:
     """Changes of the ledger: written by type, dead by type and reason, and accepted taken back for double enqueues."""
     entries: Counter[str] = Counter()
-    for (header, outcome, _), events in count_outcomes(items).items():
+    for (header, outcome, _), events in counted.items():
         if isinstance(outcome, Written):
             if outcome.duplicate_enqueue:
                 entries[f"accepted:{header.event_type}"] -= events
@@ -268,9 +289,10 @@ def tell(letters: Iterable[DeadLetter]) -> None:
         )
 
 
-def count(totals: Totals, items: Iterable[Item], letters: Iterable[DeadLetter]) -> None:
+def count(totals: Totals, counted: Counted, letters: Iterable[DeadLetter]) -> None:
     """Add up what became of the events."""
-    for (_, outcome, _), events in count_outcomes(items).items():
+    totals.counted += counted
+    for (_, outcome, _), events in counted.items():
         match outcome:
             case Written():
                 totals.written += events

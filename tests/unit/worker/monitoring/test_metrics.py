@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import Dead, Written
+from birdfeed_worker.model import Dead, Written, count_outcomes
 from birdfeed_worker.monitoring import metrics
 from birdfeed_worker.monitoring.counters import Counters
 from birdfeed_worker.monitoring.metered import MeteredTinybird
@@ -79,8 +79,8 @@ def test_a_pools_counts_add_up_over_its_workers(redis: Redis, keys: Keys) -> Non
     for seconds, died in ((0.3, False), (3.0, True)):
         accept(redis, keys, events(4))
         items = work(redis, keys, lambda item, died=died: Dead("invalid", "x") if died else Written())  # type: ignore[misc]
-        Counters(redis, keys, Meter(keys, "p1")).count(items, 1, 0, seconds)
-    Counters(redis, keys, Meter(keys, "p2")).count([], 7, 2, 100.0)
+        Counters(redis, keys, Meter(keys, "p1")).count(count_outcomes(items), 1, 0, seconds)
+    Counters(redis, keys, Meter(keys, "p2")).count(count_outcomes([]), 7, 2, 100.0)
 
     found = parsed(expose(of_pool(read_pool(redis, keys, "p1"), workers=2, ends=1)))
 
@@ -103,7 +103,9 @@ def test_types_that_anybody_makes_up_are_one_series(redis: Redis, keys: Keys) ->
 
     for name in ("a", "b"):
         accept(redis, keys, [replace(one, event_type=name) for one in events(1)])
-    Counters(redis, keys, Meter(keys, "p")).count(work(redis, keys, lambda item: Dead("unknown_event_type", "x")))
+    Counters(redis, keys, Meter(keys, "p")).count(
+        count_outcomes(work(redis, keys, lambda item: Dead("unknown_event_type", "x")))
+    )
 
     counts = read_pool(redis, keys, "p")
     assert counts[metrics.EVENTS.name, "other", "dead"] == 2
@@ -291,7 +293,7 @@ def test_tier_lookups_that_fail_reach_a_metric(
     worker._delivery.enricher._tiers.look_up(["u1", "u2"])
 
     def counted() -> float:
-        worker._delivery.counters.count([])
+        worker._delivery.counters.count(count_outcomes([]))
         return read_pool(redis, keys, "p").get(("birdfeed_tier_lookup_failures_total", "error"), 0)
 
     # On a slow machine the answer is late, and its failure is counted when it comes.

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import Dead, Deferred, Outcome, Written
+from birdfeed_worker.model import Dead, Deferred, Outcome, Written, count_outcomes
 from birdfeed_worker.monitoring.counters import Counters, Sampler
 from birdfeed_worker.monitoring.metrics import Meter
 from birdfeed_worker.monitoring.minutes import KEEP_SECONDS, count_changes, minute_key, read_minutes, total
@@ -32,10 +32,10 @@ def test_what_is_settled_counts_in_its_minute(redis: Redis, keys: Keys) -> None:
         item.outcome, item.cost_status = outcome, "priced"
     clock = [NOW]
     counters = Counters(redis, keys, Meter(keys, "p"), Clock(time=lambda: clock[0]))
-    counters.count(items)
+    counters.count(count_outcomes(items))
     clock[0] += 60
-    counters.count(items[:1])
-    counters.count([])
+    counters.count(count_outcomes(items[:1]))
+    counters.count(count_outcomes([]))
 
     before, last = read_minutes(redis, keys, NOW + 60, 2)
     assert before == {
@@ -57,7 +57,7 @@ def test_names_that_anybody_makes_up_are_one_field(redis: Redis, keys: Keys) -> 
         redis.hincrby(keys.ledger, f"dropped:{name}:whatever-{name}", 2)
     items = work(redis, keys, lambda item: Dead("unknown_event_type", "x"))
     clock = Clock(time=lambda: NOW)
-    Counters(redis, keys, Meter(keys, "p"), clock).count(items)
+    Counters(redis, keys, Meter(keys, "p"), clock).count(count_outcomes(items))
     Sampler(redis, keys, clock).step()
 
     (minute,) = read_minutes(redis, keys, NOW, 1)
@@ -83,7 +83,7 @@ def test_two_days_of_a_busy_system_are_small(redis: Redis, keys: Keys) -> None:
         for reason in ("invalid", "rejected", "quarantined", "too_large", "gave_up", "internal_error"):
             item.header = structs.replace(item.header, event_type=event_type)
             item.outcome = Dead(reason, "x")
-            counters.count([item])
+            counters.count(count_outcomes([item]))
 
     size = redis.memory_usage(minute_key(keys, NOW))
     assert size is not None

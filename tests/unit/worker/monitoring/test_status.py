@@ -17,7 +17,7 @@ from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import Trip
 from birdfeed_worker.flow.destinations import Destination, read_destination
-from birdfeed_worker.model import Dead, Deferred, Written
+from birdfeed_worker.model import Dead, Deferred, Written, count_outcomes
 from birdfeed_worker.monitoring.counters import Counters, Sampler
 from birdfeed_worker.monitoring.depth import Depth
 from birdfeed_worker.monitoring.facts import DeadReason, Health, Rates
@@ -106,7 +106,7 @@ def test_everything_is_read(redis: Redis, keys: Keys) -> None:
     items = work(redis, keys, lambda item: Written())
     for number, item in enumerate(items):
         item.cost_status = "unpriced" if number == 0 else "priced"
-    Counters(redis, keys, Meter(keys, "p")).count(items)
+    Counters(redis, keys, Meter(keys, "p")).count(count_outcomes(items))
     Sampler(redis, keys, Clock()).step()
     accept(redis, keys, events(5))
     work(redis, keys, lambda item: Deferred(9_999_999_999.0))

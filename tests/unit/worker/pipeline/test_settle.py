@@ -21,6 +21,7 @@ from birdfeed_worker.model import (
     Outcome,
     Unreadable,
     Written,
+    count_outcomes,
 )
 from birdfeed_worker.pipeline import settle as module
 from birdfeed_worker.pipeline.decode import decode
@@ -94,7 +95,7 @@ def test_what_the_ledger_is_told() -> None:
     twice = with_outcomes(*[Written(already_stored=True, duplicate_enqueue=True)] * 3)
     letters = [letter("invalid", 2), letter("invalid", 3), letter("rejected", 1), letter("invalid", 1, "u")]
 
-    assert ledger_entries([*made, *twice], letters) == Counter(
+    assert ledger_entries(count_outcomes([*made, *twice]), letters) == Counter(
         {
             "written:text_generation": 2,
             "accepted:text_generation": -3,
@@ -108,12 +109,17 @@ def test_what_the_ledger_is_told() -> None:
 def test_totals() -> None:
     """What is dead is counted by its letters, which may hold more than can be read."""
     totals = Totals(lost=1)
+    counted = count_outcomes(with_outcomes(Written(), Written(), DEAD, Deferred(), None, None))
 
-    count(totals, with_outcomes(Written(), Written(), DEAD, Deferred(), None, None), [letter("invalid", 7)])
+    count(totals, counted, [letter("invalid", 7)])
     assert totals == Totals(written=2, dead=Counter(invalid=7), deferred=3, lost=1)
-    totals.add(Totals(written=10, dead=Counter(invalid=1, rejected=2), deferred=20, lost=30))
+    assert totals.counted == counted
+    more = count_outcomes(with_outcomes(Written()))
+    totals.add(Totals(written=10, dead=Counter(invalid=1, rejected=2), deferred=20, lost=30, counted=more))
 
-    assert totals == Totals(written=12, dead=Counter(invalid=8, rejected=2), deferred=23, lost=31)
+    dead = Counter(invalid=8, rejected=2)
+    assert totals == Totals(written=12, dead=dead, deferred=23, lost=31)
+    assert totals.counted == counted + more
 
 
 def test_a_dead_letter_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,8 +234,8 @@ class Counted:
     def __init__(self, told: list[tuple[Any, ...]]) -> None:
         self.told = told
 
-    def count(self, items: Any, jobs: int, lost: int, seconds: float) -> None:
-        self.told.append((len(items), jobs, lost, seconds))
+    def count(self, counted: Any, jobs: int, lost: int, seconds: float) -> None:
+        self.told.append((counted.total(), jobs, lost, seconds))
 
 
 @pytest.mark.parametrize(
