@@ -123,7 +123,7 @@ class Encoder:
                     host = shape.hosts.get(referrer)
                     data = {**event_data, "referrer": host} if host is not None else shape.with_host(event_data)
                 _convert(data, shape.struct)
-                written = compact_bytes(_dumps(data, None, _NO_DATETIMES))
+                written = b"".join((_dumps(data, None, _NO_DATETIMES), b""))  # what compact_bytes does
             except Exception:  # whatever is wrong with it, the slow way finds it
                 written = b""
             if 0 < len(written) <= self._most:
