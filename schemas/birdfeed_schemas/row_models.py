@@ -77,13 +77,15 @@ class Row(Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     cost_exact: str
     cost_status: Usual
     usage_status: Usual
+    tier_source: Usual
+    price_match: Usual
+    price_source: Usual
     enriched_at: datetime
     time_clamped: bool = False
     provider: str = "unknown"
     user: str = "unknown"
     username: str = ""
     tier: str = "unknown"
-    tier_source: str = "none"
     error_type: str = ""
     error_code: str = ""
     exception: str = ""
@@ -93,9 +95,7 @@ class Row(Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
     cache_hit: bool = False
     cache_key: str = ""
     service_tier: str = ""
-    price_match: str = "none"
     price_model: str = ""
-    price_source: str = "none"
     price_book: str = ""
     price_rates: str = ""
     tokens: TokenCounts = NO_TOKENS

@@ -101,13 +101,15 @@ def _common(enriched: Enriched) -> tuple[Any, ...]:
         price.cost_text,
         price.cost_status,
         usage.status,
+        enriched.tier.source,
+        price.price_match,
+        price.price_source,
         enriched.enriched_at,
         clamped,
         (price.provider or "unknown")[:MAX_TEXT],
         event.user or "unknown",
         event.username or "",
         enriched.tier.tier[:MAX_TEXT],
-        enriched.tier.source,
         said.type,
         said.code,
         said.message,
@@ -117,9 +119,7 @@ def _common(enriched: Enriched) -> tuple[Any, ...]:
         event.cache_hit or False,
         event.cache_key or "",
         (event.service_tier or usage.modifiers.get("service_tier", ""))[:MAX_TEXT],
-        price.price_match,
         price.price_model or "",
-        price.price_source,
         price.price_book,
         price.rates_json,
         TokenCounts(*tokens) if any(tokens) else NO_TOKENS,
@@ -218,6 +218,12 @@ def _leave_out_defaults(row: LlmEventRow) -> None:
         row.cost_status = UNSET
     if row.usage_status == DEFAULTS["usage_status"]:
         row.usage_status = UNSET
+    if row.tier_source == DEFAULTS["tier_source"]:
+        row.tier_source = UNSET
+    if row.price_match == DEFAULTS["price_match"]:
+        row.price_match = UNSET
+    if row.price_source == DEFAULTS["price_source"]:
+        row.price_source = UNSET
 
 
 def image_event_row(enriched: Enriched) -> ImageEventRow:

@@ -66,6 +66,9 @@ DEFAULTS: Final[Mapping[str, str]] = {
     "status": "success",
     "cost_status": "priced",
     "usage_status": "ok",
+    "tier_source": "event",
+    "price_match": "original_name",
+    "price_source": "book",
 }
 
 

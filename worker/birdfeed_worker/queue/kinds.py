@@ -11,7 +11,7 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.reply import as_text, error_code
 
 #: Redis's name of each kind, for people.
 _NAMES: Final = {"zset": "sorted set", "string": "text"}
@@ -48,7 +48,7 @@ def kinds_of(keys: Keys) -> Mapping[str, str]:
 
 def named(connection: Redis, keys: Keys, error: RedisError) -> RedisError:
     """An error of Redis's or, where a key of the wrong kind is behind it, one that names the key."""
-    if str(error).startswith(("WRONGTYPE", "WRONGKIND")):
+    if error_code(error) in ("WRONGTYPE", "WRONGKIND"):
         try:
             check_kinds(connection, keys)
         except WrongKindError as found:

@@ -19,6 +19,14 @@ def as_text(value: bytes | str) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
+def error_code(error: Exception) -> str:
+    """The word by which an error that Redis answered begins; in a pipeline, redis-py puts its own words before it.
+
+    There is none where redis-py has a class for it, which says the same.
+    """
+    return str(error).rpartition(" of pipeline caused error: ")[2].partition(" ")[0]
+
+
 def as_name(value: Raw, default: str) -> str:
     """A name in a field, fit for a line of a log; the default where it is missing."""
     text = as_text(value or b"")[:MAX_NAME]

@@ -5,12 +5,19 @@ from typing import Final
 from redis import exceptions
 
 from birdfeed_worker.queue.kinds import WrongKindError
+from birdfeed_worker.queue.reply import error_code
 
-#: What Redis answers first where it works for nobody, whatever is asked.
-_NOT_NOW: Final = (
-    "LOADING", "READONLY", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY",
-    "UNKILLABLE", "NOPERM", "NOAUTH", "WRONGPASS", "NOSCRIPT", "WRONGKIND",
-)  # fmt: skip
+#: What Redis answers first where it works for nobody, whatever is asked; redis-py has classes for some.
+_NOT_NOW: Final = frozenset({"MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE", "UNBLOCKED", "WRONGKIND"})
+_NOT_NOW_CLASSES: Final = (
+    WrongKindError,
+    exceptions.ReadOnlyError,
+    exceptions.OutOfMemoryError,
+    exceptions.NoPermissionError,
+    exceptions.NoScriptError,
+    exceptions.TryAgainError,
+    exceptions.ClusterDownError,
+)
 
 
 def is_unavailable(error: Exception) -> bool:
@@ -24,5 +31,4 @@ def is_unavailable(error: Exception) -> bool:
         return False
     if not isinstance(error, exceptions.ResponseError):
         return True
-    known = (WrongKindError, exceptions.ReadOnlyError, exceptions.OutOfMemoryError, exceptions.NoPermissionError)
-    return isinstance(error, known) or str(error).startswith(_NOT_NOW)
+    return isinstance(error, _NOT_NOW_CLASSES) or error_code(error) in _NOT_NOW

@@ -9,6 +9,8 @@ from birdfeed_worker.queue.kinds import WrongKindError
 from birdfeed_worker.queue.redis_time import QUICK, RedisTime, redis_time
 from birdfeed_worker.queue.trouble import is_unavailable
 from redis import exceptions
+from redis._parsers.base import BaseParser
+from redis.client import Pipeline
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,39 @@ from redis import exceptions
 )
 def test_whether_redis_is_unavailable(error: Exception, expected: bool) -> None:
     """An answer to one command alone is none of these, and neither is anybody else's error."""
+    assert is_unavailable(error) is expected
+
+
+@pytest.mark.parametrize("in_pipeline", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("LOADING Redis is loading the dataset in memory", True),
+        ("READONLY You can't write against a read only replica.", True),
+        ("OOM command not allowed when used memory > 'maxmemory'.", True),
+        ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.", True),
+        ("NOREPLICAS Not enough good replicas to write.", True),
+        ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", True),
+        ("CLUSTERDOWN The cluster is down", True),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", True),
+        ("BUSY Redis is busy running a script.", True),
+        ("UNKILLABLE Sorry the script already executed write commands against the dataset.", True),
+        ("UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)", True),
+        ("NOPERM this user has no permissions to run the 'evalsha' command", True),
+        ("NOAUTH Authentication required.", True),
+        ("WRONGPASS invalid username-password pair or user is disabled.", True),
+        ("NOSCRIPT No matching script.", True),
+        ("ERR unknown command", False),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", False),
+        ("EXECABORT Transaction discarded because of previous errors.", False),
+    ],
+)
+def test_what_redis_answers(answer: str, expected: bool, in_pipeline: bool) -> None:
+    """As redis-py hands it on: without its first word where there is a class for it, behind others in a pipeline."""
+    error: Any = BaseParser.parse_error(answer)
+    if in_pipeline:
+        Pipeline.annotate_exception(None, error, 2, ("SET", "of pipeline caused error: UNBLOCKED", "x"))  # type: ignore[arg-type]
+
     assert is_unavailable(error) is expected
 
 
