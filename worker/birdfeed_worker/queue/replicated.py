@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from redis import Redis
 from redis.commands.core import Script
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoPermissionError, NoScriptError
+
+from birdfeed_worker.queue.reply import error_code
 
 log = logging.getLogger(__name__)
 
@@ -45,5 +47,12 @@ class Replicated:
         with self.connection.pipeline(transaction=False) as pipe:
             pipe.evalsha(self.script.sha, len(keys), *keys, *args)
             pipe.execute_command("WAIT", self.replicas, WAIT_MILLISECONDS)
-            answer, replicas = pipe.execute()
+            answer, replicas = pipe.execute(raise_on_error=False)
+        if isinstance(answer, Exception):
+            raise answer
+        if isinstance(replicas, NoPermissionError):
+            raise replicas
+        if isinstance(replicas, Exception):
+            log.warning("WAIT has no answer (%s): the master may have become a replica", error_code(replicas))
+            return answer, 0
         return answer, int(replicas)

@@ -39,7 +39,9 @@ from birdfeed_worker.pipeline.settle import (
 from birdfeed_worker.queue import replicated
 from birdfeed_worker.queue.codec import repack
 from birdfeed_worker.queue.scripts import script
-from redis import Redis
+from redis import Redis, exceptions
+from redis._parsers.base import BaseParser
+from redis.client import Pipeline
 
 from tests.support.worker.dead import accept, events
 from tests.support.worker.delivering import reserve_all
@@ -279,6 +281,30 @@ def test_how_many_replicas_have_it(redis: Redis, keys: Keys, monkeypatch: pytest
     redis.config_resetstat()
     assert alone([keys.queue_list], [keys.prefix, keys.queue, 10]) == ([0, b""], 0)
     assert "cmdstat_wait" not in redis.info("commandstats")
+
+
+@pytest.mark.parametrize(
+    ("failed", "expected"),
+    [
+        ([1, "UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"], 0),
+        ([1, "ERR WAIT cannot be used with replica instances."], 0),
+        ([1, "NOPERM this user has no permissions to run the 'wait' command"], exceptions.NoPermissionError),
+        (["READONLY You can't write against a read only replica.", "ERR WAIT"], exceptions.ReadOnlyError),
+    ],
+)
+def test_a_master_that_is_none_any_more(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, failed: list[Any], expected: int | type[Exception]
+) -> None:
+    """No replica has the note, as far as anybody knows: it is no fault of a job's."""
+    answers = [BaseParser.parse_error(one) if isinstance(one, str) else one for one in failed]
+    monkeypatch.setattr(Pipeline, "execute", lambda self, raise_on_error=True: answers)
+    call = replicated.Replicated(redis, script(redis, "mark"), 1)
+
+    if isinstance(expected, int):
+        assert call([], []) == (1, expected)
+    else:
+        with pytest.raises(expected):
+            call([], [])
 
 
 @pytest.mark.parametrize(("fields", "account"), [(0, "made:up"), (LEDGER_FIELDS, OTHER_TYPES)])
