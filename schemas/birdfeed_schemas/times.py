@@ -1,7 +1,6 @@
 """When an event began and ended, from what its handler said and when it was tracked."""
 
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Final, NamedTuple
 
 from birdfeed_schemas.events import Event
@@ -21,17 +20,15 @@ class Times(NamedTuple):
     clamped: bool
 
 
-#: Without the detour over its own constructor, which costs as much as the comparisons.
-_times: Final = partial(tuple.__new__, Times)
-
-
 def times_of(event: Event, occurred_at: datetime) -> Times:
     """The times of an event that was tracked at `occurred_at`."""
-    return times(occurred_at, event.start_time, event.end_time, event.duration)
+    return Times(*times(occurred_at, event.start_time, event.end_time, event.duration))
 
 
-def times(occurred_at: datetime, start: datetime | None, end: datetime | None, duration: float | None) -> Times:
-    """Start, end, duration in ms, and whether something had to be clamped.
+def times(
+    occurred_at: datetime, start: datetime | None, end: datetime | None, duration: float | None
+) -> tuple[datetime, datetime, float, bool]:
+    """Start, end, duration in ms, and whether something had to be clamped. A plain tuple: it is made for every event.
 
     What is missing follows from the rest: start from end or occurred_at minus the duration, end from start plus the
     duration. occurred_at is our own clock; a start or end more than MAX_CLOCK_AHEAD after it or MAX_DURATION before
@@ -46,7 +43,7 @@ def times(occurred_at: datetime, start: datetime | None, end: datetime | None, d
         and occurred_at - start <= MAX_DURATION
         and duration <= _MAX_DURATION_MS
     ):
-        return _times((start, end, duration, False))
+        return start, end, duration, False
     clamped = False
     latest, earliest = occurred_at + MAX_CLOCK_AHEAD, occurred_at - MAX_DURATION
     if end is not None and not earliest <= end <= latest:
@@ -64,4 +61,4 @@ def times(occurred_at: datetime, start: datetime | None, end: datetime | None, d
         start = (end or occurred_at) - length
     if end is None:
         end = start + length
-    return Times(start, end, duration, clamped)
+    return start, end, duration, clamped

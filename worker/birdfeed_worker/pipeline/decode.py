@@ -93,9 +93,9 @@ def _items(
     reader = _typed(header.event_type, extra) if extra is not None and header.version == VERSION else None
     if reader is not None and not deadly:
         with suppress(UntypedError):  # one of them is not as it should be: each by itself
-            source = CutWhenAsked(job.data)
+            source, job_id = CutWhenAsked(job.data), job.id
             return [
-                Item(job.id, header, source, one, b"", None, verify, "", one.data, number)
+                Item(job_id, header, source, one, b"", None, verify, "", one.data, number)
                 for number, one in enumerate(reader.read_body(body))
             ]
     lines = [line for line in body.split(b"\n") if line]
