@@ -128,8 +128,8 @@ FAULTS: Final = (
     Fault(
         "put_off loses posted",
         "pipeline/settle.py",
-        'JobPlan(job, "suspect", until, maybe_written_since=job.maybe_written_since) for job in step',
-        'JobPlan(job, "suspect", until) for job in step',
+        'JobPlan(job, "suspect", until, maybe_written_since=job.maybe_written_since) for job in left',
+        'JobPlan(job, "suspect", until) for job in left',
         (LEASES, SETTLE),
     ),
     Fault(
