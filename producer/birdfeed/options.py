@@ -89,7 +89,7 @@ def rates_in(text: str) -> dict[str, float]:
     """Event type → share of its events, from a comma-separated list such as text_generation=0.1.
 
     Raises:
-        ValueError: It is no such list, or a share is not above 0 and at most 1.
+        ValueError: It is not such a list, or a share is not above 0 and at most 1.
     """
     rates: dict[str, float] = {}
     for part in filter(None, map(str.strip, text.split(","))):
@@ -211,10 +211,10 @@ def options_from(environment: Mapping[str, str]) -> Options:
 
 
 def log_unknown(environment: Mapping[str, str]) -> None:
-    """Say once of each `BIRDFEED_*` variable that it is no setting, and which was probably meant; never its value."""
+    """Warn once of each `BIRDFEED_*` variable that is not a setting, with the one probably meant; never its value."""
     for name, near in unknown_variables(environment).items():
         hint = f"; did you mean {near}?" if near else ""
-        log_once(logging.WARNING, f"variable {name}", "%s is no setting of birdfeed's%s", name, hint)
+        log_once(logging.WARNING, f"variable {name}", "%s is not a birdfeed setting%s", name, hint)
 
 
 def _ours(name: str) -> bool:

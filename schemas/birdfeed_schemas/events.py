@@ -90,7 +90,7 @@ def _identifier(value: object) -> object:
 
 
 def reported_cost(value: object) -> Decimal | None:
-    """A cost in USD. Raises ValueError where it is no number, or not one from 0 to 10^15."""
+    """A cost in USD. Raises ValueError where it is not a number from 0 to 10^15."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):

@@ -58,7 +58,7 @@ def _decimal(value: object, what: str, places: int, largest: Decimal) -> Decimal
     if not number.is_finite() or number < 0:
         raise ValueError(f"{what} is a number from 0 on, not {value}")
     if number > largest:
-        raise ValueError(f"{what} of more than {largest:,} is surely a mistake: {value}")
+        raise ValueError(f"{what} of more than {largest:,} must be a mistake: {value}")
     _, digits, exponent = number.as_tuple()
     trailing_zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
     if number and isinstance(exponent, int) and exponent + trailing_zeros < -places:
@@ -80,7 +80,7 @@ def _moment(value: object) -> datetime:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     if isinstance(value, date):
         return datetime.combine(value, time.min, UTC)
-    raise ValueError("a date stands without quotes: 2026-01-31")
+    raise ValueError("a date is written without quotes: 2026-01-31")
 
 
 def _lower_case(value: object) -> object:

@@ -55,7 +55,7 @@ def announce(options: Options) -> None:
         log_once(
             logging.WARNING,
             f"spool {spool.path}",
-            "%s; while Redis is away events wait in memory alone (set BIRDFEED_SPOOL_DIR, or BIRDFEED_SPOOL_BYTES=0)",
+            "%s; without Redis, events wait in memory only (set BIRDFEED_SPOOL_DIR, or BIRDFEED_SPOOL_BYTES=0)",
             error,
         )
 

@@ -92,7 +92,7 @@ ONE = '[[model]]\nname = "{name}"\nunit = "token"\nprice = {{ prompt_text = 1 }}
         ),
         (
             TOKEN + "price = { prompt_text = 100001 }\n",
-            [(4, "m: price.prompt_text", "a rate in USD of more than 100,000 is surely a mistake: 100001")],
+            [(4, "m: price.prompt_text", "a rate in USD of more than 100,000 must be a mistake: 100001")],
         ),
         (
             TOKEN + "price = { prompt_text = 0.1234567890123 }\n",
@@ -131,7 +131,7 @@ ONE = '[[model]]\nname = "{name}"\nunit = "token"\nprice = {{ prompt_text = 1 }}
                 (
                     5,
                     "m: price.completion_text",
-                    "the model's unit is 'image', so it can't have a rate 'completion_text' too: one unit a model",
+                    "the model's unit is 'image', so it can't have the rate 'completion_text': a model has one unit",
                 )
             ],
         ),
@@ -141,7 +141,7 @@ ONE = '[[model]]\nname = "{name}"\nunit = "token"\nprice = {{ prompt_text = 1 }}
                 (
                     5,
                     "m: price.variants[0].image",
-                    "the model's unit is 'token', so it can't have a rate 'image' too: one unit a model",
+                    "the model's unit is 'token', so it can't have the rate 'image': a model has one unit",
                 )
             ],
         ),
@@ -195,7 +195,7 @@ ONE = '[[model]]\nname = "{name}"\nunit = "token"\nprice = {{ prompt_text = 1 }}
         ),
         (
             TOKEN + 'price = { prompt_text = 1, from = "2026-02-02" }\n',
-            [(4, "m: price.from", "a date stands without quotes: 2026-01-31")],
+            [(4, "m: price.from", "a date is written without quotes: 2026-01-31")],
         ),
         (
             "[service_tiers]\nbatch = -0.5\n",
@@ -298,11 +298,11 @@ MODEL = '[[model]]\nname = "a"\nprovider = "p"\nunit = "token"\n'
     ("price", "message"),
     [
         ("[" * 5_000 + "]" * 5_000, "it is nested too deep"),
-        ("{ prompt_text = " + "9" * 5_000 + " }", "beyond all bounds"),
-        ("{ prompt_text = 1e" + "9" * 30 + " }", "beyond all bounds"),
-        ("[{ from = 0001-01-01T00:00:00+23:59, prompt_text = 1 }]", "beyond all bounds"),
-        ("[{ from = 9999-12-31T23:59:59-23:59, prompt_text = 1 }]", "beyond all bounds"),
-        ("{ prompt_text = '" + "9" * 5_000 + "' }", "is surely a mistake"),
+        ("{ prompt_text = " + "9" * 5_000 + " }", "out of range"),
+        ("{ prompt_text = 1e" + "9" * 30 + " }", "out of range"),
+        ("[{ from = 0001-01-01T00:00:00+23:59, prompt_text = 1 }]", "out of range"),
+        ("[{ from = 9999-12-31T23:59:59-23:59, prompt_text = 1 }]", "out of range"),
+        ("{ prompt_text = '" + "9" * 5_000 + "' }", "must be a mistake"),
     ],
     ids=["deep", "digits", "exponent", "before all time", "after all time", "text"],
 )
