@@ -50,7 +50,7 @@ def announce(options: Options) -> None:
         return
     spool = Spool.of(options)
     try:
-        log_once(logging.INFO, f"spool {spool.path}", "the spool is %s; it can be written", spool.check())
+        log_once(logging.INFO, f"spool {spool.path}", "the spool is %s; it is writable", spool.check())
     except SpoolError as error:
         log_once(
             logging.WARNING,

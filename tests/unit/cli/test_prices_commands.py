@@ -85,7 +85,7 @@ def test_check_names_every_problem_at_once(bad: str) -> None:
     code, said = run("check", bad)
 
     assert code == 1
-    assert f"{bad}:5: a: price.prompt_text: a rate in USD is a number from 0 on, not -1" in said
+    assert f"{bad}:5: a: price.prompt_text: a rate in USD must be 0 or more, not -1" in said
     assert f"{bad}:10: b: price[1]: overlaps in time with price 1 of the same model" in said
     assert f"{bad}:15: b: price.prompt_tex: there is no such field" in said
     assert "3 problems; the book can't be used" in said
