@@ -11,7 +11,7 @@ import typer
 from birdfeed._version import __version__
 
 from birdfeed_cli.common.command_tree import FIX, HELP, INSPECT, PRICES, RUN, TRY_OUT, CommandTree
-from birdfeed_cli.common.options import DAY, Json, Since
+from birdfeed_cli.common.options import DAY, Json, Processes, Since
 from birdfeed_cli.dead_letters.commands import dead_app, dead_replay
 from birdfeed_cli.operate.commands import forget, ledger, metrics, resume, status
 from birdfeed_cli.prices.commands import price, prices_app, prices_reprice
@@ -32,7 +32,9 @@ app = typer.Typer(
     help="Send events from request handlers to Tinybird, through a Redis queue and a pool of workers.",
 )
 tinybird_app = typer.Typer(no_args_is_help=True, help="Create the Tinybird project, and check the live data sources.")
-spool_app = typer.Typer(no_args_is_help=True, help="Batches that producers of this host keep on disk without Redis.")
+spool_app = typer.Typer(
+    no_args_is_help=True, help="Batches that this host's producers keep on disk while Redis is unreachable."
+)
 app.add_typer(tinybird_app, name="tinybird", rich_help_panel=RUN)
 app.add_typer(dead_app, name="dead", rich_help_panel=FIX)
 app.add_typer(spool_app, name="spool", rich_help_panel=FIX)
@@ -65,7 +67,7 @@ def main(
 
 @app.command(rich_help_panel=RUN)
 def worker(
-    processes: Annotated[int | None, typer.Option(min=1, help="Worker processes (BIRDFEED_PROCESSES).")] = None,
+    processes: Annotated[int | None, Processes("Worker processes (BIRDFEED_PROCESSES).")] = None,
 ) -> int:
     """Run the pool of workers until SIGTERM or Ctrl-C."""
     from birdfeed_worker.process.main import run_pool
@@ -94,10 +96,10 @@ def settings(as_json: Json = False) -> int:
 
 @app.command(rich_help_panel=INSPECT)
 def doctor(
-    send: Annotated[bool, typer.Option("--send", help="Send one event and follow it into its row.")] = False,
+    send: Annotated[bool, typer.Option("--send", help="Send one event and wait for its row.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Check everything from here to the rows, one line each, with what to do."""
+    """Check settings, spool, Redis, workers and Tinybird, one line each, and say how to fix what is wrong."""
     from birdfeed_cli.setup.doctor import run_doctor
 
     return run_doctor(send=send, as_json=as_json)
@@ -106,13 +108,17 @@ def doctor(
 @app.command(rich_help_panel=INSPECT)
 def report(
     since: Since = DAY,
-    by: Annotated[str, typer.Option(help="Group by these; the first one is also shown over time.")] = "model,tier,user",
+    by: Annotated[
+        str, typer.Option(help="Dimensions to group by; the first is also shown over time.")
+    ] = "model,tier,user",
     timezone: Annotated[str, typer.Option(help="Time zone of hours and days, such as Europe/Berlin.")] = "UTC",
     as_json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write a page with charts that opens without internet.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with charts to this file; it needs no internet access.")
+    ] = None,
     client_errors: Annotated[
-        bool, typer.Option(help="Count requests that were refused for the client's fault (error_type client_error).")
+        bool, typer.Option(help="Include requests that failed because of the client (error_type client_error).")
     ] = True,
 ) -> int:
     """Show cost, requests, errors and latency of the stored events."""
@@ -125,10 +131,10 @@ def report(
 def console(
     host: Annotated[str | None, typer.Option(help="Address to listen on (BIRDFEED_CONSOLE_HOST).")] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65_535, help="Port (BIRDFEED_CONSOLE_PORT); 0: a free one.")
+        int | None, typer.Option(min=0, max=65_535, help="Port to listen on (BIRDFEED_CONSOLE_PORT); 0: any free port.")
     ] = None,
 ) -> int:
-    """Serve pages that show all this in a browser, and replay dead letters; until Ctrl-C."""
+    """Serve the web console, which shows all of this and replays dead letters; stop it with Ctrl-C."""
     try:
         from birdfeed_cli.console.server import run_console
     except ModuleNotFoundError as error:
@@ -141,9 +147,9 @@ def console(
 @app.command(rich_help_panel=TRY_OUT)
 def demo(
     events: Annotated[int, typer.Option(min=500, help="How many events to send.")] = 4_000,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end, until Ctrl-C.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep everything running afterwards, until Ctrl-C.")] = False,
 ) -> int:
-    """Show it all on embedded servers: events, an outage, a killed worker, dead letters and their replay."""
+    """Run a demonstration on embedded servers: events, an outage, a killed worker, dead letters and their replay."""
     from birdfeed_cli.local.demo import run_demo
 
     return run_demo(events, keep=keep)
@@ -152,19 +158,19 @@ def demo(
 @app.command(rich_help_panel=TRY_OUT)
 def up(
     data_dir: Annotated[Path, typer.Option(help="Where the embedded servers keep their data.")] = Path(".birdfeed"),
-    processes: Annotated[int | None, typer.Option(min=1, help="Worker processes.")] = None,
+    processes: Annotated[int | None, Processes("Worker processes.")] = None,
     redis_port: Annotated[
         int | None,
-        typer.Option(help="Port of the embedded Valkey (default: as before, if free; 0: a free one)."),
+        typer.Option(help="Port of the embedded Valkey (default: the last one used, if free; 0: any free port)."),
     ] = None,
     tinybird_port: Annotated[
         int | None,
-        typer.Option(help="Port of the sandbox Tinybird (default: as before, if free; 0: a free one)."),
+        typer.Option(help="Port of the sandbox Tinybird (default: the last one used, if free; 0: any free port)."),
     ] = None,
 ) -> int:
     """Start an embedded Valkey, a sandbox Tinybird and workers; stop them with Ctrl-C.
 
-    With BIRDFEED_REDIS_URL or REDIS_URL set, that Redis is used; with TINYBIRD_HOST set, that Tinybird.
+    If BIRDFEED_REDIS_URL or REDIS_URL is set, that Redis is used; if TINYBIRD_HOST is set, that Tinybird.
     """
     from birdfeed_cli.local.up import run_up
 
@@ -176,7 +182,7 @@ def send(
     file: Annotated[str, typer.Argument(help='NDJSON of {"event_type": ..., "event_data": {...}}; - for stdin.')],
     as_json: Json = False,
 ) -> int:
-    """Send events from a file through the real producer."""
+    """Send events from a file, through the same producer that handlers use."""
     from birdfeed_cli.events.send import run_send
 
     return run_send(file, as_json=as_json)
@@ -184,7 +190,7 @@ def send(
 
 @spool_app.command("list")
 def spool_list(as_json: Json = False) -> int:
-    """List the batches that wait on this host's disk."""
+    """List the batches in this host's spool."""
     from birdfeed_cli.events.spool import run_list
 
     return run_list(as_json=as_json)
@@ -192,11 +198,13 @@ def spool_list(as_json: Json = False) -> int:
 
 @spool_app.command("drain")
 def spool_drain(
-    path: Annotated[Path | None, typer.Option(help="A spool file other than the one in the settings.")] = None,
-    rate: Annotated[float | None, typer.Option(min=1, help="Events per second (default: as fast as Redis).")] = None,
+    path: Annotated[Path | None, typer.Option(help="Spool file (default: the one in the settings).")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=1, help="Events per second (default: as fast as Redis takes them).")
+    ] = None,
     as_json: Json = False,
 ) -> int:
-    """Send the batches that wait on this host's disk, oldest first."""
+    """Send the batches in this host's spool to Redis, oldest first."""
     from birdfeed_cli.events.spool import run_drain
 
     return run_drain(path, rate, as_json=as_json)
@@ -204,7 +212,7 @@ def spool_drain(
 
 @tinybird_app.command("init")
 def tinybird_init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the project; created if it is missing.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the project; created if missing.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that differ from birdfeed's.")] = False,
 ) -> int:
     """Write the Tinybird project: data sources and endpoints, ready for `tb deploy`."""
@@ -215,7 +223,7 @@ def tinybird_init(
 
 @tinybird_app.command("check")
 def tinybird_check(as_json: Json = False) -> int:
-    """Compare the live data sources with what the workers send; list each mismatch. Nothing is written."""
+    """Compare the live data sources with what the workers send, and list each mismatch; change nothing."""
     from birdfeed_cli.setup.tinybird import run_check
 
     return run_check(as_json=as_json)

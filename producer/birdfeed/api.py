@@ -33,7 +33,7 @@ def track_event(event_type: str, event_data: Mapping[str, Any]) -> str | None:
             which a type checker does not know the fields.
         event_data: The event's fields; see docs/how-to/handler.md. Names birdfeed doesn't store are dropped, and
             counted.
-            It is read at once: changing it afterwards changes nothing.
+            It is read immediately: changing it afterwards changes nothing.
             With an `idempotency_key`, events of one type and key have one id: a handler that is retried counts once.
 
     Returns:

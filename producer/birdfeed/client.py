@@ -110,7 +110,7 @@ class Client:
             kind = event_type if type(event_type) is str and event_type in SPELLINGS else UNKNOWN_TYPE
             self.counters.drop(kind, "unserialisable")
             first, second = error_location(error), error_location(again)
-            log_throttled(logging.ERROR, "failure", "an event could not be taken: %s, then %s", first, second)
+            log_throttled(logging.ERROR, "failure", "an event could not be accepted: %s, then %s", first, second)
         return None
 
     def _count_bad_call(self) -> None:

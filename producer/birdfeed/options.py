@@ -32,7 +32,7 @@ Read = Callable[[str], Any]
 
 def _flag(text: str) -> bool:
     if text.lower() not in _TRUE | _FALSE:
-        raise ValueError("is true or false")
+        raise ValueError("must be true or false")
     return text.lower() in _TRUE
 
 
@@ -40,7 +40,9 @@ def _whole(least: int, most: int | None = None) -> Read:
     def read(text: str) -> int:
         number = int(text) if text.strip().lstrip("+-").isdigit() else None
         if number is None or number < least or (most is not None and number > most):
-            raise ValueError(f"is a whole number from {least} on" if most is None else f"is from {least} to {most}")
+            raise ValueError(
+                f"must be a whole number {f'of at least {least}' if most is None else f'from {least} to {most}'}"
+            )
         return number
 
     return read
@@ -53,7 +55,7 @@ def _positive(most: float = math.inf) -> Read:
         except ValueError:
             number = math.nan
         if not 0 < number <= most:
-            raise ValueError("is a number above 0" + (f", at most {most:g}" if most < math.inf else ""))
+            raise ValueError("must be a number above 0" + (f", at most {most:g}" if most < math.inf else ""))
         return number
 
     return read
@@ -62,7 +64,7 @@ def _positive(most: float = math.inf) -> Read:
 def _one_of(*words: str) -> Read:
     def read(text: str) -> str:
         if text not in words:
-            raise ValueError(f"is one of {', '.join(words)}")
+            raise ValueError(f"must be one of {', '.join(words)}")
         return text
 
     return read
@@ -73,7 +75,7 @@ def _name(allowed: str) -> Read:
 
     def read(text: str) -> str:
         if not characters.issuperset(text):
-            raise ValueError(f"holds letters, digits, _ and {allowed}")
+            raise ValueError(f"may contain only letters, digits, _ and {allowed}")
         return text
 
     return read
@@ -81,7 +83,7 @@ def _name(allowed: str) -> Read:
 
 def _text(text: str) -> str:
     if len(text) > MAX_TEXT:
-        raise ValueError(f"has at most {MAX_TEXT} characters")
+        raise ValueError(f"must have at most {MAX_TEXT} characters")
     return text
 
 
@@ -89,13 +91,13 @@ def rates_in(text: str) -> dict[str, float]:
     """Event type → share of its events, from a comma-separated list such as text_generation=0.1.
 
     Raises:
-        ValueError: It is no such list, or a share is not above 0 and at most 1.
+        ValueError: It is not such a list, or a share is not above 0 and at most 1.
     """
     rates: dict[str, float] = {}
     for part in filter(None, map(str.strip, text.split(","))):
         event_type, _, rate = part.rpartition("=")
         if not event_type.strip():
-            raise ValueError("is a list such as text_generation=0.1,image_generation=0.5")
+            raise ValueError("must be a list such as text_generation=0.1,image_generation=0.5")
         rates[event_type.strip()] = _positive(1)(rate)
     return rates
 
@@ -211,10 +213,10 @@ def options_from(environment: Mapping[str, str]) -> Options:
 
 
 def log_unknown(environment: Mapping[str, str]) -> None:
-    """Say once of each `BIRDFEED_*` variable that it is no setting, and which was probably meant; never its value."""
+    """Warn once of each `BIRDFEED_*` variable that is not a setting, with the one probably meant; never its value."""
     for name, near in unknown_variables(environment).items():
         hint = f"; did you mean {near}?" if near else ""
-        log_once(logging.WARNING, f"variable {name}", "%s is no setting of birdfeed's%s", name, hint)
+        log_once(logging.WARNING, f"variable {name}", "%s is not a birdfeed setting%s", name, hint)
 
 
 def _ours(name: str) -> bool:

@@ -116,7 +116,7 @@ def told_by(tell: Callable[[Any], ContextFields] | None, request: Any) -> Contex
     try:
         return tell(request) if tell is not None else {}
     except Exception as error:  # the program's own code; its request must go on
-        log_throttled(logging.ERROR, "context", "the context of a request can't be told: %s", error_location(error))
+        log_throttled(logging.ERROR, "context", "the context of a request can't be read: %s", error_location(error))
         return {}
 
 

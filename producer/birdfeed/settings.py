@@ -32,33 +32,36 @@ class ProducerSettings(RedisSettings):
 
     model_config = SettingsConfigDict(env_file=None)
 
-    enabled: bool = Field(True, description="False turns telemetry off: track_event returns at once.")
+    enabled: bool = Field(True, description="False turns telemetry off: track_event returns immediately.")
     flush_interval: Seconds = Field(
-        0.2, description="Seconds between flushes: the most that a killed process loses, with durability=buffer."
+        0.2,
+        description="Seconds between flushes; with durability=buffer, a killed process loses the events since the last "
+        "one.",
     )
     batch_events: Annotated[int, Field(gt=0, le=10_000)] = Field(500, description="Most events in one job.")
     batch_bytes: Annotated[int, Field(ge=1_000, le=50_000_000)] = Field(
-        512_000, description="Most bytes of events in one job, before compression; a larger event travels alone."
+        512_000,
+        description="Most bytes of events in one job, before compression; a larger event gets its own job.",
     )
     buffer_events: Count = Field(100_000, description="Most events waiting in memory.")
     buffer_bytes: Count = Field(64_000_000, description="Most bytes of events waiting in memory.")
     max_event_bytes: Count = Field(1_000_000, description="A larger event is refused (reason too_large).")
     max_depth: Annotated[int, Field(ge=1, le=32)] = Field(
-        8, description="Levels of nesting in a field allowed by BIRDFEED_EXTRA_FIELDS; what lies deeper is cut."
+        8, description="Levels of nesting in a field that BIRDFEED_EXTRA_FIELDS allows; deeper values are cut."
     )
     max_items: Annotated[int, Field(ge=100, le=5_000)] = Field(
-        1_000, description="Values looked at in one event; what comes after is cut."
+        1_000, description="Most values in one event; the rest is cut."
     )
     max_text: Annotated[int, Field(ge=512, le=100_000)] = Field(
-        512, description="Characters of one text; what is longer is cut. Rows keep 512 of a field."
+        512, description="Most characters of one text; the rest is cut. Rows keep 512 characters of a field."
     )
     drop_policy: Literal["newest", "oldest"] = Field(
-        "newest", description="What is given up when the buffer or the spool is full: the newest or the oldest events."
+        "newest", description="Which events are dropped when the buffer or the spool is full: the newest or the oldest."
     )
     durability: Literal["buffer", "spool"] = Field(
         "buffer",
         description="spool: each event is on disk before track_event returns, so that a SIGKILL loses none; "
-        "costs tens of microseconds a call.",
+        "it costs tens of microseconds per call.",
     )
     spool_wait: Seconds = Field(
         0.5,
@@ -68,13 +71,13 @@ class ProducerSettings(RedisSettings):
     spool_dir: Path | None = Field(
         None,
         description="Directory of the disk spool, shared by the processes of a host. "
-        "Default: birdfeed in $XDG_STATE_HOME or ~/.local/state, else one in the temporary directory.",
+        "Default: the directory birdfeed in $XDG_STATE_HOME or ~/.local/state, else in the temporary directory.",
     )
     spool_bytes: Annotated[int, Field(ge=0)] = Field(
-        256_000_000, description="Most bytes of events on disk (compressed, mostly); 0 turns the spool off."
+        256_000_000, description="Most bytes of events on disk (mostly compressed); 0 turns the spool off."
     )
     spool_drain_rate: Annotated[float, Field(gt=0)] = Field(
-        5_000.0, description="Events per second that each process sends from the spool when Redis is back."
+        5_000.0, description="Events per second that each process sends from the spool once Redis is back."
     )
     user_hmac_key: SecretStr | None = Field(
         None,
@@ -90,34 +93,35 @@ class ProducerSettings(RedisSettings):
         "e-mail addresses and long numbers, and keeps 300 characters; full keeps 2,000; none sends none.",
     )
     referrer: Literal["host", "path"] = Field(
-        "host", description="What is sent of a referrer: its host, or all of it. Path and query can hold prompts."
+        "host",
+        description="What is sent of a referrer: its host, or all of it. Its path and query can contain prompts.",
     )
     keep_traceback: bool = Field(
-        False, description="Send tracebacks of tracked exceptions; they can hold parts of prompts."
+        False, description="Send tracebacks of tracked exceptions; they can contain parts of prompts."
     )
     close_timeout: Seconds = Field(
-        5.0, description="Seconds that flush() and close(), so also the process's exit, may take."
+        5.0, description="Most seconds that flush() and close() may take, and with them the exit of the process."
     )
     sigterm_hook: bool = Field(
         False,
-        description="Turn SIGTERM into an orderly exit where the program has no handler of its own for it. Takes "
-        "effect at the first event, or start(), in the main thread.",
+        description="Turn SIGTERM into an orderly exit if the program has no handler for it. Takes effect at the first "
+        "event or start(), in the main thread.",
     )
-    environment: DefaultText = Field("", description="The environment of events that name none, such as production.")
-    project: DefaultText = Field("", description="The project of events that name none.")
-    organization: DefaultText = Field("", description="The organization of events that name none.")
+    environment: DefaultText = Field("", description="Environment for events that don't name one, such as production.")
+    project: DefaultText = Field("", description="Project for events that don't name one.")
+    organization: DefaultText = Field("", description="Organization for events that don't name one.")
     redis_timeout: Seconds = Field(1.0, description="Seconds to wait for Redis: for a connection, and for an answer.")
     compression: Annotated[int, Field(ge=0, le=9)] = Field(
         1,
-        description="zlib level of jobs: 1 is quickest, 9 smallest, 0 none. 1 gives about 35 bytes an event in a full "
-        "batch.",
+        description="zlib level of jobs: 1 is fastest, 9 smallest, 0 none. Level 1 gives about 35 bytes per event in a "
+        "full batch.",
     )
     sample: Shares = Field(
         {},
-        description="Event types of which a share is sent: text_generation=0.1 sends one of ten events, each with that "
-        "`sample_rate` in its row. configure() takes a mapping, too. All of a type are sent unless it is listed.",
+        description="Event types of which only a share is sent: text_generation=0.1 sends one of ten events, with that "
+        "`sample_rate` in its row. configure() also takes a mapping. All events of other types are sent.",
     )
-    sample_errors: bool = Field(False, description="Sample error events, too; otherwise all of them are sent.")
+    sample_errors: bool = Field(False, description="Also sample error events; otherwise, all of them are sent.")
 
     def options(self) -> Options:
         """The same settings as the producer uses them."""

@@ -13,16 +13,16 @@ from typing import Final
 SAMPLED: Final = "sampled"
 #: Why an event was dropped, and what that means. The keys are what `stats().dropped` and the ledger use.
 REASONS: Final[Mapping[str, str]] = {
-    "bad_call": "the event type was no usable text, or the event data no mapping",
-    "unserialisable": "nothing in the event could be made JSON",
+    "bad_call": "the event type was not printable text, or the event data not a mapping",
+    "unserialisable": "nothing in the event could be encoded as JSON",
     "too_large": "the event alone is larger than max_event_bytes",
-    "buffer_full": "the buffer in memory was at its bound",
-    "spool_full": "Redis was away and the spool on disk was at its bound",
-    "spool_unreadable": "the spool's file was damaged, and these events in it could not be read back",
+    "buffer_full": "the buffer in memory was full",
+    "spool_full": "Redis was unreachable and the spool on disk was full",
+    "spool_unreadable": "the spool's file was damaged, and these events could not be read back from it",
     "before_send": "the before_send hook returned None",
-    "before_send_failed": "the before_send hook raised, so the event was not sent unseen",
-    SAMPLED: "BIRDFEED_SAMPLE sends a share of such events, and this one is not of it",
-    "misconfigured": "the settings are wrong, so that telemetry is off; the log says which",
+    "before_send_failed": "the before_send hook raised an exception, so the event was not sent",
+    SAMPLED: "BIRDFEED_SAMPLE sends only a share of such events, and this one is not part of it",
+    "misconfigured": "invalid settings, so telemetry is off; the log says which",
     "closed": "the process ended and neither Redis nor the spool took the event within close_timeout",
 }
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import orjson
 from birdfeed_schemas.fields import ANY_TYPE
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.tables.hints import unknown_field, unknown_names
 
 from birdfeed import api
@@ -77,7 +78,9 @@ class Captured(Sequence[CapturedEvent]):
     @property
     def only(self) -> CapturedEvent:
         """The one event; raises AssertionError if there are none, or several."""
-        assert len(self) == 1, f"{len(self)} events were tracked: {[event.event_type for event in self]}"
+        assert len(self) == 1, (
+            f"{counted(len(self), 'event was', 'events were')} tracked: {[event.event_type for event in self]}"
+        )
         return self[0]
 
     @property

@@ -32,17 +32,22 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    add("--port", type=int, default=0, help="port to listen on; 0: any that is free (default: %(default)s)")
-    add("--allow-remote", action="store_true", help="let --host be an address that other machines reach")
+    add("--port", type=int, default=0, help="port to listen on; 0: any free port (default: %(default)s)")
+    add("--allow-remote", action="store_true", help="allow a --host that other machines can reach")
     add("--project", type=Path, metavar="DIR", help="datasources/ and endpoints/ (default: birdfeed's own)")
-    add("--data-dir", type=Path, metavar="DIR", help="where rows are kept (default: nowhere, gone at the end)")
-    add("--token-dir", type=Path, metavar="DIR", help="keep the tokens in files here, made where they are not there")
+    add(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where to keep rows (default: they are lost at the end)",
+    )
+    add("--token-dir", type=Path, metavar="DIR", help="keep the tokens in files here, created if missing")
     add(
         "--allow-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="also answer requests for this host name; localhost and addresses always are",
+        help="also answer requests for this host name, besides localhost and IP addresses",
     )
     add(
         "--requests-per-second",
@@ -59,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         help="after decompression (default: 10 MB)",
     )
     add("--port-file", type=Path, metavar="FILE", help="write the port here once requests are accepted")
-    add("--parent-fd", type=int, metavar="FD", help="end when this pipe's other end is closed")
+    add("--parent-fd", type=int, metavar="FD", help="exit when the other end of this pipe is closed")
     return parser
 
 
@@ -68,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parser()
     options = command.parse_args(arguments)
     if not options.allow_remote and not _is_loopback(options.host):
-        command.error(f"--host {options.host} can be reached by other machines: add --allow-remote if that is meant")
+        command.error(f"--host {options.host} can be reached by other machines: add --allow-remote if that is intended")
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         return _run(options)

@@ -99,7 +99,7 @@ class Sandbox:
             StartError: It didn't come up; the text holds what it said.
         """
         if self._process is not None:
-            raise StartError("the sandbox runs already")
+            raise StartError("the sandbox is already running")
         if self._temporary is None:
             self._temporary = Path(tempfile.mkdtemp(prefix="birdfeed-sandbox-"))
         port_file = self._temporary / "port"
@@ -230,7 +230,7 @@ class Sandbox:
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
-            raise StartError("the sandbox doesn't run")
+            raise StartError("the sandbox is not running")
         return self._process
 
     def _fail_to_start(self) -> None:
@@ -238,7 +238,7 @@ class Sandbox:
         process.kill()
         status = process.wait()
         self._forget_process()
-        raise StartError(f"the sandbox didn't come up (exit status {status}): {self.output().strip()[-2000:]}")
+        raise StartError(f"the sandbox didn't start (exit status {status}): {self.output().strip()[-2000:]}")
 
     def _forget_process(self) -> None:
         self._process = None

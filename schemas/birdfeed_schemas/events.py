@@ -45,7 +45,7 @@ def read_time(value: object) -> datetime | None:
     if value is None or isinstance(value, datetime):
         when = value
     elif isinstance(value, bool):
-        raise ValueError("a time is ISO 8601 text or epoch seconds or milliseconds, not a boolean")
+        raise ValueError("a time must be ISO 8601 text or epoch seconds or milliseconds, not a boolean")
     elif isinstance(value, int | float):
         return _from_epoch(value)
     elif isinstance(value, str):
@@ -58,9 +58,9 @@ def read_time(value: object) -> datetime | None:
             try:
                 return _from_epoch(float(value))
             except ValueError:
-                raise ValueError("a time is ISO 8601 text or epoch seconds or milliseconds") from None
+                raise ValueError("a time must be ISO 8601 text or epoch seconds or milliseconds") from None
     else:
-        raise ValueError("a time is ISO 8601 text or epoch seconds or milliseconds")
+        raise ValueError("a time must be ISO 8601 text or epoch seconds or milliseconds")
     if when is None:
         return None
     if when.tzinfo is None:
@@ -73,7 +73,7 @@ def read_time(value: object) -> datetime | None:
 
 def _from_epoch(number: float) -> datetime:
     if number != number:
-        raise ValueError("a time is ISO 8601 text or epoch seconds or milliseconds, not NaN")
+        raise ValueError("a time must be ISO 8601 text or epoch seconds or milliseconds, not NaN")
     seconds = number / 1000 if abs(number) > _EPOCH_MILLISECONDS_FROM else number
     if seconds <= 0:
         return _EARLIEST
@@ -90,17 +90,17 @@ def _identifier(value: object) -> object:
 
 
 def reported_cost(value: object) -> Decimal | None:
-    """A cost in USD. Raises ValueError where it is no number, or not one from 0 to 10^15."""
+    """A cost in USD. Raises ValueError where it is not a number from 0 to 10^15."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        raise ValueError("a cost is a number of USD")
+        raise ValueError("a cost must be a number of USD")
     try:
         cost = Decimal(str(value))
     except InvalidOperation:
-        raise ValueError("a cost is a number of USD") from None
+        raise ValueError("a cost must be a number of USD") from None
     if not cost.is_finite() or cost < 0 or cost > Decimal(10) ** 15:
-        raise ValueError("a cost is a number of USD from 0 on")
+        raise ValueError("a cost must be a number of USD, 0 or more")
     return cost
 
 
@@ -109,13 +109,13 @@ def read_seconds(value: object) -> Decimal | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        raise ValueError("seconds are a number")
+        raise ValueError("seconds must be a number")
     try:
         seconds = Decimal(str(value))
     except InvalidOperation:
-        raise ValueError("seconds are a number") from None
+        raise ValueError("seconds must be a number") from None
     if not seconds.is_finite() or seconds < 0 or seconds > 10**9:
-        raise ValueError("seconds are a number from 0 to 1,000,000,000")
+        raise ValueError("seconds must be a number from 0 to 1,000,000,000")
     return seconds
 
 

@@ -50,19 +50,19 @@ def _decimal(value: object, what: str, places: int, largest: Decimal) -> Decimal
         ValueError: It is not a number, negative, too large, or has more decimal places than are kept.
     """
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
-        raise ValueError(f"{what} is a number")
+        raise ValueError(f"{what} must be a number")
     try:
         number = Decimal(value)
     except InvalidOperation:
-        raise ValueError(f"{what} is a number, not {value!r}") from None
+        raise ValueError(f"{what} must be a number, not {value!r}") from None
     if not number.is_finite() or number < 0:
-        raise ValueError(f"{what} is a number from 0 on, not {value}")
+        raise ValueError(f"{what} must be 0 or more, not {value}")
     if number > largest:
-        raise ValueError(f"{what} of more than {largest:,} is surely a mistake: {value}")
+        raise ValueError(f"{what} of more than {largest:,} must be a mistake: {value}")
     _, digits, exponent = number.as_tuple()
     trailing_zeros = len(digits) - len("".join(map(str, digits)).rstrip("0"))
     if number and isinstance(exponent, int) and exponent + trailing_zeros < -places:
-        raise ValueError(f"{what} has at most {places} decimal places")
+        raise ValueError(f"{what} must have at most {places} decimal places")
     return number
 
 
@@ -80,12 +80,12 @@ def _moment(value: object) -> datetime:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     if isinstance(value, date):
         return datetime.combine(value, time.min, UTC)
-    raise ValueError("a date stands without quotes: 2026-01-31")
+    raise ValueError("a date must be written without quotes: 2026-01-31")
 
 
 def _lower_case(value: object) -> object:
     if isinstance(value, str) and (value != value.lower().strip() or not value):
-        raise ValueError("a service tier is written in lower case")
+        raise ValueError("a service tier must be in lower case")
     return value
 
 

@@ -50,7 +50,7 @@ class MasterSSLConnection(MasterConnection, SSLConnection):
 
 
 class MasterPool(SentinelConnectionPool):
-    """Connections to the master, looked after: it may be none any more, and not know.
+    """Connections to the master, looked after: it may no longer be one, and not know.
 
     After a failover that Sentinel ordered, and for a master that had hung, Sentinel takes ten seconds to tell the old
     master. What is written to it meanwhile is lost. So Sentinel is asked again now and then, between two commands.

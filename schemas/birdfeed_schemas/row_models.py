@@ -1,7 +1,7 @@
 """What Tinybird stores, one struct per data source, nested as the JSON is. rows.py fills them.
 
 They are the truth the data sources are tested against. Their defaults are the columns', and a field that has its
-default is left out of the JSON: it must be the very object, which all small numbers and the texts written here are.
+default is left out of the JSON: it must be the same object, which all small numbers and the texts written here are.
 What may be UNSET is so in short rows, for a llm_events that has no column for it, or has it as its default
 (tables/former.py); the llm_events of Tinybird's LLM template, and ours of before, get all of it.
 """

@@ -1,4 +1,4 @@
-"""Rows as Tinybird gets them, made of enriched events. What a row is stands in row_models.py.
+"""Rows as Tinybird gets them, made of enriched events. row_models.py says what a row is.
 
 A row for llm_events also lands, without quarantine, in the llm_events of Tinybird's own LLM template: the JSON keeps
 that template's paths where it has a column, and start_time, end_time, message_id and response.id, which have no
@@ -154,7 +154,7 @@ def _fitted(event: Event) -> tuple[Event, bool]:
 
 
 def counters_of(usage: Usage) -> dict[str, int | float]:
-    """Counters as they stand in a row: those there are."""
+    """Counters as they are in a row: those there are."""
     return {
         name: float(count) if name in meters.FRACTIONS else int(count)
         for name, count in usage.counters.items()

@@ -172,7 +172,7 @@ def test_flask(
 
     assert app.test_client().get("/").text == "ok"
     assert app.extensions["birdfeed"] is extension
-    assert "BIRDFEED_QUUE is no setting of birdfeed's; did you mean BIRDFEED_QUEUE?" in caplog.text
+    assert "BIRDFEED_QUUE is not a birdfeed setting; did you mean BIRDFEED_QUEUE?" in caplog.text
     birdfeed.flush(60)
     assert len(events_in(redis, Keys("rq", "flask"))) == 1
 

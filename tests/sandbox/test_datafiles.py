@@ -122,7 +122,7 @@ def test_a_path_of_another_form_is_refused(path: str) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("SCHEMA >\n    a String,\n    a Int8\n", 3, "column a comes twice in the schema"),
+        ("SCHEMA >\n    a String,\n    a Int8\n", 3, "column a is in the schema twice"),
         ("SCHEMA >\n    a String,\n    b\n", 3, "column b has no type"),
         ("SCHEMA >\n    a String DEFAULT\n", 2, "column a: DEFAULT has no value"),
         ("SCHEMA >\n    a-b String\n", 2, "column name a-b contains invalid characters: use backticks"),
@@ -133,11 +133,11 @@ def test_a_path_of_another_form_is_refused(path: str) -> None:
         ("SCHEMA >\n    a String `json:a`\n", 2, "column a: a JSON path begins with $"),
         ("SCHEMA >\n    a String,\n    b Array(String\n", 3, "expected closing parenthesis"),
         ("SCHEMA >\n    a String DEFAULT 'x\n", 2, "expected closing '"),
-        ("SCHEMA >\n    a String)\n", 2, ") closes what was never opened"),
+        ("SCHEMA >\n    a String)\n", 2, ") has no opening counterpart"),
         ("SCHEMA >\n\n", 2, "the schema has no columns"),
         ('ENGINE "MergeTree"\n', 1, "there is no SCHEMA"),
         ("# comment\n\nSHEMA >\n    a String\n", 3, "SHEMA is not a valid option in datasource files"),
-        ("SCHEMA >\n    a String\nSCHEMA >\n    b String\n", 3, "SCHEMA comes twice, first on line 1"),
+        ("SCHEMA >\n    a String\nSCHEMA >\n    b String\n", 3, "SCHEMA is there twice, first on line 1"),
         ('SCHEMA >\n    a String\nENGINE "Log"\n', 3, "ENGINE Log is not one the sandbox knows"),
         (
             'SCHEMA >\n    a String\nENGINE "MergeTree"\nENGINE_VER "a"\n',
@@ -228,7 +228,7 @@ def test_sql_on_the_line_itself() -> None:
         ("", 1, "there is no NODE"),
         ("SQL >\n    SELECT 1\n", 1, "SQL must come after a NODE"),
         ("NODE a b\n", 1, "NODE needs a name"),
-        ("NODE a\nSQL >\n    SELECT 1\nNODE a\n", 4, "node a comes twice"),
+        ("NODE a\nSQL >\n    SELECT 1\nNODE a\n", 4, "node a is there twice"),
         ("NODE a\nTYPE endpoint\n", 1, "node a has no SQL"),
         ("NODE a\nSQL >\n    SELECT 1\n", 3, "a pipe needs exactly one node with TYPE endpoint, it has none"),
         ("NODE a\nSQL SELECT 1\nTYPE endpoint\nNODE b\nSQL SELECT 1\nTYPE endpoint\n", 5, "a pipe needs exactly one"),

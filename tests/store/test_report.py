@@ -262,7 +262,7 @@ def test_days_and_the_others(store: Sandbox) -> None:
         (["--timezone", "Mars/Olympus"], {}, 2, "is not a time zone"),
         (["--json", "--csv"], {}, 2, "--json and --csv can't be combined; choose one"),
         (["--html", "/nonexistent/r.html"], {}, 2, "can't write /nonexistent/r.html: No such file or directory"),
-        ([], {"TINYBIRD_READ_TOKEN": "p.wrong"}, 2, "no data source of birdfeed's can be read"),
+        ([], {"TINYBIRD_READ_TOKEN": "p.wrong"}, 2, "none of birdfeed's data sources can be read"),
         ([], {"TINYBIRD_READ_TOKEN": ""}, 2, "TINYBIRD_READ_TOKEN is not set"),
         ([], {"TINYBIRD_HOST": "http://127.0.0.1:9"}, 3, "no answer"),
     ],

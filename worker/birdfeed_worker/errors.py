@@ -67,4 +67,4 @@ class QuotaError(TinybirdError):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        return f"Tinybird's read quota is used up; again in {self.retry_after:g} s"
+        return f"Tinybird's read quota is used up; try again in {self.retry_after:g} s"

@@ -54,7 +54,7 @@ Outcome: TypeAlias = Written | Dead | Deferred
 #: Events that kill a worker process: job id and line from 0, or None for a job that can't even be opened.
 PoisonEvents: TypeAlias = frozenset[tuple[str, int | None]]
 NO_POISON: Final[PoisonEvents] = frozenset()
-POISON: Final = Dead("kills_worker", "three processes died of this event alone; it is never worked on again")
+POISON: Final = Dead("kills_worker", "this event alone crashed three worker processes; no worker processes it again")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,25 +30,25 @@ class WorkerSettings(RedisSettings):
     tinybird_token_file: Path | None = Field(
         None,
         validation_alias="TINYBIRD_TOKEN_FILE",
-        description="File with that token instead; read again when the token is refused: rotation without a restart.",
+        description="File with that token; read again when the token is refused, so that a rotation needs no restart.",
     )
     tinybird_read_token: SecretStr | None = Field(
         None,
         validation_alias="TINYBIRD_READ_TOKEN",
-        description="Token that may READ the data sources: lets the worker ask what was written before it resends.",
+        description="Token that may READ the data sources: workers ask what was written before they send again.",
     )
     tinybird_read_token_file: Path | None = Field(
         None,
         validation_alias="TINYBIRD_READ_TOKEN_FILE",
-        description="File with that token instead, read again in the same way.",
+        description="File with that token; read again in the same way.",
     )
     tinybird_delete_token: SecretStr | None = Field(
         None,
         validation_alias="TINYBIRD_DELETE_TOKEN",
-        description="Token with the scope DATASOURCES:CREATE, for `birdfeed forget --execute`; no worker reads it.",
+        description="Token with the scope DATASOURCES:CREATE, for `birdfeed forget --execute`; workers don't use it.",
     )
     tinybird_delete_token_file: Path | None = Field(
-        None, validation_alias="TINYBIRD_DELETE_TOKEN_FILE", description="File with that token instead."
+        None, validation_alias="TINYBIRD_DELETE_TOKEN_FILE", description="File with that token."
     )
     processes: Count = Field(2, description="Worker processes in the pool.")
     request_bytes: Annotated[int, Field(ge=1_000, le=100_000_000)] = Field(
@@ -57,11 +57,12 @@ class WorkerSettings(RedisSettings):
     request_rows: Count = Field(10_000, description="Most rows in one request to Tinybird.")
     requests_at_once: Annotated[int, Field(gt=0, le=16)] = Field(
         4,
-        description="Requests a worker process has under way at once behind a deep backlog; it takes as many jobs as "
-        "fill them.",
+        description="Most requests that a worker process sends at the same time while there is a backlog; it reserves "
+        "enough jobs to fill them.",
     )
     reserve_jobs: Annotated[int, Field(gt=0, le=2_000)] = Field(
-        1_000, description="Most jobs a worker takes from the queue at once; taking 1,000 blocks Redis for about 15 ms."
+        1_000,
+        description="Most jobs that a worker takes from the queue at once; taking 1,000 blocks Redis for about 15 ms.",
     )
     connect_timeout: Positive = Field(5.0, description="Seconds to wait for a connection to Tinybird.")
     read_timeout: Positive = Field(
@@ -70,8 +71,8 @@ class WorkerSettings(RedisSettings):
     settle_seconds: Annotated[float, Field(ge=0)] = Field(
         60.0, description="After a request with unknown outcome: seconds until Tinybird is asked what it wrote."
     )
-    retry_base: Positive = Field(1.0, description="First wait in seconds after a failed request; doubles each time.")
-    retry_cap: Positive = Field(60.0, description="Longest wait in seconds between tries.")
+    retry_base: Positive = Field(1.0, description="Seconds to wait after the first failed request; doubles each time.")
+    retry_cap: Positive = Field(60.0, description="Most seconds to wait between tries.")
     give_up_after: Positive = Field(
         86_400.0,
         description="Seconds after which a job is dead-lettered, counted only while its destination takes other rows.",
@@ -86,76 +87,84 @@ class WorkerSettings(RedisSettings):
         64, description="Most requests spent on finding the bad rows of one refused request."
     )
     lease_seconds: Annotated[int, Field(ge=5, le=60)] = Field(
-        20, description="A worker's lease on its jobs, renewed all the time; a lost worker's jobs are free after it."
+        20,
+        description="Seconds of a worker's lease on its jobs, which it renews. A lost worker's jobs are free after it.",
     )
     redis_check: Literal["warn", "refuse"] = Field(
         "warn",
-        description="Where Redis can lose events (it evicts, or keeps no append-only file): say so, or don't start.",
+        description="If Redis can lose events (it evicts, or keeps no append-only file): warn, or refuse to start.",
     )
     stop_timeout: Positive = Field(
         25.0, description="After SIGTERM: seconds to finish what is in flight before it is given back."
     )
     breaker_share: Annotated[float, Field(gt=0, le=1)] = Field(
         0.5,
-        description="Where more than this share of an event type's recent events would die of one thing, the type "
+        description="If more than this share of an event type's recent events would fail for one reason, the type "
         "pauses until `birdfeed resume`; 1: never.",
     )
     breaker_events: Annotated[int, Field(ge=10)] = Field(
         100,
-        description="Fewest recent events of a type for the breaker to judge by; it remembers five times as many.",
+        description="Fewest recent events of a type before the breaker can trip; it remembers five times as many.",
     )
     dead_bytes: Annotated[int, Field(ge=0)] = Field(
         500_000_000, description="Most bytes of Redis for dead letters; the oldest are purged, and counted. 0: no cap."
     )
     dead_days: Annotated[float, Field(ge=0)] = Field(
-        30.0, description="Days after its last failure that a dead event is purged, and counted. 0: never."
+        30.0, description="Days after its last failure when a dead event is purged, and counted. 0: never."
     )
-    keep_traceback: bool = Field(False, description="Store tracebacks of errors; they can hold parts of prompts.")
-    price_book: Path | None = Field(None, description="Your own price book (TOML); its entries come first.")
-    price_fallback: bool = Field(True, description="Price text models that no book has by the genai-prices package.")
+    keep_traceback: bool = Field(False, description="Store tracebacks of errors; they can contain parts of prompts.")
+    price_book: Path | None = Field(
+        None, description="Your own price book (TOML); its entries override the shipped ones."
+    )
+    price_fallback: bool = Field(
+        True, description="Price text models that are in no book with the genai-prices package."
+    )
     tiers: str = Field(
         "",
         description="Where tiers are looked up: redis:<hash key>, https://... (auth service), file:<path>, or nothing.",
     )
     tier_timeout: Positive = Field(1.0, description="Most seconds the tier lookups of one batch may take.")
-    tier_ttl: Positive = Field(300.0, description="Seconds an answer of the tier lookup is remembered.")
+    tier_ttl: Positive = Field(300.0, description="Seconds for which an answer of the tier lookup is cached.")
     schema_check: Literal["off", "warn", "refuse"] = Field(
         "warn",
         description="At start, compare the store's columns with what is sent; warn of mismatches, or refuse to start.",
     )
     schema_check_seconds: Positive = Field(
-        600.0, description="Seconds between two such comparisons while workers run; `birdfeed status` shows the last."
+        600.0,
+        description="Seconds between such comparisons while workers run; `birdfeed status` shows the last result.",
     )
     metrics_host: str = Field(
         "127.0.0.1", description="Address on which the launcher serves /metrics, /healthz and /readyz."
     )
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
-        9808, description="Port for them; 0: not served. Taken by another launcher: a warning, and work goes on."
+        9808,
+        description="Port for them; 0: not served. If it is in use, a warning is logged and workers run all the same.",
     )
     console_host: str = Field(
-        "127.0.0.1", description="Address of `birdfeed console`; any but this machine's needs a token."
+        "127.0.0.1",
+        description="Address of `birdfeed console`; an address that other machines can reach needs a token.",
     )
     console_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
-        9809, description="Port of `birdfeed console`; 0: any that is free."
+        9809, description="Port of `birdfeed console`; 0: any free port."
     )
     console_on_metrics_port: bool = Field(
         False,
-        description="Serve the console under the launcher's port, too, beside /metrics: one process and one port less.",
+        description="Also serve the console on the launcher's port, next to /metrics: one process and one port fewer.",
     )
     console_names: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:, -]*$")] = Field(
         "",
-        description="Comma-separated host names by which browsers reach the console, besides localhost and addresses.",
+        description="Comma-separated host names of the console for browsers, besides localhost and IP addresses.",
     )
     console_token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         None,
-        description="Whoever has it may sign in to the console and replay (16 characters or more). Without one the "
-        "console is read-only and shows no event's data.",
+        description="Token for signing in to the console, to see events' data and to replay (16 characters or more). "
+        "Without one, the console is read-only and shows no event's data.",
     )
-    console_token_file: Path | None = Field(None, description="File with that token instead.")
+    console_token_file: Path | None = Field(None, description="File with that token.")
     log_format: Literal["auto", "console", "json"] = Field(
-        "auto", description="Log lines for people or for machines; auto: console on a terminal, json elsewhere."
+        "auto", description="Format of log lines; auto: console on a terminal, json elsewhere."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
     @field_validator("tinybird_host")
     @classmethod
@@ -168,9 +177,9 @@ class WorkerSettings(RedisSettings):
         except ValueError:
             port_is_one = False
         if not port_is_one or parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError("TINYBIRD_HOST is a URL such as https://api.us-east.tinybird.co")
+            raise ValueError("TINYBIRD_HOST must be a URL such as https://api.us-east.tinybird.co")
         if parts.username or parts.password or parts.query or parts.path not in {"", "/"}:
-            raise ValueError("TINYBIRD_HOST is scheme and host alone, such as https://api.us-east.tinybird.co")
+            raise ValueError("TINYBIRD_HOST must be only scheme and host, such as https://api.us-east.tinybird.co")
         if parts.scheme == "http" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
             raise ValueError("TINYBIRD_HOST uses http, which is allowed for this machine only; use https")
         return value.rstrip("/")
@@ -213,7 +222,7 @@ class WorkerSettings(RedisSettings):
         try:
             return cls()
         except ValidationError as error:
-            raise ConfigurationError(f"settings are wrong: {explain(error)}") from None
+            raise ConfigurationError(f"invalid settings: {explain(error)}") from None
 
 
 def sendable(token: str) -> str:

@@ -118,7 +118,7 @@ def _by_column(event_type: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(column_type: str, row: dict[str, Any], path: str, default: Any) -> Any:
-    """What of a row's JSON stands in a column."""
+    """What of a row's JSON is in a column."""
     value: Any = row
     for part in path.split(".")[1:]:
         value = value.get(part, default) if isinstance(value, dict) else value

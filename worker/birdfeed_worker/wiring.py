@@ -42,7 +42,7 @@ def tiers_of(
     """Where tiers are looked up. `on_failure` is told why, and for how many users, there was no answer.
 
     Raises:
-        ConfigurationError: BIRDFEED_TIERS is none of redis:<key>, file:<path>, https://... (http:// to this machine),
+        ConfigurationError: BIRDFEED_TIERS is not redis:<key>, file:<path>, https://... (http:// to this machine),
             or the file is wrong.
     """
     where = settings.tiers
@@ -57,13 +57,13 @@ def tiers_of(
     elif kind.lower() in {"http", "https"}:
         if goes_in_clear(where):
             raise ConfigurationError(
-                "BIRDFEED_TIERS uses http, which is allowed for this machine only: users' names or tokens would be "
-                "readable on the way; use https"
+                "BIRDFEED_TIERS uses http, which is allowed for this machine only: others could read users' names "
+                "or tokens in transit; use https"
             )
         source = _auth_service(where, settings.tier_timeout)
     else:
         raise ConfigurationError(
-            "BIRDFEED_TIERS is none of redis:<hash key>, file:<path>, and the auth service's https URL"
+            "BIRDFEED_TIERS must be redis:<hash key>, file:<path>, or the auth service's https URL"
         )
     return CachedTiers(source, ttl=settings.tier_ttl, budget=settings.tier_timeout, on_failure=on_failure)
 

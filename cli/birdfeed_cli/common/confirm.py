@@ -16,7 +16,7 @@ def must_be_answerable(*, yes: bool, as_json: bool) -> None:
         WrongUse: There is no terminal to ask on, or the output is for machines, and `--yes` was not given.
     """
     if not yes and (as_json or not (sys.stdin.isatty() and err.is_terminal)):
-        raise WrongUse("there is no terminal to ask on: add --yes to go ahead without a question")
+        raise WrongUse("can't ask for confirmation without a terminal: add --yes")
 
 
 def confirm(question: str, *, yes: bool) -> None:

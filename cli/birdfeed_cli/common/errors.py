@@ -50,7 +50,7 @@ def explained(error: Exception) -> tuple[str, int] | None:
         case TinybirdError():
             return str(error), store_code(error)
         case ValidationError():
-            return f"settings are wrong: {explain(error)}", USAGE
+            return f"invalid settings: {explain(error)}", USAGE
         case WrongUse() | BirdfeedError() | ProducerError():
             return str(error), USAGE
     return None

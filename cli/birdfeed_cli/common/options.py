@@ -36,6 +36,18 @@ def unknown_value(what: str, value: str, known: Iterable[str]) -> str:
     return f"{value!r} is not {what}; {hint}Known: {', '.join(names)}"
 
 
+def at_least_one(processes: int | None) -> int | None:
+    """A number of worker processes as it is typed; raises typer.BadParameter."""
+    if processes is not None and processes < 1:
+        raise typer.BadParameter(f"without a worker process no event would be written; give 1 or more, not {processes}")
+    return processes
+
+
+def Processes(help: str) -> Any:  # noqa: A002, N802 - as Time
+    """An option that takes a number of worker processes."""
+    return typer.Option(callback=at_least_one, help=help)
+
+
 def Time(help: str) -> Any:  # noqa: A002, N802 - called where typer.Option is
     """An option that takes a time."""
     return typer.Option(parser=moment, metavar="TIME", help=help)
@@ -51,10 +63,10 @@ DAY: Final[Any] = "24h"
 WEEK: Final[Any] = "7d"
 HALF_MINUTE: Final[Any] = "30s"
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Watch = Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until q or Ctrl-C.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Watch = Annotated[bool, typer.Option("--watch", help="Refresh every two seconds, until q or Ctrl-C.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Go ahead without asking.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most this many events.")]
-Since = Annotated[datetime, Time("From this time on: 24h or 7d (that long ago), 2026-01-31 or 2026-01-31T12:00:00Z.")]
-Until = Annotated[datetime | None, Time("Before this time, written like --since; now if left out.")]
+Since = Annotated[datetime, Time("Start: 24h or 7d (that long ago), 2026-01-31 or 2026-01-31T12:00:00Z.")]
+Until = Annotated[datetime | None, Time("End (exclusive), written like --since (default: now).")]

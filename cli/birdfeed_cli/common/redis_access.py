@@ -31,7 +31,7 @@ def open_redis(*, tries: int = 1, timeout: float = SOCKET_TIMEOUT) -> tuple[Redi
     try:
         connection.ping()
     except (AuthenticationError, AuthorizationError) as error:
-        raise Unreachable(f"Redis at {shown(url)} refuses the log-in: {error} {LOG_IN}") from None
+        raise Unreachable(f"Redis at {shown(url)} refuses the login: {error} {LOG_IN}") from None
     except RedisError as error:
         raise Unreachable(
             f"Redis at {shown(url)} doesn't answer ({type(error).__name__}); is it running? `birdfeed up` starts one"

@@ -8,7 +8,7 @@ from birdfeed_worker.tinybird.client import Tinybird
 from birdfeed_worker.wiring import reader_of, tinybird_of
 
 #: What is said of a table that was made before its rows kept their usage.
-NO_USAGE_RAW: Final = "{} keeps no usage_raw: docs/reference/new-columns.md says how to add it"
+NO_USAGE_RAW: Final = "{} has no column usage_raw: `birdfeed tinybird init` writes the datafile that has it"
 
 
 def open_store(settings: WorkerSettings, *, write: bool = False) -> Tinybird:

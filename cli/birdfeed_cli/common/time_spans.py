@@ -30,7 +30,7 @@ def seconds(text: str) -> float:
     """
     found = _SPAN.fullmatch(text.strip().lower())
     if found is None:
-        raise ValueError(f"{text!r} is not a span of time; write 30s, 10m, 2h, 7d or 2w")
+        raise ValueError(f"{text!r} is not a length of time; write 30s, 10m, 2h, 7d or 2w")
     return float(int(found[1]) * _UNITS[found[2]])
 
 

@@ -54,7 +54,7 @@ def _look(view: Callable[[], RenderableType]) -> RenderableType:
     except RedisError as error:
         what = str(error) if isinstance(error, WrongKindError) else f"Redis doesn't answer ({type(error).__name__})"
         shown = Text(f"{what}; trying again", style="red")
-    hint = "; q quits" if out.is_terminal and sys.stdin.isatty() else ""
+    hint = "; press q to quit" if out.is_terminal and sys.stdin.isatty() else ""
     return Group(Text(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC{hint}", style="dim"), shown)
 
 

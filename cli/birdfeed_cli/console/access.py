@@ -90,9 +90,9 @@ class Access:
         """
         session, fields = self.session(request), await read_form(request)
         if session is None:
-            raise HTTPException(403, "your sign-in has ended" if self.token else READ_ONLY)
+            raise HTTPException(403, "your session has ended; sign in again" if self.token else READ_ONLY)
         if not hmac.compare_digest(fields.pop("form_key", "").encode(), session.form_key.encode()):
-            raise HTTPException(403, "this form was not sent by a page of this sign-in; open the page again")
+            raise HTTPException(403, "this form does not belong to your session; reload the page")
         return fields
 
 
@@ -141,7 +141,7 @@ class Guard:
     def _refusal(self, headers: Headers, method: str) -> str | None:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or not is_own_host(hosts[0], self.names):
-            return "the Host header names another server; BIRDFEED_CONSOLE_NAMES lets a name in"
+            return "the Host header names another server; add that name to BIRDFEED_CONSOLE_NAMES to allow it"
         # The scheme isn't compared: a proxy before us may speak TLS.
         if any(urlsplit(origin).netloc != hosts[0] for origin in origins) or (method == "POST" and not origins):
             return "this request does not come from a page of the console"

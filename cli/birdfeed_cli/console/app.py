@@ -124,7 +124,7 @@ class Console:
         """How far a replay is, or its result."""
         run = self.runs.find(request.path_params["id"])
         if run is None or not self._known(request):
-            raise HTTPException(404, "this console knows no such replay; `birdfeed dead log` lists all")
+            raise HTTPException(404, "this console has no such replay; `birdfeed dead log` lists all replays")
         return self.page(request, "replay.html", **run_values(run))
 
     async def resume(self, request: Request) -> Response:

@@ -33,7 +33,7 @@ TEXTS: Final = {"reason": "Reason", "event_type": "Event type", "fingerprint": "
                 "user": "User", "text": "Text in the error or the data"}  # fmt: skip
 TIMES: Final = {"since": "Failed since", "until": "Failed before"}
 #: What no event's data may be seen without.
-NEEDS_SIGN_IN: Final = "filters by model, user and text look into events' data: set BIRDFEED_CONSOLE_TOKEN and sign in"
+NEEDS_SIGN_IN: Final = "filters by model, user and text read events' data: set BIRDFEED_CONSOLE_TOKEN and sign in"
 
 
 def typed(fields: Mapping[str, str]) -> dict[str, str]:
@@ -56,7 +56,7 @@ def choice_of(connection: Redis, keys: Keys, fields: Mapping[str, str], *, signe
 
 
 def given(fields: Mapping[str, str], letters: Sequence[str] = ()) -> Choice:
-    """The same as a choice, with the ids of letters; raises typer.BadParameter for what is no time."""
+    """The same as a choice, with the ids of letters; raises typer.BadParameter for what is not a time."""
     asked: dict[str, Any] = dict(typed(fields))
     asked.update({name: moment(asked[name]) for name in TIMES if name in asked})
     return Choice(**asked, ids=tuple(letters) or None)
@@ -125,9 +125,7 @@ def letter_page(connection: Redis, keys: Keys, letter_id: str, *, signed_in: boo
     """One dead letter, as `birdfeed dead show` has it; raises HTTPException (404)."""
     letter = find(connection, keys, letter_id)
     if letter is None:
-        raise HTTPException(
-            404, f"no dead letter has the id {letter_id}; it may have been replayed or purged meanwhile"
-        )
+        raise HTTPException(404, f"no dead letter has the id {letter_id}; it may have been replayed or purged")
     return example(letter, signed_in=signed_in)
 
 

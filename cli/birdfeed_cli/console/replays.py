@@ -20,7 +20,7 @@ from birdfeed_cli.common.errors import WrongUse
 from birdfeed_cli.console.dead import TIMES, explained, given, typed
 from birdfeed_cli.dead_letters.audit_log import words
 from birdfeed_cli.dead_letters.filters import Filters, choice_json, choice_words, dead_events
-from birdfeed_cli.dead_letters.replay import NO_WORKER, Wish, canary_of, carry_out, fresh, shortfalls
+from birdfeed_cli.dead_letters.replay import NO_WORKER, Wish, canary_of, carry_out, fresh, outcome, refusals, shortfalls
 
 log = logging.getLogger(__name__)
 
@@ -101,14 +101,14 @@ class Runs:
             try:
                 carry_out(self.connection, self.keys, order, canary, clock, run.progress, run.result, **VIA)
             except RedisError as error:
-                run.error = f"Redis failed ({type(error).__name__}); what had gone back stays there"
+                run.error = f"Redis failed ({type(error).__name__}); events that are back in the queue stay there"
             except Exception:
                 log.exception("a replay failed")
-                run.error = "it failed; the console's log says why"
+                run.error = "the replay failed; the console's log says why"
 
         with self._lock:
             if any(one.running for one in self._runs.values()):
-                raise WrongUse("another replay still runs; stop it, or wait for its end")
+                raise WrongUse("another replay is still running; stop it, or wait until it ends")
             run.thread = threading.Thread(target=work, name=order.replay_id, daemon=True)
             run.thread.start()
             self._runs[order.replay_id] = run
@@ -157,7 +157,7 @@ def new_page(connection: Redis, keys: Keys, fields: Mapping[str, str], letters: 
     """
     chosen = letters if fields.get("of") == "letters" else ()
     if fields.get("of") == "letters" and not chosen:
-        raise WrongUse("no dead letter was chosen; go back and tick some")
+        raise WrongUse("no dead letter is selected; go back and select some")
     with explained():
         query = new_query(fields, chosen)
         choice = Filters(given(query, chosen)).choice(connection, keys)
@@ -175,13 +175,14 @@ def new_page(connection: Redis, keys: Keys, fields: Mapping[str, str], letters: 
 
 def run_values(run: Run) -> dict[str, Any]:
     """A replay as a template's values."""
-    result = run.result
+    running, result = run.running, run.result  # in this order: what is read of one that has ended is its last word
     return {
         "run": run,
+        "running": running,
         "what": choice_words(choice_json(run.order.choice)),
         "share": min(1.0, run.looked_at / run.total) if run.total else 1.0,
-        "shortfalls": shortfalls(result),
-        "refused": result.refused.most_common(10),
+        "outcome": outcome(run.order, result),
+        "shortfalls": [*shortfalls(result), *refusals(result)],
     }
 
 
@@ -194,7 +195,7 @@ def log_values(connection: Redis, keys: Keys) -> list[dict[str, Any]]:
 
 
 def _wish(fields: Mapping[str, str]) -> Wish:
-    """How to replay, by a form; raises WrongUse for what is no number."""
+    """How to replay, by a form; raises WrongUse for what is not a number."""
     return Wish(
         dry_run=fields.get("how") != "replay",
         limit=_number(fields, "limit", int),
@@ -216,5 +217,5 @@ def _number(fields: Mapping[str, str], name: str, kind: type[int] | type[float])
         raise WrongUse(f"{name}: {text!r} is not a number") from None
     least = 1 if kind is int else 0.1
     if not least <= value <= 1e9:
-        raise WrongUse(f"{name}: a number from {least:g} to 1,000,000,000 is wanted")
+        raise WrongUse(f"{name} must be from {least:g} to 1,000,000,000")
     return value

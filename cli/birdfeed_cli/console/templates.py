@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from birdfeed_schemas.safety.untrusted import visible
+from birdfeed_schemas.tables.counted import counted
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -30,6 +31,7 @@ def environment() -> Environment:
     made.globals["newline"] = Markup("\n")  # between the lines of a text, in which none is a newline's own
     made.filters.update(
         number=lambda value: f"{value:,}",
+        counted=counted,
         rate=lambda value: f"{value:,.1f}",
         share=lambda value: f"{value:.1%}",
         megabytes=lambda value: f"{value / 1e6:,.1f} MB",

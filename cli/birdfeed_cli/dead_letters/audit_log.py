@@ -18,7 +18,7 @@ def run_log(limit: int, *, as_json: bool) -> int:
     if as_json:
         print_json([{"at": format_time(e.at), "who": e.who, "action": e.action, **e.details} for e in found])
     elif not found:
-        out.print("nothing was done to dead letters yet")
+        out.print("nobody has changed dead letters yet")
     else:
         table = Table(box=None, pad_edge=False)
         table.add_column("when (UTC)", no_wrap=True)

@@ -18,17 +18,21 @@ dead_app = typer.Typer(no_args_is_help=True, help="Dead letters: events that cou
 #: The options that choose dead events: fields of Choice, and --all.
 FILTERS: Final[dict[str, Any]] = {
     "reason": Annotated[str | None, typer.Option(help="Only this reason, such as invalid.")],
-    "fingerprint": Annotated[str | None, typer.Option(help="Only this kind of failure (or its first characters).")],
+    "fingerprint": Annotated[
+        str | None, typer.Option(help="Only the kind of failure with this fingerprint (or these first characters).")
+    ],
     "event_type": Annotated[str | None, typer.Option("--type", help="Only this event type.")],
-    "model": Annotated[str | None, typer.Option(help="Only events of this model, requested or used.")],
-    "user": Annotated[str | None, typer.Option(help="Only events of this user, id or name.")],
-    "since": Annotated[datetime | None, Time("Only what last failed from this time on: 2h, 7d, 2026-01-31.")],
-    "until": Annotated[datetime | None, Time("Only what last failed before this time.")],
-    "text": Annotated[str | None, typer.Option(help="Only events with this text in why they failed or in their data.")],
+    "model": Annotated[str | None, typer.Option(help="Only events that requested or used this model.")],
+    "user": Annotated[str | None, typer.Option(help="Only events of this user (id or name).")],
+    "since": Annotated[
+        datetime | None, Time("Only events that last failed at or after this time: 2h, 7d, 2026-01-31.")
+    ],
+    "until": Annotated[datetime | None, Time("Only events that last failed before this time.")],
+    "text": Annotated[str | None, typer.Option(help="Only events with this text in their error or their data.")],
     "ids": Annotated[
         list[str] | None, typer.Option("--id", metavar="ID", help="Only this dead letter; may be repeated.")
     ],
-    "everything": Annotated[bool | None, typer.Option("--all", help="Every dead event.")],
+    "everything": Annotated[bool | None, typer.Option("--all", help="All dead events.")],
 }
 
 
@@ -61,7 +65,7 @@ def filtered(command: Callable[..., int]) -> Callable[..., int]:
 def dead_list(
     filters: "Filters",
     letters: Annotated[
-        bool, typer.Option("--letters", help="List each dead letter by itself; with --json one line each.")
+        bool, typer.Option("--letters", help="List dead letters one by one; with --json, one line each.")
     ] = False,
     as_json: Json = False,
 ) -> int:
@@ -74,7 +78,10 @@ def dead_list(
 @dead_app.command("show")
 def dead_show(
     which: Annotated[
-        str, typer.Argument(metavar="ID", help="A dead letter's id, or a fingerprint for its newest one.")
+        str,
+        typer.Argument(
+            metavar="ID", help="A dead letter's id, or a fingerprint (shows the newest dead letter that has it)."
+        ),
     ],
     events: Annotated[int, typer.Option(min=0, help="Show at most this many events.")] = 3,
     as_json: Json = False,
@@ -94,18 +101,22 @@ def dead_replay(
     rate: Annotated[float | None, typer.Option(min=0.1, help="At most this many events per second.")] = None,
     canary: Annotated[
         bool,
-        typer.Option("--canary/--no-canary", help="Try one event of each kind first; the others if it is written."),
+        typer.Option(
+            "--canary/--no-canary", help="Try one event of each kind first; replay the others only if it is written."
+        ),
     ] = True,
     canary_wait: Annotated[float, Span("How long to wait for each event that is tried first.")] = HALF_MINUTE,
     max_replays: Annotated[
-        int, typer.Option(min=1, help="Skip events that were replayed this often and failed again.")
+        int, typer.Option(min=1, help="Skip events that were replayed this many times and failed again.")
     ] = 5,
     put: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a field; may be repeated.")
     ] = None,
     unset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Remove a field; may be repeated.")] = None,
     set_type: Annotated[str | None, typer.Option(metavar="TYPE", help="Replay the events as this event type.")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="REPLAY", help="Continue a replay that was stopped.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="REPLAY", help="Continue the stopped replay with this name.")
+    ] = None,
     as_json: Json = False,
 ) -> int:
     """Put dead events back into the queue, once the cause is fixed. Ctrl-C stops it safely."""
@@ -142,7 +153,7 @@ def dead_export(
 
 @dead_app.command("import")
 def dead_import(
-    file: Annotated[str, typer.Argument(help="NDJSON as `dead export` wrote it, edited or not; - for stdin.")],
+    file: Annotated[str, typer.Argument(help="NDJSON written by `dead export`, edited or not; - for stdin.")],
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> int:
@@ -157,7 +168,7 @@ def dead_import(
 def dead_purge(
     filters: "Filters", dry_run: DryRun = False, limit: Limit = None, yes: Yes = False, as_json: Json = False
 ) -> int:
-    """Show how many dead events would be deleted, ask, and delete them; the ledger counts them as purged."""
+    """Show how many dead events would be deleted, ask, and delete them. The ledger counts them as purged."""
     from birdfeed_cli.dead_letters.purge import run_purge
 
     return run_purge(filters, dry_run=dry_run, limit=limit, yes=yes, as_json=as_json)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from birdfeed_schemas.safety.untrusted import json_text
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.operations.replay import new_replay_id
 from birdfeed_worker.operations.transfer import Exported, Import, export
@@ -37,9 +38,9 @@ def run_export(filters: Filters, file: str, limit: int | None, *, force: bool) -
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return OK
     note(connection, keys, "export", choice=choice_json(choice), events=done.events, unreadable=done.unreadable)
-    err.print(f"{done.events} events exported; they stay dead until they are imported, replayed or purged")
+    err.print(f"{counted(done.events, 'event')} exported; exported events stay dead until imported, replayed or purged")
     if done.unreadable:
-        warn(f"{done.unreadable} events can't be read and were left out")
+        warn(f"{counted(done.unreadable, 'event')} left out, because the dead letter can't be read")
     return PARTLY if done.unreadable else OK
 
 
@@ -65,12 +66,15 @@ def run_import(file: str, *, dry_run: bool, as_json: bool) -> int:
     if as_json:
         print_json({"replay": replay_id, "dry_run": dry_run, "stopped": stopped, **counts})
     else:
-        what = "would go back" if dry_run else "are back in the queue"
-        out.print(f"{result.events} events {what}")
+        what = "would go back" if dry_run else f"{'is' if result.events == 1 else 'are'} back in the queue"
+        out.print(f"{counted(result.events, 'event')} {what}")
         if result.refused:
-            out.print(f"{result.refused.total()} lines were refused; their events stay dead")
+            lines = counted(
+                result.refused.total(), "line was refused; its event stays", "lines were refused; their events stay"
+            )
+            out.print(f"{lines} dead")
         if result.not_dead:
-            out.print(f"{result.not_dead} events are no longer dead")
+            out.print(counted(result.not_dead, "event is no longer dead", "events are no longer dead"))
         if stopped:
             out.print("stopped; import the same file again to continue")
     return PARTLY if result.refused or result.not_dead or stopped else OK

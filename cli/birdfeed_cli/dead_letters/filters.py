@@ -9,6 +9,7 @@ from types import FrameType
 from typing import Any
 
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.envelope import format_time
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
@@ -56,7 +57,7 @@ class Filters:
         """
         choice = self.choice(connection, keys)
         if choice.everything and not self.everything:
-            raise WrongUse("choose dead letters: --reason, --type or another filter, or --all for every one")
+            raise WrongUse("choose dead letters: give --reason, --type or another filter, or --all for all of them")
         return choice
 
 
@@ -77,7 +78,7 @@ def choice_words(choice: dict[str, Any]) -> str:
     """A choice from the log for people."""
     said = [f"{name.replace('_', ' ')} {value}" for name, value in choice.items() if name != "ids"]
     if "ids" in choice:
-        said.append(f"{len(choice['ids'])} chosen dead letters")
+        said.append(counted(len(choice["ids"]), "selected dead letter"))
     return ", ".join(said) or "everything"
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, dead_letters_of, find, letters_of
 from redis import Redis
@@ -134,7 +135,7 @@ def kinds_table(kinds: list[Kind], now: datetime | None = None) -> Group:
             (f"{kind.events:,}", kind.reason, _ago(kind.last_failed_at, now), kind.fingerprint, kind.event_type)
         )
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    parts: list[RenderableType] = [Text(f"{events:,} dead event{'' if events == 1 else 's'}", style="bold")]
+    parts: list[RenderableType] = [Text(counted(events, "dead event"), style="bold")]
     for row, why in zip(rows, ["", *(kind.detail for kind in kinds)], strict=True):
         cells = [
             row[0].rjust(widths[0]),
@@ -147,7 +148,7 @@ def kinds_table(kinds: list[Kind], now: datetime | None = None) -> Group:
 
 
 def _ago(stamp: str, now: datetime) -> str:
-    """How long ago; nothing for what is no time, which another tool may have written into a dead letter."""
+    """How long ago; nothing for what is not a time, which another tool may have written into a dead letter."""
     try:
         return f"{age((now - datetime.fromisoformat(stamp)).total_seconds(), parts=1)} ago"
     except (ValueError, TypeError, OverflowError):
@@ -160,7 +161,7 @@ def describe(letter: DeadLetterInfo) -> dict[str, object]:
 
 
 def _show(letter: DeadLetterInfo) -> None:
-    again = f", replayed {letter.replays} times" if letter.replays else ""
+    again = f", replayed {counted(letter.replays, 'time')}" if letter.replays else ""
     for name, value in (
         ("dead letter", letter.id),
         ("reason", f"{letter.reason}: {letter.detail}"),

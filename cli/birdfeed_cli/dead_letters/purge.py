@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.operations.purge import purge
 
@@ -20,7 +21,8 @@ def run_purge(filters: Filters, *, dry_run: bool, limit: int | None, yes: bool, 
         must_be_answerable(yes=yes, as_json=as_json)
         if not yes:
             planned = purge_chosen(dry_run=True)
-            question = f"Delete {planned.events:,} dead events permanently ({choice_words(choice_json(choice))})?"
+            events = counted(planned.events, "dead event")
+            question = f"Delete {events} permanently ({choice_words(choice_json(choice))})?"
             confirm(question, yes=yes)
     with stoppable() as clock, progress(connection, keys, choice, "purging", hide=as_json) as done:
         result = purge_chosen(dry_run=dry_run, stop=clock.stop.is_set, progress=done)
@@ -31,10 +33,11 @@ def run_purge(filters: Filters, *, dry_run: bool, limit: int | None, yes: bool, 
     if as_json:
         print_json({"dry_run": dry_run, "stopped": stopped, "vanished": result.vanished, **counts})
     else:
-        what = "would be deleted" if dry_run else "are deleted"
-        out.print(f"{result.events} events of {result.letters} dead letters {what}")
+        what = "would be deleted" if dry_run else f"{'is' if result.events == 1 else 'are'} deleted"
+        out.print(f"{counted(result.events, 'event')} of {counted(result.letters, 'dead letter')} {what}")
         if result.vanished:
-            out.print(f"{result.vanished} dead letters were gone already")
+            out.print(counted(result.vanished, "dead letter was already gone", "dead letters were already gone"))
         if result.unreadable:
-            out.print(f"{result.unreadable} dead letters can't be opened, so no model or user is known; they stay")
+            unreadable = counted(result.unreadable, "dead letter can't", "dead letters can't")
+            out.print(f"{unreadable} be opened and filtered by model, user or text: not deleted")
     return PARTLY if result.unreadable or stopped else OK

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.envelope import format_time
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
@@ -21,7 +22,7 @@ from birdfeed_cli.common.options import unknown_value
 from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.dead_letters.filters import Filters, choice_from, choice_json, progress, stoppable
 
-NO_WORKER: Final = "no worker runs, so no event is tried first; all go back and wait"
+NO_WORKER: Final = "no worker is running, so no event is tried first; all go back to the queue and wait there"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,7 @@ def resumed(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Orde
         WrongUse: No replay has that name, or filters are given as well.
     """
     if filters != Filters():
-        raise WrongUse("--resume brings its filters with it; leave them out")
+        raise WrongUse("--resume uses the filters of the stopped replay; leave out the others")
     for entry in entries(connection, keys):
         begun = entry.details
         if entry.action == "replay begins" and begun.get("replay") == wish.resume:
@@ -124,7 +125,7 @@ def resumed(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Orde
                 started=datetime.fromisoformat(begun["started"]),
                 edit=Edit(put=begun["set"], remove=begun["unset"], event_type=begun["type"]),
             )
-    raise WrongUse(f"no replay is named {wish.resume!r}; `birdfeed dead log` lists their names")
+    raise WrongUse(f"no replay is named {wish.resume!r}; `birdfeed dead log` lists the names")
 
 
 def describe_order(order: Order) -> dict[str, Any]:
@@ -168,12 +169,9 @@ def _fell_short(result: Replayed) -> bool:
 
 
 def _show(order: Order, result: Replayed) -> None:
-    what = "would go back" if order.dry_run else "are back in the queue"
-    out.print(f"{result.events} events of {result.letters} dead letters {what}")
-    for amount, why in shortfalls(result):
-        out.print(f"{amount} {why}")
-    for why, amount in result.refused.most_common(10):
-        out.print(f"{amount} would be refused by the worker and stay dead: {why}", soft_wrap=True)
+    out.print(outcome(order, result))
+    for sentence in (*shortfalls(result), *refusals(result)):
+        out.print(sentence, soft_wrap=True)
     if order.dry_run:
         return
     if result.stopped:
@@ -182,14 +180,48 @@ def _show(order: Order, result: Replayed) -> None:
         out.print(f"their rows carry {order.replay_id}")
 
 
-def shortfalls(result: Replayed) -> list[tuple[int, str]]:
-    """What did not go back, and why: events or dead letters, and the rest of the sentence."""
+def outcome(order: Order, result: Replayed) -> str:
+    """How many events went back into the queue, or would."""
+    what = "would go back" if order.dry_run else f"{'is' if result.events == 1 else 'are'} back in the queue"
+    return f"{counted(result.events, 'event')} of {counted(result.letters, 'dead letter')} {what}"
+
+
+def shortfalls(result: Replayed) -> list[str]:
+    """What did not go back, and why, one sentence each."""
     found = (
-        (result.canaries["died again"], "events were tried first and failed again"),
-        (result.canaries["no outcome in time"], "events were tried first and had no outcome in time"),
-        (result.held_back, "events like these stay dead; `birdfeed dead list` says why"),
-        (result.too_often, "events were replayed too often and stay dead (--max-replays)"),
-        (result.vanished, "dead letters were gone already"),
-        (result.unreadable, "dead letters can't be opened and stay where they are"),
+        (
+            result.canaries["died again"],
+            "event was tried first and failed again",
+            "events were tried first and failed again",
+        ),
+        (
+            result.canaries["no outcome in time"],
+            "event was tried first and had no outcome in time",
+            "events were tried first and had no outcome in time",
+        ),
+        (
+            result.held_back,
+            "event of such a kind stays dead; `birdfeed dead list` shows why",
+            "events of such kinds stay dead; `birdfeed dead list` shows why",
+        ),
+        (
+            result.too_often,
+            "event was replayed too often and stays dead (--max-replays)",
+            "events were replayed too often and stay dead (--max-replays)",
+        ),
+        (result.vanished, "dead letter was already gone", "dead letters were already gone"),
+        (
+            result.unreadable,
+            "dead letter can't be opened and stays where it is",
+            "dead letters can't be opened and stay where they are",
+        ),
     )
-    return [(amount, why) for amount, why in found if amount]
+    return [counted(amount, one, many) for amount, one, many in found if amount]
+
+
+def refusals(result: Replayed) -> list[str]:
+    """What the worker would refuse, and why, one sentence each; the most frequent first."""
+    return [
+        f"{counted(amount, 'event')} would be refused by the worker and stay dead: {why}"
+        for why, amount in result.refused.most_common(10)
+    ]

@@ -9,6 +9,7 @@ import birdfeed
 import orjson
 from birdfeed.settings import ProducerSettings
 from birdfeed_schemas.registry import registry
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.tables.variables import type_meant
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -68,13 +69,13 @@ def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
             if event_type not in registry() and sum(refused.values()) <= TOLD:
                 hint = type_meant(event_type, registry())
                 warn(
-                    f"line {number}: no event type is named {event_type!r}; the worker keeps it as a dead letter{hint}"
+                    f"line {number}: no event type is named {event_type!r}; the worker will dead-letter the event{hint}"
                 )
             if not exported and EXPORTED in line:
                 exported = True
                 warn(
-                    f"line {number}: this was exported from dead letters; `send` makes new events of such lines, "
-                    "`birdfeed dead import` brings the dead ones back"
+                    f"line {number}: this was exported from dead letters; `send` sends it as a new event, "
+                    "`birdfeed dead import` puts the dead event back into the queue"
                 )
             birdfeed.track_event(birdfeed.EventType(event_type), data)
             tracked += 1
@@ -112,9 +113,9 @@ def _report(read: int, tracked: int, refused: Counter[str], *, as_json: bool) ->
         print_json({"read": read, "accepted": accepted, "spooled": spooled, "refused": dict(refused)})
     else:
         out.print(
-            f"{read} events read, {accepted} accepted"
-            + (f" ({spooled} of them wait in the spool)" if spooled > 0 else "")
+            f"{counted(read, 'event')} read, {accepted:,} accepted"
+            + (f" ({spooled:,} of them in the spool)" if spooled > 0 else "")
         )
         for reason, amount in sorted(refused.items()):
-            out.print(f"{amount} refused: {reason}")
+            out.print(f"{amount:,} refused: {reason}")
     return PARTLY if refused else OK

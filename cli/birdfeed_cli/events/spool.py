@@ -9,6 +9,7 @@ from birdfeed.delivery.spool_drain import drain, spool_files
 from birdfeed.errors import SpoolError
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool, SpooledBatch
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.monitoring.producers import forget_spool
 from birdfeed_worker.queue.connect import connect
@@ -46,7 +47,7 @@ def run_list(*, as_json: bool) -> int:
         if not found:
             out.print(f"no spool in {options.spool_directory}")
         for path in damaged:
-            out.print(f"damaged, renamed and no longer read: {path}")
+            out.print(f"damaged, so it was renamed and is no longer read: {path}")
     return PARTLY if damaged else OK
 
 
@@ -67,15 +68,16 @@ def run_drain(path: Path | None, rate: float | None, *, as_json: bool) -> int:
     if as_json:
         print_json({"events": done.events, "batches": done.batches, "dropped": done.dropped, "left": done.left.events})
     else:
-        out.print(f"{done.events} events sent in {done.batches} jobs")
+        out.print(f"{counted(done.events, 'event')} sent in {counted(done.batches, 'job')}")
         if not there:
             out.print(f"no spool in {options.spool_directory}")
         if done.dropped:
-            out.print(f"{done.dropped} events could not be read back; the ledger counts them as dropped")
+            out.print(f"{counted(done.dropped, 'event')} could not be read back; counted as dropped in the ledger")
         if done.left.events:
-            out.print(f"{done.left.events} events are left: Redis failed, or another process is sending them")
+            events = counted(done.left.events, "event is", "events are")
+            out.print(f"{events} left: Redis failed, or another process is sending them")
     if done.redis == "down":
-        return fail("Redis does not take events; what is left stays in the spool", UNREACHABLE)
+        return fail("Redis does not accept events; the rest stays in the spool", UNREACHABLE)
     return PARTLY if done.dropped or done.left.events else OK
 
 
@@ -92,7 +94,9 @@ def describe(batch: SpooledBatch) -> dict[str, object]:
 
 
 def _table(path: Path, batches: list[SpooledBatch]) -> Table:
-    table = Table(title=f"{path.name}: {sum(batch.events for batch in batches)} events", title_justify="left")
+    table = Table(
+        title=f"{path.name}: {counted(sum(batch.events for batch in batches), 'event')}", title_justify="left"
+    )
     table.add_column("added (UTC)")
     table.add_column("event type")
     for name in ("events", "bytes"):

@@ -18,6 +18,7 @@ from typing import Any
 import birdfeed
 import httpx
 import orjson
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, dead_letters_of
 from birdfeed_worker.monitoring.depth import depth
@@ -78,8 +79,8 @@ class Demo:
         return depth(self.redis, self.keys).total
 
     def drained(self) -> None:
-        """Wait until nothing is under way any more."""
-        wait_until(lambda: self.waiting() == 0, DRAIN_SECONDS, "the queue does not run dry")
+        """Wait until nothing is under way."""
+        wait_until(lambda: self.waiting() == 0, DRAIN_SECONDS, "the queue does not become empty")
 
     def kill_a_busy_worker(self) -> int:
         """kill -9 a worker that has jobs in flight; its process id."""
@@ -160,7 +161,7 @@ def _play(demo: Demo, events: int) -> list[str]:
     track(islice(stream, third), tracked)
     birdfeed.flush()
     wait_until(lambda: demo.redis.zcard(demo.keys.scheduled), 20, "no job waits for the store")
-    say(f"   {demo.waiting()} jobs wait in Redis, none is lost")
+    say(f"   {counted(demo.waiting(), 'job waits', 'jobs wait')} in Redis; none is lost")
     say("4. The store is back, but slow; a worker is killed with jobs in flight (kill -9)")
     demo.set_faults(SCHEMA_FAULT, {"delay_seconds": 0.5})
     track(stream, tracked)
@@ -179,7 +180,7 @@ def _play(demo: Demo, events: int) -> list[str]:
     say("5. Somebody fixes the schema and replays what it refused: birdfeed dead replay --reason quarantined")
     result = replay(demo.redis, demo.keys, Choice(reason="quarantined"))
     demo.drained()
-    say(f"   {result.events} events replayed; what was bad in itself stays dead")
+    say(f"   {counted(result.events, 'event')} replayed; events that are invalid themselves stay dead")
     dead = demo.dead()
     out.print(_balance(demo, tracked, dead))
     problems += _check(demo, tracked, dead)
@@ -230,14 +231,22 @@ def check(
     lost_to = Counter(request_id for request_id, _ in dead)
     dead_ids = {event_id for _, event_id in dead}
     found = {
-        "events are lost": sum(not rows[one] and not lost_to[one] for one in tracked),
-        "events are in more than one place": sum(rows[one] + lost_to[one] > 1 for one in tracked),
-        "events in the store were never tracked": len((set(rows) | set(lost_to)) - set(tracked)),
-        "event_ids are in more than one place": sum(n > 1 or one in dead_ids for one, n in row_ids.items()),
-        "event_ids too many or too few": abs(len(set(row_ids) | dead_ids) - len(tracked)),
-        "events were dropped by the producer": dropped,
+        ("event is lost", "events are lost"): sum(not rows[one] and not lost_to[one] for one in tracked),
+        ("event is in more than one place", "events are in more than one place"): sum(
+            rows[one] + lost_to[one] > 1 for one in tracked
+        ),
+        ("event in the store was never tracked", "events in the store were never tracked"): len(
+            (set(rows) | set(lost_to)) - set(tracked)
+        ),
+        ("event_id is in more than one place", "event_ids are in more than one place"): sum(
+            n > 1 or one in dead_ids for one, n in row_ids.items()
+        ),
+        ("event_id too many or too few", "event_ids too many or too few"): abs(
+            len(set(row_ids) | dead_ids) - len(tracked)
+        ),
+        ("event was dropped by the producer", "events were dropped by the producer"): dropped,
     }
-    return [f"{amount} {what}" for what, amount in found.items() if amount]
+    return [counted(amount, *what) for what, amount in found.items() if amount]
 
 
 def _check(demo: Demo, tracked: list[str], dead: list[DeadLetterInfo]) -> list[str]:

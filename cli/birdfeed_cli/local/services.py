@@ -189,9 +189,9 @@ class Stack:
         }
 
     def _port(self, name: str, wanted: int | None) -> int:
-        """The port that is wanted, or the one that is noted in the data folder, or any that is free.
+        """The port that was asked for, or the one that is noted in the data folder, or any that is free.
 
-        What is exported in other terminals, or stands in an application's settings, then holds after a restart, too.
+        What is exported in other terminals, or is in an application's settings, then holds after a restart, too.
         """
         if wanted:
             return wanted
@@ -299,7 +299,7 @@ def wait_until(
     deadline = time.monotonic() + seconds
     while not (result := ready()):
         if alive is not None and alive.poll() is not None:
-            raise StackError(f"{what}: it ended with exit code {alive.returncode}")
+            raise StackError(f"{what}: it stopped with exit code {alive.returncode}")
         if time.monotonic() > deadline:
             raise StackError(f"{what} within {seconds:g} s")
         time.sleep(0.02)

@@ -36,11 +36,14 @@ def run_up(data_dir: Path, processes: int | None, redis_port: int | None, tinybi
             _say(stack)
             while not stop.wait(0.5):
                 if pool.poll() is not None:
-                    return fail(f"the worker pool ended with exit code {pool.returncode}", PARTLY)
+                    return fail(f"the workers stopped (exit code {pool.returncode}); see their log above", PARTLY)
                 if stack.sandbox is not None and stack.sandbox.poll() is not None:
-                    return fail(f"the sandbox Tinybird ended with exit code {stack.sandbox.returncode}", PARTLY)
+                    return fail(
+                        f"the sandbox Tinybird stopped (exit code {stack.sandbox.returncode}); see its log above",
+                        PARTLY,
+                    )
                 if stack.valkey is not None and not stack.valkey.is_running():
-                    return fail(f"the embedded Valkey ended; its log is {stack.valkey.log_path}", PARTLY)
+                    return fail(f"the embedded Valkey stopped; its log is {stack.valkey.log_path}", PARTLY)
             out.print("stopping")
     except FolderError as error:
         return fail(str(error), USAGE)

@@ -8,7 +8,7 @@ from birdfeed_cli.common.options import DryRun, Json, Span, Watch, Yes
 
 
 def status(as_json: Json = False, watch: Watch = False) -> int:
-    """Show the health of everything on one screen. Exit code 0 healthy, 1 degraded, 3 down."""
+    """Show the health of everything on one screen. Exit codes: 0 healthy, 1 degraded, 3 down."""
     from birdfeed_cli.operate.status import run_status
 
     return run_status(as_json=as_json, watch=watch)
@@ -31,9 +31,9 @@ def ledger(
 def resume(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", help="An event type or a data source; all that are paused if left out."),
+        typer.Argument(metavar="[NAME]", help="An event type or a data source (default: everything that is paused)."),
     ] = None,
-    breaker_off: Annotated[float | None, Span("Switch its circuit breaker off for so long: 10m, 1h.")] = None,
+    breaker_off: Annotated[float | None, Span("Also turn its circuit breaker off for this long: 10m, 1h.")] = None,
     as_json: Json = False,
 ) -> int:
     """Resume what was paused, once its cause is fixed."""
@@ -48,14 +48,15 @@ def forget(
     ],
     dry_run: DryRun = False,
     execute: Annotated[
-        bool, typer.Option("--execute", help="Delete the rows in Tinybird, too; without it the commands are printed.")
+        bool,
+        typer.Option("--execute", help="Also delete the rows in Tinybird; otherwise the commands for it are printed."),
     ] = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> int:
     """Erase one person's events from this host's spool, Redis and Tinybird. Other events of the same batches stay.
 
-    Where BIRDFEED_USER_HMAC_KEY is set, the person's HMAC is looked for, too.
+    Where BIRDFEED_USER_HMAC_KEY is set, events with the person's HMAC are erased, too.
     """
     from birdfeed_cli.operate.forget import run_forget
 
@@ -63,7 +64,7 @@ def forget(
 
 
 def metrics(as_json: Json = False) -> int:
-    """Print the queue's metrics in Prometheus's format; `birdfeed worker` serves the workers' own."""
+    """Print the queue's metrics in the Prometheus format. `birdfeed worker` serves those of its workers."""
     from birdfeed_cli.operate.metrics import run_metrics
 
     return run_metrics(as_json=as_json)

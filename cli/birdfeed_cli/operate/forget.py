@@ -15,6 +15,7 @@ from birdfeed.settings import ProducerSettings
 from birdfeed.spool.forget import Forgotten as Spooled
 from birdfeed.spool.forget import forget as forget_spooled
 from birdfeed_schemas.datafiles import datasources
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.errors import ConfigurationError, TinybirdError
@@ -68,7 +69,7 @@ def run_forget(user: str, *, dry_run: bool, execute: bool, yes: bool, as_json: b
         for line in _lines(seen):
             out.print(line)
     rows = sum(one.rows for one in seen.deletions) if execute else 0
-    confirm(f"Erase {seen.events:,} events and {rows:,} rows permanently?", yes=yes)
+    confirm(f"Erase {counted(seen.events, 'event')} and {counted(rows, 'row')} permanently?", yes=yes)
     done = Found(other_spools=seen.other_spools)
     # The spool first: what it sends meanwhile is then in Redis, and what a worker writes meanwhile is in Tinybird.
     _spool(done, options, person, dry_run=False)
@@ -156,19 +157,22 @@ def _lines(found: Found) -> Sequence[str]:
     counts = _counts(found)
     names = ("this host's spool", "queue", "scheduled jobs", "dead letters", "entries of the log of dead letters")
     lines = [f"{name}: {count:,}" for name, count in zip(names, counts.values(), strict=True)]
-    return lines + [f"Tinybird, {one.table}: {one.rows:,} rows" for one in found.deletions]
+    return lines + [f"Tinybird, {one.table}: {counted(one.rows, 'row')}" for one in found.deletions]
 
 
 def _remaining(found: Found) -> list[str]:
     """What is not erased, one sentence each."""
     said = []
     if flying := found.redis.in_flight + found.spool.being_sent:
-        said.append(f"{flying:,} events are being sent or written: run this again in a minute")
+        in_flight = counted(flying, "event is", "events are")
+        said.append(f"{in_flight} being sent or written: run this again in a minute")
     if unreadable := found.redis.unreadable + found.spool.unreadable:
-        said.append(f"{unreadable:,} jobs or batches can't be read, so nobody knows whose events they hold")
+        said.append(
+            f"{counted(unreadable, 'job or batch', 'jobs or batches')} can't be read: whose events they hold is unknown"
+        )
     said += [f"{path} can't be read: look at it, or delete it" for path in found.unreadable_spools]
     for host, events in found.other_spools.items():
-        said.append(f"the spool of {host} holds {events:,} events of all persons: run this there, too")
+        said.append(f"the spool of {host} holds {counted(events, 'event')} of all persons: run this there, too")
     if found.tinybird_unknown:
         said.append(f"Tinybird was not asked: {found.tinybird_unknown}")
     said += [f"the delete in {table} is {state}" for table, state in found.states.items() if state != "done"]
@@ -200,8 +204,9 @@ def _tell(found: Found, settings: WorkerSettings, *, dry_run: bool, as_json: boo
     else:
         for line in _lines(found):
             out.print(line)
-        what = "would be erased" if dry_run else "are erased, and counted as dropped: forgotten"
-        out.print(f"{found.events:,} events {what}")
+        verb = "is" if found.events == 1 else "are"
+        what = "would be erased" if dry_run else f"{verb} erased, and counted as dropped (reason forgotten)"
+        out.print(f"{counted(found.events, 'event')} {what}")
         if open_deletions:
             out.print("Rows in Tinybird are deleted by these commands, or by --execute:", soft_wrap=True)
             for one in open_deletions:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.monitoring.ledger import Account, Ledger
 from birdfeed_worker.operations.reconcile import Findings, reconcile, write_off
@@ -38,7 +39,7 @@ def run_write_off(*, yes: bool, as_json: bool) -> int:
         ledger, findings = reconcile(connection, keys)
         err.print(ledger_view(ledger, findings))
         if ledger.total.missing:
-            confirm(f"Count {ledger.total.missing:,} missing events as purged, permanently?", yes=yes)
+            confirm(f"Count {counted(ledger.total.missing, 'missing event')} as purged, permanently?", yes=yes)
     events, findings = write_off(connection, keys)
     if events:
         note(connection, keys, "write off", events=events)
@@ -46,14 +47,14 @@ def run_write_off(*, yes: bool, as_json: bool) -> int:
         print_json({"written_off": events, "consistent": findings.consistent, "uncounted": findings.uncounted})
     if events:
         if not as_json:
-            out.print(f"{events} missing events are counted as purged; `birdfeed dead log` has an entry for it")
+            missing = counted(events, "missing event is", "missing events are")
+            out.print(f"{missing} now counted as purged; `birdfeed dead log` has an entry for it")
         return OK
     if findings.uncounted:
-        return fail(
-            f"{findings.uncounted} events will be counted as dead by a running worker; nothing written off", PARTLY
-        )
+        uncounted = counted(findings.uncounted, "event")
+        return fail(f"a running worker will count {uncounted} as dead; nothing was written off", PARTLY)
     if not findings.consistent:
-        return fail("the ledger changes; stop the producers and workers, or wait until they are idle", PARTLY)
+        return fail("the ledger is changing; stop the producers and workers, or wait until they are idle", PARTLY)
     if not as_json:
         out.print("nothing is missing")
     return OK if findings.balanced else PARTLY
@@ -94,17 +95,19 @@ def _row(table: Table, name: str, account: Account) -> None:
 def _verdict(findings: Findings) -> Text:
     if not findings.consistent:
         return Text(
-            "The ledger changes while it is read: no verdict. Look again when the workers are idle.", style=NOTE
+            "The ledger changed while it was read: no verdict. Look again when the workers are idle.", style=NOTE
         )
     if findings.balanced:
         return Text("The ledger balances.", style="green")
     said = []
     for name, amount in findings.missing.items():
-        what = "are missing" if amount > 0 else "more are there than were accepted"
-        said.append(f"{abs(amount):,} {name} events {what}.")
+        if amount > 0:
+            said.append(f"{counted(amount, f'{name} event is', f'{name} events are')} missing.")
+        else:
+            said.append(f"{counted(-amount, f'{name} event')} more than were accepted.")
     for (name, reason), amount in findings.dead_orphaned.items():
-        where = "have no dead letter any more" if amount > 0 else "are in dead letters but not counted"
-        said.append(f"{abs(amount):,} dead {name} events ({reason}) {where}.")
+        events = f"{counted(abs(amount), f'dead {name} event')} ({reason})"
+        said.append(f"{events} without a dead letter." if amount > 0 else f"{events} in dead letters, but not counted.")
     return Text("The ledger does not balance: " + " ".join(said), style="bold red")
 
 

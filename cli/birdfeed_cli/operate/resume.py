@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.operations.resume import Resumed, resume
@@ -35,7 +36,7 @@ def run_resume(name: str | None, breaker_off: float | None, *, as_json: bool) ->
     if off:
         out.print(f"the circuit breaker is off for {age(off)}")
     if done.types or done.destinations:
-        out.print(f"{done.jobs} waiting jobs are due now")
+        out.print(counted(done.jobs, "waiting job is due now", "waiting jobs are due now"))
     elif not off:
         out.print("nothing was paused")
     return OK

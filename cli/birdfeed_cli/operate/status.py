@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from birdfeed.settings import ProducerSettings
 from birdfeed.spool.store import Spool
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_worker.flow.destinations import Destination
 from birdfeed_worker.monitoring.facts import Health, Status, WorkerState
 from birdfeed_worker.monitoring.minutes import INTENDED
@@ -81,7 +82,10 @@ def spool_of_this_host() -> dict[str, Any] | None:
 def view(status: Status, spool: dict[str, Any] | None) -> RenderableType:
     """The screen, at 80 columns."""
     word, style = VERDICTS[status.health]
-    parts: list[RenderableType] = [Text.assemble("birdfeed is ", (word, style))]
+    unproven = status.health is Health.HEALTHY and status.nothing_written
+    parts: list[RenderableType] = [
+        Text.assemble("birdfeed is ", (word, style), ", but has not written any events yet" if unproven else "")
+    ]
     parts += [
         Text.assemble(("! ", "bold"), one.message, (f" → runbook: {one.rule.section}", NOTE)) for one in status.findings
     ]
@@ -129,7 +133,9 @@ def _lines(status: Status, spool: dict[str, Any] | None) -> list[tuple[str, Rend
 
 def _queue(status: Status) -> Text:
     depth = status.depth
-    text = f"{depth.queued:,} jobs wait, {depth.started:,} in flight, {depth.scheduled:,} scheduled"
+    text = (
+        f"{counted(depth.queued, 'job waits', 'jobs wait')}, {depth.started:,} in flight, {depth.scheduled:,} scheduled"
+    )
     if depth.scheduled and status.next_due is not None:
         text += f" (next in {age(status.next_due)})"
     if status.lag is not None:
@@ -139,7 +145,7 @@ def _queue(status: Status) -> Text:
 
 def _rates(status: Status) -> Text:
     if status.rates is None:
-        return Text("not known yet (workers note them every 10 s)")
+        return Text("not known yet (workers record them every 10 s)")
     rates = status.rates
     return Text(
         f"{rates.accepted:,.1f} events/s in, {rates.written:,.1f} written, {rates.dead:,.1f} dead "
@@ -153,7 +159,7 @@ def _workers(workers: "list[WorkerState] | Any") -> RenderableType:
     shown = [
         Text(
             f"{one.host} {one.pid}: {one.state}"
-            + (f", {one.in_flight} jobs in flight" if one.in_flight else "")
+            + (f", {counted(one.in_flight, 'job')} in flight" if one.in_flight else "")
             + f", {one.done:,} done"
             + (f", silent for {age(one.silent)}" if one.silent > 30 else "")
         )
@@ -177,12 +183,14 @@ def _producers(producers: Sequence[Producer]) -> RenderableType:
         dropped = sum(events for one in some for reason, events in one.dropped.items() if reason not in INTENDED)
         shown.append(
             Text(
-                f"{host}: {len(some)} processes, {sum(one.buffered for one in some):,} events in memory"
+                f"{host}: {counted(len(some), 'process', 'processes')}, "
+                f"{counted(sum(one.buffered for one in some), 'event')} in memory"
                 + (f", {dropped:,} dropped" if dropped else "")
             )
         )
     if len(hosts) > MOST_HOSTS:
-        shown.append(Text(f"and {len(hosts) - MOST_HOSTS} more hosts, {len(producers):,} processes on all"))
+        more = counted(len(hosts) - MOST_HOSTS, "more host")
+        shown.append(Text(f"and {more}; {counted(len(producers), 'process', 'processes')} on all hosts together"))
     return Group(*shown)
 
 
@@ -190,13 +198,13 @@ def _spools(spools: Sequence[HostSpool]) -> RenderableType:
     """By host: the fullest first."""
     shown = [
         Text(
-            f"{one.host}: {one.events:,} events, {one.bytes / 1e6:.1f} MB, the oldest {age(one.oldest)} old"
-            + ("" if one.producers else "; no producer lives there")
+            f"{one.host}: {counted(one.events, 'event')}, {one.bytes / 1e6:.1f} MB, the oldest {age(one.oldest)} old"
+            + ("" if one.producers else "; no producer runs there")
         )
         for one in sorted(spools, key=lambda one: -one.events)[:MOST_HOSTS]
     ]
     if len(spools) > MOST_HOSTS:
-        shown.append(Text(f"and those of {len(spools) - MOST_HOSTS} more hosts"))
+        shown.append(Text(f"and those of {counted(len(spools) - MOST_HOSTS, 'more host')}"))
     return Group(*shown)
 
 
@@ -233,14 +241,14 @@ def _dead(status: Status) -> RenderableType:
 def _redis(status: Status) -> Text:
     used, most = status.redis.memory_used, status.redis.memory_max
     if used is None:
-        return Text("its memory can't be seen (INFO is forbidden)")
+        return Text("its memory is not known (INFO is forbidden)")
     return Text(f"{used / 1e6:,.0f} MB used" + (f" of {most / 1e6:,.0f}" if most else ", without a limit"))
 
 
 def _spool(spool: dict[str, Any]) -> Text:
     if "error" in spool:
         return Text(f"can't be read: {spool['error']}", style=NOTE)
-    return Text(f"{spool['events']:,} events, {spool['bytes'] / 1e6:.1f} MB wait on disk for Redis")
+    return Text(f"{counted(spool['events'], 'event')} ({spool['bytes'] / 1e6:.1f} MB) on disk, waiting for Redis")
 
 
 def describe(status: Status, spool: dict[str, Any] | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from birdfeed_schemas.prices import ModelPrices
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_worker.pricing.book.book import PriceBook, PriceBookError, load
 from birdfeed_worker.pricing.book.diff import Change, dates_of, diff
 from birdfeed_worker.pricing.book.overlay import Overlay, overlay
@@ -40,7 +41,7 @@ def run_check(file: Path, *, as_json: bool) -> int:
             print_json({"file": str(file), "ok": False, "problems": problems})
         else:
             print_lines(str(error).split("\n"))
-            _line(f"{len(error.problems)} problem{'s' if len(error.problems) > 1 else ''}; the book can't be used")
+            _line(f"{counted(len(error.problems), 'problem')}; the book can't be used")
         return PARTLY
     laid = overlay(load(), book)
     if as_json:
@@ -99,22 +100,29 @@ def _counts(book: PriceBook) -> dict[str, Any]:
 def _show_check(file: Path, book: PriceBook, laid: Overlay) -> None:
     counts = _counts(book)
     units = ", ".join(f"{count} by {unit}" for unit, count in counts["units"].items()) or "none"
-    parts = f"{counts['models']} models ({units}), {counts['prices']} prices, {counts['variants']} variants"
-    _line(f"{file}: good; {parts}; rows will name it {book.hash}")
+    sizes = (counted(counts[f"{one}s"], one) for one in ("model", "price", "variant"))
+    models, prices, variants = sizes
+    _line(f"{file}: valid; {models} ({units}), {prices}, {variants}; rows will name it {book.hash}")
     for note in laid.notes:
         _line(f"note: {note}")
     _line("")
-    _line(f"Against the shipped book, of which {laid.kept} models stay in force:")
+    _line(f"Compared with the shipped book, of which {counted(laid.kept, 'model stays', 'models stay')} in use:")
     _lines(laid.changes)
     for name, (before, now) in laid.taken.items():
-        _line(f"  the name {name!r} belongs to {now}, was {before}")
+        _line(f"  the name {name!r} belongs to {now} now (before: {before})")
     if not laid.changes and not laid.taken:
         _line("  nothing changes")
 
 
 def _show_layer(layer: Layer, when: datetime) -> None:
     head = f"{layer.book} ({layer.origin})" if layer.model is None else f"{layer.source} {layer.book} ({layer.origin})"
-    used = "used" if layer.used else "not in force then" if layer.entry is None else "not used: another comes first"
+    used = (
+        "used"
+        if layer.used
+        else "not valid at that time"
+        if layer.entry is None
+        else "not used: another one comes first"
+    )
     out.print(head, style="bold" if layer.used else "dim", end=": ", soft_wrap=True)
     out.print(used, style="green" if layer.used else "dim")
     if layer.model is None:

@@ -15,7 +15,7 @@ prices_app = typer.Typer(
 EventFile = Annotated[
     str, typer.Argument(metavar="[FILE]", help='NDJSON of {"event_type": ..., "event_data": {...}}; - for stdin.')
 ]
-Book = Annotated[Path | None, typer.Option(help="A price book (TOML) to use alone, instead of those in the settings.")]
+Book = Annotated[Path | None, typer.Option(help="Use only this price book (TOML), instead of those in the settings.")]
 
 
 @prices_app.command("estimate")
@@ -30,7 +30,10 @@ def prices_estimate(file: EventFile = "-", book: Book = None, as_json: Json = Fa
 def prices_explain(
     file: EventFile = "-",
     event_id: Annotated[
-        str | None, typer.Option("--event", metavar="ID", help="Explain the stored row of this event, by its receipt.")
+        str | None,
+        typer.Option(
+            "--event", metavar="ID", help="Explain the stored row of the event with this id, from its receipt."
+        ),
     ] = None,
     book: Book = None,
     as_json: Json = False,
@@ -55,7 +58,9 @@ def price(
 def prices_reprice(
     since: Since,
     until: Until = None,
-    model: Annotated[list[str] | None, typer.Option(help="Only this model, by any name; may be repeated.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Only this model, by any of its names; may be repeated.")
+    ] = None,
     dry_run: DryRun = False,
     yes: Yes = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Correct at most this many rows in this run.")] = None,
@@ -81,8 +86,8 @@ def prices_missing(
 
 @prices_app.command("show")
 def prices_show(
-    model: Annotated[str, typer.Argument(help="Any of a model's names.")],
-    at: Annotated[datetime | None, Time("Prices at this time; now if left out.")] = None,
+    model: Annotated[str, typer.Argument(help="A model, by any of its names.")],
+    at: Annotated[datetime | None, Time("Prices at this time (default: now).")] = None,
     as_json: Json = False,
 ) -> int:
     """Show what each price book has for a model, and which one is used."""
@@ -105,7 +110,7 @@ def prices_check(
 @prices_app.command("diff")
 def prices_diff(
     old: Annotated[str, typer.Argument(help="A price book (TOML), or: shipped.")],
-    new: Annotated[str, typer.Argument(help="Another, or: shipped.")],
+    new: Annotated[str, typer.Argument(help="The price book to compare with it, or: shipped.")],
     as_json: Json = False,
 ) -> int:
     """List the differences between two price books that change a price."""
@@ -117,14 +122,19 @@ def prices_diff(
 @prices_app.command("compare-invoice")
 def prices_compare_invoice(
     file: Annotated[
-        str, typer.Argument(help="An export of OpenAI's or Anthropic's, or a CSV of day,model,cost; - for stdin.")
+        str,
+        typer.Argument(
+            help="An export from OpenAI or Anthropic, or a CSV with the columns day,model,cost; - for stdin."
+        ),
     ],
     provider: Annotated[
         str | None,
-        typer.Option(help="Whose bill it is: rows of others are left out. Known from the file, but for a plain CSV."),
+        typer.Option(
+            help="Compare only rows of this provider (default: the one whose export it is; a plain CSV names none)."
+        ),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(min=0, max=100, help="Percent by which a line may differ; a cent is no difference.")
+        float, typer.Option(min=0, max=100, help="Percent by which a line may differ; one cent is always allowed.")
     ] = 1.0,
     as_json: Json = False,
 ) -> int:

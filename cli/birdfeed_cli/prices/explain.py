@@ -55,7 +55,8 @@ def run_explain_stored(event_id: str, *, as_json: bool) -> int:
         print_lines(lines)
     if again != price.cost:
         return fail(
-            f"the stored counts and rates give {plain(again)} USD, not the stored cost: one was changed", PARTLY
+            f"the stored counts and rates give {plain(again)} USD, not the stored cost: one of them was changed",
+            PARTLY,
         )
     return OK
 

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from birdfeed_schemas.datafiles import datasources
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_worker.dead_letters.query import dead_letters_of
 from birdfeed_worker.errors import ConfigurationError, QueryError
 from birdfeed_worker.operations.invoice.bill import Bill, BillError
@@ -96,7 +97,7 @@ def _show(bill: Bill, compared: Comparison, differing: Sequence[Line], whose: st
         others = ", ".join(f"{events:,} of {name}" for name, events in sorted(compared.left_out.items()))
         print_lines(["", f"not compared, because they are booked for another provider: {others}"])
     if bill.passed_over:
-        warn(f"{bill.passed_over:,} lines of the file have neither cost, tokens nor requests")
+        warn(f"{counted(bill.passed_over, 'line')} of the file without cost, tokens or requests: not compared")
 
 
 def _table(lines: Sequence[Line], *, by_cost: bool) -> Table:

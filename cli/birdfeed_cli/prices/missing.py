@@ -23,7 +23,7 @@ from birdfeed_cli.common.store_access import NO_USAGE_RAW, open_store
 class Found:
     """What was found: models, usage that was not read, the books in use, and how many data sources were read.
 
-    `notes` are sentences about data sources that could not be read wholly.
+    `notes` are sentences about data sources that could not be read completely.
     """
 
     missing: list[Missing]
@@ -77,24 +77,24 @@ def read_missing(settings: WorkerSettings, since: datetime, now: datetime) -> Fo
 
 def _show_unread(shapes: list[Shape]) -> None:
     if shapes:
-        err.print("\nUsage that was not read, or not wholly, by its keys:\n", markup=False)
+        err.print("\nUsage that was not read, or not completely, by its keys:\n", markup=False)
     for one in shapes:
         err.print(f"  {one}", markup=False, soft_wrap=True)
 
 
 def _show(missing: list[Missing], since: datetime, books: Books, now: datetime, *, only_toml: bool) -> None:
     if not missing:
-        err.print(f"every event since {since:%Y-%m-%d %H:%M} UTC has its price")
+        err.print(f"every event since {since:%Y-%m-%d %H:%M} UTC has a full price")
         return
     if not only_toml:
         out.print(_table(missing, since))
-        print_lines(["", "For your price book (birdfeed prices check FILE lists what is still to fill in):", ""])
+        print_lines(["", "For your price book (`birdfeed prices check FILE` lists what is still to be filled in):", ""])
     print_lines(entries(missing, books, now))
 
 
 def lacks(one: Missing) -> str:
     """What has no rate, for people."""
-    return amounts(one.lacking) if one.lacking else "all" if not one.price_model else "a part not in usage"
+    return amounts(one.lacking) if one.lacking else "all" if not one.price_model else "a part that usage doesn't have"
 
 
 def _table(missing: list[Missing], since: datetime) -> Table:

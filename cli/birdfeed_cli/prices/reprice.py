@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from birdfeed_schemas.datafiles import datasources
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_worker.dead_letters.audit import note
 from birdfeed_worker.errors import ConfigurationError, QueryError, QuotaError
 from birdfeed_worker.operations.reprice.corrections import CorrectionError, Corrections
@@ -52,9 +53,10 @@ def run_reprice(
         try:
             return run.run(dry_run=dry_run, yes=yes, limit=limit)
         except QuotaError as error:
-            return fail(f"{error}; run the same command then: what is corrected already is skipped", UNREACHABLE)
+            return fail(f"{error}; run the same command then: it skips what is already corrected", UNREACHABLE)
         except (QueryError, CorrectionError) as error:
-            written = f"; {run.written:,} corrections are written, the same command continues" if run.written else ""
+            done = counted(run.written, "correction is written", "corrections are written")
+            written = f"; {done}; run the same command again to continue" if run.written else ""
             return fail(f"{error}{written}", store_code(error) if isinstance(error, QueryError) else UNREACHABLE)
 
 
@@ -79,7 +81,7 @@ class Run:
             self._show()
         wanted = bool(self.tally.corrections) and not dry_run
         if wanted:
-            confirm(f"Write {self.tally.corrections:,} corrections?", yes=yes)
+            confirm(f"Write {counted(self.tally.corrections, 'correction')}?", yes=yes)
             self._note("reprice begins", corrections=self.tally.corrections)
             try:
                 self._write()
@@ -88,7 +90,7 @@ class Run:
         if self.as_json:
             print_json(self._json(dry_run=dry_run))
         elif wanted:
-            out.print(f"{self.written:,} corrections are written")
+            out.print(counted(self.written, "correction is written", "corrections are written"))
         return PARTLY if self.tally.refused or self.refused_tables else OK
 
     def _note(self, action: str, **counts: int) -> None:
@@ -99,7 +101,7 @@ class Run:
             connection, keys = open_redis()
             note(connection, keys, action, **details, models=list(selection.models), **counts)
         except (Unreachable, ConfigurationError, RedisError) as error:
-            warn(f"not in the log of `birdfeed dead log`: {error}")
+            warn(f"not recorded for `birdfeed dead log`: {error}")
 
     def _read(self, limit: int | None) -> None:
         reader = RetryingReader(self.store)
@@ -126,7 +128,7 @@ class Run:
     def _show(self) -> None:
         tally, total = self.tally, self.tally.total
         span = f"{self.selection.since:%Y-%m-%d %H:%M} to {self.selection.until:%Y-%m-%d %H:%M} UTC"
-        out.print(f"{tally.events:,} events, {span}")
+        out.print(f"{counted(tally.events, 'event')}, {span}")
         if tally.models:
             rows = Rows("model")
             for name in ("rows", "old cost", "new cost", "difference"):
@@ -138,9 +140,9 @@ class Run:
                 )
             out.print(rows)
         else:
-            out.print("no row has another price now")
+            out.print("no row's price has changed")
         if tally.limited:
-            out.print(f"the limit of {tally.corrections:,} corrections is reached; there may be more")
+            out.print(f"the limit of {counted(tally.corrections, 'correction')} is reached; there may be more")
         for counts, what in ((tally.unchanged, "unchanged"), (tally.refused, "refused")):
             for reason, count in counts.most_common():
                 out.print(f"{count:,} {what}: {REASONS[reason]}", soft_wrap=True)

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from birdfeed_schemas.datafiles import datasources
 from birdfeed_schemas.safety.private_files import write_private
 from birdfeed_schemas.safety.untrusted import csv_cell
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_worker.errors import QueryError
 from birdfeed_worker.operations.reprice.run import RetryingReader
 from birdfeed_worker.operations.unread import ADVICE, Shape, read_shapes
@@ -31,7 +32,7 @@ from birdfeed_cli.common.options import unknown_value
 from birdfeed_cli.common.store_access import NO_USAGE_RAW, open_store
 from birdfeed_cli.report.query import DIMENSIONS, OTHERS, Line, Report, largest_named, read_report
 
-NO_TABLES: Final = "no data source of birdfeed's can be read; see `birdfeed tinybird check`"
+NO_TABLES: Final = "none of birdfeed's data sources can be read; see `birdfeed tinybird check`"
 #: Columns of the CSV.
 COLUMNS: Final = (
     "dimension", "name", "requests", "errors", "error_rate", "cost_usd", "unpriced", "prompt_tokens",
@@ -102,7 +103,7 @@ def read_stored(
     Args:
         settings: Where the store is.
         since, until, dimensions, zone, client_errors: As read_report's.
-        tell: Takes a sentence about each data source that is left out, wholly or in part.
+        tell: Takes a sentence about each data source that is left out, completely or in part.
 
     Raises:
         ConfigurationError: The host or the read token is missing.
@@ -141,7 +142,7 @@ def _tables(store: Tinybird, tell: Callable[[str], None]) -> Iterator[str]:
             continue
         missing = {*DIMENSIONS, "event_id", "occurred_at"} - set(columns)
         if missing:
-            tell(f"{datasource} is left out: it has no {', '.join(sorted(missing)[:3])} (docs/how-to/migrate.md)")
+            tell(f"{datasource} is left out: it has no {', '.join(sorted(missing)[:3])} (`birdfeed tinybird check`)")
         else:
             yield datasource
 
@@ -190,8 +191,8 @@ def _print(report: Report) -> None:
     out.print(
         Text.assemble(
             (f"{usd(total.cost_usd)}", "bold"),
-            f"   {total.requests:,} requests   {total.error_rate:.1%} failed   ",
-            f"{total.prompt_tokens + total.completion_tokens:,} tokens   {total.unpriced:,} unpriced",
+            f"   {counted(total.requests, 'request')}   {total.error_rate:.1%} failed   ",
+            f"{counted(total.prompt_tokens + total.completion_tokens, 'token')}   {total.unpriced:,} unpriced",
         )
     )
     if not total.requests:
@@ -211,8 +212,8 @@ def _print(report: Report) -> None:
 
 
 def _unread(shapes: Sequence[Shape]) -> Table:
-    """Usage that was not read, or not wholly, or not sent."""
-    table = Table(title="usage not read, by its keys", title_justify="left", title_style="bold")
+    """Usage that was not read, not read completely, or not sent."""
+    table = Table(title="usage that was not read, by its keys", title_justify="left", title_style="bold")
     table.add_column("status", no_wrap=True)
     table.add_column("events", justify="right", no_wrap=True)
     for name in ("such as", "keys", "not read"):

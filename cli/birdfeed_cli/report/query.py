@@ -63,7 +63,7 @@ class Series:
 class Report:
     """All of it. `periods` are the starts of hours or days, in the zone; `over_time` is by the first dimension.
 
-    `unread` is usage that was not read, or not wholly, or not sent, by the shape it came in.
+    `unread` is usage that was not read, or not completely, or not sent, by the shape it came in.
     """
 
     since: datetime

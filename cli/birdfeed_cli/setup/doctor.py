@@ -13,6 +13,8 @@ from birdfeed.checks.look import look, variables, wrong_settings
 from birdfeed.settings import ProducerSettings
 from birdfeed_schemas.datafiles import datasources
 from birdfeed_schemas.settings import explain
+from birdfeed_schemas.tables.counted import counted
+from birdfeed_schemas.tables.pages import page
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.errors import ConfigurationError, QueryError, TinybirdError
 from birdfeed_worker.monitoring.facts import Health
@@ -98,8 +100,8 @@ def all_checks(*, send: bool) -> Iterator[Check]:
             yield Check(
                 name="send",
                 state="unknown",
-                found="no event was sent: its way can't be followed",
-                advice="do first what the lines above say",
+                found="no event was sent, because something above would stop it",
+                advice="first do what the lines above say",
             )
 
 
@@ -116,8 +118,8 @@ def _status(settings: WorkerSettings) -> Iterator[Check]:
         yield Check(
             name="queue",
             state="unknown",
-            found=f"this Redis user may not see the queue ({type(error).__name__}: {error})",
-            advice="docs/how-to/operator.md lists the rights that workers need",
+            found=f"this Redis user is not allowed to read the queue ({type(error).__name__}: {error})",
+            advice=f"give it the rights that workers need: {page('Run workers')}",
         )
         return
     finally:
@@ -125,13 +127,15 @@ def _status(settings: WorkerSettings) -> Iterator[Check]:
     findings = [one for one in status.findings if one.rule.name not in _TOLD]
     for one in findings:
         state = _STATES[one.rule.health]
-        advice = f"docs/how-to/runbook.md: {one.rule.section}"
+        advice = page("Runbook", one.rule.section)
         yield Check(name="queue", state=state, found=one.message, advice=advice)
     if not findings:
         depth = status.depth
         waiting = depth.queued + depth.started + depth.scheduled
         yield Check(
-            name="queue", state="ok", found=f"{waiting:,} jobs under way; `birdfeed status` finds nothing wrong"
+            name="queue",
+            state="ok",
+            found=f"{counted(waiting, 'job')} under way; `birdfeed status` finds nothing wrong",
         )
 
 
@@ -142,14 +146,19 @@ def _store(settings: WorkerSettings) -> Iterator[Check]:
         yield Check(
             name="store",
             state="unknown",
-            found="no Tinybird is set here, which a host of producers does not need",
+            found="no Tinybird is configured; a host that runs only producers needs none",
             advice="run `birdfeed doctor` where workers run, or set TINYBIRD_HOST, TINYBIRD_TOKEN, TINYBIRD_READ_TOKEN",
         )
         return
     try:
         store = tinybird_of(settings)
     except ConfigurationError as error:
-        yield Check(name="store", state="wrong", found=str(error), advice="docs/how-to/tinybird.md makes the tokens")
+        yield Check(
+            name="store",
+            state="wrong",
+            found=str(error),
+            advice=f"`tb deploy` creates the tokens: {page('Set up Tinybird')}",
+        )
         return
     with store:
         try:
@@ -173,17 +182,17 @@ def _store(settings: WorkerSettings) -> Iterator[Check]:
 
 def _unreachable(settings: WorkerSettings, error: TinybirdError) -> Check:
     status = error.status if isinstance(error, QueryError) else 0
-    advice = "check TINYBIRD_HOST and this host's way to it; until then events wait in Redis"
+    advice = "check TINYBIRD_HOST and the network to it; until then events wait in Redis"
     if status in (401, 403):
-        advice = "renew TINYBIRD_TOKEN and TINYBIRD_READ_TOKEN, of the region that TINYBIRD_HOST names"
+        advice = "replace TINYBIRD_TOKEN and TINYBIRD_READ_TOKEN by tokens of TINYBIRD_HOST's region"
     state: State = "down" if store_code(error) == 3 else "wrong"
     return Check(name="store", state=state, found=f"{settings.host}: {error}", advice=advice)
 
 
 def _problem(problem: Mismatch) -> Check:
-    advice = "docs/how-to/migrate.md; `birdfeed tinybird check` lists all"
+    advice = "`birdfeed tinybird check` lists every mismatch"
     if problem.problem == "no_scope":
-        advice = "give the token that scope; docs/how-to/tinybird.md"
+        advice = "give the token that scope, or use the one that `tb deploy` created"
     return Check(name="store", state="warning", found=str(problem), advice=advice)
 
 
@@ -219,11 +228,11 @@ def _followed(producer: ProducerSettings, worker: WorkerSettings) -> Iterator[Ch
         yield Check(
             name="send",
             state="down",
-            found=f"its row (request_id {request_id}) was not in llm_events after {ROW_SECONDS:.0f} s",
-            advice="`birdfeed status` says where events wait, `birdfeed dead list` what died",
+            found=f"its row (request_id {request_id}) was not in llm_events within {ROW_SECONDS:.0f} s",
+            advice="`birdfeed status` shows where events wait, `birdfeed dead list` which failed",
         )
     else:
-        yield Check(name="send", state="ok", found=f"its row was there after {_since(began)}: event_id {row}")
+        yield Check(name="send", state="ok", found=f"its row was stored after {_since(began)}: event_id {row}")
 
 
 def _first_row(store: Tinybird, sql: str, until: float) -> str | None:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from birdfeed_schemas.datafiles import datafiles, datasources
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_worker.errors import TinybirdError
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.schema_check import check_append, check_schemas
@@ -36,7 +37,7 @@ def _write(folder: Path, *, force: bool) -> int:
         place = folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="utf-8")
-    out.print(f"{len(files)} datafiles in {folder}: {len(edited)} overwritten", soft_wrap=True)
+    out.print(f"{counted(len(files), 'datafile')} in {folder}: {len(edited)} overwritten", soft_wrap=True)
     out.print(f"next: cd {folder} && tb deploy, then copy the tokens it made:", soft_wrap=True)
     out.print("  birdfeed_append → TINYBIRD_TOKEN, birdfeed_verify → TINYBIRD_READ_TOKEN, birdfeed_read → dashboards")
     return OK
@@ -64,7 +65,7 @@ def run_check(*, as_json: bool) -> int:
 
 
 def _table(found: list[Mismatch]) -> Table:
-    table = Table(title=f"{len(found)} mismatches", title_justify="left")
+    table = Table(title=counted(len(found), "mismatch", "mismatches"), title_justify="left")
     table.add_column("data source")
     table.add_column("column")
     table.add_column("problem")

@@ -91,7 +91,7 @@ class Buffer:
         return taken
 
     def seal(self) -> list[Item]:
-        """Nobody takes from it any more; what is still there is the caller's.
+        """Nobody takes from it after that; what is still there is the caller's.
 
         An event put in before is in the answer. Whoever puts one in later sees `sealed` afterwards.
         """

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from birdfeed_schemas.safety.redis_facts import redis_facts
 from birdfeed_schemas.safety.urls import shown
+from birdfeed_schemas.tables.counted import counted
+from birdfeed_schemas.tables.pages import page
 from birdfeed_schemas.tables.variables import unknown_variables
 from birdfeed_schemas.wire.keys import SILENT_SECONDS, Keys
 from redis import Redis
@@ -26,8 +28,8 @@ ANSWER_SECONDS: Final = 1.5
 def variables(environment: Mapping[str, str]) -> Iterator[Check]:
     """Variables that are no settings: misspelt, mostly."""
     for name, near in sorted(unknown_variables(environment).items()):
-        advice = f"set {near} instead" if near else "unset it; docs/reference/settings.md lists the settings"
-        yield Check(name="settings", state="warning", found=f"{name} is no setting of birdfeed's", advice=advice)
+        advice = f"did you mean {near}?" if near else "unset it; `birdfeed settings` lists the settings"
+        yield Check(name="settings", state="warning", found=f"{name} is not a birdfeed setting", advice=advice)
 
 
 def look(options: Options, credentials: Credentials | None = None) -> Iterator[Check]:
@@ -75,7 +77,7 @@ def _spool(options: Options) -> Check:
         return Check(
             name="spool",
             state="warning",
-            found="the spool is off (BIRDFEED_SPOOL_BYTES=0): while Redis is away, events wait in memory alone",
+            found="the spool is off (BIRDFEED_SPOOL_BYTES=0): while Redis is unreachable, events wait in memory only",
             advice="unset BIRDFEED_SPOOL_BYTES, unless this host has no disk",
         )
     folder = options.spool_directory
@@ -84,10 +86,10 @@ def _spool(options: Options) -> Check:
         return Check(
             name="spool",
             state="warning",
-            found=f"the spool's folder {folder} can't be written to by this user: without Redis events are lost",
-            advice="set BIRDFEED_SPOOL_DIR to a folder of this user's, on a disk that outlives the process",
+            found=f"this user can't write to the spool's folder {folder}: events are lost while Redis is unreachable",
+            advice="set BIRDFEED_SPOOL_DIR to a folder that this user owns, on a disk that outlives the process",
         )
-    return Check(name="spool", state="ok", found=f"without Redis, events wait in {folder}")
+    return Check(name="spool", state="ok", found=f"while Redis is unreachable, events wait in {folder}")
 
 
 def _redis(options: Options, url: str, credentials: Credentials | None) -> Iterator[Check]:
@@ -108,7 +110,7 @@ def _redis(options: Options, url: str, credentials: Credentials | None) -> Itera
                 name="redis",
                 state="wrong",
                 found=f"Redis at {place} refuses the user or password",
-                advice=f"correct them in {options.redis_source}; / ? # @ [ ] in them are percent-encoded",
+                advice=f"correct them in {options.redis_source}; percent-encode / ? # @ [ ] in them",
             )
         except RedisError as error:
             yield Check(
@@ -122,7 +124,7 @@ def _redis(options: Options, url: str, credentials: Credentials | None) -> Itera
 def _facts(client: Redis, place: str) -> Iterator[Check]:
     facts = redis_facts(client)
     if facts.unsuitable:
-        yield Check(name="redis", state="wrong", found=facts.unsuitable, advice="use a Redis or Valkey that will do")
+        yield Check(name="redis", state="wrong", found=facts.unsuitable, advice="use a Redis or Valkey that meets this")
     elif _is_replica(client):
         yield Check(
             name="redis",
@@ -133,7 +135,8 @@ def _facts(client: Redis, place: str) -> Iterator[Check]:
     else:
         yield Check(name="redis", state="ok", found=f"Redis at {place} answers")
     for warning in facts.warnings:
-        yield Check(name="redis", state="warning", found=warning, advice="docs/how-to/operator.md says how to set it")
+        advice = f"change Redis's configuration: {page('Run workers')}"
+        yield Check(name="redis", state="warning", found=warning, advice=advice)
     for note in facts.notes:
         yield Check(name="redis", state="unknown", found=note)
 
@@ -154,7 +157,7 @@ def _pool(client: Redis, keys: Keys) -> Check:
         return Check(
             name="pool",
             state="unknown",
-            found="this Redis user may not see workers",
+            found="this Redis user is not allowed to read the workers' keys",
             advice="run `birdfeed doctor` with the workers' settings",
         )
     if not alive:
@@ -164,7 +167,9 @@ def _pool(client: Redis, keys: Keys) -> Check:
             found=f"no worker serves the queue {keys.queue!r}: events wait in Redis",
             advice="start `birdfeed worker` with the same BIRDFEED_REDIS_URL, BIRDFEED_QUEUE and BIRDFEED_KEY_PREFIX",
         )
-    return Check(name="pool", state="ok", found=f"{alive} worker{'s' * (alive != 1)} serve the queue {keys.queue!r}")
+    return Check(
+        name="pool", state="ok", found=f"{counted(alive, 'worker serves', 'workers serve')} the queue {keys.queue!r}"
+    )
 
 
 def _beats(client: Redis, worker: bytes | str, now: float) -> bool:
@@ -191,6 +196,6 @@ def wrong_settings(error: Exception) -> Check:
     return Check(
         name="settings",
         state="wrong",
-        found=f"settings are wrong, so telemetry is off: {error}",
+        found=f"invalid settings, so telemetry is off: {error}",
         advice="correct them; `birdfeed settings` shows each with its source",
     )

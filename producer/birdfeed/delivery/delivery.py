@@ -161,7 +161,7 @@ class Delivery:
         ]
 
     def _place(self) -> bool:
-        """Send or spool what is in flight; whether nothing is any more."""
+        """Send or spool what is in flight; whether nothing is left in flight."""
         while chunk := self._chunk():
             left = chunk
             if self.breaker.allows():
@@ -204,7 +204,7 @@ class Delivery:
         self._in_flight.extendleft(reversed(batches))
 
     def _store(self, batches: list[PackedBatch]) -> bool:
-        """Put batches into the spool; whether they need not be kept in memory any more."""
+        """Put batches into the spool; whether they need no longer be kept in memory."""
         if self._spool is None:
             return False
         try:

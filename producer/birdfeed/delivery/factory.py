@@ -50,12 +50,12 @@ def announce(options: Options) -> None:
         return
     spool = Spool.of(options)
     try:
-        log_once(logging.INFO, f"spool {spool.path}", "the spool is %s; it can be written", spool.check())
+        log_once(logging.INFO, f"spool {spool.path}", "the spool is %s; it is writable", spool.check())
     except SpoolError as error:
         log_once(
             logging.WARNING,
             f"spool {spool.path}",
-            "%s; while Redis is away events wait in memory alone (set BIRDFEED_SPOOL_DIR, or BIRDFEED_SPOOL_BYTES=0)",
+            "%s; without Redis, events wait in memory only (set BIRDFEED_SPOOL_DIR, or BIRDFEED_SPOOL_BYTES=0)",
             error,
         )
 

@@ -101,9 +101,7 @@ class Flusher:
             safe = self._round(closing=stop_at is not None)
         except Exception as error:
             # A fault of ours must not end the thread: what it was about is still in the buffer, or in flight.
-            log_throttled(
-                logging.ERROR, "internal", "a flush failed: %s; it will be tried again", error_location(error)
-            )
+            log_throttled(logging.ERROR, "internal", "a flush failed: %s; trying again", error_location(error))
         self._answer(requests, safe=safe)
         if stop_at is None:
             return False

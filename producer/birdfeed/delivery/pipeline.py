@@ -6,6 +6,8 @@ from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from birdfeed_schemas.tables.counted import counted
+
 from birdfeed.buffering.buffer import Buffer, Item
 from birdfeed.delivery.flusher import Flusher
 from birdfeed.encoding.added_fields import DEFAULTS
@@ -131,7 +133,7 @@ class Pipeline:
         Args:
             timeout: In seconds.
             exiting: The process ends. What is tracked after this is sent at once, over the same connection: at the
-                interpreter's very end none can be made any more.
+                interpreter's very end none can be made.
 
         Returns:
             Whether every event reached Redis or the spool; the others are dropped and counted, reason "closed".
@@ -164,7 +166,8 @@ class Pipeline:
             for item in items:
                 self._counters.drop(item[0], "closed")
         if lost:
-            log_throttled(logging.ERROR, "closed", "%d events were lost: neither Redis nor the spool took them", lost)
+            lost_text = counted(lost, "event was", "events were")
+            log_throttled(logging.ERROR, "closed", "%s lost: neither Redis nor the spool took them", lost_text)
         return lost == 0
 
     def _release(self) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from birdfeed_schemas.tables.counted import counted
 from redis.exceptions import ResponseError
 
 from birdfeed.encoding.batch import PackedBatch
@@ -62,7 +63,7 @@ class Sending:
         """Count and log events that were given up."""
         for (event_type, reason), events in drops.items():
             self._counters.drop(event_type, reason, events)
-            log_throttled(logging.ERROR, reason, "%d %s events were dropped: %s", events, event_type, reason)
+            log_throttled(logging.ERROR, reason, "dropped %s: %s", counted(events, f"{event_type} event"), reason)
 
     def _heard(self, error: Exception | None) -> bool:
         if error is None:

@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Callable
 
+from birdfeed_schemas.tables.counted import counted
+
 from birdfeed.encoding.batch import line_of
 from birdfeed.encoding.encoder import Encoded
 from birdfeed.errors import SpoolError
@@ -40,5 +42,5 @@ class WriteThrough:
         self._counters.count_spooled()
         for (event_type, reason), events in dropped.items():
             self._counters.drop(event_type, reason, events)
-            log_throttled(logging.ERROR, reason, "%d %s events were dropped: %s", events, event_type, reason)
+            log_throttled(logging.ERROR, reason, "dropped %s: %s", counted(events, f"{event_type} event"), reason)
         return True

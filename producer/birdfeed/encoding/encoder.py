@@ -105,7 +105,7 @@ class Encoder:
             shape: What such an event may send; all else is dropped.
 
         Raises:
-            Exception: `event_data` is no mapping, or reading it failed.
+            Exception: `event_data` is not a mapping, or reading it failed.
         """
         if self.added.any and isinstance(event_data, Mapping):
             event_data = self.added.to(event_data, shape.names)
@@ -161,7 +161,10 @@ class Encoder:
                 if strict:
                     self._counters.drop(event_type, "unserialisable")
                     log_throttled(
-                        logging.WARNING, "unserialisable", "an event could not be made JSON: %s", type(error).__name__
+                        logging.WARNING,
+                        "unserialisable",
+                        "an event could not be encoded as JSON: %s",
+                        type(error).__name__,
                     )
                     return None
         self._counters.count_filtered(sanitized=walk.sanitized, truncated=walk.cut > 0)

@@ -34,7 +34,7 @@ def _is_of(value: object, field: str) -> bool:
     return not isinstance(value, datetime)
 
 
-#: The fields that any text may stand in.
+#: The fields that any text may be in.
 _TEXT_FIELDS: Final = frozenset(field for field in FIELD_TYPES if _is_of("any text", field))
 #: Fields that may need to be seen to where an event does not pass as it is, those first that mostly do.
 _SEEN_TO: Final = (("error", "referrer"), ("usage",), ("moderation",))

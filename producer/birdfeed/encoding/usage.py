@@ -1,4 +1,4 @@
-"""Filter what stands in `usage` and `moderation`: numbers, short words where they belong, and no other text."""
+"""Filter what is in `usage` and `moderation`: numbers, short words where they belong, and no other text."""
 
 import re
 from collections.abc import Mapping

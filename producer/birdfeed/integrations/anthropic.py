@@ -31,7 +31,7 @@ def instrument(client: Client, *, provider: str | None = None) -> Client:
         The same client.
 
     Raises:
-        TypeError: It is no client of anthropic's.
+        TypeError: It is not a client of the anthropic package.
     """
     if not any(kind.__module__.partition(".")[0] == "anthropic" for kind in type(client).__mro__):
         raise TypeError(f"instrument() takes a client of the anthropic package, not {type(client).__name__}")

@@ -35,7 +35,7 @@ def instrument(client: Client, *, provider: str | None = None) -> Client:
         The same client.
 
     Raises:
-        TypeError: It is no such client, or the SDK makes its requests otherwise than the versions known here.
+        TypeError: It is not such a client, or the SDK makes its requests otherwise than the versions known here.
     """
     models = [getattr(client, "models", None), getattr(getattr(client, "aio", None), "models", None)]
     if not type(client).__module__.startswith("google.genai") or not all(hasattr(one, _METHODS[0]) for one in models):

@@ -56,7 +56,7 @@ def instrument(client: Client, *, include_usage: bool = False, provider: str | N
         The same client.
 
     Raises:
-        TypeError: It is no client of openai's.
+        TypeError: It is not a client of the openai package.
     """
     if not any(kind.__module__.partition(".")[0] == "openai" for kind in type(client).__mro__):
         raise TypeError(f"instrument() takes a client of the openai package, not {type(client).__name__}")

@@ -169,7 +169,7 @@ def followed(function: Callable[..., Any], begin: Callable[..., Call | None]) ->
 
     Args:
         function: A plain or a coroutine function that makes one request.
-        begin: Given the same arguments, says what is known before; None for a request that is none of ours.
+        begin: Given the same arguments, says what is known before; None for a request that is not one of ours.
     """
 
     def begun(*args: Any, **kwargs: Any) -> Call | None:

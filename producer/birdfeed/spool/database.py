@@ -103,9 +103,9 @@ def require_spool(path: Path) -> None:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     except sqlite3.Error as error:
-        raise SpoolError(f"{path} is no spool of birdfeed's: {error}") from error
+        raise SpoolError(f"{path} is not a birdfeed spool: {error}") from error
     if not {"batches", "events", "reports", "totals"} <= {name for (name,) in found}:
-        raise SpoolError(f"{path} is no spool of birdfeed's: it is a database of something else")
+        raise SpoolError(f"{path} is not a birdfeed spool, but another program's database")
 
 
 class SpoolFile:
@@ -207,7 +207,7 @@ class SpoolFile:
         """
         self._make_directory()
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
-            raise SpoolError(f"the spool's directory {self.path.parent} can't be written")
+            raise SpoolError(f"the spool's directory {self.path.parent} is not writable")
         return self.path
 
     def close(self) -> None:
@@ -255,13 +255,15 @@ class SpoolFile:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             found = os.stat(directory)
         except OSError as error:
-            raise SpoolError(f"the directory {directory} can't be made: {error.strerror}") from error
+            raise SpoolError(f"the directory {directory} can't be created: {error.strerror}") from error
         # In a shared place such as /tmp somebody else may have made it first, to read or change what we write.
         # Another user could make it lead to a directory of ours that is for something else.
         if directory.is_symlink() and _is_shared(os.stat(directory.parent)):
-            raise SpoolError(f"the spool's directory {directory} is a link in a directory that all may write to")
+            raise SpoolError(f"the spool's directory {directory} is a link in a directory that every user can write to")
         if _is_shared(found):
-            raise SpoolError(f"the spool's directory {directory} belongs to another user, or all may write to it")
+            raise SpoolError(
+                f"the spool's directory {directory} belongs to another user, or every user can write to it"
+            )
         if _is_open(found) and _has_spools(directory, alone=True):
             directory.chmod(0o700)
 
@@ -275,7 +277,7 @@ class SpoolFile:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise SpoolError(f"the spool {self.path} can't be made: {error.strerror}") from error
+            raise SpoolError(f"the spool {self.path} can't be created: {error.strerror}") from error
 
     def _explained(self, error: sqlite3.Error) -> SpoolError:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:

@@ -54,7 +54,7 @@ def forget(path: Path, owns: Owns, *, dry_run: bool = False) -> Forgotten:
         for seq in single:
             _single(file, seq, owns, found, dry_run=dry_run)
         if not dry_run:
-            file.scrub()  # what was sent before may still stand in free pages
+            file.scrub()  # what was sent before may still be in free pages
     finally:
         file.close()
     return found

@@ -41,7 +41,7 @@ def http_status(answer: object) -> int | None:
 
 
 def error_of_status(status: int | None) -> dict[str, Any] | None:
-    """The `error` of an event whose request was answered so; None where that is no error."""
+    """The `error` of an event whose request was answered so; None where that is not an error."""
     if status is None or not 400 <= status <= 599:
         return None
     return {"type": CLIENT_ERROR if status < 500 else SERVER_ERROR, "code": str(status)}

@@ -177,7 +177,7 @@ class track:  # noqa: N801 - used like a function, as contextlib.suppress is
     def __init__(self, event_type: EventType, /, **fields: Any) -> None: ...
     def __init__(self, event_type: str, /, **fields: Any) -> None:
         if callable(event_type):  # @track without its parentheses: found where the program starts, not in a handler
-            raise TypeError('track is told the event type: @track("text_generation")')
+            raise TypeError('track needs the event type: @track("text_generation")')
         self._event_type = EventType(event_type)
         self._fields = fields
         self._open: list[_Entered] = []

@@ -27,7 +27,7 @@ def connect(url: str, *, timeout: float, credentials: Credentials | None = None)
         credentials: Asked for the name and password at each new connection, so that they can be rotated.
 
     Raises:
-        ValueError: It is none of these.
+        ValueError: It is not one of these.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout,

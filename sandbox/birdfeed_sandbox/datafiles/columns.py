@@ -34,7 +34,7 @@ class Column:
         steps: `path`, taken apart.
         default: The expression after DEFAULT, or None.
         codec: `CODEC(...)` as written, or None.
-        line: Where it stands in the file.
+        line: Where it is in the file.
     """
 
     name: str
@@ -60,13 +60,13 @@ def parse_columns(text: str, *, path: str, first_line: int) -> tuple[Column, ...
         first_line: The line of the file on which the block begins.
 
     Raises:
-        DatafileError: A column can't be read, or comes twice, or there is none.
+        DatafileError: A column can't be read, or is there twice, or there is none.
     """
     columns: dict[str, Column] = {}
     for line, pieces in _items(text, path, first_line):
         column = _column(pieces, path, line)
         if column.name in columns:
-            raise DatafileError(path, line, f"column {column.name} comes twice in the schema")
+            raise DatafileError(path, line, f"column {column.name} is in the schema twice")
         columns[column.name] = column
     if not columns:
         raise DatafileError(path, first_line, "the schema has no columns")
@@ -102,7 +102,7 @@ def _items(text: str, path: str, first_line: int) -> Iterator[tuple[int, list[st
         else:
             depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(character, 0)
             if depth < 0:
-                raise DatafileError(path, line, f"{character} closes what was never opened")
+                raise DatafileError(path, line, f"{character} has no opening counterpart")
             piece += character
         line += character == "\n"
     if quote or depth:

@@ -84,7 +84,7 @@ def parse_datasource(text: str, *, name: str, path: str = "") -> Datasource:
             tokens.append(parse_token(command, path))
         elif command.name in found:
             line = found[command.name].line
-            raise DatafileError(path, command.line, f"{command.name} comes twice, first on line {line}")
+            raise DatafileError(path, command.line, f"{command.name} is there twice, first on line {line}")
         else:
             found[command.name] = command
     if "SCHEMA" not in found:

@@ -77,7 +77,7 @@ def _new_node(command: Command, nodes: list[Node], path: str) -> Node:
     if not command.value.isidentifier():
         raise DatafileError(path, command.line, f"NODE needs a name of letters, digits and _, not {command.value!r}")
     if any(node.name == command.value for node in nodes):
-        raise DatafileError(path, command.line, f"node {command.value} comes twice")
+        raise DatafileError(path, command.line, f"node {command.value} is there twice")
     return Node(name=command.value, line=command.line)
 
 

@@ -38,7 +38,7 @@ class OwnHost:
     def _refusal(self, headers: Headers) -> str | None:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or not is_own_host(hosts[0], self.names):
-            return "the Host header names another server; --allow-host lets a name in"
+            return "the Host header names another server; add that name with --allow-host to allow it"
         if any(origin != f"http://{hosts[0]}" for origin in origins):
             return "the Origin header names another site; the sandbox is not for web pages"
         return None

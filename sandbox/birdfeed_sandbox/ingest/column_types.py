@@ -15,7 +15,7 @@ class ColumnType:
 
     Attributes:
         name: `String`, `UInt64`, `Array`, ...
-        arguments: What stands in its parentheses, cut at the outer commas, as text.
+        arguments: What is in its parentheses, cut at the outer commas, as text.
         nullable: Whether it stood in Nullable(...).
     """
 

@@ -61,7 +61,7 @@ def print_sql(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A number without its type, as it stands in an array."""
+    """A number without its type, as it is in an array."""
     return +value if isinstance(value, _Number | _Float) else value
 
 

@@ -69,10 +69,12 @@ class RedisFacts:
         """What can't be known, one sentence each. Nothing is wrong with that."""
         said = []
         if self.memory_used is None or self.memory_max is None:
-            said.append("Redis doesn't let birdfeed see its memory (INFO): nobody is warned before it is full")
+            said.append(
+                "Redis doesn't let birdfeed read its memory use (INFO): there will be no warning before it is full"
+            )
         if self.policy is None or self.append_only is None:
             said.append(
-                "Redis doesn't let birdfeed see its configuration (INFO, CONFIG): make sure that it keeps an "
+                "Redis doesn't let birdfeed read its configuration (INFO, CONFIG): make sure that it keeps an "
                 "append-only file and evicts nothing"
             )
         return said

@@ -38,7 +38,7 @@ def checked_redis_url(url: str) -> str:
         raise ValueError("in a Redis URL's password write / as %2F, # as %23, ? as %3F and @ as %40")
     known = _OPTIONS | _SENTINEL_OPTIONS if scheme == "redis+sentinel" else _OPTIONS
     if any(name not in known for name, _ in query):
-        raise ValueError("the Redis URL's query, after its ?, holds an option that is none of redis-py's")
+        raise ValueError("the Redis URL's query, after its ?, has an option that redis-py doesn't know")
     _check_place(scheme, parts.netloc, parts.path)
     _check_database(next((value for name, value in query if name == "db"), ""))
     return url

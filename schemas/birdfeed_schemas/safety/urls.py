@@ -56,7 +56,7 @@ def parts_of(url: str) -> Parts:
         raise UrlError(_ENCODE)
     path, _, query = behind.partition("#")[0].partition("?")
     if not _HOSTS.fullmatch(hosts):
-        raise UrlError(f"its host is not a host; {_ENCODE}")
+        raise UrlError(f"its host is not valid; {_ENCODE}")
     if not _PATH.fullmatch(path):
         raise UrlError("its path has characters that are to be percent-encoded")
     return Parts(scheme=scheme, login=login, hosts=hosts, path=path, query=query)

@@ -13,7 +13,7 @@ _SAYABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}").fullmatch
 
 
 def unknown_names(event_data: Mapping[Any, Any], known: Iterable[str]) -> tuple[str, ...]:
-    """The names in an event that are none of `known`, and were not dropped on purpose; those that may be said."""
+    """The names in an event other than `known`, and were not dropped on purpose; those that may be said."""
     spellings = frozenset(known)
     return tuple(
         name

@@ -5,13 +5,13 @@ classes and counters, the rows and their columns, the check of a price book, rec
 reference page.
 
 A spelling is a path in snake_case; camelCase is respelt before it is looked up, and the `gen_ai.usage.` of
-OpenTelemetry is left out. What stands inside details is written with the role of the details (see CONTAINERS):
+OpenTelemetry is left out. What is inside details is written with the role of the details (see CONTAINERS):
 `prompt.cached_tokens` is `prompt_tokens_details.cached_tokens`, `inputTokenDetails.cachedTokens`, and so on. The first
 spelling that is present and not null counts, so details come before flat spellings.
 
 Marks before a spelling say how it nests. Without a mark it is part of its total.
-    +  it stands beside the total (cache counts: only where the prompt's total is called input, as Anthropic does)
-    ^  it stands beside the total only where that is called output, as Langfuse does; inside output_tokens (pydantic-ai)
+    +  it is counted beside the total (cache counts: only where the prompt's total is called input, as Anthropic does)
+    ^  it is counted beside it only where that is called output, as Langfuse does; inside output_tokens (pydantic-ai)
     ?  it depends on who reports it; `total_tokens` decides first, then the shape, then the provider
 """
 

@@ -1,7 +1,7 @@
 """The environment variables that birdfeed reads, and what to say of one that it does not: a misspelt setting is silent.
 
 Producers and workers often share an environment, and neither side knows the other's settings: so the names of both
-stand here. A test compares them with the settings' models.
+are here. A test compares them with the settings' models.
 """
 
 import re
@@ -77,7 +77,7 @@ def type_meant(event_type: str, known: Iterable[str]) -> str:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Each `BIRDFEED_*` variable that is no setting → what it is probably meant to be, "" where that is not clear."""
+    """Each `BIRDFEED_*` variable that is not a setting → what it was probably meant to be, or ""."""
     found: dict[str, str] = {}
     for name, value in environment.items():
         word = name.upper().removeprefix(_PREFIX)

@@ -43,7 +43,7 @@ class ErrorData(Struct, gc=False):
 
 
 class Line(Struct, gc=False, kw_only=True):
-    """An Envelope whose data is an event already. A line that says its type or version otherwise is no such line."""
+    """An Envelope whose data is an event already. A line that says its type or version otherwise is not such a line."""
 
     event_id: Annotated[str, Meta(min_length=_ID_LENGTH, max_length=_ID_LENGTH)]
     occurred_at: Annotated[datetime, Meta(tz=True)]
@@ -127,7 +127,7 @@ class Typed(NamedTuple):
         """Every line of a batch, in one parse.
 
         Args:
-            body: The lines as they stand in the batch.
+            body: The lines as they are in the batch.
 
         Raises:
             UntypedError: One doesn't fit, or is empty; read_line finds it.

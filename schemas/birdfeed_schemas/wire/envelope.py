@@ -164,7 +164,7 @@ def split_batch(packed: str) -> Batch:
 
 
 def open_batch(packed: str) -> tuple[Header, bytes]:
-    """The header of a batch, and its lines as they stand in it, uncut; raises as split_batch."""
+    """The header of a batch, and its lines as they are in it, uncut; raises as split_batch."""
     head, _, body = packed.encode("utf-8", "surrogatepass").partition(b"\n")
     header = _read_header(head)
     if len(body) - len(body.replace(b"\n", b"")) >= MAX_LINES:  # count takes five times as long
@@ -203,7 +203,7 @@ def _checked(fields: Mapping[str, Any], name: str, like: Any) -> Any:
     if isinstance(value, str) and len(value) > MAX_TEXT:
         raise WireError(f"the header's {name} is longer than {MAX_TEXT} characters")
     if type(value) is int and not 0 <= value <= MAX_COUNT:
-        raise WireError(f"the header's {name} is no count")
+        raise WireError(f"the header's {name} is not a count")
     return value
 
 
@@ -273,7 +273,7 @@ def iso_time(text: str) -> datetime:
     """A time in ISO 8601, as typed/lines.py reads it; where that refuses (a date alone, say), as Python does.
 
     Raises:
-        ValueError: It is no such time.
+        ValueError: It is not such a time.
     """
     try:
         return msgspec.convert(text, datetime)

@@ -37,10 +37,10 @@ def test_a_proof_that_holds() -> None:
 @pytest.mark.parametrize(
     ("tracked", "rows", "ids", "dead", "dropped", "said"),
     [
-        (["a", "b", "c", "d"], ROWS, IDS, DEAD, 0, "1 events are lost"),
-        (["a", "b", "c"], ROWS + Counter({"a": 1}), IDS + Counter({"1": 1}), DEAD, 0, "1 events are in more than one"),
-        (["a", "b", "c"], ROWS, IDS, [*DEAD, ("a", "1")], 0, "1 events are in more than one place"),
-        (["a", "b"], ROWS, IDS, DEAD, 0, "1 events in the store were never tracked"),
+        (["a", "b", "c", "d"], ROWS, IDS, DEAD, 0, "1 event is lost"),
+        (["a", "b", "c"], ROWS + Counter({"a": 1}), IDS + Counter({"1": 1}), DEAD, 0, "1 event is in more than one"),
+        (["a", "b", "c"], ROWS, IDS, [*DEAD, ("a", "1")], 0, "1 event is in more than one place"),
+        (["a", "b"], ROWS, IDS, DEAD, 0, "1 event in the store was never tracked"),
         (["a", "b", "c"], ROWS, IDS, [("c", "2")], 0, "1 event_ids are in more than one place"),
         (["a", "b", "c"], ROWS, Counter({"1": 2}), DEAD, 0, "1 event_ids too many or too few"),
         (["a", "b", "c"], ROWS, IDS, DEAD, 4, "4 events were dropped"),

@@ -102,7 +102,7 @@ def test_an_export_can_be_sent_as_new_events(system: System) -> None:
 
     assert sent.returncode == 0
     assert "3 events read, 3 accepted" in sent.stdout
-    assert sent.stderr.count("`send` makes new events of such lines") == 1
+    assert sent.stderr.count("`send` sends it as a new event") == 1
     system.drained()
     assert system.rows() == {f"b{number}": 1 for number in range(3)}
     old = {json.loads(line)["event_id"] for line in lines.splitlines()}

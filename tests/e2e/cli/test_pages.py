@@ -185,7 +185,7 @@ def test_the_readme(reader: Reader) -> None:
         ("docs/reference/analytics.md", "claude-sonnet-4-5"),
         ("docs/how-to/operator.md", "The ledger balances."),
         ("docs/how-to/tinybird.md", "llm_events"),
-        ("docs/how-to/handler.md", "ok send: its row was there after"),
+        ("docs/how-to/handler.md", "ok send: its row was stored after"),
     ],
 )
 def test_a_page(reader: Reader, page: str, shows: str) -> None:

@@ -29,7 +29,7 @@ def test_no_worker_runs(sandbox: Sandbox, tmp_path: Path) -> None:
         system.send(numbered(20))
         seen = system.run("status")
         assert seen.returncode == 3
-        assert says(title, "no worker runs") in seen.stdout
+        assert says(title, "no worker is running") in seen.stdout
         assert says(title, "birdfeed is down") in " ".join(seen.stdout.split())
 
         system.start_pool(1)
@@ -63,7 +63,7 @@ def test_tinybird_is_down_for_six_hours(working: System) -> None:
     eventually(lambda: working.redis.zcard(working.keys.scheduled), what="jobs wait")
     turn_the_clock(working, SIX_HOURS)
     working.send([("text_generation", text(request_id="r50"))])
-    down = says(title, "llm_events takes no rows now: HTTP 503")
+    down = says(title, "llm_events takes no rows at the moment: HTTP 503")
     named(working, down)
     assert "6 h" in status(working)
 
@@ -121,7 +121,7 @@ def test_a_bad_deploy(working: System) -> None:
     # In one job: the guard looks at what is taken together, and some would die where it came bit by bit.
     enqueue(working.redis, working.keys, [envelope(data) for _, data in numbered(300, model=4.1)])
     working.redis.hincrby(working.keys.ledger, "accepted:text_generation", 300)
-    trips = "text_generation is deferred by its circuit breaker: 300 of 300 recent events died of invalid"
+    trips = "text_generation is deferred by its circuit breaker: 300 of 300 recent events failed with invalid"
     named(working, says(title, trips))
     assert working.dead() == []
     assert working.run("ledger").returncode == 0
@@ -243,7 +243,7 @@ def test_the_ledger_does_not_balance(working: System) -> None:
 
     done = follow(working, commands_of(title))
 
-    assert "3 missing events are counted as purged" in done[0].stdout
+    assert "3 missing events are now counted as purged" in done[0].stdout
     assert "write off" in done[1].stdout
 
 

@@ -90,7 +90,7 @@ def test_dead_letters_keep_growing(working: System) -> None:
             add_counts(pipe, working.keys, now - 60 * minutes, {"dead:text_generation:invalid": 50})
         pipe.execute()
 
-    named(working, f"{says(title, 'dead letters keep growing')}: 151 events in the last hour")
+    named(working, f"{says(title, 'events keep failing')}: 151 dead in the last hour")
 
     follow(working, commands_of(title))
     all_once(working, 9)
@@ -146,7 +146,7 @@ def test_restarts_that_overlap(sandbox: Sandbox, tmp_path: Path) -> None:
 
         settled(system)
         all_once(system, sent)
-        assert "no worker runs" not in status(system)
+        assert "no worker is running" not in status(system)
         assert "The ledger balances." in system.run("ledger").stdout
 
 

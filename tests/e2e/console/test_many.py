@@ -49,7 +49,7 @@ def test_in_chromium(browser: "Browser", address: str, many: Redis) -> None:
         page.locator('input[name="letter"]').first.wait_for()
         page.goto(f"{address}/replays/new?of=filter&reason=quarantined")
         page.get_by_text("25,000").first.wait_for()
-        page.get_by_label("At most so many events").fill("1000")
+        page.get_by_label("Maximum number of events").fill("1000")
         page.get_by_role("button", name="Dry run").click()
         page.get_by_text("1,000 events of 1,000 dead letters would go back").wait_for()
 

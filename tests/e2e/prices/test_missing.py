@@ -213,7 +213,7 @@ def test_unread_usage_by_its_shape(book: Path, sandbox: Sandbox) -> None:
     report = CliRunner().invoke(app, ["report", "--since", "150m", "--json"])
     assert json.loads(report.stdout)["usage"] == list(shapes.values())
     said = CliRunner().invoke(app, ["report", "--since", "150m"]).stdout
-    assert "usage not read, by its keys" in said
+    assert "usage that was not read, by its keys" in said
     assert "stream_options" in said
     page = book.parent / "report.html"
     CliRunner().invoke(app, ["report", "--since", "150m", "--html", str(page)])

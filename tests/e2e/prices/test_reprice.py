@@ -279,7 +279,7 @@ def test_without_confirmation_nothing_is_written(shop: Shop) -> None:
     code, said = shop.run()
 
     assert code == 2
-    assert "there is no terminal to ask on: add --yes" in said
+    assert "can't ask for confirmation without a terminal: add --yes" in said
 
 
 def test_declining_writes_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +348,7 @@ def test_it_goes_on_after_an_outage(shop: Shop) -> None:
     code, said = shop.run("--yes")
     assert code == 3
     assert "HTTP 403" in said
-    assert "3 corrections are written, the same command continues" in said
+    assert "3 corrections are written; run the same command again to continue" in said
     shop.sandbox.clear_faults()
 
     code, rest = shop.run_json("--yes")

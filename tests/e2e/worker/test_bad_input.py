@@ -97,11 +97,11 @@ def test_send_a_file_that_is_not_there(system: System) -> None:
         ("TINYBIRD_TOKEN", "", "TINYBIRD_TOKEN is not set; set it to a token with APPEND scope"),
         ("TINYBIRD_HOST", "", "TINYBIRD_HOST is not set; set it to your workspace's API host"),
         ("TINYBIRD_HOST", "http://example.com", "uses http, which is allowed for this machine only; use https"),
-        ("TINYBIRD_HOST", "api.tinybird.co", "TINYBIRD_HOST is a URL such as https://api.us-east.tinybird.co"),
+        ("TINYBIRD_HOST", "api.tinybird.co", "TINYBIRD_HOST must be a URL such as https://api.us-east.tinybird.co"),
         ("BIRDFEED_REDIS_URL", "localhost:6379", "a Redis URL starts with redis://"),
         ("BIRDFEED_PROCESSES", "many", "BIRDFEED_PROCESSES: Input should be a valid integer"),
         ("BIRDFEED_PRICE_BOOK", "nowhere.toml", "nowhere.toml:1: can't be read: No such file or directory"),
-        ("BIRDFEED_TIERS", "ldap://x", "BIRDFEED_TIERS is none of redis:<hash key>, file:<path>"),
+        ("BIRDFEED_TIERS", "ldap://x", "BIRDFEED_TIERS must be redis:<hash key>, file:<path>"),
     ],
 )
 def test_a_worker_with_wrong_settings_says_which(system: System, name: str, value: str, expected: str) -> None:

@@ -57,7 +57,7 @@ def test_honcho_start_brings_ten_thousand_events_home(either_redis: str, sandbox
         sent = system.send([*by_hand, *others])
 
         assert sent.returncode == 0, sent.stderr
-        assert "10000 events read, 10000 accepted" in sent.stdout
+        assert "10,000 events read, 10,000 accepted" in sent.stdout
         system.drained()
         rows = system.rows()
         assert len(rows) == 10_000

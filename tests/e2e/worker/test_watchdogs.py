@@ -69,7 +69,7 @@ def test_a_delivery_that_takes_no_step_ends_the_worker() -> None:
 
     assert done.returncode == STALLED
     assert b"wait_for_ever" in done.stderr
-    assert b"no step for" in done.stderr
+    assert b"no progress for" in done.stderr
 
 
 def test_a_delivery_that_takes_steps_goes_on(redis: Redis, keys: Keys) -> None:

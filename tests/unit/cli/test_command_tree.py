@@ -93,7 +93,7 @@ def test_a_price_explained(run: Any) -> None:
 
     assert done.exit_code == 1
     assert "prompt_text: 9 / 1,000,000 * " in done.stdout
-    assert "birdfeed: line 2: event_type: None is none of" in done.stderr
+    assert "birdfeed: line 2: event_type: None is not one of" in done.stderr
 
 
 def test_a_price_estimated_for_people(run: Any, tmp_path: Path) -> None:
@@ -119,3 +119,30 @@ def test_a_bug_is_not_explained_away(run: Any, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("birdfeed_cli.operate.ledger.reconcile", bug)
 
     assert isinstance(run("ledger").exception, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("docto",), "No such command 'docto'. Did you mean 'doctor'?"),
+        (("prices", "mising"), "No such command 'mising'. Did you mean 'missing'?"),
+        (("dead", "lst"), "No such command 'lst'. Did you mean 'list'?"),
+        (("doctor", "--sned"), "No such option: --sned (Possible options: --json, --send)"),
+        (("status", "--jsn"), "No such option: --jsn (Possible options: --json)"),
+    ],
+    ids=str,
+)
+def test_a_misspelt_name_is_told_the_nearest(words: tuple[str, ...], said: str) -> None:
+    """Of a command, at any depth, and of an option."""
+    done = CliRunner().invoke(app, list(words), env={"COLUMNS": "120"})
+
+    assert (done.exit_code, said in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["up", "worker"])
+def test_no_worker_at_all_is_refused_in_a_sentence(command: str) -> None:
+    """Before anything is started."""
+    done = CliRunner().invoke(app, [command, "--processes", "0"])
+
+    said = "without a worker process no event would be written; give 1 or more, not 0"
+    assert (done.exit_code, said in done.stderr) == (2, True)

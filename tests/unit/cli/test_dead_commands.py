@@ -94,7 +94,7 @@ def test_chosen_by_text_or_by_id(run: Run, redis: Redis, keys: Keys) -> None:
 
     assert [(kind["reason"], kind["events"]) for kind in by_text] == [("quarantined", 1)]
     assert log[1]["choice"] == {"ids": [first.id, second.id]}
-    assert "2 chosen dead letters" in " ".join(run("dead", "log").stdout.split())
+    assert "2 selected dead letters" in " ".join(run("dead", "log").stdout.split())
     assert resumed["events"] == 1
     assert redis.zcard(keys.failed) == 2
 
@@ -107,10 +107,10 @@ def test_replay_says_what_went_back(run: Run, redis: Redis, keys: Keys) -> None:
     done = run("dead", "replay", "--reason", "invalid", "--limit", "2")
     log = json.loads(run("dead", "log", "--json").stdout)
 
-    assert "3 events of 1 dead letters would go back" in dry.stdout
+    assert "3 events of 1 dead letter would go back" in dry.stdout
     assert (dry.exit_code, done.exit_code) == (0, 0)
-    assert "2 events of 1 dead letters are back in the queue" in done.stdout
-    assert "no worker runs" in done.stderr
+    assert "2 events of 1 dead letter are back in the queue" in done.stdout
+    assert "no worker is running" in done.stderr
     assert [entry["action"] for entry in log] == ["replay ends", "replay begins"]
     assert (log[0]["events"], log[1]["choice"]) == (2, {"reason": "invalid"})
     resumed = run("dead", "replay", "--resume", log[0]["replay"], "--json")
@@ -127,26 +127,29 @@ def test_replay_mends(run: Run, redis: Redis, keys: Keys) -> None:
     again = run("dead", "replay", "--all", "--set", "model=openai", "--unset", "duration")
 
     assert done.exit_code == 1
-    assert "1 events of 1 dead letters are back" in done.stdout
-    assert "1 would be refused by the worker and stay dead: duration: Input should be greater" in done.stdout
+    assert "1 event of 1 dead letter is back" in done.stdout
+    assert "1 event would be refused by the worker and stay dead: duration: Input should be greater" in done.stdout
     assert (again.exit_code, len(work(redis, keys))) == (0, 2)
 
 
 @pytest.mark.parametrize(
     ("command", "expected"),
     [
-        (("dead", "replay"), "choose dead letters: --reason, --type or another filter, or --all"),
+        (("dead", "replay"), "choose dead letters: give --reason, --type or another filter, or --all"),
         (("dead", "purge", "--yes"), "choose dead letters"),
         (("dead", "replay", "--since", "yesterday"), "'--since': 'yesterday' is not a time; write 30m, 24h"),
         (("dead", "replay", "--all", "--set", "model"), "'model' is not name=value"),
         (("dead", "replay", "--resume", "replay-x"), "no replay is named 'replay-x'; `birdfeed dead log`"),
-        (("dead", "replay", "--resume", "x", "--all"), "--resume brings its filters with it"),
-        (("ledger", "--write-off"), "there is no terminal to ask on: add --yes"),
+        (("dead", "replay", "--resume", "x", "--all"), "--resume uses the filters of the stopped replay"),
+        (("ledger", "--write-off"), "can't ask for confirmation without a terminal: add --yes"),
         (("ledger", "--watch", "--json"), "--watch and --json can't be combined"),
         (("status", "--watch", "--json"), "--watch and --json can't be combined"),
-        (("dead", "replay", "--all", "--canary-wait", "30"), "'--canary-wait': '30' is not a span of time; write 30s"),
+        (
+            ("dead", "replay", "--all", "--canary-wait", "30"),
+            "'--canary-wait': '30' is not a length of time",
+        ),
         (("dead", "replay", "--all", "--set-type", "text_generatio"), "did you mean text_generation?"),
-        (("dead", "purge", "--all"), "there is no terminal to ask on: add --yes"),
+        (("dead", "purge", "--all"), "can't ask for confirmation without a terminal: add --yes"),
         (("dead", "import", "no-such-file"), "can't read no-such-file: No such file or directory"),
         (("dead", "export", "/no/such/folder/file"), "can't write /no/such/folder/file"),
     ],
@@ -190,11 +193,11 @@ def test_export_edit_import(run: Run, redis: Redis, keys: Keys, tmp_path: Path) 
     back = run("dead", "import", str(file))
     again = run("dead", "import", str(file), "--json")
 
-    assert "1 events exported; they stay dead" in out.stderr
+    assert "1 event exported; exported events stay dead" in out.stderr
     assert file.stat().st_mode & 0o777 == 0o600
     assert refused.exit_code == 1
     assert "line 1: model: Input should be a valid string" in refused.stderr
-    assert (back.exit_code, back.stdout.splitlines()[0]) == (0, "1 events are back in the queue")
+    assert (back.exit_code, back.stdout.splitlines()[0]) == (0, "1 event is back in the queue")
     assert json.loads(again.stdout)["not_dead"] == 1
     assert json.loads(run("dead", "log", "--json").stdout)[-1]["action"] == "export"
 
@@ -231,8 +234,8 @@ def test_purge(run: Run, redis: Redis, keys: Keys) -> None:
     dry = run("dead", "purge", "--all", "--dry-run")
     done = run("dead", "purge", "--all", "--yes")
 
-    assert "3 events of 1 dead letters would be deleted" in dry.stdout
-    assert "3 events of 1 dead letters are deleted" in done.stdout
+    assert "3 events of 1 dead letter would be deleted" in dry.stdout
+    assert "3 events of 1 dead letter are deleted" in done.stdout
     assert list(dead_letters_of(redis, keys)) == []
     ledger = json.loads(run("ledger", "--json").stdout)
     assert (ledger["balanced"], ledger["total"]["purged"]) == (True, 3)
@@ -255,8 +258,8 @@ def test_ledger(run: Run, redis: Redis, keys: Keys) -> None:
     assert bad.exit_code == 1
     said = " ".join(bad.stdout.split())
     assert "does not balance: 2 text_generation events are missing." in said
-    assert "1 entries of the queue or a registry have no job behind them" in said
-    assert "2 missing events are counted as purged" in off.stdout
+    assert "1 entry of the queue or a registry has no job" in said
+    assert "2 missing events are now counted as purged" in off.stdout
     assert after.exit_code == 0
     work(redis, keys, lambda item: Dead("invalid", "x"))
     assert "dead: invalid 1" in run("ledger").stdout

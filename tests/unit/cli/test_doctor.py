@@ -15,6 +15,7 @@ from birdfeed.client import Client
 from birdfeed_cli.app import app
 from birdfeed_cli.setup import doctor
 from birdfeed_schemas.safety.redis_facts import RedisFacts
+from birdfeed_schemas.tables.pages import page
 from birdfeed_worker.tinybird.schema_compare import Mismatch
 from redis import Redis
 from typer.testing import CliRunner
@@ -89,15 +90,15 @@ BROKEN: dict[str, tuple[dict[str, str | None], int, str, str, str]] = {
         {"BIRDFEED_BATCH_EVENTS": "many"},
         2,
         "settings",
-        "settings are wrong, so telemetry is off: BIRDFEED_BATCH_EVENTS",
+        "invalid settings, so telemetry is off: BIRDFEED_BATCH_EVENTS",
         "`birdfeed settings` shows each",
     ),
     "a misspelt variable": (
         {"BIRDFEED_QUUE": "x"},
         1,
         "settings",
-        "BIRDFEED_QUUE is no setting of birdfeed's",
-        "set BIRDFEED_QUEUE instead",
+        "BIRDFEED_QUUE is not a birdfeed setting",
+        "did you mean BIRDFEED_QUEUE?",
     ),
     "no Redis there": (
         {"BIRDFEED_REDIS_URL": "redis://127.0.0.1:{port}/0"},
@@ -124,7 +125,7 @@ BROKEN: dict[str, tuple[dict[str, str | None], int, str, str, str]] = {
         {"BIRDFEED_SPOOL_DIR": "/dev/null/spool"},
         1,
         "spool",
-        "/dev/null/spool can't be written to",
+        "can't write to the spool's folder /dev/null/spool",
         "set BIRDFEED_SPOOL_DIR",
     ),
     "no spool": ({"BIRDFEED_SPOOL_BYTES": "0"}, 1, "spool", "the spool is off", "unset BIRDFEED_SPOOL_BYTES"),
@@ -133,7 +134,7 @@ BROKEN: dict[str, tuple[dict[str, str | None], int, str, str, str]] = {
         2,
         "store",
         "TINYBIRD_TOKEN is not set",
-        "docs/how-to/tinybird.md",
+        "Set up Tinybird",
     ),
     "no read token": ({"TINYBIRD_READ_TOKEN": None}, 1, "store", "TINYBIRD_READ_TOKEN is not set", "READ scope"),
 }
@@ -200,7 +201,7 @@ def test_what_status_finds_is_told_too(setup: pytest.MonkeyPatch, redis: Redis) 
 
     assert (code, list(wrong)) == (1, ["queue"])
     assert "deferred by its circuit breaker" in wrong["queue"][0].found
-    assert wrong["queue"][0].advice == "docs/how-to/runbook.md: A bad deploy"
+    assert wrong["queue"][0].advice == page("Runbook", "A bad deploy")
 
     redis.set("rq:queue:birdfeed", "text")
     code, wrong = examined()
@@ -221,11 +222,11 @@ def test_a_store_that_does_not_fit(setup: pytest.MonkeyPatch) -> None:
         "llm_events.cost_exact is missing: costs lose digits",
         "image_events TINYBIRD_TOKEN can't APPEND to it (403)",
     ]
-    assert ["migrate.md" in wrong["store"][0].advice, "scope" in wrong["store"][1].advice] == [True, True]
+    assert ["birdfeed tinybird check" in wrong["store"][0].advice, "scope" in wrong["store"][1].advice] == [True, True]
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "advice"), [("403 Forbidden", 2, "renew TINYBIRD_TOKEN"), (None, 3, "check TINYBIRD_HOST")]
+    ("status", "code", "advice"), [("403 Forbidden", 2, "replace TINYBIRD_TOKEN"), (None, 3, "check TINYBIRD_HOST")]
 )
 def test_a_store_that_does_not_answer(setup: pytest.MonkeyPatch, status: str | None, code: int, advice: str) -> None:
     """A refused token, and nobody there."""
@@ -250,8 +251,8 @@ def test_a_host_of_producers_needs_no_tinybird(setup: pytest.MonkeyPatch) -> Non
     done = CliRunner().invoke(app, ["doctor", "--send"])
 
     assert done.exit_code == 0
-    assert "no Tinybird is set here, which a host of producers does not need" in done.stdout
-    assert "no event was sent: its way can't be followed" in done.stdout
+    assert "no Tinybird is configured; a host that runs only producers needs none" in done.stdout
+    assert "no event was sent, because something above would stop it" in done.stdout
 
 
 @pytest.mark.parametrize("arrives", [True, False])
@@ -289,4 +290,4 @@ def test_a_program_may_ask(setup: pytest.MonkeyPatch, valkey_url: str) -> None:
     setup.setenv("BIRDFEED_BATCH_EVENTS", "many")
     (check,) = birdfeed.check()
     assert (check.name, check.state) == ("settings", "wrong")
-    assert str(check).startswith("settings: wrong: settings are wrong, so telemetry is off: BIRDFEED_BATCH_EVENTS")
+    assert str(check).startswith("settings: wrong: invalid settings, so telemetry is off: BIRDFEED_BATCH_EVENTS")

@@ -85,7 +85,7 @@ def test_check_names_every_problem_at_once(bad: str) -> None:
     code, said = run("check", bad)
 
     assert code == 1
-    assert f"{bad}:5: a: price.prompt_text: a rate in USD is a number from 0 on, not -1" in said
+    assert f"{bad}:5: a: price.prompt_text: a rate in USD must be 0 or more, not -1" in said
     assert f"{bad}:10: b: price[1]: overlaps in time with price 1 of the same model" in said
     assert f"{bad}:15: b: price.prompt_tex: there is no such field" in said
     assert "3 problems; the book can't be used" in said
@@ -108,11 +108,11 @@ def test_check_of_a_good_book(good: str) -> None:
     code, said = run("check", good)
 
     assert code == 0
-    assert "good; 2 models (1 by token, 1 by image), 3 prices, 1 variants" in said
-    assert "Against the shipped book, of which 35 models stay in force" in said
+    assert "valid; 2 models (1 by token, 1 by image), 3 prices, 1 variant" in said
+    assert "Compared with the shipped book, of which 35 models stay in use" in said
     assert "flux: image is 0.003, was 0.002" in said
     assert "mine is new: unit token; aliases gpt-4.1; prompt_text until 2026-03-01 3; completion_text until" in said
-    assert "the name 'gpt-4.1' belongs to mine, was openai-large" in said
+    assert "the name 'gpt-4.1' belongs to mine now (before: openai-large)" in said
     assert "note:" not in said
     assert "is gone" in run("diff", "shipped", good)[1]
 
@@ -168,7 +168,7 @@ def test_show_tells_which_layer_prices(good: str, monkeypatch: pytest.MonkeyPatc
     assert "good.toml): used mine, found by alias" in words
     assert "→ until 2026-03-01: prompt_text 3, completion_text 1.5 from 2026-03-01: prompt_text 2" in words
     assert "genai-prices 0" in words
-    assert "not used: another comes first" in words
+    assert "not used: another one comes first" in words
 
 
 def test_show_variants_and_service_tiers(good: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,7 +198,7 @@ def test_show_of_a_price_that_is_over(tmp_path: Path, monkeypatch: pytest.Monkey
     code, said = run("show", "m", "--at", "2026-02-01T10:00:00Z")
 
     assert code == 1
-    assert "not in force then" in said
+    assert "not valid at that time" in said
     assert "no price for 'm' at 2026-02-01 10:00 UTC" in said
 
 

@@ -232,7 +232,7 @@ def test_a_spool_that_cannot_be_written_is_said_at_the_start(
     birdfeed.configure(redis_url=valkey_url, spool_dir=tmp_path / "file" / "spool")
     birdfeed.start()
 
-    eventually(lambda: "events wait in memory alone" in caplog.text, what="it is said")
+    eventually(lambda: "events wait in memory only" in caplog.text, what="it is said")
 
 
 def test_two_threads_fork_and_each_lets_go_of_its_own() -> None:

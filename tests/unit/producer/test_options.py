@@ -120,7 +120,7 @@ def test_a_good_url_passes(url: str) -> None:
         ("redis://h?db=x", "is not a number"),
         ("redis://h:port", "the port"),
         ("redis://h:99999", "the port"),
-        ("redis://h?nonsense=1", "none of redis-py's"),
+        ("redis://h?nonsense=1", "redis-py doesn't know"),
         (f"redis://:{SECRET}/{SECRET}@h:6379/0", "%2F"),
         (f"redis://:{SECRET}#{SECRET}@h:6379/0", "%23"),
         (f"redis://:{SECRET}?{SECRET}@h:6379/0", "%3F"),
@@ -150,6 +150,6 @@ def test_a_misspelt_variable_is_told_of(caplog: pytest.LogCaptureFixture) -> Non
     forget()
     options_from({"BIRDFEED_FLUSH_INTERVALL": SECRET, "BIRDFEED_PROCESSES": "4"})
 
-    assert "BIRDFEED_FLUSH_INTERVALL is no setting of birdfeed's; did you mean BIRDFEED_FLUSH_INTERVAL?" in caplog.text
+    assert "BIRDFEED_FLUSH_INTERVALL is not a birdfeed setting; did you mean BIRDFEED_FLUSH_INTERVAL?" in caplog.text
     assert "PROCESSES" not in caplog.text
     assert SECRET not in caplog.text

@@ -1,7 +1,7 @@
 """Dead letters: rq failed jobs that hold the events as they came, grouped by what killed them.
 
 Events that fail together for the same thing share one, so that a thousand bad events cost little more than the job
-they came in. What is known about a letter stands twice: in its batch's header, which travels with the events, and in
+they came in. What is known about a letter is kept twice: in its batch's header, which travels with the events, and in
 a field of the job (JSON) by which letters are listed and filtered without unpacking them.
 rq's stream of results is not written: it takes 4.4 kB for each job, and the description says what happened.
 """

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.envelope import Header, format_time
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
@@ -170,15 +171,16 @@ class Retention:
                 this.size += size
                 this.seen += 1
                 self._remember(this, letter)
-        self._purge(this, too_old, f"over {self._caps.age_seconds / 86_400:g} days old")
-        self._purge(this, too_much, f"over {self._caps.bytes / 1e6:g} MB together")
+        self._purge(this, too_old, f"older than {self._caps.age_seconds / 86_400:g} days")
+        self._purge(this, too_much, f"dead letters exceed {self._caps.bytes / 1e6:g} MB")
 
     def _adopt_one(self, job_id: str) -> None:
         now = format_time(datetime.fromtimestamp(self._clock.time(), UTC))
         events = int(self._adopt(keys=[self._keys.failed], args=[self._keys.prefix, self._keys.queue, job_id, now]))
         if events > 0:
             log.error(
-                "a job that rq failed by itself is a dead letter now: %d events (a stock worker took it?)", events
+                "a job that rq itself marked as failed is now a dead letter: %s (perhaps a stock rq worker took it)",
+                counted(events, "event"),
             )
 
     def _purge(self, this: Round, letters: Sequence[DeadLetterInfo], why: str) -> None:
@@ -186,7 +188,7 @@ class Retention:
             return
         events = sum(self._mover.purge(letters))
         if events:
-            log.error("dead letters are %s: %d events of %d letters purged", why, events, len(letters))
+            log.error("purged %s of %s: %s", counted(events, "event"), counted(len(letters), "dead letter"), why)
             this.purged[why] += events
 
     def _remember(self, this: Round, letter: DeadLetterInfo) -> None:
@@ -255,4 +257,4 @@ class Retention:
             args += [name, value]
         if self._merge(keys=[self._keys.failed], args=args):
             this.merged += len(there)
-            log.debug("%d small dead letters are one now: %s", len(there), job_id)
+            log.debug("merged %d small dead letters into %s", len(there), job_id)

@@ -1,6 +1,6 @@
 """Dead-letter circuit breaker: a bad deploy must not turn the stream into dead letters.
 
-Where more than a set share of a type's recent events die of one thing, the breaker trips: the type's events are
+Where more than a set share of a type's recent events fail for one reason, the breaker trips: the type's events are
 deferred, as in an outage, until somebody has looked and resets it (`birdfeed resume`). What an operator replays is
 neither counted nor deferred: it died before, and it shows whether the cause is fixed.
 """
@@ -37,7 +37,7 @@ STAY_DEAD: Final = frozenset({"quarantined"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trip:
-    """Why the breaker tripped for a type: `dead` of the last `seen` events died of `reason`; since epoch s."""
+    """Why the breaker tripped for a type: `dead` of the last `seen` events failed with `reason`; since epoch s."""
 
     reason: str
     dead: int
@@ -126,7 +126,7 @@ class DeadLetterBreaker:
             spared = [] if reason in STAY_DEAD else [item for item in items if _died_of(item, event_type, reason)]
             self._wait(spared, jobs)
             log.critical(
-                "the circuit breaker tripped for %s: too many of its events die of %r; %d are deferred; look, fix the "
+                "the circuit breaker tripped for %s: too many of its events fail with %r; %d are deferred; fix the "
                 "cause, and `birdfeed resume %s`",
                 event_type,
                 reason,
@@ -150,7 +150,7 @@ class DeadLetterBreaker:
             if is_unavailable(error):
                 raise
             # Something in its keys is not of our making. That must not keep events from being settled.
-            log.error("the circuit breaker can't count: %s", named(self._connection, self._keys, error))
+            log.error("the circuit breaker can't count events: %s", named(self._connection, self._keys, error))
             return [""] * len(calls)
 
     def _wait(self, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> None:

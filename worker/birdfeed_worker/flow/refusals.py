@@ -1,7 +1,7 @@
 """Refusals: which workers' tokens Tinybird refuses, so that one host's token stops that host's workers and no others.
 
 A worker that is refused notes it in Redis, hands its jobs back and takes none, while some other worker isn't refused:
-that one takes them. It tries again at growing waits, with the token that its file has by then. Where every living
+that one takes them. It tries again at growing waits, with the token that its file has by then. Where every running
 worker is refused, it is not a worker's fault: the data source is paused for the whole pool, as for any other
 misconfiguration, and each of them may probe it.
 """
@@ -78,7 +78,7 @@ class Refusals:
     _look_at: float = 0.0
 
     def refused(self, datasource: str, reason: str) -> bool:
-        """Tinybird refuses this worker's token. Returns whether every living worker's is refused by now."""
+        """Tinybird refuses this worker's token. Returns whether every running worker's is refused by now."""
         now = self.clock.time()
         with self._lock:
             wait = self._waits.setdefault(datasource, _Wait(since=now))
@@ -95,7 +95,7 @@ class Refusals:
                 pipe.execute()
         except RedisError as error:
             # A Redis that is full, say; then nobody is told, and jobs go to and fro a little.
-            log.warning("can't note that the token is refused: %s", error)
+            log.warning("can't record that the token is refused: %s", error)
         return self._everybody(datasource)
 
     def accepted(self, datasource: str) -> None:
@@ -103,7 +103,7 @@ class Refusals:
         with self._lock:
             if datasource not in self._waits:
                 return
-        log.warning("%s takes this worker's token again", datasource)
+        log.warning("%s accepts this worker's token again", datasource)
         everybody = self._everybody(datasource)
         with self._lock:
             self._waits.pop(datasource, None)
@@ -112,7 +112,7 @@ class Refusals:
             names = {self.worker} | (living_workers(self.connection, self.keys) if everybody else set())
             self.connection.hdel(self._key, *(_field(datasource, name) for name in names))
         except RedisError as error:
-            log.warning("can't note that the token is taken again: %s", error)
+            log.warning("can't record that the token is accepted again: %s", error)
 
     def hands_over(self, datasource: str) -> bool:
         """Whether this worker leaves that data source's rows to others for now."""
@@ -134,7 +134,7 @@ class Refusals:
         return any(self.hands_over(datasource) for datasource in names)
 
     def _probe(self, datasource: str) -> None:
-        """Find out without any job whether the token is good by now; it may stand in a file that was changed."""
+        """Find out without any job whether the token is good by now; it may be in a file that was changed."""
         match self.probe(datasource):
             case True:
                 self.accepted(datasource)
@@ -145,12 +145,12 @@ class Refusals:
                     self.refused(datasource, wait.reason)
 
     def _everybody(self, datasource: str) -> bool:
-        """Whether every living worker is refused; where Redis can't tell, others are taken to be well."""
+        """Whether every running worker is refused; where Redis can't tell, others are taken to be well."""
         try:
             refused = {one.worker for one in refusals(self.connection, self.keys) if one.datasource == datasource}
             living = living_workers(self.connection, self.keys)
         except RedisError as error:
-            log.warning("can't see whose tokens are refused: %s", error)
+            log.warning("can't read whose tokens are refused: %s", error)
             return False
         if not living <= refused | {self.worker}:
             return False
@@ -170,7 +170,7 @@ def refusals_key(keys: Keys) -> str:
 
 
 def refusals(connection: Redis, keys: Keys) -> list[Refusal]:
-    """The living workers that are refused, by data source and host; notes that can't be read are left out."""
+    """The running workers that are refused, by data source and host; notes that can't be read are left out."""
     notes = connection.hgetall(refusals_key(keys))
     if not notes:
         return []

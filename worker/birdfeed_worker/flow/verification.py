@@ -48,7 +48,7 @@ class Verification:
         try:
             self.connection.set(_key(self.keys, datasource), orjson.dumps(note), px=int(seconds * 1_000))
         except RedisError as error:
-            log.warning("can't note that verification fails: %s", error)
+            log.warning("can't record that verification fails: %s", error)
 
     def answered(self, datasource: str) -> None:
         """There was an answer."""
@@ -57,7 +57,7 @@ class Verification:
         try:
             self.connection.delete(_key(self.keys, datasource))
         except RedisError as error:
-            log.warning("can't note that verification works again: %s", error)
+            log.warning("can't record that verification works again: %s", error)
 
 
 def unanswered(connection: Redis, keys: Keys, datasources: Iterable[str]) -> dict[str, Unanswered]:

@@ -94,7 +94,7 @@ class Status:
     `disabled` are the types whose circuit breaker is off, until epoch s.
 
     `refusals` are workers whose tokens are refused, `unanswered` data sources that can't be asked what they have, and
-    `mismatches` says in sentences how the store's columns differ from what is sent. `producers` are those that live,
+    `mismatches` says in sentences how the store's columns differ from what is sent. `producers` are the running ones,
     `spools` those that aren't empty. `minutes` are the counts of the last hour, the running minute last (minutes.py).
     `findings` and `health` are the verdict (verdict.py).
 
@@ -129,6 +129,11 @@ class Status:
     def problems(self) -> tuple[str, ...]:
         """What is not well, one sentence each."""
         return tuple(finding.message for finding in self.findings)
+
+    @property
+    def nothing_written(self) -> bool:
+        """Whether no event was ever written: healthy then says no more than that nothing has failed."""
+        return self.ledger.total.written == 0
 
     @property
     def unpriced(self) -> float | None:

@@ -22,12 +22,24 @@ CONSISTENT_JOBS: Final = 2_000
 #: Jobs looked at in one step of a long look.
 PAGE: Final = 1_000
 
-#: What can be wrong with an entry of the queue or a registry, for people.
-ANOMALIES: Final[Mapping[str, str]] = {
-    "orphaned": "entries of the queue or a registry have no job behind them: its key was deleted or evicted",
-    "stray": "jobs in the queue or a registry have a status that doesn't belong there: another tool changed them",
-    "requeued": "dead letters were put back by rq and wait; they count as dead until a worker takes them",
-    "foreign": "jobs in the queue were not made by birdfeed's producer; they are counted when a worker takes them",
+#: What can be wrong with an entry of the queue or a registry, for people: what follows the number 1, and others.
+ANOMALIES: Final[Mapping[str, tuple[str, str]]] = {
+    "orphaned": (
+        "entry of the queue or a registry has no job: the job's key was deleted or evicted",
+        "entries of the queue or a registry have no job: the jobs' keys were deleted or evicted",
+    ),
+    "stray": (
+        "job in the queue or a registry has a status that doesn't belong there: another tool changed it",
+        "jobs in the queue or a registry have a status that doesn't belong there: another tool changed them",
+    ),
+    "requeued": (
+        "dead letter was requeued by rq and waits; it counts as dead until a worker takes it",
+        "dead letters were requeued by rq and wait; they count as dead until a worker takes them",
+    ),
+    "foreign": (
+        "job in the queue was not made by birdfeed's producer; it is counted when a worker takes it",
+        "jobs in the queue were not made by birdfeed's producer; they are counted when a worker takes them",
+    ),
 }
 
 
@@ -115,7 +127,7 @@ def accounts_of(counts: Mapping[str, int], in_flight: Mapping[str, int]) -> dict
 def totals_of(counts: Mapping[str, int]) -> dict[tuple[str, str, str], int]:
     """Events ever accepted, written, dead, dropped and purged: (which of these, event type, reason or "") → events.
 
-    From the ledger's hash, whose counts fall when an event moves on: what they fell by stands beside them, and both
+    From the ledger's hash, whose counts fall when an event moves on: what they fell by is beside them, and both
     together only grow. An event that was enqueued twice, died twice or was moved to another type counts for each.
     Purged events of an older birdfeed, which kept no reason, have the reason "". Pure.
     """

@@ -41,55 +41,63 @@ EVENTS = Metric(
     "birdfeed_events_total", "counter", ("event_type", "outcome"), "pool",
     "Events by their outcome in a delivery: written, dead, or deferred (they wait for the next try).",
 )  # fmt: skip
-JOBS = Metric("birdfeed_jobs_total", "counter", (), "pool", "Jobs delivered, those that wait again included.")
+JOBS = Metric("birdfeed_jobs_total", "counter", (), "pool", "Jobs delivered, including those that were deferred again.")
 LOST = Metric(
     "birdfeed_jobs_lost_total", "counter", (), "pool",
-    "Jobs that were no longer this worker's when it wanted to settle them: it was silent for too long.",
+    "Jobs whose lease this worker had lost when it settled them, because its heartbeat was late.",
 )  # fmt: skip
 DELIVERY_SECONDS = Metric(
-    "birdfeed_delivery_seconds", "histogram", (), "pool", "From reserving jobs to settling them, waits included."
+    "birdfeed_delivery_seconds", "histogram", (), "pool", "From reserving jobs to settling them, including waits."
 )
 REQUESTS = Metric(
     "birdfeed_requests_total", "counter", ("datasource", "status"), "pool",
     "Requests that append rows, by HTTP status; 0: no answer.",
 )  # fmt: skip
 REQUEST_SECONDS = Metric(
-    "birdfeed_request_seconds", "histogram", ("datasource",), "pool", "How long Tinybird took to answer them."
+    "birdfeed_request_seconds", "histogram", ("datasource",), "pool", "How long Tinybird took to answer these requests."
 )
 REQUEST_BYTES = Metric(
-    "birdfeed_request_bytes_total", "counter", ("datasource",), "pool", "Bytes of their bodies, compressed."
+    "birdfeed_request_bytes_total",
+    "counter",
+    ("datasource",),
+    "pool",
+    "Bytes of the requests' bodies, compressed.",
 )
 WORKERS = Metric("birdfeed_workers", "gauge", (), "pool", "Worker processes of this launcher that are alive.")
 RESTARTS = Metric(
-    "birdfeed_worker_ends_total", "counter", (), "pool", "Worker processes that ended by themselves and were replaced."
+    "birdfeed_worker_ends_total",
+    "counter",
+    (),
+    "pool",
+    "Worker processes that exited by themselves and were replaced.",
 )
 BUILD = Metric(
-    "birdfeed_build_info", "gauge", ("version", "python"), "pool", "1; this launcher's versions of birdfeed and Python."
+    "birdfeed_build_info", "gauge", ("version", "python"), "pool", "1; the labels are this launcher's versions."
 )  # fmt: skip
-REDIS_UP = Metric("birdfeed_redis_up", "gauge", (), "pool", "1 if Redis answered this page in time, 0 if not.")
+REDIS_UP = Metric("birdfeed_redis_up", "gauge", (), "pool", "1 if Redis answered in time for this page, 0 if not.")
 REDIS_READ = Metric(
-    "birdfeed_redis_read_seconds", "gauge", (), "pool", "How long the last complete look at Redis took."
+    "birdfeed_redis_read_seconds", "gauge", (), "pool", "How long it took to read all values from Redis the last time."
 )
 AGE = Metric(
     "birdfeed_values_age_seconds", "gauge", (), "pool",
-    "Age of the values on this page that come from Redis: where it doesn't answer in time, they are the last known.",
+    "Age of the values on this page that come from Redis; if it doesn't answer in time, the last known ones are shown.",
 )  # fmt: skip
 ACCEPTED = Metric(
     "birdfeed_events_accepted_total", "counter", ("event_type",), "queue",
-    "Events accepted, those dropped by producers too; one enqueued twice, or replayed as another type, counts twice.",
+    "Events accepted, including dropped ones; one enqueued twice, or replayed as another type, counts twice.",
 )  # fmt: skip
 WRITTEN = Metric("birdfeed_events_written_total", "counter", ("event_type",), "queue", "Events written to Tinybird.")
 DIED = Metric(
     "birdfeed_events_dead_total", "counter", ("event_type", "reason"), "queue",
-    "Events that became dead letters, each time they did; a replay takes nothing from it.",
+    "Events that became dead letters, counted each time; a replay doesn't lower it.",
 )  # fmt: skip
 DROPPED = Metric(
     "birdfeed_events_dropped_total", "counter", ("event_type", "reason"), "queue",
-    "Events that producers dropped. They are lost, but for those of reason sampled or forgotten.",
+    "Events that producers dropped. They are lost, except for the reasons sampled and forgotten.",
 )  # fmt: skip
 PURGED = Metric(
     "birdfeed_events_purged_total", "counter", ("event_type", "reason"), "queue",
-    "Events that were purged, by the reason they had died of (missing: written off). They are gone.",
+    "Events that were purged, by the reason for which they were dead (missing: written off). They are deleted.",
 )  # fmt: skip
 LEDGER = Metric(
     "birdfeed_ledger_events", "gauge", ("event_type", "state", "reason"), "queue",
@@ -112,23 +120,29 @@ AVAILABLE = Metric(
 )
 PAUSED = Metric(
     "birdfeed_destination_paused", "gauge", ("datasource",), "queue",
-    "1 if it refuses everything (401, 403, 404, ...), until somebody fixes it.",
+    "1 if the data source refuses every request (401, 403, 404, ...) until the cause is fixed.",
 )  # fmt: skip
 BREAKER = Metric(
     "birdfeed_circuit_breaker_tripped", "gauge", ("event_type",), "queue",
-    "1 if the circuit breaker defers the type: too many of its events would have died. Look, then `birdfeed resume`.",
+    "1 if the circuit breaker defers the type, because too many of its events fail; see `birdfeed resume`.",
 )  # fmt: skip
 DEAD_OLDEST = Metric(
     "birdfeed_dead_oldest_seconds", "gauge", ("reason",), "queue", "How long the oldest dead event has been dead."
 )
-DEAD_BYTES = Metric("birdfeed_dead_bytes", "gauge", (), "queue", "Bytes of Redis that dead letters take, about.")
+DEAD_BYTES = Metric(
+    "birdfeed_dead_bytes", "gauge", (), "queue", "Approximate bytes of Redis memory that dead letters take."
+)
 ROWS = Metric(
     "birdfeed_rows_total", "counter", ("cost_status",), "queue",
     "Rows written, by whether their cost is known: priced, estimated, partial, unpriced, no_usage, ...",
 )  # fmt: skip
 ALIVE = Metric("birdfeed_workers_alive", "gauge", (), "queue", "Worker processes alive on all hosts.")
 WARNINGS = Metric(
-    "birdfeed_redis_warnings", "gauge", (), "queue", "What about this Redis can lose events: `birdfeed status` says it."
+    "birdfeed_redis_warnings",
+    "gauge",
+    (),
+    "queue",
+    "Ways in which this Redis can lose events; `birdfeed status` lists them.",
 )
 HEALTH = Metric(
     "birdfeed_health", "gauge", (), "queue", "0 healthy, 1 degraded, 3 down, as `birdfeed status` and its exit code."
@@ -136,34 +150,34 @@ HEALTH = Metric(
 
 PROBLEM = Metric(
     "birdfeed_problem", "gauge", ("rule",), "queue",
-    "1 while the rule finds something; docs/how-to/runbook.md has the rules, and a section for each.",
+    "1 while the rule finds something; the runbook lists the rules, and has a section for each.",
 )  # fmt: skip
 REDIS_MEMORY = Metric(
     "birdfeed_redis_memory_bytes", "gauge", ("kind",), "queue",
-    "Memory of Redis: used, and max (its maxmemory; 0: no limit). Nothing where INFO is forbidden.",
+    "Memory of Redis: used, and max (its maxmemory; 0: no limit). Absent where INFO is forbidden.",
 )  # fmt: skip
 REFUSED = Metric(
     "birdfeed_token_refused_workers", "gauge", ("datasource", "host"), "queue",
-    "Living workers whose token the data source refuses.",
+    "Running workers whose token the data source refuses.",
 )  # fmt: skip
-PRODUCERS = Metric("birdfeed_producers", "gauge", (), "queue", "Processes that track events and live, on all hosts.")
+PRODUCERS = Metric("birdfeed_producers", "gauge", (), "queue", "Running processes that track events, on all hosts.")
 SPOOLED = Metric(
     "birdfeed_spooled_events",
     "gauge",
     ("host",),
     "queue",
-    "Events on a host's disk, with living producers or without.",
+    "Events in a host's spool, whether or not a producer is running there.",
 )
-SPOOLED_BYTES = Metric("birdfeed_spooled_bytes", "gauge", ("host",), "queue", "Bytes that they take there.")
+SPOOLED_BYTES = Metric("birdfeed_spooled_bytes", "gauge", ("host",), "queue", "Bytes that these events take on disk.")
 SPOOLED_OLDEST = Metric(
-    "birdfeed_spooled_oldest_seconds", "gauge", ("host",), "queue", "For how long the oldest of them has waited."
+    "birdfeed_spooled_oldest_seconds", "gauge", ("host",), "queue", "How long the oldest of these events has waited."
 )
 BUFFERED = Metric(
-    "birdfeed_producer_buffered_events", "gauge", (), "queue", "Events in the memory of living producers, all together."
+    "birdfeed_producer_buffered_events", "gauge", (), "queue", "Events in the memory of all running producers."
 )
 TIER_FAILURES = Metric(
     "birdfeed_tier_lookup_failures_total", "counter", ("reason",), "pool",
-    "Users whose tier got no answer: error (the source failed), late (not within the time), no_tier (it has none).",
+    "Users without a tier: error (the source failed), late (no answer in time), no_tier (the source has none).",
 )  # fmt: skip
 
 #: All of the above.

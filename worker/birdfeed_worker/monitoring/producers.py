@@ -38,7 +38,7 @@ class Producer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSpool:
-    """What waits on one host's disk: events, bytes, the age in seconds of the oldest, and living producers there."""
+    """What waits on one host's disk: events, bytes, the age in seconds of the oldest, and running producers there."""
 
     host: str
     events: int
@@ -48,7 +48,7 @@ class HostSpool:
 
 
 def read_producers(connection: Redis, keys: Keys) -> list[Producer]:
-    """The living producers, by host and process id; heartbeats that can't be read are left out."""
+    """The running producers, by host and process id; heartbeats that can't be read are left out."""
     newest: list[Any] = connection.zrevrange(keys.producers, 0, MOST_PRODUCERS - 1)
     ids = [as_text(one) for one in newest]
     with connection.pipeline(transaction=False) as pipe:
@@ -59,7 +59,7 @@ def read_producers(connection: Redis, keys: Keys) -> list[Producer]:
 
 
 def read_spools(connection: Redis, keys: Keys, producers: Iterable[Producer], now: float) -> list[HostSpool]:
-    """The spools that are not empty, by host: as living producers say, else as remembered."""
+    """The spools that are not empty, by host: as running producers say, else as remembered."""
     living = _by_host(producers)
     spools = {one.host: one for one in living.values() if one.events}
     for host, note in connection.hgetall(_key(keys)).items():
@@ -70,7 +70,7 @@ def read_spools(connection: Redis, keys: Keys, producers: Iterable[Producer], no
 
 
 def remember_spools(connection: Redis, keys: Keys, now: float) -> None:
-    """Note what living producers say of their spools. `now` is epoch s by Redis's clock."""
+    """Note what running producers say of their spools. `now` is epoch s by Redis's clock."""
     living = _by_host(read_producers(connection, keys))
     if not living:
         return

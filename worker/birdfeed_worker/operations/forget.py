@@ -33,7 +33,7 @@ PAGE: Final = 200
 ROUNDS: Final = 5
 #: Fields that name a person.
 PERSONAL: Final = frozenset({"user", "username"})
-#: What stands in the log for a name that was erased.
+#: What is in the log for a name that was erased.
 ERASED: Final = "(forgotten)"
 #: What forget.lua answers where it was done.
 _DONE: Final = 1

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from birdfeed_schemas.safety.redis_facts import redis_facts
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.accounts import account_of
 from birdfeed_schemas.wire.keys import EVENTS_FIELD, Keys
 from redis import Redis
@@ -67,7 +68,7 @@ def reconcile(connection: Redis, keys: Keys) -> tuple[Ledger, Findings]:
         if still and not orphaned:
             break
     missing = {name: account.missing for name, account in ledger.accounts.items() if account.missing}
-    suspects = [f"{amount} {ANOMALIES[name]}" for name, amount in sorted(ledger.anomalies.items()) if amount]
+    suspects = [counted(amount, *ANOMALIES[name]) for name, amount in sorted(ledger.anomalies.items()) if amount]
     if missing or orphaned:
         suspects += _suspects(connection, keys, orphaned, uncounted)
     return ledger, Findings(
@@ -104,23 +105,30 @@ def _differences(counted: Counter[tuple[str, str]], there: Counter[tuple[str, st
 def _suspects(connection: Redis, keys: Keys, orphaned: Mapping[tuple[str, str], int], uncounted: int) -> list[str]:
     said = []
     if uncounted:
+        events = counted(uncounted, "event is", "events are")
         said.append(
-            f"{uncounted} events are in jobs that rq failed by itself (a stock worker took them?); a running worker "
-            "counts them as dead within a minute"
+            f"{events} in jobs that rq itself marked as failed (perhaps a stock rq worker took them); a running "
+            "birdfeed worker counts them as dead within a minute"
         )
     if any(amount > 0 for amount in orphaned.values()):
-        said.append("dead letters are gone that nobody purged: another tool (rq, rq-dashboard) deleted failed jobs")
+        said.append("dead letters are gone without a purge: another tool (rq, rq-dashboard) deleted failed jobs")
     for name in UNUSED:
         if amount := connection.zcard(f"{keys.prefix}:{name}:{keys.queue}"):
-            said.append(f"{amount} jobs are in rq's {name} registry, where birdfeed never puts one")
+            said.append(f"{counted(amount, 'job is', 'jobs are')} in rq's {name} registry, which birdfeed never uses")
     if amount := connection.llen(f"{keys.queue_list}:intermediate"):
-        said.append(f"{amount} jobs are in rq's intermediate list: a stock rq worker took them from this queue")
-    strays, events = _strays(connection, keys)
+        said.append(
+            f"{counted(amount, 'job is', 'jobs are')} in rq's intermediate list: a stock rq worker took jobs from this "
+            "queue"
+        )
+    strays, in_strays = _strays(connection, keys)
     if strays:
-        said.append(f"{events} events are in {len(strays)} jobs that are in no registry, such as {strays[0]}")
+        events, jobs = counted(in_strays, "event is", "events are"), counted(len(strays), "job")
+        said.append(f"{events} in {jobs} without a registry, such as {strays[0]}")
     try:
         if evicted := connection.info("stats").get("evicted_keys"):
-            said.append(f"Redis evicted {evicted} keys since it started: queued events may be among them")
+            said.append(
+                f"Redis has evicted {counted(evicted, 'key')} since it started: queued events may be among them"
+            )
         hours = connection.info("server").get("uptime_in_seconds", 10**9) / 3600
         if hours < RECENT_HOURS:
             said.append(f"Redis started {hours:.1f} hours ago; what its append-only file didn't hold is lost")

@@ -1,8 +1,8 @@
 """Replay: bring dead events back into the queue when what killed them is fixed.
 
-The worker asks the store about each before it writes it, so replaying twice doubles nothing. What was replayed is not
-dead any more, so a replay that was cut short goes on where it stopped; events that die again in it carry its id and are
-left alone, so that it comes to an end.
+The worker asks the store about each before it writes it, so replaying twice doubles nothing. What was replayed is no
+longer dead, so a replay that was cut short continues where it stopped; events that fail again in it carry its id and
+are left alone, so that it comes to an end.
 """
 
 from collections import Counter

@@ -2,7 +2,7 @@
 
 An exported event stays dead until it is imported, replayed or purged. An import takes the event's data (and type) from
 the line and all else, event_id and occurred_at first of all, from the dead letter, so that an event is neither doubled
-nor renamed by an edit; a line whose event is not dead any more is not imported.
+nor renamed by an edit; a line whose event is no longer dead is not imported.
 """
 
 from collections import Counter
@@ -136,7 +136,7 @@ class Import:
                     break
         for line in waiting.values():
             self.result.not_dead += 1
-            self.tell(line.number, "the event is not dead any more; it was replayed or purged")
+            self.tell(line.number, "the event is no longer dead; it was replayed or purged")
 
     def _from_letter(self, letter: DeadLetterInfo | None, waiting: dict[str, Line]) -> None:
         """Take the waiting events that this letter holds."""
@@ -172,17 +172,17 @@ def read_line(number: int, text: bytes) -> tuple[str, Line]:
     """An edited event's id and what else its line says.
 
     Raises:
-        ValueError: It is no event, or the worker would dead-letter it at once; the text says why.
+        ValueError: It is not an event, or the worker would dead-letter it at once; the text says why.
     """
     try:
         record = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error}") from None
     if not isinstance(record, dict):
-        raise ValueError("not an object as `birdfeed dead export` writes it")
+        raise ValueError("not an object like those that `birdfeed dead export` writes")
     event_id, event_type, data = record.get("event_id"), record.get("event_type"), record.get("event_data")
     if not isinstance(event_id, str):
-        raise ValueError("event_id is missing; new events are for `birdfeed send`")
+        raise ValueError("event_id is missing; to send new events, use `birdfeed send`")
     if not isinstance(event_type, str) or not isinstance(data, dict):
         raise ValueError("event_type or event_data is missing or of the wrong type")
     line = orjson.dumps({"event_id": event_id, "occurred_at": record.get("occurred_at"), "data": data})

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import tomlkit
 from birdfeed_schemas.prices import RATES_OF, Unit
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.tables.meters import TOKEN_CLASSES
 from birdfeed_schemas.tables.providers import family_of
 
@@ -147,7 +148,7 @@ def _told(group: Sequence[Missing], books: Books, now: datetime) -> Iterator[str
     wanted: Missing | None = None
     for one in group:
         entry = entry_of(one, books, now) if one.price_model else None
-        yield f"# {one.events:,} events {one.status}, the last at {one.last} UTC" + (
+        yield f"# {counted(one.events, 'event')} {one.status}, the last at {one.last} UTC" + (
             f"; asked for as {', '.join(map(_text, sorted(one.asked)))}" if one.asked else ""
         )
         what = one.lacking if one.price_model else one.used
@@ -209,7 +210,7 @@ def _entry(one: Missing, entry: Entry | None, aliases: Sequence[str]) -> Iterato
         yield f"provider = {_text(provider)}"
     yield f'unit = "{unit}"' + ("" if entry is not None else f"  # or {_other_units(unit)}")
     filled = ", ".join(f"{name} = {rates.get(name, '')}" for name in wanted)
-    yield f"# price = {{ {filled} }}  # USD per {_PER[unit]}; fill in, then take the # away"
+    yield f"# price = {{ {filled} }}  # USD per {_PER[unit]}; fill in the rates and remove the #"
 
 
 def _unit(one: Missing) -> Unit:

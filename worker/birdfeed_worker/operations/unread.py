@@ -1,4 +1,4 @@
-"""Usage that was not read, or not wholly, by the shape it came in: what a cost is too low for, or missing."""
+"""Usage that was not read, or not completely, by the shape it came in: what a cost is too low for, or missing."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ MAX_SHAPES: Final = 200
 #: Why each is listed, and what to do.
 ADVICE: Final[Mapping[str, str]] = {
     "incomplete": "Part of it was not read: the cost is a lower bound",
-    "invalid": "Not read: send the usage as the SDK gives it",
+    "invalid": "Not read: send the usage exactly as the SDK returns it",
     "stream_without_usage": 'A stream without usage: ask for it, such as stream_options={"include_usage": true}',
     "missing": "A success without usage: send it, if the provider reports one",
 }

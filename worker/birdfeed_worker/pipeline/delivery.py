@@ -65,7 +65,7 @@ class Delivery:
         except Exception as error:
             if is_unavailable(error):
                 raise
-            log.exception("the delivery of %d jobs failed; each is delivered alone", len(jobs))
+            log.exception("the delivery of %d jobs failed; delivering each of them alone", len(jobs))
         totals, failed = Totals(), list[tuple[ReservedJob, Exception]]()
         for job in self.settler.with_marks(jobs):
             try:

@@ -147,7 +147,7 @@ class Sender:
                         self._refuse_all(datasource, part, reason)
                 case Unknown(reason):
                     now = self._clock.time()
-                    log.warning("%s: outcome unknown (%s) for %d rows", datasource, reason, len(part))
+                    log.warning("%s: outcome unknown (%s); rows: %d", datasource, reason, len(part))
                     seconds_off = self._limiter.back_off(datasource, None, reason)
                     wait = self._settle_seconds if self._tinybird.can_read else seconds_off
                     set_outcome(part, Deferred(now + wait, now))
@@ -164,7 +164,9 @@ class Sender:
             if admission.wait <= 0:
                 break
             if admission.wait > SHORT_WAIT or self._clock.sleep(admission.wait):
-                log.debug("%s: %d rows wait %.1f s (%s)", datasource, len(part), admission.wait, admission.reason)
+                log.debug(
+                    "%s: rows waiting: %d, for %.1f s (%s)", datasource, len(part), admission.wait, admission.reason
+                )
                 set_outcome(part, Deferred(self._clock.time() + admission.wait))
                 return (), admission
         lost = self._mark(execution, sorted({item.job_id for item in part}))

@@ -118,7 +118,11 @@ class Settler:
         )
         if replicas < self._wait_replicas:
             found = f"{replicas} of {self._wait_replicas}"
-            log.error("%s replicas have the note about %d jobs; nothing is sent until they do", found, len(job_ids))
+            log.error(
+                "only %s replicas have the note about the reserved jobs (%d); nothing is sent until enough do",
+                found,
+                len(job_ids),
+            )
             with self._connection.pipeline(transaction=False) as pipe:
                 pipe.set(self._keys.birdfeed(UNREPLICATED), found, ex=UNREPLICATED_SECONDS)
                 run_when_full(self._connection, self._keys, pipe)
@@ -195,7 +199,9 @@ class Settler:
                 count(totals, counted, letters)
                 tell(letters)
                 return
-            log.warning("%d jobs are no longer held by this worker; whoever has them settles them", len(lost))
+            log.warning(
+                "this worker lost its lease on jobs (%d); the workers that have them now settle them", len(lost)
+            )
             totals.lost += len(lost)
             jobs = [job for job in jobs if job.id not in lost]
             items = [item for item in items if item.job_id not in lost]
@@ -275,7 +281,7 @@ def tell(letters: Iterable[DeadLetter]) -> None:
     """One line in the log for each dead letter, by which its events can be found; never what is in them."""
     for letter in letters:
         log.warning(
-            "%d %s events are dead: %s: %s",
+            "dead-lettered events: %d of type %s: %s: %s",
             letter.events,
             letter.event_type,
             letter.reason,

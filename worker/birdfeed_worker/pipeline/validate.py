@@ -1,7 +1,7 @@
 """Validate: events against the model of their type. A bad event is dead-lettered alone, with every reason.
 
 An error event is a row whatever is wrong with it: what a client sent with a bad request often ends up in its event, and
-must cost no more than the field it stands in.
+must cost no more than the field it is in.
 """
 
 from collections.abc import Iterable

@@ -137,12 +137,12 @@ class Writer:
         try:
             found = find(self._tinybird, datasource, list(_identities(items)))
         except QuotaError as error:
-            log.warning("%s: read quota used up; %d events wait to be verified", datasource, len(items))
+            log.warning("%s: read quota used up; events waiting to be verified: %d", datasource, len(items))
             self._tell(datasource, str(error), error.retry_after)
             _keep_asking(items, jobs, now + error.retry_after)
             return []
         except QueryError as error:
-            log.warning("%s: can't ask what was written (%s); %d events wait", datasource, error, len(items))
+            log.warning("%s: can't ask what was written (%s); events waiting: %d", datasource, error, len(items))
             self._tell(datasource, str(error), ASK_AGAIN_SECONDS)
             _keep_asking(items, jobs, now + ASK_AGAIN_SECONDS)
             return []

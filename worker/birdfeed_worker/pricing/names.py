@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from birdfeed_schemas.tables.providers import GATEWAYS, family_of, is_prefix
 
-#: A region as it stands in a path: us-east-1, eu, europe-west4, global.
+#: A region as it is in a path: us-east-1, eu, europe-west4, global.
 _REGION: Final = re.compile(
     r"(?:(?:us|eu|ap|af|ca|sa|me|il|mx|cn|us-gov|us-iso)-[a-z]+-\d|[a-z]+-[a-z]+\d|us|eu|apac|au|jp|ca|global|"
     r"global-standard|data-zone|standard)"
@@ -40,7 +40,7 @@ class Candidate(NamedTuple):
     """A name to look up.
 
     Attributes:
-        name: As it may stand in a book.
+        name: As it may be in a book.
         provider: The family that the parts left out name, "" where they name none.
         variant: OpenRouter's ending that was left out, "" if none was.
     """

@@ -33,7 +33,7 @@ GC_THRESHOLD: Final = 20_000
 
 def stop_alone(stop_timeout: float, give_back: Callable[[], None]) -> None:
     """The launcher is gone: stop this process gracefully, and after `stop_timeout` seconds by force."""
-    log.error("the launcher is gone; this worker stops")
+    log.error("the launcher has exited; this worker stops")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(stop_timeout)
     try:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from birdfeed_schemas.tables.counted import counted
 from redis.exceptions import RedisError
 
 from birdfeed_worker.model import ReservedJob
@@ -83,11 +84,15 @@ class Heartbeat(threading.Thread):
     def _look(self) -> None:
         jobs = self._jobs
         if jobs and time.monotonic() - self._last_step > self._stall_seconds:
-            log.critical("%d jobs in flight and no step for %.0f s; this worker ends", len(jobs), self._stall_seconds)
+            log.critical(
+                "no progress for %.0f s with %s in flight; this worker exits",
+                self._stall_seconds,
+                counted(len(jobs), "job"),
+            )
             self._stalled()
         # Each by itself: neither may fail because the other does.
         self._try("renew the lease", lambda: self._renewer.renew(jobs))
-        self._try("say that it lives", self._presence.beat)
+        self._try("send a heartbeat", self._presence.beat)
 
     @staticmethod
     def _try(what: str, task: Callable[[], object]) -> None:
@@ -97,7 +102,7 @@ class Heartbeat(threading.Thread):
             log.warning("the worker can't %s: %s", what, type(error).__name__)
 
     def end(self) -> None:
-        """Stop renewing; returns when nothing is under way any more, or after a second."""
+        """Stop renewing; returns when nothing is under way, or after a second."""
         self._ended.set()
         if self.is_alive():
             self.join(1.0)

@@ -235,7 +235,7 @@ class Server:
         if not self._bind():
             host, port = self._address
             log.warning(
-                "no metrics while %s:%d is taken (BIRDFEED_METRICS_PORT); tried again until it is free", host, port
+                "no metrics: %s:%d is in use (BIRDFEED_METRICS_PORT); trying again until it is free", host, port
             )
         self._thread.start()
         return self

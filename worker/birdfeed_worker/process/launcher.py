@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Final
 from uuid import uuid4
 
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.exceptions import RedisError
@@ -107,7 +108,7 @@ class Pool:
         if child.process is not None and child.process.poll() is not None:
             self._reap(child, now)
         if child.process is not None and self._silent(child, now):
-            log.critical("worker %s sent no heartbeat for %.0f s; it is killed", child.name, SILENT_SECONDS)
+            log.critical("worker %s sent no heartbeat for %.0f s; killing it", child.name, SILENT_SECONDS)
             kill_with_stacks(child.process)
             self._reap(child, now)
         if child.process is None and now >= child.start_at:
@@ -133,7 +134,7 @@ class Pool:
 
     @staticmethod
     def _silent(child: Child, now: float) -> bool:
-        """Whether a worker that lives has sent no heartbeat for too long: native code that never ends."""
+        """Whether a running worker has sent no heartbeat for too long: native code that never ends."""
         try:
             if os.read(child.beat_fd, 65_536):
                 child.last_beat = now
@@ -158,7 +159,7 @@ class Pool:
         wait = min(RESPAWN_CAP, RESPAWN_BASE * 2.0 ** max(0, child.failures - 1))
         if process.returncode != 0:
             self._count_end()
-        log.error("worker %s ended (%s); another starts in %.1f s", child.name, _exit_text(process.returncode), wait)
+        log.error("worker %s ended (%s); starting another in %.1f s", child.name, _exit_text(process.returncode), wait)
         self._close(child)
         child.process = None
         child.start_at = now + wait
@@ -179,10 +180,10 @@ class Pool:
             forget_worker(self.connection, self.keys, name)
         except RedisError as error:
             # Its lease on them runs out by itself.
-            log.error("can't give back the jobs of %s (%s); they are free in a while", name, type(error).__name__)
+            log.error("can't give back the jobs of %s (%s); its lease will expire", name, type(error).__name__)
             return
         if ids:
-            log.warning("%d jobs of %s are back in the queue", len(ids), name)
+            log.warning("%s of %s back in the queue", counted(len(ids), "job"), name)
 
     def _stop(self) -> None:
         log.info("stopping: workers finish what is in flight, at most %.0f s", self.settings.stop_timeout)
@@ -197,7 +198,7 @@ class Pool:
         late = self._running()
         for child in late:
             assert child.process is not None
-            log.warning("worker %s is still busy; it is killed and its jobs go back to the queue", child.name)
+            log.warning("worker %s is still busy; killing it, its jobs go back to the queue", child.name)
             child.process.kill()
         for child in self.children:
             if child.process is None:

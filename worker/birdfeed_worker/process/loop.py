@@ -15,6 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 from redis.client import Pipeline
@@ -114,7 +115,7 @@ class Worker(SimpleWorker):
         # Something is in flight here only where the worker ends by an error, which one of the jobs may have caused.
         back = self._reserver.recover(self.name, died=True)
         if back:
-            log.warning("%d jobs of this worker are back in the queue", len(back))
+            log.warning("%s of this worker back in the queue", counted(len(back), "job"))
         self._presence.end()
 
     def check_for_suspension(self, burst: bool) -> None:
@@ -126,7 +127,7 @@ class Worker(SimpleWorker):
             if burst:
                 raise StopRequested
             if self.get_state() != WorkerStatus.SUSPENDED:
-                log.warning("suspended by `rq suspend`; `rq resume` goes on")
+                log.warning("suspended by `rq suspend`, until `rq resume`")
                 self.set_state(WorkerStatus.SUSPENDED)
             self._clock.sleep(SUSPENDED_WAIT)
         if self.get_state() == WorkerStatus.SUSPENDED:
@@ -205,7 +206,7 @@ class Worker(SimpleWorker):
             self._last_recover = now
             back = self._reserver.recover()
             if back:
-                log.warning("%d jobs of a lost worker are back in the queue", len(back))
+                log.warning("%s of a lost worker back in the queue", counted(len(back), "job"))
         if now - self._last_promote >= PROMOTE_SECONDS:
             self._last_promote = now
             self._next_due = self._reserver.promote()
@@ -223,7 +224,7 @@ class Worker(SimpleWorker):
             if is_unavailable(error):
                 raise
             # Not even settling works. These jobs must neither end the worker nor come straight back to it.
-            log.exception("%d jobs can be neither delivered nor settled; they wait", len(jobs))
+            log.exception("can't deliver or settle %s; trying later", counted(len(jobs), "job"))
             self._delivery.settler.put_off(jobs, self._clock.time() + FAILED_WAIT)
             totals = Totals()
         finally:
@@ -235,19 +236,23 @@ class Worker(SimpleWorker):
         suspects = [job for job in jobs if job.suspect]
         poison = find_poison(suspects) if suspects else NO_POISON
         if poison is None:
-            log.warning("%d jobs that a worker died with could not be looked at; later", len(suspects))
+            log.warning("can't check %s in flight when a worker crashed; trying later", counted(len(suspects), "job"))
             self._delivery.settler.put_off(suspects, self._clock.time() + UNTRIED_WAIT)
             jobs = [job for job in jobs if not job.suspect]
         elif suspects:
-            log.warning("of %d jobs that a worker died with, %d events kill one", len(suspects), len(poison))
+            log.warning(
+                "%s in flight when a worker crashed: %s found",
+                counted(len(suspects), "job"),
+                counted(len(poison), "poison event"),
+            )
         return self._delivery.deliver(jobs, poison or NO_POISON) if jobs else Totals()
 
     def _report(self, jobs: list[ReservedJob], totals: Totals) -> None:
         self._presence.count(len(jobs), sum(totals.dead.values()))
         log.info(
-            "%d jobs: %d events written, %d dead%s, %d wait",
-            len(jobs),
-            totals.written,
+            "%s: %s written, %d dead%s, %d deferred",
+            counted(len(jobs), "job"),
+            counted(totals.written, "event"),
             sum(totals.dead.values()),
             f" ({', '.join(f'{reason} {n}' for reason, n in sorted(totals.dead.items()))})" if totals.dead else "",
             totals.deferred,

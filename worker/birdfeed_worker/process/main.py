@@ -48,9 +48,9 @@ def stop_with_parent() -> None:
 
 
 def log_unknown(environment: Mapping[str, str]) -> None:
-    """Say of each `BIRDFEED_*` variable that it is no setting, and which was probably meant; never its value."""
+    """Warn of each `BIRDFEED_*` variable that is not a setting, with the one probably meant; never its value."""
     for name, near in unknown_variables(environment).items():
-        log.warning("%s is no setting of birdfeed's%s", name, f"; did you mean {near}?" if near else "")
+        log.warning("%s is not a birdfeed setting%s", name, f"; did you mean {near}?" if near else "")
 
 
 def run_pool(processes: int | None = None, console: MakeListen | None = None) -> int:
@@ -113,9 +113,7 @@ def listen_of(settings: WorkerSettings, keys: Keys, console: MakeListen | None) 
     if not settings.console_on_metrics_port:
         return listen
     if console is None:
-        raise ConfigurationError(
-            "BIRDFEED_CONSOLE_ON_METRICS_PORT needs `birdfeed worker`: nothing else has the console"
-        )
+        raise ConfigurationError("BIRDFEED_CONSOLE_ON_METRICS_PORT works only with `birdfeed worker`")
     if not settings.metrics_port:
         raise ConfigurationError("BIRDFEED_CONSOLE_ON_METRICS_PORT needs a port: BIRDFEED_METRICS_PORT is 0")
     return console(settings, keys)
@@ -136,7 +134,7 @@ def wait_for_redis(url: str, stop: threading.Event) -> RedisFacts | None:
             try:
                 return redis_facts(connection)
             except (AuthenticationError, AuthorizationError) as error:
-                raise ConfigurationError(f"Redis at {place} refuses the log-in: {error} {LOG_IN}") from None
+                raise ConfigurationError(f"Redis at {place} refuses the login: {error} {LOG_IN}") from None
             except RedisError as error:
                 if time.monotonic() >= next_line:
                     next_line = time.monotonic() + SAY_AGAIN_SECONDS
@@ -172,7 +170,7 @@ def watch_schema(
         try:
             watch.note(found)
         except RedisError as error:
-            log.warning("what the check of the data sources' columns found can't be kept: %s", error)
+            log.warning("can't store the result of checking the data sources' columns: %s", error)
     watch.start()
     return watch
 

@@ -48,5 +48,5 @@ class Maintenance:
             self._next += RETRY_SECONDS
         except Exception:
             # A dead letter of somebody else's making, say. The work must not stop for that.
-            log.exception("maintenance failed; again in %.0f s", RETRY_SECONDS)
+            log.exception("maintenance failed; trying again in %.0f s", RETRY_SECONDS)
             self._next += RETRY_SECONDS

@@ -186,7 +186,7 @@ def _open(job: ReservedJob) -> None:
 
 
 def _lines(job: ReservedJob) -> list[ReservedJob]:
-    """A job for each of its lines; none where it is no batch of ours."""
+    """A job for each of its lines; none where it is not a batch of ours."""
     try:
         batch = split_batch(unpack(job.data))
     except WireError:

@@ -30,7 +30,7 @@ def unpack(data: bytes) -> str:
     except (zlib.error, ValueError, TypeError) as error:
         raise WireError(f"the job's data is not rq's JSON: {type(error).__name__}") from error
     if function != JOB_FUNCTION:
-        raise WireError("the job calls a function that is not birdfeed's")
+        raise WireError("the job calls a function other than birdfeed's")
     if not (isinstance(args, list) and len(args) == 1 and isinstance(args[0], str)):
         raise WireError("the job's arguments are not one packed batch")
     packed: str = args[0]

@@ -16,8 +16,7 @@ from birdfeed_worker.queue.reply import as_text, error_code
 #: Redis's name of each kind, for people.
 _NAMES: Final = {"zset": "sorted set", "string": "text"}
 FIX: Final = (
-    "something other than birdfeed wrote it; look at it, then move it out of the way with RENAME, or delete it: "
-    "everything continues by itself"
+    "another program wrote it; look at it, then move it away with RENAME, or delete it: everything continues by itself"
 )
 
 

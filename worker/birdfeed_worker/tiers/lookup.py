@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from birdfeed_schemas.tables.counted import counted
+
 log: Final = logging.getLogger(__name__)
 
 #: Users remembered at once.
@@ -175,7 +177,7 @@ class CachedTiers:
                     future.set_result(tier)
         except Exception as error:  # a source may fail in any way; none of them is the batch's
             broken = True
-            log.warning("tiers of %d users could not be looked up: %s", len(left), type(error).__name__)
+            log.warning("can't look up the tier of %s: %s", counted(len(left), "user"), type(error).__name__)
         finally:
             if left:
                 with self._lock:

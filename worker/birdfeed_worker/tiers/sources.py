@@ -161,13 +161,13 @@ def read_tiers(path: Path) -> dict[str, str]:
             case ".csv":
                 tiers = _from_csv(text)
             case other:
-                raise ConfigurationError(f"{path}: a file of tiers is .json, .toml or .csv, not {other!r}")
+                raise ConfigurationError(f"{path}: a tier file is .json, .toml or .csv, not {other!r}")
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
     except RecursionError:
         raise ConfigurationError(f"{path}: it is nested too deep") from None
     if not isinstance(tiers, dict) or not all(isinstance(tier, str) and tier.strip() for tier in tiers.values()):
-        raise ConfigurationError(f"{path}: a file of tiers holds user = tier, both text, and nothing else")
+        raise ConfigurationError(f"{path}: a tier file contains only user = tier, both text")
     return {user: tier.strip() for user, tier in tiers.items()}
 
 
@@ -175,7 +175,7 @@ def _from_csv(text: str) -> dict[str, str]:
     rows = [row for row in csv.reader(io.StringIO(text)) if row]
     for number, row in enumerate(rows, 1):
         if len(row) != 2:
-            raise ValueError(f"line {number} has {len(row)} columns; user,tier are two")
+            raise ValueError(f"line {number} has {len(row)} columns instead of two (user,tier)")
     if rows and [cell.strip().lower() for cell in rows[0]] == ["user", "tier"]:
         rows = rows[1:]
     return {user.strip(): tier for user, tier in rows}

@@ -122,4 +122,4 @@ def _counted(answer: Answer, rows: int, said: str) -> Decision:
     # Tinybird counts a quarantined row apart from the successful ones; a sandbox or proxy may not.
     if bad > 0 and good + bad == rows:
         return PartlyQuarantined(bad)
-    return Unknown(f"HTTP 200, but {good} rows taken and {bad} quarantined of {rows}")
+    return Unknown(f"HTTP 200, but of {rows} rows {good} were accepted and {bad} quarantined")

@@ -133,7 +133,7 @@ class HttpClient:
             # Not only httpx's errors: whatever a server sends, and whichever part of a library stumbles over it, the
             # request has no answer that can be used, and that is no reason for a worker to end.
             if not isinstance(error, httpx.HTTPError | httpx.StreamError):
-                log.debug("a request failed in an unusual way", exc_info=True)
+                log.debug("a request failed in an unexpected way", exc_info=True)
             raise RequestError(describe(error), sent=True) from None
 
 
@@ -160,10 +160,10 @@ def unpack(body: bytes, encoding: str, most_bytes: int) -> tuple[bytes, str]:
     try:
         unpacked = unpacker.decompress(body, most_bytes + 1)
     except zlib.error as error:
-        return b"", f"the answer is no gzip: {error}"
+        return b"", f"the answer is not valid gzip: {error}"
     if len(unpacked) > most_bytes:
         return b"", f"the answer unpacks to more than {most_bytes:,} bytes"
-    return (unpacked, "") if unpacker.eof else (b"", "the answer's gzip is cut short")
+    return (unpacked, "") if unpacker.eof else (b"", "the answer's gzip data ends too early")
 
 
 def describe(error: Exception) -> str:

@@ -39,7 +39,7 @@ def check_at_start(tinybird: Tinybird, mode: Literal["off", "warn", "refuse"]) -
         return None
     if found and mode == "refuse":
         said = "; ".join(str(mismatch) for mismatch in found)
-        raise ConfigurationError(f"the store doesn't fit (BIRDFEED_SCHEMA_CHECK=refuse): {said}")
+        raise ConfigurationError(f"the data sources don't match (BIRDFEED_SCHEMA_CHECK=refuse): {said}")
     if found:
         log.warning("%s", in_one_line([str(mismatch) for mismatch in found]))
     return found
@@ -78,14 +78,14 @@ def _other_defaults(datasource: str, live: Mapping[str, LiveColumn]) -> Iterator
         usual = DEFAULTS.get(column.path.removeprefix("$."))
         default = live[column.name].default if column.name in live else None
         if usual is not None and default is not None and f"'{usual}'" not in default:
-            said = f"has the default {default}, and birdfeed leaves '{usual}' out: rows would say something else"
+            said = f"has the default {default}, and birdfeed leaves '{usual}' out: rows would have another value"
             yield Mismatch(datasource, column.name, "other_default", said)
 
 
 def _unreadable(tinybird: Tinybird, datasource: str, error: QueryError) -> Mismatch:
     """Why a data source can't be read; raises `error` where that says nothing about this one."""
     if error.status in (400, 404):
-        said = "there is no such data source: `birdfeed tinybird init` writes its datafile, `tb deploy` makes it"
+        said = "there is no such data source: `birdfeed tinybird init` writes its datafile, `tb deploy` creates it"
         return Mismatch(datasource, "", "no_table", said)
     if error.status == 403 and _status_of(tinybird, datasource) != 403:
         said = "TINYBIRD_READ_TOKEN has no READ scope on it"
@@ -136,7 +136,7 @@ def check_append(tinybird: Tinybird) -> list[Mismatch]:
             said = f"TINYBIRD_TOKEN can't APPEND to it ({answer.detail or answer.status})"
             found.append(Mismatch(datasource, "", "no_scope", said))
         elif answer.status == 404:
-            said = "Tinybird knows no such data source to append to: wrong region, or not made yet"
+            said = "Tinybird knows no such data source to append to: wrong region, or not created yet"
             found.append(Mismatch(datasource, "", "no_table", said))
         elif answer.status in (0, 408, 429) or answer.status >= 500:
             raise QueryError(answer.status, answer.detail)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from birdfeed_schemas.datafiles import Column
+from birdfeed_schemas.tables.pages import page
 
 
 class LiveColumn(NamedTuple):
@@ -59,7 +60,7 @@ _COST_DIGITS: Final = 16
 def in_one_line(said: Sequence[str]) -> str:
     """Mismatches for a log or a screen; the first few by name."""
     more = f"; and {len(said) - _SAID} more" if len(said) > _SAID else ""
-    return f"the store doesn't fit: {'; '.join(said[:_SAID])}{more} (`birdfeed tinybird check` shows all)"
+    return f"the data sources don't match: {'; '.join(said[:_SAID])}{more} (`birdfeed tinybird check` shows all)"
 
 
 def compare(
@@ -108,8 +109,8 @@ def _missing(datasource: str, ours: Sequence[Column], live: Mapping[str, LiveCol
         names = [column.name for column in missing]
         shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
         said = (
-            "is the table of Tinybird's LLM template: rows land in it, but these fields are not stored: "
-            f"{shown}; docs/how-to/migrate.md takes it over to birdfeed's"
+            "is the table of Tinybird's LLM template: rows are stored in it, but these fields are not stored: "
+            f"{shown}; to store them, {page('Migrate an existing llm_events')}"
         )
         yield Mismatch(datasource, "", "template", said)
         return
@@ -145,7 +146,7 @@ def _narrow(live: str, ours: str) -> str | None:
         needed = min(2 ** int(our_whole[2]) - 1, 2**63 - 1)
         return "" if largest >= needed else f"a number over {largest:,} is changed silently"
     if ours.startswith("Float") and live.startswith("Float"):
-        return "" if live == "Float64" else "it keeps 7 digits"
+        return "" if live == "Float64" else "only 7 digits are kept"
     if ours.startswith("Decimal"):
         return _narrow_decimal(live, ours)
     if ours.startswith("DateTime") and live.startswith("DateTime"):
@@ -159,7 +160,7 @@ def _narrow(live: str, ours: str) -> str | None:
 
 def _narrow_decimal(live: str, ours: str) -> str | None:
     if live.startswith("Float"):
-        return "sums drift, and costs can't be recomputed to the last digit"
+        return "sums are inexact, and costs can't be recomputed to the last digit"
     if not live.startswith("Decimal"):
         return None
     (precision, scale), (_, our_scale) = _decimal(live), _decimal(ours)

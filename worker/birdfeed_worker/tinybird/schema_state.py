@@ -63,7 +63,7 @@ class SchemaWatch:
         except TinybirdError as error:
             log.info("the data sources' columns can't be checked now: %s", error)
         except RedisError as error:
-            log.info("what the check of the data sources' columns found can't be kept: %s", error)
+            log.info("can't store the result of checking the data sources' columns: %s", error)
 
     def note(self, found: Iterable[Mismatch]) -> None:
         """Keep what was found, and log it if it is news. Raises RedisError."""
@@ -74,7 +74,7 @@ class SchemaWatch:
         if said and tuple(said) != before:
             log.warning("%s", in_one_line(said))
         elif before and not said:
-            log.info("the store fits again")
+            log.info("the data sources match again")
 
     def _run(self) -> None:
         while not self._ended.wait(self._every):

@@ -17,8 +17,8 @@ class Token:
 
     Args:
         variable: The setting it comes from, for messages.
-        value: The token, where it stands in the environment.
-        path: The file it stands in, else.
+        value: The token, where it is in the environment.
+        path: Otherwise, the file it is in.
 
     Raises:
         ConfigurationError: The file can't be read, is empty, or holds what no HTTP header can.
@@ -57,7 +57,7 @@ class Token:
                 found = self._read(self._path)
             except ConfigurationError as error:
                 # In the middle of a rotation, perhaps.
-                log.warning("the refused token stays: %s", error)
+                log.warning("still using the refused token: %s", error)
                 return False
             if found == refused:
                 return False

@@ -97,7 +97,7 @@ def test_what_it_can_not_do_is_said(redis: Redis, keys: Keys) -> None:
 
     with pytest.raises(ConfigurationError, match="BIRDFEED_METRICS_PORT is 0"):
         listen_of(asked(metrics_port=0), keys, beside)
-    with pytest.raises(ConfigurationError, match="needs `birdfeed worker`"):
+    with pytest.raises(ConfigurationError, match="works only with `birdfeed worker`"):
         listen_of(asked(), keys, None)
     open_to_all = asked(metrics_host="0.0.0.0").model_copy(update={"console_token": None})
     with pytest.raises(ConfigurationError, match=r"on 0\.0\.0\.0 \(BIRDFEED_METRICS_HOST\) others can reach"):

@@ -56,11 +56,11 @@ def test_a_dry_run_then_the_replay(console: Make, redis: Redis, keys: Keys) -> N
     client = console(TOKEN)
 
     dry = words(ask(client, "of=filter&reason=quarantined", "dry").text)
-    assert "2 events of 1 dead letters would go back" in dry
+    assert "2 events of 1 dead letter would go back" in dry
     assert (redis.zcard(keys.failed), actions(redis, keys)) == (2, [])
     done = words(ask(client, "of=filter&reason=quarantined", "replay").text)
 
-    assert "2 events of 1 dead letters are back in the queue" in done
+    assert "2 events of 1 dead letter are back in the queue" in done
     assert [letter.reason for letter in letters_of(redis, keys)] == ["invalid"]
     assert len(work(redis, keys)) == 2
     assert actions(redis, keys) == ["replay ends", "replay begins"]
@@ -95,8 +95,8 @@ def test_everything_with_a_limit_and_an_edit(console: Make, redis: Redis, keys: 
     ("query", "fields", "sentence"),
     [
         ("of=filter", {"limit": "many"}, "limit: 'many' is not a number"),
-        ("of=filter", {"rate": "nan"}, "rate: a number from 0.1"),
-        ("of=filter", {"limit": "0"}, "limit: a number from 1"),
+        ("of=filter", {"rate": "nan"}, "rate must be from 0.1"),
+        ("of=filter", {"limit": "0"}, "limit must be from 1"),
         ("of=filter", {"set": "nonsense"}, "is not name=value"),
         ("of=filter", {"set_type": "text_generatoin"}, "did you mean text_generation?"),
     ],
@@ -115,7 +115,7 @@ def test_what_makes_no_sense_changes_nothing(
 
 def test_nothing_chosen(console: Make) -> None:
     """A form without a tick is not a replay of everything."""
-    assert "no dead letter was chosen" in console(TOKEN).get("/replays/new?of=letters").text
+    assert "no dead letter is selected" in console(TOKEN).get("/replays/new?of=letters").text
 
 
 def test_actions_need_the_token_and_the_pages_form(console: Make, redis: Redis, keys: Keys) -> None:
@@ -149,7 +149,7 @@ def test_one_at_a_time_and_stopped(console: Make, redis: Redis, keys: Keys) -> N
     client.post(f"{path}/stop", data={"form_key": form_key(running)})
     done = words(ended(client, path).text)
 
-    assert (second.status_code, "another replay still runs" in second.text) == (400, True)
+    assert (second.status_code, "another replay is still running" in second.text) == (400, True)
     assert 'data-refresh="1"' in running
     assert "Stopped." in done
     assert f"birdfeed dead replay --resume {path.rpartition('/')[2]}" in done

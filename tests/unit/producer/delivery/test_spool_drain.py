@@ -126,7 +126,7 @@ def test_what_is_no_spool_is_left_alone(live: Options, tmp_path: Path, make: Cal
     make(path)
     before = path.read_bytes() if path.is_file() else None
 
-    with pytest.raises(SpoolError, match=r"notes\.txt is no spool of birdfeed's"):
+    with pytest.raises(SpoolError, match=r"notes\.txt is not a birdfeed spool"):
         drain(live, path=path)
 
     assert (path.read_bytes() if path.is_file() else None) == before

@@ -101,5 +101,5 @@ def test_a_directory_that_somebody_else_made_for_us_is_refused(tmp_path: Path) -
     path = spool_path(options(spool_dir=tmp_path))
     path.parent.mkdir()
     path.parent.chmod(0o777)
-    with pytest.raises(SpoolError, match="all may write to it"):
+    with pytest.raises(SpoolError, match="every user can write to it"):
         Spool(path, max_bytes=10**6).check()

@@ -349,7 +349,7 @@ def test_single_events_are_listed(spool: Spool) -> None:
 def test_a_directory_that_cannot_be_made_is_told_as_such(tmp_path: Path, clock: Clock) -> None:
     """A file is in its place."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(SpoolError, match="can't be made"):
+    with pytest.raises(SpoolError, match="can't be created"):
         open_spool(tmp_path / "file" / "spool", max_bytes=10**6, clock=clock).add([batch()])
 
 

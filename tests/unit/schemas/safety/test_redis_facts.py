@@ -72,7 +72,7 @@ def test_config_tells_what_info_may_not() -> None:
 
     assert (found.policy, found.append_only, found.memory_max, found.memory_used) == ("allkeys-lru", False, 500, None)
     assert len(found.warnings) == 2
-    assert [note[:44] for note in found.notes] == ["Redis doesn't let birdfeed see its memory (I"]
+    assert [note[:44] for note in found.notes] == ["Redis doesn't let birdfeed read its memory u"]
 
 
 @pytest.mark.parametrize("refusal", [DENIED, ABSENT])

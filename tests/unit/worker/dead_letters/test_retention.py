@@ -122,7 +122,7 @@ def test_old_events_are_purged_counted_and_noted(redis: Redis, keys: Keys) -> No
     total = read_ledger(redis, keys).total
     assert (total.dead, total.purged, total.missing) == ({"invalid": 2}, 3, 0)
     (entry,) = entries(redis, keys)
-    assert (entry.action, entry.details["events"], entry.details["why"]) == ("swept", 3, "over 30 days old")
+    assert (entry.action, entry.details["events"], entry.details["why"]) == ("swept", 3, "older than 30 days")
 
 
 def test_the_oldest_go_where_all_together_are_too_large(redis: Redis, keys: Keys) -> None:

@@ -141,12 +141,12 @@ def test_each_reason_is_noted_once_a_round(redis: Redis, keys: Keys, monkeypatch
     retention = retention_of(redis, keys, cap=1, age=1.5 * 86_400)
 
     whole_round(retention)
-    assert [entry.details for entry in entries(redis, keys)] == [{"why": "over 1.5 days old", "events": 6}]
+    assert [entry.details for entry in entries(redis, keys)] == [{"why": "older than 1.5 days", "events": 6}]
     whole_round(retention)
 
     assert [entry.details for entry in entries(redis, keys)] == [
-        {"why": "over 1e-06 MB together", "events": 6},
-        {"why": "over 1.5 days old", "events": 6},
+        {"why": "dead letters exceed 1e-06 MB", "events": 6},
+        {"why": "older than 1.5 days", "events": 6},
     ]
     assert {entry.action for entry in entries(redis, keys)} == {"swept"}
     whole_round(retention)
@@ -259,7 +259,7 @@ def test_nothing_is_read_inside_a_transaction(redis: Redis, keys: Keys) -> None:
 
 @pytest.mark.parametrize(
     ("fields", "told"),
-    [({"bf_events": 2, "bf_type": "t"}, ["2 events"]), ({"description": "x"}, ["1 events"]), ({"bf_reason": "x"}, [])],
+    [({"bf_events": 2, "bf_type": "t"}, ["2 events"]), ({"description": "x"}, ["1 event"]), ({"bf_reason": "x"}, [])],
     ids=str,
 )
 def test_a_job_that_rq_failed_is_told(
@@ -274,5 +274,5 @@ def test_a_job_that_rq_failed_is_told(
     whole_round(retention)
     whole_round(retention)
 
-    said = [record.getMessage() for record in caplog.records if "rq failed" in record.getMessage()]
+    said = [record.getMessage() for record in caplog.records if "rq itself" in record.getMessage()]
     assert [line.partition(": ")[2].partition(" (")[0] for line in said] == told

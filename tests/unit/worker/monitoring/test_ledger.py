@@ -298,9 +298,9 @@ def test_suspects_are_named(redis: Redis, keys: Keys) -> None:
 
     assert findings.missing == {"text_generation": 6}
     said = " | ".join(findings.suspects)
-    assert "1 entries of the queue or a registry have no job behind them" in said
-    assert "1 jobs are in rq's canceled registry" in said
-    assert "4 events are in 2 jobs that are in no registry, such as rq:job:" in said
+    assert "1 entry of the queue or a registry has no job" in said
+    assert "1 job is in rq's canceled registry" in said
+    assert "4 events are in 2 jobs without a registry, such as rq:job:" in said
 
 
 def test_what_a_stock_worker_failed_is_named(redis: Redis, keys: Keys) -> None:
@@ -313,7 +313,7 @@ def test_what_a_stock_worker_failed_is_named(redis: Redis, keys: Keys) -> None:
     _, findings = reconcile(redis, keys)
 
     assert (findings.missing, findings.uncounted) == ({"text_generation": 2}, 2)
-    assert "2 events are in jobs that rq failed by itself" in findings.suspects[0]
+    assert "2 events are in jobs that rq itself marked as failed" in findings.suspects[0]
     assert write_off(redis, keys)[0] == 0
 
 

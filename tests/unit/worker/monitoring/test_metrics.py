@@ -231,7 +231,7 @@ def test_a_port_that_is_taken_is_had_once_it_is_free(
         port = taken.getsockname()[1]
         server = Server(Pages(pulse, redis, keys), "127.0.0.1", port).start()
         assert server.port is None
-        assert f"127.0.0.1:{port} is taken" in caplog.text
+        assert f"127.0.0.1:{port} is in use" in caplog.text
 
     eventually(lambda: server.port == port, what="it has the port")
     assert get(f"http://127.0.0.1:{port}/healthz")[0] == 200

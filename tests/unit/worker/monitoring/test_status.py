@@ -42,12 +42,12 @@ GUARDED = json.dumps({"reason": "invalid", "dead": 9, "seen": 9, "since": 1})
     ("change", "health", "said"),
     [
         ({}, Health.HEALTHY, ""),
-        ({"workers": []}, Health.DOWN, "no worker runs"),
-        ({"workers": [replace(WORKER, silent=90.0)]}, Health.DOWN, "no worker runs"),
+        ({"workers": []}, Health.DOWN, "no worker is running"),
+        ({"workers": [replace(WORKER, silent=90.0)]}, Health.DOWN, "no worker is running"),
         (
             {"tripped": {"t": Trip(reason="invalid", dead=90, seen=100, since=0.0)}},
             Health.DEGRADED,
-            "t is deferred by its circuit breaker: 90 of 100 recent events died of invalid",
+            "t is deferred by its circuit breaker: 90 of 100 recent events failed with invalid",
         ),
         (
             {"destinations": {"d": Destination(state="paused", reason="HTTP 403: nope")}},
@@ -59,7 +59,7 @@ GUARDED = json.dumps({"reason": "invalid", "dead": 9, "seen": 9, "since": 1})
             Health.DEGRADED,
             "d takes no rows",
         ),
-        ({"lag": 301.0}, Health.DEGRADED, "under way for 5 minutes"),
+        ({"lag": 301.0}, Health.DEGRADED, "waited for 5 minutes"),
         ({"lag": 299.0}, Health.HEALTHY, ""),
         (
             {"ledger": Ledger(accounts={"t": Account(accepted=1)}, anomalies={})},
@@ -76,6 +76,24 @@ def test_the_verdict(change: dict[str, Any], health: Health, said: str) -> None:
 
     assert (status.health, len(status.problems)) == (health, 1 if said else 0)
     assert said in " ".join(status.problems)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "birdfeed is healthy, but has not written any events yet"),
+        ({"ledger": Ledger(accounts={"t": Account(accepted=1, written=1)}, anomalies={})}, "birdfeed is healthy"),
+        ({"workers": []}, "birdfeed is down"),
+    ],
+    ids=["nothing written", "written", "down"],
+)
+def test_healthy_before_anything_was_written(change: dict[str, Any], said: str) -> None:
+    """No fault, so the verdict and its exit code stay; but a new set-up is not proven by it."""
+    console = Console(width=80, file=StringIO())
+
+    console.print(view(judged(replace(WELL, **change)), None))
+
+    assert console.file.getvalue().splitlines()[0].strip() == said  # type: ignore[attr-defined]
 
 
 def test_a_destination_is_read_from_the_limiters_hash() -> None:
@@ -220,11 +238,11 @@ def test_a_screen_with_everything_on_it() -> None:
         "backing off for 1 min 40 s: HTTP 429; next try in 30 s; nothing written yet",
         "about 2.5 MB of Redis in all",
         "web-0: 2 processes, 4 events in memory, 10 dropped",
-        "and 3 more hosts, 22 processes on all",
+        "and 3 more hosts; 22 processes on all hosts together",
         "web-9: 1,921 events, 3.0 MB, the oldest 2 min 10 s old",
-        "web-20: 1 events, 0.0 MB, the oldest 2 h 1 min old; no producer lives there",
-        "where no producer lives: `birdfeed spool drain` there sends them → runbook: Events wait in a spool",
-        "3 events, 2.0 MB wait on disk for Redis",
+        "web-20: 1 event, 0.0 MB, the oldest 2 h 1 min old; no producer runs there",
+        "where no producer is running: run `birdfeed spool drain` there → runbook: Events wait in a spool",
+        "3 events (2.0 MB) on disk, waiting for Redis",
         "can't be read: SpoolError: no",
         "25.0% of rows unpriced",
         "4 MISSING; it changes too fast for a verdict",
@@ -270,7 +288,7 @@ def test_resume(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
     assert "text_generation is resumed; it was deferred because its events failed: invalid" in done.stdout
     assert "the circuit breaker is off for 10 min" in again.stdout
     assert wrong.exit_code == 2
-    assert "'ten' is not a span of time" in wrong.stderr
+    assert "'ten' is not a length of time" in wrong.stderr
     assert "nothing was paused" in run("resume").stdout
     log = json.loads(run("dead", "log", "--json").stdout)
     assert [entry["action"] for entry in log] == ["resume"] * 3

@@ -53,10 +53,10 @@ REFUSAL = Refusal(worker="w9", host="host-9", datasource="llm_events", reason="H
 PAUSED: dict[str, Any] = {"destinations": {"llm_events": Destination(state="paused", reason="HTTP 403: no")}}
 #: For each rule what it finds, in words, and what is just not enough.
 CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
-    "no_worker": ({"workers": [replace(WORKER, silent=60.0)]}, "no worker runs", {}),
+    "no_worker": ({"workers": [replace(WORKER, silent=60.0)]}, "no worker is running", {}),
     "workers_restarting": (
         minutes({"worker_ends": 1}, {}, {"worker_ends": 4}),
-        "workers keep ending: 5 in 10 minutes",
+        "workers keep exiting: 5 times in 10 minutes",
         minutes({"worker_ends": 9}, *[{}] * 9, {"worker_ends": 4}),
     ),
     "redis_full": (memory(985_000_000), "Redis is full (985 of 1,000 MB)", memory(10, most=0)),
@@ -65,18 +65,18 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "replicas_missing": ({"unreplicated": "0 of 1"}, "workers wait for replicas: 0 of 1", {}),
     "breaker_tripped": (
         {"tripped": {"t": Trip(reason="invalid", dead=90, seen=100, since=0.0)}},
-        "t is deferred by its circuit breaker: 90 of 100 recent events died of invalid",
+        "t is deferred by its circuit breaker: 90 of 100 recent events failed with invalid",
         {},
     ),
     "breaker_off": (
         {"disabled": {"t": 1_800_000_000.0}},
-        "the circuit breaker of t is switched off until 08:00 UTC",
+        "the circuit breaker of t is turned off until 08:00 UTC",
         {},
     ),
     "destination_paused": (PAUSED, "llm_events refuses every request: HTTP 403: no", {}),
     "destination_backing_off": (
         {"destinations": {"d": Destination(state="backing_off", reason="HTTP 429")}},
-        "d takes no rows now: HTTP 429",
+        "d takes no rows at the moment: HTTP 429",
         {},
     ),
     "token_refused": (
@@ -86,16 +86,16 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     ),
     "verification_impossible": (
         {"unanswered": {"llm_events": Unanswered(host="h1", reason="HTTP 403", since=400.0)}, "lag": 900.0},
-        "llm_events can't be asked what was written, for 10 minutes on h1: HTTP 403",
+        "for 10 minutes, h1 has not been able to ask llm_events which rows it has: HTTP 403",
         {},
     ),
     "schema_drift": (
         {"mismatches": [f"llm_events.c{n} is missing" for n in range(40)]},
-        "the store doesn't fit: llm_events.c0 is missing; llm_events.c1 is missing; llm_events.c2 is missing; and 37 "
-        "more (`birdfeed tinybird check` shows all)",
+        "the data sources don't match: llm_events.c0 is missing; llm_events.c1 is missing; llm_events.c2 is missing; "
+        "and 37 more (`birdfeed tinybird check` shows all)",
         {},
     ),
-    "late": ({"lag": 301.0}, "under way for 5 minutes: more workers?", {"lag": 299.0}),
+    "late": ({"lag": 301.0}, "waited for 5 minutes: start more workers?", {"lag": 299.0}),
     "events_dropped": (
         minutes(
             {"dropped:t:spool_full": 1_920, "dropped:t:forgotten": 9, "dropped:t:sampled": 9_000},
@@ -106,15 +106,19 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
         {},
     ),
     "spool_waits": (spool(), "1,921 events wait in the spool of web-1, the oldest for 2 minutes", spool(oldest=119.0)),
-    "spool_orphaned": (spool(producers=0, oldest=1.0), "where no producer lives: `birdfeed spool drain`", {}),
+    "spool_orphaned": (
+        spool(producers=0, oldest=1.0),
+        "where no producer is running: run `birdfeed spool drain` there",
+        {},
+    ),
     "dying_share": (
         minutes({"dead:t:invalid": 42, "written:t": 58}),
-        "42.0% of the last 15 minutes' events died (42 of 100)",
+        "42.0% of the events of the last 15 minutes became dead letters (42 of 100)",
         minutes({"dead:t:invalid": 19}, *[{}] * 15, {"dead:t:invalid": 1, "written:t": 100}),
     ),
     "dead_growing": (
         minutes({"dead:t:a": 40}, *[{}] * 19, {"dead:t:a": 40}, *[{}] * 19, {"dead:t:b": 20, "written:t": 9_000}),
-        "dead letters keep growing: 100 events in the last hour",
+        "events keep failing: 100 dead in the last hour",
         minutes({"dead:t:a": 40}, *[{}] * 39, {"dead:t:b": 80, "written:t": 9_000}),
     ),
     "unpriced_share": (
@@ -129,7 +133,7 @@ CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     ),
     "ledger_excess": (
         {"ledger": Ledger(accounts={"t": Account(written=3)}, anomalies={})},
-        "the ledger does not balance: 3 events are there that were never accepted",
+        "the ledger does not balance: 3 events more than were accepted",
         {},
     ),
 }

@@ -173,9 +173,9 @@ def test_what_is_read(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", "the CSV's first line names no day"),
-        ("model,cost\nm,1\n", "the CSV's first line names no day"),
-        ("day,model\n2026-11-20,m\n", "neither cost, tokens nor requests"),
+        ("", "the CSV's first line needs a day"),
+        ("model,cost\nm,1\n", "the CSV's first line needs a day"),
+        ("day,model\n2026-11-20,m\n", "cost, tokens or requests"),
         ("day,model,cost\n", "no line with a day and a cost"),
         ("day,model,cost\nsoon,m,1\n", "line 2: 'soon' is not a day"),
         ("day,model,cost\n2026-13-20,m,1\n", "line 2: '2026-13-20' is not a day"),
@@ -187,8 +187,8 @@ def test_what_is_read(name: str) -> None:
         ("day,model,cost,currency\n2026-11-20,m,1,eur\n", "the bill is in 'eur': only US dollars"),
         ("{", "the file is not JSON"),
         ("[" * 100_000, "the file is not JSON"),
-        ('{"event_type": "text_generation"}', "neither OpenAI's nor Anthropic's"),
-        ('{"data": [5]}', "neither OpenAI's nor Anthropic's"),
+        ('{"event_type": "text_generation"}', "from OpenAI or Anthropic"),
+        ('{"data": [5]}', "from OpenAI or Anthropic"),
         ('{"data": [{"start_time": true, "results": []}]}', "a bucket: True is not a day"),
         ('{"data": [{"start_time": 1795132800, "results": [3]}]}', "results are not objects"),
         ('{"data": [{"start_time": 1795132800, "results": [{"amount": {"value": {}}}]}]}', "is not an amount of money"),

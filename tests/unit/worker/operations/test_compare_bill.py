@@ -122,17 +122,17 @@ REASONS: dict[str, tuple[list[Booked], dict[str, Any], str]] = {
     "requests missing": (
         [booked("gpt-4o", "0.5", events=4), booked("gpt-4o", status="dead")],
         {"requests": 8},
-        "missing: 3 requests are neither in the store nor dead",
+        "missing: 3 requests neither in the store nor dead",
     ),
     "tokens missing": (
         [booked("gpt-4o", "0.5", prompt=50)],
         {"prompt": 90, "completion": 10},
-        "missing: 50 tokens are neither in the store nor dead",
+        "missing: 50 tokens neither in the store nor dead",
     ),
     "tokens too many": (
         [booked("gpt-4o", "9", prompt=50)],
         {"tokens": 10},
-        "the store has 40 tokens more than the bill",
+        "the store has 40 more tokens than the bill",
     ),
     "another provider's": (
         [booked("gpt-4o", "7", provider="azure-openai", events=1200)],
@@ -169,7 +169,7 @@ def test_what_the_bill_has_not() -> None:
     assert (other.model, other.billed, other.why(PERCENT)) == (
         "o3",
         None,
-        ["the bill has nothing for it: another account's, or another provider's"],
+        ["not on the bill: it may belong to another account or another provider"],
     )
     assert (found.billed, found.booked) == (Decimal(1), Decimal(5))
 

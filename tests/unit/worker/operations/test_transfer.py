@@ -60,7 +60,7 @@ def test_importing_twice_brings_nothing_twice(redis: Redis, keys: Keys) -> None:
     second, said = imported(redis, keys, lines)
 
     assert (first.events, second.events, second.not_dead) == (3, 0, 3)
-    assert said[0] == "1: the event is not dead any more; it was replayed or purged"
+    assert said[0] == "1: the event is no longer dead; it was replayed or purged"
     assert len(work(redis, keys)) == 3
     assert read_ledger(redis, keys).balanced
 
@@ -115,7 +115,7 @@ def test_lines_that_are_no_events_are_told(redis: Redis, keys: Keys) -> None:
 
     assert (result.events, result.refused.total()) == (1, 5)
     assert [one.partition(":")[0] for one in said] == ["1", "2", "4", "5", "6"]
-    assert "new events are for `birdfeed send`" in said[2]
+    assert "to send new events, use `birdfeed send`" in said[2]
     assert len(dead_events(redis, keys)) == 1
 
 

@@ -131,8 +131,8 @@ def test_a_dead_letter_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: py
         tell([letter("invalid", 2), letter("rejected", 1)])
 
     assert [record.getMessage() for record in caplog.records] == [
-        "2 t events are dead: invalid: why",
-        "1 t events are dead: rejected: why",
+        "dead-lettered events: 2 of type t: invalid: why",
+        "dead-lettered events: 1 of type t: rejected: why",
     ]
     record: Any = caplog.records[0]
     assert (record.dead_letter, record.reason, record.batch_ids, record.event_ids) == (
@@ -179,7 +179,7 @@ def test_a_settled_delivery(redis: Redis, keys: Keys, caplog: pytest.LogCaptureF
     assert redis.zcard(keys.failed) == 1
     assert redis.hget(keys.ledger, "dead:text_generation:undecodable") == b"2"
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == [
-        "2 text_generation events are dead: undecodable: no JSON"
+        "dead-lettered events: 2 of type text_generation: undecodable: no JSON"
     ]
 
 

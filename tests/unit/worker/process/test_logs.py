@@ -90,6 +90,6 @@ def test_a_misspelt_variable_is_told_of(caplog: pytest.LogCaptureFixture) -> Non
     """With what was probably meant, and never with its value."""
     log_unknown({"BIRDFEED_PROCESES": "hunter2", "BIRDFEED_FLUSH_INTERVAL": "1", "PATH": "/bin"})
 
-    assert "BIRDFEED_PROCESES is no setting of birdfeed's; did you mean BIRDFEED_PROCESSES?" in caplog.text
-    assert caplog.text.count("no setting") == 1
+    assert "BIRDFEED_PROCESES is not a birdfeed setting; did you mean BIRDFEED_PROCESSES?" in caplog.text
+    assert caplog.text.count("not a birdfeed setting") == 1
     assert "hunter2" not in caplog.text

@@ -212,7 +212,7 @@ def test_text_where_something_else_is_meant(
     """In any key that all jobs share: the worker lives, nothing is lost, and whoever looks is told which key it is."""
     job_id = accept(redis, keys, events(1))
     with text_in_place_of(redis, name) as repair:
-        with pytest.raises(WrongKindError, match=f"{name} holds a text, not a [a-z ]+: something other than birdfeed"):
+        with pytest.raises(WrongKindError, match=f"{name} holds a text, not a [a-z ]+: another program"):
             read_status(redis, keys, redis_time(redis))
         said: list[str] = []
 

@@ -28,7 +28,7 @@ HEADER = Header(batch_id="b", event_type="t", count=2)
         (zlib.compress(b"[1, 2"), "is not rq's JSON: JSONDecodeError"),
         (zlib.compress(b"7"), "is not rq's JSON: TypeError"),
         (zlib.compress(b"[1, 2, 3]"), "is not rq's JSON: ValueError"),
-        (zlib.compress(orjson.dumps(["os.system", None, ["x"], {}])), "calls a function that is not birdfeed's"),
+        (zlib.compress(orjson.dumps(["os.system", None, ["x"], {}])), "calls a function other than birdfeed's"),
         (zlib.compress(orjson.dumps([JOB_FUNCTION, None, "x", {}])), "arguments are not one packed batch"),
         (zlib.compress(orjson.dumps([JOB_FUNCTION, None, [], {}])), "arguments are not one packed batch"),
         (zlib.compress(orjson.dumps([JOB_FUNCTION, None, ["x", "y"], {}])), "arguments are not one packed batch"),

@@ -108,7 +108,7 @@ def test_a_refused_log_in_is_an_error_of_its_own(redis: Redis, valkey_url: str, 
         with connect(valkey_url.replace("://", f"://{user}"), tries=tries) as client:
             with pytest.raises(exceptions.AuthenticationError):
                 client.info()
-            with pytest.raises(ConfigurationError, match=r"refuses the log-in.*BIRDFEED_REDIS_URL"):
+            with pytest.raises(ConfigurationError, match=r"refuses the login.*BIRDFEED_REDIS_URL"):
                 wait_for_redis(valkey_url, Event())
     finally:
         redis.config_set("requirepass", "")

@@ -270,7 +270,7 @@ def test_a_job_that_is_not_ours_is_never_called(
     assert totals.dead == {"undecodable": 2}
     assert {letter.batch for letter in dead_letters_of(redis, keys)} == {None}
     assert sorted(bad.detail for bad in decoded.unreadable) == [
-        "the job calls a function that is not birdfeed's",
+        "the job calls a function other than birdfeed's",
         "the job's data is not rq's JSON: JSONDecodeError",
     ]
 

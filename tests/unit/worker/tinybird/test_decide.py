@@ -25,7 +25,7 @@ TABLE: list[tuple[str, Answer, Decision]] = [
     (
         "short count",
         Answer(status=200, successful=2, quarantined=0),
-        Unknown("HTTP 200, but 2 rows taken and 0 quarantined of 3"),
+        Unknown("HTTP 200, but of 3 rows 2 were accepted and 0 quarantined"),
     ),
     ("no counts", Answer(status=200), Unknown("HTTP 200 without row counts")),
     ("a 202 is not a write", Answer(status=202, successful=3, quarantined=0), Unknown("HTTP 202")),

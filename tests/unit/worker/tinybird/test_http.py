@@ -104,8 +104,8 @@ def test_gzip_is_read() -> None:
 @pytest.mark.parametrize(
     ("body", "encoding", "problem"),
     [
-        (b"xx", "gzip", "is no gzip"),
-        (gzip.compress(b"x" * 100)[:-9], "x-gzip", "cut short"),
+        (b"xx", "gzip", "is not valid gzip"),
+        (gzip.compress(b"x" * 100)[:-9], "x-gzip", "ends too early"),
         (b"xx", "br", "was not asked for: 'br'"),
         (b"xx", "zstd", "was not asked for"),
         (b"xx", "gzip, gzip", "was not asked for"),

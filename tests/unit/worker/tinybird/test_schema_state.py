@@ -64,8 +64,8 @@ def test_a_dropped_column_is_found_and_said_once(
     assert (look(), look()) == ((), ())
 
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warned == [f"the store doesn't fit: {TIER} (`birdfeed tinybird check` shows all)"]
-    assert caplog.messages[-1] == "the store fits again"
+    assert warned == [f"the data sources don't match: {TIER} (`birdfeed tinybird check` shows all)"]
+    assert caplog.messages[-1] == "the data sources match again"
 
 
 def test_it_looks_again_and_again(workspace: Workspace, redis: Redis, keys: Keys) -> None:

@@ -11,6 +11,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.tables.providers import family_of
 
 from birdfeed_worker.operations.invoice.bill import Bill, Billed
@@ -116,27 +117,27 @@ class Line:
         explained = False
         for status, meaning in _MEANING.items():
             if status in statuses:
-                yield f"{_events(statuses[status][0])} {meaning}"
+                yield f"{counted(statuses[status][0], 'event')} {meaning}"
                 explained = explained or status != "reported"
         if self.dead:
             dead = sum(one.events for one in self.dead)
-            yield f"{_events(dead)} dead, worth {plain(_total(self.dead))} USD: `birdfeed dead list`"
+            yield f"{counted(dead, 'event')} dead, worth {plain(_total(self.dead))} USD: `birdfeed dead list`"
             explained = True
         if self.elsewhere:
             others = ", ".join(f"{count:,} for {name}" for name, count in sorted(self.elsewhere.items()))
             yield f"events of this model that are booked for another provider: {others}"
             explained = True
         if self.billed is None:
-            yield "the bill has nothing for it: another account's, or another provider's"
+            yield "not on the bill: it may belong to another account or another provider"
             return
         missing = list(self._missing(tolerance))
         yield from missing
         if missing or explained:
             return
         if (self.billed.all_tokens or self.billed.requests) and self.difference is not None:
-            yield "the counts agree, so the rates differ: compare with `birdfeed prices show`, or a discount"
+            yield "the counts agree, so the rates differ: compare with `birdfeed prices show`, or look for a discount"
         else:
-            yield "every row is priced: other rates (`birdfeed prices show`), a discount, or events nobody tracked"
+            yield "every row is priced: other rates (`birdfeed prices show`), a discount, or untracked events"
 
     def _missing(self, tolerance: Decimal) -> Iterator[str]:
         """What the bill has and neither the store nor the dead letters have."""
@@ -147,13 +148,13 @@ class Line:
         dead = sum(one.events for one in self.dead)
         requests = self.billed.requests
         if requests is not None and requests - self.events - dead > requests * tolerance:
-            yield f"missing: {requests - self.events - dead:,} requests are neither in the store nor dead"
+            yield f"missing: {counted(requests - self.events - dead, 'request')} neither in the store nor dead"
         tokens = self.billed.all_tokens
         ours = self.prompt + self.completion + sum(one.prompt + one.completion for one in self.dead)
         if tokens is not None and tokens - ours > tokens * tolerance:
-            yield f"missing: {tokens - ours:,} tokens are neither in the store nor dead"
+            yield f"missing: {counted(tokens - ours, 'token')} neither in the store nor dead"
         elif tokens is not None and ours - tokens > tokens * tolerance:
-            yield f"the store has {ours - tokens:,} tokens more than the bill"
+            yield f"the store has {counted(ours - tokens, 'more token')} than the bill"
 
     def by_status(self) -> dict[str, tuple[int, Decimal]]:
         """cost_status → events and USD."""
@@ -289,7 +290,3 @@ def _sum(costs: Iterable[Decimal | None]) -> Decimal:
     for cost in costs:
         total = EXACT.add(total, cost or Decimal(0))
     return total
-
-
-def _events(count: int) -> str:
-    return f"{count:,} event{'' if count == 1 else 's'}"

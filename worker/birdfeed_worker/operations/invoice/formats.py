@@ -77,7 +77,7 @@ def read_bill(content: bytes) -> Bill:
     """A bill from the bytes of a file.
 
     Raises:
-        BillError: It is none of the formats above, or something in it can't be read.
+        BillError: It is not one of the formats above, or something in it can't be read.
     """
     if len(content) > MAX_BYTES:
         raise BillError(f"the file is larger than {MAX_BYTES // 1024 // 1024} MB: export fewer days at a time")
@@ -136,7 +136,9 @@ def _buckets(documents: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
         elif isinstance(document, Mapping) and ("results" in document or "result" in document):
             yield document
         else:
-            raise BillError("the JSON is neither OpenAI's nor Anthropic's costs or usage: no buckets with results")
+            raise BillError(
+                "the JSON is not an export of costs or usage from OpenAI or Anthropic: no buckets with results"
+            )
 
 
 def _of_result(day: date, result: Mapping[str, Any]) -> tuple[Billed | None, str]:
@@ -183,8 +185,7 @@ def _of_csv(text: str) -> tuple[list[Billed | None], str]:
     )
     if column["day"] is None or not (prompt or any(column[one] is not None for one in _AMOUNTS)):
         raise BillError(
-            "the CSV's first line names no day, or neither cost, tokens nor requests; a plain bill has the columns "
-            "day,model,cost"
+            "the CSV's first line needs a day, and cost, tokens or requests; a plain bill has day,model,cost"
         )
     provider = next((family for name, family in _PROVIDER_OF.items() if name in places), "")
     found: list[Billed | None] = []

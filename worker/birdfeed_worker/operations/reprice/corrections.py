@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 
 import orjson
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.compact_bytes import compact_bytes
 
 from birdfeed_worker.errors import BirdfeedError
@@ -137,7 +138,7 @@ def _post(store: Store, body: Body, data: bytes, sleep: Callable[[float], object
         if isinstance(decision, PartlyQuarantined):
             raise CorrectionError(
                 f"{body.datasource}: Tinybird quarantined {decision.rows} of {body.rows} corrections; their rows stay "
-                f"as they were, and the reasons stand in {body.datasource}_quarantine"
+                f"as they were, and the reasons are in {body.datasource}_quarantine"
             )
         if not isinstance(decision, Wait | Unknown) or attempt == TRIES:
             raise CorrectionError(f"{body.datasource}: {decision.reason}")
@@ -153,6 +154,6 @@ def _look(store: Store, body: Body) -> None:
     )
     if [int(row["is_new"]) for row in found] != [1]:
         raise CorrectionError(
-            f"{body.datasource} doesn't replace a row by its newer version (event {body.event_id} has {len(found)} "
-            "rows after one correction); nothing more is written"
+            f"{body.datasource} doesn't replace a row by its newer version (event {body.event_id} has "
+            f"{counted(len(found), 'row')} after one correction); nothing more is written"
         )

@@ -38,8 +38,8 @@ Same: TypeAlias = Literal["same_book", "same_price"]
 Refusal: TypeAlias = Literal["receipt_mismatch", "unknown_event_type", "invalid_row"]
 #: Every reason in words.
 REASONS: Final[Mapping[str, str]] = {
-    "no_book_decides": "the handler reported the cost, or a cache answered",
-    "same_book": "priced by the very book that is in use",
+    "no_book_decides": "the handler reported the cost, or the answer came from a cache",
+    "same_book": "priced with the book that is in use",
     "same_price": "the books in use give the same price, or none",
     "receipt_mismatch": "the stored counts and rates don't give the stored cost: the table changed one of them",
     "unknown_event_type": "no event type of that name is installed here",

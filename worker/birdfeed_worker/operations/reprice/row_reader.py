@@ -213,7 +213,7 @@ class StoredRows:
 
 
 def _position(row: Mapping[str, Any]) -> tuple[str, bytes, bytes]:
-    """Where a row stands in the table; ClickHouse orders text by its bytes."""
+    """Where a row is in the table; ClickHouse orders text by its bytes."""
     return row["occurred_at"][:13] + ":00:00", row["model"].encode(), row["event_id"].encode()
 
 

@@ -35,7 +35,7 @@ class Fallback(Protocol):
         """The price of a model for one request, or None where it isn't known."""
 
     def knows(self, name: str, provider: str) -> bool:
-        """Whether it has the very model, at whatever date."""
+        """Whether it has exactly this model, at whatever date."""
 
 
 class PriceBook:
@@ -45,7 +45,7 @@ class PriceBook:
         origin: The file it was read from, for messages.
         source: "operator" or "book" (the shipped one).
         hash: Twelve characters that change with every change of content, and not with comments or order of keys.
-        models: The models as they stand in the book, by name.
+        models: The models as they are in the book, by name.
         service_tiers: The multipliers that hold for every model.
     """
 

@@ -1,4 +1,4 @@
-"""Prices of models that no book has, from the genai-prices package; only where it knows the very model.
+"""Prices of models that no book has, from the genai-prices package; only where it knows exactly this model.
 
 The package's own calc_price is not used. It would take a name that merely contains a model's for that model, and
 ignore a service tier it doesn't know. Here:
@@ -98,7 +98,7 @@ class GenaiPrices:
         return self._found.get(case)
 
     def knows(self, name: str, provider: str) -> bool:
-        """Whether it has the very model, at whatever date."""
+        """Whether it has exactly this model, at whatever date."""
         return self._known_as(name, provider) is not None
 
     def _known_as(self, name: str, provider: str) -> _Known | None:
@@ -253,7 +253,7 @@ def _tokens_of(rates: Mapping[str, Decimal]) -> frozenset[str]:
 
 
 def _ratio(changed: Mapping[str, Decimal], standard: Mapping[str, Decimal]) -> Decimal | None:
-    """What a variant multiplies all of its rates with; None where that is no one number of a few places."""
+    """What a variant multiplies all of its rates with; None where that is not one number of a few places."""
     ratios = {EXACT.divide(rate, standard[name]) for name, rate in changed.items() if standard.get(name)}
     if len(ratios) == 1:
         ratio = ratios.pop()

@@ -69,7 +69,7 @@ def read(text: str, origin: str) -> PriceFile:
     except RecursionError:
         message = "it is nested too deep"
     except (ArithmeticError, OverflowError, ValueError):
-        message = "a number or a date in it is beyond all bounds"
+        message = "a number or a date in it is out of range"
     raise PriceBookError(origin, [Problem(1, "", message)])
 
 
@@ -137,7 +137,7 @@ def _foreign_rates(at: TomlPath, model: ModelPrices) -> Iterator[tuple[TomlPath,
                 if name not in allowed:
                     yield (
                         (*path, name),
-                        f"the model's unit is {model.unit!r}, so it can't have a rate {name!r} too: one unit a model",
+                        f"the model's unit is {model.unit!r}, so it can't have the rate {name!r}: a model has one unit",
                     )
 
 

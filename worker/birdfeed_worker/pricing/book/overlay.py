@@ -60,7 +60,7 @@ def _notes(book: PriceBook) -> Iterator[str]:
         tiers = ", ".join(f"{tier} = 1" for tier in lacking)
         yield (
             f"rows whose provider names the service tier {' or '.join(lacking)} will be 'estimated': "
-            f"the shipped book's multipliers don't hold here; add [service_tiers] with {tiers}"
+            f"the shipped book's multipliers don't apply; add [service_tiers] with {tiers}"
         )
 
 

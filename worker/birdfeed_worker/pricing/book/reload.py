@@ -81,4 +81,4 @@ class BookSource:
 def _log_error(error: PriceBookError) -> None:
     first, *more = str(error).splitlines()
     rest = f" (and {len(more)} more; `birdfeed prices check` lists them all)" if more else ""
-    log.error("the price book is broken, the one before stays in use: %s%s", first, rest)
+    log.error("the price book is invalid; the previous one stays in use: %s%s", first, rest)

@@ -20,7 +20,7 @@ class Layer:
 
     Attributes:
         source: "operator", "book" or "genai-prices"; `origin` its file or package, `book` its hash or version.
-        model: The model as it stands in the book; None for the fallback, which has only `entry`.
+        model: The model as it is in the book; None for the fallback, which has only `entry`.
         match: By which of its names it was found.
         entry: The price in force; None where the model has none then.
         used: Whether this is the layer that prices.

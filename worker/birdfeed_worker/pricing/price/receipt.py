@@ -9,6 +9,7 @@ import orjson
 from birdfeed_schemas.enrichment import Price, Usage
 from birdfeed_schemas.events import Event
 from birdfeed_schemas.rows import image_dimensions
+from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.tables.meters import BY_NAME, TOKEN_CLASSES
 
 from birdfeed_worker.pricing.book.entry import MULTIPLIER, REPORTED
@@ -104,7 +105,7 @@ def explain(price: Price, usage: Usage, event: Event) -> list[str]:
     else:
         by = {"requested": "by the model asked for"}.get(price.price_match, f"by {price.price_match}")
         lines.append(f"price of {price.price_model!r}, found {by}; book {price.price_book} ({price.price_source})")
-    lines.append(f"usage {usage.status}: {usage.tokens.prompt:,} tokens in, {usage.tokens.completion:,} out")
+    lines.append(f"usage {usage.status}: {counted(usage.tokens.prompt, 'token')} in, {usage.tokens.completion:,} out")
     amount = Decimal(0)
     for name, rate in price.rates.items():
         if name.endswith(MULTIPLIER):

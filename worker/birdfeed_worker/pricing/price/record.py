@@ -47,14 +47,14 @@ def price_record(record: object, books: Books, now: datetime | None = None) -> P
         now: The date of events that have none (aware); the clock's if left out.
 
     Raises:
-        RecordError: The record is no valid event.
+        RecordError: The record is not a valid event.
     """
     if not isinstance(record, Mapping):
         raise RecordError(("a record is an object with event_type and event_data",))
     kind = record.get("event_type")
     known = registry()
     if not isinstance(kind, str) or kind not in known:
-        raise RecordError((f"event_type: {kind!r} is none of {', '.join(sorted(known))}",))
+        raise RecordError((f"event_type: {kind!r} is not one of {', '.join(sorted(known))}",))
     try:
         occurred_at = read_time(record.get("occurred_at")) or now or datetime.now(UTC)
     except ValueError as error:

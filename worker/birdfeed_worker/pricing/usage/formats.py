@@ -51,7 +51,7 @@ def snake_case(key: str) -> str:
 
 
 def is_attribute(key: str) -> bool:
-    """Whether a key is an OpenTelemetry attribute of usage, whose counts stand inside their totals."""
+    """Whether a key is an OpenTelemetry attribute of usage, whose counts are inside their totals."""
     return key.startswith((*_ATTRIBUTES, "llm.token_count."))
 
 

@@ -121,7 +121,7 @@ class KnownShapes:
         """A KnownUsage, or the JSON's value where its shape isn't known or can't be.
 
         Raises:
-            ValueError: It is no JSON.
+            ValueError: It is not JSON.
         """
         skeleton = raw.translate(None, _DIGITS)
         try:

@@ -3,7 +3,7 @@
     {"prompt_tokens": 1000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 400}}
     → prompt_text 600, prompt_cached 400, completion_text 10; status "ok"
 
-What is read, and how it nests, stands in the meter table (birdfeed_schemas.tables.meters); this is the arithmetic.
+What is read, and how it nests, is in the meter table (birdfeed_schemas.tables.meters); this is the arithmetic.
 """
 
 from collections.abc import Mapping, Sequence
@@ -89,9 +89,9 @@ def normalise_usage(raw: object, provider: str = "", table: Table = TABLE) -> Us
 
     Returns:
         Disjoint counts that sum to the totals. Status "missing" for None and {}; "invalid", with all counts 0, where a
-        count is negative, fractional, beyond 2**63 - 1 or text other than digits, where `raw` is no object, or where
-        nothing in it is read; "incomplete" where a positive number stays unread, or total_tokens is larger than what
-        was read; "inconsistent" where a part was larger than what was left of its total; else "ok". Never raises.
+        count is negative, fractional, beyond 2**63 - 1 or text other than digits, where `raw` is not an object, or
+        where nothing in it is read; "incomplete" where a positive number stays unread, or total_tokens is larger than
+        what was read; "inconsistent" where a part was larger than what was left of its total; else "ok". Never raises.
     """
     if raw is None:
         return MISSING
@@ -243,7 +243,7 @@ def _nested(
     counters: Mapping[str, Any],
     provider: str,
 ) -> tuple[int, int]:
-    """The totals with what stands beside them. The shape and the provider say what is usual, `total` what is so."""
+    """The totals with what is beside them. The shape and the provider say what is usual, `total` what is so."""
     prompt_mark, cached_mark, write_mark, reasoning_mark = marks
     is_input = prompt_mark == "i"
     beside = 0
@@ -271,7 +271,7 @@ def _nested(
 def _by_total(
     total: int, prompt: int, completion: int, cache: int, reasoning: int, beside: int, reasoning_beside: bool
 ) -> tuple[int, bool]:
-    """What of cache and reasoning stands beside, by the sum that total_tokens is; as given where it fits none."""
+    """What of cache and reasoning is beside, by the sum that total_tokens is; as given where it fits none."""
     options = (
         (beside, reasoning_beside),
         (beside, not reasoning_beside),

@@ -54,9 +54,9 @@ class Plan(NamedTuple):
     """How usages with the same keys and kinds of values are read. What is null or a boolean is absent.
 
     Attributes:
-        flat: Slot and key of counts that stand in the usage itself.
-        nested: Slot, object's key and key of counts that stand in an object.
-        deep: Slot and keys of counts that stand deeper.
+        flat: Slot and key of counts that are in the usage itself.
+        nested: Slot, object's key and key of counts that are in an object.
+        deep: Slot and keys of counts that are deeper.
         marks: How the count of each slot nests; see the meter table. "i" for a prompt that is called input.
         paths: Slot or counter name → the path it is read from.
         says: Whether there is a count that says something alone.

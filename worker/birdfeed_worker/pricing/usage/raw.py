@@ -52,7 +52,7 @@ def raw_usage(raw: Any, table: Table = TABLE) -> RawUsage:
 
 
 def _own(raw: Mapping[str, Any], table: Table) -> Mapping[str, Any]:
-    """The usage inside a wrapper, with its lists as they came; itself where it is no wrapper."""
+    """The usage inside a wrapper, with its lists as they came; itself where it is not a wrapper."""
     try:
         plan = table.plan(raw)
         return raw if plan.known else unwrapped(raw, plan, table)[0]

@@ -44,7 +44,7 @@ def rate(source: BookSource) -> str:
 
 def told(caplog: pytest.LogCaptureFixture) -> int:
     """How often the log said that the book is broken."""
-    return caplog.text.count("the one before stays in use")
+    return caplog.text.count("the previous one stays in use")
 
 
 def test_without_a_file_the_shipped_book_is_all() -> None:

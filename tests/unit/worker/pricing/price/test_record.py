@@ -50,9 +50,12 @@ def test_cost_is_plain(data: dict[str, Any], cost: str) -> None:
     [
         (None, "a record is an object with event_type and event_data"),
         ([], "a record is an object with event_type and event_data"),
-        ({}, "event_type: None is none of image_generation, text_generation"),
-        ({"event_type": "nope", "event_data": {}}, "event_type: 'nope' is none of image_generation, text_generation"),
-        ({"event_type": ["text_generation"]}, "event_type: ['text_generation'] is none of"),
+        ({}, "event_type: None is not one of image_generation, text_generation"),
+        (
+            {"event_type": "nope", "event_data": {}},
+            "event_type: 'nope' is not one of image_generation, text_generation",
+        ),
+        ({"event_type": ["text_generation"]}, "event_type: ['text_generation'] is not one of"),
         ({"event_type": "text_generation"}, "event_data: Input should be a valid dictionary"),
         ({"event_type": "text_generation", "event_data": {}}, "event_data.model: Field required"),
         (
