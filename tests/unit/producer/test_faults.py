@@ -220,7 +220,7 @@ def test_which_redis_is_used_is_said_once(
 
     told = [record.message for record in caplog.records if record.message.startswith("events go to")]
     assert told == [f"events go to {valkey_url.replace('redis://', 'redis://***@')}, queue birdfeed (by REDIS_URL)"]
-    assert caplog.text.count("it can be written") == 1
+    assert caplog.text.count("it is writable") == 1
     assert "secret" not in caplog.text
 
 

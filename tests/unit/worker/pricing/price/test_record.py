@@ -64,7 +64,7 @@ def test_cost_is_plain(data: dict[str, Any], cost: str) -> None:
         ),
         (
             {"event_type": "text_generation", "event_data": {"model": "m"}, "occurred_at": "soon"},
-            "occurred_at: a time is",
+            "occurred_at: a time must be",
         ),
     ],
 )
