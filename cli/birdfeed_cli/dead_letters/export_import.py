@@ -69,10 +69,8 @@ def run_import(file: str, *, dry_run: bool, as_json: bool) -> int:
         what = "would go back" if dry_run else f"{'is' if result.events == 1 else 'are'} back in the queue"
         out.print(f"{counted(result.events, 'event')} {what}")
         if result.refused:
-            lines = counted(
-                result.refused.total(), "line was refused; its event stays", "lines were refused; their events stay"
-            )
-            out.print(f"{lines} dead")
+            one, many = "line was refused; its event stays dead", "lines were refused; their events stay dead"
+            out.print(counted(result.refused.total(), one, many))
         if result.not_dead:
             out.print(counted(result.not_dead, "event is no longer dead", "events are no longer dead"))
         if stopped:

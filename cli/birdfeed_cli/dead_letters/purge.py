@@ -38,6 +38,6 @@ def run_purge(filters: Filters, *, dry_run: bool, limit: int | None, yes: bool, 
         if result.vanished:
             out.print(counted(result.vanished, "dead letter was already gone", "dead letters were already gone"))
         if result.unreadable:
-            unreadable = counted(result.unreadable, "dead letter can't", "dead letters can't")
-            out.print(f"{unreadable} be opened and filtered by model, user or text: not deleted")
+            left = counted(result.unreadable, "dead letter was", "dead letters were")
+            out.print(f"{left} not deleted: not readable, so it is unknown whose events are in there")
     return PARTLY if result.unreadable or stopped else OK

@@ -142,7 +142,8 @@ def _tables(store: Tinybird, tell: Callable[[str], None]) -> Iterator[str]:
             continue
         missing = {*DIMENSIONS, "event_id", "occurred_at"} - set(columns)
         if missing:
-            tell(f"{datasource} is left out: it has no {', '.join(sorted(missing)[:3])} (`birdfeed tinybird check`)")
+            lacks = ", ".join(sorted(missing)[:3])
+            tell(f"{datasource} is left out: it has no {lacks} (see `birdfeed tinybird check`)")
         else:
             yield datasource
 

@@ -76,7 +76,7 @@ def test_logs_carry_ids_and_no_data(system: System) -> None:
     system.start_pool(1)
     system.send([("text_generation", text(request_id="b", model=4.1, user=SECRET, prompt=SECRET))])
     system.drained()
-    eventually(lambda: '"1 jobs: ' in system.said(), what="the last line of its work")
+    eventually(lambda: '"1 job: ' in system.said(), what="the last line of its work")
 
     lines = [json.loads(line) for line in system.said().splitlines()]
 
@@ -86,7 +86,7 @@ def test_logs_carry_ids_and_no_data(system: System) -> None:
     assert letter.batch is not None
     assert dead["event_ids"] == [json.loads(line)["event_id"] for line in letter.batch.lines]
     assert (dead["reason"], len(dead["batch_ids"]), dead["level"]) == ("invalid", 1, "warning")
-    (done,) = [line for line in lines if line["event"].startswith("1 jobs: ")]
+    (done,) = [line for line in lines if line["event"].startswith("1 job: ")]
     assert done["batch_ids"] == dead["batch_ids"]
     assert SECRET not in system.said()
 

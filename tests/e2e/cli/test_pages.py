@@ -241,7 +241,7 @@ def test_the_page_of_erasing(reader: Reader) -> None:
     reader.types(f"{send} | birdfeed send -")
     shown = reader.types(re.sub(r"(ann@example\.com +)(?=# shows)", r"\1 --yes ", block.text), ends=1)
 
-    assert "1 rows" in shown
+    assert "1 row" in shown
 
 
 def test_the_worker_of_the_readme(reader: Reader) -> None:

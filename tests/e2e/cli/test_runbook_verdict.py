@@ -38,12 +38,12 @@ def test_one_hosts_token_is_refused(working: System, tmp_path: Path) -> None:
 
         eventually(seen, what="status names it")
         assert "1 of 2 workers" in status(working)
-        assert "takes this worker's token" not in other.said()
+        assert "accepts this worker's token" not in other.said()
         eventually(lambda: len(working.rows()) == sent, what="all is written all the same")
 
         token.write_text(working.sandbox.append_token)
 
-        eventually(lambda: "takes this worker's token again" in other.said(), what="it goes on", within=90)
+        eventually(lambda: "accepts this worker's token again" in other.said(), what="it goes on", within=90)
         follow(working, commands_of(title))
         all_once(working, sent)
 

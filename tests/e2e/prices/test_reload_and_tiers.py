@@ -57,13 +57,16 @@ def test_a_new_price_book_needs_no_restart(valkey_url: str, sandbox: Sandbox, tm
         eventually(lambda: price_of_next(running, number) == "2.5", what="the new price")
 
         book.write_text(BOOK.format(rate="-1") + BOOK.format(rate="-2"))
-        eventually(lambda: price_of_next(running, number) and "is broken" in running.said(), what="the broken book")
+        eventually(
+            lambda: price_of_next(running, number) and "is invalid; the previous" in running.said(),
+            what="the broken book",
+        )
         assert price_of_next(running, number) == "2.5"
 
         book.write_text(BOOK.format(rate="7"))
         eventually(lambda: price_of_next(running, number) == "7", what="the mended price")
 
-        lines = [line for line in running.said().splitlines() if "is broken" in line]
+        lines = [line for line in running.said().splitlines() if "is invalid; the previous" in line]
         assert len(lines) == 1
         assert (
             f"the previous one stays in use: {book}:4: m: price.prompt_text: a rate in USD must be a number" in lines[0]
