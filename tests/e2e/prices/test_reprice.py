@@ -230,7 +230,7 @@ def test_who_repriced_is_in_the_log(
     monkeypatch.setenv("BIRDFEED_REDIS_URL", "redis://127.0.0.1:1/0")
     code, said = shop.run("--yes", "--limit", "2")
     assert (code, "2 corrections are written" in said) == (0, True)
-    assert "not in the log of `birdfeed dead log`" in said
+    assert "not recorded for `birdfeed dead log`" in said
     monkeypatch.setenv("BIRDFEED_REDIS_URL", valkey_url)
     shop.run("--dry-run")
     assert list(entries(redis, keys)) == []
