@@ -68,9 +68,7 @@ def test_a_new_price_book_needs_no_restart(valkey_url: str, sandbox: Sandbox, tm
 
         lines = [line for line in running.said().splitlines() if "is invalid; the previous" in line]
         assert len(lines) == 1
-        assert (
-            f"the previous one stays in use: {book}:4: m: price.prompt_text: a rate in USD must be" in lines[0]
-        )
+        assert f"the previous one stays in use: {book}:4: m: price.prompt_text: a rate in USD must be" in lines[0]
         assert "(and 1 more; `birdfeed prices check` lists them all)" in lines[0]
         assert len(running.workers()) == 1
         assert pool.poll() is None
