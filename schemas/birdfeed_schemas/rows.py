@@ -210,20 +210,9 @@ def llm_event_row(enriched: Enriched) -> LlmEventRow:
 
 
 def _leave_out_defaults(row: LlmEventRow) -> None:
-    if row.event_type == DEFAULTS["event_type"]:
-        row.event_type = UNSET
-    if row.status == DEFAULTS["status"]:
-        row.status = UNSET
-    if row.cost_status == DEFAULTS["cost_status"]:
-        row.cost_status = UNSET
-    if row.usage_status == DEFAULTS["usage_status"]:
-        row.usage_status = UNSET
-    if row.tier_source == DEFAULTS["tier_source"]:
-        row.tier_source = UNSET
-    if row.price_match == DEFAULTS["price_match"]:
-        row.price_match = UNSET
-    if row.price_source == DEFAULTS["price_source"]:
-        row.price_source = UNSET
+    for name, default in DEFAULTS.items():
+        if getattr(row, name) == default:
+            setattr(row, name, UNSET)
 
 
 def image_event_row(enriched: Enriched) -> ImageEventRow:
