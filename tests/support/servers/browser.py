@@ -36,6 +36,7 @@ def signed_in(browser: "Browser", address: str, **options: Any) -> "Iterator[Pag
 def wrong_looks(page: "Page", *, axe: bool = True) -> list[object]:
     """What is wider than the window, and what axe-core finds that keeps people out."""
     found: list[object] = []
+    page.wait_for_load_state()  # what is looked for is there before the style sheet is
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     if wide > 0:
         found.append(f"{wide} px too wide")
