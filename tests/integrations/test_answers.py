@@ -193,7 +193,7 @@ def test_a_context_that_fails_costs_no_request(events: Captured, caplog: pytest.
 
     assert app.test_client().get("/").text == "ok"
     assert len(events) == 1
-    assert "the context of a request can't be told" in caplog.text
+    assert "the context of a request can't be read" in caplog.text
 
 
 def test_held_events_are_bounded_and_none_is_lost(events: Captured) -> None:

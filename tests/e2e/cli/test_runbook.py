@@ -97,7 +97,7 @@ def test_the_schema_has_changed(working: System, count: int) -> None:
     settled_or_paused(working)
     if count >= 100:
         assert "deferred by its circuit breaker" in status(working)
-        assert says(title, "died of quarantined") in status(working)
+        assert says(title, "failed with quarantined") in status(working)
         working.send([("text_generation", text(request_id=f"r{count}"))])
         eventually(lambda: working.redis.zcard(working.keys.scheduled), what="what comes now waits")
 

@@ -98,4 +98,4 @@ def test_workers_that_end_in_a_circle_are_named(sandbox: Sandbox, tmp_path: Path
             return len(killed) >= 6
 
         eventually(kill, what="six workers were killed")
-        eventually(lambda: "workers keep ending" in system.run("status").stdout, what="status says so", within=15)
+        eventually(lambda: "workers keep exiting" in system.run("status").stdout, what="status says so", within=15)
