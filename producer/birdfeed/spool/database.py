@@ -268,14 +268,17 @@ class SpoolFile:
             directory.chmod(0o700)
 
     def _make_file(self) -> None:
-        """An empty file that only this user may read; SQLite gives the files beside it the same mode."""
+        """An empty file that only this user may read; SQLite gives the files beside it the same mode.
+
+        A file that is there is never opened: closing it again would drop the locks that this process's other
+        connections have on it (https://sqlite.org/howtocorrupt.html, 2.2), and the next process to close its own would
+        take itself for the last one and delete the log that they still write to.
+        """
         try:
-            descriptor = os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o600)
-            try:
-                if os.fstat(descriptor).st_uid == os.geteuid():
-                    os.fchmod(descriptor, 0o600)  # an older one may be open
-            finally:
-                os.close(descriptor)
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            if os.stat(self.path).st_uid == os.geteuid():
+                os.chmod(self.path, 0o600)  # an older one may be open to others
         except OSError as error:
             raise SpoolError(f"the spool {self.path} can't be created: {error.strerror}") from error
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,8 +90,8 @@ class Server:
         """The events in the queue by their numbers, sorted; checks that no event_id is there twice."""
         with self.client() as client:
             events = events_in(client, KEYS)
-        ids = [event["event_id"] for event in events]
-        assert len(ids) == len(set(ids))
+        times = Counter(event["event_id"] for event in events)
+        assert {event_id: count for event_id, count in times.items() if count > 1} == {}, "an event_id is there twice"
         return sorted(int(event["data"]["request_id"]) for event in events)
 
     def final_numbers(self) -> list[int]:

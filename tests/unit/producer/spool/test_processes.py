@@ -1,0 +1,76 @@
+"""Several processes, each with several connections, on one spool: what one writes all see, whoever comes and goes."""
+
+import subprocess
+import sys
+from collections import Counter
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import orjson
+from birdfeed.encoding.batch import lines_of
+from birdfeed.spool.database import spool_path
+from birdfeed.spool.store import Spool
+
+from tests.support.producer.fakes import options
+
+#: Opens the spool named by its argument, says how many events are in it, and closes it, as a process does at its end.
+LOOK = """
+import sys
+from pathlib import Path
+from birdfeed.spool.store import Spool
+spool = Spool(Path(sys.argv[1]), max_bytes=10**6, busy_seconds=60)
+print(spool.totals().events)
+spool.close()
+"""
+#: Writes events, takes what it finds and writes that down, by two connections that are opened again now and then.
+WORK = """
+import sys
+from pathlib import Path
+from birdfeed.encoding.batch import lines_of
+from birdfeed.spool.store import Spool
+path, name, rounds = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+writer, drain = (Spool(path, max_bytes=10**8, busy_seconds=60) for _ in range(2))
+for number in range(rounds):
+    writer.add_event("text_generation", b'{"event":"%s-%d"}' % (name.encode(), number), 0)
+    if number % 5 == 0:
+        batches, _ = drain.collect(batch_events=100, batch_bytes=10**6, compression=1)
+        for batch in batches:
+            for line in lines_of(batch):
+                print(line.decode())
+        drain.settle(batches)
+    if number % 7 == 0:
+        drain.close()
+    if number % 11 == 0:
+        writer.close()
+drain.close()
+writer.close()
+"""
+
+
+def test_a_process_that_comes_and_goes_leaves_the_others_their_log(tmp_path: Path) -> None:
+    """The last connection to close deletes SQLite's log: a process must not take itself for it while others write."""
+    path = spool_path(options(spool_dir=tmp_path))
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(closing(Spool(path, max_bytes=10**6))) for _ in range(2))
+        for expected in range(1, 4):
+            first.add_event("text_generation", b"{}", 0)
+            assert second.totals().events == expected
+            seen = subprocess.run([sys.executable, "-c", LOOK, path], capture_output=True, text=True, check=True)
+            assert int(seen.stdout) == expected
+
+
+def test_each_event_is_taken_once_by_processes_that_come_and_go(tmp_path: Path) -> None:
+    """Four processes, 50 events each: every event is found once, by one of them or at the end."""
+    path = spool_path(options(spool_dir=tmp_path))
+    programs = [
+        subprocess.Popen([sys.executable, "-c", WORK, path, name, "50"], stdout=subprocess.PIPE, text=True)
+        for name in "abcd"
+    ]
+    taken = [line for program in programs for line in program.communicate(timeout=120)[0].splitlines()]
+    assert [program.returncode for program in programs] == [0, 0, 0, 0]
+    with closing(Spool(path, max_bytes=10**6)) as spool:
+        rest, _ = spool.collect(batch_events=1_000, batch_bytes=10**6, compression=1)
+    taken += [line.decode() for batch in rest for line in lines_of(batch)]
+
+    found = Counter(orjson.loads(line)["event"] for line in taken)
+    assert found == {f"{name}-{number}": 1 for name in "abcd" for number in range(50)}
