@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from birdfeed._version import __version__
 
 from birdfeed_cli.common.command_tree import FIX, HELP, INSPECT, PRICES, RUN, TRY_OUT, CommandTree
 from birdfeed_cli.common.options import DAY, Json, Processes, Since
@@ -52,6 +51,9 @@ app.command("price", hidden=True)(price)
 
 def _version(wanted: bool) -> None:
     if wanted:
+        # Imported here: few commands need the producer.
+        from birdfeed._version import __version__
+
         print(__version__)
         raise typer.Exit
 

@@ -2,7 +2,7 @@
 
 BirdfeedError
 ├── ConfigurationError      settings that can't work; the message says which and what to set
-├── RedisUnavailable        Redis can't be reached or refuses to write
+├── SuspendedError          no worker may reserve jobs while `rq suspend` is in force
 ├── DeadEventError          the worker would make a dead letter of an event (reason, detail)
 ├── RequestError            an HTTP request had no whole answer (sent, detail)
 └── TinybirdError
@@ -17,6 +17,10 @@ class BirdfeedError(Exception):
 
 class ConfigurationError(BirdfeedError):
     """Settings that can't work; the message names the setting and what to set it to."""
+
+
+class SuspendedError(BirdfeedError):
+    """No worker may reserve jobs while `rq suspend` is in force."""
 
 
 class DeadEventError(BirdfeedError):

@@ -5,8 +5,6 @@ from typing import Any, Final
 import typer
 from typer.core import TyperGroup
 
-from birdfeed_cli.common.console import fail
-
 RUN, INSPECT, FIX, PRICES, TRY_OUT = PANELS = ("Run", "Inspect", "Fix", "Prices", "Try out")
 #: `-h` beside `--help`, for every command: contexts inherit it.
 HELP: Final = {"help_option_names": ["-h", "--help"]}
@@ -24,8 +22,12 @@ class CommandTree(TyperGroup):
         """Run the command; raises typer.Exit with its exit code."""
         try:
             code = super().invoke(ctx)
+        except typer.Exit:
+            # The help and the version end so.
+            raise
         except Exception as error:
             # Imported here: a command that works, and the help, don't wait for these libraries.
+            from birdfeed_cli.common.console import fail
             from birdfeed_cli.common.errors import explained
 
             known = explained(error)

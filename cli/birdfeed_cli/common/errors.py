@@ -1,13 +1,7 @@
 """Errors that a command line explains in one sentence, each with the exit code it ends with."""
 
 import typer
-from birdfeed.errors import BirdfeedError as ProducerError
-from birdfeed_schemas.settings import explain
-from birdfeed_worker.errors import BirdfeedError, QueryError, TinybirdError
-from birdfeed_worker.pricing.book.load import PriceBookError
-from birdfeed_worker.queue.kinds import WrongKindError
-from pydantic import ValidationError
-from redis.exceptions import RedisError
+from birdfeed_worker.errors import BirdfeedError, ConfigurationError, QueryError, TinybirdError
 
 from birdfeed_cli.common.console import PARTLY, UNREACHABLE, USAGE
 
@@ -34,8 +28,15 @@ def wrong_value(option: str, message: str) -> typer.BadParameter:
 
 def explained(error: Exception) -> tuple[str, int] | None:
     """The sentence and the exit code for an error; None for one that is a bug."""
+    # Imported here: most commands end without an error, and import this module for its classes.
+    from birdfeed.errors import BirdfeedError as ProducerError
+    from birdfeed_schemas.settings import explain
+    from birdfeed_worker.queue.kinds import WrongKindError
+    from pydantic import ValidationError
+    from redis.exceptions import RedisError
+
     match error:
-        case PriceBookError():
+        case ConfigurationError():  # of a price book: each problem is a line
             return "; ".join(str(error).split("\n")), USAGE
         case typer.BadParameter():
             return error.format_message(), USAGE

@@ -1,5 +1,6 @@
 """`birdfeed dead list` and `dead show`."""
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -81,8 +82,9 @@ def run_show(which: str, events: int, *, as_json: bool) -> int:
     connection, keys = open_redis()
     letter = find(connection, keys, which)
     if letter is None:
-        for letter in dead_letters_of(connection, keys, Choice(fingerprint=which)):  # noqa: B007 - the last one
-            pass
+        # The last one there is; only that is opened.
+        newest = deque(letters_of(connection, keys, Choice(fingerprint=which)), maxlen=1)
+        letter = find(connection, keys, newest[0].id) if newest else None
     if letter is None:
         return fail(f"no dead letter has the id or fingerprint {which!r}; `birdfeed dead list` shows them", PARTLY)
     lines = letter.batch.lines[:events] if letter.batch else ()

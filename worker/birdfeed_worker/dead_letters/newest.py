@@ -7,7 +7,7 @@ from typing import Any, Final
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, opened, read
+from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, in_order, opened, read
 from birdfeed_worker.queue.reply import as_text
 
 #: Letters looked at for a page, and those read in one round trip.
@@ -84,7 +84,7 @@ def _ids(connection: Redis, keys: Keys, after: str, count: int) -> tuple[list[st
     Among equal scores ids are in order, so a page begins at an id, and letters that come and go meanwhile neither hide
     others nor show them twice. Where rq failed a job by itself, with an expiry, scores differ: then by number.
     """
-    if connection.zcount(keys.failed, -1, -1) == connection.zcard(keys.failed):
+    if in_order(connection, keys):
         top = f"({after}" if after and not after.startswith("#") else "+"
         found: Any = connection.zrevrangebylex(keys.failed, top, "-", 0, count)
         ids = [as_text(one) for one in found]

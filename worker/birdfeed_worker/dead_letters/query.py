@@ -153,9 +153,8 @@ def _pages_of(connection: Redis, keys: Keys, choice: Choice) -> Iterator[Sequenc
 
 def pages(connection: Redis, keys: Keys) -> Iterator[list[str]]:
     """The ids of all dead letters, a page at a time."""
-    same_score = connection.zcount(keys.failed, -1, -1) == connection.zcard(keys.failed)
-    if not same_score:
-        # rq failed a job with an expiry; ids are in order only among equal scores. A scan misses none either.
+    if not in_order(connection, keys):
+        # A scan misses none either.
         yield from _scan(connection, keys)
         return
     last = "-"
@@ -163,6 +162,11 @@ def pages(connection: Redis, keys: Keys) -> Iterator[list[str]]:
         ids = [as_text(job_id) for job_id in found]
         yield ids
         last = f"({ids[-1]}"
+
+
+def in_order(connection: Redis, keys: Keys) -> bool:
+    """Whether ids are in order, as among equal scores; not so where rq failed a job by itself, with an expiry."""
+    return bool(connection.zcount(keys.failed, -1, -1) == connection.zcard(keys.failed))
 
 
 def _scan(connection: Redis, keys: Keys) -> Iterator[list[str]]:

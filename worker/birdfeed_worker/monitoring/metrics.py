@@ -189,7 +189,7 @@ class Meter:
 
     Args:
         keys: Names of the keys.
-        pool: The launcher's name (see names.pool_name).
+        pool: The launcher's name (see presence.pool_name).
     """
 
     def __init__(self, keys: Keys, pool: str) -> None:

@@ -1,18 +1,19 @@
 """Status: the health of the whole system, read from Redis in a few round trips."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import islice
 from typing import Any, Final
-from uuid import UUID
 
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.safety.redis_facts import redis_facts
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.dead_letters.query import letters_of
+from birdfeed_worker.dead_letters.query import read
+from birdfeed_worker.dead_letters.sums import PAGE, sums
 from birdfeed_worker.flow.circuit_breaker import disabled, tripped
 from birdfeed_worker.flow.destinations import destinations
 from birdfeed_worker.flow.refusals import refusals
@@ -29,6 +30,8 @@ from birdfeed_worker.queue.kinds import check_kinds
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.tinybird.schema_state import read_mismatches
 
+#: A UUIDv7 at the end of a job's id.
+_MADE_BY_TIME: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 #: Minutes that are looked at.
 MINUTES: Final = 60
 #: Seconds over which rates are averaged.
@@ -84,29 +87,28 @@ def _lag(connection: Redis, keys: Keys, now: float) -> float | None:
         pipe.zrange(keys.started, 0, LOOKED_AT - 1)
         pipe.zrange(keys.scheduled, 0, LOOKED_AT - 1)
         found = [as_text(member).partition(":")[0] for ids in pipe.execute() for member in ids]
-    made = [at for job_id in found if (at := made_at(job_id)) is not None]
-    return max(0.0, now - min(made)) if made else None
+    # These ids, as text, are in the order of time.
+    made = [match[0] for job_id in found if (match := _MADE_BY_TIME.search(job_id))]
+    oldest = made_at(min(made)) if made else None
+    return None if oldest is None else max(0.0, now - oldest)
 
 
 def made_at(job_id: str) -> float | None:
     """When a job was made (epoch s), from its id; None for an id of somebody else's form."""
-    try:
-        value = UUID(job_id[-36:])
-    except ValueError:
-        return None
-    return (value.int >> 80) / 1000 if value.version == 7 else None
+    found = _MADE_BY_TIME.search(job_id)
+    return int(found[0].replace("-", "")[:12], 16) / 1000 if found else None
 
 
 def _rates(connection: Redis, keys: Keys, ledger: Ledger, now: float) -> Rates | None:
     wanted = RATE_SECONDS // SAMPLE_SECONDS + 1
     samples: list[Any] = connection.xrevrange(keys.birdfeed("samples"), count=wanted) or []
     total = ledger.total
-    for entry_id, sums in reversed(samples):
+    for entry_id, sample in reversed(samples):
         at = int(as_text(entry_id).partition("-")[0]) / 1000
         seconds = now - at
         if seconds < 1 or seconds > 2 * RATE_SECONDS:
             continue
-        before = {as_text(name): int(amount) for name, amount in sums.items()}
+        before = {as_text(name): int(amount) for name, amount in sample.items()}
         return Rates(
             accepted=(total.accepted - before.get("accepted", 0)) / seconds,
             written=(total.written - before.get("written", 0)) / seconds,
@@ -143,14 +145,14 @@ def _workers(connection: Redis, keys: Keys, now: float) -> list[WorkerState]:
 
 
 def _dead(connection: Redis, keys: Keys, counted: Mapping[str, int], now: float) -> dict[str, DeadReason]:
-    oldest: dict[str, float] = {}
-    missing = set(counted)
-    for letter in islice(letters_of(connection, keys), LOOKED_AT if missing else 0):
-        if letter.reason in missing:
-            missing.discard(letter.reason)
-            oldest[letter.reason] = now - _epoch(letter.first_failed_at, now)
-        if not missing:
+    first: dict[str, str] = {}
+    for page in islice(sums(connection, keys), LOOKED_AT // PAGE if counted else 0):
+        for one in page:
+            first.setdefault(one.reason, one.oldest)
+        if first.keys() >= counted.keys():
             break
+    letters = read(connection, keys, list(first.values()))
+    oldest = {letter.reason: now - _epoch(letter.first_failed_at, now) for letter in letters}
     return {reason: DeadReason(events=events, oldest=oldest.get(reason)) for reason, events in counted.items()}
 
 

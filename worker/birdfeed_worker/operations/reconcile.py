@@ -12,7 +12,7 @@ from birdfeed_schemas.wire.keys import EVENTS_FIELD, Keys
 from redis import Redis
 from redis.exceptions import RedisError
 
-from birdfeed_worker.dead_letters.query import letters_of
+from birdfeed_worker.dead_letters.sums import sums
 from birdfeed_worker.monitoring.ledger import ANOMALIES, Ledger, read_ledger
 from birdfeed_worker.queue.reply import as_text, number
 from birdfeed_worker.queue.reserve import MOST_EVENTS
@@ -90,11 +90,11 @@ def _dead_there(connection: Redis, keys: Keys) -> tuple[Counter[tuple[str, str]]
     """Events in dead letters by (type, reason), and those in jobs that rq failed itself and nobody has counted yet."""
     there, uncounted = Counter[tuple[str, str]](), 0
     fields = frozenset(as_text(name) for name in connection.hgetall(keys.ledger))
-    for letter in letters_of(connection, keys):
-        if letter.counted:
-            there[account_of(fields, letter.event_type), letter.reason] += letter.events
+    for one in (one for page in sums(connection, keys) for one in page):
+        if one.counted:
+            there[account_of(fields, one.event_type), one.reason] += one.events
         else:
-            uncounted += letter.events
+            uncounted += one.events
     return there, uncounted
 
 

@@ -149,8 +149,9 @@ class Replay:
         return self.result.stopped or self._room() <= 0
 
     def _room(self) -> int:
-        under_way = sum(len(one.lines) for one in self._waiting)
-        return 10**12 if self.order.limit is None else self.order.limit - self.result.events - under_way
+        if self.order.limit is None:
+            return 10**12
+        return self.order.limit - self.result.events - sum(len(one.lines) for one in self._waiting)
 
     def _replay(self, letter: DeadLetterInfo | None) -> None:
         """Bring back the chosen events of one letter, in as many steps as limit, rate and canary ask for."""

@@ -22,10 +22,9 @@ from birdfeed_worker.pipeline.send import SHORT_WAIT, Sender
 from birdfeed_worker.pipeline.settle import Settler
 from birdfeed_worker.pipeline.write import WriteLimits, Writer
 from birdfeed_worker.process.heartbeat import Heartbeat
-from birdfeed_worker.process.launcher import pool_of
 from birdfeed_worker.process.loop import Worker
 from birdfeed_worker.process.maintenance import Maintenance
-from birdfeed_worker.process.presence import Presence
+from birdfeed_worker.process.presence import Presence, pool_of
 from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.queue.redis_time import RedisTime
 from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver

@@ -17,7 +17,6 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from birdfeed_worker.errors import ConfigurationError
-from birdfeed_worker.process.launcher import STACKS_SIGNAL
 from birdfeed_worker.process.logs import configure_first_logs, configure_logs, say_fatal
 from birdfeed_worker.process.parent_watch import when_parent_ends
 from birdfeed_worker.process.presence import forget_worker
@@ -27,6 +26,8 @@ from birdfeed_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
+#: Signal at which a worker writes the stacks of its threads to standard error.
+STACKS_SIGNAL: Final = signal.SIGUSR1
 #: New objects until the collector looks at the youngest; Python's default is 700.
 GC_THRESHOLD: Final = 20_000
 

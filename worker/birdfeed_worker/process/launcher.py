@@ -7,7 +7,6 @@ gone, however it died, they stop by themselves.
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final
-from uuid import uuid4
 
 from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.keys import Keys
@@ -24,8 +22,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.monitoring.minutes import WORKER_ENDS, add_counts
+from birdfeed_worker.process.child import STACKS_SIGNAL
 from birdfeed_worker.process.http import Pulse
-from birdfeed_worker.process.presence import forget_worker
+from birdfeed_worker.process.presence import forget_worker, pool_name, worker_name
 from birdfeed_worker.queue.redis_time import redis_time
 from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.settings import WorkerSettings
@@ -40,8 +39,7 @@ GOOD_RUN: Final = 60.0
 SETTINGS_WRONG: Final = 2
 #: Seconds without a heartbeat after which a worker is killed: its own watch ends a stalled one long before.
 SILENT_SECONDS: Final = 360.0
-#: Signal at which a worker writes the stacks of its threads to standard error, and seconds it is given to do so.
-STACKS_SIGNAL: Final = signal.SIGUSR1
+#: Seconds a worker is given to write its stacks.
 STACKS_SECONDS: Final = 1.0
 #: Seconds between looks at the children.
 LOOK_SECONDS: Final = 0.2
@@ -234,19 +232,3 @@ def kill_with_stacks(process: subprocess.Popen[bytes]) -> None:
 
 def _exit_text(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
-
-
-def worker_name() -> str:
-    """Unique among all hosts and readable: the launcher's name and a random part. For the launcher to call."""
-    return f"{pool_name()}-{uuid4().hex[:6]}"
-
-
-def pool_name() -> str:
-    """This launcher's name: host and pid."""
-    host = "".join(c if c.isalnum() or c == "-" else "-" for c in socket.gethostname().split(".")[0])
-    return f"birdfeed-{host}-{os.getpid()}"
-
-
-def pool_of(worker: str) -> str:
-    """The launcher's name from its worker's."""
-    return worker.rpartition("-")[0] or worker

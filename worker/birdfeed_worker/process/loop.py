@@ -26,6 +26,7 @@ from rq.serializers import JSONSerializer
 from rq.worker import WorkerStatus
 
 from birdfeed_worker.clock import Clock
+from birdfeed_worker.errors import SuspendedError
 from birdfeed_worker.model import NO_POISON, ReservedJob
 from birdfeed_worker.pipeline.delivery import FAILED_WAIT, Delivery
 from birdfeed_worker.pipeline.settle import LOGGED_IDS, Totals
@@ -186,13 +187,16 @@ class Worker(SimpleWorker):
         self._clock.sleep(REDIS_DOWN_WAIT)
 
     def _reserve_jobs(self, burst: bool) -> list[ReservedJob]:
-        self.check_for_suspension(burst)
         next_due = self._maintain()
         if self._stopped():
             if not burst:
                 self._clock.sleep(IDLE_WAIT)
             return []
-        jobs = self._reserver.reserve(**self._limits)
+        try:
+            jobs = self._reserver.reserve(**self._limits)
+        except SuspendedError:
+            self.check_for_suspension(burst)
+            return []
         if jobs or burst:
             return jobs
         idle = IDLE_WAIT if next_due is None else min(IDLE_WAIT, max(0.05, next_due - self._clock.time()))

@@ -7,6 +7,7 @@ import threading
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
+from uuid import uuid4
 
 from birdfeed_schemas.wire.envelope import format_time
 from birdfeed_schemas.wire.keys import Keys
@@ -89,3 +90,19 @@ def forget_worker(connection: Redis, keys: Keys, name: str) -> None:
         pipe.srem(f"{keys.prefix}:workers:{keys.queue}", entry)
         pipe.delete(entry)
         pipe.execute()
+
+
+def worker_name() -> str:
+    """Unique among all hosts and readable: the launcher's name and a random part. For the launcher to call."""
+    return f"{pool_name()}-{uuid4().hex[:6]}"
+
+
+def pool_name() -> str:
+    """This launcher's name: host and pid."""
+    host = "".join(c if c.isalnum() or c == "-" else "-" for c in socket.gethostname().split(".")[0])
+    return f"birdfeed-{host}-{os.getpid()}"
+
+
+def pool_of(worker: str) -> str:
+    """The launcher's name from its worker's."""
+    return worker.rpartition("-")[0] or worker

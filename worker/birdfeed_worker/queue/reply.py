@@ -30,7 +30,9 @@ def error_code(error: Exception) -> str:
 def as_name(value: Raw, default: str) -> str:
     """A name in a field, fit for a line of a log; the default where it is missing."""
     text = as_text(value or b"")[:MAX_NAME]
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text) or default
+    if text.isprintable():
+        return text or default
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:

@@ -20,6 +20,7 @@ from birdfeed_schemas.wire.keys import (
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
+from birdfeed_worker.errors import SuspendedError
 from birdfeed_worker.model import ReservedJob
 from birdfeed_worker.queue.reply import as_name, as_text, epoch, number, pairs, real
 from birdfeed_worker.queue.scripts import script
@@ -53,7 +54,12 @@ class Reserver:
         self._promote = script(connection, "promote")
 
     def reserve(self, *, jobs: int, events: int, size: int) -> list[ReservedJob]:
-        """Up to that many jobs, events and bytes; at least one job if any waits."""
+        """Up to that many jobs, events and bytes; at least one job if any waits.
+
+        Raises:
+            SuspendedError: `rq suspend` is in force.
+            RedisError: Redis is away or refuses.
+        """
         execution = uuid4().hex
         while True:
             more, *answer = self._reserve(
@@ -70,6 +76,8 @@ class Reserver:
                     ENTRIES,
                 ],
             )
+            if more == b"suspended":
+                raise SuspendedError
             if answer or more != b"1":
                 return [_read_job(as_text(job_id), fields, execution) for job_id, fields in pairs(answer)]
 

@@ -17,7 +17,7 @@ from redis.commands.core import Script
 from redis.exceptions import NoScriptError
 
 #: Scripts that only read.
-READ_ONLY: Final = frozenset({"depth", "ledger"})
+READ_ONLY: Final = frozenset({"dead_sums", "depth", "ledger"})
 
 
 def script(connection: Redis, name: str) -> Script:

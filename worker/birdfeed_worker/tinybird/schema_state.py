@@ -6,7 +6,7 @@ A column that is dropped loses its values without an error: Tinybird ignores fie
 import logging
 import threading
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import orjson
 from birdfeed_schemas.wire.keys import Keys
@@ -14,9 +14,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.errors import TinybirdError
-from birdfeed_worker.tinybird.client import Tinybird
-from birdfeed_worker.tinybird.schema_check import check_schemas
 from birdfeed_worker.tinybird.schema_compare import LOSING, Mismatch, in_one_line
+
+if TYPE_CHECKING:
+    from birdfeed_worker.tinybird.client import Tinybird
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class SchemaWatch:
         every: Seconds between two looks.
     """
 
-    def __init__(self, tinybird: Tinybird, connection: Redis, keys: Keys, every: float) -> None:
+    def __init__(self, tinybird: "Tinybird", connection: Redis, keys: Keys, every: float) -> None:
         self._tinybird = tinybird
         self._connection = connection
         self._keys = keys
@@ -55,6 +56,9 @@ class SchemaWatch:
 
     def look(self) -> None:
         """Once, unless another launcher just did. What can't be asked leaves what is known as it is."""
+        # Imported here: `birdfeed status` reads what is kept, and needs no HTTP client.
+        from birdfeed_worker.tinybird.schema_check import check_schemas
+
         lease = self._keys.birdfeed("schema-watch")
         try:
             if not self._connection.set(lease, "1", nx=True, px=max(1, int(self._every * 900))):

@@ -22,7 +22,7 @@ from birdfeed_worker.monitoring.prometheus import expose, of_pool, of_queue
 from birdfeed_worker.monitoring.verdict import RULES
 from birdfeed_worker.process.bootstrap import make_worker
 from birdfeed_worker.process.http import Pages, Pulse, Server
-from birdfeed_worker.process.launcher import pool_name, pool_of, worker_name
+from birdfeed_worker.process.presence import pool_name, pool_of, worker_name
 from birdfeed_worker.settings import WorkerSettings
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
 
@@ -18,6 +18,7 @@ from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import Trip
 from birdfeed_worker.flow.destinations import Destination, read_destination
 from birdfeed_worker.model import Dead, Deferred, Written, count_outcomes
+from birdfeed_worker.monitoring import status as module
 from birdfeed_worker.monitoring.counters import Counters, Sampler
 from birdfeed_worker.monitoring.depth import Depth
 from birdfeed_worker.monitoring.facts import DeadReason, Health, Rates
@@ -114,6 +115,22 @@ def test_when_a_job_was_made_is_part_of_its_id() -> None:
     assert made_at("replay-01890a5d-ac96-774b-bcce-b302099a8057") is not None
     assert made_at("6f9619ff-8b86-4d01-b42d-00cf4fc964ff") is None
     assert made_at("junk") is None
+
+
+def test_the_oldest_of_a_reason_that_came_late(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked for up to a bound; what lies beyond is dead for no known time."""
+    now = datetime(2026, 1, 3, tzinfo=UTC)
+    monkeypatch.setattr("birdfeed_worker.dead_letters.sums.PAGE", 2)
+    monkeypatch.setattr(module, "PAGE", 2)
+    bury(redis, keys, events(5), each=True, now=now - timedelta(hours=2))
+    bury(redis, keys, events(1), "rejected", now=now - timedelta(hours=1))
+
+    def oldest(bound: int) -> dict[str, float | None]:
+        monkeypatch.setattr(module, "LOOKED_AT", bound)
+        return {reason: one.oldest for reason, one in read_status(redis, keys, now.timestamp()).dead.items()}
+
+    assert oldest(6) == {"invalid": 7_200, "rejected": 3_600}
+    assert oldest(4) == {"invalid": 7_200, "rejected": None}
 
 
 def test_everything_is_read(redis: Redis, keys: Keys) -> None:

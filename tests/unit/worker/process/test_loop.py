@@ -23,7 +23,7 @@ from birdfeed_worker.process.loop import Worker
 from birdfeed_worker.queue.kinds import WrongKindError, kinds_of
 from birdfeed_worker.queue.redis_time import redis_time
 from birdfeed_worker.settings import WorkerSettings
-from redis import Redis
+from redis import Connection, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from rq.worker import Worker as StockWorker
@@ -145,6 +145,46 @@ def test_suspended_workers_wait(redis: Redis, keys: Keys, worker: Worker, monkey
     assert worker.work(burst=True) is False
 
     assert redis.llen(keys.queue_list) == 1
+
+
+def test_a_suspended_worker_goes_on_when_resumed(
+    redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it is suspended, and reserves what waits as soon as it may."""
+    accept(redis, keys, events(1))
+    redis.set("rq:suspended", 1)
+    states: list[str] = []
+
+    def sleep(clock: Clock, seconds: float) -> None:
+        states.append(worker.get_state())
+        redis.delete("rq:suspended")
+
+    monkeypatch.setattr(Clock, "sleep", sleep)
+
+    assert worker._reserve_jobs(burst=False) == []
+    assert len(worker._reserve_jobs(burst=False)) == 1
+    assert (states, worker.get_state()) == (["suspended"], "idle")
+
+
+def test_reserving_takes_one_round_trip(
+    redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where neither scheduled jobs nor leases nor maintenance are to be looked at."""
+    worker._reserve_jobs(burst=True)
+    worker._last_promote = worker._last_recover = worker._maintenance._next = float("inf")
+    accept(redis, keys, events(1))
+    sent: list[Any] = []
+    send = Connection.send_packed_command
+
+    def counted(self: Connection, command: Any, check_health: bool = True) -> None:
+        sent.append(command)
+        send(self, command, check_health)
+
+    monkeypatch.setattr(Connection, "send_packed_command", counted)
+
+    jobs = worker._reserve_jobs(burst=True)
+
+    assert (len(jobs), len(sent)) == (1, 1)
 
 
 def test_a_worker_that_is_alone_too_long_gives_its_jobs_back(

@@ -47,6 +47,17 @@ def test_all_that_a_reservation_writes(run: Scripts) -> None:
     assert set(run.all()) == {run.key(name) for name in ("job_a", "wip", "execution_a:e", "executions_a", "holds_w")}
 
 
+def test_nothing_is_reserved_while_suspended(run: Scripts) -> None:
+    """By `rq suspend`; nor is anything changed, of what this worker holds either."""
+    run.put(queue=["a"], job_a={"bf_events": "1"}, job_b={"status": "started"}, wip={"b:f": 5}, holds_w={"b:f"})
+    run.redis.set(f"{run.keys.prefix}:suspended", 1)
+    before = run.all()
+
+    assert reserve(run) == ({}, "suspended")
+
+    assert run.all() == before
+
+
 def test_nothing_waits(run: Scripts) -> None:
     assert reserve(run) == ({}, "0")
     assert run.all() == {}

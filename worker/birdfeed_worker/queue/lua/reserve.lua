@@ -3,10 +3,11 @@
 -- queue looked at.
 -- Returns {'1' if it stopped because of [9], else '0'; job_id, hash, job_id, hash, ...}. A reservation whose answer was
 -- lost is asked again with the same execution id and returns the same jobs; what this worker holds from another execution
--- goes back to the queue.
+-- goes back to the queue. While `rq suspend` is in force, {'suspended'}, and nothing is changed.
 local worker, lease = ARGV[3], tonumber(ARGV[4])
 local most_jobs, most_events, most_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local execution, most_entries = ARGV[8], tonumber(ARGV[9])
+if redis.call('EXISTS', P .. ':suspended') == 1 then return {'suspended'} end
 local at = now()
 local mine = P .. ':worker:' .. worker .. ':executions'
 local answer, jobs, events, bytes = {'0'}, 0, 0, 0
