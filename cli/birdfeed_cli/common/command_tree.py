@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 from birdfeed_cli.common.console import fail
 
 RUN, INSPECT, FIX, PRICES, TRY_OUT = PANELS = ("Run", "Inspect", "Fix", "Prices", "Try out")
-#: `-h` beside `--help`, for every command: contexts inherit it.
+#: `-h` in addition to `--help`, for every command, because contexts inherit it.
 HELP: Final = {"help_option_names": ["-h", "--help"]}
 
 
@@ -25,7 +25,7 @@ class CommandTree(TyperGroup):
         try:
             code = super().invoke(ctx)
         except Exception as error:
-            # Imported here: a command that works, and the help, don't wait for these libraries.
+            # Imported here, so that the help and successful commands don't wait for these libraries.
             from birdfeed_cli.common.errors import explained
 
             known = explained(error)
