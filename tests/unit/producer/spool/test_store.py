@@ -166,7 +166,7 @@ def test_single_events_have_the_same_bound(tmp_path: Path, clock: Clock, drop_ol
     spool = make(tmp_path, clock, max_bytes=3 * (10 + ROW_OVERHEAD), drop_oldest=drop_oldest)
     dropped = 0
     for number in range(5):
-        dropped += sum(spool.add_event("text_generation", b"%010d" % number, 0).values())
+        dropped += sum(spool.add_event("text_generation", b"%010d" % number, 0)[1].values())
 
     (collected,), _ = spool.collect(batch_events=10, batch_bytes=1000, compression=1)
     assert dropped == 2
