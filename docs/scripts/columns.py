@@ -65,7 +65,7 @@ MEANINGS: Final[Mapping[str, tuple[str, str]]] = {
     "has_input_image": ("has_input_image", "true: the request had an image in it"),
     "video_seconds": ("video_seconds", "seconds of video that were made"),
     "audio_seconds": ("audio_seconds", "seconds of audio that were made or heard"),
-    "usage_raw": ("usage", "JSON: the usage as it came, numbers and short words only; at most 1,024 bytes"),
+    "usage_raw": ("usage", "JSON: the usage as it was sent, numbers and short words only; at most 1,024 bytes"),
     "usage_raw_dropped": ("usage", "true: the usage could not be kept (too large, or a key that may be private)"),
     "truncated": ("", "true: some text or structure of the event was cut to its bound"),
     "trace_id": ("trace_id", "OpenTelemetry's id of the trace"),

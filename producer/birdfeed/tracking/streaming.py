@@ -169,7 +169,7 @@ class Parts:
             self._work.leave(token)
 
     def close(self) -> None:
-        """The client went away, or the server is done with the answer."""
+        """The client has disconnected, or the server has sent the response."""
         try:
             if callable(close := getattr(self._parts, "close", None)):
                 close()
@@ -201,7 +201,7 @@ class AsyncParts:
             raise
 
     async def aclose(self) -> None:
-        """The client went away, or the server is done with the answer."""
+        """The client has disconnected, or the server has sent the response."""
         try:
             if callable(aclose := getattr(self._parts, "aclose", None)):
                 await aclose()

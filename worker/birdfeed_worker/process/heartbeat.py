@@ -102,7 +102,7 @@ class Heartbeat(threading.Thread):
             log.warning("the worker can't %s: %s", what, type(error).__name__)
 
     def end(self) -> None:
-        """Stop; returns when nothing is running any more, or after a second."""
+        """Stop; returns when nothing is running, or after a second."""
         self._ended.set()
         if self.is_alive():
             self.join(1.0)

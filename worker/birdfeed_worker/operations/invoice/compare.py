@@ -248,7 +248,7 @@ def compare(bill: Bill, booked: Iterable[Booked], provider: str) -> Comparison:
 
 
 def as_json(line: Line, tolerance: Decimal, *, by_cost: bool) -> dict[str, Any]:
-    """One line for machines."""
+    """One line for JSON output."""
     billed = line.billed
     agrees = line.agrees(tolerance, by_cost=by_cost)
     return {
