@@ -276,7 +276,7 @@ def test_a_damaged_batch_costs_that_batch(tmp_path: Path, clock: Clock) -> None:
     assert [one.id for one in spool.batches()] == [good.id]
 
 
-def test_a_file_removed_under_us_is_made_anew(tmp_path: Path, clock: Clock) -> None:
+def test_a_removed_file_is_created_again(tmp_path: Path, clock: Clock) -> None:
     """Somebody cleaned up; writing on into a file without a name would lose events."""
     spool = make(tmp_path, clock)
     spool.add([batch()])
