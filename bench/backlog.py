@@ -1,8 +1,8 @@
-"""Whether the cost stays linear: one worker over 10 k, 100 k and 1 M queued events.
+"""Whether the cost stays linear: one worker with 10 k, 100 k and 1 M queued events.
 
     python -m bench.backlog [--sizes 10000 100000 1000000]
 
-For each: events a second, the worker's memory at its peak, and Redis's bytes for each queued event.
+For each it prints events per second, the worker's peak memory, and Redis's bytes per queued event.
 """
 
 import argparse
@@ -18,7 +18,7 @@ PER_JOB = 500
 
 
 def measure(pipe: Any) -> None:
-    """In a process of its own, so that its peak memory is its own."""
+    """Run one measurement in a separate process, so that its peak memory can be read."""
     took = one_worker()
     pipe.send((took.wall, took.cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 

@@ -1,4 +1,4 @@
-"""What compressing a request costs and saves: the same rows by each way Tinybird takes; ratios measured in one run.
+"""The cost and gain of compressing a request, with each encoding that Tinybird accepts; ratios measured in one run.
 
 python -m bench.compress [--rows 3000]
 """

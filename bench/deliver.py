@@ -1,4 +1,4 @@
-"""How many events a second one worker process brings to a store that answers at once; ratios measured in one run.
+"""How many events per second one worker process delivers to a store that answers immediately; ratios of one run.
 
     python -m bench.deliver [--events 40000] [--rounds 3]
 
@@ -28,7 +28,7 @@ def packed(start: int, count: int) -> str:
 
 
 def stock(connection: Redis, events: int, per_job: int) -> Seconds:
-    """rq's SimpleWorker; seconds an event."""
+    """Seconds per event with rq's SimpleWorker."""
     queue = Queue("stock", connection=connection, serializer=JSONSerializer)
     for start in range(0, events, per_job):
         queue.enqueue(work, packed(start, per_job), description="bench", result_ttl=30)
@@ -39,13 +39,13 @@ def stock(connection: Redis, events: int, per_job: int) -> Seconds:
 
 
 def ours(connection: Redis, events: int) -> Seconds:
-    """birdfeed's worker; seconds an event."""
+    """Seconds per event with birdfeed's worker."""
     fill(connection, events, BATCH)
     return one_worker() / events
 
 
 def floor(connection: Redis, events: int) -> Seconds:
-    """A loop; seconds an event."""
+    """Seconds per event with a plain loop."""
     for start in range(0, events, BATCH):
         connection.rpush("floor", packed(start, BATCH))
     with timed() as took:
@@ -56,7 +56,7 @@ def floor(connection: Redis, events: int) -> Seconds:
 
 
 def main() -> None:
-    """Print events a second and ratios, medians of the rounds."""
+    """Print events per second and ratios, as medians of the rounds."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, default=40_000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,4 +1,4 @@
-"""What the delivery benchmarks share: a sink, a Redis, events, jobs as the producer makes them, and a worker to run."""
+"""Shared by the delivery benchmarks: a sink, a Redis, events, jobs as the producer makes them, and a worker to run."""
 
 import multiprocessing
 import os
@@ -42,13 +42,13 @@ class Sink(BaseHTTPRequestHandler):
     """Answers what Tinybird answers, after `delay` seconds."""
 
     protocol_version = "HTTP/1.1"
-    # Headers and body leave as one packet: two would wait 40 ms for each other's acknowledgement.
+    # Headers and body are sent as one packet; the second of two would wait 40 ms for an acknowledgement.
     wbufsize = -1
     disable_nagle_algorithm = True
     delay = 0.0
 
     def do_POST(self) -> None:
-        """Take the rows and say how many."""
+        """Accept the rows, and return how many."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         ndjson = zstandard.ZstdDecompressor().decompressobj().decompress(body)
         rows = ndjson.count(b"\n") + 1
@@ -63,10 +63,10 @@ class Sink(BaseHTTPRequestHandler):
         self.wfile.flush()
 
     def took(self, ndjson: bytes, rows: int) -> None:
-        """A request's rows are in; its answer follows."""
+        """Called when a request's rows were received, before the answer."""
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class CountingSink(Sink):
@@ -91,7 +91,7 @@ def serve(pipe: Any, delay: float, seen: Any) -> None:
 
 @contextmanager
 def sink(delay: float = 0.0) -> Iterator[Any]:
-    """A sink in a process of its own, set in the environment; yields its counts of requests and rows."""
+    """A sink in a separate process, set in the environment; yields its counts of requests and rows."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     seen = context.Array("q", 2)
@@ -99,7 +99,7 @@ def sink(delay: float = 0.0) -> Iterator[Any]:
     process.start()
     os.environ["TINYBIRD_HOST"] = f"http://127.0.0.1:{ours.recv()}"
     os.environ["TINYBIRD_TOKEN"] = "bench"
-    # Tinybird's own limit of 20 MB/s a data source, the setting's default, is 15,000 rows/s: what is measured is ours.
+    # The setting's default, Tinybird's limit of 20 MB/s per data source, would limit it to 15,000 rows/s.
     os.environ["BIRDFEED_BYTES_PER_SECOND"] = "1e9"
     try:
         yield seen
@@ -124,7 +124,7 @@ def redis() -> Iterator[Redis]:
 
 
 def event_line(number: int) -> bytes:
-    """One event as a chat service sends it, as it travels: about 750 bytes."""
+    """One event of a chat service in the wire format: about 750 bytes."""
     data = {
         "model": "openai",
         "model_used": "gpt-4.1-nano-2025-04-14",
@@ -157,12 +157,12 @@ def event_line(number: int) -> bytes:
 
 @cache
 def lines(count: int) -> tuple[bytes, ...]:
-    """Events as they travel."""
+    """Events in the wire format."""
     return tuple(event_line(number) for number in range(count))
 
 
 def fill(connection: Redis, events: int, per_job: int) -> None:
-    """Jobs as the real producer makes them."""
+    """Enqueue jobs as the real producer makes them."""
     enqueuer = Enqueuer(connection, KEYS)
     for start in range(0, events, per_job):
         batch = pack("text_generation", lines(min(events, 10_000))[: min(per_job, events - start)], compression=1)
@@ -172,7 +172,7 @@ def fill(connection: Redis, events: int, per_job: int) -> None:
 
 @dataclass(slots=True)
 class Seconds:
-    """Time on the wall, and this process's own CPU time, which a busy machine changes less."""
+    """Wall-clock time, and this process's CPU time, which a busy machine affects less."""
 
     wall: float = 0.0
     cpu: float = 0.0
@@ -191,7 +191,7 @@ def timed() -> Iterator[Seconds]:
 
 
 def one_worker() -> Seconds:
-    """Run one worker of birdfeed's in this process until the queue is empty."""
+    """Run one birdfeed worker in this process until the queue is empty."""
     worker = make_worker(WorkerSettings.load(), f"bench-{uuid7()}")
     tune_gc()
     with timed() as took:
@@ -207,7 +207,7 @@ def tools() -> tuple[Enricher, Tinybird]:
 
 
 def work(packed: str) -> None:
-    """All that has to be done with a batch, in one function: what the simple ways call."""
+    """All the work on a batch in one function, for the variants without birdfeed's worker."""
     enricher, tinybird = tools()
     job = ReservedJob(
         id="x", execution="", data=pack_data(packed, 0), event_type="", events=1, size=0, attempts=1, first_reserved=0

@@ -1,9 +1,9 @@
-"""What enrichment costs: usage, price with its receipt, and tier, in µs an event.
+"""What enrichment costs: usage, price with its receipt, and tier, in µs per event.
 
     python bench/enrich.py [--events 500] [--rounds 200]
 
-Batches of events as they come from validation; a warm book and a warm tier cache. The median round is printed: with
-other work on the machine the fastest is nearer the truth, so it is printed too.
+It uses batches of events as they come from validation, a warm book and a warm tier cache. It prints the median round
+and the fastest one, which is more reliable if the machine does other work.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def events(number: int) -> list[Event]:
 
 
 def measure(work: Callable[[], object], rounds: int, number: int) -> tuple[float, float]:
-    """Median and fastest round, µs an event."""
+    """Median and fastest round, in µs per event."""
     times = []
     for _ in range(rounds):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What one Python process needs for an event at least, in µs of CPU: the floor that bench.deliver is measured by.
+"""The minimum CPU time in µs that a Python process needs for an event: the floor to which bench.deliver is compared.
 
     python -m bench.floor
 
@@ -94,7 +94,7 @@ compressor = zstandard.ZstdCompressor(level=1)
 
 
 def line(number: int) -> bytes:
-    """An event of the size and shape of delivery_parts'."""
+    """An event of the same size and shape as delivery_parts'."""
     return encoder.encode(
         {
             "event_id": f"01a21593-6243-71ba-81bd-{number:012x}",
@@ -160,7 +160,7 @@ def work(batches: list[bytes]) -> None:
 
 
 def main() -> None:
-    """Print µs of CPU an event, the median of the rounds."""
+    """Print the µs of CPU per event, as the median of the rounds."""
     numbers = (range(batch * EVENTS, (batch + 1) * EVENTS) for batch in range(BATCHES))
     batches = [zlib.compress(b"\n".join(map(line, part)), 1) for part in numbers]
     work(batches)

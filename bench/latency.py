@@ -1,9 +1,9 @@
-"""How long an event takes from track_event to the store where nothing else is going on.
+"""How long an event takes from track_event to the store on an idle system.
 
     python -m bench.latency [--events 60] [--processes 2]
 
-One event at a time, at random moments, through a real pool to a sink that answers at once; what is above the flush
-interval is birdfeed's own (the target is 50 ms).
+It sends one event at a time, at random times, through a real pool to a sink that answers immediately. The time beyond
+the flush interval is birdfeed's own (the target is 50 ms).
 """
 
 import argparse
@@ -26,13 +26,13 @@ from bench.delivery_parts import Sink, redis
 
 
 class ArrivalsSink(Sink):
-    """Notes when which event was there."""
+    """Records when each event arrived."""
 
     arrived: dict[str, float] = {}  # noqa: RUF012 - one sink in this program
     news = threading.Condition()
 
     def took(self, ndjson: bytes, rows: int) -> None:
-        """Note them."""
+        """Record the arrivals."""
         with self.news:
             self.arrived.update((orjson.loads(line)["request_id"], time.perf_counter()) for line in ndjson.splitlines())
             self.news.notify_all()

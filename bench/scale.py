@@ -1,10 +1,10 @@
-"""What 1 k to 1 M events a second need: hosts, Redis, Tinybird. Redis's share is measured, with the workers faked.
+"""What 1 k to 1 M events per second need: hosts, Redis, Tinybird. Redis's share is measured, with simulated workers.
 
     python -m bench.scale [--jobs 400]
 
 First: jobs as the real producer makes them go through a real Valkey with an append-only file. The workers' own scripts
-reserve, mark and settle them, but nobody makes their rows: what is left is what Redis does. Its CPU time (both halves
-of INFO's used_cpu) is the figure that scales, for it runs scripts on one core. Then, on paper: what that means for
+reserve, mark and settle them, but no rows are made, so that only Redis's work remains. Its CPU time (system and user,
+in INFO's used_cpu) is the figure that scales, because it runs scripts on one core. Then it computes what that means for
 each rate. See docs/explanation/scale.md.
 """
 
@@ -22,26 +22,26 @@ from redis import Redis
 
 from bench.delivery_parts import KEYS, fill, redis
 
-#: Events in a job: a batch by its bytes (full), by the flush interval of a busy handler, and of a quiet one.
+#: Events in a job: in a full batch (by bytes), and in batches of a busy and of a quiet handler (by the flush interval).
 PER_JOB = (454, 50, 5)
 RATES = (1_000, 10_000, 100_000, 1_000_000)
 #: Jobs that a worker reserves at a time.
 RESERVED = 20
-#: Events a second of one worker's core and of one handler's process: docs/explanation/performance.md, halved.
+#: Events per second of one worker's core and of one handler's process: half of docs/explanation/performance.md's.
 WORKER_EVENTS = 19_000
 HANDLER_EVENTS = 2_000
-#: Bytes of a row on its way, and Tinybird's limits for a data source as the settings have them.
+#: Bytes of a row in a request, and Tinybird's limits for a data source as in the settings.
 ROW_BYTES = 1_300
 TINYBIRD_BYTES = 20_000_000
-#: Rows in a request that is full (10 MB).
+#: Rows in a full request (10 MB).
 REQUEST_ROWS = 10_000_000 // ROW_BYTES
-#: The share of a core that Redis may use: beyond, a burst or a rewrite of its file makes everybody wait.
+#: The share of a core that Redis may use: with more, a burst or a rewrite of its file would delay all clients.
 REDIS_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one job costs Redis: µs of CPU, commands as a client counts them, bytes while it waits and in the file."""
+    """What one job costs Redis: µs of CPU, commands, bytes in memory while it waits, and bytes in the file."""
 
     micros: float
     commands: float
@@ -56,7 +56,7 @@ def cpu(connection: Redis) -> float:
 
 
 def measure(connection: Redis, per_job: int, jobs: int) -> Cost:
-    """Jobs through Redis, from enqueue to settled."""
+    """Process jobs in Redis, from enqueueing to settling."""
     connection.flushall()
     before, memory = connection.info(), int(connection.info("memory")["used_memory_dataset"])
     began = cpu(connection)
@@ -92,7 +92,7 @@ def main() -> None:
     )
     costs = {}
     with redis() as connection:
-        fill(connection, 100, 10)  # what is made once: scripts, connections
+        fill(connection, 100, 10)  # warm up: scripts, connections
         for per_job in PER_JOB:
             cost = costs[per_job] = measure(connection, per_job, options.jobs)
             print(

@@ -1,4 +1,4 @@
-"""How a pool keeps up behind a slow store: small jobs of many producers, a sink that takes its time.
+"""How a pool keeps up with a slow store: small jobs of many producers, and a sink with a delay.
 
     python -m bench.slow_sink [--events 100000]
 
@@ -22,7 +22,7 @@ from bench.delivery_parts import KEYS, lines, redis, sink
 
 
 def fill_small(connection: Redis, events: int) -> int:
-    """Jobs of 1 to 20 events; how many jobs."""
+    """Enqueue jobs of 1 to 20 events; returns the number of jobs."""
     draw = random.Random(1)
     enqueuer = Enqueuer(connection, KEYS)
     pool, left, jobs = lines(10_000), events, 0
@@ -40,7 +40,7 @@ def fill_small(connection: Redis, events: int) -> int:
 
 
 def drain(connection: Redis, processes: int) -> float:
-    """Seconds a pool takes from its first job in hand to an empty queue."""
+    """The seconds from the pool's first reserved job to an empty queue."""
     pool = subprocess.Popen(
         [sys.executable, "-m", "birdfeed_worker"],
         env={**os.environ, "BIRDFEED_PROCESSES": str(processes), "BIRDFEED_LOG_LEVEL": "error"},

@@ -1,11 +1,11 @@
-"""What a kill, an outage, a bad row and a full queue cost with birdfeed and with others, and what a call costs.
+"""What a kill, an outage, a bad row and a full queue cost with birdfeed and its peers, and what a call costs.
 
     python -m bench.comparison [--environments FOLDER] [--only NAME ...] [--results FILE] [--write]
 
-Each peer runs by its own defaults, in an environment of its own that pip fills with the versions in peers.py, and
-sends to one local endpoint (sink.py), which counts distinct events. birdfeed and rq have a Valkey and one worker
-besides. `--write` puts the tables into docs/explanation/comparison.md; with `--results` a run that was interrupted
-goes on where it was. About 40 minutes. Times are of this machine: compare those of one run.
+Each peer runs with its own defaults, in its own environment with the versions in peers.py, and sends to one local
+endpoint (sink.py), which counts distinct events. birdfeed and rq also have a Valkey and one worker. `--write` puts the
+tables into docs/explanation/comparison.md; with `--results` an interrupted run is continued. It takes about 40 minutes.
+Times depend on the machine: compare only those of one run.
 """
 
 import argparse
@@ -35,15 +35,15 @@ from bench.comparison.tables import SCENARIOS, Result, Scenario, tables, with_ta
 
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "explanation" / "comparison.md"
-#: Seconds that a program has to end by itself after it has tracked.
+#: Seconds that a program has to exit after it has tracked.
 EXIT_SECONDS: Final = 150.0
-#: Seconds that a worker has after that: birdfeed asks 60 s after a request without an answer what the store has of it.
+#: Seconds that a worker has after that: birdfeed waits 60 s after a request without an answer before it asks the store.
 WORKER_SECONDS: Final = 180.0
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Where a peer's programs run: its Python, its variables, its Redis if it has one."""
+    """A peer's environment: its Python, its variables, and its Redis if it has one."""
 
     python: Path
     variables: dict[str, str]
@@ -51,7 +51,7 @@ class Environment:
 
 
 def python_of(peer: type[Peer], folder: Path) -> Path:
-    """The Python of an environment that has a peer's packages; birdfeed's own is this one."""
+    """The Python of an environment with a peer's packages; for birdfeed, this one."""
     if not peer.packages:
         return Path(sys.executable)
     python = folder / peer.__name__.lower() / "bin" / "python"
@@ -66,7 +66,7 @@ def python_of(peer: type[Peer], folder: Path) -> Path:
 
 @contextmanager
 def environment_of(peer: type[Peer], url: str, folder: Path, environments: Path) -> Iterator[Environment]:
-    """A peer's environment, with a Valkey and its worker running where it has one."""
+    """A peer's environment, with a Valkey and the peer's worker running if it has one."""
     python = python_of(peer, environments)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("BIRDFEED_", "TINYBIRD_"))}
     variables = {**clean, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", **peer.environment}
@@ -100,7 +100,7 @@ def environment_of(peer: type[Peer], url: str, folder: Path, environments: Path)
 
 
 def program(name: str, there: Environment, url: str, scenario: Scenario, *, events: int) -> dict[str, Any]:
-    """Run the program once; what it printed, and how long it took to end."""
+    """Run the program once; returns what it printed, and how long it took to exit."""
     words = [name, url, events, scenario.pace, int(scenario.kill and events > 0), scenario.bad]
     process = subprocess.Popen(
         [there.python, "-m", "bench.comparison.program", *map(str, words)],
@@ -122,7 +122,7 @@ def program(name: str, there: Environment, url: str, scenario: Scenario, *, even
 
 
 def remaining(name: str, there: Environment) -> tuple[int, int]:
-    """Events in the queue or under way, and events set aside with a reason for an operator."""
+    """Events in the queue or in flight, and events kept with a reason for an operator."""
     if there.redis_url is None:
         return 0, 0
     if name == "plain rq":
@@ -137,7 +137,7 @@ def remaining(name: str, there: Environment) -> tuple[int, int]:
 
 
 def settled(sink: Sink, expected: int, name: str, there: Environment) -> int:
-    """Wait until nothing is under way, WORKER_SECONDS at most; how many events are kept without being stored."""
+    """Wait until nothing is in flight, WORKER_SECONDS at most; returns how many events are kept but not stored."""
     deadline = time.monotonic() + WORKER_SECONDS
     while True:
         under_way, aside = remaining(name, there)
@@ -159,7 +159,7 @@ def measured(name: str, title: str, environments: Path) -> Result:
         there = stack.enter_context(environment_of(peer, url, folder, environments))
         seen = program(name, there, url, scenario, events=scenario.events)
         if scenario.kill:
-            # Whoever runs a service starts it again.
+            # A supervisor would start the service again.
             program(name, there, url, scenario, events=0)
         kept = settled(sink, seen["tracked"], name, there) if peer.worker and title != "call" else 0
         return Result(

@@ -1,6 +1,6 @@
-"""What is compared: each peer with its own defaults, as its documentation says to use it.
+"""The peers that are compared, each with its defaults, used as its documentation says.
 
-Runs in each peer's own environment, so nothing but the standard library is imported at the top.
+This module runs in each peer's environment, so only the standard library is imported at the top.
 """
 
 import os
@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Final
 
 
 class Peer:
-    """One way to bring events from a handler to a store.
+    """One way to send events from a handler to a store.
 
     Attributes:
-        packages: What pip installs; none for birdfeed itself, which is installed where the script runs.
-        worker: The command of its worker, with the environment's bin folder as {bin}; none where there is no worker.
+        packages: What pip installs; empty for birdfeed itself, which is installed where the script runs.
+        worker: The command of its worker, with the environment's bin folder as {bin}; empty if it has no worker.
     """
 
     packages: ClassVar[tuple[str, ...]] = ()
@@ -25,11 +25,11 @@ class Peer:
         self.url = url
 
     async def track(self, event: dict[str, Any]) -> None:
-        """What a request handler calls."""
+        """Track an event, as a request handler does."""
         raise AssertionError("every peer has its own")
 
     async def finish(self) -> None:
-        """What its documentation says to call at exit."""
+        """Do what its documentation says to do at exit."""
 
 
 class Birdfeed(Peer):
@@ -178,7 +178,7 @@ class Segment(Peer):
         self.client.shutdown()
 
 
-#: Name in the tables → what it is.
+#: Name in the tables → the peer.
 PEERS: Final[Mapping[str, type[Peer]]] = {
     "birdfeed": Birdfeed,
     "birdfeed, durability=spool": BirdfeedOnDisk,

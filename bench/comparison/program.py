@@ -2,8 +2,9 @@
 
     python -m bench.comparison.program PEER URL EVENTS PACE KILL BAD
 
-Tracks EVENTS events, one each PACE seconds (0: at once), the one numbered BAD (-1: none) with a value that the sink
-refuses; with KILL 1 it ends by SIGKILL, otherwise as the peer's documentation says. Prints what it saw as JSON.
+It tracks EVENTS events, one every PACE seconds (0: without pauses); the event numbered BAD (-1: none) has a value that
+the sink refuses. With KILL 1 it ends by SIGKILL, otherwise as the peer's documentation says. It prints its results as
+JSON.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ PATIENCE: Final = 120.0
 
 
 def event(number: int, bad: int) -> dict[str, Any]:
-    """What a handler tracks of one generation."""
+    """What a handler tracks for one generation."""
     return {
         "model": "gpt-4o-mini",
         "request_id": f"ev{number:06}",
@@ -43,7 +44,7 @@ async def main(name: str, url: str, events: int, pace: float, kill: bool, bad: i
     began = time.perf_counter()
     for number in range(events):
         due = began + number * pace
-        # Also a program that is late lets the other tasks of its event loop run.
+        # Even if it is late, the program must let the other tasks of its event loop run.
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
         one = event(number, bad)
         called = time.perf_counter()

@@ -1,4 +1,4 @@
-"""One small HTTP endpoint for all peers: it takes any of their forms, counts distinct events, and fails as told."""
+"""A small HTTP endpoint for all peers: it accepts each peer's format, counts distinct events, and fails on demand."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import zstandard
 
-#: An event is known by this text, which stands in every peer's form of it.
+#: The text that identifies an event in every peer's format.
 _EVENT: Final = re.compile(rb"ev\d{6}")
 _EVENT_ID: Final = re.compile(rb'"event_id":"([0-9a-f-]{36})"')
 _COLUMNS: Final = [{"name": "event_id", "type": "String"}, {"name": "occurred_at", "type": "DateTime64(3)"}]
@@ -24,13 +24,13 @@ _COLUMNS: Final = [{"name": "event_id", "type": "String"}, {"name": "occurred_at
 
 @dataclass
 class Sink:
-    """What answers, and what it has.
+    """The endpoint's behaviour and state.
 
     Args:
         delay: Seconds that each answer takes.
         away: Seconds from the program's start in which it answers 503.
-        lost: Seconds from the program's start in which it takes the rows, and closes the connection without an answer.
-        bad: Whether it refuses (400) a request that holds the bad row.
+        lost: Seconds from the program's start in which it takes the rows but closes the connection without an answer.
+        bad: Whether it refuses (400) a request that contains the bad row.
     """
 
     delay: float = 0.0
@@ -44,7 +44,7 @@ class Sink:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> None:
-        """The program tracks from now on; what is told by seconds counts from the first program's start."""
+        """Record that the program starts to track; times in seconds count from the first program's start."""
         if self._began is None:
             self._began = time.monotonic()
 
@@ -64,7 +64,7 @@ class Sink:
         return 200, b'{"successful_rows": %d, "quarantined_rows": 0}' % max(1, body.rstrip().count(b"\n") + 1)
 
     def query(self, sql: str) -> bytes:
-        """Which of the asked event ids it has; nothing is in quarantine."""
+        """Which of the requested event ids it has; nothing is in quarantine."""
         if "LIMIT 0" in sql:
             return json.dumps({"meta": _COLUMNS, "data": []}).encode()
         with self._lock:
@@ -73,7 +73,7 @@ class Sink:
 
     @property
     def twice(self) -> int:
-        """Rows more than events."""
+        """The number of duplicate rows."""
         return self.rows.total() - len(self.rows)
 
 
@@ -92,7 +92,7 @@ def serving(sink: Sink) -> Iterator[str]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        # Headers and body leave as one packet: two would wait 40 ms for each other's acknowledgement.
+        # Headers and body are sent as one packet; the second of two would wait 40 ms for an acknowledgement.
         wbufsize = -1
         disable_nagle_algorithm = True
 
@@ -125,14 +125,14 @@ def serving(sink: Sink) -> Iterator[str]:
             self.wfile.flush()
 
         def log_message(self, *args: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 128
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that was killed while it waited is no news."""
+            """Ignore errors: clients are killed while they wait."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

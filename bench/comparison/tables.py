@@ -1,4 +1,4 @@
-"""The scenarios, and the tables made of what they cost."""
+"""The scenarios, and the tables of their results."""
 
 import re
 from collections.abc import Mapping
@@ -31,8 +31,8 @@ class Scenario:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Events tracked, events in the store, rows twice, events that wait for a retry or an operator, requests to the
-    store, and what a call took, in µs.
+    """Events tracked, events in the store, duplicate rows, events that wait for a retry or an operator, requests to the
+    store, and the time of a call in µs.
     """
 
     tracked: int
@@ -62,7 +62,7 @@ _PLACE: Final = re.compile(r"(<!-- measured -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def duration(microseconds: float) -> str:
-    """A time, in the unit that it is read in."""
+    """A time in a suitable unit."""
     if microseconds < 1000:
         return f"{microseconds:.1f} µs" if microseconds < 10 else f"{microseconds:.0f} µs"
     milliseconds = microseconds / 1000
@@ -77,7 +77,7 @@ def lost(result: Result) -> str:
 
 
 def tables(results: Mapping[str, Mapping[str, Result]], machine: str) -> str:
-    """Markdown: events lost and rows twice by scenario, and what a call costs."""
+    """Markdown tables: lost events and duplicate rows by scenario, and the cost of a call."""
     lines = [
         f"Measured by `python -m bench.comparison`: {machine}.",
         "",
@@ -111,7 +111,7 @@ def tables(results: Mapping[str, Mapping[str, Result]], machine: str) -> str:
 
 
 def with_tables(page: str, made: str) -> str:
-    """The page with these tables in place of its own."""
+    """The page with its tables replaced by these."""
     new, count = _PLACE.subn(lambda found: f"{found[1]}\n{made}\n{found[2]}", page)
     if count != 1:
         raise ValueError("the page has no place for the tables")

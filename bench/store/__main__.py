@@ -33,16 +33,16 @@ from bench.store.questions import EXISTING, VERIFY, aggregations, ids_sql, verif
 from bench.store.rows import columns, rows
 from tests.support.existing import existing_datasource
 
-#: Name of the table → its sorting key. All of their columns are frozen in track_event.
+#: Table's name → its sorting key. track_event fixes the values of all their columns.
 KEYS: Final = {
     "hour_model_id": "toStartOfHour(occurred_at), model, event_id",
     "time_id": "occurred_at, event_id",
     "model_hour_id": "model, toStartOfHour(occurred_at), event_id",
 }
 _SELF: Final = (sys.executable, "-m", "bench.store")
-#: Rows of one insert: parts as large as those that Tinybird's own merging of small inserts makes.
+#: Rows of one insert, for parts as large as those that Tinybird makes by merging small inserts.
 CHUNK: Final = 250_000
-#: One row in so many is written a second time.
+#: One of this many rows is written a second time.
 TWICE: Final = 100
 
 
@@ -85,7 +85,7 @@ def open_session(folder: Path) -> Any:
 
 
 def make(folder: Path, count: int, step: int) -> None:
-    """The tables, their merges done, then the rows that come a second time."""
+    """Create and fill the tables, wait for their merges, then write the rows that are written twice."""
     session = open_session(folder)
     text = (files("birdfeed_schemas") / "data" / "datasources" / "llm_events.datasource").read_text()
     shipped = parse_datasource(text, name="llm_events")
@@ -119,7 +119,7 @@ def make(folder: Path, count: int, step: int) -> None:
 
 
 def settle(session: Any, table: str) -> None:
-    """Until no merge of the table runs."""
+    """Wait until no merge of the table runs."""
     quiet = 0
     while quiet < 20:
         busy = values(session, f"SELECT count() FROM system.merges WHERE table = '{table}'")[0]
@@ -132,11 +132,11 @@ def values(session: Any, sql: str) -> list[str]:
 
 
 def ask(folder: Path, question: dict[str, Any]) -> dict[str, float]:
-    """Ask in this process: rows and bytes read, the better time of two, peak memory."""
+    """Run a query in this process: rows and bytes read, the better time of two runs, peak memory."""
     session = open_session(folder)
     for name in (*KEYS, EXISTING):
         session.query(f"SYSTEM STOP MERGES {name}")
-    # It would remember from the first run which rows don't fit: Tinybird's versions may not.
+    # It would remember from the first run which rows don't match; Tinybird's versions may not have it.
     session.query("SET use_query_condition_cache = 0")
     queries = question["queries"]
     if "ids" in question:
@@ -166,7 +166,7 @@ def peak() -> float:
 
 
 def report(folder: Path, count: int, days: int, step: int, only: str) -> None:
-    """Ask everything, or what has `only` in its title; print tables as docs/explanation/reading-costs.md has them."""
+    """Run all queries, or those with `only` in their title; print the tables in docs/explanation/reading-costs.md."""
     for title, questions in (
         ("cost by day and tier, each event once", aggregations(KEYS, days)),
         ("which of 10,000 event_ids are there", asked(count, step)),

@@ -1,1 +1,1 @@
-"""The command line: the only part that may import producer, worker and sandbox."""
+"""The command line. Only this package may import the producer, the worker and the sandbox."""

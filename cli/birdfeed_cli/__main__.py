@@ -1,10 +1,10 @@
-"""`birdfeed`: what the console script runs."""
+"""The entry point of the console script `birdfeed`."""
 
 import sys
 
 
 def main() -> None:
-    """Run the command line, or say what is missing to run it."""
+    """Run the command line, or say which extra is missing."""
     try:
         from birdfeed_cli.app import app
     except ModuleNotFoundError as error:

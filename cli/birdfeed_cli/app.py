@@ -1,6 +1,6 @@
-"""The tree of commands: `birdfeed --help`. What each does is in the folders beside this file.
+"""The tree of commands: `birdfeed --help`. The folders next to this file implement them.
 
-A command returns its exit code: 0 done; 1 done in part, declined, or something is not as it should be; 2 the command or
+A command returns its exit code: 0 done; 1 partly done, declined, or something is not as it should be; 2 the command or
 the settings are wrong; 3 Redis or Tinybird can't be reached.
 """
 
@@ -43,7 +43,7 @@ app.command(rich_help_panel=INSPECT)(ledger)
 app.command(rich_help_panel=INSPECT)(metrics)
 app.command(rich_help_panel=FIX)(resume)
 app.command(rich_help_panel=FIX)(forget)
-# Former words, which scripts may still use.
+# The former name, which scripts may still use.
 app.command("replay", hidden=True)(dead_replay)
 app.command("reprice", hidden=True)(prices_reprice)
 app.command("price", hidden=True)(price)
@@ -78,7 +78,7 @@ def worker(
 
 
 def _console_beside(settings: "WorkerSettings", keys: "Keys") -> "Listen":
-    """The console on the launcher's port; its packages are loaded only where it is asked for."""
+    """The console on the launcher's port; its packages are imported only if it is enabled."""
     from birdfeed_worker.errors import ConfigurationError
 
     try:

@@ -1,1 +1,1 @@
-"""What makes pages and pictures from the code: `make docs`."""
+"""Scripts that generate pages and pictures from the code: `make docs`."""

@@ -1,6 +1,6 @@
-"""docs/reference/api.md, made from the docstrings of what a program imports: `python -m docs.scripts.api_reference`.
+"""Generate docs/reference/api.md from the docstrings of the public modules: `python -m docs.scripts.api_reference`.
 
-The sources are read, not imported: an integration needs its framework only where it runs.
+The sources are parsed, not imported, because importing an integration would require its framework.
 """
 
 import ast
@@ -22,14 +22,14 @@ What a program imports. [Track events in a handler](../how-to/handler.md) and
 settings in [Settings](settings.md). Everything else is internal: it may change in any release
 ([Versions and support](support.md)).
 """
-#: Classes whose members are a list of fields that stands elsewhere: name → where.
+#: Class whose members are fields that are listed elsewhere → where.
 _LISTED: Final = {
     "TextGenerationFields": "[its fields](columns.md)",
     "ImageGenerationFields": "[its fields](columns.md)",
     "ContextFields": "[the fields that every event has](columns.md)",
     "SettingsFields": "[the settings](settings.md), without their prefix and in lower case",
 }
-#: Modules beside `birdfeed` itself that a program imports.
+#: Public modules besides `birdfeed` itself.
 MODULES: Final = (
     *("birdfeed.testing", "birdfeed_worker.testing"),
     *(f"birdfeed.integrations.{name}" for name in ("openai", "anthropic", "google_genai", "litellm", "opentelemetry")),
@@ -46,7 +46,7 @@ def source_of(module: str) -> Path:
 
 
 def face() -> dict[str, str]:
-    """Each name that `birdfeed` exports, and the module that defines it."""
+    """Each name that `birdfeed` exports → the module that defines it."""
     found: dict[str, str] = {}
     for node in ast.parse(source_of("birdfeed").read_text()).body:
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -55,7 +55,7 @@ def face() -> dict[str, str]:
 
 
 def public(module: str) -> list[str]:
-    """The classes and functions that a module defines for programs."""
+    """The public classes and functions that a module defines."""
     body = ast.parse(source_of(module).read_text()).body
     names = [one.name for one in body if isinstance(one, Node) and not one.name.startswith("_")]
     return list(dict.fromkeys(names))
@@ -74,7 +74,7 @@ def reference() -> str:
 
 
 def _introduction(module: str) -> str:
-    """A module's docstring, with the margins of its examples."""
+    """A module's docstring, with its examples as code blocks."""
     return ast.get_docstring(ast.parse(source_of(module).read_text()), clean=False) or ""
 
 
@@ -100,7 +100,7 @@ def _entry(name: str, module: str) -> Iterator[str]:
 
 
 def _members(node: ast.ClassDef) -> Iterator[str]:
-    """A class's public methods and properties that say what they do, as a list."""
+    """A list of a class's public methods and properties that have a docstring."""
     listed = False
     for one in node.body:
         if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef) and not one.name.startswith("_"):
@@ -114,13 +114,13 @@ def _members(node: ast.ClassDef) -> Iterator[str]:
 
 
 def _signatures(node: Node) -> Iterator[str]:
-    """What one writes to call it, in each of its forms."""
+    """The signatures, one for each overload."""
     if isinstance(node, ast.ClassDef):
         starts = [one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
         forms = [one for one in starts if any(_unparsed(name) == "overload" for name in one.decorator_list)] or starts
         for form in forms:
             arguments = _unquoted(form.args).removeprefix("self").removeprefix(", ")
-            # What takes or gives something internal is made by birdfeed alone.
+            # A class with internal types in its arguments is created only by birdfeed.
             yield f"class {node.name}" if re.search(r"\b_[A-Z]", arguments) else f"class {node.name}({arguments})"
         if not forms:
             yield f"class {node.name}"
@@ -130,7 +130,7 @@ def _signatures(node: Node) -> Iterator[str]:
 
 
 def _unquoted(node: ast.AST) -> str:
-    """A type or arguments as code; types that are written as text stand without their quotes."""
+    """A type or arguments as code, with quoted types unquoted."""
     return re.sub(r"'((?:list\[)?_?[A-Z]\w*[\w\[\] |]*)'", r"\1", _unparsed(node))
 
 
@@ -174,7 +174,7 @@ def _plain(text: str) -> str:
 
 
 def _linked(text: str) -> str:
-    """Pages that a docstring names are linked."""
+    """Turn the names of pages in a docstring into links."""
     return re.sub(
         r"(?<!`)docs/([\w/-]+)/([\w-]+)\.md",
         lambda found: f"[{found[2]}]({'../' + found[1] + '/' if found[1] != 'reference' else ''}{found[2]}.md)",

@@ -1,4 +1,4 @@
-"""docs/reference/cli.md, made from the commands themselves: `python -m docs.scripts.cli_reference`."""
+"""Generate docs/reference/cli.md from the commands: `python -m docs.scripts.cli_reference`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -63,7 +63,7 @@ def _parameter(parameter: Any) -> str:
 
 
 def _line(text: str | None) -> str:
-    """One line, with nothing in it that Markdown would read as a table's border or as a tag."""
+    """A text on one line, with table borders and tags escaped for Markdown."""
     return " ".join((text or "").split()).replace("|", "\\|").replace("<", "&lt;")
 
 

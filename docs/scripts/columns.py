@@ -9,7 +9,7 @@ from birdfeed_schemas.tables.meters import METERS
 
 _COLUMN: Final = re.compile(r"^\s+`(\w+)` (.+?) `json:[^`]*`(?: DEFAULT (.+?))?,?$", re.MULTILINE)
 
-#: Column → the field of an event it is read from ("" where birdfeed makes it), and its meaning.
+#: Column → the field of an event that it is read from ("" if birdfeed computes it), and its meaning.
 MEANINGS: Final[Mapping[str, tuple[str, str]]] = {
     "event_id": ("", "the event's id (UUIDv7), made when it was tracked; rows with the same id are the same event"),
     "event_type": ("the type given to track_event", "`text_generation`, `image_generation`, or a package's own"),
@@ -65,7 +65,7 @@ MEANINGS: Final[Mapping[str, tuple[str, str]]] = {
     "has_input_image": ("has_input_image", "true: the request had an image in it"),
     "video_seconds": ("video_seconds", "seconds of video that were made"),
     "audio_seconds": ("audio_seconds", "seconds of audio that were made or heard"),
-    "usage_raw": ("usage", "JSON: the usage as it came, numbers and short words only; at most 1,024 bytes"),
+    "usage_raw": ("usage", "JSON: the usage as it was sent, numbers and short words only; at most 1,024 bytes"),
     "usage_raw_dropped": ("usage", "true: the usage could not be kept (too large, or a key that may be private)"),
     "truncated": ("", "true: some text or structure of the event was cut to its bound"),
     "trace_id": ("trace_id", "OpenTelemetry's id of the trace"),
@@ -76,7 +76,7 @@ MEANINGS: Final[Mapping[str, tuple[str, str]]] = {
     "enriched_at": ("", "when a worker priced it (UTC); the row's version: of rows with one id the newest counts"),
     "replay_id": ("", "the name of the replay that brought it back, if one did"),
 }
-#: Meter → what it counts, where its column does not say it.
+#: Meter → what it counts, if its column's name does not say it.
 _COUNTED: Final[Mapping[str, str]] = {
     "prompt_text": "text that went in, without what the other classes count",
     "prompt_cached": "input read from the provider's cache",
@@ -105,7 +105,7 @@ def meaning_of(column: str) -> tuple[str, str]:
     """The source field and the meaning of a column.
 
     Raises:
-        KeyError: Nobody has written it down yet: add it to MEANINGS.
+        KeyError: It has no entry in MEANINGS.
     """
     for meter in METERS:
         if meter.column == column:

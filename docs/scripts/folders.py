@@ -1,6 +1,6 @@
-"""The tables of folders in docs/explanation/architecture.md: `python -m docs.scripts.folders` writes them.
+"""Generate the tables of folders in docs/explanation/architecture.md: `python -m docs.scripts.folders`.
 
-What a folder holds is the first paragraph of the docstring in its `__init__.py`.
+A folder's description is the first paragraph of the docstring in its `__init__.py`.
 """
 
 import ast
@@ -16,12 +16,12 @@ PACKAGES: Final = (
     "cli/birdfeed_cli",
     "sandbox/birdfeed_sandbox",
 )
-#: What follows this line in the page is made by this script.
+#: This script generates what follows this line in the page.
 MARK: Final = "<!-- from here on made by `make docs` from docstrings; a test fails if it is out of date -->\n"
 
 
 def tables() -> str:
-    """One table for each package, one row for each of its folders that holds code."""
+    """One table for each package, with one row for each of its folders that contains code."""
     lines = []
     for package in PACKAGES:
         lines += ["", f"### {package}", "", _meaning(ROOT / package), "", "| folder | holds |", "| --- | --- |"]

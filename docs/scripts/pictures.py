@@ -1,7 +1,7 @@
 """The pictures of docs/explanation/architecture.md: `python -m docs.scripts.pictures` writes docs/pictures/*.svg.
 
-They are put into the page as they stand, so they take the site's colours in light and in dark; shown alone, they follow
-the reader's system.
+They are inlined into the page, so that they use the site's light or dark colours; on their own, they follow the
+reader's system.
 """
 
 from dataclasses import dataclass, field
@@ -61,13 +61,13 @@ class Picture:
         self.text(x + 12, y + 20, title, "small", "start")
 
     def arrow(self, *points: tuple[int, int], rare: bool = False) -> None:
-        """A line through the points, with a head at the last one. Dashed where it is used only sometimes."""
+        """A line through the points, with an arrow head at the last one; dashed if `rare`."""
         path = " ".join(f"{x},{y}" for x, y in points)
         style = "arrow rare" if rare else "arrow"
         self._parts.append(f'<polyline points="{path}" class="{style}" marker-end="url(#{self.name}-head)"/>')
 
     def svg(self) -> str:
-        """The picture; no empty line, so that Markdown takes it as one block."""
+        """The picture, without empty lines, so that Markdown reads it as one block."""
         head = (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="bf" viewBox="0 0 {self.width} {self.height}" role="img" '
             f'aria-labelledby="{self.name}-title {self.name}-description">'
@@ -89,7 +89,7 @@ class Picture:
 
 
 def processes() -> Picture:
-    """Who runs, and where data is kept."""
+    """The processes, and where data is kept."""
     picture = Picture(
         "processes",
         "Processes and stores",
@@ -140,7 +140,7 @@ def processes() -> Picture:
 
 
 def folders() -> Picture:
-    """The way of an event, folder by folder."""
+    """The path of an event, folder by folder."""
     picture = Picture(
         "folders",
         "The data's way through the folders",

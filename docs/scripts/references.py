@@ -1,4 +1,4 @@
-"""References that are made from tables in the code: `python -m docs.scripts.references settings`, or metrics."""
+"""Generate reference pages from tables in the code: `python -m docs.scripts.references settings`, or metrics."""
 
 import sys
 

@@ -1,10 +1,10 @@
-"""Send telemetry from request handlers to Tinybird, without waiting and without losing it.
+"""Send telemetry from request handlers to Tinybird, without blocking and without losing events.
 
     from birdfeed import track_event
 
     track_event("text_generation", {"model": "gpt-4o-mini", "user": "u1", "usage": response.usage})
 
-docs/how-to/handler.md has the rest. Importing this connects nothing and starts nothing.
+See docs/how-to/handler.md. Importing this package opens no connection and starts no thread.
 """
 
 from birdfeed._version import __version__

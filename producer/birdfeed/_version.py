@@ -1,3 +1,3 @@
-"""birdfeed's version, the only place that names it; the build reads it from here."""
+"""birdfeed's version. It is defined only here; the build reads it from this file."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The functions a program calls, on the one client of its process."""
+"""The functions a program calls. They all use the process's one client."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, Unpack, overload
@@ -26,18 +26,17 @@ def track_event(event_type: Literal["image_generation"], event_data: ImageGenera
 @overload
 def track_event(event_type: EventType, event_data: Mapping[str, Any]) -> str | None: ...
 def track_event(event_type: str, event_data: Mapping[str, Any]) -> str | None:
-    """Send one event to Tinybird, later. Returns in microseconds, never waits, never raises.
+    """Queue one event for Tinybird. Returns within microseconds; never blocks, never raises.
 
     Args:
-        event_type: "text_generation", "image_generation", or EventType("..."), a type another package registered, for
-            which a type checker does not know the fields.
-        event_data: The event's fields; see docs/how-to/handler.md. Names birdfeed doesn't store are dropped, and
-            counted.
-            It is read immediately: changing it afterwards changes nothing.
-            With an `idempotency_key`, events of one type and key have one id: a handler that is retried counts once.
+        event_type: "text_generation", "image_generation", or, for a type that another package registered,
+            EventType("..."); type checkers don't know the fields of those.
+        event_data: The event's fields; see docs/how-to/handler.md. Fields that birdfeed doesn't store are dropped and
+            counted. The data is read during the call: changing it afterwards has no effect.
+            Events of one type with the same `idempotency_key` get the same id, so a retried handler counts once.
 
     Returns:
-        The event's id (a UUID), as its row will have it; None where the event was dropped, or telemetry is off.
+        The event's id (a UUID), which its row will have; None if the event was dropped or telemetry is off.
     """
     try:
         if (fields := _inherited()) is not None:
@@ -48,7 +47,7 @@ def track_event(event_type: str, event_data: Mapping[str, Any]) -> str | None:
 
 
 def track_own(event_type: str, event_data: Mapping[str, Any]) -> None:
-    """`track_event` for data that has what it inherits already, and may be tracked from another request's context."""
+    """`track_event` without adding the context's fields: the data has its own, and may be another request's."""
     try:
         _client.record(event_type, event_data)
     except Exception as error:
@@ -56,13 +55,13 @@ def track_own(event_type: str, event_data: Mapping[str, Any]) -> None:
 
 
 def flush(timeout: float | None = None) -> bool:
-    """Send what waits now. For the end of a serverless invocation, or a test.
+    """Send the buffered events now, for example at the end of a serverless invocation or in a test.
 
     Args:
-        timeout: Seconds to wait; None is the setting close_timeout.
+        timeout: Seconds to wait; None means the setting close_timeout.
 
     Returns:
-        Whether all events tracked before are in Redis or the spool on disk.
+        Whether every event tracked before the call is in Redis or the spool on disk, or was dropped and counted.
     """
     return _client.flush(timeout)
 
@@ -79,13 +78,14 @@ async def aflush(timeout: float | None = None) -> bool:
 
 
 def close(timeout: float | None = None) -> bool:
-    """Send everything and stop; runs by itself when the process ends. A later event starts it again.
+    """Send everything and stop. Runs automatically when the process exits; a later event starts birdfeed again.
 
     Args:
-        timeout: Seconds to wait; None is the setting close_timeout.
+        timeout: Seconds to wait; None means the setting close_timeout.
 
     Returns:
         Whether every event reached Redis or the spool; the others are counted as dropped, with the reason "closed".
+        False also if the settings are wrong.
     """
     return _client.close(timeout)
 
@@ -97,17 +97,17 @@ def configure(
     credentials: "Credentials | None" = None,
     **overrides: Unpack[SettingsFields],
 ) -> None:
-    """Set birdfeed up at the start of a program; optional, for the environment is read anyway.
+    """Set birdfeed up at the start of a program. Optional: without it, the settings come from the environment.
 
     Args:
         settings: All settings; None reads the environment.
-        before_send: Sees each event as {"event_type": ..., "event_data": {...}} (plain JSON, a copy) in the thread that
-            tracked it, and returns it, changed or not, or None to drop it.
-        credentials: Returns (user, password), or (password,), for each new connection to Redis.
-        overrides: Single settings that win over the environment, such as queue="staging".
+        before_send: Called with each event as {"event_type": ..., "event_data": {...}} (a copy, in plain JSON) in the
+            thread that tracked it; returns the event, changed or not, or None to drop it.
+        credentials: Called for each new connection to Redis; returns (user, password) or (password,).
+        overrides: Single settings that override the environment, such as queue="staging".
 
     Raises:
-        ConfigurationError: A setting is wrong.
+        ConfigurationError: A setting is wrong or unknown, or both `settings` and `overrides` are given.
     """
     import os
 
@@ -135,7 +135,7 @@ def configure(
 
 
 def start() -> None:
-    """Check the settings and start the flusher now, not at the first event: call it where a program starts.
+    """Check the settings and start the flusher now instead of at the first event. Call it when the program starts.
 
     Raises:
         ConfigurationError: A setting is wrong.
@@ -146,13 +146,14 @@ def start() -> None:
 
 
 def check() -> "list[Check]":
-    """What would be sent from here, to which Redis, whether that is reachable and safe, and whether workers live.
+    """Check what this process would send and to which Redis, whether that is reachable and safe, and if workers run.
 
-    For a person or a start-up probe: it asks Redis, for some seconds at most where that doesn't answer, and writes
-    nothing. `birdfeed doctor` says the same and, where the workers' settings are, says how Tinybird is, too.
+    For a person or a start-up probe. It asks Redis, waits a few seconds at most if that doesn't answer, and writes
+    nothing. `birdfeed doctor` reports the same and, where the workers' settings are set, checks Tinybird as well.
 
     Returns:
-        A sentence for each thing that was looked at, with what to do; `state` is ok, unknown, warning, wrong or down.
+        One Check for each thing that was checked: a sentence, and what to do. Its `state` is ok, unknown, warning,
+        wrong or down.
     """
     from birdfeed.checks.look import check_process
 
@@ -160,7 +161,7 @@ def check() -> "list[Check]":
 
 
 def stats() -> Stats:
-    """What birdfeed has done in this process, and what it had to drop, by reason."""
+    """Counts of what birdfeed has done in this process, with the dropped events by reason."""
     return _client.stats()
 
 
@@ -170,7 +171,7 @@ def current_client() -> Client:
 
 
 def use_client(client: Client) -> Client:
-    """Make track_event use another client (birdfeed.testing does); returns the one before."""
+    """Make track_event use another client, as birdfeed.testing does; returns the previous one."""
     global _client
     before, _client = _client, client
     return before

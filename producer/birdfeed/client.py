@@ -1,6 +1,6 @@
-"""The client of one process: takes events and has them sent, by one configuration at a time.
+"""The client of one process: takes events and has them sent, with one configuration at a time.
 
-It is always in one of these states, all changes of which are made under one lock:
+It is always in one of these states, and changes state only under its lock:
 
              first event, start()              close()
       ┌────┐ ────────────────▶ ┌──────────────┐ ──────▶ ┌────────┐
@@ -13,14 +13,15 @@ It is always in one of these states, all changes of which are made under one loc
       │off│ ───────────▶ idle
       └───┘
 
-Events exist in pipelines only, each of which has a flusher of its own. "On" has a pipeline that takes events; where one
-was replaced or closed, the thread that did so ends it, while others track into the next. An event that a thread puts
-into a pipeline at the moment of its end is seen by one of two: by whoever ends it, when the buffer is sealed and looked
-at for the last time; or by the tracking thread, which looks, after each put, whether the buffer was sealed before. Both
-hand it to the pipeline that is on, and start one where none is. So no state has events and nobody to send them.
+Events are held in pipelines only, and each pipeline has its own flusher. In the state "on", one pipeline takes events.
+When a pipeline is replaced or closed, the thread that did so ends it, while other threads track into the next. If a
+thread puts an event into a pipeline that is just ending, one of two threads finds it: the one that ends the pipeline,
+when it seals the buffer and empties it for the last time; or the tracking thread, which checks after each put whether
+the buffer was sealed. Either passes the event to the pipeline that is on, and starts one if there is none. So no state
+holds events that nothing will send.
 
-No lock is taken on the way of an event while the state is "on". Locks are re-entrant, because a signal handler or a
-__del__ may track an event anywhere. Settings are read from the environment at the first event, in microseconds.
+Tracking an event takes no lock while the state is "on". Locks are re-entrant, because a signal handler or a __del__
+may track an event anywhere. Settings are read from the environment at the first event, in microseconds.
 """
 
 import logging
@@ -47,14 +48,14 @@ if TYPE_CHECKING:
 
 State = Literal["idle", "on", "off", "closed"]
 
-#: Seconds to close where no settings are known.
+#: Seconds that closing may take if no settings are known.
 _CLOSE_SECONDS: Final = 5.0
-#: Seconds between two looks, at exit, whether other threads have done.
+#: Seconds between checks, at exit, whether other threads have finished.
 _LOOK_SECONDS: Final = 0.01
 
 
 class Client:
-    """See the module. Any method may be called from any thread; only `configure`, `start` and `record` may raise."""
+    """See the module's docstring. Any method may be called from any thread; only `record` may raise."""
 
     def __init__(self) -> None:
         self._options: Options | None = None
@@ -64,10 +65,10 @@ class Client:
         process_hooks.watch(self)
 
     def _begin(self) -> None:
-        """Fresh memory: in a new client, and in a forked child."""
+        """Reset the state, in a new client and in a forked child."""
         self._lock = threading.RLock()
         self._state: State = "idle"
-        #: What is wrong with the settings, where they are why the state is "off".
+        #: What is wrong with the settings, if that is why the state is "off".
         self._wrong = ""
         self._exiting = False
         self._pipeline: Pipeline | None = None
@@ -78,7 +79,7 @@ class Client:
     # ---- events
 
     def record(self, event_type: str, event_data: Mapping[str, Any]) -> str | None:
-        """Take one event; returns its id, None where it was dropped. May raise; `handle_failure` then finds out why."""
+        """Take one event; returns its id, or None if it was dropped. May raise; then call `handle_failure`."""
         pipeline = self._pipeline
         if pipeline is None and (pipeline := self._taking(event_type)) is None:
             return None
@@ -98,13 +99,13 @@ class Client:
         return event[4] if kept else None
 
     def handle_failure(self, event_type: object, event_data: object, error: Exception) -> str | None:
-        """`record` raised `error`: count the event as dropped, or take it after all. Never raises an Exception."""
+        """After `record` raised `error`: try once more, or count the event as dropped. Never raises an Exception."""
         try:
             if isinstance(event_type, str) and isinstance(event_data, Mapping):
-                # Another thread may have changed the mapping while it was read; a copy is made in one step.
+                # Another thread may have changed the mapping while it was read; dict() copies it atomically.
                 return self.record(str.__str__(event_type), dict(event_data))
             else:
-                self._taking(UNKNOWN_TYPE)  # a program all of whose calls are bad has its drops in the ledger, too
+                self._taking(UNKNOWN_TYPE)  # so that the drops reach the ledger even if every call is bad
                 self._count_bad_call()
         except Exception as again:
             kind = event_type if type(event_type) is str and event_type in SPELLINGS else UNKNOWN_TYPE
@@ -124,7 +125,7 @@ class Client:
         )
 
     def _forward(self, events: list[tuple[Any, ...]]) -> None:
-        """Give events of a pipeline that has ended to the one that is on."""
+        """Pass the events of a pipeline that has ended to the one that is on."""
         while events:
             pipeline = self._pipeline or self._taking(None)
             if pipeline is None:
@@ -137,7 +138,7 @@ class Client:
             events = pipeline.buffer.take_all() if pipeline.buffer.sealed else []
 
     def _taking(self, event_type: str | None) -> Pipeline | None:
-        """The pipeline that is on, begun where there is none; None where telemetry is off."""
+        """The pipeline that is on; one is started if there is none. None if telemetry is off."""
         if self._state == "off":
             if self._wrong and event_type is not None:
                 kind = event_type if type(event_type) is str and event_type in SPELLINGS else UNKNOWN_TYPE
@@ -152,7 +153,7 @@ class Client:
     # ---- states
 
     def _turn_on(self) -> None:
-        """Begin a pipeline by the settings, or turn off. With the lock held."""
+        """Start a pipeline with the current settings, or turn off. Call with the lock held."""
         options = self._options
         if options is None:
             try:
@@ -170,7 +171,7 @@ class Client:
             credentials=self._credentials,
             on_unusable=self._drop_unusable,
         )
-        # Before the start, so that a signal handler that tracks in the middle of it begins no second one.
+        # Before the start, so that a signal handler that tracks during it doesn't start a second one.
         self._pipeline = pipeline
         self._state = "on"
         process_hooks.watch_multiprocessing()
@@ -182,7 +183,7 @@ class Client:
             pipeline.start()
 
     def _turn_off(self, wrong: str, *, quietly: bool = False) -> None:
-        """With the lock held. `wrong` says what is wrong with the settings, if that is why."""
+        """Call with the lock held. `wrong` says what is wrong with the settings, if that is the cause."""
         self._state = "off"
         self._wrong = wrong
         if wrong:
@@ -195,7 +196,7 @@ class Client:
             )
 
     def _drop_unusable(self, pipeline: Pipeline, why: str) -> None:
-        """The pipeline's Redis URL is not one: nothing can ever be sent by it."""
+        """Turn off and drop the events of a pipeline whose Redis URL is invalid: nothing can be sent through it."""
         with self._lock:
             if self._pipeline is pipeline:
                 self._pipeline = None
@@ -213,7 +214,7 @@ class Client:
         before_send: BeforeSend | None = None,
         credentials: "Credentials | None" = None,
     ) -> None:
-        """Use these settings from now on; what was tracked before is flushed by the settings it was tracked under."""
+        """Use these settings from now on. Events tracked before are flushed with the settings of that time."""
         with self._lock:
             self._options, self._before_send, self._credentials = options, before_send, credentials
             self._state, self._wrong = "idle", ""
@@ -223,7 +224,7 @@ class Client:
 
     @property
     def configuration(self) -> "tuple[Options | None, Credentials | None]":
-        """What configure() set, or the first event read; None where neither happened yet."""
+        """The options that configure() set or the first event read (None before either), and the credentials."""
         return self._options, self._credentials
 
     @property
@@ -232,19 +233,19 @@ class Client:
         return self._options is not None
 
     def start(self) -> None:
-        """Begin now rather than at the first event."""
+        """Start now instead of at the first event."""
         load_plugged_in()
         self._taking(None)
 
     def close(self, timeout: float | None = None) -> bool:
-        """Send everything, within `timeout` seconds, and end the flusher; a later event begins again.
+        """Send everything, within `timeout` seconds, and end the flusher; a later event starts it again.
 
         Returns:
-            Whether every event reached Redis or the spool; those that did not are counted as dropped, "closed". False
-            also where the settings are wrong, so that none could.
+            Whether every event reached Redis or the spool; the others are counted as dropped, with the reason "closed".
+            False also if the settings are wrong.
         """
         if self._pipeline is not None and self._pipeline.current:
-            return False  # called from inside a delivery: a hook of the program's
+            return False  # called in the flusher's thread, by a hook of the program such as `credentials`
         with self._lock:
             if self._state == "idle" or self._state == "on":
                 self._state = "closed"
@@ -254,7 +255,7 @@ class Client:
         return self._end(old, self.timeout_or_default(timeout))
 
     def _detached(self) -> Pipeline | None:
-        """Take the pipeline out, to end it. With the lock held."""
+        """Remove the pipeline in order to end it. Call with the lock held."""
         old, self._pipeline = self._pipeline, None
         if old is not None:
             self._ending.append(old)
@@ -269,17 +270,17 @@ class Client:
             self._ending.remove(old)
 
     def at_exit(self) -> None:
-        """The process ends: close; what is tracked after this is sent by the thread that tracks it."""
+        """Close because the process exits. An event tracked after this is sent by the thread that tracks it."""
         self._exiting = True
         deadline = time.monotonic() + self.timeout_or_default(None)
         pipeline = self._pipeline
         if pipeline is not None:
             pipeline.finish(self.timeout_or_default(None), exiting=True)
         while self._ending and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS)  # other threads are ending these, and end with the process
+            time.sleep(_LOOK_SECONDS)  # other threads are ending these; they must finish before the process exits
 
     def after_fork(self) -> None:
-        """In a forked child: the parent's events are the parent's; begin again with its settings."""
+        """In a forked child: leave the parent's events to the parent, and start again with its settings."""
         _inherited.append((self._pipeline, self._ending))
         off, wrong = self._state == "off", self._wrong
         self._begin()
@@ -289,7 +290,7 @@ class Client:
     # ---- flushing
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Send what waits; whether all events tracked before are in Redis or the spool within `timeout` seconds."""
+        """Send what is buffered; returns whether all events are in Redis or the spool within `timeout` seconds."""
         deadline = time.monotonic() + self.timeout_or_default(timeout)
         try:
             safe = [one.result(max(0.0, deadline - time.monotonic())) for one in self.request_flush()]
@@ -298,13 +299,13 @@ class Client:
         return all(safe)
 
     def request_flush(self) -> "list[Future[bool]]":
-        """Ask for a flush; the futures tell whether all events tracked before are in Redis or the spool."""
+        """Request a flush; all futures are True if all events tracked before are in Redis or the spool."""
         with self._lock:
             pipelines = [*self._ending, *([self._pipeline] if self._pipeline is not None else [])]
             done = not self._wrong
         futures = []
         for pipeline in pipelines:
-            if pipeline.current:  # asked from inside a delivery, which can't wait for itself
+            if pipeline.current:  # called in the flusher's thread, which can't wait for itself
                 future: Future[bool] = Future()
                 future.set_result(False)
             elif pipeline.flusher is None:
@@ -319,15 +320,15 @@ class Client:
         return futures
 
     def timeout_or_default(self, timeout: float | None) -> float:
-        """Seconds a flush or close may take: `timeout`, else the setting."""
+        """Seconds that a flush or close may take: `timeout`, or the setting if that is None."""
         if timeout is not None:
             return timeout
         return self._options.close_timeout if self._options is not None else _CLOSE_SECONDS
 
-    # ---- looking
+    # ---- counts
 
     def stats(self) -> Stats:
-        """What this client has done so far."""
+        """Counts of what this client has done so far."""
         with self._lock:
             pipelines = [*self._ending, *([self._pipeline] if self._pipeline is not None else [])]
             state = self._state
@@ -340,5 +341,5 @@ class Client:
         )
 
 
-#: What forked children inherited; kept, because it must neither be used nor closed there.
+#: The parent's objects in a forked child. They are kept because they must be neither used nor closed there.
 _inherited: list[tuple[object, ...]] = []

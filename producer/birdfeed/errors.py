@@ -9,11 +9,11 @@ The tree:
 
 
 class BirdfeedError(Exception):
-    """Root of the producer's errors."""
+    """Base class of the producer's errors."""
 
 
 class ConfigurationError(BirdfeedError, ValueError):
-    """The settings are wrong; the message names each wrong one, never its value."""
+    """The settings are wrong; the message names each wrong setting, but never its value."""
 
 
 class SpoolError(BirdfeedError):

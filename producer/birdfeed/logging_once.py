@@ -1,4 +1,4 @@
-"""Log without flooding the log: each kind of message at most once a minute.
+"""Log without flooding: each kind of message at most once a minute.
 
 Messages carry event types, reasons and counts, never event data.
 """
@@ -7,13 +7,13 @@ import logging
 import time
 from typing import Final
 
-#: The one logger of the producer.
+#: The producer's only logger.
 logger: Final = logging.getLogger("birdfeed")
 
-#: Seconds in which one kind of message is written at most once; an outage would otherwise write thousands.
+#: Seconds in which one kind of message is logged at most once; an outage would otherwise log thousands.
 QUIET_SECONDS: Final = 60.0
 
-#: Kinds remembered at most; kinds are few, but one per unknown event type is among them.
+#: Kinds remembered at most. There are few, but each unknown event type adds one.
 _MAX_KINDS: Final = 500
 
 _logged: dict[str, tuple[float, int]] = {}
@@ -24,7 +24,7 @@ def log_throttled(level: int, kind: str, message: str, *args: object) -> None:
 
     Args:
         level: A level of the logging module.
-        kind: What is counted as the same message, such as "redis away".
+        kind: Messages of the same kind count as the same message; for example "redis away".
         message: A %-format, as logging takes it.
         args: Its arguments; never event data.
     """
@@ -35,7 +35,7 @@ def log_throttled(level: int, kind: str, message: str, *args: object) -> None:
         return
     if len(_logged) >= _MAX_KINDS:
         _logged.clear()
-    # Set before logging: a handler that itself tracks an event must not come back here.
+    # Set before logging, so that a logging handler that tracks an event doesn't recurse.
     _logged[kind] = (now, 0)
     if held_back:
         message += f" (and {held_back} more like this)"
@@ -43,7 +43,7 @@ def log_throttled(level: int, kind: str, message: str, *args: object) -> None:
 
 
 def log_once(level: int, kind: str, message: str, *args: object) -> None:
-    """Log `message` once in the life of the process."""
+    """Log `message` once per process."""
     if kind not in _logged:
         _logged[kind] = (float("inf"), 0)
         logger.log(level, message, *args)
@@ -60,5 +60,5 @@ def error_location(error: BaseException) -> str:
 
 
 def forget() -> None:
-    """Forget what was said; for tests."""
+    """Forget what was logged; for tests."""
     _logged.clear()

@@ -1,8 +1,8 @@
-"""The producer's settings as it uses them: plain values, read from the environment in a moment, without pydantic.
+"""The producer's settings as it uses them: plain values, read from the environment quickly, without pydantic.
 
-pydantic takes 100 ms to import, which no request may wait for, so the first event of a program that configures nothing
-finds its settings here. settings.py has the model that validates what configure() is given, and
-docs/reference/settings.md is made from that; a test holds the two against each other.
+Importing pydantic takes 100 ms, and no request may wait for that, so a program that doesn't call configure() reads its
+settings here at its first event. settings.py has the model that validates the arguments of configure();
+docs/reference/settings.md is made from it, and a test compares the two.
 """
 
 import logging
@@ -21,10 +21,10 @@ from birdfeed_schemas.tables.variables import unknown_variables
 from birdfeed.errors import ConfigurationError
 from birdfeed.logging_once import log_once
 
-#: What stands for true and for false, as pydantic reads them.
+#: Words for true and for false, as pydantic reads them.
 _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})
 _FALSE: Final = frozenset({"0", "false", "f", "no", "n", "off"})
-#: The variables that name Redis, the first that is set wins.
+#: The variables that name Redis; the first that is set wins.
 REDIS_VARIABLES: Final = ("BIRDFEED_REDIS_URL", "REDIS_URL")
 
 Read = Callable[[str], Any]
@@ -111,13 +111,13 @@ def _names(text: str) -> frozenset[str]:
     return names_in(_name(", ")(text))
 
 
-#: The name under which a field's metadata holds what reads it from text.
+#: The key in a field's metadata that holds the function that reads the field from text.
 _READ: Final = "read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """See ProducerSettings for what each means. `redis_url` and `hmac_key` are secret: never log one of these."""
+    """See ProducerSettings for what each means. `redis_url` and `hmac_key` are secret: never log an Options object."""
 
     redis_url: str | None = field(default=None, repr=False, metadata={_READ: checked_redis_url})
     queue: str = field(default="birdfeed", metadata={_READ: _name("-.")})
@@ -166,7 +166,7 @@ class Options:
 
     @property
     def redis_url_text(self) -> str:
-        """The URL with its password, for connecting; never log it.
+        """The URL with its password, to connect with; never log it.
 
         Raises:
             ValueError: No URL is set.
@@ -177,20 +177,20 @@ class Options:
 
     @property
     def spool_directory(self) -> Path:
-        """Where the spool is; not made by asking."""
+        """The directory of the spool; this doesn't create it."""
         return self.spool_dir if self.spool_dir is not None else default_spool_directory()
 
 
 def variables_of(name: str) -> tuple[str, ...]:
-    """The environment variables a setting is read from; the first that is set wins."""
+    """The environment variables that a setting is read from; the first that is set wins."""
     return REDIS_VARIABLES if name == "redis_url" else (f"BIRDFEED_{name.upper()}",)
 
 
 def options_from(environment: Mapping[str, str]) -> Options:
-    """The options an environment sets; empty variables count as not set, for compose files pass on what isn't as "".
+    """The options that an environment sets. Empty variables count as unset: compose files pass unset ones on as "".
 
     Raises:
-        ConfigurationError: A variable is wrong; each wrong one is named, and no value is.
+        ConfigurationError: A variable is wrong; the message names each wrong one, but no values.
     """
     given = {name.upper(): value for name, value in environment.items() if value and _ours(name.upper())}
     values: dict[str, Any] = {}
@@ -213,7 +213,7 @@ def options_from(environment: Mapping[str, str]) -> Options:
 
 
 def log_unknown(environment: Mapping[str, str]) -> None:
-    """Warn once of each `BIRDFEED_*` variable that is not a setting, with the one probably meant; never its value."""
+    """Log once each `BIRDFEED_*` variable that is not a setting, with the one that was probably meant; no values."""
     for name, near in unknown_variables(environment).items():
         hint = f"; did you mean {near}?" if near else ""
         log_once(logging.WARNING, f"variable {name}", "%s is not a birdfeed setting%s", name, hint)
@@ -229,7 +229,7 @@ def option_names() -> Iterable[str]:
 
 
 def default_spool_directory() -> Path:
-    """The user's state directory, or a directory of the user's own among the temporary ones."""
+    """The user's state directory, or a directory of this user's in the directory for temporary files."""
     if state := os.environ.get("XDG_STATE_HOME"):
         return Path(state) / "birdfeed"
     try:

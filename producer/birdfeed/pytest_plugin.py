@@ -1,4 +1,4 @@
-"""The pytest fixture `birdfeed_events`; pytest finds it by birdfeed's entry point."""
+"""The pytest fixture `birdfeed_events`; pytest finds it through birdfeed's entry point."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def birdfeed_events() -> "Iterator[Captured]":
-    """The events the test tracks; nothing is sent. See birdfeed.testing."""
+    """The events that the test tracks; nothing is sent. See birdfeed.testing."""
     from birdfeed.testing import capture
 
     with capture() as events:

@@ -1,10 +1,11 @@
-"""Fields that all events of a request share, set once: `context`.
+"""`context`: set fields that all events of a request share.
 
     with birdfeed.context(user=user.id, tier="gold", request_id=request.headers["x-request-id"]):
-        ...  # every event tracked in here has them, unless it says otherwise
+        ...  # every event tracked in here gets them, unless it sets its own
 
-Held in a contextvar: it follows the program across await, into tasks, asyncio.to_thread and Starlette's thread pool. A
-bare threading.Thread or an executor of the program's own starts without it, unless run by contextvars.copy_context().
+The fields are held in a contextvar, so they follow the program across await, into tasks, asyncio.to_thread and
+Starlette's thread pool. A bare threading.Thread or the program's own executor starts without them, unless the function
+is run with contextvars.copy_context().
 """
 
 import contextlib
@@ -21,21 +22,21 @@ from birdfeed_schemas.tables.hints import unknown_field
 from birdfeed.logging_once import error_location, log_once, log_throttled
 from birdfeed.typed import ContextFields
 
-#: What events inherit here; None where nothing is set.
+#: The fields that events inherit in the current context; None if none are set.
 inherited: ContextVar[Mapping[str, Any] | None] = ContextVar("birdfeed_context", default=None)
-#: Events that wait for the answer of one request; a request that tracks more gets the others sent at once.
+#: Events that may wait for one request's response. If a request tracks more, the oldest are sent without waiting.
 _MOST_HELD: Final = 100
 _ALLOWED: Final = frozenset(ContextFields.__annotations__)
-#: Each of these fields → every name it may have in an event.
+#: Each of these fields → every spelling that it may have in an event.
 _SPELLINGS: Final = {name: frozenset((name, *COMMON[name])) for name in _ALLOWED}
 
 
 class context:  # noqa: N801 - used like a function, as track is
-    """Give fields to every event tracked in a `with` block, by track_event, track and the integrations.
+    """Add fields to every event tracked in a `with` block, by track_event, track or the integrations.
 
-    Blocks nest: an inner one adds to the outer one's fields. An event's own field wins, None too. A stream that was
-    begun in the block keeps the fields to its end, wherever it is read. Never raises: a field that can't be inherited
-    is left out, and the log says so once.
+    Blocks nest: an inner one adds to the outer one's fields. A field that the event sets itself wins, even if it is
+    None. A stream that began in the block keeps the fields to its end, wherever it is read. Never raises: a field that
+    can't be inherited is left out, and the log says so once.
 
     Args:
         fields: user, username, tier, request_id, environment, organization, project, referrer, trace_id, span_id.
@@ -54,16 +55,16 @@ class context:  # noqa: N801 - used like a function, as track is
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(ValueError):  # a generator's block, closed from a context where nothing was set
+        with contextlib.suppress(ValueError):  # a block in a generator that is closed from another context
             inherited.reset(self._tokens.pop())
 
 
 class Request:
-    """A request that is being answered, as integrations of web frameworks follow it: events wait here for its status.
+    """A request as the web frameworks' integrations follow it. Events wait here for the status of its response.
 
     with Request(user=...) as request:
         ...                       # the handler runs
-        request.answered(404)     # its answer begins
+        request.answered(404)     # its response begins
     """
 
     def __init__(self, **fields: Unpack[ContextFields]) -> None:
@@ -81,18 +82,18 @@ class Request:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.answered(500 if isinstance(error, Exception) else None)
-        with contextlib.suppress(ValueError):  # left in another context than it was entered in
+        with contextlib.suppress(ValueError):  # exited in another context than it was entered in
             serving.reset(self._token)
         self._context.__exit__(kind, error, trace)
 
     def hold(self, send: Callable[[int | None], None]) -> None:
-        """Call `send` with the status of the answer, once that begins; at once where it has."""
+        """Call `send` with the response's status once the response begins; immediately if it has begun."""
         self._held.append(send)
         if self._answered or len(self._held) > _MOST_HELD:
             self._release()
 
     def answered(self, status: int | None) -> None:
-        """The answer begins; its first status counts. None where it is not known."""
+        """Call this when the response begins; the first status counts. None means it is not known."""
         if not self._answered:
             self._status = status
             self._answered = True
@@ -102,26 +103,26 @@ class Request:
         while True:
             try:
                 send = self._held.popleft()
-            except IndexError:  # all are sent, here or by another thread
+            except IndexError:  # all were sent, here or by another thread
                 return
             send(self._status)
 
 
-#: The request that this code serves, where an integration follows it.
+#: The request that this code serves, if an integration follows it.
 serving: ContextVar[Request | None] = ContextVar("birdfeed_request", default=None)
 
 
 def told_by(tell: Callable[[Any], ContextFields] | None, request: Any) -> ContextFields:
-    """What a program's own function says about a request; nothing where there is none, or where it fails."""
+    """The fields that a program's own function returns for a request; empty if there is no function or it fails."""
     try:
         return tell(request) if tell is not None else {}
-    except Exception as error:  # the program's own code; its request must go on
+    except Exception as error:  # raised by the program's own code; the request must continue
         log_throttled(logging.ERROR, "context", "the context of a request can't be read: %s", error_location(error))
         return {}
 
 
 def merged(fields: Mapping[str, Any], event_data: Any) -> Any:
-    """An event's data with the fields it inherits; its own win, in whatever spelling."""
+    """An event's data with the fields it inherits; its own fields win, in any spelling."""
     if not isinstance(event_data, Mapping):
         return event_data
     data = dict(event_data)

@@ -1,4 +1,4 @@
-"""Settings of the producer. docs/reference/settings.md and `birdfeed settings` are made from this model."""
+"""The producer's settings. docs/reference/settings.md and `birdfeed settings` are made from this model."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from birdfeed.options import REDIS_VARIABLES, Options, names_in, option_names, rates_in
 
-#: What commands read beside the environment.
+#: The file that commands read besides the environment.
 DOTENV: Final = ".env"
 
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
@@ -25,9 +25,9 @@ Shares = Annotated[
 
 
 class ProducerSettings(RedisSettings):
-    """How events wait in the handler's process and leave it. With no Redis URL telemetry is off.
+    """How events are buffered in the handler's process and sent. Without a Redis URL telemetry is off.
 
-    A library in somebody's process reads the environment and what it is given, never a file of the working directory.
+    As a library in another program it reads the environment and its arguments, never a file in the working directory.
     """
 
     model_config = SettingsConfigDict(env_file=None)
@@ -124,7 +124,7 @@ class ProducerSettings(RedisSettings):
     sample_errors: bool = Field(False, description="Also sample error events; otherwise, all of them are sent.")
 
     def options(self) -> Options:
-        """The same settings as the producer uses them."""
+        """The same settings in the form the producer uses."""
         given = {name: getattr(self, name) for name in option_names()}
         for name in ("redis_url", "user_hmac_key"):
             secret: SecretStr | None = given[name]
@@ -134,17 +134,17 @@ class ProducerSettings(RedisSettings):
         return Options(**given, redis_source=self._source())
 
     def _source(self) -> str:
-        """The variable that the Redis URL was read from, for the log."""
+        """The variable that the Redis URL came from, for the log."""
         url = self.redis_url.get_secret_value() if self.redis_url is not None else ""
         for name in REDIS_VARIABLES:
             try:
                 if url and checked_redis_url(os.environ.get(name, "")) == url:
                     return name
             except ValueError:
-                continue  # that variable holds no URL, so the URL is not from there
+                continue  # that variable holds no URL, so the URL didn't come from it
         return "configure()"
 
     @classmethod
     def with_dotenv(cls) -> "ProducerSettings":
-        """The settings as a command reads them: from the environment, then from .env in the working directory."""
+        """The settings as commands read them: from the environment, then from .env in the working directory."""
         return cls(_env_file=DOTENV)

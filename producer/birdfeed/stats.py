@@ -1,7 +1,7 @@
 """Count what happens to events: how many were tracked and enqueued, and every drop with its reason.
 
-Nothing is lost in silence: each event that doesn't reach Redis or the spool moves one of the drop reasons below, and
-these counts travel to the ledger in Redis once it can be reached.
+Nothing is lost silently: each event that doesn't reach Redis or the spool is counted under one of the reasons below,
+and the counts are added to the ledger in Redis when it can be reached.
 """
 
 import threading
@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-#: Why an event was not sent that a setting leaves out: no loss, for the rows that are sent stand for it.
+#: The reason for events that sampling leaves out. They are not lost: the rows that are sent represent them.
 SAMPLED: Final = "sampled"
-#: Why an event was dropped, and what that means. The keys are what `stats().dropped` and the ledger use.
+#: Reason of a drop → its meaning. `stats().dropped` and the ledger use the keys.
 REASONS: Final[Mapping[str, str]] = {
     "bad_call": "the event type was not printable text, or the event data not a mapping",
     "unserialisable": "nothing in the event could be encoded as JSON",
@@ -26,7 +26,7 @@ REASONS: Final[Mapping[str, str]] = {
     "closed": "the process ended and neither Redis nor the spool took the event within close_timeout",
 }
 
-#: Of these, the ones that are dropped before the flusher takes them.
+#: The reasons of events that are dropped before the flusher takes them.
 _BEFORE_TAKING: Final = frozenset(
     {
         "bad_call",
@@ -40,10 +40,10 @@ _BEFORE_TAKING: Final = frozenset(
     }
 )
 
-#: The event type of drops that have no usable one.
+#: The event type under which drops without a valid one are counted.
 UNKNOWN_TYPE: Final = "unknown"
 
-#: Pairs of type and reason counted apart; further types (made up from ids, say) are counted together.
+#: Pairs of type and reason counted separately; further types (for example, built from ids) are counted together.
 _MAX_PAIRS: Final = 500
 _OTHER_TYPES: Final = "other"
 
@@ -54,19 +54,19 @@ class Stats:
 
     Attributes:
         state: "idle" (no event yet), "on", "off" (no Redis configured, disabled, or wrong settings) or "closed".
-        redis: "up", "down", or "unknown" where nothing was sent yet.
-        tracked: Events track_event was called for, drops included.
+        redis: "up", "down", or "unknown" if nothing was sent yet.
+        tracked: Calls of track_event, dropped events included.
         buffered: Events in memory, waiting for the next flush.
-        buffered_bytes: Their size; an estimate that is set right at each flush.
+        buffered_bytes: Their size; an estimate, which is corrected when a flush empties the buffer.
         in_flight: Events taken from the buffer that neither Redis nor the spool has yet.
-        enqueued: Events in jobs Redis took from this process, the spool's included.
-        batches: Those jobs.
-        spooled: Events this process wrote to the spool.
-        drained: Events this process sent from the spool, whichever process wrote them.
-        dropped: Events that were given up, by reason (see `birdfeed.stats.REASONS`); "sampled" ones are no loss.
+        enqueued: Events in jobs that Redis took from this process, including those from the spool.
+        batches: The number of those jobs.
+        spooled: Events that this process wrote to the spool.
+        drained: Events that this process sent from the spool, whichever process wrote them.
+        dropped: Dropped events by reason (see `birdfeed.stats.REASONS`); those under "sampled" are not lost.
         dropped_fields: Fields not passed on because birdfeed doesn't store them.
-        sanitized: Events that held what JSON can't, which was replaced.
-        truncated: Events of which something was cut: a text too long, a structure too deep or too large.
+        sanitized: Events with values that JSON can't hold, which were replaced.
+        truncated: Events that were cut: a text was too long, or a structure too deep or too large.
     """
 
     state: str
@@ -87,9 +87,9 @@ class Stats:
 
 @dataclass(slots=True)
 class Counters:
-    """The counts of one producer. `drop` may be called from any thread; the fields belong to the flusher.
+    """The counts of one producer. The methods may be called from any thread; only the flusher changes the fields.
 
-    `taken` counts the events that left the buffer, or went straight to the spool.
+    `taken` counts the events that left the buffer or went directly to the spool.
     """
 
     taken: int = 0
@@ -114,14 +114,14 @@ class Counters:
             self._dropped[key] = self._dropped.get(key, 0) + events
             self._unreported[key] = self._unreported.get(key, 0) + events
 
-    def count_spooled(self) -> None:
-        """One event went straight to the spool."""
+    def count_written_through(self, *, stored: bool) -> None:
+        """Count one event that went directly to the spool, which stored it or was full."""
         with self._lock:
             self.taken += 1
-            self.spooled += 1
+            self.spooled += stored
 
     def count_filtered(self, *, sanitized: bool, truncated: bool) -> None:
-        """One event did not pass as it was."""
+        """Count one event that was changed by the filter."""
         if sanitized or truncated:
             with self._lock:
                 self.sanitized += sanitized
@@ -133,11 +133,11 @@ class Counters:
 
     @property
     def unreported(self) -> bool:
-        """Whether drops were counted that take_unreported has not handed out."""
+        """Whether there are drops that take_unreported has not returned yet."""
         return bool(self._unreported)
 
     def take_unreported(self) -> dict[tuple[str, str], int]:
-        """Drops by (event type, reason) that were not handed out before; they are the caller's to report."""
+        """Drops by (event type, reason) that were not returned before; the caller must report them."""
         with self._lock:
             taken, self._unreported = self._unreported, {}
             return taken
@@ -157,7 +157,7 @@ class Counters:
             return totals
 
     def stats(self, *, state: str, redis: str, buffered: int, buffered_bytes: int, in_flight: int) -> Stats:
-        """All counts, with what the producer knows beside them."""
+        """All counts, with the state that the client passes."""
         return Stats(
             state=state,
             redis=redis,

@@ -1,4 +1,4 @@
-"""For the tests of programs that use birdfeed: see the events they track, with no Redis and no thread.
+"""For tests of programs that use birdfeed: capture the events they track, without Redis and without a thread.
 
     from birdfeed.testing import capture
 
@@ -8,7 +8,7 @@
         assert events.only.data["model"] == "flux"
 
 With pytest, the fixture `birdfeed_events` does the same for a whole test. With the extra `worker`,
-`birdfeed_worker.testing.priced(events.only)` is the row that a worker would write of an event.
+`birdfeed_worker.testing.priced(events.only)` returns the row that a worker would write for an event.
 """
 
 import threading
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturedEvent:
-    """An event as it would have left the process: filtered, renamed, hashed, through before_send, as JSON.
+    """An event as it would have left the process: filtered, with field names normalised, hashed, after before_send.
 
-    `dropped_fields` counts the values that were left out, `unknown_fields` names the fields among them that birdfeed
-    does not know: misspelt, mostly. (prompt, messages, content and image are dropped on purpose, and not named.)
+    `dropped_fields` counts the values that were left out; `unknown_fields` has the names among them that birdfeed
+    doesn't know, most of them misspelt. (prompt, messages, content and image are dropped on purpose and not listed.)
     """
 
     event_id: str
@@ -53,12 +53,12 @@ class CapturedEvent:
     unknown_fields: tuple[str, ...] = ()
 
     def validated(self) -> "Event":
-        """The event as the worker will read it.
+        """The event as the worker would read it.
 
         Raises:
-            KeyError: No such event type is registered.
-            ValueError: Fields were dropped that birdfeed does not know; each is named, with the nearest that it knows.
-            pydantic.ValidationError: The worker would make a dead letter of it.
+            KeyError: The event type is not registered.
+            ValueError: Unknown fields were dropped; the message names each, with the nearest known field.
+            pydantic.ValidationError: The event is invalid: the worker would dead-letter it.
         """
         from birdfeed_schemas.registry import registry
 
@@ -77,7 +77,7 @@ class Captured(Sequence[CapturedEvent]):
 
     @property
     def only(self) -> CapturedEvent:
-        """The one event; raises AssertionError if there are none, or several."""
+        """The only event; raises AssertionError if there is none or more than one."""
         assert len(self) == 1, (
             f"{counted(len(self), 'event was', 'events were')} tracked: {[event.event_type for event in self]}"
         )
@@ -89,7 +89,7 @@ class Captured(Sequence[CapturedEvent]):
         return self._client.counters.dropped()
 
     def of(self, event_type: str) -> list[CapturedEvent]:
-        """The events of one type."""
+        """The events of this type."""
         return [event for event in self if event.event_type == event_type]
 
     def clear(self) -> None:
@@ -111,7 +111,7 @@ class Captured(Sequence[CapturedEvent]):
 
 
 class _CapturingClient(Client):
-    """Filters and writes as ever, but keeps what it wrote: its pipelines are never started."""
+    """Encodes events as usual, but keeps them: its pipelines are never started."""
 
     def __init__(self, settings: ProducerSettings) -> None:
         self.events: list[CapturedEvent] = []
@@ -120,7 +120,7 @@ class _CapturingClient(Client):
         self._options = settings.options()
 
     def record(self, event_type: str, event_data: Mapping[str, Any]) -> str | None:
-        """As ever, remembering the data for the names of what is dropped of it."""
+        """Record as usual, and remember the data in order to name the dropped fields."""
         self._tracking.data = event_data
         return super().record(event_type, event_data)
 
@@ -160,11 +160,11 @@ class _CapturingClient(Client):
         return True
 
     def _end(self, old: Pipeline, timeout: float) -> bool:
-        self._ending.remove(old)  # it was never started, and holds nothing
+        self._ending.remove(old)  # it was never started and holds nothing
         return True
 
     def request_flush(self) -> "list[Future[bool]]":
-        """Nothing to send."""
+        """There is nothing to send."""
         done: Future[bool] = Future()
         done.set_result(True)
         return [done]
@@ -174,7 +174,7 @@ class _CapturingClient(Client):
 def capture(**settings: Any) -> Iterator[Captured]:
     """Capture every event tracked in the block, in any thread, instead of sending it.
 
-    A program's own configure() in the block is heeded for what it says about privacy.
+    If the program calls configure() in the block, its privacy settings apply.
 
     Args:
         settings: Single settings, such as extra_fields or user_hmac_key.

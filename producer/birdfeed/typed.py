@@ -1,6 +1,6 @@
-"""What a type checker knows of events and settings: the fields of each event type, and the settings of configure().
+"""Types for type checkers: the fields of each event type, and the settings of configure().
 
-Tests hold these against the models (birdfeed_schemas.fields, ProducerSettings). Nothing is checked by them at run time.
+Tests compare them with the models (birdfeed_schemas.fields, ProducerSettings). They check nothing at run time.
 """
 
 import os
@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, NewType, TypeAlias, TypedDict
 
-#: The name of an event type that another package registered, or that only the running program knows:
+#: The name of an event type that another package registered, or that is known only at run time:
 #: `track_event(EventType("audio_generation"), {...})`. Its fields are not checked.
 EventType = NewType("EventType", str)
 
@@ -21,7 +21,7 @@ Error: TypeAlias = BaseException | str | Mapping[str, Any]
 
 
 class _CommonFields(TypedDict, total=False):
-    """The fields every event type has, in each accepted spelling."""
+    """The fields of every event type, in each accepted spelling."""
 
     model: str
     model_used: str | None
@@ -74,7 +74,7 @@ class _CommonFields(TypedDict, total=False):
 
 
 class TextGenerationFields(_CommonFields, total=False):
-    """What a `text_generation` event may hold; times are UTC, duration is milliseconds, cost is USD."""
+    """The fields of a `text_generation` event; duration is in milliseconds, cost in USD."""
 
     stream: bool | None
     response_id: Identifier | None
@@ -86,7 +86,7 @@ class TextGenerationFields(_CommonFields, total=False):
 
 
 class ImageGenerationFields(_CommonFields, total=False):
-    """What an `image_generation` event may hold; image_size is "WxH" in pixels, the rest as for text."""
+    """The fields of an `image_generation` event; image_size is "WxH" in pixels, the others are as for text."""
 
     image_size: str | None
     num_images: int | None
@@ -104,7 +104,7 @@ class ImageGenerationFields(_CommonFields, total=False):
 
 
 class ContextFields(TypedDict, total=False):
-    """What birdfeed.context() may hold: fields of every event type that are known before a model is asked."""
+    """The fields that birdfeed.context() takes: those of every event type that are known before a model is called."""
 
     user: Identifier | None
     username: str | None
@@ -119,7 +119,7 @@ class ContextFields(TypedDict, total=False):
 
 
 class SettingsFields(TypedDict, total=False):
-    """The settings that configure() takes one by one; docs/reference/settings.md says what each means."""
+    """The settings that configure() takes as arguments; docs/reference/settings.md explains each."""
 
     redis_url: str | None
     queue: str

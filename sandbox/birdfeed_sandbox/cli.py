@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit status."""
+    """Run the command; returns its exit status."""
     command = parser()
     options = command.parse_args(arguments)
     if not options.allow_remote and not _is_loopback(options.host):
@@ -96,8 +96,8 @@ def _run(options: argparse.Namespace) -> int:
         requests_per_second=options.requests_per_second,
         max_body_bytes=options.max_body_bytes,
     )
-    os.umask(0o077)  # rows and tokens are nobody else's
-    # A body of 10,000 rows is as many dicts that die young: looking for cycles among them takes a third of the time.
+    os.umask(0o077)  # only this user may read rows and tokens
+    # A body of 10,000 rows makes as many short-lived dicts: searching them for cycles takes a third of the time.
     gc.set_threshold(200_000, 20, 20)
     with (
         _data_dir(options.data_dir) as folder,
@@ -139,7 +139,7 @@ def _data_dir(folder: Path | None) -> Iterator[Path]:
 
 
 def _write_at_once(path: Path, text: str) -> None:
-    """Whoever sees the file sees all of it."""
+    """Write a file atomically: a reader never sees a part of it."""
     draft = path.with_name(f"{path.name}.{os.getpid()}")
     draft.write_text(text)
     draft.replace(path)

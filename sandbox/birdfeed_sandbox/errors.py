@@ -1,4 +1,4 @@
-"""Every error the sandbox raises, under one root.
+"""The sandbox's errors.
 
 SandboxError
 ├── DatafileError      a .datasource or .pipe file is wrong; names file and line
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 
 class SandboxError(Exception):
-    """The root: catch it to catch whatever the sandbox raises."""
+    """Base class of all errors that the sandbox raises."""
 
 
 class DatafileError(SandboxError):
@@ -64,9 +64,9 @@ class EngineError(SandboxError):
     """The engine (chDB) refused a statement.
 
     Attributes:
-        code: ClickHouse's error code; 0 where the engine gave none.
-        message: ClickHouse's own words.
-        row: The row of the inserted data at fault, counted from 1, where the engine named one.
+        code: ClickHouse's error code; 0 if the engine gave none.
+        message: ClickHouse's message.
+        row: The row of the inserted data at fault, counted from 1, if the engine named one.
     """
 
     def __init__(self, code: int, message: str, row: int | None = None) -> None:
@@ -107,4 +107,4 @@ class ApiError(SandboxError):
 
 
 class StartError(SandboxError):
-    """The sandbox's process didn't come up, or has gone; the text holds what it printed last."""
+    """The sandbox's process didn't start, or is gone; the message has its last output."""

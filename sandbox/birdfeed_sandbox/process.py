@@ -1,6 +1,6 @@
-"""A sandbox in a process of its own, for tests and demos: `with Sandbox() as tinybird: ...`.
+"""A sandbox in a separate process, for tests and demos: `with Sandbox() as tinybird: ...`.
 
-Needs nothing but Python here; the other process needs the extra `sandbox`.
+This module uses only the standard library; the other process needs the extra `sandbox`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from birdfeed_sandbox.settings import TOKENS, random_token, token_variable
 #: How long a stopping sandbox may take, in seconds, before it is killed.
 _STOP_SECONDS: Final = 15.0
 
-_opener = build_opener(ProxyHandler({}))  # never by a proxy: the sandbox is on this machine
+_opener = build_opener(ProxyHandler({}))  # without a proxy: the sandbox is on this machine
 
 
 class Sandbox:
     """One sandbox process.
 
-    It ends with this object's `stop`, with the `with` block, or with this process. Stopped, it can be started again:
-    same port, same data.
+    It ends with `stop`, at the end of the `with` block, or with this process. After `stop` it can be started again,
+    with the same port and data.
 
     Attributes:
-        url: Where it listens, such as `http://127.0.0.1:41234`.
+        url: Its URL, such as `http://127.0.0.1:41234`.
         append_token, read_token, admin_token: See Settings.
     """
 
@@ -53,14 +53,15 @@ class Sandbox:
         max_body_bytes: int = 10_000_000,
         start_timeout_seconds: float = 60.0,
     ) -> None:
-        """Prepare one; nothing runs before `start`.
+        """Prepare a sandbox; nothing runs before `start`.
 
         Args:
             project: A folder with datasources/ and endpoints/; None: birdfeed's own.
-            data_dir: Where rows are kept; None: a temporary folder, removed in the end.
+            data_dir: Where rows are kept; None: a temporary folder, which is removed at the end.
             host: A loopback address.
-            port: 0: any that is free.
-            append_token: See Settings, as for all up to `max_body_bytes`. None: a random one, as for the other tokens.
+            port: The port; 0: any free one.
+            append_token, read_token, admin_token: See Settings; None: random ones.
+            requests_per_second, max_body_bytes: See Settings.
             start_timeout_seconds: How long `start` waits for it to answer.
         """
         self.append_token = append_token or random_token("append")
@@ -81,7 +82,7 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Its URL."""
         if self._port == 0:
             raise StartError("the sandbox has no address yet: start it first")
         host = f"[{self._host}]" if ":" in self._host else self._host
@@ -96,7 +97,7 @@ class Sandbox:
         """Start the process and wait until it answers.
 
         Raises:
-            StartError: It didn't come up; the text holds what it said.
+            StartError: It didn't start; the message has its output.
         """
         if self._process is not None:
             raise StartError("the sandbox is already running")
@@ -135,10 +136,10 @@ class Sandbox:
         return self
 
     def stop(self) -> int:
-        """Stop the process as SIGTERM does, and wait for it; its exit status. Rows stay for another `start`.
+        """Stop the process with SIGTERM, and wait for it; returns its exit status. Rows stay for another `start`.
 
         Raises:
-            StartError: It doesn't run.
+            StartError: It isn't running.
         """
         process = self._running()
         process.terminate()
@@ -151,10 +152,10 @@ class Sandbox:
             self._forget_process()
 
     def kill(self) -> None:
-        """End the process as kill -9 does.
+        """Kill the process with SIGKILL.
 
         Raises:
-            StartError: It doesn't run.
+            StartError: It isn't running.
         """
         process = self._running()
         process.kill()
@@ -162,7 +163,7 @@ class Sandbox:
         self._forget_process()
 
     def close(self) -> None:
-        """Stop the process, if it runs, and remove the temporary folder, with its rows."""
+        """Stop the process, if it runs, and remove the temporary folder with its rows."""
         if self._process is not None:
             self.stop()
         if self._temporary is not None:
@@ -182,16 +183,16 @@ class Sandbox:
         self.close()
 
     def sql(self, query: str) -> list[dict[str, Any]]:
-        """Run any statement, past faults and quotas; the rows it answers."""
+        """Run any statement, without faults and quotas; returns its rows."""
         rows: list[dict[str, Any]] = self._control("POST", "sql", {"q": query})["data"]
         return rows
 
     def fault(self, **switches: Any) -> int:
-        """Switch a fault on, as in README.md's table; its number, for `clear_faults`."""
+        """Switch a fault on (see the table in README.md); returns its number, for `clear_faults`."""
         return int(self._control("POST", "fault", switches)["id"])
 
     def clear_faults(self, fault_id: int | None = None) -> int:
-        """Switch off one fault, or all; how many were on."""
+        """Switch off one fault, or all; returns how many were on."""
         query = "" if fault_id is None else f"?id={fault_id}"
         return int(self._control("DELETE", f"fault{query}")["cleared"])
 
@@ -200,7 +201,7 @@ class Sandbox:
         return self._control("GET", f"state?since={since}")
 
     def reset(self) -> None:
-        """As it was at the start: no rows, no faults, no journal, the project's own schemas."""
+        """Return to the initial state: no rows, no faults, no journal, the project's schemas."""
         self._control("POST", "reset", {})
 
     def replace_datasource(self, name: str, text: str) -> None:

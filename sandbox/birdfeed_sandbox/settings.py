@@ -1,4 +1,4 @@
-"""What a sandbox is started with."""
+"""The sandbox's settings."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Final
 
 from birdfeed_schemas.safety.private_files import private_folder, secret_in
 
-#: The kinds of token: what each may do is said in Settings.
+#: The kinds of token; Settings says what each may do.
 TOKENS: Final = ("append", "read", "admin")
 
-#: Where the data directory keeps what its tables were made from.
+#: The file in the data directory with the datafiles from which its tables were made.
 MANIFEST: Final = "tables.json"
 
 
@@ -24,9 +24,9 @@ class Settings:
     Attributes:
         append_token: May send events.
         read_token: May query data sources, quarantines and pipes.
-        admin_token: May do everything, and alone may use /_sandbox/.
-        requests_per_second: Events requests a data source takes; Tinybird's documents say 100.
-        max_body_bytes: Longest body, measured after decompression; 10 MB is Tinybird's free plan.
+        admin_token: May do everything; only this token may use /_sandbox/.
+        requests_per_second: Events requests that a data source takes; 100 according to Tinybird's documentation.
+        max_body_bytes: The longest body after decompression; 10 MB in Tinybird's free plan.
     """
 
     append_token: str
@@ -37,7 +37,7 @@ class Settings:
 
 
 def token_variable(kind: str) -> str:
-    """The environment variable of a token. An argument would be seen by everybody, in `ps`."""
+    """The environment variable of a token. (An argument would be visible to all users in `ps`.)"""
     return f"BIRDFEED_SANDBOX_{kind.upper()}_TOKEN"
 
 
@@ -47,15 +47,15 @@ def random_token(kind: str) -> str:
 
 
 def token_of(kind: str, environment: Mapping[str, str], folder: Path | None) -> str:
-    """A token: from the environment, else from the folder's file, which is made where it isn't there, else a new one.
+    """A token: from the environment, else from the folder's file (created if it is missing), else a new one.
 
     Args:
         kind: One of TOKENS.
         environment: Such as os.environ.
-        folder: Where `<kind>.token` lies; None: nowhere.
+        folder: The folder of `<kind>.token`; None: there is none.
 
     Raises:
-        OSError: The file can't be read or made, or other users may enter the folder.
+        OSError: The file can't be read or created, or other users can access the folder.
     """
     given = environment.get(token_variable(kind))
     if given:

@@ -1,1 +1,1 @@
-"""The words all sides of birdfeed share; imports nothing of ours, and nothing heavy by itself."""
+"""What all parts of birdfeed share: events, rows, prices, the wire format. Importing the package itself is cheap."""

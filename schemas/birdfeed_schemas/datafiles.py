@@ -1,7 +1,7 @@
 """The Tinybird project: the datafiles of birdfeed and of installed packages that add event types.
 
-A package that adds an event type keeps its own beside its code, as birdfeed does: data/datasources/<name>.datasource
-and data/endpoints/<name>.pipe.
+A package that adds an event type keeps its datafiles next to its code, as birdfeed does:
+data/datasources/<name>.datasource and data/endpoints/<name>.pipe.
 """
 
 import re
@@ -17,7 +17,7 @@ from msgspec.structs import FieldInfo, fields
 from birdfeed_schemas.registry import registry
 from birdfeed_schemas.tables.former import FORMER
 
-#: Folder of the project → how its files end.
+#: Folder of the project → the suffix of its files.
 _FOLDERS: Final = {"datasources": ".datasource", "endpoints": ".pipe"}
 _COLUMN: Final = re.compile(
     r"^\s+`(?P<name>\w+)` (?P<type>.+?) `json:(?P<path>\$[^`]*)`(?P<default> DEFAULT )?", re.MULTILINE
@@ -26,7 +26,7 @@ _COLUMN: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a data source, its ClickHouse type, the JSON path it reads, and whether a row may go without."""
+    """A column of a data source: its ClickHouse type, the JSON path it reads, and whether a row may omit it."""
 
     name: str
     type: str
@@ -35,10 +35,10 @@ class Column:
 
 
 def datafiles() -> Mapping[str, str]:
-    """Every datafile's text, by its path in the project, such as `datasources/llm_events.datasource`.
+    """Path in the project, such as `datasources/llm_events.datasource` → the datafile's text.
 
     Raises:
-        ValueError: Two packages have a file of the same path.
+        ValueError: Two packages have a file with the same path.
     """
     found: dict[str, str] = {}
     packages = dict.fromkeys(event_type.row.__module__.partition(".")[0] for event_type in registry().values())
@@ -61,7 +61,7 @@ def _files_of(package: str) -> Iterator[tuple[str, str]]:
 
 @cache
 def columns_of(datasource: str) -> tuple[Column, ...]:
-    """The columns a data source should have; none where no package has its datafile."""
+    """The columns that a data source should have; empty if no package has its datafile."""
     text = datafiles().get(f"datasources/{datasource}.datasource", "")
     return tuple(
         Column(match["name"], match["type"], match["path"], match["default"] is not None)
@@ -70,12 +70,12 @@ def columns_of(datasource: str) -> tuple[Column, ...]:
 
 
 def former_columns(datasource: str) -> tuple[Column, ...]:
-    """The columns a data source had in earlier versions of its datafile; a live table may still have them."""
+    """The columns that a data source had in earlier versions of its datafile; a live table may still have them."""
     return tuple(Column(one.name, one.type, one.path, one.default is not None) for one in FORMER.get(datasource, ()))
 
 
 def paths_of(row: type[Struct], prefix: str = "$") -> dict[str, FieldInfo]:
-    """Every JSON path that rows have, with its field; a row may lack those of fields with a default."""
+    """Every JSON path in rows → its field; a row may lack the paths of fields with a default."""
     found: dict[str, FieldInfo] = {}
     for field in fields(row):
         if isinstance(field.type, type) and issubclass(field.type, Struct):
@@ -86,5 +86,5 @@ def paths_of(row: type[Struct], prefix: str = "$") -> dict[str, FieldInfo]:
 
 
 def datasources() -> Mapping[str, type[Struct]]:
-    """Every data source the workers write to, and the model of its rows."""
+    """Every data source that the workers write to → the model of its rows."""
     return {event_type.datasource: event_type.row for event_type in registry().values()}

@@ -1,4 +1,4 @@
-"""What the worker finds out about an event: its usage, its price, its tier."""
+"""What the worker adds to an event: its normalised usage, its price, its tier."""
 
 from collections import namedtuple
 from collections.abc import Mapping
@@ -36,21 +36,21 @@ else:
 
 
 class Tokens(_Counts):
-    """Counts of tokens by class, one of each in TOKEN_CLASSES: disjoint, and summing to the totals; from 0 on.
+    """Token counts (0 or more), one for each of TOKEN_CLASSES; the classes are disjoint and sum to the totals.
 
-    A tuple, because one is made for every event and pricing multiplies it with the rates as it stands.
+    A tuple, because one is made for every event, and pricing multiplies it by the rates element by element.
     """
 
     __slots__ = ()
 
     @property
     def prompt(self) -> int:
-        """All tokens that went in."""
+        """All input tokens."""
         return sum(self[:_PROMPT])
 
     @property
     def completion(self) -> int:
-        """All tokens that came out."""
+        """All output tokens."""
         return sum(self[_PROMPT:])
 
 
@@ -62,11 +62,12 @@ class Usage(NamedTuple):
     """Normalised usage of one event.
 
     Attributes:
-        status: How far it could be read. `tokens` is all zeros where it is invalid, missing or stream_without_usage.
-        counters: What is beside tokens, by name (see COUNTERS); only those that are not 0. Seconds may have a fraction.
-        unaccounted: Of completion_text, what no detail calls text: in an image event it may be images.
-        modifiers: service_tier, speed, inference_geo and search_context_size as usage says them, in lower case.
-        reported: The cost in USD that the provider itself reports, where the provider is known to.
+        status: How far it could be read. `tokens` is all zeros if it is invalid, missing or stream_without_usage.
+        counters: Counts other than tokens, by name (see COUNTERS); only those that are not 0. Seconds may have a
+            fraction.
+        unaccounted: The part of completion_text that no detail calls text: in an image event it may be images.
+        modifiers: service_tier, speed, inference_geo and search_context_size from the usage, in lower case.
+        reported: The cost in USD that the provider reports, for providers known to do so.
     """
 
     status: UsageStatus
@@ -83,24 +84,24 @@ _UNITS: Final = 10**COST_PLACES
 
 
 def cost_text(units: int) -> str:
-    """A cost in units of its last place, as a decimal number with all its places."""
+    """A cost (in units of its last decimal place) as decimal text with COST_PLACES places."""
     if units < _UNITS:
         return "0." + str(units).zfill(COST_PLACES)
     return f"{units // _UNITS}.{units % _UNITS:012d}"
 
 
 def cost_number(units: int) -> float:
-    """The double next to it."""
+    """The same cost as the nearest float."""
     return units / _UNITS
 
 
 class Price(Struct, gc=False):
-    """The cost of one event in USD (12 places), and the receipt to recompute it from.
+    """The cost of one event in USD (12 decimal places), and the receipt to recompute it from.
 
-    `units` is the cost in units of its last place. `rates_json` is what the row keeps: the JSON text of `rates`, or
-    nothing. It is text, because most events of a model are priced by the same rates, whose text is made once.
-    `provider` is the event's own, else that of the price entry. `usage` is the usage as it was priced: the event's own,
-    but for images that only the price tells from text.
+    `units` is the cost in units of its last decimal place. `rates_json` is what the row stores: the JSON text of
+    `rates`, or "". It is text because most events of a model are priced by the same rates, whose text is made once.
+    `provider` is the event's own, or else the price entry's. `usage` is the usage as it was priced: the event's own,
+    except for image tokens that only the price distinguishes from text.
     """
 
     units: int
@@ -115,33 +116,33 @@ class Price(Struct, gc=False):
 
     @property
     def cost(self) -> Decimal:
-        """The cost, exactly."""
+        """The exact cost in USD."""
         return Decimal(self.cost_text)
 
     @property
     def cost_text(self) -> str:
-        """The cost as a decimal number with all its places."""
+        """The cost as decimal text with COST_PLACES places."""
         return cost_text(self.units)
 
     @property
     def cost_number(self) -> float:
-        """The double next to the cost."""
+        """The cost as the nearest float."""
         return cost_number(self.units)
 
     @property
     def rates(self) -> Mapping[str, str]:
-        """What was priced, and the rate used, as exact decimal text.
+        """What was priced → the rate used, as exact decimal text.
 
-        The names are token classes and counters (USD per so many, see meters.METERS), "image", "megapixel",
-        "video_second", "audio_second", "character", "page", "reported" for a handler's or a provider's own cost, and
-        "..._multiplier" where a service tier, a speed or a place changed the price.
+        The names are token classes and counters (USD per `meters.METERS[...].per` of them), "image", "megapixel",
+        "video_second", "audio_second", "character", "page", "reported" for a cost that the handler or the provider
+        reported, and "..._multiplier" if a service tier, a speed or a region changed the price.
         """
         rates: dict[str, str] = orjson.loads(self.rates_json) if self.rates_json else {}
         return rates
 
 
 class Tier(NamedTuple):
-    """The tier of the event's user, and where it was read."""
+    """The tier of the event's user, and where it was found."""
 
     tier: str
     source: TierSource

@@ -1,9 +1,9 @@
-"""What may leave a handler's process: one msgspec struct per event type, beside the names in fields.py.
+"""What may leave a handler's process: one msgspec struct per event type, in addition to the names in fields.py.
 
-The producer converts each event into its struct and throws the result away: an event that passes holds no field, no
-nesting and no length that is not listed here, so it may be written as it is. A handler's event that does not pass is
-filtered field by field, by the same types. The models in events.py say what a *valid* event is; these say what may be
-*sent*. A test holds the names against fields.py.
+The producer converts each event into its struct and discards the result: an event that converts has no field, nesting
+or length that is not allowed here, so it may be written unchanged. An event that does not is filtered field by field,
+with the same types. The models in events.py define which events are *valid*; these structs define what may be *sent*. A
+test compares the names with fields.py.
 """
 
 from collections.abc import Mapping
@@ -15,35 +15,35 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_args
 import msgspec
 from msgspec import Meta, Struct, field
 
-#: Characters of a text field; rows keep as many.
+#: Characters of a text field at most; rows store as many.
 MAX_TEXT: Final = 512
-#: Entries of one level of a usage; the largest known has 40.
+#: Entries of one level of a usage at most; the largest known has 40.
 MAX_USAGE_ENTRIES: Final = 128
 
 Text: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT)]
 Number: TypeAlias = int | float
-#: What a number may come as: SDKs and forms send some of them as digits.
+#: The types a number may have: SDKs and forms send some as text.
 Count: TypeAlias = int | float | Annotated[str, Meta(max_length=40, pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$")]
-#: ISO 8601 text, or epoch seconds or milliseconds. (The type accepts a datetime, too; what looks at events makes such
-#: text of one first, for JSON would not say that a naive one is local time.)
+#: ISO 8601 text, or epoch seconds or milliseconds. (The type accepts a datetime, too, but the producer turns it into
+#: text first: orjson would write a naive one, which is local time, without a zone.)
 Time: TypeAlias = int | float | datetime
 Identifier: TypeAlias = int | Text
-#: What a name inside a usage looks like, in every SDK; prose has blanks.
+#: The pattern of names inside a usage, in every SDK; prose contains spaces.
 USAGE_NAME: Final = r"[A-Za-z_][A-Za-z0-9_.-]{0,63}"
-#: Names inside a usage whose value may be a short word, without case, `_` and `-`.
+#: Names inside a usage whose value may be a short word; compared in lower case, without `_` and `-`.
 USAGE_ENUMERATIONS: Final = frozenset(
     {"modality", "servicetier", "speed", "inferencegeo", "traffictype", "searchcontextsize", "ttl", "type"}
 )
-#: What such a word looks like.
+#: The pattern of such words.
 USAGE_WORD: Final = r"[A-Za-z0-9_.-]{1,32}"
 
 Severity: TypeAlias = Literal["safe", "low", "medium", "high", "none", "very_low", "negligible"]
-#: Other words a moderation result may hold, without case.
+#: Other words that a moderation result may hold, in any case.
 MODERATION_WORDS: Final = frozenset({*get_args(Severity), "true", "false", "unspecified", "annotate", "block", "allow"})
 
 
 class Verdict(Struct, forbid_unknown_fields=True, gc=False):
-    """What a moderation says of one category."""
+    """A moderation's result for one category."""
 
     filtered: bool | None = None
     severity: Severity | None = None
@@ -51,7 +51,7 @@ class Verdict(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class ModerationData(Struct, forbid_unknown_fields=True, gc=False):
-    """A moderation result by category, as Azure OpenAI gives it; other shapes pass by MODERATION_NAMES."""
+    """A moderation result by category, as Azure OpenAI returns it; others are filtered by MODERATION_NAMES."""
 
     hate: Verdict | bool | None = None
     self_harm: Verdict | bool | None = None
@@ -65,7 +65,7 @@ class ModerationData(Struct, forbid_unknown_fields=True, gc=False):
     flagged: bool | None = None
 
 
-#: Every name a moderation result may hold, at any depth; "-" and "/" count as "_".
+#: Every name that a moderation result may hold, at any depth; "-" and "/" count as "_".
 MODERATION_NAMES: Final = frozenset(
     {
         *ModerationData.__struct_fields__,
@@ -86,12 +86,12 @@ MODERATION_NAMES: Final = frozenset(
         *("probability_score", "severity_score", "reason", "action"),
     }
 )
-#: Levels of a moderation result; as deep as rows keep it.
+#: Levels of a moderation result at most; rows store as many.
 MAX_MODERATION_DEPTH: Final = 4
 
 
 Amount: TypeAlias = int | float | None
-#: Service tiers that usages name; other words are checked against USAGE_WORD on the slow way.
+#: Service tiers that usages name; other words are checked against USAGE_WORD in the slow path.
 ServiceTier: TypeAlias = Literal["auto", "default", "standard", "standard_only", "flex", "priority", "scale", "batch"]
 
 
@@ -106,7 +106,7 @@ ModalityCounts: TypeAlias = Annotated[list[ModalityCount], Meta(max_length=MAX_U
 
 
 class InputDetails(Struct, forbid_unknown_fields=True, gc=False):
-    """What a usage's input tokens are made up of, by OpenAI's names."""
+    """The parts of a usage's input tokens, under OpenAI's names."""
 
     cached_tokens: Amount = None
     audio_tokens: Amount = None
@@ -116,7 +116,7 @@ class InputDetails(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class OutputDetails(Struct, forbid_unknown_fields=True, gc=False):
-    """What a usage's output tokens are made up of, by OpenAI's names."""
+    """The parts of a usage's output tokens, under OpenAI's names."""
 
     reasoning_tokens: Amount = None
     audio_tokens: Amount = None
@@ -127,23 +127,23 @@ class OutputDetails(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class CacheCreation(Struct, forbid_unknown_fields=True, gc=False):
-    """Anthropic's tokens written to a cache."""
+    """Anthropic's counts of tokens written to a cache."""
 
     ephemeral_5m_input_tokens: Amount = None
     ephemeral_1h_input_tokens: Amount = None
 
 
 class ServerToolUse(Struct, forbid_unknown_fields=True, gc=False):
-    """Anthropic's tools."""
+    """Anthropic's counts of server tool requests."""
 
     web_search_requests: Amount = None
     web_fetch_requests: Amount = None
 
 
 class UsageData(Struct, forbid_unknown_fields=True, gc=False):
-    """The usages that pass at once: those of OpenAI, Anthropic and Gemini. Others pass by USAGE_NAME, name by name.
+    """The usages that pass in one step: OpenAI's, Anthropic's and Gemini's. Others are checked name by name.
 
-    The structs here are small, because making one costs time for each of its fields.
+    The structs here are small, because the time to create one grows with its fields.
     """
 
     prompt_tokens: Amount = None
@@ -172,9 +172,9 @@ class UsageData(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class EventData(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """The fields every event type may send; all optional here, for what is missing tells nothing.
+    """The fields that every event type may send. All are optional: a missing field reveals nothing.
 
-    `error` is filtered on the slow way always: its message may quote a prompt.
+    `error` always takes the slow path, because its message may quote a prompt.
     """
 
     model: Text | None = None
@@ -204,7 +204,7 @@ class EventData(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
 
 
 class TextGenerationData(EventData, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """What a `text_generation` event may send."""
+    """The fields that a `text_generation` event may send."""
 
     stream: bool | None = None
     response_id: Identifier | None = None
@@ -213,7 +213,7 @@ class TextGenerationData(EventData, forbid_unknown_fields=True, gc=False, kw_onl
 
 
 class ImageGenerationData(EventData, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """What an `image_generation` event may send."""
+    """The fields that an `image_generation` event may send."""
 
     image_size: Text | None = None
     num_images: Count | None = None
@@ -224,7 +224,7 @@ class ImageGenerationData(EventData, forbid_unknown_fields=True, gc=False, kw_on
     characters: Count | None = None
 
 
-#: event type → its struct, for the types birdfeed ships.
+#: Event type → its struct, for the types that birdfeed ships.
 STRUCTS: Final[Mapping[str, type[EventData]]] = {
     "text_generation": TextGenerationData,
     "image_generation": ImageGenerationData,
@@ -233,18 +233,18 @@ STRUCTS: Final[Mapping[str, type[EventData]]] = {
 FIELD_TYPES: Final[Mapping[str, Any]] = {
     known.name: known.type for struct in STRUCTS.values() for known in msgspec.structs.fields(struct)
 }
-#: A field that no struct lists: one an operator allowed by name, or a plugged-in type's own.
+#: The type of fields that no struct lists: allowed by the operator, or of another package's event type.
 OTHER_FIELD: Final = bool | int | float | Text | None
 
 
 @cache
 def struct_of(fields: frozenset[str]) -> type[EventData]:
-    """A struct of just these fields: of a plugged-in type, or with the fields an operator allowed by name."""
+    """A struct of just these fields, for another package's type or with the fields that the operator allowed."""
     known = [(name, FIELD_TYPES.get(name, OTHER_FIELD), None) for name in sorted(fields) if _is_attribute(name)]
     made = msgspec.defstruct("OtherData", known, forbid_unknown_fields=True, gc=False, kw_only=True)
-    return made  # type: ignore[return-value]  # it has some of EventData's fields, which nobody reads
+    return made  # type: ignore[return-value]  # it lacks some of EventData's fields, but no code reads them
 
 
 def _is_attribute(name: str) -> bool:
-    """Whether a struct can have such a field; one with another name takes the slow way."""
+    """Whether a struct can have a field of this name; events with other names take the slow path."""
     return name.isidentifier() and not iskeyword(name)

@@ -1,7 +1,7 @@
 """What a handler may send: one model per event type.
 
 The models are lenient where SDKs differ (times, identifiers given as numbers, usage of any shape) and strict where a
-wrong value would make a wrong row: a number where text belongs is an error, and costs that event alone.
+wrong value would make a wrong row: a number in a text field is an error, and only that event is dead-lettered.
 """
 
 import re
@@ -15,19 +15,19 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from birdfeed_schemas.fields import COMMON, IMAGE_GENERATION, TEXT_GENERATION
 from birdfeed_schemas.wire.envelope import iso_time
 
-#: Seconds since the epoch above this are read as milliseconds (in seconds it would be the year 2603).
+#: Numbers above this are read as epoch milliseconds, not seconds (as seconds it is the year 2603).
 _EPOCH_MILLISECONDS_FROM: Final = 2e10
-#: A number as text is an epoch; only eight digits are a date (20260131, ISO 8601's basic form).
+#: A number as text is an epoch time, except eight digits, which are a date (20260131, ISO 8601's basic form).
 _EPOCH_TEXT: Final = re.compile(r"(?!\d{8}\Z)\d+(?:\.\d+)?", re.ASCII)
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
-#: UInt64, the widest count our columns hold.
+#: The largest count that is accepted; the widest columns (UInt64) hold twice as much.
 MAX_COUNT: Final = 2**63 - 1
-#: The longest duration in ms; times.py clamps it further.
+#: The longest duration that is accepted, in ms; times.py clamps it further.
 MAX_DURATION_MS: Final = 1e12
-#: The model of an error event that names none: the request failed before one was chosen.
+#: The model's name in error events without one: the request failed before a model was chosen.
 UNKNOWN_MODEL: Final = "unknown"
-#: Characters kept of an error's message and traceback: they can hold parts of prompts.
+#: Characters kept of an error's message and of its traceback, which can hold parts of prompts.
 MAX_ERROR_MESSAGE: Final = 1_000
 MAX_TRACEBACK: Final = 8_000
 #: Characters kept of any other text.
@@ -35,12 +35,13 @@ MAX_TEXT: Final = 512
 
 
 def read_time(value: object) -> datetime | None:
-    """A time as SDKs and handlers give it: ISO 8601 text, or epoch seconds or milliseconds; UTC where no zone is given.
+    """Read a time from ISO 8601 text, epoch seconds or epoch milliseconds; it is UTC if it has no zone.
 
-    A number no calendar holds is clamped to 1970 or 2200; the worker clamps it again, to the event, and flags the row.
+    Epoch times outside 1970 to 2200 are clamped to that range; the worker clamps them again, relative to the event's
+    own time, and flags the row.
 
     Raises:
-        ValueError: Neither a number nor text that reads as a time.
+        ValueError: It is neither a number nor text that can be read as a time.
     """
     if value is None or isinstance(value, datetime):
         when = value
@@ -50,7 +51,7 @@ def read_time(value: object) -> datetime | None:
         return _from_epoch(value)
     elif isinstance(value, str):
         if _EPOCH_TEXT.fullmatch(value):
-            # First: fromisoformat reads 1712010201230 as a day of the year 1712 with some hour.
+            # Before fromisoformat, which reads 1712010201230 as a date in the year 1712.
             return _from_epoch(float(value))
         try:
             when = iso_time(value)
@@ -83,14 +84,14 @@ def _from_epoch(number: float) -> datetime:
 
 
 def _identifier(value: object) -> object:
-    """Identifiers are text; a whole number (a database's key) is taken as its digits."""
+    """An identifier as text; an integer (a database key) becomes its digits."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value
 
 
 def reported_cost(value: object) -> Decimal | None:
-    """A cost in USD. Raises ValueError where it is not a number from 0 to 10^15."""
+    """A cost in USD. Raises ValueError if it is not a number from 0 to 10^15."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
@@ -105,7 +106,7 @@ def reported_cost(value: object) -> Decimal | None:
 
 
 def read_seconds(value: object) -> Decimal | None:
-    """Seconds of video or audio. Raises ValueError where they are no number, or not one from 0 to 10^9."""
+    """Seconds of video or audio. Raises ValueError if it is not a number from 0 to 10^9."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
@@ -120,7 +121,7 @@ def read_seconds(value: object) -> Decimal | None:
 
 
 class EventError(BaseModel):
-    """An error as the handler saw it. A traceback is stored only if the operator asks for it."""
+    """An error as the handler reported it. A traceback is stored only if the operator's settings say so."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -156,7 +157,7 @@ Seconds: TypeAlias = Annotated[Decimal | None, BeforeValidator(read_seconds)]
 
 
 def _named(field: str, names: Mapping[str, tuple[str, ...]], default: Any = None) -> Any:
-    """A pydantic field that also reads the spellings fields.py lists for it."""
+    """A pydantic field that also reads the spellings that fields.py lists for it."""
     aliases = names[field]
     if not aliases:
         return Field(default)
@@ -164,15 +165,15 @@ def _named(field: str, names: Mapping[str, tuple[str, ...]], default: Any = None
 
 
 class Event(BaseModel):
-    """The fields every event type has.
+    """The fields of every event type.
 
-    Times are UTC; duration is milliseconds; cost is USD as the provider reported it. Fields that are not listed are
-    dropped and counted before an event gets here.
+    Times are UTC; duration is in milliseconds; cost is in USD, as the handler or provider reported it. Fields that are
+    not listed are dropped and counted before an event gets here.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
-    #: Whether a text model was asked: what has no usage then has no cost.
+    #: Whether it is a call to a text model: without a usage, its cost can't be computed.
     is_text: ClassVar[bool] = False
 
     model: Name = _named("model", COMMON, default=...)
@@ -207,7 +208,7 @@ class Event(BaseModel):
 
 
 class TextGeneration(Event):
-    """A text model was asked: `text_generation`."""
+    """A call to a text model: `text_generation`."""
 
     is_text: ClassVar[bool] = True
 
@@ -218,7 +219,7 @@ class TextGeneration(Event):
 
 
 class ImageGeneration(Event):
-    """An image, video or audio model was asked: `image_generation`. image_size is "WxH" in pixels."""
+    """A call to an image, video or audio model: `image_generation`. image_size is "WxH" in pixels."""
 
     image_size: StrictStr | None = _named("image_size", IMAGE_GENERATION)
     num_images: Count | None = _named("num_images", IMAGE_GENERATION)

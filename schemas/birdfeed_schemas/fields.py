@@ -1,14 +1,14 @@
-"""The names a handler may use for the fields of an event, without pydantic.
+"""The names that a handler may use for an event's fields, without pydantic.
 
-`track_event` runs in a request handler, so it must drop what birdfeed doesn't store (prompts, messages, images)
-before the event is serialised, and must do so without importing the models. A test holds these names against the
-models in events.py.
+`track_event` runs in a request handler, so it must drop what birdfeed doesn't store (prompts, messages, images) before
+the event is serialised, and must do so without importing the models. A test compares these names with the models in
+events.py.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
-#: Fields every event type has, each with the other spellings accepted for it.
+#: The fields of every event type, each with the other spellings that are accepted for it.
 COMMON: Final[Mapping[str, tuple[str, ...]]] = {
     "model": ("modelRequested", "model_requested"),
     "model_used": ("modelUsed",),
@@ -63,11 +63,11 @@ def spellings(fields: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     return names
 
 
-#: event type → accepted spelling → field name, for the types birdfeed ships. Plugged-in types: events.registry().
+#: Event type → accepted spelling → field name, for the types that birdfeed ships. For all types: registry.registry().
 SPELLINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "text_generation": spellings(TEXT_GENERATION),
     "image_generation": spellings(IMAGE_GENERATION),
 }
 
-#: For an event type nobody knows (it becomes a dead letter): every name birdfeed stores for any type.
+#: Accepted spelling → field name, for an unknown event type (it becomes a dead letter): those of all types together.
 ANY_TYPE: Final[Mapping[str, str]] = {**SPELLINGS["text_generation"], **SPELLINGS["image_generation"]}

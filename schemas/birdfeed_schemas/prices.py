@@ -1,4 +1,4 @@
-"""The price book: which model costs what, since when. One TOML file; data/prices.toml is the one birdfeed ships.
+"""The price book: what each model costs, and since when. It is a TOML file; birdfeed ships data/prices.toml.
 
     [[model]]
     name = "openai-large"                       # what handlers call it
@@ -8,8 +8,9 @@
     unit = "token"                              # or "image", "megapixel", "second"
     price = { prompt_text = 2, prompt_cached = 0.5, completion_text = 8 }
 
-Every amount is USD: per 1,000,000 tokens, per image, per megapixel, per second. Read TOML with `parse_float=Decimal`,
-so that 0.1 is 0.1. What spans models (a name used twice) is checked where a book is loaded.
+Every amount is in USD: per 1,000,000 tokens, per image, per megapixel, per second. Read the TOML with
+`parse_float=Decimal`, so that 0.1 is exact. Rules across models (such as a name used twice) are checked when a book is
+loaded.
 """
 
 from collections.abc import Mapping
@@ -23,9 +24,9 @@ from birdfeed_schemas.tables.meters import COUNTERS, TOKEN_CLASSES
 
 Unit: TypeAlias = Literal["token", "image", "megapixel", "second", "character", "page"]
 
-#: What a model with this unit has rates for.
+#: Unit of a model → the names of its rates.
 RATES_OF: Final[Mapping[Unit, tuple[str, ...]]] = {
-    # What is counted beside tokens (web searches, requests) is paid beside them.
+    # Counters (web searches, requests) are billed in addition to tokens.
     "token": (*TOKEN_CLASSES, *COUNTERS),
     "image": ("image",),
     "megapixel": ("megapixel",),
@@ -35,7 +36,7 @@ RATES_OF: Final[Mapping[Unit, tuple[str, ...]]] = {
 }
 RATE_NAMES: Final = tuple(name for names in RATES_OF.values() for name in names)
 
-#: Decimal places of a rate that are kept, and the largest rate in USD: more is a slip of the pen.
+#: Decimal places that a rate may have, and the largest rate in USD: a larger one is taken for a typing error.
 RATE_PLACES: Final = 12
 MAX_RATE: Final = Decimal(100_000)
 #: The same for a service tier's multiplier.
@@ -44,10 +45,10 @@ MAX_MULTIPLIER: Final = Decimal(100)
 
 
 def _decimal(value: object, what: str, places: int, largest: Decimal) -> Decimal:
-    """A number from TOML (an integer, or a Decimal), or quoted.
+    """A Decimal from a TOML number (int or Decimal) or quoted number.
 
     Raises:
-        ValueError: It is not a number, negative, too large, or has more decimal places than are kept.
+        ValueError: It is not a number, is negative or too large, or has more than `places` decimal places.
     """
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
         raise ValueError(f"{what} must be a number")
@@ -75,7 +76,7 @@ def _multiplier(value: object) -> Decimal:
 
 
 def _moment(value: object) -> datetime:
-    """A TOML date (its first moment, UTC) or date-time (UTC where it has no offset)."""
+    """The time of a TOML date (its start, UTC) or date-time (UTC if it has no offset)."""
     if isinstance(value, datetime):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     if isinstance(value, date):
@@ -110,8 +111,8 @@ else:
 
 
 class Rates(_AnyRates):
-    """USD per 1,000,000 tokens of a class, per so many of a counter (see meters.METERS), per image, megapixel, second,
-    character or page; a rate left out is unknown."""
+    """USD per 1,000,000 tokens of a class, per `per` of a counter (see meters.METERS), per image, megapixel, second,
+    character or page; a rate that is left out is unknown."""
 
     @property
     def given(self) -> dict[str, Decimal]:
@@ -127,10 +128,10 @@ class Rates(_AnyRates):
 
 
 class When(_Strict):
-    """When a variant holds: every condition given must.
+    """When a variant applies: every condition that is given must hold.
 
-    size is "WxH"; resolution "720p" (the shorter side) or "2k" (the longer one, in 1,024 pixels), as the event's
-    quality says or its size shows; has_input_image counts as false where not reported.
+    size is "WxH"; resolution is "720p" (the shorter side) or "2k" (the longer side in units of 1,024 pixels), from the
+    event's quality or its size; has_input_image counts as false if it is not reported.
     """
 
     quality: StrictStr | None = None
@@ -146,13 +147,13 @@ class When(_Strict):
 
 
 class Variant(Rates):
-    """Rates that replace the price's own where `when` holds; the first variant that does counts."""
+    """Rates that replace the price's own if `when` applies; the first variant that applies is used."""
 
     when: When
 
 
 class DatedPrice(Rates):
-    """What a model costs from one moment (included) until another (excluded), UTC; open where not given."""
+    """What a model costs from one time (inclusive) until another (exclusive), UTC; unlimited where not given."""
 
     model_config = ConfigDict(populate_by_name=True)
 
@@ -172,10 +173,10 @@ def _one_or_more(value: object) -> object:
 
 
 class ModelPrices(_Strict):
-    """One model: its names, its unit and what it costs. `price` is one table, or several with dates.
+    """One model: its names, its unit and its prices. `price` is one table, or several with dates.
 
-    `own_provider_only`: events of another provider pass it over; always so in the shipped book. `source` and `as_of`
-    say where the price was read, and when.
+    With `own_provider_only`, it does not price events of other providers; this always holds in the shipped book.
+    `source` and `as_of` say where and when the price was looked up.
     """
 
     name: Name
@@ -191,7 +192,7 @@ class ModelPrices(_Strict):
 
 
 class PriceFile(_Strict):
-    """A whole book. Its service_tiers hold for every model that doesn't name the tier itself."""
+    """A whole price book. Its service_tiers apply to every model that doesn't name the tier itself."""
 
     service_tiers: ServiceTiers = Field(default_factory=dict)
     model: tuple[ModelPrices, ...] = ()

@@ -1,12 +1,12 @@
-"""A Redis client from any URL birdfeed takes; each side brings its own time limits and retries.
+"""Make a Redis client from any URL that birdfeed accepts; producer and worker set their own time limits and retries.
 
     redis://[user:password@]host:port/db                                  plain
     rediss://...                                                          TLS
-    unix:///path/to/socket?db=0                                           a socket of this host
+    unix:///path/to/socket?db=0                                           a socket on this host
     redis+sentinel://[user:password@]host:port,host:port/service/db       the master that Sentinel names
         ?sentinel_username=...&sentinel_password=...&ssl=true
 
-The only file of the schemas that needs redis; nobody imports it who doesn't connect.
+This is the only module of the schemas that imports redis; only code that connects imports it.
 """
 
 import time
@@ -27,19 +27,19 @@ from birdfeed_schemas.safety.urls import parts_of
 
 _SENTINEL_SCHEME: Final = "redis+sentinel"
 _SENTINEL_PORT: Final = 26379
-#: Seconds after which Sentinel is asked again, and at least this many times as long as the asking took.
+#: Sentinel is asked again after this many seconds, but at least this many times as long as the last query took.
 _ASK_SECONDS: Final = 1.0
 _ASK_SHARE: Final = 10.0
 
 
 class MasterConnection(SentinelManagedConnection):
-    """A connection that asks Sentinel each time it is made.
+    """A connection that asks Sentinel for the master each time it connects.
 
-    redis-py's own, where it tries a failed command again, goes back to the server that failed, for all its tries.
+    redis-py's own class retries a failed command always at the server that failed.
     """
 
     def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Send, over a new connection where there is none."""
+        """Send; connect first if there is no connection."""
         if self._sock is None:
             self._connect_retry()
         super().send_packed_command(command, check_health)
@@ -50,10 +50,10 @@ class MasterSSLConnection(MasterConnection, SSLConnection):
 
 
 class MasterPool(SentinelConnectionPool):
-    """Connections to the master, looked after: it may no longer be one, and not know.
+    """Connections to the master that notice when it is no longer the master.
 
-    After a failover that Sentinel ordered, and for a master that had hung, Sentinel takes ten seconds to tell the old
-    master. What is written to it meanwhile is lost. So Sentinel is asked again now and then, between two commands.
+    After a failover that Sentinel ordered, or if the master had hung, Sentinel takes ten seconds to demote the old
+    master, and what is written to it in that time is lost. So Sentinel is asked again regularly, between two commands.
     """
 
     def __init__(self, service_name: str, sentinel_manager: Sentinel, **options: Any) -> None:
@@ -62,11 +62,11 @@ class MasterPool(SentinelConnectionPool):
         self._ask_at = time.monotonic() + _ASK_SECONDS
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Connection:
-        """A connection to the master, as far as is known."""
+        """A connection to the master, according to Sentinel's last answer."""
         before = time.monotonic()
         if before >= self._ask_at:
-            # Closes idle connections where the master has moved. Where no Sentinel answers, a connection that stands
-            # may still be good.
+            # This closes idle connections if the master has moved. If no Sentinel answers, an open connection may still
+            # work.
             with suppress(RedisConnectionError, RedisTimeoutError):
                 self.get_master_address()
             now = time.monotonic()
@@ -75,23 +75,23 @@ class MasterPool(SentinelConnectionPool):
 
 
 def client_of(url: str, options: Mapping[str, Any]) -> Redis:
-    """A client; nothing is connected before the first command.
+    """A client; it doesn't connect before the first command.
 
     Args:
         url: Any of the forms above.
         options: What redis.Redis takes: time limits, retry, client_name, credential_provider, ...
 
     Raises:
-        ValueError: The URL has none of the forms above; the text holds no piece of it.
+        ValueError: The URL has none of the forms above; the message quotes nothing of it.
     """
     chosen = dict(options)
-    parts_of(url)  # redis-py would take the rest of a password for a host or a port, and name it in its errors
+    parts_of(url)  # redis-py could read part of a password as host or port, and quote it in its errors
     if urlsplit(url).scheme == _SENTINEL_SCHEME:
         return _from_sentinel(url, chosen)
     if not url.startswith("unix:"):
         chosen["socket_keepalive"] = True
     client = Redis.from_url(url, **chosen)
-    if "credential_provider" in chosen:  # redis-py takes either these or the URL's, and refuses both
+    if "credential_provider" in chosen:  # redis-py accepts a provider or the URL's credentials, but not both
         for name in ("username", "password"):
             client.connection_pool.connection_kwargs.pop(name, None)
     return client
@@ -109,7 +109,7 @@ def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
         options["password"] = unquote(password)
         options["username"] = unquote(user) or None
     sentinel_options = {name: options[name] for name in options if name.startswith("socket_")}
-    # Whoever asks tries again itself; here it would be as often for each Sentinel that is gone.
+    # No retries here: callers retry themselves, and these would multiply with each Sentinel that is down.
     sentinel_options["socket_timeout"] = min(options["socket_timeout"], options["socket_connect_timeout"])
     sentinel_options |= {
         "retry": Retry(NoBackoff(), 0),

@@ -1,4 +1,4 @@
-"""The registry of event types: what ties a type's name to its model, its row and its data source, in one place."""
+"""The registry of event types: it links a type's name to its model, its row and its data source."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ RowBuilder: TypeAlias = Callable[[Enriched], Struct | dict[str, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventType:
-    """All that birdfeed knows about a type of event.
+    """All that birdfeed knows about an event type.
 
     Attributes:
         name: What a handler passes to track_event.
-        event: The model its data is validated with.
-        row: What a row is, as the store reads it, nested as the JSON is.
+        event: The model that validates its data.
+        row: The struct of its rows, nested as their JSON is.
         build_row: Makes the row from an enriched event.
-        datasource: The Tinybird data source the rows go to.
+        datasource: The Tinybird data source that its rows are written to.
         fields: Field name → other spellings accepted for it.
     """
 
@@ -43,7 +43,7 @@ ENTRY_POINT_GROUP: Final = "birdfeed.event_types"
 
 @cache
 def registry() -> Mapping[str, EventType]:
-    """Every event type there is: birdfeed's own and those of installed packages, by name.
+    """Name → event type, for birdfeed's own types and those of installed packages.
 
     Raises:
         ValueError: Two types share a name, or an entry point is not an EventType.
@@ -79,7 +79,7 @@ def registry() -> Mapping[str, EventType]:
 
 @cache
 def spellings_of(event_type: str) -> Mapping[str, str] | None:
-    """Accepted spelling → field name for a type, or None where nobody registered the type."""
+    """Accepted spelling → field name for a type; None if the type is not registered."""
     if event_type in SPELLINGS:
         return SPELLINGS[event_type]
     known = registry().get(event_type)

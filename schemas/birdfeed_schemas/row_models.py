@@ -1,9 +1,10 @@
-"""What Tinybird stores, one struct per data source, nested as the JSON is. rows.py fills them.
+"""What Tinybird stores: one struct per data source, nested as the JSON is. rows.py fills them.
 
-They are the truth the data sources are tested against. Their defaults are the columns', and a field that has its
-default is left out of the JSON: it must be the same object, which all small numbers and the texts written here are.
-What may be UNSET is so in short rows, for a llm_events that has no column for it, or has it as its default
-(tables/former.py); the llm_events of Tinybird's LLM template, and ours of before, get all of it.
+Tests compare the datafiles with these structs. The fields' defaults are the columns' defaults, and a field with its
+default is left out of the JSON; msgspec compares by identity, which works for small numbers and the texts written here.
+Fields that may be UNSET are unset in short rows: for an llm_events that has no column for them, or whose column
+defaults to the value (tables/former.py). The llm_events of Tinybird's LLM template, and birdfeed's earlier ones, get
+all fields.
 """
 
 from datetime import datetime
@@ -15,14 +16,14 @@ from msgspec import UNSET, Struct, UnsetType
 
 from birdfeed_schemas.tables.meters import COUNTERS, DEFAULTS, FRACTIONS, TOKEN_CLASSES
 
-#: The default of fields that are numbers with a fraction.
+#: The default of fields with a fraction.
 NO_SECONDS: Final = 0.0
-#: Of an event that stands for itself alone: all of its kind were sent.
+#: The sample rate of an event whose type is not sampled: all events were sent.
 ALL_SENT: Final = 1.0
 #: A field that short rows don't have.
 TemplateText: TypeAlias = str | UnsetType
 TemplateNumber: TypeAlias = float | UnsetType
-#: A field that short rows leave out where it is its column's default; other rows have it always.
+#: A field that short rows leave out if it has its column's default; other rows always have it.
 Usual: TypeAlias = str | UnsetType
 
 
@@ -33,17 +34,17 @@ class _Counts(Struct, frozen=True, omit_defaults=True, gc=False, forbid_unknown_
 if TYPE_CHECKING:
 
     class TokenCounts(_Counts, frozen=True):
-        """Tokens by class; disjoint, they sum to the totals."""
+        """Tokens by class; the classes are disjoint and sum to the totals."""
 
         def __init__(self, *counts: int, **named: int) -> None: ...
 
     class Counters(_Counts, frozen=True):
-        """What is billed beside tokens."""
+        """Counts of what is billed besides tokens."""
 
         def __init__(self, **named: float) -> None: ...
 
 else:
-    #: Made of the meter table: a new meter is a new field.
+    #: Made from the meter table: a new meter is a new field.
     TokenCounts = msgspec.defstruct(
         "TokenCounts", [(name, int, 0) for name in TOKEN_CLASSES], bases=(_Counts,), frozen=True, gc=False
     )
@@ -60,9 +61,9 @@ NO_COUNTERS: Final = Counters()
 
 
 class Row(Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
-    """What the rows of every data source have. Times are UTC (ISO 8601 in the JSON), duration milliseconds, cost USD.
+    """The fields of every row. Times are UTC (ISO 8601 in the JSON), duration is in milliseconds, cost in USD.
 
-    cost_exact is the cost as exact text, for a Decimal column.
+    cost_exact is the cost as exact decimal text, for a Decimal column.
     """
 
     event_id: str
@@ -112,7 +113,7 @@ class Row(Struct, omit_defaults=True, gc=False, forbid_unknown_fields=True):
 
 
 class ProxyMetadata(Struct, frozen=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
-    """Where the template keeps what belongs to the caller."""
+    """The caller's fields, where Tinybird's LLM template has them."""
 
     organization: str = ""
     project: str = ""
@@ -121,7 +122,7 @@ class ProxyMetadata(Struct, frozen=True, omit_defaults=True, gc=False, forbid_un
 
 
 class ResponseUsage(Struct, frozen=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
-    """Totals as the template has them."""
+    """Token totals, as the template has them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -133,7 +134,7 @@ NO_TOTALS: Final = ResponseUsage()
 
 
 class Response(Struct, frozen=True, omit_defaults=True, gc=False, forbid_unknown_fields=True):
-    """The answer, without its content."""
+    """The model's response, without its content."""
 
     id: TemplateText = UNSET
     usage: ResponseUsage = NO_TOTALS
@@ -144,7 +145,7 @@ NO_RESPONSE: Final = Response()
 
 
 class LlmEventRow(Row, omit_defaults=True, gc=False, forbid_unknown_fields=True):
-    """A row of llm_events, from text_generation. `cost` is a plain number, for the template's Float32 column."""
+    """A row of llm_events, from text_generation. `cost` is a float, for the template's Float32 column."""
 
     stream: bool = False
     proxy_metadata: ProxyMetadata = NOBODY
@@ -178,10 +179,10 @@ class ImageEventRow(Row, omit_defaults=True, gc=False, forbid_unknown_fields=Tru
 
 
 class OwnPart(Struct, omit_defaults=True, gc=False):
-    """The fields of LlmEventRow that are each event's own, as they are there.
+    """The fields of LlmEventRow that differ from event to event.
 
     More than half of a row's fields are the same for all events of an app, a model and a tier: their JSON is made once
-    (shared_json) and put behind that of each own part (pipeline/alike.py).
+    (shared_json) and appended to that of each own part (pipeline/alike.py).
     """
 
     event_id: str
@@ -213,7 +214,7 @@ class OwnPart(Struct, omit_defaults=True, gc=False):
     cost: TemplateNumber = UNSET
 
 
-#: The fields of an event that are read for it; all others may be shared.
+#: The fields of an event from which an own part is made; all others may be shared.
 OWN_FIELDS: Final = frozenset(
     {"user", "username", "request_id", "referrer", "cache_key", "trace_id", "span_id", "start_time", "end_time",
      "duration", "usage", "organization", "project", "chat_id", "response_id"}
@@ -233,6 +234,6 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def shared_json(row: LlmEventRow) -> bytes:
-    """What follows the JSON of an own part, whose closing brace it replaces."""
+    """The JSON of the shared fields; it replaces the closing brace of an own part's JSON."""
     shared: Any = _SharedPart(*_shared(row))
     return b"," + _encode(shared)[1:]

@@ -1,10 +1,10 @@
-"""Rows as Tinybird gets them, made of enriched events. row_models.py says what a row is.
+"""Make rows for Tinybird from enriched events. row_models.py defines the rows.
 
-A row for llm_events also lands, without quarantine, in the llm_events of Tinybird's own LLM template: the JSON keeps
-that template's paths where it has a column, and start_time, end_time, message_id and response.id, which have no
-default there, are always present. A short row, for the llm_events that birdfeed ships now, says nothing twice.
+A row for llm_events also fits the llm_events of Tinybird's own LLM template, without quarantine: the JSON uses the
+template's paths where it has a column, and start_time, end_time, message_id and response.id, which have no default
+there, are always present. A short row, for the llm_events that birdfeed ships now, has no redundant fields.
 
-Rows are filled in the order of their fields: by name it would cost ten times as much.
+Rows are created with positional arguments: by name it would take ten times as long.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ from birdfeed_schemas.times import Times, times_of
 from birdfeed_schemas.typed.lines import Line
 from birdfeed_schemas.wire.envelope import Envelope
 
-#: Bytes of JSON kept of the extra fields an operator allowed, and of moderation results.
+#: Bytes of JSON kept of the extra fields that the operator allowed, and of moderation results.
 MAX_EXTRA: Final = 4_096
 #: Characters kept of an error's parts.
 _ERROR_LENGTHS: Final = (
@@ -51,12 +51,12 @@ _NO_ERROR: Final = EventError()
 
 
 class Enriched(Struct, gc=False):
-    """A valid event with all that a row is made of. `enriched_at` (UTC) is the worker's clock, the row's version.
+    """A valid event with all that a row is made from. `enriched_at` (UTC, by the worker's clock) is the row's version.
 
-    `extra` holds the fields the operator allowed by name; `dropped_fields` counts what is not stored;
-    `usage_raw` is the usage as it came, without text, and `usage_raw_dropped` says that it could not be kept;
-    `replay_id` is set on replayed events; `times` is what times() says of the event, computed here if left out;
-    `short` says that the row is for a table that takes short ones (tables/former.py).
+    `extra` holds the fields that the operator allowed by name; `dropped_fields` counts what is not stored; `usage_raw`
+    is the usage as it was sent, without text, and `usage_raw_dropped` says that it could not be kept; `replay_id` is
+    set on replayed events; `times` is the result of times() for the event, computed here if left out; `short` says that
+    the row is for a table that takes short rows (tables/former.py).
     """
 
     envelope: Envelope | Line
@@ -76,7 +76,7 @@ class Enriched(Struct, gc=False):
 
 
 def common(enriched: Enriched) -> dict[str, Any]:
-    """The part of a row that every data source has (the fields of Row) as a dict; what is a default is left out."""
+    """The part of a row that every data source has (the fields of Row) as a dict, without defaults."""
     fields: dict[str, Any] = msgspec.to_builtins(Row(*_common(enriched)), builtin_types=(datetime,))
     return fields
 
@@ -137,13 +137,13 @@ def _common(enriched: Enriched) -> tuple[Any, ...]:
 
 
 def _fitted(event: Event) -> tuple[Event, bool]:
-    """The event with texts no longer than a row keeps, and whether one was. A typed event has none (typed/lines.py)."""
+    """The event with texts cut to what a row stores, and whether any was. Typed events (typed/lines.py) need no cut."""
     if isinstance(event, Struct):
         return event, False
     changes: dict[str, Any] = {
         name: value[:MAX_TEXT]
         for name, value in event
-        if type(value) is str and len(value) > MAX_TEXT and name != "usage"  # of which no text is kept
+        if type(value) is str and len(value) > MAX_TEXT and name != "usage"  # no text of a usage is stored
     }
     error = event.error
     if error is not None:
@@ -154,7 +154,7 @@ def _fitted(event: Event) -> tuple[Event, bool]:
 
 
 def counters_of(usage: Usage) -> dict[str, int | float]:
-    """Counters as they are in a row: those there are."""
+    """The counters of a row: those that don't have their column's default."""
     return {
         name: float(count) if name in meters.FRACTIONS else int(count)
         for name, count in usage.counters.items()
@@ -163,7 +163,7 @@ def counters_of(usage: Usage) -> dict[str, int | float]:
 
 
 def price_fields(price: Price) -> dict[str, Any]:
-    """The part of a row that says what an event cost and why; all that a later price may change. Nothing left out."""
+    """The fields of a row that a repricing may change: cost and receipt. Defaults are not left out."""
     return {
         "cost_exact": price.cost_text,
         "cost_status": price.cost_status,
@@ -223,7 +223,7 @@ def image_event_row(enriched: Enriched) -> ImageEventRow:
     if event.image_size:
         row.image_size = event.image_size[:MAX_TEXT]
         row.width, row.height = image_dimensions(event.image_size)
-    # One by default, but not for a request that gave none; priced alike.
+    # One image by default, but none for a failed request; pricing does the same.
     row.num_images = (0 if event.failed else 1) if event.num_images is None else event.num_images
     row.quality = (event.quality or "")[:MAX_TEXT]
     row.has_input_image = event.has_input_image or False
@@ -237,7 +237,7 @@ def image_event_row(enriched: Enriched) -> ImageEventRow:
 
 
 def _caller(event: Event) -> tuple[str, str, str]:
-    """Whose event it is, as far as it says: organization, project, environment."""
+    """The event's organization, project and environment; "" for those it doesn't have."""
     return (
         (event.organization or "")[:MAX_TEXT],
         (event.project or "")[:MAX_TEXT],
@@ -246,9 +246,9 @@ def _caller(event: Event) -> tuple[str, str, str]:
 
 
 def image_dimensions(size: str | None) -> tuple[int, int]:
-    """Width and height in pixels from "WxH"; zeros where the text says something else."""
+    """Width and height in pixels from "WxH"; zeros if the text has another form."""
     width, _, height = (size or "").lower().partition("x")
-    # Ten digits hold what a column does; int() refuses thousands of them with an error.
+    # Ten digits are enough for a column; int() raises for thousands of them.
     if width.isascii() and height.isascii() and width.isdigit() and height.isdigit() and len(width + height) <= 20:
         pixels = int(width), int(height)
         if max(pixels) < 2**32:
@@ -257,9 +257,9 @@ def image_dimensions(size: str | None) -> tuple[int, int]:
 
 
 def moderation_verdicts(moderation: dict[str, Any] | None) -> tuple[dict[str, Any], bool]:
-    """What a moderation result says, without any text it may quote: booleans, numbers and short words.
+    """A moderation result without text that it may quote (booleans, numbers and short words), and whether it flags.
 
-    A result counts as flagged where any `filtered`, `flagged`, `detected` or `blocked` in it is true.
+    It counts as flagged if any `filtered`, `flagged`, `detected` or `blocked` in it is true.
     """
     flagged = False
 
@@ -284,7 +284,7 @@ def moderation_verdicts(moderation: dict[str, Any] | None) -> tuple[dict[str, An
 
 
 def bounded_json(value: Any) -> str:
-    """JSON text of at most MAX_EXTRA bytes; a larger value is replaced by the names of its keys, then by nothing."""
+    """JSON text of at most MAX_EXTRA bytes; of a larger value only the keys; "" if those are too large as well."""
     encoded = orjson.dumps(value)
     if len(encoded) > MAX_EXTRA:
         encoded = orjson.dumps({"too_large": sorted(str(key)[:64] for key in value)[:32]})

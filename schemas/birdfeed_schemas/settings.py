@@ -1,7 +1,6 @@
-"""Settings both sides read: where Redis is, and the names of the queue and its keys.
+"""Settings that producers and workers both read: where Redis is, and the names of the queue and its keys.
 
-Each side has one model, built on this base; `birdfeed settings` and
-docs/reference/settings.md are made from the models.
+Each has one model, derived from this one; `birdfeed settings` and docs/reference/settings.md are made from them.
 """
 
 from typing import Annotated
@@ -14,13 +13,13 @@ from birdfeed_schemas.safety.validation import Place, sentences
 
 
 class RedisSettings(BaseSettings):
-    """Read from the environment, then from a .env file in the working directory."""
+    """Read from the environment, then from a .env file in the working directory (producers read no file)."""
 
     model_config = SettingsConfigDict(
         env_prefix="BIRDFEED_",
         env_file=".env",
         env_file_encoding="utf-8",
-        env_ignore_empty=True,  # compose files pass on what is not set as ""
+        env_ignore_empty=True,  # compose files pass on unset variables as ""
         extra="ignore",
         populate_by_name=True,
     )
@@ -61,7 +60,7 @@ class RedisSettings(BaseSettings):
 
     @property
     def redis_url_text(self) -> str:
-        """The URL with its password, for connecting; never log it.
+        """The URL with its password, to connect with; never log it.
 
         Raises:
             ValueError: No URL is set.
@@ -72,7 +71,7 @@ class RedisSettings(BaseSettings):
 
 
 def explain(error: ValidationError) -> str:
-    """What is wrong with settings, one sentence each, named as the environment has them, without their values.
+    """What is wrong with the settings, one sentence each, by environment variable and without values.
 
     Values may be secret.
     """

@@ -1,18 +1,18 @@
-"""When an event began and ended, from what its handler said and when it was tracked."""
+"""When an event began and ended, from its handler's data and the time when it was tracked."""
 
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from birdfeed_schemas.events import Event
 
-#: A start_time further from occurred_at than this is clamped: clocks that are wrong, epochs in the wrong unit.
+#: Times further after, or further before, occurred_at are clamped: their clock or their unit was wrong.
 MAX_CLOCK_AHEAD: Final = timedelta(hours=1)
 MAX_DURATION: Final = timedelta(days=7)
 _MAX_DURATION_MS: Final = MAX_DURATION / timedelta(milliseconds=1)
 
 
 class Times(NamedTuple):
-    """Start and end (UTC), duration in ms, and whether something of it had to be clamped."""
+    """Start and end (UTC), duration in ms, and whether any of them had to be clamped."""
 
     start: datetime
     end: datetime
@@ -28,14 +28,14 @@ def times_of(event: Event, occurred_at: datetime) -> Times:
 def times(
     occurred_at: datetime, start: datetime | None, end: datetime | None, duration: float | None
 ) -> tuple[datetime, datetime, float, bool]:
-    """Start, end, duration in ms, and whether something had to be clamped. A plain tuple: it is made for every event.
+    """Start, end, duration in ms, and whether any was clamped. A plain tuple, because one is made for every event.
 
-    What is missing follows from the rest: start from end or occurred_at minus the duration, end from start plus the
-    duration. occurred_at is our own clock; a start or end more than MAX_CLOCK_AHEAD after it or MAX_DURATION before
-    it can't be true and is replaced by what occurred_at and the duration say.
+    What is missing is computed from the rest: start as end or occurred_at minus the duration, end as start plus the
+    duration. occurred_at is from birdfeed's own clock; a start or end more than MAX_CLOCK_AHEAD after it or
+    MAX_DURATION before it can't be right, and is replaced by the value computed from occurred_at and the duration.
     """
     if (
-        # Handlers nearly always give all three, and sums of times are dear: this is what the rest comes to then.
+        # A fast path: handlers nearly always give all three, and datetime arithmetic is slow.
         start is not None
         and end is not None
         and duration is not None

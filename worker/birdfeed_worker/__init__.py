@@ -1,1 +1,1 @@
-"""What an operator runs: takes jobs from Redis, prices the events, writes them to Tinybird, keeps what failed."""
+"""The workers: they take jobs from Redis, price the events, write them to Tinybird, and keep what failed."""

@@ -1,4 +1,4 @@
-"""`python -m birdfeed_worker`: the pool of workers, as `birdfeed worker` runs it."""
+"""`python -m birdfeed_worker`: run the pool of workers, as `birdfeed worker` does."""
 
 import sys
 

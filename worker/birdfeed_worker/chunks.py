@@ -1,4 +1,4 @@
-"""Cut a long row of things into parts of bounded size."""
+"""Split a long iterable into parts of bounded size."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -8,14 +8,14 @@ T = TypeVar("T")
 
 
 def batched(values: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:
-    """itertools.batched, which Python has from 3.12 on."""
+    """itertools.batched, which the standard library has since Python 3.12."""
     iterator = iter(values)
     while batch := tuple(islice(iterator, size)):
         yield batch
 
 
 def bounded(values: Iterable[T], weight: Callable[[T], int], most: int, count: int | None = None) -> Iterator[list[T]]:
-    """Parts of at most `most` weight together and at most `count` values; a heavier value is a part of its own."""
+    """Parts with a total weight of at most `most` and at most `count` values; a heavier value is a part of its own."""
     part: list[T] = []
     total = 0
     for value in values:

@@ -1,4 +1,4 @@
-"""The clock and the sleep, passed in wherever time matters so that tests can turn it."""
+"""The clock and the sleep. They are passed in wherever time matters, so that tests can control it."""
 
 import threading
 import time as real
@@ -16,9 +16,9 @@ class Clock:
     monotonic: Callable[[], float] = real.monotonic
 
     def now(self) -> datetime:
-        """Now, UTC."""
+        """The current time, UTC."""
         return datetime.fromtimestamp(self.time(), UTC)
 
     def sleep(self, seconds: float) -> bool:
-        """Wait; True if told to stop meanwhile."""
+        """Wait; returns True if told to stop in the meantime."""
         return self.stop.wait(seconds)

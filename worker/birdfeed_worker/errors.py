@@ -1,22 +1,27 @@
-"""Every error a birdfeed worker raises on purpose.
+"""The errors that birdfeed's workers and commands raise on purpose. Redis's errors are redis-py's own.
 
 BirdfeedError
-├── ConfigurationError      settings that can't work; the message says which and what to set
+├── ConfigurationError      the settings can't work; the message says which and what to set
+│   └── PriceBookError      a price book can't be used (pricing/book/load.py)
 ├── SuspendedError          no worker may reserve jobs while `rq suspend` is in force
-├── DeadEventError          the worker would make a dead letter of an event (reason, detail)
-├── RequestError            an HTTP request had no whole answer (sent, detail)
-└── TinybirdError
-    ├── QueryError        the SQL API refused a query (status, detail)
-    └── QuotaError         the SQL API's quota is used up until retry_after seconds from now
+├── DeadEventError          the worker would dead-letter an event (reason, detail)
+├── RequestError            an HTTP request got no complete answer (sent, detail)
+├── TinybirdError
+│   ├── QueryError          the SQL API refused a query (status, detail)
+│   └── QuotaError          the SQL API's quota is used up for the next retry_after seconds
+├── RecordError             an event can't be priced (pricing/price/record.py)
+├── BillError               a file can't be read as a bill (operations/invoice/bill.py)
+├── NotOursError            a table is not birdfeed's (operations/reprice/row_reader.py)
+└── CorrectionError         corrections can't be written (operations/reprice/corrections.py)
 """
 
 
 class BirdfeedError(Exception):
-    """The root of birdfeed's own errors."""
+    """Base class of birdfeed's own errors."""
 
 
 class ConfigurationError(BirdfeedError):
-    """Settings that can't work; the message names the setting and what to set it to."""
+    """The settings can't work; the message names the setting and what to set it to."""
 
 
 class SuspendedError(BirdfeedError):
@@ -24,7 +29,7 @@ class SuspendedError(BirdfeedError):
 
 
 class DeadEventError(BirdfeedError):
-    """The worker would make a dead letter of an event: `reason` is the short code, `detail` says what is wrong."""
+    """The worker would dead-letter an event: `reason` is the short code, `detail` says what is wrong."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -36,7 +41,7 @@ class DeadEventError(BirdfeedError):
 
 
 class RequestError(BirdfeedError):
-    """An HTTP request had no whole answer: `sent` says whether it can have reached the server, `detail` why."""
+    """An HTTP request got no complete answer: `sent` says whether it may have reached the server, `detail` why."""
 
     def __init__(self, detail: str, sent: bool) -> None:
         super().__init__(detail, sent)
@@ -48,11 +53,11 @@ class RequestError(BirdfeedError):
 
 
 class TinybirdError(BirdfeedError):
-    """Tinybird did not do what it was asked."""
+    """Tinybird did not do what it was asked to do."""
 
 
 class QueryError(TinybirdError):
-    """The SQL API refused a query: `status` is HTTP's (0 where there was no answer), `detail` its redacted reason."""
+    """The SQL API refused a query: `status` is HTTP's (0: no answer), `detail` the server's reason, redacted."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(status, detail)

@@ -1,11 +1,11 @@
-"""Notice that a file was changed, without reading it."""
+"""Detect that a file has changed, without reading it."""
 
 import os
 from pathlib import Path
 
 
 def file_stamp(path: Path) -> tuple[int, ...] | None:
-    """What changes when the file does (time, size, inode); None where it can't be seen."""
+    """Values that change with the file (time, size, inode); None if it can't be examined."""
     try:
         status = os.stat(path)
     except OSError:

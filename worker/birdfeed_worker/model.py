@@ -1,4 +1,4 @@
-"""What passes between the stages: a job reserved from the queue, its events, and what became of each.
+"""What the stages pass on: a job reserved from the queue, its events, and the outcome of each.
 
 Every event gets exactly one outcome in one delivery.
 """
@@ -14,16 +14,16 @@ from birdfeed_schemas.typed.lines import Line
 from birdfeed_schemas.wire.envelope import Envelope, Header
 from msgspec import Struct
 
-#: Key that says how many replicas a worker found, of how many that it needs, and the seconds for which that is news.
+#: Key that holds how many replicas a worker found, of how many it needs; and the seconds for which it is kept.
 UNREPLICATED: Final = "unreplicated"
 UNREPLICATED_SECONDS: Final = 10
 
 
 class Written(Struct, frozen=True, gc=False, cache_hash=True):
-    """It is in the store. Its hash is kept, as a header's is.
+    """The event is in Tinybird. Its hash is cached, as a header's is.
 
-    `already_stored`: it was found there, written by an earlier try. `duplicate_enqueue`: that earlier try belonged to
-    an enqueue whose answer the producer never got, so that the event was accepted twice.
+    `already_stored`: it was found there, written by an earlier try. `duplicate_enqueue`: the earlier try belonged to
+    another enqueue, whose answer the producer never got, so that the event was accepted twice.
     """
 
     already_stored: bool = False
@@ -31,17 +31,17 @@ class Written(Struct, frozen=True, gc=False, cache_hash=True):
 
 
 class Dead(Struct, frozen=True, gc=False):
-    """It can't be written as it is: `reason` is a short code, `detail` one sentence without event data."""
+    """The event can't be written as it is: `reason` is a short code, `detail` one sentence without event data."""
 
     reason: str
     detail: str
 
 
 class Deferred(Struct, frozen=True, gc=False):
-    """It goes back to wait until `until` (epoch s; 0: to the front of the queue now).
+    """The event waits until `until` (epoch s; 0: it goes to the front of the queue now).
 
-    `maybe_written_since` (epoch s) is set where it was sent and the outcome is unknown: the store is asked before the
-    next try.
+    `maybe_written_since` (epoch s) is set if it was sent and the outcome is unknown: Tinybird is asked before the next
+    try.
     """
 
     until: float = 0.0
@@ -51,7 +51,7 @@ class Deferred(Struct, frozen=True, gc=False):
 Outcome: TypeAlias = Written | Dead | Deferred
 
 
-#: Events that kill a worker process: job id and line from 0, or None for a job that can't even be opened.
+#: Events that kill a worker process: job id and line (from 0); line None is a job that kills it when it is opened.
 PoisonEvents: TypeAlias = frozenset[tuple[str, int | None]]
 NO_POISON: Final[PoisonEvents] = frozenset()
 POISON: Final = Dead("kills_worker", "this event alone crashed three worker processes; no worker processes it again")
@@ -61,10 +61,10 @@ POISON: Final = Dead("kills_worker", "this event alone crashed three worker proc
 class ReservedJob:
     """A job in flight. Times are epoch seconds by Redis's clock; attempts count from 1.
 
-    `data` is rq's job data as it lies in Redis (zlib over JSON). `maybe_written_since` is when rows of this job were
-    last sent with no answer, or None; 0: at any time. `events` and `event_type` are what the producer said, for jobs
-    that can't be decoded. `suspect` counts the workers that died with it in flight. `unknowns` counts the times its
-    outcome was unknown while its destination took other rows, `spent` the seconds that went by so.
+    `data` is rq's job data as it is in Redis (zlib over JSON). `maybe_written_since` is when rows of this job were last
+    sent without an answer, or None; 0: at any time. `events` and `event_type` are the producer's values, for jobs that
+    can't be decoded. `suspect` counts the workers that died with it in flight. `unknowns` counts how often its outcome
+    was unknown while its destination took other rows, `spent` the seconds that this lasted.
     """
 
     id: str
@@ -88,10 +88,10 @@ class Lines(Protocol):
 
 
 class Item(Struct, gc=False):
-    """One event in flight: the job it came with, its line as it travels, and what it has become so far.
+    """One event in flight: the job it came in, its line, and the results of the stages so far.
 
-    `source` is the line, or what gives it by its `number`: few are asked for theirs. `event` is there once the event is
-    known to be valid; where the line was typed as it was decoded, from then on.
+    `source` is the line, or an object that returns it by its `number`, because few lines are needed again. `event` is
+    set once the event is known to be valid; if the line was typed when it was decoded, from then on.
     """
 
     job_id: str
@@ -107,17 +107,17 @@ class Item(Struct, gc=False):
 
     @property
     def line(self) -> bytes:
-        """The event as it travels."""
+        """The event's line in the wire format."""
         return self.source if isinstance(self.source, bytes) else self.source[self.number]
 
     @property
     def event_id(self) -> str:
-        """The event's id; nothing for a line that can't be read."""
+        """The event's id; "" for an unreadable line."""
         return "" if self.envelope is None else self.envelope.event_id
 
 
 def release(items: Iterable[Item]) -> None:
-    """Their rows are made: release what they were made of. Their identity stays."""
+    """Release what the items' rows were made from, once they are made. The events' identities stay."""
     for item in items:
         item.event = None
         if item.envelope is not None:
@@ -125,19 +125,19 @@ def release(items: Iterable[Item]) -> None:
 
 
 _GONE: Final[dict[str, Any]] = {}
-#: Items by header, outcome and cost status.
+#: (header, outcome, cost status) → number of items.
 Counted: TypeAlias = Counter[tuple[Header, Outcome | None, str]]
 _SAME: Final = attrgetter("header", "outcome", "cost_status")
 
 
 def count_outcomes(items: Iterable[Item]) -> Counted:
-    """How many items have the same header, outcome and cost status: few entries, however many the items."""
+    """Count items by header, outcome and cost status: few entries, however many items there are."""
     return Counter(map(_SAME, items))
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A job that is no batch of ours: dead-lettered whole, with its data as it was."""
+    """A job that is not a valid batch: it is dead-lettered whole, with its data unchanged."""
 
     job: ReservedJob
     reason: str
@@ -146,8 +146,8 @@ class Unreadable:
 
 @dataclass(slots=True)
 class Decoded:
-    """What a set of jobs holds. `newer` are jobs of a wire version this worker doesn't read yet; `failed` are those on
-    which birdfeed's own code failed, and which wait until an epoch second.
+    """What a set of jobs holds. `newer` are jobs of a wire version that this worker can't read yet; `failed` are jobs
+    on which birdfeed's own code failed, each with the time (epoch s) until which it waits.
     """
 
     items: list[Item] = field(default_factory=list)
@@ -156,7 +156,7 @@ class Decoded:
     failed: list[tuple[ReservedJob, float]] = field(default_factory=list)
 
     def extend(self, more: "Decoded") -> None:
-        """Add what other jobs hold."""
+        """Add the content of other jobs."""
         self.items += more.items
         self.unreadable += more.unreadable
         self.newer += more.newer

@@ -1,4 +1,4 @@
-"""Settings of the worker pool. docs/reference/settings.md and `birdfeed settings` are made from this model."""
+"""The worker pool's settings. docs/reference/settings.md and `birdfeed settings` are made from this model."""
 
 import unicodedata
 from pathlib import Path
@@ -15,7 +15,7 @@ Count = Annotated[int, Field(gt=0)]
 
 
 class WorkerSettings(RedisSettings):
-    """Where to write, how much at once, and how long to keep trying."""
+    """Where to write, how much at once, and for how long to retry."""
 
     tinybird_host: str | None = Field(
         None,
@@ -213,12 +213,12 @@ class WorkerSettings(RedisSettings):
 
     @property
     def has_read_token(self) -> bool:
-        """Whether Tinybird can be asked what was written."""
+        """Whether Tinybird can be asked which events it has."""
         return bool(self.tinybird_read_token_file or (self.tinybird_read_token or SecretStr("")).get_secret_value())
 
     @classmethod
     def load(cls) -> Self:
-        """The settings as the environment and .env have them; raises ConfigurationError."""
+        """The settings from the environment and .env; raises ConfigurationError."""
         try:
             return cls()
         except ValidationError as error:
@@ -226,9 +226,9 @@ class WorkerSettings(RedisSettings):
 
 
 def sendable(token: str) -> str:
-    """A token without blanks and line ends around it; raises ValueError where no HTTP header can carry it.
+    """A token without surrounding white space; raises ValueError if it can't be sent in an HTTP header.
 
-    The message names the character and its place, never the token.
+    The message names the character and its position, but never the token.
     """
     text = token.strip()
     for place, character in enumerate(text, 1):

@@ -1,4 +1,4 @@
-"""For the tests of programs that use birdfeed: the row that a worker would write of an event, priced.
+"""For tests of programs that use birdfeed: the priced row that a worker would write for an event.
 
     from birdfeed.testing import capture
     from birdfeed_worker.testing import priced
@@ -9,7 +9,7 @@
         row = priced(events.only)
         assert (row["cost_status"], row["cost"] > 0) == ("priced", True)
 
-Needs the extra `worker`. Nothing is asked of Redis, Tinybird or any server.
+It needs the extra `worker`. It uses no Redis, Tinybird or other server.
 """
 
 from collections.abc import Mapping
@@ -34,31 +34,31 @@ from birdfeed_worker.tiers.lookup import NoTiers
 
 
 class Event(Protocol):
-    """An event as it left a program: birdfeed.testing's CapturedEvent is one."""
+    """An event as it left a program, such as birdfeed.testing's CapturedEvent."""
 
     @property
     def event_id(self) -> str:
-        """A UUID."""
+        """Its id, a UUID."""
 
     @property
     def event_type(self) -> str:
-        """Such as text_generation."""
+        """Its type, such as text_generation."""
 
     @property
     def occurred_at(self) -> datetime:
-        """When it was tracked, with a zone."""
+        """When it was tracked (timezone-aware)."""
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the handler sent, as JSON."""
+        """The data that the handler sent, as JSON."""
 
     @property
     def dropped_fields(self) -> int:
-        """How many of its values were left out."""
+        """The number of values that were left out."""
 
     @property
     def truncated(self) -> int:
-        """How many of its values were cut."""
+        """The number of values that were cut."""
 
 
 def priced(
@@ -68,21 +68,21 @@ def priced(
     tiers: Mapping[str, str] | None = None,
     extra_fields: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """The row a worker would write of an event, by column: docs/reference/columns.md says what each holds.
+    """The row that a worker would write for an event, by column; docs/reference/columns.md explains the columns.
 
     Args:
         event: A captured event.
-        price_book: The operator's own file (BIRDFEED_PRICE_BOOK); None: the shipped prices alone.
-        tiers: User → tier, in place of a lookup; users as the event has them, hashed where it has them hashed.
-        extra_fields: Names of BIRDFEED_EXTRA_FIELDS.
+        price_book: The operator's own file (BIRDFEED_PRICE_BOOK); None: only the shipped prices.
+        tiers: User → tier, instead of a look-up; with users as in the event, so hashed if they are hashed there.
+        extra_fields: The names in BIRDFEED_EXTRA_FIELDS.
 
     Returns:
-        Column → value: times are datetimes (UTC), `cost` is a Decimal of USD, all others as in the row's JSON. Columns
-        that the row leaves out have their default.
+        Column → value: times are datetimes (UTC), `cost` is a Decimal in USD, all others are as in the row's JSON.
+        Columns that the row leaves out have their default.
 
     Raises:
-        DeadEventError: The worker would make a dead letter of the event; `reason` and `detail` say why.
-        PriceBookError: The file is not a price book.
+        DeadEventError: The worker would dead-letter the event; `reason` and `detail` say why.
+        PriceBookError: The file is not a valid price book.
     """
     header = Header(batch_id="", event_type=event.event_type, count=1)
     envelope = Envelope(
@@ -118,7 +118,7 @@ def _by_column(event_type: str, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(column_type: str, row: dict[str, Any], path: str, default: Any) -> Any:
-    """What of a row's JSON is in a column."""
+    """The value of a column, from a row's JSON."""
     value: Any = row
     for part in path.split(".")[1:]:
         value = value.get(part, default) if isinstance(value, dict) else value

@@ -1,4 +1,4 @@
-"""Wires what workers and commands both need, by the settings: prices, tiers and the client of Tinybird."""
+"""Create from the settings what workers and commands both need: price books, tiers and Tinybird's client."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,17 +20,17 @@ from birdfeed_worker.tinybird.client import Tinybird
 from birdfeed_worker.tinybird.http import JsonGetter
 from birdfeed_worker.tinybird.tokens import Token
 
-#: What stands for the user in the auth service's URL: https://auth.example/check?token={user}
+#: The placeholder for the user in the auth service's URL: https://auth.example/check?token={user}
 USER: Final = "{user}"
 
 
 def book_source_of(settings: WorkerSettings) -> BookSource:
-    """The books in their order: the operator's own, the shipped one, then the fallback. Raises PriceBookError."""
+    """The books, in order: the operator's own, the shipped one, then the fallback. Raises PriceBookError."""
     return BookSource(settings.price_book, fallback=GenaiPrices() if settings.price_fallback else None)
 
 
 def only_book(path: Path) -> Books:
-    """One file alone, without fallback. Raises PriceBookError."""
+    """Only one file, without fallback. Raises PriceBookError."""
     return Books((load(path),))
 
 
@@ -39,11 +39,11 @@ def tiers_of(
     connection: Redis,
     on_failure: Callable[[str, int], None] = lambda reason, users: None,
 ) -> TierLookup:
-    """Where tiers are looked up. `on_failure` is told why, and for how many users, there was no answer.
+    """The look-up of tiers. `on_failure` is called with the reason and the number of users without an answer.
 
     Raises:
-        ConfigurationError: BIRDFEED_TIERS is not redis:<key>, file:<path>, https://... (http:// to this machine),
-            or the file is wrong.
+        ConfigurationError: BIRDFEED_TIERS is not redis:<key>, file:<path> or https://... (http:// only to this
+            machine), or the file is invalid.
     """
     where = settings.tiers
     if not where:
@@ -69,7 +69,7 @@ def tiers_of(
 
 
 def _auth_service(url: str, timeout: float) -> AuthServiceTiers:
-    """The auth service at a URL. Its own parameters are kept; one with the value {user} says how the user is named."""
+    """The auth service at a URL. The URL's parameters are kept; the one with the value {user} is set to the user."""
     parts = urlsplit(url)
     fixed = dict(parse_qsl(parts.query, keep_blank_values=True))
     asked_by = next((name for name, value in fixed.items() if value == USER), "user")
@@ -95,7 +95,7 @@ def read_token_of(settings: WorkerSettings) -> Token | None:
 
 
 def console_token_of(settings: WorkerSettings) -> str:
-    """The console's token, empty where none is set; raises ConfigurationError if its file can't be read."""
+    """The console's token, "" if none is set; raises ConfigurationError if its file can't be read."""
     token = _token("BIRDFEED_CONSOLE_TOKEN", settings.console_token, settings.console_token_file).value
     if token and len(token) < 16:
         raise ConfigurationError("BIRDFEED_CONSOLE_TOKEN_FILE: the token is shorter than 16 characters")
@@ -107,12 +107,12 @@ def _token(variable: str, value: SecretStr | None, path: Path | None) -> Token:
 
 
 def tinybird_of(settings: WorkerSettings, make: Callable[..., Tinybird] = Tinybird) -> Tinybird:
-    """The client of the store, of any class; raises ConfigurationError where host or token is missing."""
+    """Tinybird's client, made by `make`; raises ConfigurationError if host or token is missing."""
     return _client(settings, append_token_of(settings), read_token_of(settings), make)
 
 
 def reader_of(settings: WorkerSettings) -> Tinybird:
-    """A client that only asks; raises ConfigurationError where host or read token is missing."""
+    """A client that only reads; raises ConfigurationError if host or read token is missing."""
     read_token = read_token_of(settings)
     if read_token is None:
         raise ConfigurationError(
@@ -122,7 +122,7 @@ def reader_of(settings: WorkerSettings) -> Tinybird:
 
 
 def deleter_of(settings: WorkerSettings) -> Tinybird | None:
-    """A client that may delete rows; None where no token for that is set. Raises ConfigurationError."""
+    """A client that may delete rows; None if no token for that is set. Raises ConfigurationError."""
     token = _token("TINYBIRD_DELETE_TOKEN", settings.tinybird_delete_token, settings.tinybird_delete_token_file)
     return _client(settings, token, None) if token.value else None
 

@@ -1,1 +1,1 @@
-"""What several commands share: the console, access to Redis, time spans."""
+"""Shared by several commands: output, access to Redis and Tinybird, options, time spans."""

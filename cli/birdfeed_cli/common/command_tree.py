@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 RUN, INSPECT, FIX, PRICES, TRY_OUT = PANELS = ("Run", "Inspect", "Fix", "Prices", "Try out")
-#: `-h` beside `--help`, for every command: contexts inherit it.
+#: `-h` in addition to `--help`, for every command, because contexts inherit it.
 HELP: Final = {"help_option_names": ["-h", "--help"]}
 
 
@@ -26,7 +26,7 @@ class CommandTree(TyperGroup):
             # The help and the version end so.
             raise
         except Exception as error:
-            # Imported here: a command that works, and the help, don't wait for these libraries.
+            # Imported here, so that the help and successful commands don't wait for these libraries.
             from birdfeed_cli.common.console import fail
             from birdfeed_cli.common.errors import explained
 

@@ -1,7 +1,7 @@
-"""How all commands print: tables for people, JSON for machines, errors as one sentence.
+"""Output of all commands: tables or JSON, and errors as one sentence.
 
-What is printed may hold names that somebody made up. Nothing of it is markup, and nothing of it moves the cursor or
-begins a line: the consoles see to that, so that no command has to.
+Output may contain untrusted names. The consoles here make sure that none of it is read as markup, moves the cursor or
+begins a line, so that commands need not care.
 """
 
 import sys
@@ -16,13 +16,13 @@ from rich.text import Text
 
 
 class SafeConsole(Console):
-    """A console on which text is text. A newline in a text is shown as ␊: print lines one by one."""
+    """A console that prints text literally. A newline in a text is shown as ␊, so print line by line."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Segments of what is printed, every part of a table included."""
+        """The segments to print, with unprintable characters replaced, also inside tables."""
         if isinstance(renderable, str):
             renderable = self.render_str(renderable)
         if isinstance(renderable, Text) and "\n" in renderable.plain:
@@ -39,7 +39,7 @@ class SafeConsole(Console):
 out = SafeConsole()
 err = SafeConsole(stderr=True)
 
-#: Styles that are readable on light and on dark background; plain yellow is not, on white.
+#: Styles that are readable on light and dark backgrounds; plain yellow is not readable on white.
 NOTE, GOOD_BADGE, WARN_BADGE, BAD_BADGE = "magenta", "black on green", "black on yellow", "bold white on red"
 
 #: Exit codes of every command (docs/reference/outcomes.md).
@@ -54,7 +54,7 @@ def print_json(value: Any, *, line: bool = False) -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Each text on a line of its own."""
+    """Print each text on its own line."""
     for line in lines:
         out.print(line, soft_wrap=True)
 
@@ -65,6 +65,6 @@ def warn(message: str) -> None:
 
 
 def fail(message: str, code: int) -> int:
-    """Print on standard error what is wrong; returns the exit code."""
+    """Print an error on standard error; returns the exit code."""
     err.print(f"birdfeed: {message}", style="red", soft_wrap=True)
     return code

@@ -1,4 +1,4 @@
-"""Errors that a command line explains in one sentence, each with the exit code it ends with."""
+"""Errors that the command line explains in one sentence, each with its exit code."""
 
 import typer
 from birdfeed_worker.errors import BirdfeedError, ConfigurationError, QueryError, TinybirdError
@@ -7,11 +7,11 @@ from birdfeed_cli.common.console import PARTLY, UNREACHABLE, USAGE
 
 
 class WrongUse(Exception):  # noqa: N818 - what a person typed, explained in a sentence
-    """The command can't be run as it was typed; the text says why and what to type."""
+    """The command can't be run as it was typed; the message says why and what to type."""
 
 
 class Unreachable(Exception):  # noqa: N818 - a state of the world, explained in a sentence
-    """Redis can't be reached; the text says where and why."""
+    """Redis can't be reached; the message says where and why."""
 
 
 class Declined(Exception):  # noqa: N818 - an answer, not a failure
@@ -22,7 +22,7 @@ class Declined(Exception):  # noqa: N818 - an answer, not a failure
 
 
 def wrong_value(option: str, message: str) -> typer.BadParameter:
-    """An error about the value of an option, in the words that typer uses for its own."""
+    """An error about an option's value, in the same form as typer's own."""
     return typer.BadParameter(message, param_hint=f"'{option}'")
 
 
@@ -58,7 +58,7 @@ def explained(error: Exception) -> tuple[str, int] | None:
 
 
 def store_code(error: TinybirdError) -> int:
-    """The exit code for an error of Tinybird: it does not answer now, or the settings are wrong."""
+    """The exit code for an error of Tinybird's: it doesn't answer now, or the settings are wrong."""
     if not isinstance(error, QueryError) or error.status in (0, 408, 429) or error.status >= 500:
         return UNREACHABLE
     return USAGE

@@ -1,4 +1,4 @@
-"""Files as commands take them: a name, or - for standard input."""
+"""File arguments of commands: a name, or - for standard input."""
 
 import sys
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from birdfeed_cli.common.errors import WrongUse
 
 @contextmanager
 def open_input(file: str) -> Iterator[BinaryIO]:
-    """A file's bytes; raises WrongUse where it can't be read."""
+    """Open a file for reading bytes; raises WrongUse if it can't be read."""
     with file_errors(f"can't read {file}"):
         if file == "-":
             yield sys.stdin.buffer
@@ -22,7 +22,7 @@ def open_input(file: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def file_errors(what: str) -> Iterator[None]:
-    """Raises WrongUse where a file can't be used: `what` can't be done, and why."""
+    """Turn errors of files in the block into WrongUse, which says that `what` can't be done, and why."""
     try:
         yield
     except OSError as error:

@@ -1,10 +1,10 @@
-"""Money as people read it."""
+"""Money for display."""
 
 from decimal import Decimal
 
 
 def usd(cost: Decimal) -> str:
-    """For people: cents above a dollar, else three digits that count."""
+    """An amount for display: with cents above a dollar, else with three significant digits."""
     if cost == 0:
         return "$0"
     return (

@@ -1,4 +1,4 @@
-"""Options that several commands have, so that each reads and fails the same everywhere."""
+"""Options that several commands share, so that they are read, and fail, in the same way everywhere."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ import typer
 
 
 def moment(text: str) -> datetime:
-    """A time (UTC) as it is typed; raises typer.BadParameter with the sentence that says what to write."""
+    """Read a time (UTC) as it is typed; raises typer.BadParameter, whose message says what to write."""
     from birdfeed_cli.common.time_spans import read_when
 
     try:
@@ -19,7 +19,7 @@ def moment(text: str) -> datetime:
 
 
 def span(text: str) -> float:
-    """A span in seconds as it is typed, such as 10m; raises typer.BadParameter."""
+    """Read a time span as it is typed, such as 10m, in seconds; raises typer.BadParameter."""
     from birdfeed_cli.common.time_spans import seconds
 
     try:
@@ -29,7 +29,7 @@ def span(text: str) -> float:
 
 
 def unknown_value(what: str, value: str, known: Iterable[str]) -> str:
-    """The sentence for a name that is not known: the closest one, and all there are."""
+    """The message about an unknown name, with the most similar one and all known ones."""
     names = sorted(known)
     close = get_close_matches(value, names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}? " if close else ""
@@ -54,7 +54,7 @@ def Time(help: str) -> Any:  # noqa: A002, N802 - called where typer.Option is
 
 
 def Span(help: str) -> Any:  # noqa: A002, N802
-    """An option that takes a span of time."""
+    """An option that takes a time span."""
     return typer.Option(parser=span, metavar="SPAN", help=help)
 
 

@@ -1,4 +1,4 @@
-"""Redis for short commands: they fail fast where it is not there."""
+"""Redis for short commands, which fail fast if it isn't there."""
 
 from birdfeed_schemas.safety.urls import shown
 from birdfeed_schemas.wire.keys import Keys
@@ -12,10 +12,10 @@ from birdfeed_cli.common.errors import Unreachable
 
 
 def open_redis(*, tries: int = 1, timeout: float = SOCKET_TIMEOUT) -> tuple[Redis, Keys]:
-    """A connection that works, by the settings, and the names of the keys.
+    """A working connection to the Redis in the settings, and the names of the keys.
 
     Args:
-        tries: How often a command that failed is tried again.
+        tries: How often a failed command is retried.
         timeout: Seconds for each answer.
 
     Raises:

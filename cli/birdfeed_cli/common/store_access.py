@@ -7,12 +7,12 @@ from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.client import Tinybird
 from birdfeed_worker.wiring import reader_of, tinybird_of
 
-#: What is said of a table that was made before its rows kept their usage.
+#: The message about a table that was created before rows kept their usage.
 NO_USAGE_RAW: Final = "{} has no column usage_raw: `birdfeed tinybird init` writes the datafile that has it"
 
 
 def open_store(settings: WorkerSettings, *, write: bool = False) -> Tinybird:
-    """A client that reads, and with `write` appends too.
+    """A client that can read and, with `write`, append.
 
     Raises:
         ConfigurationError: The host or a token is missing or wrong.

@@ -1,5 +1,5 @@
-"""Times and spans of time as people read and write them. One grammar: 30s, 10m, 2h, 7d, 2w; a moment is that long ago
-or ISO 8601."""
+"""Times and time spans as they are typed and displayed. One grammar: 30s, 10m, 2h, 7d, 2w; a time is that long ago, or
+ISO 8601."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -8,12 +8,12 @@ from birdfeed_schemas.events import read_time
 
 _SPAN = re.compile(r"(\d{1,6})\s*([smhdw])")
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-#: What to write where a moment is wanted, for messages.
+#: How to write a time, for messages.
 MOMENT = "write 30m, 24h, 7d or 2w (that long ago), or ISO 8601: 2026-01-31, 2026-01-31T12:00:00Z"
 
 
 def age(seconds: float, parts: int = 2) -> str:
-    """A span for people, such as 2 h 5 min; one or two parts."""
+    """A time span for display, such as 2 h 5 min, with one or two parts."""
     whole = max(0, round(seconds))
     for unit, name, smaller, small in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= unit:
@@ -23,7 +23,7 @@ def age(seconds: float, parts: int = 2) -> str:
 
 
 def seconds(text: str) -> float:
-    """A span as it is typed: 30s, 10m, 2h, 1d, 2w.
+    """Read a time span as it is typed, in seconds: 30s, 10m, 2h, 1d, 2w.
 
     Raises:
         ValueError: It is not a span.
@@ -35,7 +35,7 @@ def seconds(text: str) -> float:
 
 
 def read_when(text: str, now: datetime | None = None) -> datetime:
-    """A moment (UTC): a span ago, or ISO 8601.
+    """Read a time (UTC): a time span ago, or ISO 8601.
 
     Raises:
         ValueError: It is neither; the message says what to write.

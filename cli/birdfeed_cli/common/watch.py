@@ -1,4 +1,4 @@
-"""`--watch`: the same view again every two seconds, until q or Ctrl-C. On a pipe each view follows the one before."""
+"""`--watch`: show the same view every two seconds, until q or Ctrl-C. On a pipe, the views follow each other."""
 
 import os
 import select
@@ -25,10 +25,10 @@ EVERY: Final = 2.0
 
 
 def watched(view: Callable[[], RenderableType], *, as_json: bool = False) -> int:
-    """Show `view()` live, with when it was read; while Redis does not answer, show that and try again.
+    """Show `view()` live, with the time it was read; while Redis doesn't answer, show that and try again.
 
     Raises:
-        WrongUse: JSON is asked for as well.
+        WrongUse: JSON is requested as well.
     """
     if as_json:
         raise WrongUse("--watch and --json can't be combined; choose one")
@@ -60,9 +60,9 @@ def _look(view: Callable[[], RenderableType]) -> RenderableType:
 
 @contextmanager
 def keys_of_terminal() -> Iterator[Callable[[float], bool]]:
-    """Yields a function that waits so many seconds, and returns at once and True when q is pressed meanwhile.
+    """Yields a function that waits for some seconds, but returns True immediately when q is pressed.
 
-    Keys are read as they are pressed, and not shown; without a terminal to read from it only waits.
+    Keys are read as they are pressed, and not echoed. Without a terminal to read from, the function only waits.
     """
     if not sys.stdin.isatty():
         yield _wait

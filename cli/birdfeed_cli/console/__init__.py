@@ -1,1 +1,1 @@
-"""`birdfeed console`: what the commands show, as pages in a browser."""
+"""`birdfeed console`: the commands' output as pages in a browser."""

@@ -1,6 +1,6 @@
-"""Who may see and do what in the console: foreign hosts and pages are refused, and whoever has the token signs in.
+"""Access control of the console: foreign hosts and origins are refused, and users sign in with the token.
 
-Without a token the console is read-only and shows no event's data. With one, every page asks for it first.
+Without a token the console is read-only and shows no event data. With one, every page asks for it first.
 """
 
 import hmac
@@ -20,17 +20,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE: Final = "birdfeed_console"
 READ_ONLY: Final = "the console is read-only until somebody signs in with BIRDFEED_CONSOLE_TOKEN"
-#: Seconds a sign-in lasts, and how many are remembered; the oldest goes first.
+#: Seconds for which a sign-in is valid, and how many are remembered; the oldest is removed first.
 SIGNED_IN_SECONDS: Final = 43_200
 MOST_SESSIONS: Final = 100
-#: Most bytes of a form.
+#: Bytes of a form at most.
 FORM_BYTES: Final = 100_000
-#: Nothing is loaded or sent elsewhere, whatever a name in an event holds; nobody shows a page in a frame.
+#: Headers of every page: nothing is loaded from or sent to other hosts, whatever an event contains, and no page can be
+#: shown in a frame.
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
-    # Addresses hold filters, such as a user's name. (no-referrer would also empty the Origin of forms.)
+    # URLs contain filters, such as a user's name. (no-referrer would also empty the Origin header of forms.)
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -40,7 +41,7 @@ HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One sign-in: the secret of its forms, and until when it lasts (monotonic, s)."""
+    """One sign-in: the secret of its forms, and until when it is valid (monotonic, s)."""
 
     form_key: str
     until: float
@@ -48,11 +49,11 @@ class Session:
 
 @dataclass(slots=True)
 class Access:
-    """The token and who has signed in with it.
+    """The token, and the sign-ins with it.
 
     Args:
-        token: Empty: nobody signs in, and nothing can be changed.
-        now: Monotonic seconds.
+        token: If it is empty, nobody can sign in, and nothing can be changed.
+        now: Returns monotonic seconds.
     """
 
     token: str = ""
@@ -60,7 +61,7 @@ class Access:
     _sessions: dict[str, Session] = field(default_factory=dict)
 
     def sign_in(self, token: str) -> str | None:
-        """The cookie of a new sign-in; None where that isn't the token."""
+        """The cookie of a new sign-in; None if the token is wrong."""
         if not self.token or not hmac.compare_digest(token.strip().encode(), self.token.encode()):
             return None
         name = secrets.token_urlsafe(32)
@@ -74,19 +75,19 @@ class Access:
         self._sessions.pop(request.cookies.get(COOKIE, ""), None)
 
     def session(self, request: Request) -> Session | None:
-        """The sign-in a request comes from."""
+        """The request's sign-in, or None."""
         found = self._sessions.get(request.cookies.get(COOKIE, ""))
         return found if found is not None and found.until > self.now() else None
 
     def may_read(self, request: Request) -> bool:
-        """Whether it may see pages at all."""
+        """Whether the request may see pages."""
         return not self.token or self.session(request) is not None
 
     async def form(self, request: Request) -> dict[str, str]:
-        """The fields of a form that a signed-in page of ours sent; a field sent several times is joined by blanks.
+        """The fields of a form from a signed-in page of the console; repeated fields are joined by spaces.
 
         Raises:
-            HTTPException: 403: nobody is signed in, or the form is not from one of our pages. 413: it is too long.
+            HTTPException: 403: nobody is signed in, or the form is not from a page of the console. 413: it is too long.
         """
         session, fields = self.session(request), await read_form(request)
         if session is None:
@@ -97,7 +98,7 @@ class Access:
 
 
 async def read_form(request: Request) -> dict[str, str]:
-    """The fields of a form; raises HTTPException (413) where it is too long."""
+    """The fields of a form; raises HTTPException (413) if it is too long."""
     body = bytearray()
     async for part in request.stream():
         body += part
@@ -111,18 +112,18 @@ async def read_form(request: Request) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Answers 403 to requests that a foreign page talked a browser into, and puts HEADERS on every answer.
+    """Answers 403 to cross-site requests, and adds HEADERS to every response.
 
     Attributes:
-        app: What answers the rest.
-        names: Host names taken besides localhost and addresses.
+        app: The application that handles the other requests.
+        names: Host names accepted besides localhost and IP addresses.
     """
 
     app: ASGIApp
     names: Collection[str] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Look at the headers, then pass the request on."""
+        """Check the headers, then pass the request on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -142,7 +143,7 @@ class Guard:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or not is_own_host(hosts[0], self.names):
             return "the Host header names another server; add that name to BIRDFEED_CONSOLE_NAMES to allow it"
-        # The scheme isn't compared: a proxy before us may speak TLS.
+        # The scheme isn't compared: a proxy in front may use TLS.
         if any(urlsplit(origin).netloc != hosts[0] for origin in origins) or (method == "POST" and not origins):
             return "this request does not come from a page of the console"
         return None

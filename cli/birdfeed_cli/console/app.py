@@ -1,4 +1,4 @@
-"""The console's pages by their addresses. Each reads what it shows by the functions that the commands call."""
+"""The console's pages by path. They read their data with the same functions as the commands."""
 
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -30,20 +30,20 @@ from birdfeed_cli.console.replays import VIA, Runs, log_values, new_page, run_va
 from birdfeed_cli.console.templates import FOLDER, render
 from birdfeed_cli.operate.resume import resume_noted
 
-#: Pages that need no sign-in.
+#: Paths that need no sign-in.
 OPEN: Final = frozenset({"/sign-in", "/healthz"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
-    """What the pages need.
+    """The pages, and what they need.
 
     Attributes:
-        connection: Redis; quick to give up, for a page waits for it.
+        connection: Redis; it gives up quickly, because a page waits for it.
         keys: Names of the keys.
-        access: Who may see and do what.
-        settings: Where the store and the price book are.
-        runs: The replays it carries out.
+        access: The access control.
+        settings: Where Tinybird and the price book are.
+        runs: The replays that the console runs.
     """
 
     connection: Redis
@@ -53,13 +53,13 @@ class Console:
     runs: Runs
 
     def close(self) -> None:
-        """End what runs in the background, and the connections."""
+        """Stop the background work, and close the connections."""
         self.runs.close()
         for one in (self.connection, self.runs.connection):
             one.close()
 
     def page(self, request: Request, template: str, code: int = 200, /, **values: Any) -> HTMLResponse:
-        """A page from a template; all have these values."""
+        """Render a template, with the values that all pages have and `values`."""
         session = self.access.session(request)
         common = {
             "path": request.url.path,
@@ -71,11 +71,11 @@ class Console:
         return HTMLResponse(render(template, {**common, **values}), code)
 
     def home(self, request: Request) -> Response:
-        """The health of everything."""
+        """The overview."""
         return self.page(request, "overview.html", **overview(self.connection, self.keys, request.query_params))
 
     def dead(self, request: Request) -> Response:
-        """Dead letters by filters: kinds of failure, and the letters, newest first."""
+        """Dead letters that match filters: kinds of failure, and the letters, newest first."""
         return self.page(
             request,
             "dead.html",
@@ -95,13 +95,13 @@ class Console:
         return self.page(request, "letter.html", **values)
 
     def replays(self, request: Request) -> Response:
-        """The replays of this console, and the log of what was done to dead letters."""
+        """The replays of this console, and the audit log of dead letters."""
         known = self._known(request)
         log = log_values(self.connection, self.keys) if known else []
         return self.page(request, "replays.html", runs=[run_values(run) for run in self.runs.listed()], log=log)
 
     def new_replay(self, request: Request) -> Response:
-        """The form before a replay."""
+        """The form that starts a replay."""
         if not self._known(request):
             raise HTTPException(403, READ_ONLY)
         query = request.query_params
@@ -109,7 +109,7 @@ class Console:
         return self.page(request, "new_replay.html", **values)
 
     async def start_replay(self, request: Request) -> Response:
-        """Begin a replay, or a dry run."""
+        """Start a replay or a dry run."""
         fields = await self.access.form(request)
         run = await run_in_threadpool(self.runs.start, fields, fields.get("letter", "").split())
         return RedirectResponse(f"/replays/{run.order.replay_id}", 303)
@@ -121,7 +121,7 @@ class Console:
         return RedirectResponse(f"/replays/{request.path_params['id']}", 303)
 
     def replay(self, request: Request) -> Response:
-        """How far a replay is, or its result."""
+        """A replay's progress or result."""
         run = self.runs.find(request.path_params["id"])
         if run is None or not self._known(request):
             raise HTTPException(404, "this console has no such replay; `birdfeed dead log` lists all replays")
@@ -147,7 +147,7 @@ class Console:
         return self.access.session(request) is not None
 
     async def sign_in(self, request: Request) -> Response:
-        """Ask for the token, and let in whoever has it."""
+        """Ask for the token, and sign in with it."""
         if request.method == "GET":
             return self.page(request, "sign_in.html", wrong=False)
         name = self.access.sign_in((await read_form(request)).get("token", ""))
@@ -166,22 +166,22 @@ class Console:
         return answer
 
     def health(self, request: Request) -> Response:
-        """That the console answers."""
+        """Show that the console answers."""
         return PlainTextResponse("ok")
 
     def refused(self, request: Request, error: Exception) -> Response:
-        """The page for an error that has a sentence."""
+        """The page for an error with a message."""
         status, sentence = _said(error)
         return self.page(request, "problem.html", status, status=status, sentence=sentence)
 
     def answering(self, answer: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
-        """A page that first asks for a sign-in where one is needed, and that says in a sentence what failed."""
+        """Wrap a page: it asks for a sign-in first if one is needed, and shows errors as one sentence."""
 
         async def run(request: Request) -> Response:
             if request.url.path not in OPEN and not self.access.may_read(request):
                 return RedirectResponse("/sign-in", 303)
             try:
-                # Those that read Redis or the store do so beside the loop, which answers others meanwhile.
+                # Pages that read Redis or Tinybird run in a thread, so that the loop can answer other requests.
                 if iscoroutinefunction(answer):
                     return cast(Response, await answer(request))
                 return cast(Response, await run_in_threadpool(answer, request))
@@ -205,7 +205,7 @@ def _said(error: Exception) -> tuple[int, str]:
 
 
 def make_app(console: Console, names: Collection[str] = ()) -> Starlette:
-    """The application; `names` are host names by which browsers reach it besides localhost and addresses."""
+    """The application; `names` are the host names that it accepts besides localhost and IP addresses."""
     pages: tuple[tuple[str, Callable[[Request], Any], list[str]], ...] = (
         ("/", console.home, ["GET"]),
         ("/dead", console.dead, ["GET"]),

@@ -1,4 +1,4 @@
-"""Dead letters in the console: the same filters, kinds and letters as `birdfeed dead list` and `dead show`."""
+"""Dead letters in the console, with the same filters, kinds and letters as `birdfeed dead list` and `dead show`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,32 +21,32 @@ from birdfeed_cli.console.overview import trends
 from birdfeed_cli.dead_letters.filters import Filters, choice_words, dead_events
 from birdfeed_cli.dead_letters.listing import event_lines, group
 
-#: Letters on a page; newest letters that are grouped by kind of failure.
+#: Letters on a page; and newest letters that are grouped by kind of failure.
 LETTERS: Final = 50
 GROUPED: Final = 5_000
-#: Newest letters among which one kind is looked for.
+#: Newest letters that are searched for one kind.
 SEARCHED: Final = 20_000
-#: Longest text of a filter.
+#: Characters of a filter at most.
 MOST_TEXT: Final = 1_000
-#: Filters, as the addresses and forms name them, with their labels.
+#: Filters by their names in URLs and forms, with their labels.
 TEXTS: Final = {"reason": "Reason", "event_type": "Event type", "fingerprint": "Fingerprint", "model": "Model",
                 "user": "User", "text": "Text in the error or the data"}  # fmt: skip
 TIMES: Final = {"since": "Failed since", "until": "Failed before"}
-#: What no event's data may be seen without.
+#: The message for filters that read event data without a sign-in.
 NEEDS_SIGN_IN: Final = "filters by model, user and text read events' data: set BIRDFEED_CONSOLE_TOKEN and sign in"
 
 
 def typed(fields: Mapping[str, str]) -> dict[str, str]:
-    """The filters of an address or a form as they were typed, empty ones left out."""
+    """The filters in a URL or a form as they were typed, without empty ones."""
     return {name: value for name in (*TEXTS, *TIMES) if (value := fields.get(name, "").strip()[:MOST_TEXT])}
 
 
 def choice_of(connection: Redis, keys: Keys, fields: Mapping[str, str], *, signed_in: bool) -> Choice:
-    """The dead letters that an address or a form asks for.
+    """The dead letters that a URL or a form selects.
 
     Raises:
-        HTTPException: 403: it looks into events' data, and nobody is signed in.
-        WrongUse: A filter can't be read, or names what doesn't exist.
+        HTTPException: 403: a filter reads event data, and nobody is signed in.
+        WrongUse: A filter can't be read, or names something that doesn't exist.
     """
     with explained():
         choice = Filters(given(fields)).choice(connection, keys)
@@ -56,7 +56,7 @@ def choice_of(connection: Redis, keys: Keys, fields: Mapping[str, str], *, signe
 
 
 def given(fields: Mapping[str, str], letters: Sequence[str] = ()) -> Choice:
-    """The same as a choice, with the ids of letters; raises typer.BadParameter for what is not a time."""
+    """The choice in the fields, with letters' ids; raises typer.BadParameter for an invalid time."""
     asked: dict[str, Any] = dict(typed(fields))
     asked.update({name: moment(asked[name]) for name in TIMES if name in asked})
     return Choice(**asked, ids=tuple(letters) or None)
@@ -64,7 +64,7 @@ def given(fields: Mapping[str, str], letters: Sequence[str] = ()) -> Choice:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """What is wrong with an option, as an error with one sentence: WrongUse."""
+    """Turn typer's errors in the block into WrongUse with one sentence."""
     try:
         yield
     except typer.BadParameter as error:
@@ -72,12 +72,12 @@ def explained() -> Iterator[None]:
 
 
 def kinds_page(connection: Redis, keys: Keys, fields: Mapping[str, str], *, signed_in: bool) -> dict[str, Any]:
-    """Kinds of failure and the newest letters that fit; read a bounded number of letters, with a way to go on."""
+    """Kinds of failure and the newest matching letters; it reads a limited number of letters, with a link to more."""
     now = redis_time(connection)
     choice = choice_of(connection, keys, fields, signed_in=signed_in)
     after, asked = fields.get("after", ""), typed(fields)
     listed = newest(connection, keys, choice, after=after, most=LETTERS)
-    # Letters are not opened for the kinds: of filters by event the page has the letters alone.
+    # Letters are not opened for the kinds, so with filters by event the page shows only the letters.
     grouped = None if choice.by_event or after else newest(connection, keys, choice, most=GROUPED, look_at=GROUPED)
     kinds = [] if grouped is None else group(grouped.letters)
     return {
@@ -100,7 +100,7 @@ def kinds_page(connection: Redis, keys: Keys, fields: Mapping[str, str], *, sign
 
 
 def kind_page(connection: Redis, keys: Keys, fingerprint: str, *, signed_in: bool) -> dict[str, Any]:
-    """One kind of failure: its newest letter, with one event as an example where somebody is signed in.
+    """One kind of failure: its newest letter, with one event as an example if the user is signed in.
 
     Raises:
         HTTPException: 404: none of the newest letters is of that kind.
@@ -122,7 +122,7 @@ def kind_page(connection: Redis, keys: Keys, fingerprint: str, *, signed_in: boo
 
 
 def letter_page(connection: Redis, keys: Keys, letter_id: str, *, signed_in: bool) -> dict[str, Any]:
-    """One dead letter, as `birdfeed dead show` has it; raises HTTPException (404)."""
+    """One dead letter, as in `birdfeed dead show`; raises HTTPException (404)."""
     letter = find(connection, keys, letter_id)
     if letter is None:
         raise HTTPException(404, f"no dead letter has the id {letter_id}; it may have been replayed or purged")
@@ -130,7 +130,7 @@ def letter_page(connection: Redis, keys: Keys, letter_id: str, *, signed_in: boo
 
 
 def example(letter: DeadLetterInfo, *, signed_in: bool) -> dict[str, Any]:
-    """A letter and its first event's data, in lines."""
+    """A letter, and its first event's data as lines."""
     lines: Iterable[str] = ()
     if signed_in and letter.batch is not None and letter.batch.lines:
         lines = event_lines(letter.batch.lines[0])

@@ -1,4 +1,4 @@
-"""What was spent, and what has no price: read from the store as `birdfeed report` and `birdfeed prices missing` do."""
+"""Costs, and models without a price, read from Tinybird as `birdfeed report` and `birdfeed prices missing` do."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -18,17 +18,17 @@ from birdfeed_cli.report.command import NO_TABLES, read_stored
 from birdfeed_cli.report.html import colour
 from birdfeed_cli.report.query import DIMENSIONS, Report
 
-#: Days that can be looked at.
+#: Numbers of days that can be shown.
 DAYS: Final = (1, 7, 30)
-#: What costs are shown by: the first one also over time, chosen in the address.
+#: The dimensions by which costs are shown; the first, chosen in the URL, also over time.
 BY: Final = ("model", "tier", "user")
 
 
 def costs(settings: WorkerSettings, query: Mapping[str, str], *, signed_in: bool) -> dict[str, Any]:
-    """Costs of the last days by model, tier and day; by user, who may be named, after a sign-in.
+    """Costs of the last days by model, tier and day; by user only after a sign-in, because it shows names.
 
     Raises:
-        BirdfeedError: The store doesn't answer, or refuses.
+        BirdfeedError: Tinybird doesn't answer, or refuses.
         WrongUse: No data source can be read.
     """
     days, values = _days(query)
@@ -67,7 +67,7 @@ def _plot(report: Report, by: str) -> dict[str, Any]:
     ]
     title = f"Cost by {report.every} and {by}"
     drawn = stacked_bars(title, report.periods, report.every, layers, lambda value: usd(Decimal(repr(value))))
-    # Names in it were escaped by the function that drew it.
+    # The function that drew it has escaped the names.
     plot = Markup(drawn)  # nosec B704
     legend = [
         (colour(series, nth), one.name or "(none)", sum(one.cost_usd, Decimal(0))) for nth, one in enumerate(series)

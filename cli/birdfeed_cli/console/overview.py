@@ -1,4 +1,4 @@
-"""The console's first page: what `birdfeed status` and `birdfeed ledger` know, as the template's values."""
+"""The console's first page: the data of `birdfeed status` and `birdfeed ledger`, as the template's values."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ from birdfeed_cli.dead_letters.listing import Kind, group
 from birdfeed_cli.report.charts import lines, stacked_bars
 from birdfeed_cli.report.html import short
 
-#: Hours that can be looked at, and minutes of each point of the plots.
+#: Numbers of hours that can be shown → minutes of each point in the plots.
 HOURS: Final = {1: 1, 6: 5, 24: 20}
-#: Newest dead letters that are grouped for the first page, and kinds of failure shown.
+#: Newest dead letters that are grouped for the first page; and kinds of failure shown.
 GROUPED: Final = 2_000
 MOST_KINDS: Final = 10
 #: Workers and producers listed one by one.
@@ -31,12 +31,12 @@ PLOTTED: Final = ("accepted", "written", "dead", "dropped")
 
 
 def overview(connection: Redis, keys: Keys, query: Mapping[str, str]) -> dict[str, Any]:
-    """Everything the page shows; raises RedisError.
+    """Everything that the page shows; raises RedisError.
 
     Args:
         connection: Redis.
         keys: Names of the keys.
-        query: The address's: `hours`, of HOURS.
+        query: The URL's query: `hours`, one of HOURS.
     """
     now = redis_time(connection)
     status = read_status(connection, keys, now)
@@ -70,13 +70,13 @@ def overview(connection: Redis, keys: Keys, query: Mapping[str, str]) -> dict[st
 
 
 def accounts(status: Status) -> list[tuple[str, Any]]:
-    """The ledger's lines: each event type, and all together where there are several."""
+    """The ledger's lines: each event type, and the total if there are several."""
     found = list(status.ledger.accounts.items())
     return found if len(found) == 1 else [*found, ("all", status.ledger.total)]
 
 
 def trends(kinds: Sequence[Kind], letters: Sequence[tuple[Any, int]], now: float) -> dict[str, tuple[int, int]]:
-    """Fingerprint → events that died in the last hour, and in the one before, as far as the letters go."""
+    """Fingerprint → events that died in the last hour, and in the hour before, among these letters."""
     hour, before = (f"{datetime.fromtimestamp(now - back, UTC):%Y-%m-%dT%H:%M:%S}" for back in (3_600, 7_200))
     last, earlier = Counter[str](), Counter[str]()
     for letter, events in letters:
@@ -88,9 +88,9 @@ def trends(kinds: Sequence[Kind], letters: Sequence[tuple[Any, int]], now: float
 
 
 def _plots(connection: Redis, keys: Keys, now: float, hours: int) -> dict[str, Any]:
-    """Two plots: in and written, dead and dropped (what sampling leaves out is no loss); and the sums of all."""
+    """Two plots: accepted and written, dead and dropped (without events left out by sampling); and all the sums."""
     each = HOURS[hours]
-    # Whole periods by the clock, the running one last.
+    # Periods aligned to the clock, the current one last.
     last = int(now // 60)
     first = (last // each + 1) * each - hours * 60
     minutes = read_minutes(connection, keys, now, last - first + 1)
@@ -100,14 +100,14 @@ def _plots(connection: Redis, keys: Keys, now: float, hours: int) -> dict[str, A
     counts["dropped"] = [float(lost(part).total()) for part in parts]
     every = "minute" if each == 1 else f"{each} minutes"
     layers = {kind: (kind, values, f"var(--{kind})") for kind, values in counts.items()}
-    # The period that runs is not over: its point would look like a fall to nothing.
+    # The current period is not complete: its point would look like a drop to 0.
     over = [(name, values[:-1], colour) for name, values, colour in (layers["accepted"], layers["written"])]
     flow = lines("Events accepted and written", periods, every, over, _count)
     loss = stacked_bars("Events dead and dropped", periods, every, [layers["dead"], layers["dropped"]], _count)
     return {
         "every": every,
         "sums": {kind: int(sum(values)) for kind, values in counts.items()},
-        # Made of numbers and of names that stand above.
+        # Made only from numbers and the names above.
         "flow": Markup(flow),  # nosec B704
         "loss": Markup(loss),  # nosec B704
     }

@@ -1,4 +1,4 @@
-"""Replays that the console carries out, in the background and one at a time, by the code of `birdfeed dead replay`."""
+"""Replays that the console runs, in the background and one at a time, with the code of `birdfeed dead replay`."""
 
 import logging
 import threading
@@ -24,22 +24,22 @@ from birdfeed_cli.dead_letters.replay import NO_WORKER, Wish, canary_of, carry_o
 
 log = logging.getLogger(__name__)
 
-#: Replays that are remembered; the log in Redis has all.
+#: Replays that are remembered; the audit log in Redis has all.
 REMEMBERED: Final = 20
-#: Entries of the log that are shown.
+#: Entries of the audit log that are shown.
 LOGGED: Final = 50
-#: Seconds the console waits for a replay's current step when it stops.
+#: Seconds that the console waits for a replay's current step when it stops.
 STOP_SECONDS: Final = 10.0
-#: What the log says of where a replay or a resume was asked for.
+#: Details in the audit log that show that an action came from the console.
 VIA: Final = {"via": "console"}
 
 
 @dataclass(slots=True)
 class Run:
-    """One replay: what was asked for, how far it is, and how it ended.
+    """One replay: what was requested, its progress, and its result.
 
-    `total` are the dead events that the ledger has for it, `looked_at` those looked at; `again` is the address of the
-    form with the same choice. `notes` and `error` are sentences.
+    `total` is the number of dead events that the ledger has for it, `looked_at` the number processed; `again` is the
+    URL of the form with the same choice. `notes` and `error` are sentences.
     """
 
     order: Order
@@ -54,11 +54,11 @@ class Run:
 
     @property
     def running(self) -> bool:
-        """Whether it goes on."""
+        """Whether it is still running."""
         return self.thread is not None and self.thread.is_alive()
 
     def progress(self, events: int) -> None:
-        """So many more events were looked at."""
+        """Add processed events."""
         self.looked_at += events
 
 
@@ -77,7 +77,7 @@ class Runs:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self, fields: Mapping[str, str], letters: Sequence[str]) -> Run:
-        """Begin what a form asks for.
+        """Start the replay that a form describes.
 
         Raises:
             WrongUse: A filter, an assignment or a number is wrong, or another replay still runs.
@@ -117,17 +117,17 @@ class Runs:
         return run
 
     def find(self, replay_id: str) -> Run | None:
-        """The replay of that name."""
+        """The replay with that name."""
         return self._runs.get(replay_id)
 
     def stop(self, replay_id: str) -> None:
-        """End it after its current step; it can be continued."""
+        """Stop it after its current step; it can be continued."""
         run = self.find(replay_id)
         if run is not None:
             run.clock.stop.set()
 
     def close(self) -> None:
-        """End all, and wait for their current steps."""
+        """Stop all, and wait for their current steps."""
         for run in self._runs.values():
             run.clock.stop.set()
         for run in self._runs.values():
@@ -135,12 +135,12 @@ class Runs:
                 run.thread.join(STOP_SECONDS)
 
     def listed(self) -> list[Run]:
-        """Newest first."""
+        """The replays, newest first."""
         return list(reversed(self._runs.values()))
 
 
 def new_query(fields: Mapping[str, str], letters: Sequence[str]) -> dict[str, Any]:
-    """The parameters that lead to the form of a choice; spans such as 24h as the times they mean now."""
+    """The URL parameters of the form for a choice; time spans such as 24h are turned into times."""
     asked: dict[str, Any] = dict(typed(fields))
     choice = given(fields)
     for name in TIMES:
@@ -150,10 +150,10 @@ def new_query(fields: Mapping[str, str], letters: Sequence[str]) -> dict[str, An
 
 
 def new_page(connection: Redis, keys: Keys, fields: Mapping[str, str], letters: Sequence[str]) -> dict[str, Any]:
-    """The form before a replay: what is chosen, and how it shall go.
+    """The form that starts a replay: what is selected, and the options.
 
     Raises:
-        WrongUse: A filter is wrong, or letters were to be chosen and none was.
+        WrongUse: A filter is wrong, or no letter was selected.
     """
     chosen = letters if fields.get("of") == "letters" else ()
     if fields.get("of") == "letters" and not chosen:
@@ -195,7 +195,7 @@ def log_values(connection: Redis, keys: Keys) -> list[dict[str, Any]]:
 
 
 def _wish(fields: Mapping[str, str]) -> Wish:
-    """How to replay, by a form; raises WrongUse for what is not a number."""
+    """The replay's options in a form; raises WrongUse for an invalid number."""
     return Wish(
         dry_run=fields.get("how") != "replay",
         limit=_number(fields, "limit", int),

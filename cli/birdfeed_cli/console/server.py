@@ -1,4 +1,4 @@
-"""Serve the console: `birdfeed console` until Ctrl-C or SIGTERM, or beside the launcher's pages, on its port."""
+"""Serve the console: with `birdfeed console` until Ctrl-C or SIGTERM, or with the launcher's pages on their port."""
 
 import signal
 import socket
@@ -29,17 +29,17 @@ from birdfeed_cli.console.app import Console, make_app
 from birdfeed_cli.console.replays import Runs
 from birdfeed_cli.operate.status import ANSWER_SECONDS
 
-#: Seconds that requests under way are waited for at the end.
+#: Seconds that running requests are waited for at the end.
 END_SECONDS: Final = 3
-#: Threads for the launcher's own pages: probes never wait for the console's, which have others.
+#: Threads for the launcher's own pages, so that probes never wait for the console's pages.
 PAGE_THREADS: Final = 8
 
 
 def run_console(host: str | None, port: int | None) -> int:
-    """Serve it.
+    """Serve the console.
 
     Args:
-        host, port: Where; None: as the settings say.
+        host, port: Where to listen; None: as in the settings.
 
     Raises:
         ConfigurationError: The settings are wrong, or no Redis is configured.
@@ -61,8 +61,8 @@ def run_console(host: str | None, port: int | None) -> int:
     def stop(signum: int, frame: FrameType | None) -> None:
         server.should_exit = True
 
-    # From before the address is told: whoever reads it may stop us at once. uvicorn has handlers of its own while it
-    # runs, and raises the signal again once it has stopped; by default that would end us before replays have ended.
+    # Set before the URL is printed, because its reader may stop the console immediately. uvicorn has its own handlers
+    # while it runs, and raises the signal again when it has stopped; by default that would kill running replays.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, stop)
     how = "sign in with the token" if console.access.token else "read-only"
@@ -75,9 +75,10 @@ def run_console(host: str | None, port: int | None) -> int:
 
 
 def beside(settings: WorkerSettings, keys: Keys) -> Listen:
-    """What serves the console and the launcher's pages on one port.
+    """A function that serves the console and the launcher's pages on one port.
 
-    The launcher's three pages stay as they are: no sign-in, no look at the Host header.
+    The launcher's three pages need no sign-in, and their Host header isn't checked.
+
 
     Raises:
         ConfigurationError: Others could reach the console, and there is no token.
@@ -97,7 +98,7 @@ def beside(settings: WorkerSettings, keys: Keys) -> Listen:
 
 
 class Beside:
-    """The console and the launcher's pages, on a socket that listens; served from the thread that calls it."""
+    """A server for the console and the launcher's pages on a listening socket; it runs in the calling thread."""
 
     def __init__(self, console: Console, pages: Pages, listener: socket.socket, names: Collection[str]) -> None:
         self._console = console
@@ -117,11 +118,11 @@ class Beside:
         self._server.run([self._listener])
 
     def shutdown(self) -> None:
-        """Answer nothing more."""
+        """Stop answering."""
         self._server.should_exit = True
 
     def server_close(self) -> None:
-        """Release the port, and end what the console does in the background."""
+        """Release the port, and stop the console's background work."""
         self._listener.close()
         self._console.close()
 
@@ -132,7 +133,7 @@ def open_to_others(settings: WorkerSettings, host: str) -> bool:
 
 
 def console_of(settings: WorkerSettings, keys: Keys) -> Console:
-    """The console of these settings; raises ConfigurationError where no Redis is configured."""
+    """The console for these settings; raises ConfigurationError if no Redis is configured."""
     try:
         connection = connect(settings.redis_url_text, tries=0, timeout=ANSWER_SECONDS)
         slower = connect(settings.redis_url_text, tries=1, timeout=SOCKET_TIMEOUT)
@@ -143,7 +144,7 @@ def console_of(settings: WorkerSettings, keys: Keys) -> Console:
 
 
 def _config(app: Starlette) -> uvicorn.Config:
-    # Its own log configuration would put lines for people between the launcher's JSON.
+    # uvicorn's own log configuration would mix plain text into the launcher's JSON.
     return uvicorn.Config(
         app,
         log_config=None,

@@ -1,4 +1,4 @@
-"""The pages' templates. Text is text in them: escaped, with what can't be seen replaced by visible characters."""
+"""The pages' templates. All text is escaped, and invisible characters are replaced by visible ones."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ FOLDER: Final = Path(__file__).parent
 
 @cache
 def environment() -> Environment:
-    """Where the templates are, and what they call."""
+    """The templates' environment, with the functions that they call."""
     made = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
@@ -28,7 +28,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["newline"] = Markup("\n")  # between the lines of a text, in which none is a newline's own
+    made.globals["newline"] = Markup("\n")  # joins the lines of a text; newlines inside a line are replaced
     made.filters.update(
         number=lambda value: f"{value:,}",
         counted=counted,
@@ -45,7 +45,7 @@ def environment() -> Environment:
 
 
 def render(name: str, values: Mapping[str, Any]) -> str:
-    """A page."""
+    """Render a page."""
     return environment().get_template(name).render(values)
 
 
@@ -54,8 +54,8 @@ def _shown(value: Any) -> Any:
 
 
 def commands(message: str) -> Markup:
-    """A sentence with its commands, which stand between backticks, set as code."""
+    """A sentence in which commands between backticks are marked up as code."""
     parts = [Markup.escape(visible(part)) for part in message.split("`")]
-    if len(parts) % 2 == 0:  # a name with a backtick in it
+    if len(parts) % 2 == 0:  # a name contains a backtick
         return Markup.escape(visible(message))
     return Markup().join(Markup("<code>{}</code>").format(part) if nth % 2 else part for nth, part in enumerate(parts))

@@ -33,7 +33,7 @@ def run_log(limit: int, *, as_json: bool) -> int:
 
 
 def words(details: dict[str, Any]) -> str:
-    """Details for people, without the empty ones."""
+    """Details for display, without empty ones."""
     said = []
     for name, value in details.items():
         if name == "choice":

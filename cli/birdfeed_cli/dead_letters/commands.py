@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 dead_app = typer.Typer(no_args_is_help=True, help="Dead letters: events that could not be written as they are.")
 
-#: The options that choose dead events: fields of Choice, and --all.
+#: The options that select dead events: fields of Choice, and --all.
 FILTERS: Final[dict[str, Any]] = {
     "reason": Annotated[str | None, typer.Option(help="Only this reason, such as invalid.")],
     "fingerprint": Annotated[
@@ -37,7 +37,7 @@ FILTERS: Final[dict[str, Any]] = {
 
 
 def filtered(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command the options of FILTERS; it takes them as its first argument, a Filters."""
+    """Add the options in FILTERS to a command, which gets them as its first argument, a Filters."""
 
     @wraps(command)
     def run(**given: Any) -> int:

@@ -25,7 +25,7 @@ TOLD: Final = 20
 
 
 def run_export(filters: Filters, file: str, limit: int | None, *, force: bool) -> int:
-    """Write the chosen events. Exit code 1 if some can't be read; an existing file stays, unless forced."""
+    """Write the selected events. Exit code 1 if some can't be read; an existing file is kept unless forced."""
     connection, keys = open_redis()
     done, choice = Exported(), filters.choice(connection, keys)
     with file_errors(f"can't write {file}"):
@@ -34,7 +34,7 @@ def run_export(filters: Filters, file: str, limit: int | None, *, force: bool) -
                 for line in islice(export(connection, keys, choice, done), limit):
                     stream.write(json_text(line.decode()).encode())
         except BrokenPipeError:
-            # The reader has seen enough; Python must not complain when it flushes at exit.
+            # The reader closed the pipe; redirect stdout, so that Python's flush at exit doesn't fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return OK
     note(connection, keys, "export", choice=choice_json(choice), events=done.events, unreadable=done.unreadable)
@@ -84,9 +84,9 @@ def _writer(file: str, *, force: bool) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    # Dead events hold what handlers sent: for the one who exports them only.
+    # Dead events contain what handlers sent: only this user may read the file.
     path = Path(file)
-    over = force or (path.exists() and not path.is_file())  # a pipe or /dev/null holds nothing to lose
+    over = force or (path.exists() and not path.is_file())  # a pipe or /dev/null has nothing to overwrite
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if over else os.O_EXCL), 0o600)
     except FileExistsError:

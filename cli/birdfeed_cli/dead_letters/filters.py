@@ -27,16 +27,16 @@ from birdfeed_cli.common.options import unknown_value
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """The filters as they were typed; `everything` says that none is meant to be there."""
+    """The filters as they were typed; `everything` is --all: select everything on purpose."""
 
     given: Choice = Choice()  # noqa: RUF009 - it is frozen
     everything: bool | None = None
 
     def choice(self, connection: Redis, keys: Keys) -> Choice:
-        """The dead events they choose.
+        """The dead events that they select.
 
         Raises:
-            typer.BadParameter: No event ever was dead for that reason, or of that type, and none can be.
+            typer.BadParameter: The reason or the event type is unknown, and no dead event ever had it.
         """
         accounts = _accounts(connection, keys)
         reasons = DEAD_REASONS.union(*(account.dead for account in accounts.values()))
@@ -49,10 +49,10 @@ class Filters:
         return self.given
 
     def named(self, connection: Redis, keys: Keys) -> Choice:
-        """The same, for commands that change something: a filter, or --all, must be there.
+        """The same, for commands that change something: they need a filter or --all.
 
         Raises:
-            WrongUse: Neither is.
+            WrongUse: There is neither.
             typer.BadParameter: As in choice().
         """
         choice = self.choice(connection, keys)
@@ -62,20 +62,20 @@ class Filters:
 
 
 def choice_json(choice: Choice) -> dict[str, Any]:
-    """A choice for the log of replays; reads back with choice_from."""
+    """A choice for the audit log; choice_from reads it back."""
     given = {name: value for name, value in asdict(choice).items() if value is not None}
     return {name: format_time(value) if isinstance(value, datetime) else value for name, value in given.items()}
 
 
 def choice_from(given: dict[str, Any]) -> Choice:
-    """A choice from the log of replays."""
+    """A choice from the audit log."""
     times: dict[str, Any] = {name: datetime.fromisoformat(given[name]) for name in ("since", "until") if name in given}
     ids = {"ids": tuple(given["ids"])} if "ids" in given else {}
     return Choice(**{**given, **times, **ids})
 
 
 def choice_words(choice: dict[str, Any]) -> str:
-    """A choice from the log for people."""
+    """A choice from the audit log, for display."""
     said = [f"{name.replace('_', ' ')} {value}" for name, value in choice.items() if name != "ids"]
     if "ids" in choice:
         said.append(counted(len(choice["ids"]), "selected dead letter"))
@@ -84,7 +84,7 @@ def choice_words(choice: dict[str, Any]) -> str:
 
 @contextmanager
 def stoppable() -> Iterator[Clock]:
-    """A clock whose stop flag Ctrl-C (or SIGTERM) sets; work ends between two steps. A second exits immediately."""
+    """A clock whose stop flag Ctrl-C or SIGTERM sets: work ends after a step. A second one exits immediately."""
     clock = Clock()
 
     def stop(signum: int, frame: FrameType | None) -> None:
@@ -103,7 +103,7 @@ def stoppable() -> Iterator[Clock]:
 
 @contextmanager
 def progress(connection: Redis, keys: Keys, choice: Choice, what: str, *, hide: bool) -> Iterator[Any]:
-    """A bar over the dead events the ledger knows for this choice; yields a function that takes events done."""
+    """A progress bar over the ledger's dead events for this choice; yields a function that takes finished events."""
     total = dead_events(connection, keys, choice)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=hide) as bar:
@@ -112,7 +112,7 @@ def progress(connection: Redis, keys: Keys, choice: Choice, what: str, *, hide: 
 
 
 def dead_events(connection: Redis, keys: Keys, choice: Choice) -> int:
-    """Dead events by type and reason, as the ledger has them; of letters chosen by id, those in them."""
+    """The ledger's number of dead events for the type and reason; for letters selected by id, the events in them."""
     if choice.ids is not None:
         return sum(letter.events for letter in letters_of(connection, keys, choice))
     return sum(

@@ -20,12 +20,12 @@ from birdfeed_cli.common.redis_access import open_redis
 from birdfeed_cli.common.time_spans import age
 from birdfeed_cli.dead_letters.filters import Filters
 
-#: What machines read of a dead letter, in this order.
+#: Fields of a dead letter in JSON output, in this order.
 LETTER: Final = (
     "id", "event_type", "reason", "detail", "fingerprint", "events", "attempts", "replays", "replay_id",
     "first_failed_at", "last_failed_at",
 )  # fmt: skip
-#: Kinds of failure listed one by one; a million dead letters of as many kinds would not fit a screen, nor memory.
+#: Kinds of failure listed at most: a million kinds would fit neither on a screen nor in memory.
 MOST_KINDS: Final = 2_000
 
 
@@ -44,7 +44,7 @@ class Kind:
     last_failed_at: str = ""
 
     def add(self, letter: DeadLetterInfo, events: int) -> None:
-        """Count a letter."""
+        """Add a letter."""
         self.events += events
         self.dead_letters += 1
         self.attempts = max(self.attempts, letter.attempts)
@@ -66,7 +66,7 @@ def run_list(filters: Filters, *, as_json: bool) -> int:
 
 
 def run_letters(filters: Filters, *, as_json: bool) -> int:
-    """Print each dead letter that fits, as it is read."""
+    """Print each matching dead letter, as it is read."""
     connection, keys = open_redis()
     for letter, events in _counted(connection, keys, filters.choice(connection, keys)):
         if as_json:
@@ -100,7 +100,7 @@ def run_show(which: str, events: int, *, as_json: bool) -> int:
 
 
 def group(letters: Iterable[tuple[DeadLetterInfo, int]]) -> list[Kind]:
-    """Letters and how many of their events count, by kind, the most frequent first."""
+    """Group (letter, number of events) by kind, the most frequent first."""
     kinds: dict[str, Kind] = {}
     for letter, events in letters:
         mark = letter.fingerprint
@@ -117,7 +117,7 @@ def group(letters: Iterable[tuple[DeadLetterInfo, int]]) -> list[Kind]:
 
 
 def _counted(connection: Redis, keys: Keys, choice: Choice) -> Iterable[tuple[DeadLetterInfo, int]]:
-    """Letters that fit with how many of their events do; opened only where the events must be looked at."""
+    """Matching letters with their number of matching events; opened only if the events must be examined."""
     if not choice.by_event:
         yield from ((letter, letter.events) for letter in letters_of(connection, keys, choice))
         return
@@ -128,7 +128,7 @@ def _counted(connection: Redis, keys: Keys, choice: Choice) -> Iterable[tuple[De
 
 
 def kinds_table(kinds: list[Kind], now: datetime | None = None) -> Group:
-    """Kinds of failure for people, at 80 columns: how many of what in one line, why in the next."""
+    """Kinds of failure for display, at 80 columns: number and kind on one line, the cause on the next."""
     now = now or datetime.now(UTC)
     events = sum(kind.events for kind in kinds)
     rows = [("events", "reason", "last failed", "fingerprint", "event type")]
@@ -150,7 +150,7 @@ def kinds_table(kinds: list[Kind], now: datetime | None = None) -> Group:
 
 
 def _ago(stamp: str, now: datetime) -> str:
-    """How long ago; nothing for what is not a time, which another tool may have written into a dead letter."""
+    """How long ago; "" for an invalid time, which another tool may have written into a dead letter."""
     try:
         return f"{age((now - datetime.fromisoformat(stamp)).total_seconds(), parts=1)} ago"
     except (ValueError, TypeError, OverflowError):
@@ -158,7 +158,7 @@ def _ago(stamp: str, now: datetime) -> str:
 
 
 def describe(letter: DeadLetterInfo) -> dict[str, object]:
-    """A dead letter for machines, without its events."""
+    """A dead letter for JSON output, without its events."""
     return {name: getattr(letter, name) for name in LETTER}
 
 
@@ -178,7 +178,7 @@ def _show(letter: DeadLetterInfo) -> None:
 
 
 def event_lines(line: bytes) -> list[str]:
-    """One event for people, as indented JSON."""
+    """One event for display, as indented JSON."""
     return orjson.dumps(_event(line), option=orjson.OPT_INDENT_2).decode().split("\n")
 
 

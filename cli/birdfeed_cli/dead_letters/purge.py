@@ -13,7 +13,7 @@ from birdfeed_cli.dead_letters.filters import Filters, choice_json, choice_words
 
 
 def run_purge(filters: Filters, *, dry_run: bool, limit: int | None, yes: bool, as_json: bool) -> int:
-    """Delete the chosen dead events permanently. Exit code 1 if it was stopped or some can't be opened."""
+    """Delete the selected dead events permanently. Exit code 1 if it was stopped or some can't be opened."""
     connection, keys = open_redis()
     choice = filters.named(connection, keys)
     purge_chosen = partial(purge, connection, keys, choice, limit=limit)

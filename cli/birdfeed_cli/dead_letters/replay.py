@@ -27,7 +27,7 @@ NO_WORKER: Final = "no worker is running, so no event is tried first; all go bac
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """How to replay, as it was typed."""
+    """A replay's options, as they were typed."""
 
     dry_run: bool = False
     limit: int | None = None
@@ -41,12 +41,12 @@ class Wish:
     resume: str | None = None
 
     def order(self, **what: Any) -> Order:
-        """To replay that, in this way."""
+        """An order with these options."""
         return Order(limit=self.limit, rate=self.rate, max_replays=self.max_replays, dry_run=self.dry_run, **what)
 
 
 def run_replay(filters: Filters, wish: Wish, *, as_json: bool) -> int:
-    """Put the chosen dead events back into the queue. Exit code 1 if some that were meant could not be."""
+    """Put the selected dead events back into the queue. Exit code 1 if some of them could not be."""
     connection, keys = open_redis()
     order = (resumed if wish.resume else fresh)(connection, keys, filters, wish)
     with stoppable() as clock:
@@ -72,7 +72,7 @@ def carry_out(
     result: Replayed | None = None,
     **details: Any,
 ) -> Replayed:
-    """Replay, and note it in the log with these details; a dry run is not noted. `result` counts while it runs."""
+    """Replay, and record it in the audit log with these details (not a dry run). `result` counts while it runs."""
     if not order.dry_run:
         note(connection, keys, "replay begins", **describe_order(order), **details)
     replay = Replay(
@@ -109,7 +109,7 @@ def fresh(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Order:
 
 
 def resumed(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Order:
-    """The replay of that name, with its filters and edits.
+    """The replay with that name, with its filters and edits.
 
     Raises:
         WrongUse: No replay has that name, or filters are given as well.
@@ -129,7 +129,7 @@ def resumed(connection: Redis, keys: Keys, filters: Filters, wish: Wish) -> Orde
 
 
 def describe_order(order: Order) -> dict[str, Any]:
-    """A replay for the log: enough to continue it."""
+    """A replay for the audit log, with all that is needed to continue it."""
     return {
         "replay": order.replay_id,
         "started": format_time(order.started.astimezone(UTC)),
@@ -143,7 +143,7 @@ def describe_order(order: Order) -> dict[str, Any]:
 
 
 def counts(result: Replayed) -> dict[str, Any]:
-    """The result of a replay, for machines and the log."""
+    """The result of a replay, for JSON output and the audit log."""
     return {
         "events": result.events,
         "dead_letters": result.letters,
@@ -158,7 +158,7 @@ def counts(result: Replayed) -> dict[str, Any]:
 
 
 def canary_of(connection: Redis, keys: Keys, wish: Wish, clock: Clock) -> Canary | None:
-    """What tries one event of each kind first; None where it isn't wanted, or no worker runs."""
+    """A canary, which tries one event of each kind first; None if it isn't wanted, or no worker runs."""
     if not wish.canary or wish.dry_run or not connection.scard(f"{keys.prefix}:workers:{keys.queue}"):
         return None
     return Canary(connection, keys, wish.canary_wait, clock)

@@ -1,1 +1,1 @@
-"""Commands that send events by hand and look after the spool."""
+"""Commands that send events from a file, and that list and drain the spool."""

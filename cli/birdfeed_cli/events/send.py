@@ -1,4 +1,4 @@
-"""`birdfeed send`: events from a file through the real producer, with a note for each line that is not an event."""
+"""`birdfeed send`: send events from a file through the real producer, and report each line that is not an event."""
 
 import codecs
 import os
@@ -17,18 +17,18 @@ from birdfeed_cli.common.console import OK, PARTLY, err, out, print_json, warn
 from birdfeed_cli.common.files import open_input
 from birdfeed_cli.common.redis_access import open_redis
 
-#: Events between two flushes: a file is read much faster than Redis takes it, and nothing may be dropped.
+#: Events between two flushes: a file is read much faster than Redis takes events, and none may be dropped.
 FLUSH_EVERY = 5_000
 #: Lines reported one by one; after that they are only counted.
 TOLD = 20
-#: What a line that `birdfeed dead export` wrote holds beside the event.
+#: What lines from `birdfeed dead export` contain besides the event.
 EXPORTED = b'"dead":{"letter":'
 #: Seconds for one flush.
 FLUSH_SECONDS = 60.0
 
 
 class BadLine(Exception):  # noqa: N818 - a line that is not an event
-    """A line is not an event; the text says why, `reason` is the short code it is counted under."""
+    """A line is not an event; the message says why, `reason` is the short code under which it is counted."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -44,7 +44,7 @@ def run_send(file: str, *, as_json: bool) -> int:
 
 def _send(stream: BinaryIO, size: int | None, *, as_json: bool) -> int:
     refused: Counter[str] = Counter()
-    settings = ProducerSettings.with_dotenv().model_copy(update={"sample": {}})  # every event of a file is meant
+    settings = ProducerSettings.with_dotenv().model_copy(update={"sample": {}})  # no sampling: send every event
     birdfeed.configure(settings)
     limit = settings.max_event_bytes
     read = tracked = too_large = 0

@@ -1,4 +1,4 @@
-"""`birdfeed spool list` and `birdfeed spool drain`: what producers of this host keep on disk while Redis is away."""
+"""`birdfeed spool list` and `birdfeed spool drain`: what this host's producers keep on disk while Redis is away."""
 
 import socket
 from contextlib import suppress
@@ -52,7 +52,7 @@ def run_list(*, as_json: bool) -> int:
 
 
 def run_drain(path: Path | None, rate: float | None, *, as_json: bool) -> int:
-    """Send what a spool holds. Exit codes: 0 all sent, 1 some is left or lost, 2 wrong use, 3 no Redis."""
+    """Send what a spool holds. Exit codes: 0 all sent, 1 some are left or lost, 2 wrong use, 3 no Redis."""
     options = ProducerSettings.with_dotenv().options()
     there = path is not None or bool(spool_files(options)[0])
     try:
@@ -62,7 +62,7 @@ def run_drain(path: Path | None, rate: float | None, *, as_json: bool) -> int:
     except ValueError as error:
         return fail(str(error), USAGE)
     if not done.left.events:
-        # Workers remember this host's spool from the heartbeats of its producers, which may all have ended.
+        # Workers remember this host's spool from the heartbeats of producers that may all have ended.
         with suppress(RedisError), connect(options.redis_url_text, tries=1) as connection:
             forget_spool(connection, Keys(options.key_prefix, options.queue), socket.gethostname())
     if as_json:
@@ -82,7 +82,7 @@ def run_drain(path: Path | None, rate: float | None, *, as_json: bool) -> int:
 
 
 def describe(batch: SpooledBatch) -> dict[str, object]:
-    """A batch for machines."""
+    """A batch for JSON output."""
     return {
         "id": batch.id,
         "event_type": batch.event_type,

@@ -1,7 +1,7 @@
-"""`birdfeed demo`: the whole path on embedded servers, with what usually goes wrong, and the proof at the end.
+"""`birdfeed demo`: the whole path on embedded servers, with typical failures, and a check at the end.
 
-The proof doesn't believe birdfeed's own counts: it compares what was handed to track_event with the distinct ids that
-SQL finds in the store and with the events that lie in the dead letters.
+The check doesn't rely on birdfeed's own counts: it compares what was passed to track_event with the distinct ids that
+SQL finds in the sandbox, and with the events in the dead letters.
 """
 
 import os
@@ -33,22 +33,22 @@ from birdfeed_cli.dead_letters.listing import group, kinds_table
 from birdfeed_cli.local.demo_events import demo_events
 from birdfeed_cli.local.services import Stack, StackError, wait_until
 
-#: Shorter waits than in production, so that the demo ends within a minute.
+#: Settings with shorter waits than in production, so that the demo ends within a minute.
 HASTE = {
     "BIRDFEED_SETTLE_SECONDS": "2",
     "BIRDFEED_RETRY_BASE": "0.3",
     "BIRDFEED_RETRY_CAP": "2",
     "BIRDFEED_LOG_LEVEL": "warning",
 }
-#: The model whose rows the store's schema refuses until somebody fixes it.
+#: The model whose rows the sandbox's schema refuses until it is fixed.
 REFUSED_MODEL = "flux"
 SCHEMA_FAULT: dict[str, object] = {"quarantine_rows": {"path": "$.model", "equals": REFUSED_MODEL}}
-#: Seconds for the queue to run dry.
+#: Seconds for the queue to become empty.
 DRAIN_SECONDS = 60.0
 
 
 class Demo:
-    """What is running, and how to look into it."""
+    """The running stack, and functions to inspect it."""
 
     def __init__(self, stack: Stack) -> None:
         environment = stack.environment
@@ -59,7 +59,7 @@ class Demo:
         self.read_token = environment["TINYBIRD_READ_TOKEN"]
 
     def sql(self, query: str) -> list[dict[str, Any]]:
-        """Rows of a SELECT, from the store's SQL API."""
+        """The rows of a SELECT, from the sandbox's SQL API."""
         answer = self.http.post(
             "/v0/sql", content=query + " FORMAT JSON", headers={"Authorization": f"Bearer {self.read_token}"}
         )
@@ -68,7 +68,7 @@ class Demo:
         return rows
 
     def set_faults(self, *faults: dict[str, object]) -> None:
-        """From now on these go wrong in the store, and nothing else."""
+        """Replace the sandbox's active faults by these."""
         headers = {"Authorization": f"Bearer {self.stack.admin_token}"}
         self.http.delete("/_sandbox/fault", headers=headers).raise_for_status()
         for fault in faults:
@@ -83,7 +83,7 @@ class Demo:
         wait_until(lambda: self.waiting() == 0, DRAIN_SECONDS, "the queue does not become empty")
 
     def kill_a_busy_worker(self) -> int:
-        """kill -9 a worker that has jobs in flight; its process id."""
+        """kill -9 a worker that has jobs in flight; returns its process id."""
 
         def busy() -> int | None:
             for name in self.redis.smembers("rq:workers"):
@@ -97,7 +97,7 @@ class Demo:
         return pid
 
     def rows_by(self, column: str) -> Counter[str]:
-        """Each value of a column in the store, and how many rows have it."""
+        """Value of a column → number of rows with it."""
         rows: Counter[str] = Counter()
         for table in ("llm_events", "image_events"):
             found = self.sql(f"SELECT {column} AS value, toUInt32(count()) AS n FROM {table} GROUP BY value")
@@ -110,7 +110,7 @@ class Demo:
 
 
 def run_demo(events: int, *, keep: bool) -> int:
-    """Run it; exit code 0 only if every event is accounted for."""
+    """Run the demo; exit code 0 only if every event is accounted for."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="birdfeed-demo-") as folder, _away_from_settings(folder):
         os.environ.update(HASTE)
@@ -133,7 +133,7 @@ def run_demo(events: int, *, keep: bool) -> int:
 
 @contextmanager
 def _away_from_settings(folder: str) -> Iterator[None]:
-    """The demo runs with the default settings: no environment or .env is read or changed."""
+    """Run the block with the default settings: neither the environment nor .env is read or changed."""
     before, here = dict(os.environ), Path.cwd()
     for name in before:
         if name.startswith(("BIRDFEED_", "TINYBIRD_")) or name == "REDIS_URL":
@@ -192,7 +192,7 @@ def _play(demo: Demo, events: int) -> list[str]:
 
 
 def track(events: Iterable[tuple[str, dict[str, Any]]], tracked: list[str]) -> float:
-    """Track events as a handler does; seconds an event."""
+    """Track events as a handler does; returns the seconds per event."""
     batch = list(events)
     started = time.perf_counter()
     for event_type, data in batch:
@@ -222,11 +222,11 @@ def check(
     """What doesn't add up, one sentence each. Pure.
 
     Args:
-        tracked: request_id of every event.
-        rows: request_id of the store's rows, and how many there are of each.
-        row_ids: The same by event_id.
+        tracked: The request_id of every event.
+        rows: request_id → number of stored rows.
+        row_ids: event_id → number of stored rows.
         dead: request_id and event_id of the dead events.
-        dropped: Events the producer dropped.
+        dropped: The number of events that the producer dropped.
     """
     lost_to = Counter(request_id for request_id, _ in dead)
     dead_ids = {event_id for _, event_id in dead}
@@ -299,5 +299,5 @@ def _wait_for_ctrl_c(stack: Stack) -> None:
 
 
 def say(text: str, style: str = "bold") -> None:
-    """One line for the person who watches."""
+    """Print one line."""
     out.print(text, style=style)

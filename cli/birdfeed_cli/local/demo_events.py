@@ -1,4 +1,4 @@
-"""Events for the demo: real usage shapes, varied; some bad, some for models without a price."""
+"""Events for the demo: real usage shapes with varied numbers; some invalid, some for models without a price."""
 
 import random
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import orjson
 
-#: One in so many events is bad, and one in so many is for a model without a price.
+#: Every how many events one is invalid, and one is for a model without a price.
 BAD_EVERY: Final = 97
 UNKNOWN_MODEL_EVERY: Final = 41
 TIERS: Final = ("anonymous", "microbe", "spore", "seed", "flower", "nectar", "router")
 
-#: What is wrong with the bad ones, each in its turn.
+#: What is wrong with the invalid ones, in turn.
 FAULTS: Final[tuple[dict[str, Any], ...]] = (
     {"model": 4.1},
     {"status": "done"},
@@ -23,12 +23,12 @@ FAULTS: Final[tuple[dict[str, Any], ...]] = (
 
 
 def demo_events(count: int, seed: int = 7) -> Iterator[tuple[str, dict[str, Any]]]:
-    """`count` events as handlers send them; each has a request_id of its own, demo-000000 and so on."""
+    """`count` events as handlers send them; each has its own request_id: demo-000000 and so on."""
     draw = random.Random(seed)
     shapes = [
         shape
         for shape in orjson.loads((files("birdfeed_cli") / "data" / "usage_shapes.json").read_bytes())
-        # One shape is there to overflow counters; its 8,590 USD would be all one sees.
+        # One shape is a test of overflowing counters; its cost of 8,590 USD would dwarf the others.
         if shape["event_data"].get("usage") is None or shape["event_data"]["usage"].get("total_tokens", 0) < 10**9
     ]
     for number in range(count):
@@ -41,7 +41,7 @@ def demo_events(count: int, seed: int = 7) -> Iterator[tuple[str, dict[str, Any]
             "duration": round(draw.lognormvariate(6.5, 0.8), 1),
             "environment": "demo",
             "stream": draw.random() < 0.5,
-            # Handlers pass what they have; birdfeed drops what it must not store.
+            # Handlers pass all they have; birdfeed drops what it must not store.
             "messages": [{"role": "user", "content": "never stored"}],
         }
         if number % UNKNOWN_MODEL_EVERY == 5:
@@ -52,7 +52,7 @@ def demo_events(count: int, seed: int = 7) -> Iterator[tuple[str, dict[str, Any]
 
 
 def vary(shape: dict[str, Any], draw: random.Random) -> dict[str, Any]:
-    """The same shape with other numbers: every count grows by one factor, so that parts still fit their totals."""
+    """The same shape with other numbers: all counts are multiplied by one factor, so that parts fit their totals."""
     data = deepcopy(shape)
     factor = draw.randint(1, 9)
 

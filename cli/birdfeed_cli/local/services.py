@@ -1,7 +1,7 @@
-"""Embedded defaults: a Valkey, a sandbox Tinybird and a worker pool on this machine, for `up`, `demo` and tests.
+"""Embedded services: a Valkey, a sandbox Tinybird and a worker pool on this machine, for `up`, `demo` and tests.
 
-Each is a process of its own in a session of its own: Ctrl-C in a terminal reaches only us, and we stop them in order:
-workers first, while Redis is still there to give jobs back to.
+Each is a separate process in its own session, so that Ctrl-C in a terminal reaches only this process, which stops them
+in order: workers first, while Redis still runs and can take jobs back.
 """
 
 import fcntl
@@ -38,24 +38,24 @@ STOP_SECONDS = 30.0
 
 
 class StackError(Exception):
-    """A part of the stack doesn't start; the text says which and why."""
+    """A part of the stack doesn't start; the message says which and why."""
 
 
 class FolderError(StackError):
-    """The data folder can't be used; the text says which and why."""
+    """The data folder can't be used; the message says which and why."""
 
 
 @dataclass(slots=True)
 class Stack:
-    """What is running, and the environment by which producers, workers and commands reach it.
+    """The running services, and the environment with which producers, workers and commands reach them.
 
     Args:
-        data_dir: Where Valkey (AOF), the sandbox and the tokens are kept.
+        data_dir: The folder for the data of Valkey (AOF) and the sandbox, and for the tokens.
         redis_url: Use this Redis instead of an embedded Valkey.
         tinybird_host: Use this Tinybird instead of the sandbox.
-        redis_port, tinybird_port: Ports of the embedded servers; None: the one it had before with this folder, if
-            that is free; else, and for 0, any that is free.
-        log_file: Where the processes' output goes; None for our own.
+        redis_port, tinybird_port: Ports of the embedded servers; None: the server's last port with this folder, if it
+            is free; otherwise, and for 0, any free port.
+        log_file: Where the processes' output goes; None: to this process's output.
     """
 
     data_dir: Path
@@ -75,7 +75,7 @@ class Stack:
     _umask: int = -1
 
     def __enter__(self) -> Self:
-        # Also what the started processes write is their user's alone: Valkey's files have 0644 otherwise.
+        # Only this user may read what the started processes write; otherwise Valkey's files have mode 0644.
         self._umask = os.umask(0o077)
         try:
             private_folder(self.data_dir, ours="lock")
@@ -84,7 +84,7 @@ class Stack:
             self.stop()
             raise FolderError(f"can't keep data in {self.data_dir}: {error.strerror or error}") from None
         self._lock_folder()
-        # The others hold the reading end: when this process is gone, however it died, they stop by themselves.
+        # The other processes hold the reading end: when this process is gone, however it died, they stop.
         self._reading, self._writing = os.pipe()
         try:
             self._start_redis()
@@ -98,7 +98,7 @@ class Stack:
         self.stop()
 
     def _lock_folder(self) -> None:
-        """Two stacks on one folder would write into one append-only file."""
+        """Lock the folder, because two stacks on it would write to the same append-only file."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -106,21 +106,21 @@ class Stack:
             raise StackError(f"another birdfeed uses {self.data_dir}; stop it, or choose another --data-dir") from None
 
     def _stop_orphan(self, folder: Path) -> None:
-        """A Valkey whose stack was killed still runs on this folder: stop it before another one starts."""
+        """Stop a Valkey that still runs on this folder because its stack was killed."""
         try:
             port = int((self.data_dir / "valkey.port").read_text())
             password = self._password()
             retry = Retry(NoBackoff(), 0)
-            # With a name, the password is taken also by a Valkey of an older birdfeed, which has none.
+            # With a user name, a Valkey of an older birdfeed, which has no password, accepts any password.
             with Redis(port=port, username="default", password=password, socket_timeout=5.0, retry=retry) as orphan:
                 if orphan.config_get("dir").get("dir") == str(folder):
                     orphan.shutdown()
         except (OSError, ValueError, RedisError):
-            # Nobody there, or somebody else: nothing to stop.
+            # Nothing runs there, or another program does: nothing to stop.
             return
 
     def _look_at_redis(self, url: str) -> None:
-        """Workers would wait for it; a person who has pasted the exports of servers that ended would not know why."""
+        """Check that the given Redis answers: workers would wait for it without saying that it has stopped."""
         try:
             with connect(url, tries=0) as client:
                 client.ping()
@@ -149,7 +149,7 @@ class Stack:
         folder = self.data_dir / "valkey"
         self._stop_orphan(folder)
         password = self._password()
-        # The server inherits the blocked signal, so that Ctrl-C stops it only when we say so.
+        # The server inherits the blocked signal, so that Ctrl-C doesn't stop it directly.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.valkey = ProtectedValkey(
@@ -189,9 +189,9 @@ class Stack:
         }
 
     def _port(self, name: str, wanted: int | None) -> int:
-        """The port that was asked for, or the one that is noted in the data folder, or any that is free.
+        """The wanted port, or the one stored in the data folder, or any free one.
 
-        What is exported in other terminals, or is in an application's settings, then holds after a restart, too.
+        So variables exported in other terminals, and an application's settings, stay valid after a restart.
         """
         if wanted:
             return wanted
@@ -205,12 +205,12 @@ class Stack:
         return free_port()
 
     def _password(self) -> str:
-        """Valkey's, the same at every start with this folder."""
+        """Valkey's password, which is the same at every start with this folder."""
         path = self.data_dir / "valkey.password"
         return secret_in(path, lambda: secrets.token_hex(16))
 
     def start_pool(self, processes: int | None = None) -> "subprocess.Popen[bytes]":
-        """A worker pool on what is running."""
+        """Start a worker pool that uses the running services."""
         environment = {**self.environment, PARENT_FD: str(self._reading)}
         if processes is not None:
             environment["BIRDFEED_PROCESSES"] = str(processes)
@@ -223,7 +223,7 @@ class Stack:
         try:
             return subprocess.Popen(
                 command,
-                # A store speaks UTC, whatever zone this machine is in; chDB takes the process's.
+                # Tinybird uses UTC; chDB would use the machine's time zone.
                 env={**os.environ, "TZ": "UTC", **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 pass_fds=(self._reading,),
@@ -236,7 +236,7 @@ class Stack:
                 output.close()
 
     def stop(self) -> None:
-        """Workers, then the store, then Redis; what doesn't stop in time is killed."""
+        """Stop the workers, then the sandbox, then Valkey; what doesn't stop in time is killed."""
         for pool in self.pools:
             end(pool)
         self.pools.clear()
@@ -256,14 +256,14 @@ class Stack:
 
 
 def free_port() -> int:
-    """A port that is free now, chosen by the system: looking for one from a fixed number on collides with others."""
+    """A free port, chosen by the system: a search from a fixed number would collide with other searches."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen on it now."""
+    """Whether a server could listen on this port now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -274,7 +274,7 @@ def is_free(port: int) -> bool:
 
 
 def end(process: "subprocess.Popen[bytes]") -> int:
-    """SIGTERM, then SIGKILL for what doesn't stop in time; returns the exit code."""
+    """Send SIGTERM, then SIGKILL if the process doesn't stop in time; returns the exit code."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -291,10 +291,10 @@ def wait_until(
     what: str,
     alive: "subprocess.Popen[bytes] | None" = None,
 ) -> T:
-    """Look again and again until `ready()` is true; returns what it returned.
+    """Poll until `ready()` returns something true, and return that.
 
     Raises:
-        StackError: The time is up, or the process that had to make it so has ended.
+        StackError: The time is up, or the process `alive` has ended.
     """
     deadline = time.monotonic() + seconds
     while not (result := ready()):

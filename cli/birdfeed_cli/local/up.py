@@ -1,4 +1,4 @@
-"""`birdfeed up`: everything birdfeed needs, on this machine, until Ctrl-C."""
+"""`birdfeed up`: everything that birdfeed needs, on this machine, until Ctrl-C."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from birdfeed_cli.local.services import FolderError, Stack, StackError
 
 
 def run_up(data_dir: Path, processes: int | None, redis_port: int | None, tinybird_port: int | None) -> int:
-    """Start, say how to reach each part, wait for Ctrl-C or SIGTERM, stop. Exit code 1 if a part ended by itself."""
+    """Start, print how to reach each part, wait for Ctrl-C or SIGTERM, stop. Exit code 1 if a part ended by itself."""
     settings = WorkerSettings.load()
     stop = threading.Event()
 
@@ -54,7 +54,7 @@ def run_up(data_dir: Path, processes: int | None, redis_port: int | None, tinybi
 
 
 def _say(stack: Stack) -> None:
-    """How to reach each part, ready to paste into a shell."""
+    """Print how to reach each part, as lines to paste into a shell."""
     where = "embedded Valkey, append-only file on" if stack.valkey is not None else "from your settings"
     out.print(f"Redis     {shown(stack.environment['BIRDFEED_REDIS_URL'])}  ({where})")
     store = "sandbox, for development and tests" if stack.sandbox is not None else "from your settings"

@@ -1,4 +1,4 @@
-"""An embedded Valkey that answers nobody without a password. Needs birdfeed[embedded]."""
+"""An embedded Valkey with a password. Needs birdfeed[embedded]."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class ProtectedValkey(ValkeyServer):  # type: ignore[misc] # it ships no types
         super().__init__(config={**config, "requirepass": password}, **options)
 
     def is_running(self) -> bool:
-        """Whether it answers: the library's own question carries no password, and so is refused."""
+        """Whether it answers. (The library's own check sends no password, so it would be refused.)"""
         try:
             with Redis(
                 port=self.port, password=self._password, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)

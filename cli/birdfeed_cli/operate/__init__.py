@@ -1,1 +1,1 @@
-"""Commands that show what the workers do."""
+"""Commands that show and change the system's state: status, ledger, metrics, resume, forget."""

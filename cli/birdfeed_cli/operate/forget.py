@@ -1,4 +1,4 @@
-"""`birdfeed forget`: erase one person's events, wherever birdfeed has them."""
+"""`birdfeed forget`: erase one person's events from the spool, Redis and Tinybird."""
 
 import socket
 import sys
@@ -35,7 +35,7 @@ from birdfeed_cli.common.store_access import open_store
 
 @dataclass(slots=True)
 class Found:
-    """What there is of a person, or was erased, by place. `tinybird_unknown` says why Tinybird was not asked."""
+    """A person's events that were found or erased, by place. `tinybird_unknown` says why Tinybird was not asked."""
 
     spool: Spooled = field(default_factory=Spooled)
     unreadable_spools: list[Path] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Found:
 
 
 def run_forget(user: str, *, dry_run: bool, execute: bool, yes: bool, as_json: bool) -> int:
-    """Show what there is of a person, ask, and erase it. Exit code 1 where something remains to be done."""
+    """Show a person's events, ask, and erase them. Exit code 1 if something remains to be done."""
     options = ProducerSettings.with_dotenv().options()
     settings = WorkerSettings.load()
     if not dry_run:
@@ -71,7 +71,7 @@ def run_forget(user: str, *, dry_run: bool, execute: bool, yes: bool, as_json: b
     rows = sum(one.rows for one in seen.deletions) if execute else 0
     confirm(f"Erase {counted(seen.events, 'event')} and {counted(rows, 'row')} permanently?", yes=yes)
     done = Found(other_spools=seen.other_spools)
-    # The spool first: what it sends meanwhile is then in Redis, and what a worker writes meanwhile is in Tinybird.
+    # In the direction of the data: events that move in the meantime are found in the next place.
     _spool(done, options, person, dry_run=False)
     done.redis = Forget(connection, keys, person).run()
     _rows(done, person, settings)
@@ -94,8 +94,8 @@ def run_forget(user: str, *, dry_run: bool, execute: bool, yes: bool, as_json: b
 
 
 def person_of(user: str, options: Options) -> Person:
-    """The values that a person's events and rows can have: the name as given, and its HMAC where there is a key."""
-    # A stored value is cut at the bound on texts, and an HMAC is made of what was cut.
+    """The values that a person's events and rows can have: the name as given, and its HMAC if there is a key."""
+    # Stored values are cut to the limit on texts, and an HMAC is computed from the cut value.
     values = {user, user[: options.max_text], user[:512]}
     if options.user_hmac_key:
         key = options.user_hmac_key.encode()
@@ -104,7 +104,7 @@ def person_of(user: str, options: Options) -> Person:
 
 
 def _named(user: str) -> str:
-    """The name as given, or the first line of standard input, which no other user of the machine can see."""
+    """The name as given, or the first line of standard input, which other users of the machine can't see."""
     name = sys.stdin.readline().rstrip("\r\n") if user == "-" else user
     if not name or name.encode(errors="replace").decode() != name:
         raise WrongUse("give the person's id or name as text, raw or as it is stored; - reads it from standard input")

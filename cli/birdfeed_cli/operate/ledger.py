@@ -1,4 +1,4 @@
-"""`birdfeed ledger`: the balance of all events, and likely causes where some are missing."""
+"""`birdfeed ledger`: the balance of all events, and likely causes if some are missing."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -32,7 +32,7 @@ def run_ledger(*, as_json: bool, watch: bool) -> int:
 
 
 def run_write_off(*, yes: bool, as_json: bool) -> int:
-    """Show the ledger, ask, and count what is missing as purged. Exit code 1 where it could not be."""
+    """Show the ledger, ask, and count what is missing as purged. Exit code 1 if that was not possible."""
     connection, keys = open_redis()
     must_be_answerable(yes=yes, as_json=as_json)
     if not yes:
@@ -61,7 +61,7 @@ def run_write_off(*, yes: bool, as_json: bool) -> int:
 
 
 def ledger_view(ledger: Ledger, findings: Findings) -> Group:
-    """The ledger for people, at 80 columns."""
+    """The ledger for display, at 80 columns."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("event type", overflow="fold")
     for column in ("accepted", "written", "dead", "dropped", "purged", "in flight", "missing"):
@@ -112,7 +112,7 @@ def _verdict(findings: Findings) -> Text:
 
 
 def describe(ledger: Ledger, findings: Findings) -> dict[str, object]:
-    """The ledger for machines."""
+    """The ledger for JSON output."""
     return {
         "balanced": findings.balanced,
         "consistent": findings.consistent,
@@ -127,5 +127,5 @@ def describe(ledger: Ledger, findings: Findings) -> dict[str, object]:
 
 
 def account_json(account: Account) -> Mapping[str, object]:
-    """One account for machines."""
+    """One account for JSON output."""
     return {**asdict(account), "missing": account.missing}

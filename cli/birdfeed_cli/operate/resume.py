@@ -43,7 +43,7 @@ def run_resume(name: str | None, breaker_off: float | None, *, as_json: bool) ->
 
 
 def resume_noted(connection: Redis, keys: Keys, name: str | None, breaker_off: float, **details: Any) -> Resumed:
-    """Resume it, and note that in the log with these details; raises typer.BadParameter where nothing has that name."""
+    """Resume it, and record that in the audit log with these details; raises typer.BadParameter for an unknown name."""
     try:
         done = resume(connection, keys, name, disable_seconds=breaker_off)
     except ValueError as error:

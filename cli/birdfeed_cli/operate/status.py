@@ -27,13 +27,13 @@ from birdfeed_cli.common.time_spans import age
 from birdfeed_cli.common.watch import watched
 from birdfeed_cli.operate.ledger import account_json
 
-#: Words and styles of the verdict.
+#: Health → words and style.
 VERDICTS = {
     Health.HEALTHY: ("healthy", GOOD_BADGE),
     Health.DEGRADED: ("degraded", WARN_BADGE),
     Health.DOWN: ("down", BAD_BADGE),
 }
-#: Seconds for each answer of Redis: one that hangs is reported within three, the start of this program included.
+#: Seconds for each answer of Redis, so that a Redis that hangs is reported within three, including the program's start.
 ANSWER_SECONDS: Final = 1.5
 #: Workers shown one by one.
 MOST_WORKERS = 8
@@ -65,7 +65,7 @@ def run_status(*, as_json: bool, watch: bool) -> int:
 
 
 def spool_of_this_host() -> dict[str, Any] | None:
-    """What this host's spool for this Redis holds; None where there is none. Never raises."""
+    """What this host's spool for this Redis holds; None if there is none. Never raises."""
     try:
         spool = Spool.of(ProducerSettings.with_dotenv().options())
         if not spool.exists():
@@ -172,7 +172,7 @@ def _workers(workers: "list[WorkerState] | Any") -> RenderableType:
 
 
 def _producers(producers: Sequence[Producer]) -> RenderableType:
-    """By host: those with the most processes first."""
+    """Producers by host, those with the most processes first."""
     if not producers:
         return Text("none shows a heartbeat")
     hosts: dict[str, list[Producer]] = {}
@@ -195,7 +195,7 @@ def _producers(producers: Sequence[Producer]) -> RenderableType:
 
 
 def _spools(spools: Sequence[HostSpool]) -> RenderableType:
-    """By host: the fullest first."""
+    """Spools by host, the fullest first."""
     shown = [
         Text(
             f"{one.host}: {counted(one.events, 'event')}, {one.bytes / 1e6:.1f} MB, the oldest {age(one.oldest)} old"
@@ -252,7 +252,7 @@ def _spool(spool: dict[str, Any]) -> Text:
 
 
 def describe(status: Status, spool: dict[str, Any] | None) -> dict[str, Any]:
-    """The same for machines. Times are seconds from now."""
+    """The status for JSON output. Times are seconds from now."""
     return {
         "health": status.health.name.lower(),
         "problems": list(status.problems),

@@ -1,4 +1,4 @@
-"""`birdfeed prices check`, `diff` and `show`: keeping a price book."""
+"""`birdfeed prices check`, `diff` and `show`: maintain a price book."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,9 +20,9 @@ from birdfeed_worker.wiring import book_source_of
 
 from birdfeed_cli.common.console import OK, PARTLY, fail, out, print_json, print_lines
 
-#: The name of the book that birdfeed ships, where a file is expected.
+#: The name that stands for the shipped book where a file is expected.
 SHIPPED = "shipped"
-#: What a rate is for, by unit.
+#: Unit → what its rate is for.
 _PER = {
     "token": f"{10**6:,} tokens",
     "image": "image",
@@ -32,7 +32,7 @@ _PER = {
 
 
 def run_check(file: Path, *, as_json: bool) -> int:
-    """Read a book: everything that is wrong with it (exit code 1), or what it contains and changes."""
+    """Read a book; print everything that is wrong with it (exit code 1), or what it contains and changes."""
     try:
         book = load(file)
     except PriceBookError as error:
@@ -64,7 +64,7 @@ def run_diff(old: str, new: str, *, as_json: bool) -> int:
 
 
 def run_show(model: str, at: datetime | None, *, as_json: bool) -> int:
-    """Print what each layer of the books in use has for a model. Exit code 1 where none has a price for it."""
+    """Print what each layer of the current books has for a model. Exit code 1 if none has a price for it."""
     when = at or datetime.now(UTC)
     books = book_source_of(WorkerSettings.load()).current()
     layers = layers_of(books, model, when)

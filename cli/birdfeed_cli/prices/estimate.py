@@ -1,4 +1,4 @@
-"""`birdfeed prices estimate`: what events would cost, computed by the code the workers run."""
+"""`birdfeed prices estimate`: what events would cost, computed by the workers' code."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -45,7 +45,7 @@ def for_each_event(file: str, book: Path | None, answer: Callable[[Any, Books], 
                 fail(f"line {number}: {reason}", PARTLY)
                 if not as_json:
                     continue
-                # One line out for each line in, so that machines can pair them.
+                # One output line for each input line, so that programs can pair them.
                 answered = orjson.dumps({"error": reason}).decode()
             print_lines([json_text(answered)] if as_json else answered.split("\n"))
     return PARTLY if bad else OK

@@ -1,4 +1,4 @@
-"""`birdfeed prices explain`: how a cost is computed, number by number."""
+"""`birdfeed prices explain`: show how a cost is computed, number by number."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -38,7 +38,7 @@ def run_explain(file: str, book: Path | None, *, as_json: bool) -> int:
 
 
 def run_explain_stored(event_id: str, *, as_json: bool) -> int:
-    """Explain a stored row by its own receipt. Exit code 1 if there is none, or its numbers don't give its cost."""
+    """Explain a stored row by its receipt. Exit code 1 if there is no row, or its numbers don't give its cost."""
     with open_store(WorkerSettings.load()) as store:
         found = (read_event_row(RetryingReader(store), table, event_id) for table in datasources())
         row = next((row for row in found if row is not None), None)

@@ -1,4 +1,4 @@
-"""`birdfeed prices compare-invoice`: a provider's bill against the store, by day and model."""
+"""`birdfeed prices compare-invoice`: compare a provider's bill with the stored rows, by day and model."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -28,7 +28,7 @@ from birdfeed_cli.common.store_access import open_store
 
 
 def run_compare_invoice(file: str, provider: str | None, tolerance: float, *, as_json: bool) -> int:
-    """Compare and print. Exit code 1 where a line of the bill and the store differ, or a table can't be read."""
+    """Compare and print. Exit code 1 if a line of the bill and the rows differ, or a table can't be read."""
     share = Decimal(repr(tolerance)) / 100
     try:
         with open_input(file) as stream:
@@ -71,7 +71,7 @@ def _stored(bill: Bill, *, as_json: bool) -> tuple[list[Booked], int]:
 
 
 def _dead(bill: Bill) -> list[Booked] | None:
-    """Dead events of the days of a bill; None where Redis can't be asked."""
+    """Dead events of the days of a bill; None if Redis can't be asked."""
     try:
         redis, keys = open_redis()
         books = book_source_of(WorkerSettings.load()).current()

@@ -1,4 +1,4 @@
-"""`birdfeed prices missing`: models whose rows were written without a price, or without a part of it."""
+"""`birdfeed prices missing`: models whose rows have no price, or only a part of one."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from birdfeed_cli.common.store_access import NO_USAGE_RAW, open_store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What was found: models, usage that was not read, the books in use, and how many data sources were read.
+    """The result: models, usage that was not read, the current books, and how many data sources were read.
 
     `notes` are sentences about data sources that could not be read completely.
     """
@@ -34,7 +34,7 @@ class Found:
 
 
 def run_missing(since: datetime, *, only_toml: bool, json: bool) -> int:
-    """Print them, most events first. Exit code 1 if there are any."""
+    """Print the models, most events first. Exit code 1 if there are any."""
     now = datetime.now(UTC)
     found = read_missing(WorkerSettings.load(), since, now)
     for note in found.notes:
@@ -50,7 +50,7 @@ def run_missing(since: datetime, *, only_toml: bool, json: bool) -> int:
 
 
 def read_missing(settings: WorkerSettings, since: datetime, now: datetime) -> Found:
-    """Ask the store.
+    """Query Tinybird.
 
     Raises:
         ConfigurationError: The host or the read token is missing, or the price book is wrong.
@@ -93,7 +93,7 @@ def _show(missing: list[Missing], since: datetime, books: Books, now: datetime, 
 
 
 def lacks(one: Missing) -> str:
-    """What has no rate, for people."""
+    """What has no rate, for display."""
     return amounts(one.lacking) if one.lacking else "all" if not one.price_model else "a part that usage doesn't have"
 
 

@@ -1,4 +1,4 @@
-"""`birdfeed prices reprice`: stored rows at today's prices."""
+"""`birdfeed prices reprice`: price stored rows again with today's price books."""
 
 import time
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ def run_reprice(
     limit: int | None,
     as_json: bool,
 ) -> int:
-    """Show the difference, ask, write the corrections. Exit code 1 if rows or a table had to be refused."""
+    """Show the difference, ask, write the corrections. Exit code 1 if rows or a table could not be repriced."""
     now = datetime.now(UTC)
     selection = Selection(since=since, until=until or now, models=tuple(models or ()))
     if selection.since >= selection.until:
@@ -75,7 +75,7 @@ class Run:
     refused_tables: list[str] = field(default_factory=list)
 
     def run(self, *, dry_run: bool, yes: bool, limit: int | None) -> int:
-        """Read, show, ask, write; the exit code."""
+        """Read, show, ask, write; returns the exit code."""
         self._read(limit)
         if not self.as_json:
             self._show()
@@ -94,7 +94,7 @@ class Run:
         return PARTLY if self.tally.refused or self.refused_tables else OK
 
     def _note(self, action: str, **counts: int) -> None:
-        """Who repriced what, in the log that `birdfeed dead log` shows; without a Redis, that is said and no more."""
+        """Record in the audit log who repriced what; without a Redis, only warn."""
         selection = self.selection
         details: dict[str, Any] = {"since": selection.since.isoformat(), "until": selection.until.isoformat()}
         try:

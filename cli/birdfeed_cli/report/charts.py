@@ -1,4 +1,4 @@
-"""The plots of the report's page and of the console: inline SVG, no script, nothing to load.
+"""The plots of the report's page and of the console: inline SVG, without scripts or external files.
 
 Colours are CSS variables of the page."""
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from birdfeed_schemas.safety.untrusted import html_text
 
-#: Size of a plot in its own units; the page scales it.
+#: The plot's size in its own units; the page scales it.
 WIDTH: Final = 960
 HEIGHT: Final = 260
 _LEFT: Final = 64
@@ -17,7 +17,7 @@ _RIGHT: Final = 8
 _TOP: Final = 10
 _BOTTOM: Final = 26
 _INNER: Final = WIDTH - _LEFT - _RIGHT
-#: About so many labels fit beneath.
+#: About this many labels fit below the axis.
 _LABELS: Final = 9
 #: Minutes between labels, for periods of minutes.
 _EACH_MINUTES: Final = (5, 10, 15, 30, 60, 120, 180, 240)
@@ -26,14 +26,14 @@ Layer = tuple[str, Sequence[float], str]
 
 
 def stacked_bars(title: str, periods: Sequence[datetime], every: str, layers: Sequence[Layer], text: Format) -> str:
-    """Bars over time, one layer on another.
+    """Stacked bars over time.
 
     Args:
         title: The text for screen readers.
         periods: Starts of the hours or days.
         every: hour, day, or minutes (`minute`, `5 minutes`).
         layers: Name, value for each period, and CSS colour; from the bottom up.
-        text: A value as people read it.
+        text: Formats a value for display.
     """
     totals = [sum(values[nth] for _, values, _ in layers) for nth in range(len(periods))]
     top, step = scale(max(totals, default=0.0))
@@ -57,9 +57,9 @@ def stacked_bars(title: str, periods: Sequence[datetime], every: str, layers: Se
 
 
 def lines(title: str, periods: Sequence[datetime], every: str, layers: Sequence[Layer], text: Format) -> str:
-    """Lines over time, the first one on top of the others; arguments as stacked_bars'.
+    """Lines over time, the first one in front; the arguments are as for stacked_bars.
 
-    A layer with fewer values than there are periods ends before the last ones.
+    A layer with fewer values than periods ends earlier.
     """
     top, step = scale(max((max(values, default=0.0) for _, values, _ in layers), default=0.0))
     height = HEIGHT - _TOP - _BOTTOM
@@ -79,7 +79,7 @@ def lines(title: str, periods: Sequence[datetime], every: str, layers: Sequence[
 
 
 def _slot(nth: int, slot: float, drawn: str, said: Sequence[str]) -> str:
-    """A period: the whole of it answers to the pointer, not only what is drawn."""
+    """One period: all of its area has the tooltip, not only what is drawn."""
     height = HEIGHT - _TOP - _BOTTOM
     hover = f'<rect x="{_LEFT + nth * slot:.1f}" y="{_TOP}" width="{slot:.1f}" height="{height}" class="hover"/>'
     return f"<g>{hover}{drawn}<title>{'&#10;'.join(map(html_text, said))}</title></g>"
@@ -90,7 +90,7 @@ def _svg(title: str, parts: Sequence[str]) -> str:
 
 
 def scale(largest: float) -> tuple[float, float]:
-    """The top of an axis that holds `largest`, and the step between its lines: 1, 2 or 5 times a power of ten."""
+    """The top of an axis for values up to `largest`, and the step between its lines: 1, 2 or 5 times a power of ten."""
     if largest <= 0:
         return 1.0, 1.0
     rough = largest / 4
@@ -131,7 +131,7 @@ def _labels(periods: Sequence[datetime], every: str, slot: float) -> str:
 
 
 def _when(period: datetime, every: str, *, long: bool = False) -> str:
-    """A period's name: beneath the axis short, at midnight with its day."""
+    """A period's label: short below the axis, with the day at midnight."""
     if every == "day":
         return period.strftime("%a %Y-%m-%d" if long else "%b %d")
     if long:

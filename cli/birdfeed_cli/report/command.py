@@ -1,4 +1,4 @@
-"""`birdfeed report`: cost and use of models as tables and bars, JSON, CSV, or a page with charts."""
+"""`birdfeed report`: cost and usage of models as tables and bars, JSON, CSV, or a page with charts."""
 
 import csv
 import sys
@@ -41,7 +41,7 @@ COLUMNS: Final = (
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _BAR_WIDTH: Final = 16
 _NAME_WIDTH: Final = 40
-#: Columns that a narrow terminal doesn't show, the first to go first.
+#: Columns that narrow terminals don't show, in the order in which they are left out.
 _LEAST_FIRST: Final = ("", "p50 ms", "out", "p95 ms", "tokens in", "unpriced", "failed")
 
 
@@ -55,7 +55,7 @@ def run_report(
     html: Path | None,
     client_errors: bool = True,
 ) -> int:
-    """Query the store and print. Exit code 1 if a table could not be read."""
+    """Query Tinybird and print. Exit code 1 if a table could not be read."""
     if as_json and as_csv:
         raise WrongUse("--json and --csv can't be combined; choose one")
     until = datetime.now(UTC)
@@ -98,16 +98,16 @@ def read_stored(
     *,
     client_errors: bool = True,
 ) -> tuple[Report | None, int]:
-    """Query the store; the report (None where no data source can be read), and how many data sources are in it.
+    """Query Tinybird; returns the report (None if no data source can be read), and how many data sources are in it.
 
     Args:
-        settings: Where the store is.
-        since, until, dimensions, zone, client_errors: As read_report's.
-        tell: Takes a sentence about each data source that is left out, completely or in part.
+        settings: Where Tinybird is.
+        since, until, dimensions, zone, client_errors: As for read_report.
+        tell: Called with a sentence about each data source that is left out, completely or partly.
 
     Raises:
         ConfigurationError: The host or the read token is missing.
-        TinybirdError: The store doesn't answer, or refuses.
+        TinybirdError: Tinybird doesn't answer, or refuses.
     """
     with open_store(settings) as store:
         tables = list(_tables(store, tell))
@@ -131,7 +131,7 @@ def _dimensions(text: str) -> list[str]:
 
 
 def _tables(store: Tinybird, tell: Callable[[str], None]) -> Iterator[str]:
-    """The data sources that have the columns reports need; notes those that have not."""
+    """The data sources that have the columns that reports need; reports those that don't."""
     for datasource in datasources():
         try:
             columns = store.columns(datasource)
@@ -175,7 +175,7 @@ def _line(line: Line) -> dict[str, Any]:
 
 
 def _usd(cost: Decimal) -> str:
-    """Exact text: JSON's numbers are doubles for most who read them."""
+    """Exact text, because most readers of JSON read numbers as floats."""
     return format(cost, "f")
 
 
@@ -230,7 +230,7 @@ def _table(dimension: str, lines: list[Line]) -> Table:
     table = Table(title=f"by {dimension}", title_justify="left", title_style="bold")
     names = [Text(line.name or "(none)") for line in lines]
     columns = _columns(lines)
-    # Names are shown whole, up to _NAME_WIDTH: what matters least makes room for them.
+    # Names are shown whole, up to _NAME_WIDTH; the least important columns are left out for that.
     name_width = min(_NAME_WIDTH, max([cell_len(dimension), *(name.cell_len for name in names)]))
     for column in _LEAST_FIRST:
         widths = [max([cell_len(key), *(cell.cell_len for cell in cells)]) for key, cells in columns.items()]
@@ -246,7 +246,7 @@ def _table(dimension: str, lines: list[Line]) -> Table:
 
 
 def _columns(lines: list[Line]) -> dict[str, list[Text]]:
-    """The cells of each column, by its heading; the bar has none."""
+    """Heading of a column → its cells; the bar's column has no heading."""
     largest = largest_named(lines)
     bars = [bar(float(line.cost_usd / largest) if largest and line.name != OTHERS else 0.0) for line in lines]
     return {
@@ -270,7 +270,7 @@ def bar(share: float) -> str:
 
 
 def sparkline(values: list[float]) -> str:
-    """One character a value; at most 96, the values beside each other summed."""
+    """One character per value; at most 96, for which neighbouring values are summed."""
     step = -(-len(values) // 96) or 1
     summed = [sum(values[nth : nth + step]) for nth in range(0, len(values), step)]
     largest = max(summed, default=0.0)

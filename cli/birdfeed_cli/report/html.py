@@ -1,4 +1,4 @@
-"""The report as one HTML file: styles, tables and plots within, nothing from elsewhere, no script."""
+"""The report as one HTML file with styles, tables and plots, without external files or scripts."""
 
 from collections.abc import Sequence
 from decimal import Decimal
@@ -49,7 +49,7 @@ footer { color: var(--dim); font-size: 13px; }
 @media (max-width: 640px) { .tick { font-size: 19px; } body { padding: 20px 12px; } }
 @media print { body { background: none; } section, dl div { break-inside: avoid; } }
 """
-#: A share of failed requests from here on is shown as bad.
+#: Shares of failed requests from here on are highlighted.
 _MANY_ERRORS: Final = 0.05
 
 
@@ -68,7 +68,7 @@ def page(report: Report) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # Nothing may be loaded, whatever a model's name or a user's holds.
+        # Nothing may be loaded, whatever the names of models and users contain.
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         f"<title>birdfeed report, {html_text(when)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f'<h1>birdfeed report</h1>\n<p class="when">{html_text(when)}</p>\n'
@@ -126,7 +126,7 @@ def _colour(series: Sequence[Series], nth: int) -> str:
 
 
 def colour(series: Sequence[Series], nth: int) -> str:
-    """The name of a line's colour, c0 to c7; the others have the last."""
+    """The name of a line's colour, c0 to c7; the line for all others gets the last."""
     return "c7" if series[nth].name == OTHERS else f"c{nth % 7}"
 
 
@@ -171,7 +171,7 @@ def _milliseconds(value: float | None) -> str:
 
 
 def short(number: int) -> str:
-    """1,234 as it is; from 100,000 on with k, M, G and three digits that count."""
+    """A number for display: 1,234 as it is; from 100,000 on with k, M or G and three significant digits."""
     if number < 100_000:
         return f"{number:,}"
     value, power = float(number), 0

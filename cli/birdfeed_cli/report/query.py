@@ -1,4 +1,4 @@
-"""What `birdfeed report` tells, as data: two questions to the SQL API, whatever the number of dimensions."""
+"""The data of `birdfeed report`, from two SQL queries, whatever the number of dimensions."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from birdfeed_schemas.tables.meters import BY_NAME, COMPLETION_CLASSES, PROMPT_C
 from birdfeed_worker.operations.reprice.row_reader import sql_text
 from birdfeed_worker.operations.unread import Shape
 
-#: What may be grouped by: columns that every data source has.
+#: Columns that can be grouped by; every data source has them.
 DIMENSIONS: Final = (
     "model", "model_used", "provider", "tier", "user", "username", "event_type", "cost_status", "error_type",
     "referrer", "service_tier", "price_model",
@@ -31,7 +31,7 @@ Query = Callable[[str], list[dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One group. USD; latencies in ms, of successful requests of known duration, None without any."""
+    """One group. Costs in USD; latencies in ms of successful requests with a duration, None if there are none."""
 
     name: str
     requests: int = 0
@@ -45,13 +45,13 @@ class Line:
 
     @property
     def error_rate(self) -> float:
-        """Share of failed requests, 0 of none."""
+        """The share of failed requests; 0 if there are no requests."""
         return self.errors / self.requests if self.requests else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One group over time: USD and requests for each period."""
+    """One group over time: cost in USD and requests for each period."""
 
     name: str
     cost_usd: list[Decimal]
@@ -61,9 +61,9 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All of it. `periods` are the starts of hours or days, in the zone; `over_time` is by the first dimension.
+    """The whole report. `periods` are the starts of hours or days in the zone; `over_time` is by the first dimension.
 
-    `unread` is usage that was not read, or not completely, or not sent, by the shape it came in.
+    `unread` is usage that was not read, not completely read, or not sent, grouped by shape.
     """
 
     since: datetime
@@ -78,7 +78,7 @@ class Report:
 
 
 def largest_named(lines: Iterable[Line]) -> Decimal:
-    """The highest cost of a group shown by name: what bars are measured against. The others together would dwarf it."""
+    """The highest cost of a group shown by name, for the scale of bars. (The sum of the others would dwarf them.)"""
     return max((line.cost_usd for line in lines if line.name != OTHERS), default=Decimal(0))
 
 
@@ -92,15 +92,15 @@ def read_report(
     *,
     client_errors: bool = True,
 ) -> Report:
-    """Ask for it.
+    """Query the report.
 
     Args:
         query: Runs a SELECT; its errors pass through.
-        datasources: The tables to count, all of birdfeed's shape.
-        since, until: From, and up to but not with; aware.
-        by: Of DIMENSIONS; the first one is shown over time.
-        zone: The zone of hours and days.
-        client_errors: Whether requests that were refused for the client's fault count.
+        datasources: The tables to count, which all have birdfeed's columns.
+        since, until: From (inclusive) and until (exclusive); timezone-aware.
+        by: Dimensions; the first one is also shown over time.
+        zone: The time zone of hours and days.
+        client_errors: Whether requests that were refused because of the client count.
     """
     events = _events_sql(datasources, since, until, client_errors=client_errors)
     found = [(row["dimension"], _line(row)) for row in query(_groups_sql(events, by))]
@@ -123,7 +123,7 @@ def read_report(
 
 
 def _events_sql(datasources: Sequence[str], since: datetime, until: datetime, *, client_errors: bool) -> str:
-    """Each event once: FINAL is the cheapest way (docs/explanation/reading-costs.md)."""
+    """SQL that counts each event once; FINAL is the cheapest way (docs/explanation/reading-costs.md)."""
     columns = f"{', '.join(DIMENSIONS)}, occurred_at, response_status, cache_hit, duration, cost, {_PROMPT} AS prompt, "
     within = f"occurred_at >= {_moment(since)} AND occurred_at < {_moment(until)}"
     if not client_errors:
@@ -169,7 +169,7 @@ def _line(row: Mapping[str, Any]) -> Line:
 
 
 def _with_others(lines: list[Line], total: Line) -> list[Line]:
-    """What is not shown by name is summed, so that every table adds up to the total."""
+    """Add a line with the sum of the groups not shown by name, so that every table adds up to the total."""
 
     def rest(field_: str) -> Any:
         return getattr(total, field_) - sum((getattr(line, field_) for line in lines), type(getattr(total, field_))(0))
@@ -181,7 +181,7 @@ def _with_others(lines: list[Line], total: Line) -> list[Line]:
 
 
 def _periods(since: datetime, until: datetime, zone: ZoneInfo, *, hourly: bool) -> Iterable[datetime]:
-    """The start of each hour or day from since to until: by the calendar, so days may have 23 or 25 hours."""
+    """The start of each hour or day from since to until, by the calendar: days may have 23 or 25 hours."""
     local = since.astimezone(zone)
     if not hourly:
         day: date = local.date()
@@ -202,7 +202,7 @@ def _series(rows: Iterable[Mapping[str, Any]], names: Sequence[str], periods: Se
         empty = [0] * len(periods)
         series[name] = Series(name=name, cost_usd=[Decimal(0)] * len(periods), requests=empty[:], errors=empty[:])
     for row in rows:
-        # By place, not by equality: where clocks change at midnight, a day's start is a matter of opinion.
+        # By position, not by equality: if clocks change at midnight, the start of a day is ambiguous.
         nth, one = max(0, bisect_right(starts, int(row["period"])) - 1), series[row["name"]]
         one.cost_usd[nth] += Decimal(row["cost_usd"])
         one.requests[nth] += int(row["requests"])

@@ -1,4 +1,4 @@
-"""`birdfeed doctor`: everything from here to the rows, one line each, with what to do."""
+"""`birdfeed doctor`: check everything from this process to the rows, one line each, with what to do."""
 
 import os
 import time
@@ -45,10 +45,10 @@ STYLES: Final[Mapping[State, str]] = {
 }
 #: Seconds for each answer of Redis.
 ANSWER_SECONDS: Final = 1.5
-#: Seconds that --send waits for the row, and between two looks.
+#: Seconds that --send waits for the row, and seconds between two checks.
 ROW_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 1.0
-#: Findings of `birdfeed status` that are told of without it.
+#: Findings of `birdfeed status` that other checks report already.
 _TOLD: Final = frozenset({"no_worker", "redis_can_lose_events"})
 _STATES: Final[Mapping[Health, State]] = {
     Health.HEALTHY: "unknown",
@@ -60,7 +60,7 @@ MODEL: Final = "birdfeed-doctor"
 
 
 def run_doctor(*, send: bool, as_json: bool) -> int:
-    """Look, and print. Exit codes: 0 all is well; 1 a warning; 2 the settings are wrong; 3 something is down."""
+    """Check and print. Exit codes: 0 all is well; 1 a warning; 2 the settings are wrong; 3 something is down."""
     checks = []
     for check in all_checks(send=send):
         checks.append(check)
@@ -76,7 +76,7 @@ def run_doctor(*, send: bool, as_json: bool) -> int:
 
 
 def all_checks(*, send: bool) -> Iterator[Check]:
-    """The producer's, the workers', the store's; and an event's way, if all is reachable that it needs."""
+    """The checks of producer, workers and Tinybird; and, with `send`, of an event's path if that is reachable."""
     yield from variables({name: value or "" for name, value in dotenv_values(".env").items()} | os.environ)
     try:
         producer, worker = ProducerSettings.with_dotenv(), WorkerSettings.load()
@@ -106,7 +106,7 @@ def all_checks(*, send: bool) -> Iterator[Check]:
 
 
 def _status(settings: WorkerSettings) -> Iterator[Check]:
-    """What `birdfeed status` finds beside what was looked at already."""
+    """What `birdfeed status` finds, except what was already checked."""
     keys = Keys(settings.key_prefix, settings.queue)
     connection = connect(settings.redis_url_text, tries=0, timeout=ANSWER_SECONDS)
     try:
@@ -140,7 +140,7 @@ def _status(settings: WorkerSettings) -> Iterator[Check]:
 
 
 def _store(settings: WorkerSettings) -> Iterator[Check]:
-    """Whether Tinybird is there, takes rows, and has the columns."""
+    """Whether Tinybird is reachable, takes rows, and has the columns."""
     tokens = (settings.tinybird_token, settings.tinybird_token_file)
     if settings.tinybird_host is None and tokens == (None, None):
         yield Check(
@@ -162,7 +162,7 @@ def _store(settings: WorkerSettings) -> Iterator[Check]:
         return
     with store:
         try:
-            # Rows can be sent without reading, but not checked.
+            # Without a read token rows can be sent, but the columns can't be checked.
             problems = [*(check_schemas(store) if store.can_read else ()), *check_append(store)]
         except TinybirdError as error:
             yield _unreachable(settings, error)
@@ -197,7 +197,7 @@ def _problem(problem: Mismatch) -> Check:
 
 
 def _followed(producer: ProducerSettings, worker: WorkerSettings) -> Iterator[Check]:
-    """Send an event that costs nothing, and wait for its row."""
+    """Send an event with a cost of 0, and wait for its row."""
     request_id = f"doctor-{uuid4()}"
     birdfeed.configure(producer)
     began = time.monotonic()

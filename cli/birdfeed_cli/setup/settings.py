@@ -20,7 +20,7 @@ from birdfeed_cli.common.console import OK, out, print_json
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: the side it belongs to, the names it is read from, its value as it may be shown, and its source."""
+    """One setting: its side (producer, worker or both), its variables, its value for display, and its source."""
 
     side: str
     names: tuple[str, ...]
@@ -30,7 +30,7 @@ class Setting:
 
 
 def run_settings(*, as_json: bool) -> int:
-    """Print them."""
+    """Print all settings."""
     shown = list(current())
     if as_json:
         print_json(list(map(asdict, shown)))
@@ -43,7 +43,7 @@ def run_settings(*, as_json: bool) -> int:
 
 
 def current() -> Iterator[Setting]:
-    """Every setting as it is now; raises pydantic.ValidationError."""
+    """Every setting with its current value; raises pydantic.ValidationError."""
     producer, worker = ProducerSettings.with_dotenv(), WorkerSettings()
     for (side, fields), loaded in zip(sides().items(), (producer, producer, worker), strict=True):
         for field, info in fields.items():
@@ -52,7 +52,7 @@ def current() -> Iterator[Setting]:
 
 
 def sides() -> dict[str, dict[str, FieldInfo]]:
-    """The fields of both sides, then those that only producer or worker has."""
+    """The fields of both sides, then those that only the producer or the worker has."""
     both = RedisSettings.model_fields
     found = {"both": both, "producer": ProducerSettings.model_fields, "worker": WorkerSettings.model_fields}
     return {
@@ -61,7 +61,7 @@ def sides() -> dict[str, dict[str, FieldInfo]]:
 
 
 def names_of(field: str, info: FieldInfo) -> tuple[str, ...]:
-    """The environment variables a setting is read from, first wins."""
+    """The environment variables from which a setting is read; the first that is set wins."""
     alias = info.validation_alias
     if isinstance(alias, AliasChoices):
         return tuple(str(choice) for choice in alias.choices)
@@ -82,7 +82,7 @@ def source_of(names: tuple[str, ...]) -> str:
 
 
 def show(value: Any) -> str:
-    """A value as it may be shown: secrets masked, URLs without user, password and query."""
+    """A value for display: secrets are masked, URLs have no user, password and query."""
     if value is None:
         return "(none)"
     if isinstance(value, SecretStr):

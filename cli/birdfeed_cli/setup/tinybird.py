@@ -17,7 +17,7 @@ from birdfeed_cli.common.errors import store_code
 
 
 def run_init(folder: Path, *, force: bool) -> int:
-    """Write the Tinybird project; a file that is there and differs stays, unless forced."""
+    """Write the Tinybird project; an existing file that differs is kept unless forced."""
     try:
         return _write(folder, force=force)
     except OSError as error:
@@ -44,7 +44,7 @@ def _write(folder: Path, *, force: bool) -> int:
 
 
 def run_check(*, as_json: bool) -> int:
-    """Compare the live data sources with what the worker sends. Exit code 1 if there is a mismatch."""
+    """Compare the live data sources with what workers send. Exit code 1 if there is a mismatch."""
     settings = WorkerSettings.load()
     with tinybird_of(settings) as store:
         if not store.can_read:

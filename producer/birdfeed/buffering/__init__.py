@@ -1,1 +1,1 @@
-"""Events that wait in memory."""
+"""The buffer: events that wait in memory."""

@@ -1,8 +1,8 @@
 """Hold events in memory between track_event and the flusher, within bounds.
 
-The way in takes no lock: `deque.append` is atomic, and a lock held by a thread that loses the processor would make
-every other request wait for it. The size is kept as two running sums; a race between threads can lose an addition, so
-it is an estimate, set right whenever the flusher finds the buffer empty.
+Adding an event takes no lock: `deque.append` is atomic, and if a thread that holds a lock is descheduled, every other
+request waits for it. The size is kept as two running sums. A race between threads can lose an addition, so it is an
+estimate, which is corrected whenever the flusher finds the buffer empty.
 """
 
 from collections import deque
@@ -11,10 +11,10 @@ from typing import Any, Final, Literal, TypeAlias
 from birdfeed.runtime.wake import Wake
 from birdfeed.stats import Counters
 
-#: (event type, bytes, ...): the buffer looks at the first two.
+#: (event type, bytes, ...): the buffer uses the first two.
 Item: TypeAlias = tuple[Any, ...]
 
-#: From this share of a bound on the flusher is woken at once rather than at its next interval.
+#: When the buffer is filled to this share of a bound, the flusher is woken instead of waiting for its next interval.
 _WAKE_AT: Final = 0.5
 
 
@@ -30,13 +30,13 @@ class Buffer:
         max_bytes: int = 64_000_000,
         drop_policy: Literal["newest", "oldest"] = "newest",
     ) -> None:
-        """`wake` is set where the buffer fills faster than the flusher's interval allows for."""
+        """`wake` is set when the buffer fills faster than the flusher's interval allows for."""
         self._counters = counters
         self._wake = wake if wake is not None else Wake()
         self._items: deque[Item] = deque()
         self._added = 0
         self._taken = 0
-        #: Whether nobody takes from it any more: whoever has put an event in must see that it gets elsewhere.
+        #: Whether nothing takes from the buffer any more. A thread that put an event in must then move it elsewhere.
         self.sealed = False
         self._max_events = max_events
         self._max_bytes = max_bytes
@@ -53,7 +53,7 @@ class Buffer:
         return max(0, self._added - self._taken)
 
     def put(self, item: Item) -> bool:
-        """Add an event, or drop one by the policy where there is no room; whether it was added."""
+        """Add an event; if there is no room, drop one by the policy. Returns whether it was added."""
         size = len(item[1])
         items = self._items
         if (len(items) >= self._many or self._added + size - self._taken > self._much) and not self._make_room(item):
@@ -63,7 +63,7 @@ class Buffer:
         return True
 
     def take(self, max_events: int, max_bytes: int) -> list[Item]:
-        """Up to that many of the oldest events; they are the caller's now."""
+        """Remove and return up to that many of the oldest events."""
         taken: list[Item] = []
         size = 0
         pop = self._items.popleft
@@ -73,7 +73,7 @@ class Buffer:
                 taken.append(item)
                 size += len(item[1])
         except IndexError:
-            self._taken = self._added  # empty: nothing is added but not taken
+            self._taken = self._added  # empty: all that was added is taken
         else:
             self._taken += size
         return taken
@@ -84,22 +84,22 @@ class Buffer:
         self._taken -= sum(len(item[1]) for item in items)
 
     def take_all(self) -> list[Item]:
-        """Everything that waits."""
+        """Remove and return everything."""
         taken: list[Item] = []
         while items := self.take(self._max_events, self._max_bytes):
             taken += items
         return taken
 
     def seal(self) -> list[Item]:
-        """Nobody takes from it after that; what is still there is the caller's.
+        """Mark the buffer as no longer emptied; remove and return what is still in it.
 
-        An event put in before is in the answer. Whoever puts one in later sees `sealed` afterwards.
+        An event that was put in before is returned. A thread that puts one in later sees `sealed` afterwards.
         """
         self.sealed = True
         return self.take_all()
 
     def _make_room(self, item: Item) -> bool:
-        """Over half full: wake the flusher. At a bound: drop. Whether there is room for `item` now."""
+        """Wake the flusher, for the buffer is half full; drop if a bound is reached. Returns if there is room now."""
         self._wake.set()
         size = len(item[1])
         while len(self._items) >= self._max_events or (self.size + size > self._max_bytes and self._items):
@@ -109,7 +109,7 @@ class Buffer:
             try:
                 oldest = self._items.popleft()
             except IndexError:
-                break  # the flusher took the rest meanwhile
+                break  # the flusher has taken the rest in the meantime
             self._taken += len(oldest[1])
             self._counters.drop(oldest[0], "buffer_full")
         return True

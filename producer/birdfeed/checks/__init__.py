@@ -1,1 +1,1 @@
-"""What would be sent from here, where to, and whether it can arrive: `birdfeed.check()`."""
+"""Check what this process would send, where to, and whether it can get there: `birdfeed.check()`."""

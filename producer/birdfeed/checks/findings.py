@@ -1,26 +1,27 @@
-"""What was looked at, in one sentence each, and what to do about it: `birdfeed.check()`, `birdfeed doctor`."""
+"""The findings of `birdfeed.check()` and `birdfeed doctor`: one sentence each, and what to do about it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-#: ok: as it should be; unknown: it can't be asked from here, which need not be wrong; warning: events may be lost, late
-#: or not as meant; wrong: the settings are wrong, or nothing is sent; down: something can't be reached or does not run.
+#: ok: as it should be; unknown: it can't be checked from here, which need not be a problem; warning: events may be
+#: lost, late or not as intended; wrong: the settings are wrong, or nothing is sent; down: something is unreachable or
+#: not running.
 State: TypeAlias = Literal["ok", "unknown", "warning", "wrong", "down"]
 
-#: What a state is for an exit code: docs/reference/outcomes.md.
+#: State → exit code: docs/reference/outcomes.md.
 EXIT_CODES: Final[dict[State, int]] = {"ok": 0, "unknown": 0, "warning": 1, "wrong": 2, "down": 3}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at.
+    """One thing that was checked.
 
     Attributes:
-        name: What: settings, sends, spool, redis, pool, ...
-        state: How it is.
+        name: What was checked: settings, sends, spool, redis, pool, ...
+        state: ok, unknown, warning, wrong or down.
         found: What was found, in one sentence, without secrets.
-        advice: What to do; empty where there is nothing to do.
+        advice: What to do; empty if there is nothing to do.
     """
 
     name: str
@@ -33,5 +34,5 @@ class Check:
 
 
 def exit_code(checks: Iterable[Check]) -> int:
-    """0 all is well; 1 something is not as it should be; 2 the settings are wrong; 3 something can't be reached."""
+    """0: all is well; 1: there is a warning; 2: the settings are wrong; 3: something is unreachable or not running."""
     return max((EXIT_CODES[check.state] for check in checks), default=0)

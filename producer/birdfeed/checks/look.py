@@ -1,4 +1,4 @@
-"""Look at the settings of this process, the spool, and the Redis that its events go to. Nothing is written."""
+"""Check this process's settings, its spool, and the Redis that its events go to. Nothing is written to Redis."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ ANSWER_SECONDS: Final = 1.5
 
 
 def variables(environment: Mapping[str, str]) -> Iterator[Check]:
-    """Variables that are no settings: misspelt, mostly."""
+    """BIRDFEED_* variables that are not settings; most are misspelt."""
     for name, near in sorted(unknown_variables(environment).items()):
         advice = f"did you mean {near}?" if near else "unset it; `birdfeed settings` lists the settings"
         yield Check(name="settings", state="warning", found=f"{name} is not a birdfeed setting", advice=advice)
@@ -144,14 +144,14 @@ def _facts(client: Redis, place: str) -> Iterator[Check]:
 def _is_replica(client: Redis) -> bool:
     try:
         role: Any = client.execute_command("ROLE")
-    except ResponseError:  # forbidden: then it is not known, and not claimed
+    except ResponseError:  # forbidden by an ACL: not known, so not claimed
         return False
     return bool(role) and role[0] in (b"slave", "slave")
 
 
 def _pool(client: Redis, keys: Keys) -> Check:
     try:
-        now = client.time()[0]  # two hosts' clocks may differ; workers beat by this one
+        now = client.time()[0]  # hosts' clocks may differ; workers' heartbeats use Redis's
         alive = sum(_beats(client, name, now) for name in client.smembers(f"{keys.prefix}:workers:{keys.queue}"))
     except ResponseError:
         return Check(
@@ -173,7 +173,7 @@ def _pool(client: Redis, keys: Keys) -> Check:
 
 
 def _beats(client: Redis, worker: bytes | str, now: float) -> bool:
-    """Whether a worker showed a heartbeat lately."""
+    """Whether a worker's last heartbeat is recent."""
     told = client.hget(worker, "last_heartbeat") or b""
     try:
         beat = datetime.fromisoformat(told.decode() if isinstance(told, bytes) else told)
@@ -183,7 +183,7 @@ def _beats(client: Redis, worker: bytes | str, now: float) -> bool:
 
 
 def check_process(options: Options | None, credentials: Credentials | None) -> list[Check]:
-    """What can be looked at from here; options None: those that the environment sets."""
+    """All checks that can be made from this process; with `options` None, for the settings in the environment."""
     found = list(variables(os.environ))
     try:
         return [*found, *look(options if options is not None else options_from(os.environ), credentials)]
@@ -192,7 +192,7 @@ def check_process(options: Options | None, credentials: Credentials | None) -> l
 
 
 def wrong_settings(error: Exception) -> Check:
-    """Settings that can't be read: nothing else is known then."""
+    """The finding for settings that can't be read; nothing else can be checked then."""
     return Check(
         name="settings",
         state="wrong",

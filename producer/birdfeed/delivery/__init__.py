@@ -1,1 +1,1 @@
-"""From the buffer to Redis or the spool, in a thread of its own."""
+"""Deliver events from the buffer to Redis or the spool, in the flusher's thread."""

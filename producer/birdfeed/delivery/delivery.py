@@ -1,10 +1,10 @@
-"""Bring events from the buffer to Redis, or to the spool where Redis is away: one round of the flusher.
+"""Send events from the buffer to Redis, or to the spool while Redis is away: one round of the flusher.
 
     buffer ──pack──▶ in flight ──┬─▶ Redis
     spool's single events ───────┘└▶ spool ──▶ Redis, later
 
-A batch stays in flight until Redis or the spool has it, so an error anywhere leaves it there for the next round; while
-something is in flight nothing more is taken from the buffer, whose bounds then bound the whole.
+A batch stays in flight until Redis or the spool has it, so after any error the next round tries it again. While a batch
+is in flight, nothing more is taken from the buffer, so that the buffer's bounds limit the memory of both.
 """
 
 import logging
@@ -33,13 +33,13 @@ from birdfeed.transport.enqueuer import Outcome
 _TAKE_EVENTS: Final = 20_000
 _TAKE_BYTES: Final = 16_000_000
 _TAKES: Final = 10
-#: Batches, and bytes, sent in one round trip; a slow line must carry them within redis_timeout.
+#: Batches, and bytes, sent in one round trip; a slow connection must transmit them within redis_timeout.
 _SEND_BATCHES: Final = 16
 _SEND_BYTES: Final = 1_000_000
 
 
 class Delivery:
-    """The rounds of one pipeline; safe to call from any thread, one round at a time."""
+    """The rounds of one pipeline. Methods may be called from any thread; one round runs at a time."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Delivery:
         clock: Callable[[], float] = time.monotonic,
         breaker: Breaker | None = None,
     ) -> None:
-        """`spool` is None where there is none; `clock` gives monotonic seconds."""
+        """`spool` is None if there is none; `clock` returns monotonic seconds."""
         self._options = options
         self._buffer = buffer
         self._counters = counters
@@ -63,7 +63,7 @@ class Delivery:
         self._drain = Drain(options, self._sending, spool, counters, clock)
         self._heartbeat = Heartbeat(self._sending, spool, counters, clock)
         self._in_flight: deque[PackedBatch] = deque()
-        # Held while batches move, never while Redis or the spool is waited for; `abandon` comes from another thread.
+        # Held while batches change place, never while waiting for Redis or the spool; another thread calls `abandon`.
         self._moving = threading.RLock()
         self._abandoned = False
         self._lock = threading.RLock()
@@ -75,10 +75,10 @@ class Delivery:
             return sum(batch.events for batch in self._in_flight)
 
     def round(self, *, closing: bool = False) -> bool:
-        """Send what waits. With `closing`, drop counts are not left in memory either.
+        """Send the buffered events. With `closing`, the drop counts don't stay in memory either.
 
         Returns:
-            Whether every event that was in memory before is in Redis or the spool now (or was dropped and counted).
+            Whether every event that was in memory at the start is in Redis or the spool, or was dropped and counted.
         """
         with self._lock:
             safe = self._empty_buffer()
@@ -90,10 +90,10 @@ class Delivery:
             return safe
 
     def abandon(self) -> int:
-        """Give up waiting for Redis: the rest goes to the spool, or is dropped and counted.
+        """Stop waiting for Redis: write what is left to the spool, or drop and count it.
 
-        For the end of a process. A round that waits for an answer in another thread finds nothing left to do; what it
-        had under way may be in Redis, so it goes to the spool marked as retried, and Redis takes it once.
+        For the exit of a process. A round that waits for Redis's answer in another thread finds nothing left to do. The
+        batches it had sent may be in Redis, so they go to the spool marked as retried, and Redis takes them only once.
 
         Returns:
             How many events were lost.
@@ -114,7 +114,7 @@ class Delivery:
             return sum(batch.events for batch in batches)
         finally:
             if self._spool is not None:
-                self._spool.close()  # the thread that waits has nothing left to put there
+                self._spool.close()  # the waiting thread has nothing left to write to it
 
     def close(self) -> None:
         """Close the connection and the spool's file."""
@@ -123,7 +123,7 @@ class Delivery:
             self._spool.close()
 
     def _empty_buffer(self) -> bool:
-        # What other threads track meanwhile is for the next round: they may be quicker than Redis.
+        # Events tracked meanwhile are left to the next round: they may come faster than Redis takes them.
         waiting = len(self._buffer)
         for _ in range(_TAKES):
             if not self._place():
@@ -161,7 +161,7 @@ class Delivery:
         ]
 
     def _place(self) -> bool:
-        """Send or spool what is in flight; whether nothing is left in flight."""
+        """Send or spool what is in flight; returns whether nothing is left in flight."""
         while chunk := self._chunk():
             left = chunk
             if self.breaker.allows():
@@ -186,7 +186,7 @@ class Delivery:
         return True
 
     def _chunk(self) -> list[PackedBatch]:
-        """The first batches in flight, as many as one round trip carries; none when they were abandoned."""
+        """The first batches in flight, as many as fit into one round trip; none after `abandon`."""
         with self._moving:
             chunk: list[PackedBatch] = []
             size = 0
@@ -198,13 +198,13 @@ class Delivery:
             return chunk
 
     def _replace(self, many: int, batches: list[PackedBatch]) -> None:
-        """Put `batches` in the place of the first that are in flight."""
+        """Replace the first `many` batches in flight by `batches`."""
         for _ in range(many):
             self._in_flight.popleft()
         self._in_flight.extendleft(reversed(batches))
 
     def _store(self, batches: list[PackedBatch]) -> bool:
-        """Put batches into the spool; whether they need no longer be kept in memory."""
+        """Put batches into the spool; returns whether they can be removed from memory."""
         if self._spool is None:
             return False
         try:
@@ -217,7 +217,7 @@ class Delivery:
         return True
 
     def _spool_refuses(self) -> bool:
-        """Whether the spool has no room for more, so that packing for it would be work for nothing."""
+        """Whether the spool has no room, so that packing batches for it would be wasted work."""
         if self._spool is None or self._options.drop_policy == "oldest":
             return False
         try:
@@ -227,7 +227,7 @@ class Delivery:
 
 
 def _by_type(event_types: Iterable[str]) -> dict[tuple[str, str], int]:
-    """Events of these types as dropped because the spool is full."""
+    """Drop counts for events of these types, with the reason "spool_full"."""
     drops: dict[tuple[str, str], int] = {}
     for event_type in event_types:
         key = (event_type, "spool_full")

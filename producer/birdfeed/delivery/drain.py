@@ -13,12 +13,12 @@ from birdfeed.spool.store import Spool
 from birdfeed.stats import Counters
 from birdfeed.transport.enqueuer import Outcome
 
-#: Seconds between looks at whether the spool has something to send.
+#: Seconds between checks whether the spool has something to send.
 _LOOK_SECONDS: Final = 1.0
 
 
 class Drain:
-    """The way out of one pipeline's spool."""
+    """Sends what one pipeline's spool holds."""
 
     def __init__(
         self,
@@ -39,9 +39,9 @@ class Drain:
         self._allowance = 0.0
 
     def collect(self, *, closing: bool) -> None:
-        """Send the single events that durability=spool wrote: at once with it, now and then without.
+        """Send the single events that durability="spool" wrote: in every round with that setting, else once a second.
 
-        A process that was killed, or one whose durability was another then, may have left some.
+        Without the setting there may still be some, from a killed process or from one that had the setting.
         """
         spool = self._spool
         if spool is None:
@@ -91,7 +91,7 @@ class Drain:
             log_throttled(logging.ERROR, "spool", "%s; its batches wait", error)
 
     def _send_claimed(self, spool: Spool, batches: list[PackedBatch], *, drained: bool) -> bool:
-        """Send batches this process holds in the spool; whether Redis took them all."""
+        """Send batches that this process has claimed from the spool; returns whether Redis took them all."""
         answer = self._sending.enqueue(batches)
         by_outcome: dict[Outcome, list[PackedBatch]] = {}
         for batch, outcome in zip(batches, answer.outcomes, strict=True):

@@ -1,4 +1,4 @@
-"""Build what delivers events from the options. Imported by the flusher's thread: importing redis takes 100 ms."""
+"""Build a Delivery from the options. The flusher's thread imports this module, because importing redis takes 100 ms."""
 
 import codecs
 import logging
@@ -18,14 +18,14 @@ from birdfeed.transport.enqueuer import Enqueuer
 
 
 def assemble(options: Options, buffer: Buffer, counters: Counters, credentials: Credentials | None) -> Delivery:
-    """The delivery these options describe; nothing is connected or opened yet.
+    """A Delivery for these options; nothing is connected or opened yet.
 
-    Called holding import_lock, so it also imports what connecting would import later.
+    Call it with import_lock held: it also imports what connecting would import later.
 
     Raises:
-        ValueError: The Redis URL can't be read.
+        ValueError: The Redis URL is invalid.
     """
-    codecs.lookup("idna")  # which the standard library imports when a host's name is looked up
+    codecs.lookup("idna")  # the standard library imports it when it resolves a host name
     return Delivery(
         options=options,
         buffer=buffer,
@@ -36,7 +36,7 @@ def assemble(options: Options, buffer: Buffer, counters: Counters, credentials: 
 
 
 def announce(options: Options) -> None:
-    """Log once which Redis is used and who said so, and where the spool is and whether it can be written."""
+    """Log once which Redis is used and which setting named it, where the spool is, and whether it can be written."""
     url = shown(options.redis_url_text)
     log_once(
         logging.INFO,
@@ -61,7 +61,7 @@ def announce(options: Options) -> None:
 
 
 def enqueuer(options: Options, credentials: Credentials | None = None) -> Enqueuer:
-    """What writes to the Redis these options name; raises ValueError for a URL that is not one."""
+    """An Enqueuer for the Redis that these options name; raises ValueError for an invalid URL."""
     return Enqueuer(
         connect(options.redis_url_text, timeout=options.redis_timeout, credentials=credentials),
         Keys(prefix=options.key_prefix, queue=options.queue),

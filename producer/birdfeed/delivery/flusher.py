@@ -1,6 +1,7 @@
-"""The thread that sends events: woken by a timer, or early by a flush or a filling buffer.
+"""The thread that sends events: woken by a timer, or earlier by a flush or when the buffer fills.
 
-A timer, not a queue with a blocked `get`: that would make every track_event wake a thread, at ten times its own cost.
+It uses a timer, not a queue with a blocking `get`: with a queue, every track_event would wake a thread, which costs ten
+times as much as the call itself.
 """
 
 import logging
@@ -16,22 +17,22 @@ from birdfeed.runtime.wake import Wake
 
 #: Seconds between rounds while a stop waits for Redis or the spool.
 _STOPPING_PAUSE: Final = 0.05
-#: Share of the time to stop in which another round may begin; the rest is for that round to end.
+#: Share of the stop timeout in which another round may begin; the rest is left for that round to end.
 _TRYING_SHARE: Final = 0.8
 
 
 class Round(Protocol):
-    """One round of delivery; returns whether nothing is left in memory."""
+    """One round of delivery."""
 
     def __call__(self, *, closing: bool) -> bool:
-        """Do it."""
+        """Run it; returns whether nothing is left in memory."""
 
 
 class Flusher:
     """A daemon thread that calls `one_round` every `interval` seconds."""
 
     def __init__(self, one_round: Round, interval: float, wake: Wake, prepare: Callable[[], None]) -> None:
-        """`wake`, when set, starts the next round at once; `prepare` is called in the thread before the first."""
+        """Setting `wake` starts the next round immediately; the thread calls `prepare` before the first round."""
         self._round = one_round
         self._interval = interval
         self._wake = wake
@@ -42,7 +43,7 @@ class Flusher:
         self._thread = threading.Thread(target=self._run, name="birdfeed-flusher", daemon=True)
 
     def start(self) -> None:
-        """Start the thread; raises RuntimeError where the interpreter is shutting down."""
+        """Start the thread; raises RuntimeError if the interpreter is shutting down."""
         self._thread.start()
 
     @property
@@ -56,24 +57,24 @@ class Flusher:
         return threading.current_thread() is self._thread
 
     def request(self) -> "Future[bool]":
-        """Ask for a round now; the future tells whether nothing tracked before is left in memory."""
+        """Request a round now; the future is True if nothing tracked before is left in memory."""
         done: Future[bool] = Future()
         self._requests.append(done)
         self._wake.set()
-        # Only now: the thread says that it is over before it looks at the requests for the last time.
+        # Checked after adding the request: the thread sets _over before it looks at the requests for the last time.
         if self._over or not self._thread.is_alive():
             self._answer(self._taken_requests(), safe=False)
         return done
 
     def stop(self, timeout: float) -> bool:
-        """Let the thread do its last round, for at most `timeout` seconds; whether it has ended."""
+        """Let the thread do its last round, for at most `timeout` seconds; returns whether it has ended."""
         self._stop_at = time.monotonic() + timeout * _TRYING_SHARE
         self._wake.set()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
     def end(self) -> None:
-        """Let the thread end after the round it is in, without waiting for it."""
+        """Tell the thread to end after its current round, without waiting for it."""
         self._stop_at = time.monotonic()
         self._wake.set()
 
@@ -93,14 +94,14 @@ class Flusher:
         self._answer(self._taken_requests(), safe=False)
 
     def _once(self) -> bool:
-        """One round; whether it was the last."""
+        """Do one round; returns whether it was the last."""
         stop_at = self._stop_at
         requests = self._taken_requests()
         safe = False
         try:
             safe = self._round(closing=stop_at is not None)
         except Exception as error:
-            # A fault of ours must not end the thread: what it was about is still in the buffer, or in flight.
+            # A bug of ours must not end the thread: the events are still in the buffer or in flight.
             log_throttled(logging.ERROR, "internal", "a flush failed: %s; trying again", error_location(error))
         self._answer(requests, safe=safe)
         if stop_at is None:
@@ -121,5 +122,5 @@ class Flusher:
 
     def _answer(self, requests: "list[Future[bool]]", *, safe: bool) -> None:
         for done in requests:
-            if done.set_running_or_notify_cancel():  # whoever waited may have given up
+            if done.set_running_or_notify_cancel():  # the caller may have stopped waiting
                 done.set_result(safe)

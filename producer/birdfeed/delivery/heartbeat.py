@@ -1,4 +1,4 @@
-"""Show operators that this process is alive, what waits in it and what it dropped: a key in Redis, for a minute."""
+"""Show operators that this process is alive, what it holds and what it dropped: a Redis key that lasts a minute."""
 
 import os
 import socket
@@ -31,9 +31,9 @@ class Heartbeat:
         self._host = socket.gethostname()
 
     def beat(self, *, buffered: int, in_flight: int) -> None:
-        """Write it, if the last was a while ago and Redis answers.
+        """Write the heartbeat if the last was BEAT_SECONDS ago and Redis answers.
 
-        One that refuses our events may take this: then operators see the spool grow.
+        A Redis that refuses events may still accept a heartbeat: then operators see the spool grow.
         """
         now = self._clock()
         if now < self._next or not self._sending.breaker.answered:
@@ -56,11 +56,11 @@ class Heartbeat:
         )
 
     def _spooled(self) -> tuple[int, int, float]:
-        """Events and bytes in the spool, which the processes of a host share, and the age of the oldest in seconds."""
+        """Events and bytes in the spool, which a host's processes share, and the age of its oldest batch in seconds."""
         if self._spool is None or not self._spool.exists():
             return 0, 0, 0.0
         try:
             totals = self._spool.totals()
             return totals.events, totals.bytes, round(self._spool.oldest_age(), 1)
         except SpoolError:
-            return 0, 0, 0.0  # what is wrong with it is logged where it is written
+            return 0, 0, 0.0  # writing to the spool logs what is wrong with it

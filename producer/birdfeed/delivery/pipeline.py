@@ -1,4 +1,4 @@
-"""The way of events under one configuration: what may leave, a buffer, and a flusher that delivers from it."""
+"""The path of events under one configuration: what may leave the process, a buffer, and the flusher that empties it."""
 
 import logging
 from collections.abc import Callable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Pipeline:
-    """One of these is on at a time; one that was closed may still be sending what it has."""
+    """One pipeline is on at a time; a closed one may still be sending what it holds."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class Pipeline:
         credentials: "Credentials | None",
         on_unusable: Callable[["Pipeline", str], None],
     ) -> None:
-        """`on_unusable` is told where the Redis URL turns out to be none, in the flusher's thread."""
+        """`on_unusable` is called in the flusher's thread if the Redis URL turns out to be invalid."""
         self.options = options
         self._counters = counters
         self._credentials = credentials
         self._on_unusable = on_unusable
         policy = policy_of(options, before_send)
         self.allowed = Allowed(policy)
-        #: Event type → what it may send; `allowed.resolve` finds the others.
+        #: Event type → what its events may send; `allowed.resolve` adds types that are not in it.
         self.shapes = self.allowed.known
         self._encoder = Encoder(policy, counters)
         self.encode = self._encoder.encode
@@ -58,7 +58,7 @@ class Pipeline:
             max_bytes=options.buffer_bytes,
             drop_policy=options.drop_policy,
         )
-        #: Takes an encoded event; whether it is kept, as far as is known at once.
+        #: Takes an encoded event; returns whether it is kept, as far as is known then.
         self.put: Callable[[Item], bool] = self.buffer.put
         self._write_through: WriteThrough | None = None
         if options.durability == "spool" and options.spool_bytes:
@@ -69,13 +69,13 @@ class Pipeline:
             self.put = self._write_through.put
         self._delivery: Delivery | None = None
         self._round_lock = ForkLock(ROUND_SECONDS)
-        #: None before the start, and where each event is sent by the thread that tracks it.
+        #: None before the start, and when each event is sent by the thread that tracks it.
         self.flusher: Flusher | None = None
 
     # ---- running
 
     def start(self) -> None:
-        """Start the flusher; where the interpreter is shutting down, the thread that tracks an event sends it."""
+        """Start the flusher; if the interpreter is shutting down, the thread that tracks an event sends it."""
         flusher = Flusher(self.round, self.options.flush_interval, self._wake, self._prepare)
         self.flusher = flusher
         try:
@@ -84,7 +84,7 @@ class Pipeline:
             self.send_at_once()
 
     def send_at_once(self) -> None:
-        """From now on an event is sent by the thread that tracks it: the process is ending."""
+        """From now on, events are sent by the thread that tracks them, because the process is exiting."""
         self.flusher = None
         put = self.put
 
@@ -101,7 +101,7 @@ class Pipeline:
         return self.flusher is not None and self.flusher.current
 
     def round(self, *, closing: bool) -> bool:
-        """Deliver what waits; whether nothing is left in memory."""
+        """Deliver the buffered events; returns whether nothing is left in memory."""
         self._encoder.added.look()
         with self._round_lock:
             delivery = self._delivery
@@ -112,7 +112,7 @@ class Pipeline:
             return delivery.round(closing=closing)
 
     def _prepare(self) -> None:
-        """In the flusher's thread, before its first round: what is slow and no request may wait for."""
+        """Do slow work that no request may wait for. Called in the flusher's thread before its first round."""
         _factory().announce(self.options)
         load_plugged_in()
 
@@ -132,11 +132,11 @@ class Pipeline:
 
         Args:
             timeout: In seconds.
-            exiting: The process ends. What is tracked after this is sent at once, over the same connection: at the
-                interpreter's very end none can be made.
+            exiting: The process is exiting. Events tracked after this are sent immediately, over the same connection:
+                during interpreter shutdown no new one can be opened.
 
         Returns:
-            Whether every event reached Redis or the spool; the others are dropped and counted, reason "closed".
+            Whether every event reached Redis or the spool; the others are dropped and counted with the reason "closed".
         """
         flusher = self.flusher
         if exiting:
@@ -156,7 +156,7 @@ class Pipeline:
         return True
 
     def _abandon(self) -> bool:
-        """Nothing more can be sent: whether the rest went to the spool."""
+        """Give up sending; returns whether all that was left went to the spool."""
         if self._delivery is not None:
             lost = self._delivery.abandon()
         else:
@@ -176,11 +176,11 @@ class Pipeline:
         if self._write_through is not None:
             self._write_through.close()
 
-    # ---- looking
+    # ---- state
 
     @property
     def redis(self) -> str:
-        """Whether Redis is "up" or "down", or "unknown" where nothing was sent yet."""
+        """The state of Redis: "up", "down", or "unknown" if nothing was sent yet."""
         return self._delivery.breaker.state if self._delivery is not None else "unknown"
 
     @property
@@ -191,14 +191,14 @@ class Pipeline:
 
 @cache
 def _factory() -> ModuleType:
-    """What builds deliveries. It imports redis; and it is kept, for at the interpreter's end modules are gone."""
+    """The factory module, which imports redis. It is cached, because modules are gone during interpreter shutdown."""
     with import_lock:
         from birdfeed.delivery import factory
     return factory
 
 
 def policy_of(options: Options, before_send: BeforeSend | None) -> Policy:
-    """What these options let out."""
+    """The policy that these options describe: what may leave the process."""
     key = options.user_hmac_key
     return Policy(
         extra=options.extra_fields,

@@ -1,4 +1,4 @@
-"""Bring the counts of dropped events to the ledger in Redis; while Redis is away, to the spool now and then."""
+"""Add the counts of dropped events to the ledger in Redis; while Redis is away, to the spool every 30 seconds."""
 
 import logging
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from birdfeed.logging_once import log_throttled
 from birdfeed.spool.store import Drops, Spool
 from birdfeed.stats import Counters
 
-#: Seconds between writes of drop counts into the spool, and between looks at those that other processes left there.
+#: Seconds between writes of drop counts to the spool, and between checks for those that other processes left there.
 _KEEP_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 1.0
 
@@ -29,7 +29,7 @@ class Reports:
         self._next_look = float("-inf")
 
     def send(self, *, closing: bool) -> None:
-        """Send what was counted; with `closing`, nothing is left in memory where there is a spool."""
+        """Send the new counts; with `closing`, those that Redis doesn't take go to the spool, if there is one."""
         if self._report is None and self._counters.unreported:
             self._report = (str(uuid4()), self._counters.take_unreported())
         breaker = self._sending.breaker
@@ -44,7 +44,7 @@ class Reports:
             self._send_spooled(self._spool)
 
     def keep(self) -> None:
-        """Keep what was counted in the spool, without asking Redis."""
+        """Write the new counts to the spool, without trying Redis."""
         if self._report is None and self._counters.unreported:
             self._report = (str(uuid4()), self._counters.take_unreported())
         if self._report is not None:

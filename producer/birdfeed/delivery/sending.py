@@ -1,4 +1,4 @@
-"""Ask Redis, and remember whether it answered as it should."""
+"""Send to Redis, and remember whether it accepted."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from birdfeed.transport.enqueuer import Answer
 
 
 class Sender(Protocol):
-    """What delivery needs of transport.enqueuer.Enqueuer."""
+    """The methods of transport.enqueuer.Enqueuer that delivery uses."""
 
     def enqueue(self, batches: Sequence[PackedBatch]) -> Answer:
         """Send batches."""
@@ -25,7 +25,7 @@ class Sender(Protocol):
         """Count drops in the ledger."""
 
     def heartbeat(self, producer_id: str, fields: Mapping[str, str | int | float]) -> Exception | None:
-        """Show that this process is alive, and how it does."""
+        """Write this process's heartbeat."""
 
     def close(self) -> None:
         """Close the connections."""
@@ -48,11 +48,11 @@ class Sending:
         return answer
 
     def report(self, report_id: str, drops: Drops) -> bool:
-        """Count drops in the ledger; whether they are."""
+        """Count drops in the ledger; returns whether that succeeded."""
         return self._heard(self._sender.report(report_id, drops))
 
     def heartbeat(self, producer_id: str, fields: Mapping[str, str | int | float]) -> bool:
-        """Show that this process is alive; whether that is shown. What goes wrong is no reason to keep events back."""
+        """Write this process's heartbeat; returns whether that succeeded. A failure doesn't open the breaker."""
         return self._sender.heartbeat(producer_id, fields) is None
 
     def close(self) -> None:
@@ -60,7 +60,7 @@ class Sending:
         self._sender.close()
 
     def count(self, drops: Drops) -> None:
-        """Count and log events that were given up."""
+        """Count and log dropped events."""
         for (event_type, reason), events in drops.items():
             self._counters.drop(event_type, reason, events)
             log_throttled(logging.ERROR, reason, "dropped %s: %s", counted(events, f"{event_type} event"), reason)

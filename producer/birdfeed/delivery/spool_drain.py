@@ -1,4 +1,4 @@
-"""Look at the spools of this host and send what is in one, by an operator's wish: `birdfeed spool list | drain`."""
+"""List this host's spools and send what one holds, for an operator: `birdfeed spool list | drain`."""
 
 import time
 from collections.abc import Callable
@@ -17,22 +17,22 @@ from birdfeed.transport.connection import Credentials
 
 #: Seconds between rounds; the rate decides how much each sends.
 _PAUSE: Final = 0.1
-#: Seconds without progress after which a drain ends; the flusher looks at a spool it found empty once a second.
+#: Seconds without progress after which a drain ends. It is above 1 because an empty spool is checked once a second.
 _PATIENCE: Final = 1.5
-#: Events a second where none is asked for: as fast as Redis takes them.
+#: Events per second if no rate is given: as fast as Redis takes them.
 _UNBOUNDED: Final = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drained:
-    """What became of a drain.
+    """The result of a drain.
 
     Attributes:
         events: Events sent.
-        batches: Jobs they were in.
-        dropped: Events that could not be read back from the disk, which the ledger counts.
-        left: What is still in the spool: because Redis failed, or another process holds it.
-        redis: "up", "down", or "unknown" where there was nothing to send.
+        batches: Jobs that hold them.
+        dropped: Events that could not be read back from the disk; the ledger counts them as dropped.
+        left: What is still in the spool, because Redis failed or another process holds it.
+        redis: "up", "down", or "unknown" if there was nothing to send.
     """
 
     events: int
@@ -60,16 +60,16 @@ def drain(
     """Send what is in a spool, oldest first, until it is empty or Redis fails.
 
     Args:
-        options: Say where Redis is, and which spool is meant.
-        path: Another spool than theirs: one left by a Redis that has moved, say. Its events go to this Redis.
-        rate: Events a second; None is as fast as Redis takes them.
+        options: Where Redis is, and which spool to send.
+        path: A spool to send instead, for example one for a Redis that has moved. Its events go to this Redis.
+        rate: Events per second; None means as fast as Redis takes them.
         credentials: As for birdfeed.configure.
-        on_progress: Told after each round how many events were sent so far.
-        sleep: Waits for some seconds.
+        on_progress: Called after each round with the number of events sent so far.
+        sleep: Waits for that many seconds.
 
     Raises:
-        SpoolError: The spool can't be read, or what stands at `path` is not one.
-        ValueError: The Redis URL can't be read.
+        SpoolError: The spool can't be read, or the file at `path` is not a spool.
+        ValueError: The Redis URL is invalid.
     """
     if path is not None:
         require_spool(path)
@@ -84,7 +84,7 @@ def drain(
         spool=spool,
     )
     try:
-        # What is left without progress for so long is in another process's hands.
+        # If nothing has moved for this long, another process holds what is left.
         patience = _PATIENCE + (options.batch_events / rate if rate else 0)
         idle, before = 0.0, -1
         while spool.exists() and idle < patience:

@@ -15,7 +15,7 @@ from birdfeed.stats import Counters
 
 
 class WriteThrough:
-    """Puts events into the spool, or, where that fails, into memory."""
+    """Puts events into the spool, or into memory if that fails."""
 
     def __init__(
         self,
@@ -23,7 +23,7 @@ class WriteThrough:
         counters: Counters,
         otherwise: Callable[[Encoded], bool],
     ) -> None:
-        """`otherwise` takes the events that the spool can't."""
+        """`otherwise` takes the events that can't be written to the spool."""
         self._spool = Spool.of(options, busy_seconds=options.spool_wait)
         self._counters = counters
         self._otherwise = otherwise
@@ -33,14 +33,14 @@ class WriteThrough:
         self._spool.close()
 
     def put(self, event: Encoded) -> bool:
-        """Keep one event on disk; whether it is kept."""
+        """Write one event to the disk; returns whether it was kept, on disk or in memory."""
         try:
-            dropped = self._spool.add_event(event[0], line_of(event), event[2])
+            stored, dropped = self._spool.add_event(event[0], line_of(event), event[2])
         except SpoolError as error:
             log_throttled(logging.ERROR, "spool", "%s; events are kept in memory", error)
             return self._otherwise(event)
-        self._counters.count_spooled()
+        self._counters.count_written_through(stored=stored)
         for (event_type, reason), events in dropped.items():
             self._counters.drop(event_type, reason, events)
             log_throttled(logging.ERROR, reason, "dropped %s: %s", counted(events, f"{event_type} event"), reason)
-        return True
+        return stored

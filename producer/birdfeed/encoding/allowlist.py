@@ -1,4 +1,4 @@
-"""Know what each event type may send, and get to know types that are seen for the first time."""
+"""What each event type may send. A type that is seen for the first time is looked up once."""
 
 import logging
 from typing import Final
@@ -12,16 +12,16 @@ from birdfeed.encoding.shape import Shape
 from birdfeed.logging_once import log_once, log_throttled
 from birdfeed.runtime.fork_lock import import_lock
 
-#: Types remembered; a program that makes types up from ids must not fill the memory.
+#: Types remembered at most, so that a program that builds type names from ids doesn't fill the memory.
 _MAX_TYPES: Final = 256
-#: Characters of an event type.
+#: Characters of an event type at most.
 _MAX_LENGTH: Final = 100
-#: The entry points by which packages add types; birdfeed_schemas.registry reads them, but importing it is slow.
+#: The entry point group through which packages add types. birdfeed_schemas.registry has it too, but is slow to import.
 _GROUP: Final = "birdfeed.event_types"
 
 
 class Allowed:
-    """Event type → its shape, by one Policy."""
+    """Event type → its shape, under one Policy."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
@@ -32,10 +32,10 @@ class Allowed:
         self._any: Shape | None = None
 
     def resolve(self, event_type: str) -> Shape:
-        """What a type may send. The first time that a type of no model of ours is seen, packages are asked for theirs.
+        """What a type may send. The first type that isn't birdfeed's own makes it load the types of other packages.
 
-        That takes some ms in a program without such packages; with them it imports the models, 100 ms and more. start()
-        and the flusher's thread do it ahead.
+        That takes a few ms if no package adds types; otherwise it imports the models, which takes 100 ms or more.
+        start() and the flusher's thread do it in advance.
         """
         shape = self.known.get(event_type)
         if shape is not None:
@@ -67,19 +67,19 @@ _types: dict[str, dict[str, str]] = {}
 
 
 def load_plugged_in() -> None:
-    """Ask installed packages for their event types, once in the life of the process."""
+    """Load the event types of installed packages, once per process."""
     global _asked
     if _asked:
         return
     with import_lock:
         try:
-            from importlib.metadata import entry_points  # 10 ms, which no import of birdfeed need wait for
+            from importlib.metadata import entry_points  # takes 10 ms, so it is not imported with birdfeed
 
             if entry_points(group=_GROUP):
                 from birdfeed_schemas.registry import registry, spellings_of
 
                 _types.update({name: dict(spellings_of(name) or {}) for name in registry()})
-        except Exception as error:  # another package's fault, in its entry point
+        except Exception as error:  # a bug in another package's entry point
             log_throttled(
                 logging.ERROR, "entry points", "event types of other packages can't be read: %s", type(error).__name__
             )
@@ -92,5 +92,5 @@ def _plugged_in(event_type: str) -> dict[str, str] | None:
 
 
 def usable(event_type: object) -> bool:
-    """Whether this can be an event type: printable text, not too long, for it becomes part of Redis keys and logs."""
+    """Whether this can be an event type: printable text, not too long, because it is used in Redis keys and logs."""
     return isinstance(event_type, str) and 0 < len(event_type) <= _MAX_LENGTH and event_type.isprintable()

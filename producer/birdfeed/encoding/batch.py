@@ -1,4 +1,4 @@
-"""Pack events' lines into batches: one event type each, bounded by count and bytes, as the data of an rq job."""
+"""Pack events' lines into batches of one event type, limited in events and bytes, as the data of an rq job."""
 
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +12,7 @@ from uuid_utils import uuid7
 
 from birdfeed.encoding.encoder import Encoded, time_written
 
-#: Bytes between two lines.
+#: Bytes of the separator between two lines.
 _NEWLINE: Final = 1
 
 
@@ -23,7 +23,7 @@ class PackedBatch:
     Attributes:
         id: The batch's id, which is also the job's.
         event_type: The type of all its events.
-        events: How many they are.
+        events: Number of events.
         size: Bytes of the packed string before compression.
         data: What goes into the `data` field of rq's job hash.
         retried: Whether it may have been sent before.
@@ -46,7 +46,7 @@ def line_of(event: Encoded) -> bytes:
 def cut(
     items: Iterable[tuple[str, bytes]], *, batch_events: int, batch_bytes: int
 ) -> Iterator[tuple[str, list[bytes]]]:
-    """Sort events by type, keeping their order, and cut them into batches; a line over batch_bytes travels alone."""
+    """Group events by type, in order, and split them into batches; a line over batch_bytes gets a batch of its own."""
     filling: dict[str, list[bytes]] = {}
     sizes: dict[str, int] = {}
     for event_type, line in items:
@@ -68,7 +68,7 @@ def pack(event_type: str, lines: Sequence[bytes], *, compression: int) -> Packed
 
 
 def mark_retried(batch: PackedBatch) -> PackedBatch:
-    """The same batch, saying that it may have been sent before, so that the worker asks the store first."""
+    """The same batch, marked as possibly sent before, so that the worker asks Tinybird first."""
     if batch.retried:
         return batch
     header = Header(batch_id=batch.id, event_type=batch.event_type, count=batch.events, retried=True)
@@ -76,7 +76,7 @@ def mark_retried(batch: PackedBatch) -> PackedBatch:
 
 
 def with_lines(batch: PackedBatch, lines: Sequence[bytes]) -> PackedBatch:
-    """The same batch with some of its lines."""
+    """The same batch with these lines only."""
     header = Header(batch_id=batch.id, event_type=batch.event_type, count=len(lines), retried=batch.retried)
     return _packed(header, lines, 1)
 
@@ -89,8 +89,8 @@ def lines_of(batch: PackedBatch) -> Sequence[bytes]:
 
 def _packed(header: Header, lines: Sequence[bytes], compression: int) -> PackedBatch:
     packed = encode_batch(header, lines)
-    # rq's JSONSerializer of (function, instance, args, kwargs), which rq compresses with zlib; written by orjson, which
-    # quotes a batch ten times faster than the standard library.
+    # (function, instance, args, kwargs) as rq's JSONSerializer writes it, and compressed with zlib, as rq does; but by
+    # orjson, which escapes a batch ten times faster than the standard library.
     data = orjson.dumps([JOB_FUNCTION, None, [packed], {}])
     return PackedBatch(
         id=header.batch_id,

@@ -1,9 +1,10 @@
-"""Turn what a handler passed into one event's line, letting out only what may leave the process.
+"""Turn the data that a handler passed into one event's line, keeping only what may leave the process.
 
-The order is: the type's shape says whether the data may leave as it is, else what of it may (shape.py); the before_send
-hook sees what would be sent, and its answer is checked against the shape again; the fields of `hmac_fields` are hashed
-if a key is set; one orjson dump writes it. This much is done in request handlers, with the event's id, which they get;
-the rest of its line is written by whoever sends it (batch.line_of), because a time's text costs as much as the dump.
+The order is: the type's shape decides whether the data may leave unchanged, or else which parts may (shape.py); the
+before_send hook gets what would be sent, and its result is checked against the shape again; the fields in `hmac_fields`
+are hashed if a key is set; one orjson dump writes the data. This much is done in the request handler, along with the
+event's id, which is returned to it. The flusher writes the rest of the line (batch.line_of), because formatting a time
+costs as much as the dump.
 """
 
 import logging
@@ -29,13 +30,13 @@ from birdfeed.encoding.shape import Shape
 from birdfeed.logging_once import log_once, log_throttled
 from birdfeed.stats import SAMPLED, Counters
 
-#: What a before_send hook is given and gives back: {"event_type": str, "event_data": dict}.
+#: What a before_send hook gets and returns: {"event_type": str, "event_data": dict}.
 Event: TypeAlias = dict[str, Any]
 BeforeSend: TypeAlias = Callable[[Event], Event | None]
-#: Fields that name a person; both are hashed by default, for the one would undo the other.
+#: Fields that name a person. Both are hashed by default: one left in clear would identify the other.
 PERSONAL: Final = frozenset({"user", "username"})
-#: An event on its way: its type; its data as JSON, and what was left out of it; the fields that were not passed on;
-#: when it occurred (epoch ns); and its id.
+#: An encoded event: its type; its data as JSON, with the number of dropped fields if there are any; the number of
+#: dropped fields; when it occurred (epoch ns); and its id.
 Encoded: TypeAlias = tuple[str, bytes, int, int, str]
 #: A caller's own key: events of one type and key have one id, and count once.
 IDEMPOTENCY_KEY: Final = "idempotency_key"
@@ -44,10 +45,10 @@ _convert: Final = msgspec.convert
 _dumps: Final = orjson.dumps
 #: Bytes of an event's line around its data: names, the id, and the time.
 LINE_BYTES: Final = len('{"event_id":"","occurred_at":"","data":}') + 36 + 27
-#: Unknown names of fields told of, in all; and names of an event that are looked at for it.
+#: Unknown field names logged in all; and names of one event that are checked for it.
 _MOST_TOLD: Final = 50
 _MOST_NAMES: Final = 200
-#: What makes a datetime take the slow way: JSON would not say that a naive one is local time.
+#: Sends datetimes down the slow path: orjson would write a naive one without a zone, but it is local time.
 _NO_DATETIMES: Final = orjson.OPT_PASSTHROUGH_DATETIME
 
 
@@ -55,8 +56,8 @@ _NO_DATETIMES: Final = orjson.OPT_PASSTHROUGH_DATETIME
 class Policy:
     """What may leave the process.
 
-    `extra` are names allowed beside the models' own; `max_event_bytes` is the most one line may have; `defaults` are
-    fields of this process, which events have unless they say otherwise; `sampling` says which events are sent at all.
+    `extra` are field names allowed besides the models' own; `max_event_bytes` limits one line; `defaults` are fields
+    that events of this process get unless they set them; `sampling` decides which events are sent.
     """
 
     extra: frozenset[str] = frozenset()
@@ -72,7 +73,7 @@ class Policy:
     sampling: Sampling = field(default_factory=lambda: Sampling({}, errors=False))
 
     def shape(self, spellings: Mapping[str, str] | None, struct: type[EventData] | None = None) -> Shape:
-        """What a type may send whose model has `spellings`; None is a type that nobody registered."""
+        """What events may send whose type's model has `spellings`; None is for a type that nobody registered."""
         return Shape(
             ANY_TYPE if spellings is None else spellings,
             extra=self.extra,
@@ -84,7 +85,7 @@ class Policy:
 
 
 class Encoder:
-    """Writes events' lines by one Policy; safe to call from any thread."""
+    """Encodes events under one Policy; may be called from any thread."""
 
     def __init__(self, policy: Policy, counters: Counters) -> None:
         self._policy = policy
@@ -93,16 +94,16 @@ class Encoder:
         self._plain = policy.hmac_key is None and policy.before_send is None
         self.added: Final = AddedFields(policy.defaults)
         self._rates = policy.sampling.rates
-        #: Event types and names of fields that were told of.
+        #: (event type, field name) of the unknown fields that were logged.
         self._told: set[tuple[str, str]] = set()
 
     def encode(self, event_type: str, event_data: Mapping[str, Any], shape: Shape) -> Encoded | None:
-        """One event, or None where it was dropped and counted.
+        """Encode one event; None if it was dropped and counted.
 
         Args:
             event_type: The event's type.
             event_data: What the handler passed; it is read, never changed.
-            shape: What such an event may send; all else is dropped.
+            shape: What such an event may send; everything else is dropped.
 
         Raises:
             Exception: `event_data` is not a mapping, or reading it failed.
@@ -116,7 +117,7 @@ class Encoder:
                 return None
             event_data = chosen
         if self._plain and type(event_data) is dict:
-            # Most events end here, so it calls as little as it can: each call of a function is 1 to 2 % of its time.
+            # Most events take this path, so it makes as few calls as possible: each costs 1 to 2 % of its time.
             try:
                 data: dict[str, Any] | None = event_data
                 if (referrer := event_data.get("referrer")) is not None:
@@ -124,7 +125,7 @@ class Encoder:
                     data = {**event_data, "referrer": host} if host is not None else shape.with_host(event_data)
                 _convert(data, shape.struct)
                 written = b"".join((_dumps(data, None, _NO_DATETIMES), b""))  # what compact_bytes does
-            except Exception:  # whatever is wrong with it, the slow way finds it
+            except Exception:  # whatever is wrong, the slow path handles it
                 written = b""
             if 0 < len(written) <= self._most:
                 return event_type, written, 0, time.time_ns(), str(uuid7())
@@ -135,7 +136,7 @@ class Encoder:
         return self._filtered(event_type, event_data, shape)
 
     def _with_key(self, event_type: str, event_data: dict[str, Any], shape: Shape) -> Encoded | None:
-        """An event whose id its caller's key decides; an empty key counts as no key."""
+        """Encode an event whose id is made from the caller's key; an empty key counts as no key."""
         key = event_data.pop(IDEMPOTENCY_KEY)
         encoded = self.encode(event_type, event_data, shape)
         if encoded is None or key is None or key == "":
@@ -143,11 +144,11 @@ class Encoder:
         return (*encoded[:4], id_of_key(event_type, key))
 
     def _filtered(self, event_type: str, event_data: Mapping[Any, Any], shape: Shape) -> Encoded | None:
-        """`encode` for what can't leave as it is: filtered, seen by the hook, hashed."""
+        """`encode` for data that can't leave unchanged: filter it, call the hook, hash fields."""
         if not isinstance(event_data, Mapping):
             raise TypeError("event data is a mapping")
         now = time.time_ns()
-        for strict in (True,) if self._policy.before_send is not None else (False, True):  # a hook is asked once
+        for strict in (True,) if self._policy.before_send is not None else (False, True):  # the hook is called once
             walk = Sanitizer(self._policy.bounds, strict=strict)
             data: dict[str, Any] | None = shape.admitted(event_data, walk)
             try:
@@ -170,14 +171,14 @@ class Encoder:
         self._counters.count_filtered(sanitized=walk.sanitized, truncated=walk.cut > 0)
         if walk.dropped and len(self._told) < _MOST_TOLD and len(event_data) <= _MOST_NAMES:
             self._tell_unknown(event_type, event_data, shape)
-        # What was left out; workers pass over what they don't know.
+        # The number of dropped fields goes with the event; workers ignore names they don't know.
         left_out = b',"dropped_fields":%d' % walk.dropped if walk.dropped else b""
         if walk.cut:
             left_out += b',"truncated":%d' % walk.cut
         return self._bounded(event_type, compact_bytes(written + left_out), walk.dropped, now)
 
     def _tell_unknown(self, event_type: str, event_data: Mapping[Any, Any], shape: Shape) -> None:
-        """Log once each name that nobody stores, with the one that was probably meant."""
+        """Log each field name that birdfeed doesn't know once, with the one that was probably meant."""
         for name in unknown_names(event_data, shape.names):
             if (event_type, name) not in self._told and len(self._told) < _MOST_TOLD:
                 self._told.add((event_type, name))
@@ -193,7 +194,7 @@ class Encoder:
         return None
 
     def _private(self, event_type: str, data: dict[str, Any], shape: Shape, walk: Sanitizer) -> dict[str, Any] | None:
-        """What the hook makes of the data, with persons hashed; None where the event is dropped, and counted."""
+        """The data after the hook, with persons hashed; None if the event was dropped and counted."""
         if (hook := self._policy.before_send) is not None:
             answer = self._ask(hook, event_type, data, shape, walk)
             if answer is None:
@@ -203,7 +204,7 @@ class Encoder:
             hashed = {}
             for name in self._policy.hmac_fields & data.keys():
                 plain = walk.scalar(data[name])
-                if plain is NOTHING:  # an allowed field that holds a structure
+                if plain is NOTHING:  # a structure in an allowed field
                     plain = orjson.dumps(data[name]).decode()
                 hashed[name] = pseudonym(key, plain) if plain is not None else None
             data = {**data, **hashed}
@@ -212,7 +213,7 @@ class Encoder:
     def _ask(
         self, hook: BeforeSend, event_type: str, data: dict[str, Any], shape: Shape, walk: Sanitizer
     ) -> dict[str, Any] | None:
-        """What the hook makes of the event. It sees plain JSON of its own, so it can't change the handler's objects."""
+        """The event as the hook returns it. The hook gets a copy, so it can't change the handler's objects."""
         plain = orjson.loads(orjson.dumps(data))
         try:
             answer = hook({"event_type": event_type, "event_data": plain})
@@ -236,7 +237,7 @@ def now_text() -> str:
     return time_written(time.time_ns())
 
 
-#: The last second that was written, and its text: formatting a time costs 2 µs, adding microseconds to it 0.3.
+#: The last second that was formatted, and its text: formatting a time takes 2 µs, appending microseconds 0.3 µs.
 _second: tuple[int, str] = (0, "1970-01-01T00:00:00.")
 
 

@@ -1,4 +1,4 @@
-"""Take what may be private out of errors, referrers and persons' names."""
+"""Remove what may be private from errors and referrers, and hash persons' names."""
 
 import re
 import traceback
@@ -7,24 +7,24 @@ from typing import Any, Final, Literal, TypeAlias
 
 from birdfeed.encoding.sanitize import NOTHING, TEXT_TAKEN_OUT, Sanitizer
 
-#: What is sent of an error's message: all of it, what is left without what may be quoted in it, or nothing.
+#: How much of an error's message is sent: all of it, all but what it may quote, or none.
 ErrorMessage: TypeAlias = Literal["full", "redacted", "none"]
 
-#: Characters of a message that are looked at, and that are kept of it.
+#: Characters of a message that are read, and that are kept.
 _LOOKED_AT: Final = 4_000
 _CHARACTERS: Final = {"full": 2_000, "redacted": 300}
 #: Characters of a traceback.
 _MAX_TRACEBACK: Final = 20_000
 #: Hex digits kept of the HMAC: 128 bits, half of SHA-256, as RFC 2104 allows.
 _HMAC_DIGITS: Final = 32
-#: Stands where something was taken out.
+#: Replaces what was removed.
 GAP: Final = "…"
 
-#: What errors quote, in the order of removal. Every pattern takes time linear in the text.
+#: What errors quote, in the order of removal. Every pattern runs in linear time.
 _PRIVATE: Final = (
     # pydantic: input_value='...', input_type=str]
     (re.compile(r"(input_value\s*=\s*)(?:(?!, input_type=)[\s\S])*"), rf"\1{GAP}"),
-    # What a label announces: "Your prompt: ...", "messages=[...]", to the end of the line.
+    # What follows a label ("Your prompt: ...", "messages=[...]"), to the end of the line.
     (
         re.compile(
             r"(?i)\b((?:prompt|input|content|text|messages?|query|body|value|completion|answer|response|request|data|got|"
@@ -32,7 +32,7 @@ _PRIVATE: Final = (
         ),
         rf"\1{GAP}",
     ),
-    # Quoted text, also where its end was cut off; an apostrophe inside a word begins and ends none.
+    # Quoted text, even if its end was cut off. An apostrophe inside a word is not a quote.
     (re.compile(r"\"(?:\\[\s\S]?|[^\"\\])*(?:\"|\Z)"), f'"{GAP}"'),
     (re.compile(r"(?<!\w)'(?:\\[\s\S]?|[^'\\]|'(?=\w))*(?:'|\Z)"), f"'{GAP}'"),
     (re.compile(r"`[^`]*(?:`|\Z)|“[^”]*(?:”|\Z)|«[^»]*(?:»|\Z)|「[^」]*(?:」|\Z)"), GAP),
@@ -52,32 +52,32 @@ _BARE_HOST: Final = re.compile(
 ).match
 
 
-#: Where an exception of an SDK keeps what the server answered.
+#: Attributes in which an SDK's exception keeps the server's answer.
 _ANSWERS: Final = ("response", "body", "details")
 
 
 class AnswerText(str):
-    """Text that may be a server's answer. Providers repeat prompts in it, unquoted, so it is sent only in full."""
+    """Text that may be a server's answer. Providers repeat prompts in it, unquoted: "redacted" sends none of it."""
 
     __slots__ = ()
 
 
 def host_of(referrer: str) -> str | None:
-    """The host, and port, of a referrer; None where it names none. Its path and query can hold prompts."""
+    """The host and port of a referrer, without path and query, which can hold prompts; None if it has no host."""
     found = _HOST(referrer) or _BARE_HOST(referrer)
     return found[1] if found is not None else None
 
 
 def pseudonym(key: bytes, person: object) -> str:
-    """What stands for a person: the same for the same key and name, and no way back without the key."""
-    import hmac  # with OpenSSL, which takes 10 ms to load, for those alone who have a key
+    """A person's pseudonym: the same for the same key and name; without the key it can't be traced back."""
+    import hmac  # it loads OpenSSL, which takes 10 ms: only for programs that have a key
 
     name = person if isinstance(person, str) else str(person)
     return hmac.digest(key, name.encode("utf-8", "replace"), "sha256").hex()[:_HMAC_DIGITS]
 
 
 def redacted(message: str) -> str:
-    """A message without what it may quote: quoted text, input values, URL queries, e-mail addresses, long numbers."""
+    """A message without quoted text, input values, URL queries, e-mail addresses, long numbers and the like."""
     message = str.__getitem__(message, slice(_LOOKED_AT))
     for pattern, instead in _PRIVATE:
         message = pattern.sub(instead, message)
@@ -85,16 +85,16 @@ def redacted(message: str) -> str:
 
 
 def is_given(error: object) -> bool:
-    """Whether the handler named an error; asked without running the object's own code, which may raise."""
+    """Whether the handler set an error. This runs none of the object's own code, which may raise."""
     return error is not None and not (isinstance(error, str | dict) and len(error) == 0)
 
 
 def error_of(error: object, keep: ErrorMessage, *, keep_traceback: bool, walk: Sanitizer) -> Any:
-    """An event's `error` as it may be sent: type, code, message and, if asked for, traceback. Never raises.
+    """An event's `error` as it may be sent: type, code, message and, with `keep_traceback`, traceback. Never raises.
 
     Args:
-        error: An exception, text, or a mapping or an object with these as fields.
-        keep: What is sent of the message.
+        error: An exception, text, or a mapping or object with these fields.
+        keep: How much of the message is sent.
         keep_traceback: Whether a traceback is sent.
         walk: Counts what is dropped and cut.
     """
@@ -151,7 +151,7 @@ def _message(part: object, keep: ErrorMessage, walk: Sanitizer) -> str | None:
 
 
 def _name_of(name: str, walk: Sanitizer) -> str:
-    """A type or code; where it is prose and not a name, only that there was some."""
+    """An error's type or code; if it is prose and not a name, a placeholder."""
     if _NAME(name):
         return name
     walk.dropped += 1
@@ -159,7 +159,7 @@ def _name_of(name: str, walk: Sanitizer) -> str:
 
 
 def _answered(error: BaseException) -> bool:
-    """Whether an exception was made from a server's answer; also where its own code does not tell."""
+    """Whether an exception was made from a server's answer; True also if reading its attributes raises."""
     try:
         return any(getattr(error, name, None) is not None for name in _ANSWERS)
     except Exception:
@@ -177,7 +177,7 @@ def _fields_of(error: BaseException, keep_traceback: bool) -> dict[str, Any]:
         try:
             code = getattr(error, name, None)
         except Exception:  # nosec B112
-            continue  # a property of the SDK that raises has no code to tell
+            continue  # a property of the SDK that raises: no code is sent
         if isinstance(code, str | int) and not isinstance(code, bool):
             described["code"] = code
             break

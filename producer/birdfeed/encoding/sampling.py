@@ -1,8 +1,9 @@
-"""Send a share of the events of a type: which ones, and what their rows say of it.
+"""Send only a share of a type's events: choose which, and record the share in their rows.
 
-Which ones is decided by the caller's idempotency key, else by the trace, else by chance: a handler that is retried
-decides as before, and a trace has all of its events of a type or none. What is sent says the share (`sample_rate`), so
-that it can stand for what was not. An event that says its own share was sampled by its program, and is sent.
+The choice is made by the caller's idempotency key, else by the trace, else at random: a retried handler gets the same
+choice, and of a trace all events of a type are sent or none. The events that are sent carry the share (`sample_rate`),
+so that queries can weight them for those that were not. An event that has a `sample_rate` was sampled by its program,
+and is sent.
 """
 
 import hashlib
@@ -14,34 +15,34 @@ from birdfeed_schemas.fields import COMMON
 
 from birdfeed.encoding.redact import is_given
 
-#: The field that says which share of such events was sent; without it, all were.
+#: The field that holds the share of such events that is sent; without it, all are.
 SAMPLE_RATE: Final = "sample_rate"
 _RATES: Final = (SAMPLE_RATE, *COMMON[SAMPLE_RATE])
 _TRACES: Final = ("trace_id", *COMMON["trace_id"])
-#: Values of the hash that decides.
+#: Number of values of the hash that decides.
 _ALL: Final = 2**64
 
 
 class Sampling:
-    """What is sent of each event type.
+    """Decides which events of each type are sent.
 
     Args:
-        rates: Event type → share of its events, above 0 and at most 1; types that are not in it are sent whole.
-        errors: Whether error events are sampled, too.
+        rates: Event type → share of its events, above 0 and at most 1; all events of other types are sent.
+        errors: Whether error events are sampled too.
     """
 
     def __init__(self, rates: Mapping[str, float], *, errors: bool) -> None:
-        #: Event type → share, of those that are not sent whole.
+        #: Event type → share, for the types of which not all events are sent.
         self.rates: Final = {event_type: rate for event_type, rate in rates.items() if rate < 1}
         self._errors = errors
 
     def of(self, event_type: str, event_data: Mapping[str, Any], key: object) -> Mapping[str, Any] | None:
-        """The event's data as it is sent, None where it isn't.
+        """The event's data as it is to be sent; None if it is not to be sent.
 
         Args:
-            event_type: One of `rates`.
-            event_data: What the event says.
-            key: The caller's own key; None and "" are none.
+            event_type: A type in `rates`.
+            event_data: The event's data.
+            key: The caller's idempotency key; None and "" mean there is none.
         """
         if any(event_data.get(name) is not None for name in _RATES):
             return event_data

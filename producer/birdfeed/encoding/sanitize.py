@@ -1,8 +1,8 @@
-"""Make what a handler passed into plain JSON, within bounds: SDK objects, exceptions, sets, NaN, circles, deep nests.
+"""Turn handlers' data into plain JSON, within bounds: SDK objects, exceptions, sets, NaN, cycles, deep nesting.
 
-Everything here counts what it looks at. At a bound it cuts, and counts the cut; what JSON can't hold, and what raises
-when it is touched, becomes null or is left out, and is counted as dropped. Iterators and generators are never read:
-they may be the handler's own stream. The time of foreign objects' own code (`model_dump`, properties) is not bounded.
+Everything here counts the values it reads. At a bound it cuts, and counts the cut. What JSON can't hold, and what
+raises when it is read, becomes null or is left out, and is counted as dropped. Iterators and generators are never read:
+they may be the handler's own stream. The time that objects' own code takes (`model_dump`, properties) is not bounded.
 """
 
 import dataclasses
@@ -17,26 +17,26 @@ from types import ModuleType
 from typing import Any, Final
 from uuid import UUID
 
-#: How SDKs' objects give their content, in the order of trust.
+#: The methods by which SDKs' objects return their content, most reliable first.
 _DUMPERS: Final = ("model_dump", "to_dict", "_asdict", "dict")
-#: The least and the greatest whole number that JSON readers on our way hold.
+#: The smallest and the largest integer that the JSON libraries used here accept.
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
-#: Bits of the largest integer that is written out as digits; making digits of a larger one takes ever longer.
+#: Bits of the largest integer that is written as digits: the time to convert grows quadratically.
 _MAX_BITS: Final = 512
 #: Digits kept of a Decimal.
 _DIGITS: Final = Context(prec=50)
 _SEQUENCES: Final = (list, tuple, set, frozenset, deque, KeysView, ValuesView)
 _STRUCTURES: Final = (dict, *_SEQUENCES, Mapping)
 
-#: Says that a value is nothing JSON can hold; None is a value.
+#: Stands for a value that JSON can't hold (None is a value).
 NOTHING: Final = object()
-#: Stands for text where none belongs, so that the worker still sees that something was wrong there.
+#: Replaces text in a field that holds none, so that the worker still sees that the value was wrong.
 TEXT_TAKEN_OUT: Final = "(text)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """The most that is looked at in one event: levels of nesting, values, and characters of one text."""
+    """The most that is read of one event: levels of nesting, values, and characters of one text."""
 
     depth: int = 8
     items: int = 1_000
@@ -44,25 +44,25 @@ class Bounds:
 
 
 class Sanitizer:
-    """One walk through one event's data; `dropped` values and `cut` ones are counted."""
+    """One walk through one event's data. It counts the `dropped` values and the `cut` ones."""
 
     __slots__ = ("_bounds", "_inside", "_left", "cut", "dropped", "sanitized", "strict")
 
     def __init__(self, bounds: Bounds, *, strict: bool = True) -> None:
-        """Without `strict`, what passes by its type is not looked at: JSON may yet refuse it."""
+        """Without `strict`, values of the right type are not checked further: the JSON encoder may yet reject them."""
         self.strict = strict
         self._bounds = bounds
         self._left = bounds.items
         self._inside: set[int] = set()
         self.dropped = 0
         self.cut = 0
-        #: Whether a value was replaced by the nearest that JSON holds.
+        #: Whether a value was replaced by the nearest one that JSON can hold.
         self.sanitized = False
 
     # ---- single values
 
     def look(self) -> bool:
-        """Count one value as looked at; False, and a cut, where that is one too many."""
+        """Count one value as read; if that exceeds the bound, count a cut and return False."""
         self._left -= 1
         if self._left < 0:
             self.cut += 1
@@ -70,7 +70,7 @@ class Sanitizer:
         return True
 
     def spend(self, values: int) -> None:
-        """Count values as looked at."""
+        """Count values as read."""
         self._left -= values
 
     def text(self, value: str, longest: int | None = None) -> str:
@@ -83,15 +83,15 @@ class Sanitizer:
             value.encode()
         except UnicodeEncodeError:
             self.sanitized = True
-            # Two that make a pair become their character.
+            # Two surrogates that form a pair become their character.
             return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         return value
 
     def scalar(self, value: object) -> Any:
-        """A text, number, boolean or null for `value`, or NOTHING for anything else; never raises an Exception."""
+        """`value` as text, number, boolean or null; NOTHING for anything else. Never raises an Exception."""
         try:
             return self._scalar(value)
-        except Exception:  # the object's own code; the caller counts what has no value
+        except Exception:  # raised by the object's own code; the caller counts it as dropped
             return NOTHING
 
     def _scalar(self, value: object) -> Any:
@@ -127,17 +127,17 @@ class Sanitizer:
     # ---- structures
 
     def items_of(self, mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
-        """A mapping's items, no more than may still be looked at; a copy, which no other thread changes."""
+        """A mapping's items, as many as may still be read; a copy, which no other thread can change."""
         left = max(0, self._left)
         if type(mapping) is dict and len(mapping) <= left:
-            return list(mapping.items())  # in one step
+            return list(mapping.items())  # atomic
         found = list(islice(mapping.items(), left + 1))
         if len(found) > left:
             self.cut += 1
         return found[:left]
 
     def parts_of(self, sequence: Iterable[Any]) -> list[Any]:
-        """A sequence's parts, no more than may still be looked at."""
+        """A sequence's elements, as many as may still be read."""
         left = max(0, self._left)
         found = list(islice(sequence, left + 1))
         if len(found) > left:
@@ -145,7 +145,7 @@ class Sanitizer:
         return found[:left]
 
     def opened(self, value: object) -> object:
-        """A mapping, a sequence or a scalar that holds what a foreign object holds; NOTHING where that is nothing.
+        """The content of an object of any class as a mapping, a sequence or a scalar; NOTHING if it has none.
 
         Raises:
             Exception: Whatever the object's own code raises.
@@ -154,7 +154,7 @@ class Sanitizer:
             return value
         if callable(dump := getattr(type(value), "model_dump", None)) and not isinstance(value, type | BaseException):
             try:
-                if isinstance(dumped := dump(value), dict):  # pydantic, as nearly all SDKs' objects are
+                if isinstance(dumped := dump(value), dict):  # a pydantic model, as nearly all SDKs' objects are
                     return dumped
             except Exception:
                 return attributes_of(value) or NOTHING
@@ -167,13 +167,13 @@ class Sanitizer:
         try:
             dumped = _dump(value)
         except Exception:
-            dumped = NOTHING  # what it holds is read instead
+            dumped = NOTHING  # its attributes are read instead
         if dumped is not NOTHING:
             return dumped
         return attributes_of(value) or NOTHING
 
     def json(self, value: object, depth: int = 0) -> Any:
-        """Plain JSON as near to `value` as the bounds allow, null where nothing can be kept. Never raises."""
+        """`value` as plain JSON within the bounds; null if nothing of it can be kept. Never raises."""
         if not self.look():
             return None
         plain = self.scalar(value)
@@ -188,7 +188,7 @@ class Sanitizer:
         self._inside.add(id(value))
         try:
             return self._structure(value, depth)
-        except Exception:  # the object's own code, or a structure another thread changes: its place stays, empty
+        except Exception:  # the object's own code raised, or another thread changed the structure: it becomes null
             self.dropped += 1
             return None
         finally:
@@ -212,7 +212,7 @@ class Sanitizer:
         return self.json(opened, depth + 1)
 
     def key(self, key: object) -> str | None:
-        """A key as text, or None, counted, where it is nothing of the kind."""
+        """A mapping's key as text; None, counted as dropped, if it can't be text."""
         plain = self.scalar(key)
         if isinstance(plain, str):
             return plain
@@ -231,13 +231,13 @@ def time_text(when: datetime) -> str:
     if datetime.utcoffset(when) is None:
         try:
             when = datetime.astimezone(when)
-        except (OverflowError, ValueError, OSError):  # the ends of the calendar, which no zone's table reaches
+        except (OverflowError, ValueError, OSError):  # near year 1 or 9999, which time zone tables don't cover
             when = when.replace(tzinfo=UTC)
     return datetime.isoformat(when)
 
 
 def attributes_of(value: object) -> dict[str, Any]:
-    """The public attributes an object really holds; properties are not called."""
+    """The public attributes that an object stores; properties are not called."""
     found: dict[str, Any] = {}
     try:
         own = object.__getattribute__(value, "__dict__")
@@ -263,14 +263,14 @@ def _is_mock(value: object) -> bool:
 
 
 def _dump(value: object) -> object:
-    """What an SDK's object says that it holds, or NOTHING."""
+    """The content that an SDK's object returns by one of the _DUMPERS, or NOTHING."""
     if isinstance(value, BaseException):
         return NOTHING
     for name in _DUMPERS:
         dump = getattr(value, name, None)
         if callable(dump) and not isinstance(value, type):
             dumped = dump()
-            # A mock answers every call with another mock; only real content counts.
+            # A mock answers every call with another mock; accept only real content.
             if isinstance(dumped, Mapping | list | tuple | str | int | float):
                 return dumped
     if type(value).__module__.partition(".")[0] == "numpy":
@@ -283,7 +283,7 @@ def _dump(value: object) -> object:
 
 
 def _integer(value: int) -> Any:
-    """A plain int from any subclass; as digits where it is beyond 64 bits, NOTHING where it is beyond reason."""
+    """A plain int from any subclass of int; digits if it exceeds 64 bits, NOTHING if it exceeds _MAX_BITS."""
     plain = int.__add__(value, 0)
     if _INT_MIN <= plain <= _INT_MAX:
         return plain
@@ -294,5 +294,5 @@ def _decimal(value: Decimal) -> str | None:
     if not value.is_finite():
         return None
     value = _DIGITS.plus(value)
-    # Plain digits, for the worker reads counts from digit strings; but 1E+999999 stays as it is.
+    # Plain digits, because the worker reads counts from digit strings; but 1E+999999 stays as it is.
     return format(value, "f") if -30 < value.adjusted() < 30 else str(value)

@@ -1,8 +1,8 @@
-"""The one check of what leaves the process: a type's names, and the type of each field.
+"""The only check of what leaves the process: the field names of an event type, and the type of each value.
 
-An event passes at once where its data converts to the type's struct: every name is a field's own, every value is of its
-field's type and within its length, and no nesting is deeper than the types are. That is one call of msgspec's, whose
-result is thrown away. Any other event is made fit here, field by field.
+An event passes unchanged if its data converts to the type's struct: every key is a field's own name, every value has
+its field's type and length, and nesting is no deeper than in the types. That is one call to msgspec, whose result is
+discarded. Any other event is filtered here, field by field.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,13 +20,13 @@ from birdfeed.encoding.usage import is_number, moderation_of, usage_of
 _convert: Final = msgspec.convert
 
 
-#: Field → a struct of one value of the field's type. (msgspec keeps what it found out about a struct; about any other
-#: type it finds it out anew at each call, which takes 3 µs.)
+#: Field → a struct with one value of the field's type. (msgspec caches what it knows about a struct; any other type it
+#: analyses at each call, which takes 3 µs.)
 _ONE: Final = {field: msgspec.defstruct("One", [("one", known)], gc=False) for field, known in FIELD_TYPES.items()}
 
 
 def _is_of(value: object, field: str) -> bool:
-    """Whether a value is of its field's type, and may be sent as it is."""
+    """Whether a value has its field's type, and may be sent unchanged."""
     try:
         _convert({"one": value}, _ONE[field])
     except Exception:
@@ -34,18 +34,18 @@ def _is_of(value: object, field: str) -> bool:
     return not isinstance(value, datetime)
 
 
-#: The fields that any text may be in.
+#: The fields that may hold any text.
 _TEXT_FIELDS: Final = frozenset(field for field in FIELD_TYPES if _is_of("any text", field))
-#: Fields that may need to be seen to where an event does not pass as it is, those first that mostly do.
+#: Fields to filter, group by group, if an event does not pass unchanged; the most frequent causes come first.
 _SEEN_TO: Final = (("error", "referrer"), ("usage",), ("moderation",))
-#: Referrers seen, to their hosts; pages are few, mostly. And the longest that is remembered, in characters.
+#: Referrers seen → their hosts (most sites have few pages); how many are kept; and the longest kept, in characters.
 _hosts: Final[dict[str, str]] = {}
 _MAX_HOSTS: Final = 1_000
 _MAX_REFERRER: Final = 300
 
 
 class Shape:
-    """What events of one type may send."""
+    """The fields that events of one type may send."""
 
     def __init__(
         self,
@@ -57,19 +57,19 @@ class Shape:
         keep_traceback: bool = False,
         referrer_path: bool = False,
     ) -> None:
-        """`fields` maps accepted spelling → field name; `struct` is the type's own, where it has one."""
+        """`fields` maps each accepted spelling to its field's name; `struct` is the type's own, if it has one."""
         self._field_of = {**{name: name for name in extra}, **fields}
-        #: Every spelling that is read.
+        #: Every accepted spelling.
         self.names: Final = self._field_of.keys()
         self._own = frozenset(name for name, field in self._field_of.items() if name == field)
         self._referrer_path = referrer_path
-        #: Referrer → its host, of those that were seen before; nothing where a referrer is sent as it is.
+        #: Referrer → its host, for those that were seen before; empty if referrers are sent unchanged.
         self.hosts: Final[Mapping[str, str]] = {} if referrer_path else _hosts
         self._keep_traceback = keep_traceback
         self._error_message = error_message
         if struct is None or extra:
             struct = struct_of(frozenset(self._field_of.values()))
-        #: What passes as it is converts to this.
+        #: Data that passes unchanged converts to this.
         self.struct: Final = struct
         self._rules: dict[str, Callable[[object, Sanitizer], Any]] = {
             "error": self._error,
@@ -79,7 +79,7 @@ class Shape:
         }
 
     def with_host(self, data: dict[str, Any]) -> dict[str, Any] | None:
-        """`data` with the host alone as its referrer, which is not null; None where that names none, and has to go."""
+        """`data` with its referrer (not null) cut to the host; None if it has no host and must be removed."""
         if self._referrer_path:
             return data
         referrer = data["referrer"]
@@ -87,10 +87,10 @@ class Shape:
         return {**data, "referrer": host} if host else None
 
     def admitted(self, data: Mapping[Any, Any], walk: Sanitizer) -> dict[str, Any]:
-        """What of `data` may leave, under the fields' own names; `walk` counts what may not.
+        """The part of `data` that may leave the process, under the fields' own names; `walk` counts what may not.
 
-        Unless the walk is strict, a value that is of its field's type is taken as it is: JSON may yet refuse it (a lone
-        surrogate, an integer beyond 64 bits).
+        Unless the walk is strict, a value of its field's type is taken unchanged; the JSON encoder may yet reject it (a
+        lone surrogate, an integer beyond 64 bits).
 
         Raises:
             Exception: Reading the mapping itself failed.
@@ -99,10 +99,10 @@ class Shape:
         kept: dict[str, Any] = {}
         if not walk.strict:
             if (usage := rest.get("usage")) is not None and type(usage) is not dict:
-                with suppress(Exception):  # the object's own code; the field's rule asks again
+                with suppress(Exception):  # raised by the object's own code; _field tries again
                     if type(opened := walk.opened(usage)) is dict:
-                        rest["usage"] = opened  # which often passes as it is
-            # Most events need one or two fields seen to; what all the others are is asked at once.
+                        rest["usage"] = opened  # as a mapping it often passes unchanged
+            # In most events one or two fields must be filtered; all the others are checked in one call.
             for fields in _SEEN_TO:
                 for field in fields:
                     if field in rest:
@@ -117,12 +117,12 @@ class Shape:
         return kept
 
     def _fits(self, data: dict[str, Any]) -> bool:
-        """Whether `data` may leave as it is."""
+        """Whether `data` may leave unchanged."""
         try:
             _convert(data, self.struct)
-        except Exception:  # whatever it is, field by field it will be found
+        except Exception:  # whatever is wrong, the check of each field finds it
             return False
-        # A time's text says which zone it is in, as JSON's would not.
+        # A datetime must be written with its zone, which orjson leaves out of a naive one.
         return not isinstance(data.get("start_time"), datetime) and not isinstance(data.get("end_time"), datetime)
 
     def _keep(self, field: str, value: object, kept: dict[str, Any], walk: Sanitizer) -> None:
@@ -139,7 +139,7 @@ class Shape:
         field_of = self._field_of
         named: dict[str, Any] = {}
         if type(data) is dict and len(data) > len(field_of):
-            # Names that nobody stores are counted, not read: there may be a million.
+            # Unknown names are counted, not read: there may be a million.
             items = [(name, data[name]) for name in field_of if name in data]
             walk.dropped += len(data) - len(items)
         else:
@@ -153,16 +153,17 @@ class Shape:
         return named
 
     def _field(self, field: str, value: object, walk: Sanitizer) -> Any:
-        """What of a value may be sent; NOTHING for none of it."""
+        """The part of a value that may be sent; NOTHING if none may."""
         try:
             if (rule := self._rules.get(field)) is not None:
                 return rule(value, walk)
             if field not in _ONE:
                 return walk.json(value)
-        except Exception:  # a foreign object's own code
+        except Exception:  # raised by the object's own code
             return NOTHING
         plain = walk.scalar(value)
-        # Text in a field that is no text (a time, a count) may be anything. The worker is shown that there was some.
+        # Text in a field that is not for text (a time, a count) may be anything. A placeholder shows the worker that
+        # there was some.
         if isinstance(plain, str) and field not in _TEXT_FIELDS and not (is_number(plain) or _is_of(plain, field)):
             walk.dropped += 1
             return TEXT_TAKEN_OUT

@@ -1,4 +1,4 @@
-"""Filter what is in `usage` and `moderation`: numbers, short words where they belong, and no other text."""
+"""Filter `usage` and `moderation`: keep numbers, and short words where they are expected, and no other text."""
 
 import re
 from collections.abc import Mapping
@@ -15,23 +15,23 @@ from birdfeed_schemas.event_structs import (
 
 from birdfeed.encoding.sanitize import NOTHING, TEXT_TAKEN_OUT, Sanitizer
 
-#: Names under which a whole response holds its usage.
+#: Names under which a response holds its usage.
 _INNER: Final = ("usage", "usageMetadata", "usage_metadata")
-#: Levels of a usage; the deepest known has five.
+#: Levels of a usage at most; the deepest known has five.
 _MAX_DEPTH: Final = 6
-#: Names remembered as good at most; names are few, but a program may make them up from ids.
+#: Valid names remembered at most; there are few, but a program may build names from ids.
 _MAX_NAMES: Final = 4_096
 
 _is_name: Final = re.compile(USAGE_NAME).fullmatch
 _is_word: Final = re.compile(USAGE_WORD).fullmatch
 is_number: Final = re.compile(r"\s*[+-]?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?\s*").fullmatch
 
-#: Names that were checked against USAGE_NAME before; looking there costs a tenth of the pattern.
+#: Names that matched USAGE_NAME before; a look-up here costs a tenth of matching the pattern.
 good_names: Final[set[str]] = set()
 
 
 def name_is_good(name: object) -> bool:
-    """Whether this may be a name inside a usage."""
+    """Whether this is a valid name inside a usage."""
     if type(name) is not str or len(name) > 64 or _is_name(name) is None:
         return False
     if len(good_names) < _MAX_NAMES:
@@ -40,16 +40,16 @@ def name_is_good(name: object) -> bool:
 
 
 def usage_of(value: object, walk: Sanitizer) -> Any:
-    """A usage as it may be sent: an SDK's object, a mapping, or a whole response that holds one. NOTHING for no usage.
+    """The usage as it may be sent, from an SDK's object, a mapping, or a response that holds one; NOTHING if none.
 
     Raises:
-        Exception: Whatever a foreign object's own code raises.
+        Exception: Whatever the object's own code raises.
     """
     opened = value if type(value) is dict else walk.opened(value)
     if not isinstance(opened, Mapping):
         number = not isinstance(opened, str) or is_number(opened)
-        return opened if number and isinstance(opened, str | int | float | None) else NOTHING  # a list is no usage
-    # The usage of a whole response; with its tier, which counts where the usage has none.
+        return opened if number and isinstance(opened, str | int | float | None) else NOTHING  # a list is not a usage
+    # The usage of a response, with the response's service tier if the usage has none.
     for name in _INNER:
         if opened.get(name) is not None and not _counts_tokens(opened):
             found = usage_of(opened[name], walk)
@@ -63,7 +63,7 @@ def usage_of(value: object, walk: Sanitizer) -> Any:
 
 
 def _counts_tokens(mapping: Mapping[Any, Any]) -> bool:
-    """Whether a mapping counts tokens itself, so that it is a usage and no response around one."""
+    """Whether a mapping counts tokens itself: then it is a usage, not a response that holds one."""
     return any(mapping.get(name) is not None for name in ("prompt_tokens", "input_tokens", "completion_tokens"))
 
 
@@ -80,7 +80,7 @@ def _level(mapping: Mapping[Any, Any], walk: Sanitizer, depth: int) -> dict[str,
                 continue
             name = plain
         kind = type(part)
-        # In the order of how often they come.
+        # Most frequent first.
         if (kind is int and -1 < part < 2**63) or part is None or kind is float or kind is bool:
             kept[name] = part
             continue
@@ -91,7 +91,7 @@ def _level(mapping: Mapping[Any, Any], walk: Sanitizer, depth: int) -> dict[str,
             said = inner if inner or not part else NOTHING
         else:
             plain = walk.scalar(part)
-            # A word of an SDK's own Enum, such as Gemini's modalities, is a word like any other.
+            # The value of an SDK's Enum, such as Gemini's modalities, is treated like any other word.
             said = _word(name, plain, walk) if isinstance(plain, str) else _inside(part, walk, depth + 1)
         if said is not NOTHING:
             kept[name] = said
@@ -114,13 +114,13 @@ def _inside(part: object, walk: Sanitizer, depth: int) -> Any:
             return _count(opened, walk)
         parts = [_inside(one, walk, depth + 1) for one in walk.parts_of(opened) if walk.look()]  # type: ignore[arg-type]
         return [one for one in parts if one is not NOTHING]
-    except Exception:  # the object's own code
+    except Exception:  # raised by the object's own code
         walk.dropped += 1
         return NOTHING
 
 
 def _count(plain: Any, walk: Sanitizer) -> Any:
-    """A number, or text that is one; NOTHING, counted, for other text."""
+    """A number, or text that holds one; other text is counted as dropped and gives NOTHING."""
     if isinstance(plain, str) and is_number(plain) is None:
         plain = NOTHING
     if plain is NOTHING:
@@ -139,10 +139,10 @@ def _word(name: str, text: str, walk: Sanitizer) -> Any:
 
 
 def moderation_of(value: object, walk: Sanitizer) -> Any:
-    """A moderation result as it may be sent: known names, booleans, numbers, and a few words; NOTHING for no result.
+    """A moderation result as it may be sent: known names, booleans, numbers, a few words; NOTHING for anything else.
 
     Raises:
-        Exception: Whatever a foreign object's own code raises.
+        Exception: Whatever the object's own code raises.
     """
     opened = walk.opened(value)
     if opened is None:

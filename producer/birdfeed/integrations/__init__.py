@@ -1,1 +1,1 @@
-"""Small bridges to web frameworks. birdfeed works in all of them without; these start and stop it with the program."""
+"""Integrations of web frameworks, job queues and SDKs. None is required: track_event works without them."""

@@ -4,8 +4,8 @@
 
     client = instrument(Anthropic())  # or AsyncAnthropic, or the clients for Bedrock, Vertex and Foundry
 
-Messages, the beta ones too, whole and streamed, by create, stream, parse and the tool runner. Retries of the SDK's own
-are one event. Of prompt and answer nothing is kept.
+It covers messages, also of the beta API, streamed or not, by create, stream, parse and the tool runner. A request that
+the SDK retries is one event. Nothing of the prompt or the answer is kept.
 """
 
 from collections.abc import Mapping
@@ -16,22 +16,22 @@ from birdfeed.tracking.track import TrackedEvent
 
 Client = TypeVar("Client")
 
-#: A part of a client's class name → who answers it.
+#: A part of a client's class name → the provider.
 _PROVIDERS: Final = {"Bedrock": "aws", "Vertex": "vertex", "Foundry": "azure"}
 
 
 def instrument(client: Client, *, provider: str | None = None) -> Client:
-    """Send an event for each message that this client, or one made by its with_options(), asks for from now on.
+    """Send an event for each message requested by this client, or by one made with its with_options(), from now on.
 
     Args:
         client: An Anthropic or AsyncAnthropic, or one of the clients for other platforms.
-        provider: Whose models these are; None is the client's platform.
+        provider: The provider of the models; None means the client's platform.
 
     Returns:
         The same client.
 
     Raises:
-        TypeError: It is not a client of the anthropic package.
+        TypeError: `client` is not one of Anthropic's clients.
     """
     if not any(kind.__module__.partition(".")[0] == "anthropic" for kind in type(client).__mro__):
         raise TypeError(f"instrument() takes a client of the anthropic package, not {type(client).__name__}")
@@ -50,7 +50,7 @@ def _provider_of(client: object) -> str:
 
 
 def _begin(options: Any, provider: str) -> Call | None:
-    """The event of a request; None for one that asks no model."""
+    """The event of a request; None for a request that is not to a model."""
     if str(options.method).lower() != "post" or str(options.url).partition("?")[0] != "/v1/messages":
         return None
     body: Mapping[str, Any] = options.json_data if isinstance(options.json_data, Mapping) else {}
@@ -65,7 +65,7 @@ def _begin(options: Any, provider: str) -> Call | None:
 
 
 def _read(event: TrackedEvent, answer: Any) -> bool:
-    """A message, or an event of a streamed one: the first holds the message, a later one the counts at the end."""
+    """Read a message, or an event of a streamed one: the first holds the message, a later one the final counts."""
     message = getattr(answer, "message", answer)
     for name, field in (("model", "model_used"), ("id", "response_id")):
         if isinstance(value := getattr(message, name, None), str):

@@ -1,11 +1,11 @@
-"""FastAPI, Starlette, and any ASGI program: start with the program, and flush before it ends.
+"""FastAPI, Starlette, and any ASGI program: start birdfeed with the program, and flush before it ends.
 
-    app = FastAPI(lifespan=birdfeed_lifespan())                # nothing else to start
+    app = FastAPI(lifespan=birdfeed_lifespan())                # no lifespan of your own
     app = FastAPI(lifespan=birdfeed_lifespan(my_lifespan))     # around a lifespan of your own
     app = BirdfeedMiddleware(app)                              # any other ASGI program
     app.add_middleware(BirdfeedMiddleware, context=of_request) # FastAPI and Starlette: what a request's events inherit
 
-A worker process of the server starts and closes its own.
+Each worker process of the server starts and closes birdfeed for itself.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ Lifespan: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 
 def birdfeed_lifespan(own: Lifespan | None = None) -> Lifespan:
-    """A lifespan that starts birdfeed before, and closes it after, your `own`.
+    """A lifespan that starts birdfeed before your `own` lifespan, and closes it afterwards.
 
-    Wrong settings stop the program's start with a ConfigurationError, where a person sees it.
+    With wrong settings the program doesn't start: it raises ConfigurationError.
     """
 
     @asynccontextmanager
@@ -49,21 +49,21 @@ def birdfeed_lifespan(own: Lifespan | None = None) -> Lifespan:
 
 
 class BirdfeedMiddleware:
-    """Starts and closes birdfeed with an ASGI program, and gives each request's events what `context` says.
+    """Starts and closes birdfeed with an ASGI program, and adds the fields that `context` returns to requests' events.
 
-    An event that `track` made without a usage, a status or an error is sent when its request's answer begins: a 4xx or
-    5xx then is its error.
+    If a `track` block sets no usage, status or error, its event is sent when the response begins; a 4xx or 5xx status
+    is then recorded as its error.
     """
 
     def __init__(self, app: Asgi, *, context: Context | None = None) -> None:
-        """`context` says, by a request's scope, what its events inherit, such as {"request_id": ...}."""
+        """`context` takes a request's scope and returns the fields its events inherit, such as {"request_id": ...}."""
         self._app = app
         self._context = context
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Pass everything on; at the start and the end of the program, start and close birdfeed."""
+        """Pass everything on; start birdfeed when the program starts, and close it when the program ends."""
         if scope["type"] != "lifespan":
-            if scope["type"] != "http":  # a websocket has no one answer
+            if scope["type"] != "http":  # a websocket has no single response
                 with context(**told_by(self._context, scope)):
                     await self._app(scope, receive, send)
                 return
@@ -82,8 +82,7 @@ class BirdfeedMiddleware:
                 await asyncio.to_thread(api.close)
             await send(message)
 
-        # The program's own start must not fail for its telemetry's settings, and it has no other way to be told: the
-        # log says what is wrong, and telemetry is off.
+        # The program must start even if telemetry's settings are wrong: telemetry is then off, and the log says why.
         try:
             await asyncio.to_thread(api.start)
         except ConfigurationError as error:

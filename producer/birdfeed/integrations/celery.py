@@ -1,11 +1,11 @@
-"""Celery: tasks that track events. A prefork child that has done its max_tasks_per_child leaves by os._exit.
+"""Celery: tasks that track events. A prefork child that reaches max_tasks_per_child exits by os._exit.
 
     app = Celery(...)
     flush_after_tasks()
 
-Connects to Celery's signals: events are flushed after each task, and when a child is told to stop. A flush after a task
-waits for Redis, a millisecond or two; `flush_after_tasks(each=False)` flushes at a child's end alone, which loses what
-a child tracked that is killed, or that ends by max_tasks_per_child. A task's events inherit its id as their request_id.
+It connects to Celery's signals: events are flushed after each task, and when a child is told to stop. A flush after a
+task waits for Redis, a millisecond or two. `flush_after_tasks(each=False)` flushes only when a child stops; events are
+then lost if the child is killed or reaches max_tasks_per_child. A task's events inherit its id as their request_id.
 """
 
 from typing import Any, Final
@@ -19,12 +19,12 @@ from celery.signals import (  # type: ignore[import-untyped, unused-ignore]
 from birdfeed import api
 from birdfeed.request_context import context
 
-#: Tasks that run → what their events inherit.
+#: Ids of running tasks → the context their events inherit.
 _running: Final[dict[str, context]] = {}
 
 
 def flush_after_tasks(*, each: bool = True) -> None:
-    """Connect to the signals; once is enough, and more do no harm."""
+    """Connect to the signals. Calling it more than once is harmless."""
     worker_process_shutdown.connect(_close, weak=False, dispatch_uid="birdfeed-close")
     task_prerun.connect(_begin, weak=False, dispatch_uid="birdfeed-begin")
     task_postrun.connect(_end, weak=False, dispatch_uid="birdfeed-end")

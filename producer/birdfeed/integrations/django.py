@@ -4,10 +4,10 @@
     MIDDLEWARE = ["birdfeed.integrations.django.birdfeed_middleware", ...]
     BIRDFEED = {"queue": "staging", "before_send": "my.telemetry.scrub", "context": "my.telemetry.of_request"}
 
-BIRDFEED is optional: what it doesn't say comes from the environment. `before_send`, `credentials` and `context` may be
-functions, or their dotted paths. The middleware is optional, too: with it a request's events inherit what `context`
-says, and an event that `track` made without a usage, a status or an error is sent when its request's answer begins: a
-4xx or 5xx then is its error.
+BIRDFEED is optional: settings that it doesn't have come from the environment. `before_send`, `credentials` and
+`context` may be functions or their dotted paths. The middleware is optional too: with it, a request's events inherit
+the fields that `context` returns. If a `track` block sets no usage, status or error, its event is sent when the
+response begins; a 4xx or 5xx status is then recorded as its error.
 """
 
 from collections.abc import Callable
@@ -26,14 +26,14 @@ from birdfeed.request_context import Request, told_by
 
 
 class BirdfeedConfig(AppConfig):  # type: ignore[misc, unused-ignore]  # Django ships no types
-    """The Django app: it has no models and no views."""
+    """The Django app; it has no models and no views."""
 
     name = "birdfeed.integrations.django"
     label = "birdfeed"
     verbose_name = "birdfeed"
 
     def ready(self) -> None:
-        """Configure birdfeed; raises ConfigurationError where the settings are wrong."""
+        """Configure birdfeed; raises ConfigurationError if the settings are wrong."""
         given = {name: _function(name, value) for name, value in _settings().items() if name != "context"}
         api.configure(**given)
 
@@ -43,14 +43,14 @@ def _settings() -> dict[str, Any]:
 
 
 def _function(name: str, value: Any) -> Any:
-    """A setting's value; where it is a function's dotted path, the function."""
+    """A setting's value; if it is a function's dotted path, the function."""
     is_path = name in {"before_send", "credentials", "context"} and isinstance(value, str)
     return import_string(value) if is_path else value
 
 
 @sync_and_async_middleware  # type: ignore[untyped-decorator, unused-ignore]
 def birdfeed_middleware(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Follow each request: what its events inherit, and what it is answered."""
+    """Give each request's events the context's fields, and the status of its response."""
     context = _function("context", _settings().get("context"))
 
     def follow(http_request: Any) -> Any:

@@ -3,9 +3,9 @@
     app.config["BIRDFEED_QUEUE"] = "staging"
     Birdfeed(app, context=lambda request: {"request_id": request.headers.get("x-request-id")})
 
-Every setting can be given so, under its environment variable's name; what isn't given comes from the environment.
-`context` is optional, too. An event that `track` made without a usage, a status or an error is sent when its request's
-answer begins: a 4xx or 5xx then is its error.
+Every setting can be given in this way, under its environment variable's name; the others come from the environment.
+`context` is optional. If a `track` block sets no usage, status or error, its event is sent when the response begins; a
+4xx or 5xx status is then recorded as its error.
 """
 
 from collections.abc import Callable
@@ -22,12 +22,12 @@ from birdfeed.settings import ProducerSettings
 from birdfeed.typed import ContextFields
 
 _PREFIX: Final = "BIRDFEED_"
-#: Where a request's environment has what follows it.
+#: The key in the WSGI environment that holds birdfeed's Request.
 _REQUEST: Final = "birdfeed.request"
 
 
 class Birdfeed:
-    """The Flask extension; events are flushed when the process ends, so there is nothing to tear down."""
+    """The Flask extension. Events are flushed when the process exits, so there is nothing to tear down."""
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class Birdfeed:
         before_send: BeforeSend | None = None,
         context: Callable[[flask.Request], ContextFields] | None = None,
     ) -> None:
-        """`before_send` is as for birdfeed.configure; `context` says what the events of a request inherit."""
+        """`before_send` is as for birdfeed.configure; `context` returns the fields that a request's events inherit."""
         self._before_send = before_send
         self._context = context
         if app is not None:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Configure birdfeed from `app.config`; raises ConfigurationError where that is wrong."""
+        """Configure birdfeed from `app.config`; raises ConfigurationError if a setting is wrong."""
         given: dict[str, Any] = {}
         for name, value in app.config.items():
             setting = name.removeprefix(_PREFIX).lower()
@@ -52,7 +52,8 @@ class Birdfeed:
         log_unknown({name: str(value) for name, value in app.config.items() if name.startswith(_PREFIX)})
         api.configure(before_send=self._before_send, **given)
         app.extensions["birdfeed"] = self
-        # Before the program's own functions, for one of them may answer the request; after them, so last of all.
+        # First in each list. Flask calls before_request functions in order, and one of the program's own may answer the
+        # request; it calls the others in reverse, so birdfeed's run last.
         app.before_request_funcs.setdefault(None, []).insert(0, self._begin)
         app.after_request_funcs.setdefault(None, []).insert(0, self._answered)
         app.teardown_request_funcs.setdefault(None, []).insert(0, self._end)

@@ -1,4 +1,4 @@
-"""Flush at the end of a function, where the process may be gone right after: a pool's child, AWS Lambda, a job.
+"""Flush at the end of a function after which the process may be gone: in a pool's child, AWS Lambda, a job.
 
     with multiprocessing.Pool() as pool:                     # leaving the block kills the children
         pool.map(flush_after(work), items)
@@ -6,9 +6,9 @@
     @flush_after
     def lambda_handler(event, context): ...
 
-The events are in Redis or on disk before the function's result is anybody's. Those of an AWS Lambda inherit the id of
-its request as their request_id. Works with fork, spawn and forkserver: the wrapped function is pickled by its name, as
-the function itself would be.
+The events are in Redis or on disk before the caller gets the function's result. Events of an AWS Lambda inherit the
+invocation's request id as their request_id. It works with fork, spawn and forkserver: the wrapped function is pickled
+by its name, as the function itself would be.
 """
 
 import functools
@@ -26,10 +26,10 @@ R = TypeVar("R")
 
 
 class flush_after(Generic[P, R]):  # noqa: N801 - used like a function
-    """A function that flushes when it ends, well or not; a coroutine function is awaited as before."""
+    """Wraps a function to flush when it returns or raises; coroutine functions stay coroutine functions."""
 
     def __init__(self, function: Callable[P, R], *, timeout: float | None = None) -> None:
-        """`timeout` is in seconds; None is the setting close_timeout."""
+        """`timeout` is in seconds; None means the setting close_timeout."""
         self._function = function
         self._timeout = timeout
         functools.update_wrapper(self, function)
@@ -38,7 +38,7 @@ class flush_after(Generic[P, R]):  # noqa: N801 - used like a function
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, then flush."""
         if self._is_coroutine_function:
-            return self._awaited(*args, **kwargs)  # type: ignore[return-value]  # a coroutine function gives a coroutine
+            return self._awaited(*args, **kwargs)  # type: ignore[return-value]  # R is a coroutine here
         try:
             with _of_lambda(args):
                 return self._function(*args, **kwargs)
@@ -57,7 +57,7 @@ class flush_after(Generic[P, R]):  # noqa: N801 - used like a function
             log_throttled(logging.ERROR, "flush after", "a flush did not end in time; events may be lost")
 
     def __reduce__(self) -> Any:
-        # A decorated function is found by its name; one that was wrapped where it is used travels with what it wraps.
+        # A decorated function is pickled by its name; one wrapped where it is used is pickled with the function.
         module = inspect.getmodule(self._function)
         name = self._function.__qualname__
         if getattr(module, name, None) is self:
@@ -66,6 +66,6 @@ class flush_after(Generic[P, R]):  # noqa: N801 - used like a function
 
 
 def _of_lambda(args: tuple[Any, ...]) -> context:
-    """What the events of an AWS Lambda inherit; nothing where the function is called otherwise."""
+    """The context of an AWS Lambda's events; empty if the function is called in another way."""
     request_id = getattr(args[1], "aws_request_id", None) if len(args) == 2 else None
     return context(request_id=request_id) if isinstance(request_id, str) else context()

@@ -1,12 +1,12 @@
-"""Google's Gen AI SDK: an event for each request of a client, on the Gemini API and on Vertex AI.
+"""Google's Gen AI SDK: an event for each request of a client, with the Gemini API and with Vertex AI.
 
     from birdfeed.integrations.google_genai import instrument
 
     client = instrument(genai.Client())  # client.aio too, and its chats
 
 generate_content and embeddings are `text_generation`; image models, and generate_images, edit_image and upscale_image,
-are `image_generation`. Where the SDK calls functions by itself, each of its requests is an event, because each is
-billed. Videos, live sessions and interactions are not followed. Of prompt and answer nothing is kept.
+are `image_generation`. When the SDK calls functions automatically, each of its requests is an event, because each is
+billed. Videos, live sessions and interactions are not followed. Nothing of the prompt or the answer is kept.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from birdfeed.tracking.track import TrackedEvent
 
 Client = TypeVar("Client")
 
-#: The methods by which each request to a model is made, the SDK's repeated ones too.
+#: The methods by which each request to a model is made, including those that the SDK makes in its own loops.
 _METHODS: Final = (
     *("_generate_content", "_generate_content_stream", "_embed_content"),
     *("_generate_images", "_edit_image", "_upscale_image"),
@@ -29,13 +29,13 @@ def instrument(client: Client, *, provider: str | None = None) -> Client:
 
     Args:
         client: A google.genai.Client.
-        provider: Whose models these are; None is "vertex" or "google", as the client was made.
+        provider: The provider of the models; None means "vertex" or "google", depending on the client.
 
     Returns:
         The same client.
 
     Raises:
-        TypeError: It is not such a client, or the SDK makes its requests otherwise than the versions known here.
+        TypeError: `client` is not such a client, or this version of the SDK makes its requests in an unknown way.
     """
     models = [getattr(client, "models", None), getattr(getattr(client, "aio", None), "models", None)]
     if not type(client).__module__.startswith("google.genai") or not all(hasattr(one, _METHODS[0]) for one in models):
@@ -70,27 +70,27 @@ def _begin(name: str, provider: str, *, model: str, config: Any = None, **rest: 
 
 
 def _paints(model: str, config: Any) -> bool:
-    """Whether a request is for an image: by the model's name, or by what it asks for."""
+    """Whether a request is for an image, by the model's name or the requested modalities."""
     given = config.get("response_modalities") if isinstance(config, Mapping) else None
     asked = given or getattr(config, "response_modalities", None) or ()
     return "image" in model or any("IMAGE" in str(one).upper() for one in asked)
 
 
 def _read(event: TrackedEvent, answer: Any) -> bool:
-    """An answer, or a part of one; each part has the usage so far."""
+    """Read an answer, or a chunk of one; each chunk has the usage so far."""
     for name, field in (("model_version", "model_used"), ("response_id", "response_id")):
         if isinstance(value := getattr(answer, name, None), str):
             event[field] = value
     if (usage := getattr(answer, "usage_metadata", None)) is not None:
-        # Its modalities are enumerations; as JSON they are words.
+        # Its modalities are Enum members; JSON turns them into words.
         event["usage"] = usage.model_dump(mode="json", exclude_none=True)
     return any(getattr(one, "finish_reason", None) for one in getattr(answer, "candidates", None) or ())
 
 
 def _read_images(event: TrackedEvent, answer: Any) -> bool:
-    """Images: Imagen's, or parts of a Gemini answer."""
+    """Read images: Imagen's, or parts of a Gemini answer."""
     last = _read(event, answer)
-    event.pop("response_id", None)  # images have no such column
+    event.pop("response_id", None)  # image events have no such column
     count = len(getattr(answer, "generated_images", None) or ())
     for candidate in getattr(answer, "candidates", None) or ():
         for part in getattr(candidate.content, "parts", None) or ():

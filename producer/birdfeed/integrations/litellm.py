@@ -1,4 +1,4 @@
-"""LiteLLM: an event for each call of its SDK, or of its proxy.
+"""LiteLLM: an event for each call of its SDK or its proxy.
 
     litellm.callbacks = [BirdfeedLogger()]                          # the SDK
 
@@ -6,8 +6,8 @@
       callbacks: birdfeed.integrations.litellm.birdfeed_logger
 
 Completions, responses, messages, embeddings and reranks are `text_generation`; images, videos, speech and transcripts
-are `image_generation`. What a call cost is reckoned by the worker's price book, not by LiteLLM's. Of prompt and answer
-nothing is kept.
+are `image_generation`. The worker computes a call's cost from its own price book, not LiteLLM's. Nothing of the prompt
+or the answer is kept.
 """
 
 import logging
@@ -23,7 +23,7 @@ from birdfeed.logging_once import error_location, log_throttled
 from birdfeed.request_context import inherited, merged
 from birdfeed.typed import EventType
 
-#: Calls of LiteLLM's that ask a model; those of `aimage_edit` and the like are the same without the `a`.
+#: LiteLLM's call types that call a model. Asynchronous ones, such as `aimage_edit`, have an `a` in front.
 _TEXT: Final = frozenset(
     {
         *("completion", "text_completion", "embedding", "rerank", "responses", "anthropic_messages"),
@@ -33,10 +33,10 @@ _TEXT: Final = frozenset(
 _MEDIA: Final = frozenset(
     {"image_generation", "image_edit", "speech", "transcription", "create_video", "video_generation"}
 )
-#: Calls that run → what their events inherit; and how many of them, for some may never end.
+#: Running calls → the fields their events inherit; and how many are kept at most, because some may never end.
 _begun: Final[dict[str, Mapping[str, Any]]] = {}
 _MOST_BEGUN: Final = 10_000
-#: Fields → where LiteLLM's metadata has them; the first that is set counts.
+#: Field → its names in LiteLLM's metadata; the first that is set is used.
 _METADATA: Final[Mapping[str, tuple[str, ...]]] = {
     "user": ("user_api_key_end_user_id", "user_api_key_user_id"),
     "organization": ("user_api_key_org_id", "user_api_key_team_id"),
@@ -45,10 +45,10 @@ _METADATA: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 class BirdfeedLogger(CustomLogger):
-    """LiteLLM's callback; it never raises, and keeps nothing of what is said."""
+    """LiteLLM's callback. It never raises, and keeps nothing of prompts and answers."""
 
     def log_pre_api_call(self, model: Any, messages: Any, kwargs: Any) -> None:
-        """A call begins. LiteLLM calls back about it from threads of its own, some of which inherit no context."""
+        """A call begins. Keep its context: LiteLLM calls back later from threads that may not inherit it."""
         fields = inherited.get()
         if fields is not None and isinstance(kwargs, Mapping):
             while len(_begun) >= _MOST_BEGUN:
@@ -56,7 +56,7 @@ class BirdfeedLogger(CustomLogger):
             _begun[str(kwargs.get("litellm_call_id"))] = fields
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """A call of the synchronous SDK went well; of a stream, its last part came."""
+        """A call of the synchronous SDK succeeded; a streamed one has ended."""
         _track(kwargs, response_obj, start_time, end_time, failed=False)
 
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
@@ -64,11 +64,11 @@ class BirdfeedLogger(CustomLogger):
         _track(kwargs, response_obj, start_time, end_time, failed=True)
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """A call of the asynchronous SDK, or the proxy, went well."""
+        """A call of the asynchronous SDK, or of the proxy, succeeded."""
         _track(kwargs, response_obj, start_time, end_time, failed=False)
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        """A call of the asynchronous SDK, or the proxy, failed."""
+        """A call of the asynchronous SDK, or of the proxy, failed."""
         _track(kwargs, response_obj, start_time, end_time, failed=True)
 
 
@@ -86,9 +86,9 @@ def _track(kwargs: Any, response: Any, start: Any, end: Any, *, failed: bool) ->
             given = {name: value for name, value in event.items() if value not in (None, "")}
             fields = _begun.pop(str(kwargs.get("litellm_call_id")), None) or inherited.get() or {}
             if fields.get("request_id"):
-                given.pop("request_id", None)  # LiteLLM's own id of the call says less than the program's
+                given.pop("request_id", None)  # the program's id is more useful than LiteLLM's id of the call
             api.track_own(EventType(event_type), merged(fields, given))
-    except Exception as error:  # another version of LiteLLM
+    except Exception as error:  # an incompatible version of LiteLLM
         log_throttled(logging.ERROR, "litellm", "a call of LiteLLM could not be read: %s", error_location(error))
 
 
@@ -131,7 +131,7 @@ def _of(response: Any, name: str) -> Any:
 
 
 def _times(payload: Mapping[str, Any], start: Any, end: Any) -> dict[str, Any]:
-    """When the call began and ended. LiteLLM's own times are local ones without a zone; its payload has the epoch's."""
+    """When the call began and ended. LiteLLM's own times are local, without a zone; its payload has epoch seconds."""
     times = []
     for name, given in (("startTime", start), ("endTime", end)):
         at = payload.get(name)
@@ -149,9 +149,9 @@ def _error_of(information: Any, raised: Any) -> dict[str, Any] | BaseException |
     names = {"type": "error_class", "code": "error_code"}
     error = {name: information[source] for name, source in names.items() if information.get(source)}
     if message := information.get("error_message"):
-        error["message"] = AnswerText(message)  # LiteLLM's own words, then the provider's
+        error["message"] = AnswerText(message)  # LiteLLM's own text, followed by the provider's
     return error
 
 
-#: For the proxy's configuration, which names an object.
+#: For the proxy's configuration, which must name an object.
 birdfeed_logger: Final = BirdfeedLogger()

@@ -1,11 +1,11 @@
-"""OpenAI's SDK: an event for each request of a client, with nothing to write where it is called.
+"""OpenAI's SDK: an event for each request of a client, without changes to the code that calls it.
 
     from birdfeed.integrations.openai import instrument
 
     client = instrument(OpenAI())  # or AsyncOpenAI, AzureOpenAI, or any server that speaks OpenAI's API
 
 Chat completions, responses, completions and embeddings are `text_generation`; images, speech and transcriptions are
-`image_generation`. Retries of the SDK's own are one event. Of prompt and answer nothing is kept.
+`image_generation`. A request that the SDK retries is one event. Nothing of the prompt or the answer is kept.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from birdfeed.tracking.track import TrackedEvent
 
 Client = TypeVar("Client")
 
-#: The end of a server's host name → who that is. Of another server the worker finds out by the model's name.
+#: The end of a server's host name → the provider. For other servers, the worker finds it by the model's name.
 _PROVIDERS: Final[Mapping[str, str]] = {
     "openai.com": "openai",
     "azure.com": "azure",
@@ -36,27 +36,27 @@ _PROVIDERS: Final[Mapping[str, str]] = {
     "api.cerebras.ai": "cerebras",
     "aliyuncs.com": "alibaba",
 }
-#: The service tiers a request may ask for that cost other than the standard one.
+#: The service tiers a request may ask for whose prices differ from the standard tier's.
 _PRICED_TIERS: Final = frozenset({"flex", "priority", "scale"})
-#: Events of a streamed response after which nothing comes, and of a streamed image or transcript.
+#: The last events of a streamed response or transcript; and those of a streamed image.
 _LAST: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "transcript.text.done"})
 _LAST_IMAGE: Final = frozenset({"image_generation.completed", "image_edit.completed"})
 
 
 def instrument(client: Client, *, include_usage: bool = False, provider: str | None = None) -> Client:
-    """Send an event for each request that this client, or one made by its with_options(), makes from now on.
+    """Send an event for each request made by this client, or by one made with its with_options(), from now on.
 
     Args:
         client: An OpenAI, AsyncOpenAI, AzureOpenAI or AsyncAzureOpenAI.
-        include_usage: Ask for the usage of streamed chat completions and completions, which is sent only where it is
-            asked for. The part that brings it is kept from the program, which would not expect it.
-        provider: Whose models these are; None takes it from the client's URL where that is known.
+        include_usage: Request the usage of streamed chat completions and completions, which OpenAI sends only on
+            request. The extra chunk that holds it is not passed on to the program, which would not expect it.
+        provider: The provider of the models; None takes it from the client's URL if that is known.
 
     Returns:
         The same client.
 
     Raises:
-        TypeError: It is not a client of the openai package.
+        TypeError: `client` is not one of OpenAI's clients.
     """
     if not any(kind.__module__.partition(".")[0] == "openai" for kind in type(client).__mro__):
         raise TypeError(f"instrument() takes a client of the openai package, not {type(client).__name__}")
@@ -80,7 +80,7 @@ def _provider_of(client: Any) -> str | None:
 
 
 def _begin(options: Any, provider: str | None, include_usage: bool) -> Call | None:
-    """The event of a request; None for one that asks no model."""
+    """The event of a request; None for a request that is not to a model."""
     path = str(options.url)
     if str(options.method).lower() != "post" or path not in _READERS:
         return None
@@ -123,7 +123,7 @@ def _common(event: TrackedEvent, answer: Any) -> None:
 
 
 def _chat(event: TrackedEvent, answer: Any) -> bool:
-    """A completion, or a chunk of one; an embedding, too."""
+    """Read a completion, a chunk of one, or an embedding."""
     _common(event, answer)
     groq = getattr(answer, "x_groq", None)
     if isinstance(groq, Mapping) and groq.get("usage"):
@@ -132,7 +132,7 @@ def _chat(event: TrackedEvent, answer: Any) -> bool:
 
 
 def _response(event: TrackedEvent, answer: Any) -> bool:
-    """A response, or an event of a streamed one, which holds the response so far."""
+    """Read a response, or an event of a streamed one, which holds the response so far."""
     whole = getattr(answer, "response", answer)
     _common(event, whole)
     if (chat_id := _id_of(getattr(whole, "conversation", None))) is not None:
@@ -145,7 +145,7 @@ def _response(event: TrackedEvent, answer: Any) -> bool:
 
 
 def _images(event: TrackedEvent, answer: Any) -> bool:
-    """Images, or an event of a streamed one."""
+    """Read images, or an event of a streamed one."""
     if (usage := getattr(answer, "usage", None)) is not None:
         event["usage"] = usage
     if (size := _size(getattr(answer, "size", None))) is not None:
@@ -161,7 +161,7 @@ def _images(event: TrackedEvent, answer: Any) -> bool:
 
 
 def _audio(event: TrackedEvent, answer: Any) -> bool:
-    """A transcript, or an event of a streamed one; of speech there are bytes alone, which tell nothing."""
+    """Read a transcript, or an event of a streamed one. (Generated speech is only bytes, which hold no usage.)"""
     usage = getattr(answer, "usage", None)
     if usage is not None:
         event["usage"] = usage
@@ -180,14 +180,14 @@ def _named(word: object) -> str | None:
 
 
 def _id_of(conversation: Any) -> str | None:
-    """The id of a conversation, which is given as its id or as an object."""
+    """The id of a conversation, which is given as an id or as an object."""
     if isinstance(conversation, Mapping):
         conversation = conversation.get("id")
     found = getattr(conversation, "id", conversation)
     return found if isinstance(found, str) else None
 
 
-#: What is posted where → the event's type, and what reads the answer.
+#: Path → the event's type, and the function that reads the answer.
 _READERS: Final[Mapping[str, tuple[str, Read]]] = {
     "/chat/completions": ("text_generation", _chat),
     "/completions": ("text_generation", _chat),

@@ -1,12 +1,12 @@
-"""OpenTelemetry: an event for each span of a call to a model, whoever made the span.
+"""OpenTelemetry: an event for each span of a call to a model, whichever library made the span.
 
     from birdfeed.integrations.opentelemetry import BirdfeedSpanProcessor
 
     provider.add_span_processor(BirdfeedSpanProcessor())
 
-Reads the conventions for generative AI: the current ones, and those before (gen_ai.system, prompt_tokens,
-llm.request.type). Spans of agents, workflows and tools are passed over: the calls they make have spans of their own.
-A span that was not sampled is not seen here either. Of prompts and answers in spans nothing is kept.
+It reads the semantic conventions for generative AI: the current ones and older ones (gen_ai.system, prompt_tokens,
+llm.request.type). Spans of agents, workflows and tools are ignored: the model calls they make have spans of their own.
+A span that was not sampled makes no event. Nothing of the prompts and answers in spans is kept.
 """
 
 import logging
@@ -21,10 +21,10 @@ from birdfeed.encoding.redact import AnswerText
 from birdfeed.logging_once import error_location, log_throttled
 from birdfeed.typed import EventType
 
-#: Operations that ask a model; "" is a span of before there were any.
+#: Operations that call a model; "" stands for spans from before operation names existed.
 _TEXT: Final = frozenset({"", "chat", "completion", "text_completion", "generate_content", "embeddings", "embedding"})
 _IMAGE: Final = frozenset({"image_generation", "generate_image", "image"})
-#: Field → the attributes it is read from, current first.
+#: Field → the attributes it is read from, the current name first.
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "model": ("gen_ai.request.model", "llm.request.model", "gen_ai.response.model"),
     "model_used": ("gen_ai.response.model", "llm.response.model"),
@@ -48,20 +48,20 @@ _CACHE_NOT_REPORTED: Final = "birdfeed.cache_not_reported"
 
 
 class BirdfeedSpanProcessor(SpanProcessor):
-    """Tracks an event at the end of each span of a call to a model; exports nothing, and keeps no span."""
+    """Tracks an event at the end of each span of a call to a model. It exports and keeps no spans."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Track the span's event, if it is one of a call to a model; never raises."""
+        """Track an event if the span is of a call to a model; never raises."""
         try:
             attributes = span.attributes or {}
             event_type = _type_of(attributes)
             if event_type is not None:
                 api.track_event(EventType(event_type), _event_of(span, attributes, event_type))
-        except Exception as error:  # a span of another form than the SDK's
+        except Exception as error:  # not the form of the SDK's spans
             log_throttled(logging.ERROR, "span", "a span could not be read: %s", error_location(error))
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Send what waits; whether all of it is in Redis or on disk."""
+        """Send the buffered events; returns whether all of them are in Redis or on disk."""
         return api.flush(timeout_millis / 1000)
 
 
@@ -98,9 +98,9 @@ def _event_of(span: ReadableSpan, attributes: Mapping[str, Any], event_type: str
 
 
 def _usage_of(attributes: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the span counts. One that doesn't say how much of its input came from a cache says so: its cost is partial.
+    """The span's token counts. If it doesn't say how much of the input came from a cache, its cost will be "partial".
 
-    (Nothing is read from a number of that name, and a number that nobody reads makes a usage incomplete.)
+    (This adds a number under a name that no format reads, and unread numbers make a usage incomplete.)
     """
     usage = {name: count for name, count in attributes.items() if name.startswith(_USAGE)}
     is_cached = attributes.get("gen_ai.operation.name") not in _UNCACHED
@@ -116,7 +116,7 @@ def _error_of(span: ReadableSpan, attributes: Mapping[str, Any]) -> dict[str, An
     )
     kind = str(attributes.get("error.type") or raised.get("exception.type") or "error")
     message = raised.get("exception.message") or span.status.description
-    # The name of an exception of Python's own has no module before it; others may repeat a server's answer.
+    # The names of Python's own exceptions have no module in front; messages of others may repeat a server's answer.
     own = "." not in str(raised.get("exception.type") or ".")
     error = {"type": kind, "message": message if own or message is None else AnswerText(message)}
     code = attributes.get("http.response.status_code") or (kind if kind.isdigit() else None)

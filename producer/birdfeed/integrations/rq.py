@@ -1,4 +1,4 @@
-"""rq: jobs that track events. rq's worker runs each job in a child that leaves by os._exit, past every exit hook.
+"""rq: jobs that track events. rq's worker runs each job in a child that exits by os._exit, which skips all exit hooks.
 
     rq worker --worker-class birdfeed.integrations.rq.BirdfeedWorker
 
@@ -15,14 +15,14 @@ from birdfeed.request_context import context
 
 
 class FlushesEvents:
-    """A worker that sends a job's events when the job is done, before it says so: within close_timeout."""
+    """A worker that sends a job's events, within close_timeout, before it reports the job as done."""
 
     def perform_job(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the job, and flush, however it ends."""
+        """Run the job, then flush, whether it succeeded or failed."""
         job = args[0] if args else kwargs.get("job")
         try:
             with context(request_id=getattr(job, "id", None)):
-                return super().perform_job(*args, **kwargs)  # type: ignore[misc]  # rq's worker, beside this in the class
+                return super().perform_job(*args, **kwargs)  # type: ignore[misc]  # the other base class, rq's worker
         finally:
             api.flush()
 

@@ -1,7 +1,7 @@
-"""Follow the requests of an SDK's client: one event for each, also where it fails, and streams to their last part.
+"""Follow the requests of an SDK's client: one event for each, failed ones too, and streams until their end.
 
-The modules openai, anthropic and google_genai say what a request and its answer tell; this makes the events. An answer
-reaches the program as the SDK made it, and whatever goes wrong here is logged and never raised.
+The modules openai, anthropic and google_genai read requests and answers; this module makes the events. The program gets
+each answer as the SDK made it, and errors in this module are logged and never raised.
 """
 
 import functools
@@ -15,36 +15,36 @@ from birdfeed.logging_once import error_location, log_throttled
 from birdfeed.tracking.track import TrackedEvent, Work
 from birdfeed.typed import EventType
 
-#: Adds what an answer, or a part of a streamed one, tells to the event; True where it is the end of an answer.
+#: Adds fields from an answer, or from a chunk of a streamed one, to the event; True if the answer is complete.
 Read: TypeAlias = Callable[[TrackedEvent, Any], bool]
 
-#: Stands for a model where neither request nor answer names one.
+#: The model's name if neither request nor answer has one.
 UNKNOWN: Final = "unknown"
 
 
 def logged(error: Exception) -> None:
-    """Say that something of an integration's failed, once a minute."""
+    """Log an error in an integration, at most once a minute."""
     log_throttled(logging.ERROR, "integration", "a call of an SDK could not be read: %s", error_location(error))
 
 
 class Call:
-    """One request to a provider, being made and answered."""
+    """One request to a provider, and its event."""
 
     def __init__(
         self, event_type: str, fields: Mapping[str, Any], read: Read, hides: Callable[[Any], bool] | None = None
     ) -> None:
-        """`fields` is what the request tells; parts of a stream that `hides` names don't reach the program."""
+        """`fields` are read from the request; chunks for which `hides` is true are not passed on to the program."""
         self._work = Work(EventType(event_type), {name: value for name, value in fields.items() if value is not None})
         self._read = read
         self._hides = hides
         self._complete = False
 
     def see(self, part: object) -> bool:
-        """Read an answer or a part of one; whether it is for the program to see."""
+        """Read an answer or a chunk of one; returns whether to pass it on to the program."""
         try:
             self._complete = self._read(self._work.event, part) or self._complete
             return self._hides is None or not self._hides(part)
-        except Exception as error:  # an answer of another form than the SDK's
+        except Exception as error:  # not the form of the SDK's answers
             logged(error)
             return True
 
@@ -55,7 +55,7 @@ class Call:
         self._work.end(None if isinstance(error, GeneratorExit) and self._complete else error)
 
     def follow(self, answer: Any) -> Any:
-        """What the SDK answered: a stream of its own class is followed to its end, anything else read now."""
+        """Follow what the SDK returned: its streams until their end; anything else is read now."""
         if hasattr(answer, "_iterator") and hasattr(answer, "close"):
             return self._stream(answer)
         self.see(answer)
@@ -63,7 +63,7 @@ class Call:
         return answer
 
     def _stream(self, stream: Any) -> Any:
-        # Without a reference to the stream: one that is dropped is closed at once, as without us.
+        # Keep no reference to the stream, so that one that is dropped is closed immediately, as without birdfeed.
         own, close, answer = weakref.ref(stream), type(stream).close, stream.response
         if hasattr(stream, "__anext__"):
             stream._iterator = AsyncParts(stream._iterator, self)
@@ -88,7 +88,7 @@ class Call:
         return stream
 
     def raw(self, response: Any) -> Any:
-        """A response that the program reads itself: its event is sent when it is parsed, or forgotten."""
+        """Follow a raw response, which the program parses: its event is sent when it is parsed or garbage-collected."""
         parse, followed = response.parse, False
 
         def parsed(answer: Any) -> Any:
@@ -111,7 +111,7 @@ class Call:
 
 
 class Parts:
-    """A stream's iterator; `call` sees each part, and ends when it ends, fails or is forgotten."""
+    """A stream's iterator: `call` sees each chunk, and ends when the iterator ends, fails or is garbage-collected."""
 
     def __init__(self, parts: Iterator[Any], call: Call) -> None:
         self._parts = parts
@@ -165,17 +165,17 @@ class AsyncParts:
 
 
 def followed(function: Callable[..., Any], begin: Callable[..., Call | None]) -> Callable[..., Any]:
-    """`function` with an event for each call of it.
+    """Wrap `function` to make an event for each call.
 
     Args:
-        function: A plain or a coroutine function that makes one request.
-        begin: Given the same arguments, says what is known before; None for a request that is not one of ours.
+        function: A function or coroutine function that makes one request.
+        begin: Called with the same arguments before the request; returns None for a request to ignore.
     """
 
     def begun(*args: Any, **kwargs: Any) -> Call | None:
         try:
             return begin(*args, **kwargs)
-        except Exception as error:  # a request of another form than the SDK's
+        except Exception as error:  # not the form of the SDK's requests
             logged(error)
             return None
 
@@ -219,19 +219,19 @@ def _answered(call: Call, answer: Any) -> Any:
         if hasattr(answer, "http_response") and hasattr(answer, "parse"):
             return call.raw(answer)
         return call.follow(answer)
-    except Exception as error:  # another version of the SDK: its answer must reach the program
+    except Exception as error:  # an incompatible version of the SDK: the program must still get the answer
         logged(error)
         call.end()
         return answer
 
 
 def instrument_requests(client: Any, begin: Callable[..., Call | None], again: Callable[[Any], Any]) -> None:
-    """Follow the requests of a client made by Stainless' generator (openai's and anthropic's), where all of them pass.
+    """Follow all requests of a client that Stainless generated, as OpenAI's and Anthropic's are.
 
     Args:
-        client: Its method `request` makes every request, with its retries.
-        begin: Given the arguments of `request`.
-        again: Instruments a client that with_options() makes of this one.
+        client: All its requests, with their retries, are made by its method `request`.
+        begin: Called with the arguments of `request`.
+        again: Instruments a client that with_options() makes from this one.
     """
     if hasattr(client.request, "_birdfeed"):
         return

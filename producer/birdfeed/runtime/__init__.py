@@ -1,1 +1,1 @@
-"""The process around the producer: forks, signals and exit."""
+"""The producer's process: forks, signals and exit."""

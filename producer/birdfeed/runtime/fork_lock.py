@@ -1,8 +1,8 @@
-"""What must not be in the middle of something when the process forks.
+"""Locks around work during which the process must not fork.
 
-A fork copies the memory, but only the forking thread. Where another thread was inside an import, a look-up of a codec
-or a host, or SQLite, the child finds a lock that nobody will ever release, or half a module. So such work is done
-holding a ForkLock, and a fork waits for them all. There is one for imports and SQLite, and one for the rounds of each
+A fork copies the memory, but only the forking thread. If another thread was importing, resolving a codec or a host, or
+using SQLite, the child finds a lock that will never be released, or half a module. So such work is done while holding a
+ForkLock, and a fork waits for all of them. There is one for imports and SQLite, and one for the rounds of each
 pipeline: threads that track events may wait for SQLite, which takes a few milliseconds, but not for Redis.
 """
 
@@ -11,21 +11,21 @@ import weakref
 from types import TracebackType
 from typing import Final
 
-#: Seconds a fork waits at most for a round: Redis may hang twice, while connecting and before its answer.
+#: Seconds that a fork waits at most for a round: Redis may hang twice, while connecting and while answering.
 ROUND_SECONDS: Final = 3.0
-#: Seconds a fork waits at most for an import or SQLite. These come to an end by themselves, but on a machine with far
-#: too much to do an import can take many seconds, and a child forked in its middle would hang.
+#: Seconds that a fork waits at most for an import or SQLite. These always end, but on an overloaded machine an import
+#: can take many seconds, and a child forked during it would hang.
 _IMPORT_SECONDS: Final = 60.0
 
 
 class ForkLock:
-    """A lock that a forked child finds open. Re-entrant: a signal handler may track an event in the middle.
+    """A lock that is free in a forked child. Re-entrant, because a signal handler may track an event while it is held.
 
-    Several threads may fork at once; each releases what it holds itself.
+    Several threads may fork at once; each releases what it acquired itself.
     """
 
     def __init__(self, seconds: float) -> None:
-        """`seconds` is how long a fork waits for it."""
+        """`seconds` is how long a fork waits for the lock."""
         self._seconds = seconds
         self._lock = threading.RLock()
         #: Forking thread → how often it holds the lock for a fork.
@@ -41,21 +41,21 @@ class ForkLock:
         self._lock.release()
 
     def acquire(self, seconds: float) -> bool:
-        """Enter it within that time; whether that succeeded. `release` leaves it."""
+        """Acquire it within that time; returns whether that succeeded."""
         return self._lock.acquire(timeout=max(0.0, seconds))
 
     def release(self) -> None:
-        """Leave it."""
+        """Release it."""
         self._lock.release()
 
     def hold(self) -> None:
-        """Before a fork: wait until nobody is inside, but no longer than a while."""
+        """Before a fork: wait until no thread holds it, for at most `seconds`."""
         if self._lock.acquire(timeout=self._seconds):
             me = threading.get_ident()
             self._holders[me] = self._holders.get(me, 0) + 1
 
     def let_go(self) -> None:
-        """After a fork, in the parent: undo `hold`, where it succeeded."""
+        """After a fork, in the parent: undo `hold`, if it succeeded."""
         me = threading.get_ident()
         if (held := self._holders.pop(me, 0)) > 1:
             self._holders[me] = held - 1
@@ -63,24 +63,24 @@ class ForkLock:
             self._lock.release()
 
     def renew(self) -> None:
-        """After a fork, in the child: whoever was inside does not exist here."""
+        """After a fork, in the child: free it, because the thread that held it doesn't exist here."""
         self._holders = {}
         self._lock = threading.RLock()
 
 
-#: Every ForkLock there is, in the order in which they were made.
+#: Every ForkLock, in the order of creation.
 _all: Final["list[weakref.ref[ForkLock]]"] = []
-#: Around imports and SQLite. Whoever is inside a round may enter it; never the other way round.
+#: Held around imports and SQLite. A thread in a round may acquire it; never the other way round.
 import_lock: Final = ForkLock(_IMPORT_SECONDS)
 
 
 def _locks() -> list[ForkLock]:
-    """The locks in the order in which they are taken: rounds first, imports last."""
+    """The locks in the order of acquisition: those of rounds first, import_lock last."""
     found = [lock for reference in list(_all) if (lock := reference()) is not None]
     return [*(lock for lock in found if lock is not import_lock), import_lock]
 
 
-#: What the forking thread holds; by thread, for several may fork at once, and a lock may be made meanwhile.
+#: Forking thread → the locks it holds. Several threads may fork at once, and locks may be created meanwhile.
 _held: Final[dict[int, list[list[ForkLock]]]] = {}
 
 

@@ -1,14 +1,14 @@
-"""Be there when the process ends or forks: exit, multiprocessing children, SIGTERM where asked, fork.
+"""Hooks for the process's exit and forks: atexit, multiprocessing's children, SIGTERM if a setting says so, fork.
 
-The hooks for exit and fork are installed when birdfeed is imported: one that is registered while others run is never
-called, and a program's first event may be tracked in an exit hook of its own. Python offers no hook for a process that
-is killed or calls os._exit, and nothing is patched: docs/how-to/handler.md says what saves events there.
+The hooks for exit and fork are installed when birdfeed is imported: a hook that is registered while others run is never
+called, and a program may track its first event in an exit hook of its own. Python has no hook for a process that is
+killed or calls os._exit, and nothing is patched: docs/how-to/handler.md says how to save events there.
 """
 
 import atexit
 
-# Not used here. redis and pydantic-settings import it through asyncio, and it can't be imported any more once the main
-# thread has ended; a program that tracks its first event in its last moments would then have no way to send it.
+# Not used here. redis and pydantic-settings import it through asyncio, and it can't be imported once the main thread
+# has ended; a program that tracks its first event during shutdown could then not send it.
 import concurrent.futures.thread  # noqa: F401
 import logging
 import os
@@ -24,27 +24,27 @@ from birdfeed.runtime import fork_lock
 
 
 class Living(Protocol):
-    """What the hooks need of a client."""
+    """The methods of a client that the hooks call."""
 
     def at_exit(self) -> None:
-        """Send everything; the process ends."""
+        """Send everything: the process exits."""
 
     def after_fork(self) -> None:
-        """Begin again: this is a forked child."""
+        """Start again: this is a forked child."""
 
 
 _living: Final["weakref.WeakSet[Living]"] = weakref.WeakSet()
-#: The process for which multiprocessing's own exit hook was installed.
+#: The id of the process for which a multiprocessing finalizer was installed.
 _finalized_in = 0
 
 
 def watch(client: Living) -> None:
-    """Tell this client of exits and forks."""
+    """Notify this client of exits and forks."""
     _living.add(client)
 
 
 def watch_multiprocessing() -> None:
-    """Children of multiprocessing leave by os._exit, past atexit, but run multiprocessing's finalizers."""
+    """Register a finalizer: multiprocessing's children exit by os._exit, which skips atexit, but run finalizers."""
     global _finalized_in
     processes = sys.modules.get("multiprocessing.process")
     if processes is None or processes.parent_process() is None or _finalized_in == os.getpid():
@@ -52,12 +52,12 @@ def watch_multiprocessing() -> None:
     from multiprocessing.util import Finalize
 
     _finalized_in = os.getpid()
-    # Below 0: after the finalizers of the program itself, which may still track events.
+    # Below 0: after the program's own finalizers, which may still track events.
     Finalize(None, _at_exit, exitpriority=-10)
 
 
 def hook_sigterm() -> None:
-    """Make SIGTERM end the program in order, unless somebody handles it already."""
+    """Make SIGTERM exit the program normally, unless it has a handler already."""
     if threading.current_thread() is not threading.main_thread():
         log_once(
             logging.WARNING,
@@ -70,7 +70,7 @@ def hook_sigterm() -> None:
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    # SystemExit unwinds the program, its own clean-up included; exit hooks run, ours among them.
+    # SystemExit unwinds the program, with its own clean-up, and runs the exit hooks, birdfeed's among them.
     raise SystemExit(128 + number)
 
 

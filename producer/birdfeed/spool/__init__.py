@@ -1,1 +1,1 @@
-"""Batches on disk while Redis is away."""
+"""The spool: batches on disk while Redis is away."""

@@ -1,4 +1,4 @@
-"""Open the spool's SQLite file safely: whose directory it is, damage, forks, and one transaction at a time."""
+"""Open the spool's SQLite file safely: check who owns its directory, and handle damage, forks and concurrent use."""
 
 import contextlib
 import hashlib
@@ -17,11 +17,11 @@ from birdfeed.logging_once import log_throttled
 from birdfeed.options import Options
 from birdfeed.runtime.fork_lock import import_lock
 
-#: Bytes counted for a row beside its payload.
+#: Bytes counted for a row in addition to its payload.
 ROW_OVERHEAD: Final = 150
-#: SQLite's codes for a damaged file, and for one that is no database.
+#: SQLite's codes for a damaged file, and for one that is not a database.
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-#: Part of the file's name; another number when the tables change, so that versions never meet in one file.
+#: Part of the file's name. It changes with the tables, so that two versions never share a file.
 _VERSION: Final = 1
 
 _SCHEMA: Final = f"""
@@ -48,26 +48,26 @@ CREATE TRIGGER IF NOT EXISTS event_out AFTER DELETE ON events BEGIN
     UPDATE totals SET bytes = bytes - length(old.line) - {ROW_OVERHEAD}, events = events - 1; END;
 """
 
-#: Seconds that SQLite itself waits for another process's write, with the lock held, and between two tries without it.
+#: Seconds that SQLite waits for another process's write while the lock is held; then the lock is released for as long.
 _BUSY_WAIT: Final = 0.02
 _BUSY_PAUSE: Final = 0.01
 
-#: Connections a forked child inherited. They must neither be used nor closed there: SQLite forbids both.
+#: Connections that a forked child inherited. SQLite forbids using or closing them there.
 _inherited: list[sqlite3.Connection] = []
 
 
 def spool_path(options: Options) -> Path:
-    """The spool's file: one for each Redis, key prefix and queue, so that staging is never drained into production."""
+    """The spool's file: one for each Redis, key prefix and queue, so that staging's is never sent to production."""
     target = f"{_where(options.redis_url_text)}|{options.key_prefix}|{options.queue}"
     digest = hashlib.sha256(target.encode()).hexdigest()[:16]
     return private_directory(options.spool_directory) / f"spool-v{_VERSION}-{digest}.sqlite3"
 
 
 def private_directory(directory: Path) -> Path:
-    """The directory itself, or one of this user's own inside, which is closed to others.
+    """The directory itself, or a subdirectory that only this user can access.
 
-    The latter where it is shared, as a volume in a container is, or where others may look into it and it has other
-    things in it: then it is not ours to close.
+    It is the subdirectory if the directory is shared, as a container's volume is, or if others can access it and it
+    holds other files: then birdfeed must not change its mode.
     """
     try:
         found = os.stat(directory)
@@ -78,26 +78,26 @@ def private_directory(directory: Path) -> Path:
 
 
 def _is_open(found: os.stat_result) -> bool:
-    """Whether others may enter a directory of this user's."""
+    """Whether other users can access a directory."""
     return found.st_uid == os.geteuid() and bool(found.st_mode & (stat.S_IRWXG | stat.S_IRWXO))
 
 
 def _has_spools(directory: Path, *, alone: bool) -> bool:
-    """Whether a directory is empty, or spools are in it (`alone`: and nothing else)."""
+    """Whether a directory is empty or holds spools (with `alone`: and nothing else)."""
     spools = [name.startswith("spool-v") for name in os.listdir(directory)]
     return all(spools) or (any(spools) and not alone)
 
 
 def _is_shared(found: os.stat_result) -> bool:
-    """Whether others may write to a directory, or it is another user's."""
+    """Whether other users can write to a directory, or one of them owns it."""
     return bool(found.st_mode & stat.S_IWOTH) or found.st_uid not in {os.geteuid(), 0}
 
 
 def require_spool(path: Path) -> None:
-    """Make sure that a file is a spool, before it is opened as one: that makes tables, and renames what is damaged.
+    """Check that a file is a spool before opening it as one, which creates tables and renames damaged files.
 
     Raises:
-        SpoolError: It isn't, or can't be read.
+        SpoolError: It is not a spool, or can't be read.
     """
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
@@ -109,10 +109,10 @@ def require_spool(path: Path) -> None:
 
 
 class SpoolFile:
-    """A connection to the spool's file, opened at its first use; for the threads of one process."""
+    """A connection to the spool's file, shared by the threads of one process and opened at its first use."""
 
     def __init__(self, path: Path, *, busy_seconds: float) -> None:
-        """`busy_seconds` is how long to wait for another process's write."""
+        """`busy_seconds` is how long to wait for another process's transaction."""
         self.path = path
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
@@ -127,25 +127,25 @@ class SpoolFile:
         """A write transaction, committed at the end of the block.
 
         Raises:
-            SpoolError: The file can't be opened, read or written now. Damaged files are renamed first.
+            SpoolError: The file can't be opened, read or written now. A damaged file is renamed first.
         """
         return self._transaction("BEGIN IMMEDIATE")
 
     def snapshot(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
-        """What the file holds at one moment, for statements that read; raises SpoolError as `transaction` does."""
-        return self._transaction("BEGIN", "SELECT 1 FROM totals")  # the first read, not BEGIN, may meet a lock
+        """A read transaction: a consistent view of the file. Raises SpoolError as `transaction` does."""
+        return self._transaction("BEGIN", "SELECT 1 FROM totals")  # the first read takes the lock, not BEGIN
 
     def scrub(self) -> None:
-        """Take what was deleted out of the file's free pages and out of the log beside it.
+        """Erase deleted data from the file's free pages and from the write-ahead log.
 
         Raises:
-            SpoolError: The file can't be written now, or another process reads it all the time.
+            SpoolError: The file can't be written now, or other processes never stop reading it.
         """
         with self.transaction() as connection:
             connection.execute("PRAGMA incremental_vacuum").fetchall()
         deadline = time.monotonic() + self._busy_seconds
         while True:
-            with self._transaction() as connection:  # none is begun: a checkpoint can't be in one
+            with self._transaction() as connection:  # without BEGIN: a checkpoint can't run in a transaction
                 (blocked, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if not blocked:
                 return
@@ -169,15 +169,15 @@ class SpoolFile:
 
     @contextlib.contextmanager
     def _begun(self, begin: Sequence[str]) -> Iterator[sqlite3.Connection]:
-        """A connection with a transaction begun, and the lock held; another process's write is waited for without it.
+        """A connection in a new transaction, with the lock held. While another process writes, it waits unlocked.
 
-        So a thread that tracks an event waits for no longer than its own timeout, while the flusher waits for longer.
+        So a thread that tracks an event waits no longer than its own timeout, while the flusher may wait for longer.
         """
         deadline = time.monotonic() + self._busy_seconds
         while True:
             with self._locked(deadline):
                 try:
-                    connection = self._connect()  # whoever makes the file locks it, too
+                    connection = self._connect()  # creating the file takes SQLite's lock, too
                     for statement in begin:
                         connection.execute(statement).fetchall()
                 except sqlite3.OperationalError as error:
@@ -200,10 +200,10 @@ class SpoolFile:
             import_lock.release()
 
     def check(self) -> Path:
-        """Make sure that the file can be made and written; where it is.
+        """Check that the file can be created and written; returns its path.
 
         Raises:
-            SpoolError: It can't, and why.
+            SpoolError: It can't; `reason` says why.
         """
         self._make_directory()
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
@@ -219,14 +219,14 @@ class SpoolFile:
             if self._process != os.getpid():
                 _inherited.append(connection)
                 return
-            with contextlib.suppress(sqlite3.Error):  # nothing more can be done for it
+            with contextlib.suppress(sqlite3.Error):  # nothing more can be done
                 connection.close()
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is not None:
             if self._process == os.getpid() and self._opened == self._identity():
                 return self._connection
-            self.close()  # forked since, or the file was moved or removed under us
+            self.close()  # the process has forked, or the file was moved or removed
         self._make_directory()
         self._make_file()
         connection = sqlite3.connect(self.path, timeout=_BUSY_WAIT, isolation_level=None, check_same_thread=False)
@@ -268,17 +268,17 @@ class SpoolFile:
             directory.chmod(0o700)
 
     def _make_file(self) -> None:
-        """An empty file that only this user may read; SQLite gives the files beside it the same mode.
+        """Create an empty file that only this user can read; SQLite gives its log files the same mode.
 
-        A file that is there is never opened: closing it again would drop the locks that this process's other
-        connections have on it (https://sqlite.org/howtocorrupt.html, 2.2), and the next process to close its own would
-        take itself for the last one and delete the log that they still write to.
+        An existing file is never opened: closing it would drop the locks that this process's other connections have
+        on it (https://sqlite.org/howtocorrupt.html, 2.2). The next process to close its own connection would then see
+        no other, and delete the log that they still write to.
         """
         try:
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             if os.stat(self.path).st_uid == os.geteuid():
-                os.chmod(self.path, 0o600)  # an older one may be open to others
+                os.chmod(self.path, 0o600)  # an existing file may be readable by others
         except OSError as error:
             raise SpoolError(f"the spool {self.path} can't be created: {error.strerror}") from error
 
@@ -288,7 +288,7 @@ class SpoolFile:
         return SpoolError(f"the spool {self.path} can't be used: {error}")
 
     def _set_aside(self) -> None:
-        """Rename a damaged file, so that the next use makes a new one and a person can look at the old one."""
+        """Rename a damaged file, so that the next use creates a new one and the old one can be examined."""
         renamed = f"{self.path}.damaged-{int(time.time())}"
         with import_lock:
             self.close()
@@ -300,12 +300,12 @@ class SpoolFile:
 
 def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
-        with contextlib.suppress(sqlite3.Error):  # the error before it is the one to tell
+        with contextlib.suppress(sqlite3.Error):  # the first error is the one to report
             connection.execute("ROLLBACK")
 
 
 def _where(url: str) -> str:
-    """What a Redis URL names, without user and password, which may be rotated."""
+    """A Redis URL without user and password, which may be rotated."""
     parts = urlsplit(url)
     database = parse_qs(parts.query).get("db", [""])[0]
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}?{database}"

@@ -1,7 +1,7 @@
-"""Erase one person's events from a spool, by an operator's wish: `birdfeed forget`.
+"""Erase one person's events from a spool: `birdfeed forget`.
 
-Other processes use the spool meanwhile, so each batch changes in a short transaction of its own. What a process is
-sending stays, and is counted. SQLite overwrites what is erased (secure_delete), also in the write-ahead log.
+Other processes may be using the spool, so each batch is changed in a short transaction of its own. Batches that a
+process is sending are left, and counted. SQLite overwrites what is erased (secure_delete), in the write-ahead log too.
 """
 
 import time
@@ -18,18 +18,18 @@ from birdfeed.encoding.batch import PackedBatch, lines_of, with_lines
 from birdfeed.spool.database import SpoolFile
 from birdfeed.spool.store import FREE
 
-#: Seconds to wait for another process's write.
+#: Seconds to wait for another process's transaction.
 _BUSY_SECONDS: Final = 5.0
-#: The reason under which the ledger counts what was erased.
+#: The reason under which the ledger counts erased events.
 FORGOTTEN: Final = "forgotten"
 
-#: Whether an event of this type, by its line, is the person's.
+#: Takes an event's type and line; whether the event is the person's.
 Owns = Callable[[str, bytes], bool]
 
 
 @dataclass(slots=True)
 class Forgotten:
-    """Events that are erased, or would be; events in batches that a process is sending; batches that can't be read."""
+    """Counts: events that were erased, or would be; events in batches that a process is sending; unreadable batches."""
 
     events: int = 0
     being_sent: int = 0
@@ -37,7 +37,7 @@ class Forgotten:
 
 
 def forget(path: Path, owns: Owns, *, dry_run: bool = False) -> Forgotten:
-    """Erase the events that `owns` names. The ledger learns of them when the spool is next sent.
+    """Erase the events for which `owns` is true. The ledger counts them when the spool is next sent.
 
     Raises:
         SpoolError: The spool can't be read or written.
@@ -54,7 +54,7 @@ def forget(path: Path, owns: Owns, *, dry_run: bool = False) -> Forgotten:
         for seq in single:
             _single(file, seq, owns, found, dry_run=dry_run)
         if not dry_run:
-            file.scrub()  # what was sent before may still be in free pages
+            file.scrub()  # free pages may still hold events that were sent before
     finally:
         file.close()
     return found
@@ -67,7 +67,7 @@ def _from_batch(file: SpoolFile, seq: int, owns: Owns, found: Forgotten, *, dry_
             {"now": time.monotonic(), "seq": seq},
         ).fetchone()
         if row is None:
-            return  # sent meanwhile
+            return  # sent in the meantime
         batch_id, event_type, events, size, data, retried, free, crc = row
         batch = PackedBatch(
             id=batch_id, event_type=event_type, events=events, size=size, data=data, retried=bool(retried)
@@ -93,7 +93,7 @@ def _from_batch(file: SpoolFile, seq: int, owns: Owns, found: Forgotten, *, dry_
                 "UPDATE batches SET data = ?, crc = ?, events = ?, size = ? WHERE seq = ?",
                 (left.data, zlib.crc32(left.data), left.events, left.size, seq),
             )
-            # The table's trigger counts bytes alone where data changes.
+            # When data changes, the table's trigger updates only the bytes.
             db.execute("UPDATE totals SET events = events - ?", (gone,))
         else:
             db.execute("DELETE FROM batches WHERE seq = ?", (seq,))
@@ -112,6 +112,6 @@ def _single(file: SpoolFile, seq: int, owns: Owns, found: Forgotten, *, dry_run:
 
 
 def _report(db: Any, event_type: str, events: int) -> None:
-    """Have the ledger told, in the same transaction."""
+    """Add a report for the ledger, in the same transaction."""
     drops = orjson.dumps([[event_type, FORGOTTEN, events]]).decode()
     db.execute("INSERT INTO reports (id, drops) VALUES (?, ?)", (str(uuid4()), drops))

@@ -1,16 +1,17 @@
 """Keep batches on disk while Redis can't take them: a SQLite file that the processes of a host share.
 
-Why SQLite from the standard library: several processes must claim, lease and delete single batches, be killed at any
-instruction, and share one bound in bytes. SQLite's transactions give all of that, in a file format with 25 years of
-care and no dependency. The packages for this (diskcache, persist-queue, litequeue) are SQLite underneath, without
-leases. Plain append-only files would be quicker to write, but who has sent which part would have to be kept by hand,
-and that is where such code loses data.
+Why SQLite from the standard library: several processes must claim, lease and delete single batches, may be killed at
+any instruction, and share one bound in bytes. SQLite's transactions give all of that, in a mature file format, without
+a dependency. The packages for this (diskcache, persist-queue, litequeue) use SQLite too, but have no leases. Plain
+append-only files would be faster to write, but would need bookkeeping of who has sent which part, and that is where
+such code loses data.
 
-WAL with synchronous=NORMAL: what was written survives the process (SIGKILL); power loss may take the last second.
+WAL with synchronous=NORMAL: what was written survives the death of the process (SIGKILL); a power loss may lose the
+last second.
 
-A batch is claimed for LEASE_SECONDS, by a clock that nobody sets back, by the process that sends it, and deleted when
-Redis has it. If that process dies, its claim runs out and the next one sends the batch again, under the same id and
-marked as retried: Redis takes it once.
+The process that sends a batch claims it for LEASE_SECONDS, measured by a clock that is never set back, and deletes it
+when Redis has it. If the process dies, its claim expires and another process sends the batch again, with the same id
+and marked as retried: Redis takes it only once.
 """
 
 import os
@@ -29,22 +30,22 @@ from birdfeed.encoding.batch import PackedBatch, cut, mark_retried, pack
 from birdfeed.options import Options
 from birdfeed.spool.database import ROW_OVERHEAD, SpoolFile, spool_path
 
-#: Seconds for which a process has a claimed batch to itself; sending takes a second or two at worst.
+#: Seconds for which a claimed batch is reserved for its process; sending takes a second or two at worst.
 LEASE_SECONDS: Final = 30.0
-#: Nobody holds it. A claim that ends later than a claim can was made before the host started, or by another clock.
+#: No process holds it. An end later than any valid claim's is from before the host started, or by another clock.
 FREE: Final = f"(held_until <= :now OR held_until > :now + {LEASE_SECONDS})"
-#: Bytes claimed at once: what one round trip carries.
+#: Bytes claimed at once: as many as one round trip sends.
 CLAIM_BYTES: Final = 1_000_000
-#: Events packed in one transaction; others wait for it about 5 ms.
+#: Events packed in one transaction, which blocks other processes for about 5 ms.
 COLLECT_EVENTS: Final = 1_000
 
-#: Events given up, by (event type, reason).
+#: Number of dropped events by (event type, reason).
 Drops = Mapping[tuple[str, str], int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpooledBatch:
-    """One entry of a spool, for people: `added` is epoch seconds, `held` says that a process is sending it."""
+    """One entry of a spool, for display. `added` is in epoch seconds; `held` means that a process is sending it."""
 
     id: str
     event_type: str
@@ -57,7 +58,7 @@ class SpooledBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What a spool holds: events (in batches and single), bytes as they count towards the bound, reports of drops."""
+    """What a spool holds: events (in batches and single), bytes (as counted towards the bound), and drop reports."""
 
     events: int
     bytes: int
@@ -65,7 +66,7 @@ class Totals:
 
 
 class Spool:
-    """The batches, single events and reports of drops in one file. All methods raise SpoolError if it can't be used."""
+    """The batches, single events and drop reports in one file. All methods raise SpoolError if it can't be used."""
 
     def __init__(
         self,
@@ -77,10 +78,10 @@ class Spool:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        """`max_bytes` bounds the payload; SQLite's file is about a tenth larger.
+        """`max_bytes` limits the payload; SQLite's file is about a tenth larger.
 
-        `clock` gives seconds that all processes of the host share and nobody sets back, for the claims; `wall_clock`
-        gives epoch seconds, for people.
+        `clock` is for the claims: it returns seconds that all processes of the host share and that are never set back.
+        `wall_clock` returns epoch seconds, for display.
         """
         self._file = SpoolFile(path, busy_seconds=busy_seconds)
         self._max_bytes = max_bytes
@@ -92,7 +93,7 @@ class Spool:
 
     @classmethod
     def of(cls, options: Options, *, busy_seconds: float = 1.0) -> "Spool":
-        """The spool these options name."""
+        """The spool that these options name."""
         return cls(
             spool_path(options),
             max_bytes=options.spool_bytes,
@@ -101,7 +102,7 @@ class Spool:
         )
 
     def exists(self) -> bool:
-        """Whether anything was ever spooled here."""
+        """Whether the file exists: something was spooled here before."""
         return self._file.exists()
 
     def close(self) -> None:
@@ -109,10 +110,10 @@ class Spool:
         self._file.close()
 
     def add(self, batches: Sequence[PackedBatch]) -> tuple[int, Drops]:
-        """Keep batches. A batch that is there already is kept once.
+        """Store batches. A batch that is already there is stored once.
 
         Returns:
-            How many events were kept, and what was given up because the spool is full.
+            How many events were stored, and what was dropped because the spool is full.
         """
         kept = 0
         dropped: dict[tuple[str, str], int] = {}
@@ -125,18 +126,19 @@ class Spool:
                     _add(dropped, batch.event_type, "spool_full", batch.events)
         return kept, dropped
 
-    def add_event(self, event_type: str, line: bytes, dropped_fields: int) -> Drops:
-        """Keep a single event; returns what was given up because the spool is full."""
+    def add_event(self, event_type: str, line: bytes, dropped_fields: int) -> tuple[bool, Drops]:
+        """Store a single event; returns whether it was stored, and what was dropped because the spool is full."""
         dropped: dict[tuple[str, str], int] = {}
         with self._file.transaction() as db:
-            if not self._insert_event(db, event_type, line, dropped_fields) and not (
+            stored = self._insert_event(db, event_type, line, dropped_fields) or (
                 self._has_room(db, len(line), dropped) and self._insert_event(db, event_type, line, dropped_fields)
-            ):
+            )
+            if not stored:
                 _add(dropped, event_type, "spool_full", 1)
-        return dropped
+        return stored, dropped
 
     def collect(self, *, batch_events: int, batch_bytes: int, compression: int) -> tuple[list[PackedBatch], int]:
-        """Pack single events, oldest first, into batches that are held by this process; and their dropped fields."""
+        """Pack single events, oldest first, into batches claimed by this process; also returns their dropped fields."""
         collected: list[PackedBatch] = []
         with self._file.transaction() as db:
             rows = db.execute(
@@ -153,15 +155,15 @@ class Spool:
         return collected, sum(row[3] for row in rows)
 
     def claim(self, max_events: int) -> tuple[list[PackedBatch], Drops]:
-        """The oldest batches nobody holds, up to about `max_events`, now held by this process.
+        """Claim the oldest batches that no process holds, up to about `max_events` events.
 
         Returns:
-            The batches, and what was damaged on disk and could not be read back.
+            The batches, and what was dropped because it was damaged on disk and could not be read back.
         """
         claimed: list[PackedBatch] = []
         unreadable: dict[tuple[str, str], int] = {}
         with self._file.transaction() as db:
-            now = self._clock()  # only here: a claim made while this one waited ends later than it seems it can
+            now = self._clock()  # read in the transaction: against an older time, a claim just made would seem invalid
             rows = db.execute(
                 "SELECT seq, id, event_type, events, size, data, crc, retried, holder FROM batches "
                 f"WHERE {FREE} ORDER BY seq",
@@ -176,7 +178,7 @@ class Spool:
                     _add(unreadable, event_type, "spool_unreadable", count)
                     held.append((seq, False))
                     continue
-                # A holder on a batch whose claim ran out died, or was stopped, while it sent the batch.
+                # A batch with a holder but an expired claim: the holder died or was stopped while sending it.
                 batch = PackedBatch(
                     id=batch_id, event_type=event_type, events=count, size=packed_size, data=data, retried=bool(retried)
                 )
@@ -193,14 +195,14 @@ class Spool:
         return claimed, unreadable
 
     def settle(self, batches: Iterable[PackedBatch]) -> None:
-        """Redis has these: forget them."""
+        """Delete these batches: Redis has them."""
         with self._file.transaction() as db:
             db.executemany(
                 "DELETE FROM batches WHERE id = ? AND holder = ?", [(batch.id, self._holder) for batch in batches]
             )
 
     def release(self, batches: Iterable[PackedBatch], *, unsure: bool) -> None:
-        """Redis did not take these (or `unsure`: it may have); anyone may claim them again."""
+        """Free these batches to be claimed again: Redis did not take them (with `unsure`: it may have)."""
         with self._file.transaction() as db:
             for batch in batches:
                 if unsure:
@@ -212,7 +214,7 @@ class Spool:
                 )
 
     def add_report(self, report_id: str, drops: Drops) -> None:
-        """Keep a report of drops until Redis is back; it is small and has room always."""
+        """Store a drop report until Redis is back. It is small, so it is stored even if the spool is full."""
         rows = [[event_type, reason, events] for (event_type, reason), events in drops.items()]
         with self._file.transaction() as db:
             db.execute(
@@ -220,7 +222,7 @@ class Spool:
             )
 
     def claim_report(self) -> tuple[str, Drops] | None:
-        """A report of drops, held by this process for LEASE_SECONDS, or None if there is none."""
+        """Claim a drop report for LEASE_SECONDS; None if there is none."""
         with self._file.transaction() as db:
             now = self._clock()
             row = db.execute(f"SELECT id, drops FROM reports WHERE {FREE} LIMIT 1", {"now": now}).fetchone()
@@ -230,7 +232,7 @@ class Spool:
         return row[0], {(event_type, reason): events for event_type, reason, events in orjson.loads(row[1])}
 
     def settle_report(self, report_id: str) -> None:
-        """The ledger has this report: forget it."""
+        """Delete this report: the ledger has it."""
         with self._file.transaction() as db:
             db.execute("DELETE FROM reports WHERE id = ?", (report_id,))
 
@@ -241,21 +243,21 @@ class Spool:
         return Totals(bytes=row[0], events=row[1], reports=row[2])
 
     def oldest_age(self) -> float:
-        """Seconds that the oldest batch has waited; 0 where there is none."""
+        """Seconds that the oldest batch has waited; 0 if there is none."""
         with self._file.snapshot() as db:
             row = db.execute("SELECT min(added) FROM batches").fetchone()
         return max(0.0, self._wall_clock() - row[0]) if row[0] is not None else 0.0
 
     def check(self) -> Path:
-        """Where it is, once it is sure that it can be written."""
+        """Check that the spool can be written; returns its path."""
         return self._file.check()
 
     def has_room(self) -> bool:
-        """Whether a small batch would be kept without giving up another."""
+        """Whether a small batch could be stored without dropping another."""
         return self.totals().bytes + ROW_OVERHEAD < self._max_bytes
 
     def batches(self) -> list[SpooledBatch]:
-        """Every batch, oldest first; then the single events of each type, under no id and with no time."""
+        """Every batch, oldest first; then the single events of each type, without id and time."""
         now = self._clock()
         with self._file.snapshot() as db:
             rows = db.execute(
@@ -279,7 +281,7 @@ class Spool:
         ]
 
     def shrink(self) -> None:
-        """Give the space of deleted batches back to the disk."""
+        """Return the space of deleted batches to the file system."""
         with self._file.transaction() as db:
             db.execute("PRAGMA incremental_vacuum").fetchall()
 
@@ -316,7 +318,7 @@ class Spool:
         return done.rowcount == 1
 
     def _has_room(self, db: sqlite3.Connection, size: int, dropped: dict[tuple[str, str], int]) -> bool:
-        """Whether `size` bytes fit; with the policy "oldest", make room by giving up the oldest nobody holds."""
+        """Whether `size` bytes fit; with the policy "oldest", after dropping the oldest that no process holds."""
         while db.execute("SELECT bytes FROM totals").fetchone()[0] + size + ROW_OVERHEAD > self._max_bytes:
             if not self._drop_oldest:
                 return False

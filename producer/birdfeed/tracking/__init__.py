@@ -1,1 +1,1 @@
-"""Measure a call to a model, streams included, and make its event."""
+"""Time a call to a model, streams included, and send its event."""

@@ -1,17 +1,17 @@
-"""What a web framework's answers say about the work behind them: a returned 4xx or 5xx is an error, as a raised one is.
+"""Read the HTTP status of a web framework's response: a returned 4xx or 5xx is an error, as a raised one is.
 
     4xx   status "error", error {"type": "client_error", "code": "404"}: the request was at fault, not the service
     5xx   status "error", error {"type": "server_error", "code": "503"}
 
-By the names of classes: importing the frameworks for it would cost every program. A response of an HTTP client (httpx,
-requests) is not one of these: a provider's 429 says nothing about the request that the program was sent.
+Classes are recognised by their names, because importing the frameworks would slow down every program. Responses of HTTP
+clients (httpx, requests) are not read: a provider's 429 says nothing about the request that the program serves.
 """
 
 from typing import Any, Final
 
-#: Packages whose responses and exceptions are answers to a client; Flask's and FastAPI's are subclasses of theirs.
+#: Packages whose responses and exceptions are answers to a client; Flask's are subclasses of werkzeug's.
 _FRAMEWORKS: Final = frozenset({"starlette", "fastapi", "werkzeug", "django"})
-#: Exceptions that a framework answers with a status which they don't have as an attribute.
+#: Exceptions without a status attribute → the status with which the framework answers them.
 _ANSWERED: Final = {
     "RequestValidationError": 422,
     "Http404": 404,
@@ -34,14 +34,14 @@ def http_status(answer: object) -> int | None:
         try:
             status = getattr(answer, name, None)
         except Exception:  # nosec B112
-            continue  # a property of the program's own class that raises tells no status
+            continue  # a property of the program's own class raises: no status
         if isinstance(status, int) and not isinstance(status, bool):
             return int(status)
     return next((_ANSWERED[kind.__name__] for kind in type(answer).__mro__ if kind.__name__ in _ANSWERED), None)
 
 
 def error_of_status(status: int | None) -> dict[str, Any] | None:
-    """The `error` of an event whose request was answered so; None where that is not an error."""
+    """The `error` of an event whose request was answered with this status; None if that is not an error."""
     if status is None or not 400 <= status <= 599:
         return None
     return {"type": CLIENT_ERROR if status < 500 else SERVER_ERROR, "code": str(status)}

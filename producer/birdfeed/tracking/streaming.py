@@ -1,15 +1,15 @@
-"""Follow a streamed answer to its end, so that its event is sent when the last part is, or the client goes away."""
+"""Follow a streamed response to its end: its event is sent after the last chunk, or when the client disconnects."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, Protocol
 
-#: Where the classes of futures and tasks are; by name, for a mock has every attribute one could ask for.
+#: Modules of the classes of futures and tasks. They are recognised by module, because a mock has every attribute.
 _FUTURES: Final = frozenset({"_asyncio", "concurrent.futures._base"})
 
 
 class Tracked(Protocol):
-    """What following a stream needs of tracking.Work."""
+    """The methods of track.Work that following a stream uses."""
 
     def enter(self) -> Any:
         """Make its event the current one."""
@@ -22,7 +22,7 @@ class Tracked(Protocol):
 
 
 def generator(stream: Generator[Any, Any, Any], work: Tracked) -> Generator[Any, Any, Any]:
-    """The same generator; `work` is current while the generator's own code runs, and ends with it."""
+    """Wrap a generator: `work` is current while the generator's own code runs, and ends with it."""
     step: Any = stream.send
     given: Any = None
     while True:
@@ -48,7 +48,7 @@ def generator(stream: Generator[Any, Any, Any], work: Tracked) -> Generator[Any,
 
 
 def _close(stream: Generator[Any, Any, Any], work: Tracked, gone: BaseException) -> None:
-    """Close the handler's generator, which may still set fields in its own clean-up."""
+    """Close the handler's generator, which may still set fields in its clean-up."""
     token = work.enter()
     try:
         stream.close()
@@ -92,9 +92,9 @@ async def _current_while(work: Tracked, step: Awaitable[Any]) -> Any:
 
 
 def response(result: Any, work: Tracked) -> Any:
-    """What a handler returned: a stream is followed to its end, anything else ends the work now.
+    """Follow what a handler returned: a stream to its end; with anything else the work ends now.
 
-    A coroutine, a task or a future is followed to its end as well. Known streams: generators, Starlette's and FastAPI's
+    Coroutines, tasks and futures are followed to their end, too. Known streams: generators, Starlette's and FastAPI's
     StreamingResponse, Django's StreamingHttpResponse, and Flask's Response over an iterator.
     """
     if isinstance(result, GeneratorType):
@@ -119,7 +119,7 @@ def response(result: Any, work: Tracked) -> Any:
         if getattr(result, "is_streamed", False) and hasattr(result, "iter_encoded"):  # Flask
             result.response = Parts(iter(result.response), work)
             return result
-    except Exception as error:  # not the response it looked like; the handler's answer must go out
+    except Exception as error:  # it only looked like such a response; the handler's response must still be sent
         work.end(error)
         return result
     work.end(answer=result)
@@ -127,7 +127,7 @@ def response(result: Any, work: Tracked) -> Any:
 
 
 async def _awaited(coroutine: Awaitable[Any], work: Tracked) -> Any:
-    """The coroutine that a plain function returned; the work ends with it."""
+    """Wrap a coroutine that a plain function returned; the work ends with it."""
     try:
         result = await _current_while(work, coroutine)
     except BaseException as error:
@@ -137,7 +137,7 @@ async def _awaited(coroutine: Awaitable[Any], work: Tracked) -> Any:
 
 
 def _error_of(done: Any) -> BaseException | None:
-    """What a future that is done failed with; a cancelled one raises it."""
+    """The exception of a finished future; CancelledError if it was cancelled."""
     try:
         error: BaseException | None = done.exception()
     except BaseException as cancelled:
@@ -146,7 +146,7 @@ def _error_of(done: Any) -> BaseException | None:
 
 
 class Parts:
-    """An iterator that ends `work` when it ends, fails, is closed, or is forgotten."""
+    """An iterator that ends `work` when it ends, fails, is closed, or is garbage-collected."""
 
     def __init__(self, parts: Iterator[Any], work: Tracked) -> None:
         self._parts = parts
@@ -169,7 +169,7 @@ class Parts:
             self._work.leave(token)
 
     def close(self) -> None:
-        """The client went away, or the server is done with the answer."""
+        """The client has disconnected, or the server has sent the response."""
         try:
             if callable(close := getattr(self._parts, "close", None)):
                 close()
@@ -201,7 +201,7 @@ class AsyncParts:
             raise
 
     async def aclose(self) -> None:
-        """The client went away, or the server is done with the answer."""
+        """The client has disconnected, or the server has sent the response."""
         try:
             if callable(aclose := getattr(self._parts, "aclose", None)):
                 await aclose()

@@ -1,4 +1,4 @@
-"""`track`: time a piece of work, and send exactly one event about it, however it ends.
+"""`track`: time a piece of work and send exactly one event about it, however it ends.
 
     with track("image_generation", model="flux", user=user.id) as event:
         image = await generate(...)
@@ -9,11 +9,11 @@
         ...
         current_event()["usage"] = response.usage
 
-Sets start_time, end_time, duration (ms, by a clock that is never set back), status, and error where the work raised,
-unless the handler set them. The work's exception always goes on to the caller. Work that is cancelled, and a stream
-whose client went away, is status "error", error type "cancelled". A decorated handler that returns a 4xx or 5xx of a
-web framework failed, too (http_status.py). For a block, only the integration of the framework knows the answer: an
-event that has no usage, status or error of its own then waits for it.
+It sets start_time, end_time, duration (ms, by a monotonic clock), status, and error if the work raised, unless the
+handler set them. The work's exception always reaches the caller. Work that is cancelled, and a stream whose client
+disconnected, get the status "error" and the error type "cancelled". A decorated handler that returns a web framework's
+4xx or 5xx response failed, too (http_status.py). For a block, only the framework's integration knows the response: an
+event without a usage, status or error of its own waits for it.
 """
 
 import contextlib
@@ -39,17 +39,17 @@ from birdfeed.typed import EventType, ImageGenerationFields, TextGenerationField
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-#: Names of the exceptions that mean "nobody waits for this any more", in asyncio, concurrent.futures, trio, gevent,
-#: Starlette, and of a closed generator. By name: importing these libraries for it would cost every program.
+#: Names of the exceptions that mean "cancelled" in asyncio, concurrent.futures, trio, gevent and Starlette, and for a
+#: closed generator. Names, because importing these libraries would slow down every program.
 _CANCELLED: Final = frozenset({"CancelledError", "Cancelled", "GeneratorExit", "GreenletExit", "ClientDisconnect"})
 
 
-#: Every spelling of the field that says that a model has answered.
+#: Every spelling of the field that shows that a model has answered.
 USAGE: Final = frozenset({"usage", *COMMON["usage"]})
 
 
 class TrackedEvent(dict[str, Any]):
-    """The event being made: set fields as items, as attributes, or by update()."""
+    """The event being built: set its fields as items, as attributes, or by update()."""
 
     def __setattr__(self, name: str, value: object) -> None:
         self[name] = value
@@ -65,7 +65,7 @@ _current: ContextVar[TrackedEvent | None] = ContextVar("birdfeed_event", default
 
 
 def current_event() -> TrackedEvent:
-    """The event of the innermost tracked work this code runs in; outside of any, one that is never sent."""
+    """The event of the innermost tracked work that this code runs in; outside of any, an event that is never sent."""
     event = _current.get()
     return event if event is not None else TrackedEvent()
 
@@ -76,7 +76,7 @@ class Work:
     def __init__(self, event_type: EventType, fields: Mapping[str, Any]) -> None:
         inherits = inherited.get()
         self.event = TrackedEvent(fields if inherits is None else merged(inherits, fields))
-        if span := active_span():  # now: a stream may end where the span is no longer active
+        if span := active_span():  # read now, because the span may not be active when a stream ends
             self.event = TrackedEvent({**span, **self.event})
         self._event_type = event_type
         self._started_at = now_text()
@@ -88,7 +88,7 @@ class Work:
         return _current.set(self.event)
 
     def leave(self, token: Token[TrackedEvent | None]) -> None:
-        """Make the event before the current one again."""
+        """Make the previous event the current one again."""
         _current.reset(token)
 
     def __enter__(self) -> Self:
@@ -98,13 +98,13 @@ class Work:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Not the end of work that went well: what it returned may be a stream."""
+        """End the work if it raised; otherwise not yet, because what it returned may be a stream."""
         if error is not None:
             self.end(error)
         self.leave(self._token)
 
     def end(self, error: BaseException | None = None, answer: object = None) -> None:
-        """The work ended, well or with `error`; `answer` is what it returned."""
+        """End the work, which succeeded or raised `error`; `answer` is what it returned."""
         if self._ended:
             return
         self._ended = True
@@ -122,7 +122,7 @@ class Work:
             self._send(event, status)
 
     def _send(self, event: dict[str, Any], status: int | None) -> None:
-        """Send the event of work whose request was answered with an HTTP status, if that is known."""
+        """Send the event; `status` is the HTTP status of the request's response, if known."""
         if "status" not in event and not is_given(event.get("error")) and (failed := error_of_status(status)):
             event["error"] = failed
         event.setdefault("status", "error" if is_given(event.get("error")) else "success")
@@ -130,7 +130,7 @@ class Work:
 
 
 def _may_have_failed(event: Mapping[str, Any]) -> bool:
-    """Whether only its request's answer says how the work ended: nothing says that a model has answered."""
+    """Whether only the response can show how the work ended: nothing in the event shows that a model has answered."""
     return "status" not in event and not is_given(event.get("error")) and USAGE.isdisjoint(event)
 
 
@@ -142,13 +142,13 @@ def _described(error: BaseException) -> object:
         return error
     try:
         return {**refused, "message": str(error)}
-    except Exception:  # the exception's own code
+    except Exception:  # raised by the exception's own code
         return {**refused, "message": type(error).__name__}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entered:
-    """A `with` block that was entered and not yet left."""
+    """A `with` block that was entered and not yet exited."""
 
     work: Work
     token: Token[TrackedEvent | None]
@@ -159,14 +159,14 @@ _entered: ContextVar[tuple[_Entered, ...]] = ContextVar("birdfeed_entered", defa
 
 
 class track:  # noqa: N801 - used like a function, as contextlib.suppress is
-    """Track the block or function it is put on; see the module.
+    """Time a `with` block, or each call of a decorated function, and send its event; see the module's docstring.
 
     Args:
         event_type: As for track_event.
-        fields: What is known of the event before the work starts, such as model and user.
+        fields: Fields of the event that are known before the work starts, such as model and user.
 
     Raises:
-        TypeError: It was put on a function without its parentheses.
+        TypeError: It was used as a decorator without parentheses.
     """
 
     @overload
@@ -176,7 +176,7 @@ class track:  # noqa: N801 - used like a function, as contextlib.suppress is
     @overload
     def __init__(self, event_type: EventType, /, **fields: Any) -> None: ...
     def __init__(self, event_type: str, /, **fields: Any) -> None:
-        if callable(event_type):  # @track without its parentheses: found where the program starts, not in a handler
+        if callable(event_type):  # @track without parentheses: raise when the program starts, not in a request
             raise TypeError('track needs the event type: @track("text_generation")')
         self._event_type = EventType(event_type)
         self._fields = fields
@@ -197,12 +197,12 @@ class track:  # noqa: N801 - used like a function, as contextlib.suppress is
             return
         self._open.remove(entered)
         _entered.set(tuple(one for one in _entered.get() if one is not entered))
-        with contextlib.suppress(ValueError):  # a generator's block, closed from a context where nothing was set
+        with contextlib.suppress(ValueError):  # a block in a generator that is closed from another context
             entered.work.leave(entered.token)
         entered.work.end(error)
 
     def _innermost(self) -> "_Entered | None":
-        """The block being left: one object may be entered in several tasks and threads at once."""
+        """The block being exited: one object may be entered in several tasks and threads at once."""
         for entered in reversed(_entered.get()):
             if any(entered is one for one in self._open):
                 return entered
@@ -217,7 +217,7 @@ class track:  # noqa: N801 - used like a function, as contextlib.suppress is
         self.__exit__(kind, error, trace)
 
     def __call__(self, function: Function) -> Function:
-        """As a decorator: one event for each call, or for each stream the function makes."""
+        """As a decorator: one event for each call, or for each stream that the function returns."""
         wrapped: Callable[..., Any]
         if inspect.isasyncgenfunction(function):
             wrapped = self._around_async_generator(function)

@@ -1,1 +1,1 @@
-"""Put batches into Redis."""
+"""Send batches to Redis."""

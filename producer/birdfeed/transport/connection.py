@@ -1,6 +1,6 @@
-"""Connect to Redis or Valkey, with a time limit on everything; birdfeed_schemas.redis_url lists the URLs.
+"""Connect to Redis or Valkey, with a time limit on everything; birdfeed_schemas.redis_url lists the accepted URLs.
 
-redis-py never tries a command again here: the flusher must know whether an answer was lost, to mark the batch.
+redis-py is set to never retry a command: the flusher must know whether an answer was lost, in order to mark the batch.
 """
 
 from collections.abc import Callable
@@ -14,20 +14,20 @@ from redis.connection import Connection
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
-#: Gives (user name, password), or (password,), for each new connection.
+#: Returns (user name, password), or (password,), for each new connection.
 Credentials: TypeAlias = Callable[[], tuple[str] | tuple[str, str]]
 
 
 def connect(url: str, *, timeout: float, credentials: Credentials | None = None) -> Redis:
-    """A client; nothing is connected before the first command.
+    """A client; it doesn't connect before the first command.
 
     Args:
         url: Any form that redis_url lists.
         timeout: Seconds for connecting, and for each answer.
-        credentials: Asked for the name and password at each new connection, so that they can be rotated.
+        credentials: Called at each new connection for the name and password, so that they can be rotated.
 
     Raises:
-        ValueError: It is not one of these.
+        ValueError: The URL has none of these forms.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout,
@@ -46,15 +46,15 @@ _NAME: Final = "birdfeed-producer"
 
 
 def _set_up(connection: Connection) -> None:
-    """Log in and choose the database, as redis-py does, and then set the connection's name, if this user may."""
+    """Log in and choose the database, as redis-py does, then set the connection's name if this user may."""
     connection.on_connect()
     connection.send_command("CLIENT", "SETNAME", _NAME)
-    with suppress(ResponseError):  # an ACL without CLIENT; the name is a comfort, no condition
+    with suppress(ResponseError):  # an ACL without CLIENT; the name is optional
         connection.read_response()
 
 
 class _Provider(CredentialProvider):
-    """A function as redis-py's provider."""
+    """Adapts a function to redis-py's CredentialProvider."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials

@@ -1,9 +1,8 @@
-"""Put batches into Redis as rq jobs, each exactly once however often it is tried.
+"""Put batches into Redis as rq jobs, each exactly once, however often it is tried.
 
-One script writes a batch's job, its place in the queue and its count in the ledger together, and does nothing where the
-job exists or the batch was settled before. It writes the job itself rather than by rq: rq takes two round trips, reads
-its key prefix from the environment of the whole process, and importing it costs a handler's process 30 ms of its
-interpreter. A test holds the job's fields against rq's own.
+One script writes a batch's job, its queue entry and its count in the ledger together, and does nothing if the job
+exists or the batch was settled before. It writes the job without rq: rq needs two round trips, reads its key prefix
+from the environment, and takes 30 ms to import in a handler's process. A test compares the job's fields with rq's own.
 """
 
 import enum
@@ -26,22 +25,23 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from birdfeed.encoding.batch import PackedBatch
 from birdfeed.encoding.encoder import now_text
 
-#: Seconds rq lets a job run.
+#: Seconds for which rq lets a job run.
 JOB_TIMEOUT: Final = 180
-#: Seconds rq keeps a finished job. Never 0: rq's own clean-up then raises after the work succeeded, and the job fails.
+#: Seconds for which rq keeps a finished job. Not 0: rq's clean-up would then raise after the work has succeeded, and
+#: the job would fail.
 RESULT_TTL: Final = 60
-#: Failed jobs are dead letters: they stay until they are replayed or purged, for rq's expiry is silent.
+#: Failed jobs are dead letters: they stay until they are replayed or purged, because rq's expiry is silent.
 FAILURE_TTL: Final = -1
-#: rq spends a try on each lost worker; a batch is given up by age, not by these.
+#: rq counts a retry for each lost worker; birdfeed gives up a batch by its age, not by this number.
 RETRIES: Final = 1_000_000
-#: Seconds for which a report of drops is known to have been counted.
+#: Seconds for which Redis remembers that a drop report was counted.
 REPORT_TTL: Final = 86_400
-#: Seconds for which a heartbeat stands.
+#: Seconds after which a heartbeat expires.
 HEARTBEAT_TTL: Final = 60
 
-# Scripts are not rolled back, so what was written is taken back where a later step fails: every one of these commands
-# was just allowed, on the same keys. The job, by which a second try knows that nothing is left to do, comes last; a
-# queue entry whose job is missing is passed over by workers. SADD is for `rq info` alone.
+# Redis doesn't roll back scripts, so if a later step fails, the script undoes what it wrote; the commands for that were
+# just allowed on the same keys. The job comes last, because a second try does nothing if the job exists; workers skip a
+# queue entry without a job. SADD is only for `rq info`.
 _ENQUEUE: Final = f"""{ACCOUNT_LUA}
 if redis.call('EXISTS', KEYS[1], KEYS[4]) > 0 then return 0 end
 redis.call('RPUSH', KEYS[2], ARGV[1])
@@ -61,7 +61,7 @@ end
 return 1
 """
 
-# A hash per process, and an index by Redis's own clock, so that nobody has to scan for them.
+# A hash per process, and an index by Redis's own clock, so that readers need not scan for them.
 _HEARTBEAT: Final = """
 local now = tonumber(redis.call('TIME')[1])
 redis.call('DEL', KEYS[1])
@@ -85,9 +85,9 @@ return 1
 
 
 class Outcome(enum.Enum):
-    """What became of a batch."""
+    """The result of sending a batch."""
 
-    #: It is in Redis; `accepted` now, `known` before.
+    #: It is in Redis: since now (ACCEPTED), or since an earlier try (KNOWN).
     ACCEPTED = "accepted"
     KNOWN = "known"
     #: It is not in Redis.
@@ -103,7 +103,7 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What became of each batch, in order, and the first error, if there was one."""
+    """The outcome of each batch, in order, and the first error, if any."""
 
     outcomes: Sequence[Outcome]
     error: Exception | None = None
@@ -113,25 +113,25 @@ class Enqueuer:
     """Writes jobs and reports to one Redis."""
 
     def __init__(self, client: Redis, keys: Keys, *, wait_replicas: int = 0, timeout: float = 1.0) -> None:
-        """`timeout` is in seconds; with `wait_replicas` it is also how long replicas may take."""
+        """`timeout` is the time for one answer in seconds; with `wait_replicas`, replicas may take half of it."""
         self._client = client
         self._keys = keys
         self._wait_replicas = wait_replicas
-        # Under the time for one answer, which it is part of.
+        # Half the time for one answer, because WAIT is part of that answer.
         self._wait_milliseconds = max(1, int(timeout * 500))
         self._enqueue = client.register_script(_ENQUEUE)
         self._report = client.register_script(_REPORT)
         self._heartbeat = client.register_script(_HEARTBEAT)
 
     def enqueue(self, batches: Sequence[PackedBatch]) -> Answer:
-        """Send batches in one round trip. Never raises for what Redis or the network does."""
+        """Send batches in one round trip. Never raises for errors of Redis or the network."""
         if error := self._unreachable():
             return Answer(outcomes=[Outcome.REFUSED] * len(batches), error=error)
         pipeline = self._client.pipeline(transaction=False)
         for batch in batches:
             pipeline.evalsha(self._enqueue.sha, 5, *self._arguments(batch))
         if self._wait_replicas:
-            # WAIT asks for this connection's last write; a batch that was known before writes nothing.
+            # WAIT waits for this connection's last write, and a batch that Redis already has writes nothing.
             pipeline.set(self._keys.birdfeed("replicated"), "1", ex=REPORT_TTL)
             pipeline.execute_command("WAIT", self._wait_replicas, self._wait_milliseconds)
         try:
@@ -144,24 +144,24 @@ class Enqueuer:
         return self._read(results, len(batches))
 
     def report(self, report_id: str, drops: Mapping[tuple[str, str], int]) -> Exception | None:
-        """Add drops, by (event type, reason), to the ledger, once per `report_id`; the error if that failed."""
+        """Add drops, by (event type, reason), to the ledger, once per `report_id`; returns the error if that failed."""
         arguments: list[str | int] = [REPORT_TTL]
         for (event_type, reason), events in drops.items():
             arguments += [event_type, reason, events]
         try:
             self._report(keys=[self._keys.done(report_id), self._keys.ledger], args=arguments)
-        except Exception as error:  # the caller says it and keeps the report
+        except Exception as error:  # the caller logs it and keeps the report
             return error
         return None
 
     def heartbeat(self, producer_id: str, fields: Mapping[str, str | int | float]) -> Exception | None:
-        """Show what a process says of itself for HEARTBEAT_TTL seconds; the error if that failed."""
+        """Write a process's heartbeat, which lasts HEARTBEAT_TTL seconds; returns the error if that failed."""
         arguments: list[str | int | float] = [producer_id, HEARTBEAT_TTL]
         for name, value in fields.items():
             arguments += [name, value]
         try:
             self._heartbeat(keys=[self._keys.producer(producer_id), self._keys.producers], args=arguments)
-        except Exception as error:  # the caller goes on without
+        except Exception as error:  # the caller continues without it
             return error
         return None
 
@@ -170,7 +170,7 @@ class Enqueuer:
         self._client.close()
 
     def _unreachable(self) -> Exception | None:
-        """The error if there is no good connection now. Told apart, for then nothing was sent."""
+        """The error if there is no working connection. Checked first, because then nothing was sent for certain."""
         pool = self._client.connection_pool
         try:
             pool.release(pool.get_connection())
@@ -195,7 +195,7 @@ class Enqueuer:
         return arguments
 
     def _load_and_repeat(self, batches: Sequence[PackedBatch], results: list[Any]) -> None:
-        """Where Redis didn't know the script (a restart, a failover), load it and send those batches again."""
+        """If Redis didn't know the script (after a restart or failover), load it and send those batches again."""
         missing = [at for at, result in enumerate(results) if isinstance(result, NoScriptError)]
         if not missing:
             return
@@ -229,7 +229,7 @@ class Enqueuer:
 
 
 class NotReplicatedError(Exception):
-    """Fewer replicas had the batches in time than wait_replicas asks for."""
+    """Fewer replicas than wait_replicas had the batches in time."""
 
     def __init__(self, replicas: int, wanted: int) -> None:
         super().__init__(f"{replicas} of {wanted} replicas had the batches in time")
@@ -241,7 +241,7 @@ class NotReplicatedError(Exception):
 
 
 def job_fields(batch: PackedBatch, queue: str) -> dict[str, str | bytes | int]:
-    """The hash of a batch's job: what rq writes for a job that was just enqueued, and birdfeed's own fields."""
+    """The hash of a batch's job: the fields that rq writes for a newly enqueued job, and birdfeed's own."""
     now = now_text()
     return {
         "created_at": now,

@@ -1,4 +1,4 @@
-"""Reads Tinybird's datafiles. Needs nothing but Python: no engine, no web server."""
+"""Reads Tinybird's datafiles. It uses only the standard library: no engine, no web server."""
 
 from birdfeed_sandbox.datafiles.columns import Column
 from birdfeed_sandbox.datafiles.datasource import Datasource, Token, load_datasource, parse_datasource

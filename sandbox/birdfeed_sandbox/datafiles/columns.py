@@ -13,7 +13,7 @@ _JSON_PATH = re.compile(r"`json:([^`]*)`")
 _NAME = re.compile(r"`([^`]+)`|([A-Za-z_][A-Za-z0-9_]*)")
 _CODEC = re.compile(r"CODEC\s*\(", re.IGNORECASE)
 
-#: What ClickHouse allows in a column and a datafile doesn't.
+#: What ClickHouse allows in a column but a datafile doesn't.
 _REFUSED = {
     "NULL": "NULL is not supported: use Nullable(...)",
     "NOT": "NOT NULL is not supported: columns are not nullable by default",
@@ -30,11 +30,11 @@ class Column:
     Attributes:
         name: Its name, without backticks.
         type: ClickHouse's type as written, Nullable(...) included.
-        path: Where its value lies in a row of NDJSON, as written (`$.a.b`); None: never sent, always the default.
-        steps: `path`, taken apart.
+        path: The path of its value in a row of NDJSON, as written (`$.a.b`); None: never sent, always the default.
+        steps: `path`, split into steps.
         default: The expression after DEFAULT, or None.
         codec: `CODEC(...)` as written, or None.
-        line: Where it is in the file.
+        line: Its line in the file.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Column:
 
     @property
     def nullable(self) -> bool:
-        """Whether a row may go without a value: Nullable(...), also within LowCardinality(...)."""
+        """Whether a row may lack a value: Nullable(...), also within LowCardinality(...)."""
         return re.match(r"(LowCardinality\s*\(\s*)?Nullable\s*\(", self.type) is not None
 
 
@@ -74,7 +74,7 @@ def parse_columns(text: str, *, path: str, first_line: int) -> tuple[Column, ...
 
 
 def _items(text: str, path: str, first_line: int) -> Iterator[tuple[int, list[str]]]:
-    """Each column as (line, pieces): cut at commas, then at blanks, never within quotes or parentheses."""
+    """Each column as (line, pieces): split at commas, then at spaces, never within quotes or parentheses."""
     pieces: list[str] = []
     piece = ""
     quote = ""
@@ -146,7 +146,7 @@ def _checked(name: str, parts: dict[str, list[str]], json_path: str | None, path
     default = " ".join(parts["default"]) if "default" in parts else None
     type_ = " ".join(parts["type"])
     if default is not None and default.upper() == "NULL":
-        default = None  # what a Nullable column does anyway
+        default = None  # the same as what a Nullable column does without a DEFAULT
     return Column(
         name=name,
         type=type_,

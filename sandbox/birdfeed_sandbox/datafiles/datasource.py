@@ -21,7 +21,7 @@ ENGINES: dict[str, tuple[str, ...]] = {
 }
 _CLAUSES = ("PARTITION_KEY", "SORTING_KEY", "PRIMARY_KEY", "SAMPLING_KEY", "TTL", "SETTINGS")
 _ENGINE_OPTIONS = {*_CLAUSES, *(argument for arguments in ENGINES.values() for argument in arguments)}
-#: Read and put aside: they concern a live workspace, not the shape of the table.
+#: Commands that are read and ignored: they concern a live workspace, not the table's schema.
 _IGNORED = {"TAGS", "SHARED_WITH", "BACKFILL", "VERSION"}
 _KNOWN = {
     "DESCRIPTION", "TOKEN", "SCHEMA", "INDEXES", "ENGINE", "FORWARD_QUERY",
@@ -31,7 +31,7 @@ _KNOWN = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """`TOKEN "name" APPEND`: a token the workspace gives this right on this data source or pipe."""
+    """`TOKEN "name" APPEND`: a token to which the workspace gives this right on this data source or pipe."""
 
     name: str
     permission: str
@@ -47,7 +47,7 @@ class Datasource:
         tokens: Its TOKEN lines.
         columns: Its schema.
         indexes: Lines of INDEXES, without the word INDEX.
-        engine: MergeTree or one of its kin.
+        engine: MergeTree or an engine of its family.
         options: ENGINE_* settings by their name without `ENGINE_`: PARTITION_KEY, SORTING_KEY, TTL, VER, ...
     """
 

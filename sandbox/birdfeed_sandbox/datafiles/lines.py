@@ -70,7 +70,7 @@ def read_commands(text: str, *, path: str, kind: str, known: Collection[str]) ->
 
 
 def without_comment(text: str) -> str:
-    """The text up to the first `#` that stands outside quotes."""
+    """The text up to the first `#` outside quotes."""
     quote = ""
     for position, character in enumerate(text):
         if quote:
@@ -83,7 +83,7 @@ def without_comment(text: str) -> str:
 
 
 def unquoted(text: str) -> str:
-    """The text without the one pair of quotes around it, where there is one."""
+    """The text without the pair of quotes around it, if there is one."""
     if len(text) >= 2 and text[0] == text[-1] and text[0] in "'\"" and text[0] not in text[1:-1]:
         return text[1:-1]
     return text

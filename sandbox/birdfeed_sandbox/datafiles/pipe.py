@@ -17,10 +17,10 @@ class Node:
     """One step of a pipe.
 
     Attributes:
-        name: What later nodes call it by.
-        sql: Its query; a template where it began with `%`, the sign itself removed.
-        template: Whether it did.
-        endpoint: Whether it carries `TYPE endpoint`.
+        name: The name by which later nodes refer to it.
+        sql: Its query, without the `%` that marks a template.
+        template: Whether it is a template.
+        endpoint: Whether it has `TYPE endpoint`.
         line: The line of the file on which `sql` begins.
     """
 
@@ -42,7 +42,7 @@ class Pipe:
 
     @property
     def endpoint(self) -> Node:
-        """The node whose rows the pipe answers with."""
+        """The node whose rows the pipe returns."""
         return next(node for node in self.nodes if node.endpoint)
 
 

@@ -1,7 +1,7 @@
-"""Faults on demand: which are on, and which of them hit a request.
+"""Faults on demand: which are active, and which of them affect a request.
 
-Faults stay until they are cleared or have hit `times` requests. Where several hit one request, their switches add up,
-the newest winning.
+A fault stays active until it is cleared or has affected `times` requests. If several affect one request, their switches
+are combined, and the newest wins.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class FaultBook:
         self._serial = 0
 
     def add(self, given: Mapping[str, Any]) -> int:
-        """Switch a fault on; its number.
+        """Switch a fault on; returns its number.
 
         Raises:
             FaultError: It has a switch that doesn't exist, or a value that makes no sense.
@@ -37,7 +37,7 @@ class FaultBook:
         return self._serial
 
     def clear(self, fault_id: int | None = None) -> int:
-        """Switch off one fault, or all; how many were on."""
+        """Switch off one fault, or all; returns how many were on."""
         ids = list(self._faults) if fault_id is None else [fault_id] if fault_id in self._faults else []
         for each in ids:
             del self._faults[each], self._dice[each]

@@ -1,4 +1,4 @@
-"""What may go wrong, and whom it hits, read from JSON; README.md tells what each switch does."""
+"""Faults and which requests they affect, read from JSON; README.md explains each switch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OddAnswer = Literal["charset", "bomb", "drip", "shape", "redirect"]
 
 
 class Switches(BaseModel, frozen=True, strict=True, extra="forbid"):
-    """What happens to a request; None: nothing of the kind. All durations are in seconds."""
+    """What happens to a request; None means that the switch is off. All durations are in seconds."""
 
     outage: bool | None = None
     status: Status | None = None
@@ -54,7 +54,7 @@ class Switches(BaseModel, frozen=True, strict=True, extra="forbid"):
         return {name: value for name, value in given if value is not None and value is not False}
 
 
-#: Switches that say more about another one, and make no sense without it.
+#: Switch → the switch without which it makes no sense.
 _NEEDED: Final = {
     "headers": "status",
     "body": "status",
@@ -64,14 +64,14 @@ _NEEDED: Final = {
 
 
 class Fault(Switches):
-    """Switches, and whom they hit.
+    """Switches, and the requests that they affect.
 
     Attributes:
-        on: The side of the API: events, reads or all; None: by the switch.
-        datasource: The data source or pipe; None: every one.
-        times: Requests it hits before it clears itself; None: until cleared.
-        probability: Of hitting a request at all, from 0 to 1.
-        seed: Of the random numbers for `probability`.
+        on: The side of the API: events, reads or all; None: as fits the switch.
+        datasource: The data source or pipe; None: all.
+        times: How many requests it affects before it clears itself; None: until it is cleared.
+        probability: The probability that a request is affected, from 0 to 1.
+        seed: The seed of the random numbers for `probability`.
     """
 
     on: Literal["events", "reads", "all"] | None = None
@@ -91,7 +91,7 @@ class Fault(Switches):
         return self
 
     def concerns(self, side: Side, name: str | None, body: bytes) -> bool:
-        """Whether a request is one it would hit."""
+        """Whether it would affect a request."""
         default_side = "all" if self.outage else "reads" if self.read_quota is not None else "events"
         return (
             (self.on or default_side) in (side, "all")

@@ -1,4 +1,4 @@
-"""/_sandbox/: what a real Tinybird hasn't. Faults, the journal, emptying tables, changing a schema, SQL that writes."""
+"""/_sandbox/: what Tinybird doesn't have: faults, the journal, emptying tables, changing a schema, SQL that writes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The handlers. All want the admin token; none is subject to faults, limits or the journal."""
+    """The handlers. All need the admin token, and faults, limits and the journal don't apply to them."""
 
     service: Service
 
@@ -49,7 +49,7 @@ class Control:
         )
 
     async def reset(self, _: Request) -> Answer:
-        """POST /_sandbox/reset: as it was at the start: no rows, no faults, no journal, the project's own schemas."""
+        """POST /_sandbox/reset: return to the initial state: no rows, no faults, no journal, the project's schemas."""
         self.service.forget()
         await self.service.engine.run(self.service.workspace.reset)
         return Answer.json(200, {"reset": True})
@@ -72,7 +72,7 @@ class Control:
         return Answer(200, body or b'{"data":[]}')
 
     def guarded(self, handler: Callable[[Request], Awaitable[Answer]]) -> Handler:
-        """A handler behind the admin token, its errors told in a sentence."""
+        """A handler that requires the admin token, and returns errors as a sentence."""
 
         async def guarded(request: Request) -> Response:
             try:

@@ -1,4 +1,4 @@
-"""POST /v0/datasources/<name>/delete and GET /v0/jobs/<id>: rows that fit a condition are deleted, by a job."""
+"""POST /v0/datasources/<name>/delete and GET /v0/jobs/<id>: delete the rows that match a condition, in a job."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from birdfeed_sandbox.http.responses import Answer
 from birdfeed_sandbox.http.state import Service
 from birdfeed_sandbox.store.sql_guard import MAX_QUERY_BYTES
 
-#: A body longer than this holds no condition: form encoding triples a text at most.
+#: A longer body can't be a condition: form encoding triples a text at most.
 _MAX_BODY = 4 * MAX_QUERY_BYTES
 #: Jobs remembered, the newest.
 _JOBS = 1_000
@@ -28,14 +28,14 @@ _JOBS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Deletes:
-    """The handlers. Both want the admin token, for Tinybird asks for DATASOURCES:CREATE. A job is done when it is
-    first asked about."""
+    """The handlers. Both need the admin token, because Tinybird requires DATASOURCES:CREATE. A job is done when its
+    state is first requested."""
 
     service: Service
     _jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     async def delete(self, request: Request) -> Response:
-        """Delete the rows that fit `delete_condition`; with `dry_run=true` only count them."""
+        """Delete the rows that match `delete_condition`; with `dry_run=true` only count them."""
         name = request.path_params["name"]
 
         async def run(body: bytes) -> Answer:
@@ -61,7 +61,7 @@ class Deletes:
         return await self._answer(request, name, run)
 
     async def job(self, request: Request) -> Response:
-        """What became of a job."""
+        """A job's state."""
 
         async def run(_: bytes) -> Answer:
             job = self._jobs.get(request.path_params["id"])

@@ -31,7 +31,7 @@ class Events:
     service: Service
 
     async def post(self, request: Request) -> Response:
-        """Take a body, and answer when it is written."""
+        """Accept a body, and answer when it is written."""
         service = self.service
         entry = service.journal.open(time=time.time(), method=request.method, path=request.url.path)
         limit = service.settings.max_body_bytes
@@ -45,7 +45,7 @@ class Events:
             check_length(entry.body_bytes, limit)
             content = decoded(body, request.headers.get("content-encoding", ""), limit=limit)
         except ApiError as error:
-            content = error  # told when its turn comes: a wrong token is said first
+            content = error  # returned later, because a wrong token takes precedence
 
         async def work(switches: Switches, entry: Entry) -> Answer | None:
             return await _Post(service, request, switches, entry).answer(content)
@@ -57,7 +57,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class _Post:
-    """One request on its way."""
+    """One request in progress."""
 
     service: Service
     request: Request
@@ -92,9 +92,9 @@ class _Post:
 
     async def _take(self, name: str, content: bytes) -> Answer | None:
         service, switches = self.service, self.switches
-        if switches.max_body_bytes is not None:  # drawn for bodies above it alone
+        if switches.max_body_bytes is not None:  # set only for bodies above it
             raise ApiError(413, f"Request Entity Too Large: the limit is {switches.max_body_bytes} bytes")
-        if switches.poison is not None:  # drawn for bodies that hold it alone
+        if switches.poison is not None:  # set only for bodies that contain it
             split_lines(content)
             raise ApiError(400, "Invalid JSON: a line is not valid JSON")
         if switches.vanish is not None:
@@ -115,7 +115,7 @@ class _Post:
         return self._success(written)
 
     async def _commit_late(self, name: str, batch: Batch, seconds: float) -> Answer | None:
-        """Write some time after the request came, whether or not the client is still there."""
+        """Write some time after the request arrived, whether or not the client is still connected."""
         service = self.service
 
         async def commit() -> None:

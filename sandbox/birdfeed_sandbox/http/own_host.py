@@ -1,7 +1,7 @@
-"""Requests that a browser was talked into: refused before anything else looks at them.
+"""Refuse cross-site requests from a browser before anything else handles them.
 
-A web page can reach a server on the developer's own machine. It may point a name of its own at 127.0.0.1 (DNS
-rebinding), which shows in the Host header, or just send a request there, which shows in the Origin header.
+A web page can reach a server on the developer's own machine. Its own name may resolve to 127.0.0.1 (DNS rebinding),
+which shows in the Host header, or it may just send a request there, which shows in the Origin header.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from birdfeed_sandbox.http.request_handling import error_answer
 
 @dataclass(frozen=True, slots=True)
 class OwnHost:
-    """Answers 403 to what isn't meant for this server.
+    """Answers 403 to requests that aren't meant for this server.
 
     Attributes:
-        app: What answers the rest.
-        names: Host names taken besides localhost. An address is always taken: no name was asked for it.
+        app: The application that handles the other requests.
+        names: Host names accepted besides localhost. IP addresses are always accepted, because they need no DNS.
     """
 
     app: ASGIApp
     names: frozenset[str] = frozenset()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Look at the headers, then pass the request on."""
+        """Check the headers, then pass the request on."""
         refusal = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
         if refusal is None:
             await self.app(scope, receive, send)

@@ -21,10 +21,10 @@ from birdfeed_sandbox.http.state import Service
 from birdfeed_sandbox.store.sql_guard import MAX_QUERY_BYTES
 from birdfeed_sandbox.store.workspace import Result
 
-#: What may follow a pipe's name, and the ClickHouse format that it asks for.
+#: Suffix of a pipe's name in the path → the ClickHouse format.
 _ENDINGS: Final = {"json": "JSON", "csv": "CSVWithNames", "ndjson": "JSONEachRow", "parquet": "Parquet"}
 
-#: A body longer than this is no query: form encoding triples a text at most.
+#: A longer body can't be a query: form encoding triples a text at most.
 _MAX_BODY: Final = 4 * MAX_QUERY_BYTES
 
 
@@ -122,7 +122,7 @@ def _answer(result: Result) -> Answer:
 
 
 def _parameters(request: Request, body: bytes, raw_body_is: str | None) -> dict[str, str]:
-    """The parameters of the URL and, over them, those of the body: a form, a JSON object, or the bare text of one."""
+    """The parameters of the URL, overridden by those of the body: a form, a JSON object, or one parameter's text."""
     parameters = dict(request.query_params)
     if not body.strip():
         return parameters

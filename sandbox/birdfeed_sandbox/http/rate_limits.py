@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What a limiter says of one request.
+    """A limiter's answer for one request.
 
     Attributes:
-        allowed: Whether it may go on.
+        allowed: Whether the request may continue.
         limit: Requests per second.
-        remaining: How many more may come at once.
-        reset_seconds: Whole seconds until nothing is used up.
-        retry_after_seconds: Whole seconds until one more may come; 0 if one may come now.
+        remaining: How many more are allowed now.
+        reset_seconds: Whole seconds until the bucket is full.
+        retry_after_seconds: Whole seconds until one more is allowed; 0 if one is allowed now.
     """
 
     allowed: bool
@@ -26,7 +26,7 @@ class Allowance:
     retry_after_seconds: int
 
     def headers(self) -> dict[str, str]:
-        """As Tinybird says it: on every answer, Retry-After on refusals alone."""
+        """The headers as Tinybird sends them: on every answer, but Retry-After only on refusals."""
         headers = {
             "X-RateLimit-Limit": str(max(1, math.floor(self.limit))),
             "X-RateLimit-Remaining": str(self.remaining),
@@ -38,18 +38,18 @@ class Allowance:
 
 
 class RateLimiter:
-    """A bucket per key that holds a second's worth of requests and fills up again steadily."""
+    """A token bucket per key that holds the requests of one second and is refilled steadily."""
 
     def __init__(self) -> None:
         self._buckets: dict[Hashable, tuple[float, float]] = {}  # (tokens, seconds when they were counted)
 
     def take(self, key: Hashable, rate: float, now: float) -> Allowance:
-        """Ask for one request.
+        """Take one request from a bucket.
 
         Args:
-            key: Whose bucket.
-            rate: Requests per second it is filled at; a bucket holds at least one.
-            now: Seconds, from a clock that never goes back.
+            key: The bucket's key.
+            rate: Requests per second at which it is refilled; a bucket holds at least one.
+            now: Monotonic seconds.
         """
         tokens = self._tokens(key, rate, now)
         allowed = tokens >= 1
@@ -58,7 +58,7 @@ class RateLimiter:
         return _allowance(allowed, tokens, rate)
 
     def look(self, key: Hashable, rate: float, now: float) -> Allowance:
-        """What a bucket holds, nothing asked of it."""
+        """What a bucket holds, without taking from it."""
         return _allowance(True, self._tokens(key, rate, now), rate)
 
     def _tokens(self, key: Hashable, rate: float, now: float) -> float:

@@ -1,4 +1,4 @@
-"""Request bodies: read whole, decompressed within a limit. Nothing here knows of Tinybird's routes."""
+"""Request bodies: read completely, and decompressed within a limit. Nothing here depends on Tinybird's routes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from starlette.requests import Request
 
 from birdfeed_sandbox.errors import ApiError
 
-#: Bytes decompressed at a time: few, since each may stand for thousands, and the limit is looked at in between.
+#: Bytes decompressed at a time: few, because each may expand to thousands, and the limit is checked in between.
 _SLICE: Final = 4096
 
 
 async def read_body(request: Request, *, keep: int) -> tuple[bytes, int]:
     """A request's body as it was sent, and its length.
 
-    All of it is taken off the connection, so that the answer finds a client that is listening; no more than `keep`
-    bytes and a chunk stay in memory.
+    All of it is read from the connection, so that the client then reads the answer; at most `keep` bytes and a chunk
+    stay in memory.
 
     Raises:
-        ClientDisconnect: The client left in the middle of it.
+        ClientDisconnect: The client disconnected while sending it.
     """
     chunks: list[bytes] = []
     length = 0
@@ -40,10 +40,10 @@ def decoded(body: bytes, encoding: str, *, limit: int) -> bytes:
     Args:
         body: As it was sent.
         encoding: The header's value; empty: none.
-        limit: The longest it may become, in bytes.
+        limit: The most bytes that it may have when decoded.
 
     Raises:
-        ApiError: 400 for an encoding that isn't known or a body that isn't in it; 413 past the limit.
+        ApiError: 400 for an unknown encoding or a body that isn't in it; 413 for one beyond the limit.
     """
     match encoding.strip().lower():
         case "" | "identity":
@@ -59,7 +59,7 @@ def decoded(body: bytes, encoding: str, *, limit: int) -> bytes:
 
 
 def check_length(length: int, limit: int) -> None:
-    """Make sure that a body isn't too long.
+    """Check that a body isn't too long.
 
     Raises:
         ApiError: 413.
@@ -84,7 +84,7 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def _decompressed(body: bytes, limit: int, name: str, new_stream: Callable[[], Any]) -> bytes:
-    """All streams of a body, one behind the other; cut off a little above the limit."""
+    """All streams of a body, concatenated; cut off a little above the limit."""
     parts = []
     length = 0
     rest = body

@@ -1,4 +1,4 @@
-"""The way of every request under /v0/: into the journal, through the faults, to the work, through the faults, out."""
+"""The path of every request under /v0/: the journal, the faults, the work, the faults again, the response."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from birdfeed_sandbox.http.request_log import Entry
 from birdfeed_sandbox.http.responses import HTML_200, HTML_503, Answer, Dropped, Halved, odd
 from birdfeed_sandbox.http.state import Service
 
-#: Makes the answer; None: there is to be none, the connection is reset.
+#: Makes the answer; None: no answer, the connection is reset.
 Work = Callable[[Switches, Entry], Awaitable[Answer | None]]
 
 DOCUMENTATION: Final = "https://www.tinybird.co/docs/api-reference"
@@ -32,16 +32,16 @@ async def travel(
     probe: bytes,
     work: Work,
 ) -> Response:
-    """Answer one request, as its faults will have it.
+    """Answer one request, with the faults that affect it.
 
     Args:
         service: The state.
-        request: What came.
+        request: The request.
         entry: Its entry in the journal.
         side: Which of the two APIs it is for.
-        name: The data source or pipe it is about.
-        probe: The body that faults may look into.
-        work: Makes the answer where no fault does.
+        name: Its data source or pipe.
+        probe: The body that faults may examine.
+        work: Makes the answer if no fault does.
     """
     entry.datasource = name
     switches = service.faults.draw(side, name, probe)
@@ -69,7 +69,7 @@ def error_answer(status: int, message: str, headers: dict[str, str] | None = Non
 
 
 def authorise(request: Request, *tokens: str) -> None:
-    """Make sure that the request carries one of these tokens.
+    """Check that the request carries one of these tokens.
 
     Raises:
         ApiError: 403.
@@ -82,27 +82,27 @@ def authorise(request: Request, *tokens: str) -> None:
 
 
 def rate_of(service: Service, side: Side, switches: Switches) -> float:
-    """Requests a second that this request's data source takes."""
+    """The requests per second that this request's data source takes."""
     if switches.rate_limit is not None and side == "events":
         return switches.rate_limit
     return service.settings.requests_per_second
 
 
 def _refused(request: Request, status: int = 403) -> ApiError:
-    """As Tinybird's, the body repeats the token that was sent."""
+    """A refusal; like Tinybird's, its body repeats the token that was sent."""
     token = request.headers.get("authorization", "").partition(" ")[2]
     return ApiError(status, f"invalid authentication token. The token '{token}' has no permission for this")
 
 
 def abandoned(service: Service, entry: Entry) -> Response:
-    """What is left to do when a client went away in the middle of its request."""
+    """Record that the client disconnected during its request."""
     entry.client_gone = True
     service.journal.answered(entry, None, time.time())
     return Dropped()
 
 
 def _refusal(request: Request, switches: Switches) -> Answer | None:
-    """The answer of a fault that leaves no work to do."""
+    """The answer of a fault that replaces the work; None if there is none."""
     if switches.outage:
         return Answer(503, HTML_503, "text/html")
     if switches.auth == 404:
@@ -124,14 +124,14 @@ def _refusal(request: Request, switches: Switches) -> Answer | None:
 def _with_rate_headers(service: Service, answer: Answer, key: tuple[Side, str | None], switches: Switches) -> Answer:
     rate = rate_of(service, key[0], switches)
     headers = service.limiter.look(key, rate, time.monotonic()).headers()
-    headers.pop("Retry-After", None)  # it belongs to the answer that was refused
+    headers.pop("Retry-After", None)  # it is only for refusals
     return Answer(answer.status, answer.body, answer.content_type, {**headers, **answer.headers})
 
 
 async def _send(
     service: Service, request: Request, switches: Switches, entry: Entry, answer: Answer | None
 ) -> Response:
-    """The answer as it leaves, or doesn't."""
+    """The response, as the faults let it leave."""
     if answer is not None and answer.status < 300:
         if switches.commit_then_hang is not None:
             entry.client_gone = await service.watch.until_gone(request.receive, switches.commit_then_hang)

@@ -1,4 +1,4 @@
-"""What the sandbox saw: every request, what it answered, what it wrote. For tests to look at afterwards."""
+"""The journal: every request, its answer, and what was written; tests read it afterwards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-#: Entries kept; older ones go, the counters stay.
+#: Entries kept; older ones are removed, but the counters stay.
 KEPT: Final = 20_000
 
 
@@ -17,16 +17,16 @@ class Entry:
     Attributes:
         id: 1, 2, 3, ... in the order of arrival.
         time: When it arrived, in seconds since 1970.
-        method, path: Of the request.
-        datasource: The data source (events) or pipe it named.
-        body_bytes, body_sha256: Of the body as it was sent, compressed or not.
-        rows: Rows in the body, where they were counted.
-        successful_rows, quarantined_rows: What was truly written, whatever the answer said.
-        written_at: When, in seconds since 1970; None: nothing was.
+        method, path: The request's.
+        datasource: The data source (events) or pipe that it named.
+        body_bytes, body_sha256: Length and hash of the body as it was sent, compressed or not.
+        rows: Rows in the body, if they were counted.
+        successful_rows, quarantined_rows: What was really written, whatever the answer said.
+        written_at: When it was written, in seconds since 1970; None: nothing was written.
         faults: The switches that were on for it.
-        status: Of the answer; None as long as none was sent.
-        answered_at: When it was, in seconds since 1970.
-        client_gone: The client had left before there was an answer.
+        status: The answer's status; None while there is no answer.
+        answered_at: When it was answered, in seconds since 1970.
+        client_gone: The client disconnected before there was an answer.
     """
 
     id: int
@@ -64,19 +64,19 @@ class Journal:
         return entry
 
     def answered(self, entry: Entry, status: int | None, time: float) -> None:
-        """Note how a request ended: with a status, or (None) with no answer at all."""
+        """Record how a request ended: with a status, or (None) without an answer."""
         entry.status = status
         entry.answered_at = None if status is None else time
         self._statuses["none" if status is None else str(status)] += 1
 
     def clear(self) -> None:
-        """Forget all; the ids go on."""
+        """Remove all entries; ids continue."""
         self._entries.clear()
         self._statuses.clear()
         self._requests = 0
 
     def report(self, *, since: int = 0) -> dict[str, Any]:
-        """Counters, and the entries with an id above `since`, as JSON can hold them."""
+        """Counters, and the entries with an id above `since`, as JSON values."""
         return {
             "requests": self._requests,
             "statuses": dict(self._statuses),

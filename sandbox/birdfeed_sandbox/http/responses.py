@@ -1,4 +1,4 @@
-"""Answers, and the ways an answer can fail to arrive."""
+"""Answers, and the ways in which an answer can fail to arrive."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from starlette.types import Receive, Scope, Send
 
 from birdfeed_sandbox.faults.spec import OddAnswer
 
-#: What a gateway says when there is nothing behind it.
+#: A gateway's answer when no server is behind it.
 HTML_503: Final = b"<html>\r\n<head><title>503 Service Temporarily Unavailable</title></head>\r\n</html>\r\n"
 HTML_200: Final = b"<html>\r\n<head><title>Please log in to the network</title></head>\r\n</html>\r\n"
 
 _JSON: Final = "application/json; charset=utf-8"
-#: JSON, and of neither side's shape.
+#: JSON that has neither the shape of an events answer nor of a query's.
 _OTHER_SHAPE: Final = b'{"successful_rows":"all","quarantined_rows":null,"data":null,"meta":[{}],"columns":[[]]}'
 
-#: Key under which the connection's transport lies in a request's state (see app.py).
+#: Key of the connection's transport in a request's state (see server.py).
 TRANSPORT: Final = "transport"
 
 
@@ -44,7 +44,7 @@ class Answer:
         return cls(status, orjson.dumps(content), _JSON, headers or {})
 
     def response(self) -> Response:
-        """As Starlette sends it."""
+        """The answer as Starlette's Response."""
         return Response(self.body, self.status, dict(self.headers), self.content_type)
 
 
@@ -58,13 +58,13 @@ class Dropped(Response):
 
 
 class Halved(Response):
-    """Half an answer, then the end of the connection."""
+    """Half an answer, then the connection is closed."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.body, answer.status, dict(answer.headers), answer.content_type)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the head and half of the body, and hang up."""
+        """Send the head and half of the body, then close the connection."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         half = bytes(self.body[: len(self.body) // 2])
         await send({"type": "http.response.body", "body": half, "more_body": True})
@@ -73,7 +73,7 @@ class Halved(Response):
 
 
 class Watch:
-    """Waits that a leaving client or a stopping server cuts short."""
+    """Waits that end early if the client disconnects or the server stops."""
 
     def __init__(self) -> None:
         self._stopping = asyncio.Event()
@@ -84,31 +84,31 @@ class Watch:
 
     @property
     def stopping(self) -> bool:
-        """Whether the server is."""
+        """Whether the server is stopping."""
         return self._stopping.is_set()
 
     async def pause(self, seconds: float) -> bool:
-        """Wait, whether or not the client does; False: cut short, the server is stopping."""
+        """Wait, even if the client disconnects; returns False if the server stops meanwhile."""
         if seconds > 0:
             await _first_of(seconds, self._stopping.wait())
         return not self._stopping.is_set()
 
     async def until_gone(self, receive: Receive, seconds: float | None) -> bool:
-        """Wait for the client to leave, at most so long; whether it left."""
+        """Wait until the client disconnects, for at most `seconds`; returns whether it did."""
         gone = asyncio.ensure_future(_gone(receive))
         await _first_of(seconds, self._stopping.wait(), gone)
         return gone.done() and not gone.cancelled()
 
 
 class Dripped(Response):
-    """An answer that never ends: a space now and then, until the client leaves or the server stops."""
+    """An answer that never ends: a space from time to time, until the client disconnects or the server stops."""
 
     def __init__(self, answer: Answer, watch: Watch) -> None:
         super().__init__(b"", answer.status, {**answer.headers, "Content-Length": "1000000"}, answer.content_type)
         self._watch = watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the head, and begin the body."""
+        """Send the head, then the endless body."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         gone = False
         while not gone and not self._watch.stopping:
@@ -118,7 +118,7 @@ class Dripped(Response):
 
 
 def odd(answer: Answer, kind: OddAnswer, watch: Watch) -> Response:
-    """What comes in the place of an answer, as no server should send it."""
+    """A malformed response in place of an answer."""
     match kind:
         case "charset":
             text = answer.body.decode().encode("utf-16")
@@ -137,7 +137,7 @@ def odd(answer: Answer, kind: OddAnswer, watch: Watch) -> Response:
 
 @functools.cache
 def _bomb() -> bytes:
-    """A tenth of a megabyte that unpacks to a hundred."""
+    """A tenth of a megabyte that unpacks to a hundred megabytes."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return b"".join(packer.compress(bytes(10**6)) for _ in range(100)) + packer.flush()
 
@@ -155,7 +155,7 @@ async def _gone(receive: Callable[[], Any]) -> None:
 
 
 def _reset(transport: asyncio.Transport) -> None:
-    """Close at once, telling the other side so with RST rather than FIN; nothing to do if it has gone itself."""
+    """Close the connection immediately, with RST instead of FIN; does nothing if it is already closed."""
     if transport.is_closing():
         return
     connection = transport.get_extra_info("socket")

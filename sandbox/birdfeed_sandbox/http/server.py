@@ -1,4 +1,4 @@
-"""The HTTP server: routes, uvicorn, and a clean end."""
+"""The HTTP server: routes, uvicorn, and a clean shutdown."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from birdfeed_sandbox.http.query_api import Reads
 from birdfeed_sandbox.http.responses import TRANSPORT
 from birdfeed_sandbox.http.state import Service
 
-#: Requests under way when the server is told to stop have this long, in seconds; a fault's waits end at once.
+#: Seconds for running requests when the server is told to stop; the waits of faults end immediately.
 _GRACE_SECONDS: Final = 3
-#: Idle connections are kept this long, in seconds, as load balancers do.
+#: Seconds for which idle connections are kept, as load balancers do.
 _KEEP_ALIVE_SECONDS: Final = 75
 
 
@@ -59,7 +59,7 @@ def listen(host: str, port: int) -> socket.socket:
         OSError: The address is taken, or isn't this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol by name: only then does asyncio switch Nagle's algorithm off, which costs 40 ms an answer.
+    # With the protocol given, asyncio turns Nagle's algorithm off, which would cost 40 ms per answer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -79,14 +79,14 @@ def serve(
     parent_fd: int | None,
     host_names: Iterable[str] = (),
 ) -> None:
-    """Answer requests until SIGINT, SIGTERM or the parent's end.
+    """Answer requests until SIGINT, SIGTERM or the end of the parent process.
 
     Args:
         service: The state.
-        listener: Where to listen.
+        listener: The listening socket.
         on_ready: Called once requests are accepted.
-        parent_fd: The reading end of a pipe whose writing end the parent holds; None: nobody to watch.
-        host_names: Names it is reached by besides localhost and addresses.
+        parent_fd: The reading end of a pipe whose writing end the parent holds; None: don't watch a parent.
+        host_names: Host names accepted besides localhost and IP addresses.
 
     Raises:
         SandboxError: The workspace can't be opened.
@@ -144,7 +144,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
-        # uvicorn would raise the signal again after a clean stop, and the process would end by it.
+        # uvicorn would raise the signal again after a clean stop, and the process would die from it.
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

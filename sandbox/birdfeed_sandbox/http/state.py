@@ -1,4 +1,4 @@
-"""What the HTTP handlers share: the workspace and its threads, limits, faults, the journal."""
+"""The state that the HTTP handlers share: the workspace and its threads, limits, faults, the journal."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ T = TypeVar("T")
 
 
 class Lane:
-    """One thread, which takes one job after another."""
+    """One thread, which runs one job after another."""
 
     def __init__(self, name: str) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def run(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do a job in the thread; the event loop goes on meanwhile."""
+        """Run a job in the thread, without blocking the event loop."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: job(*args, **kwargs))
 
     def close(self) -> None:
-        """Finish what is under way, and end the thread."""
+        """Finish the running job, and end the thread."""
         self._executor.shutdown(cancel_futures=True)
 
 
@@ -38,9 +38,9 @@ class Service:
     """The state behind the handlers.
 
     Attributes:
-        engine: chDB is one engine a process: every call to it goes through this one thread.
-        parser: Bodies are read in a thread of their own, one while another is written.
-        reads: Queries counted against the read quota.
+        engine: The thread for all calls to chDB, of which there is only one per process.
+        parser: The thread that parses bodies, while another body is being written.
+        reads: Number of queries counted against the read quota.
     """
 
     workspace: Workspace
@@ -62,25 +62,25 @@ class Service:
         self.workspace = await self.engine.run(self._open_workspace)
 
     async def stop(self) -> None:
-        """Drop the writes that were to come late, and close the workspace."""
+        """Cancel delayed writes, and close the workspace."""
         self.drop_late()
         self.parser.close()
         await self.engine.run(self.workspace.close)
         self.engine.close()
 
     def later(self, job: Coroutine[Any, Any, None]) -> None:
-        """Start something that outlives the request that asked for it."""
+        """Start a job that outlives its request."""
         task = asyncio.ensure_future(job)
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
     def drop_late(self) -> None:
-        """Forget the writes that were to come late."""
+        """Cancel delayed writes."""
         for task in self._late:
             task.cancel()
 
     def forget(self) -> None:
-        """Start again: no requests seen, no limit used up, no fault on, no write to come."""
+        """Return to the initial state: no requests, limits, faults or delayed writes."""
         self.drop_late()
         self.faults.clear()
         self.journal.clear()

@@ -1,4 +1,4 @@
-"""ClickHouse's type names, taken apart: `LowCardinality(Nullable(String))` is a nullable String."""
+"""Parse ClickHouse's type names: `LowCardinality(Nullable(String))` is a nullable String."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class ColumnType:
 
     Attributes:
         name: `String`, `UInt64`, `Array`, ...
-        arguments: What is in its parentheses, cut at the outer commas, as text.
-        nullable: Whether it stood in Nullable(...).
+        arguments: The text in its parentheses, split at the outer commas.
+        nullable: Whether it was in Nullable(...).
     """
 
     name: str
@@ -25,10 +25,10 @@ class ColumnType:
 
 
 def parse_type(text: str) -> ColumnType:
-    """The type a datafile's text names.
+    """The type that a text names.
 
     Raises:
-        ValueError: It isn't the form of a type.
+        ValueError: It doesn't have the form of a type.
     """
     match = _TYPE.fullmatch(text)
     if match is None:

@@ -1,6 +1,6 @@
-"""From NDJSON to what a table takes: a column at a time, so that a row of thirty columns costs microseconds.
+"""Turn NDJSON into rows for a table, column by column, so that a row with thirty columns takes microseconds.
 
-Pure: no engine here. Rows that break a column's rule are quarantined with the reasons.
+Pure: no engine. Rows with a value that a column doesn't accept are quarantined, with the reasons.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from birdfeed_sandbox.ingest.values import Reject, as_text, json_text
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """One row that the table won't take: its values as they were received, and what is wrong with which column."""
+    """A row that the table doesn't accept: its values as received, and what is wrong with which column."""
 
     values: dict[str, str | None]
     columns: list[str]
@@ -51,7 +51,7 @@ def _readable(path: str) -> str:
 
 
 class QuarantineRule(BaseModel, frozen=True):
-    """Quarantines a row, whatever its types say, where the value at `path` equals `equals`."""
+    """Quarantines a row if the value at `path` equals `equals`, even if its types are right."""
 
     path: Annotated[str, AfterValidator(_readable)]
     equals: Any
@@ -62,7 +62,7 @@ class QuarantineRule(BaseModel, frozen=True):
 
 
 class Extractor:
-    """Takes the values of one data source's columns out of rows."""
+    """Extracts the values of one data source's columns from rows."""
 
     def __init__(self, datasource: Datasource) -> None:
         self._columns = [column for column in datasource.columns if column.path is not None]
@@ -74,7 +74,7 @@ class Extractor:
                 message = f"column {column.name}: the type {column.type} can't be read"
                 raise DatafileError(datasource.path, column.line, message) from error
         self._integers = [column for column in self._columns if self._checks[column.name].plain == {int}]
-        # A Nullable column keeps null where null is written, so its DEFAULT needs the key left out.
+        # A Nullable column stores null if null is written, so for its DEFAULT the key must be left out.
         self._left_out = {column.name for column in self._columns if column.nullable and column.default is not None}
 
     def extract(self, body: bytes, *, rule: QuarantineRule | None = None) -> Batch:
@@ -107,7 +107,7 @@ class Extractor:
         return self._assemble(len(rows), checked, values, problems)
 
     def _values(self, rows: list[Row]) -> list[list[Any]]:
-        """Each column's values. Those of one object are taken together: it is looked up once."""
+        """Each column's values. The values in one object are read together, so that it is looked up once."""
         within: dict[JsonPath, list[Any]] = {(): rows}
 
         def values(steps: JsonPath) -> list[Any]:
@@ -124,7 +124,7 @@ class Extractor:
         return [values(column.steps) for column in self._columns]
 
     def _widen(self, rows: list[Row], lines: list[bytes], values: list[list[Any]]) -> set[int]:
-        """Read again, exactly, the rows whose whole numbers are past 64 bits: orjson made them floats."""
+        """Parse rows with integers beyond 64 bits again, exactly, because orjson made them floats."""
         integers = {column.name for column in self._integers}
         widened: set[int] = set()
         for column, taken in zip(self._columns, values, strict=True):
@@ -141,7 +141,7 @@ class Extractor:
         suspects: Sequence[int],
         problems: dict[int, list[tuple[str, str]]],
     ) -> list[Any] | None:
-        """One column's values as they are written, None where no row has one; problems are noted by row."""
+        """One column's values as they are to be written; None if no row has one. Problems are added by row."""
         check = self._checks[column.name]
         present = taken
         if None in taken:
@@ -191,11 +191,11 @@ class Extractor:
 
 
 def dig(value: Any, steps: JsonPath) -> Any:
-    """What lies at a path, or None: nothing, or null, or something along the way is of another kind."""
+    """The value at a path; None if there is none, it is null, or a value on the path is of another kind."""
     for position, step in enumerate(steps):
         if step == EACH:
             rest = steps[position + 1 :]
-            # Not a list: as it is, so that the column's check refuses it by its kind.
+            # Not a list: return it unchanged, so that the column's check rejects its type.
             return [dig(item, rest) for item in value] if isinstance(value, list) else value
         if not isinstance(value, dict):
             return None

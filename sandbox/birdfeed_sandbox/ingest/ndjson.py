@@ -1,4 +1,4 @@
-"""NDJSON into rows: fast where it is as it should be, exact where it isn't."""
+"""Parse NDJSON: fast for ordinary lines, exactly for the others."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Row = dict[str, Any]
 
 
 def split_lines(body: bytes) -> list[bytes]:
-    """The lines of a body that hold anything.
+    """The non-empty lines of a body.
 
     Raises:
-        BodyError: None does.
+        BodyError: There are none.
     """
     lines = [line for line in body.split(b"\n") if line and not line.isspace()]
     if not lines:
@@ -44,7 +44,7 @@ def parse(lines: list[bytes]) -> tuple[list[Row], list[int]]:
 
 
 def parse_exactly(line: bytes, number: int) -> Row:
-    """A line by Python's own parser, which reads lone surrogates and whole numbers of any size."""
+    """Parse a line with Python's own parser, which reads lone surrogates and integers of any size."""
     try:
         row: Row = json.loads(line, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -1,7 +1,7 @@
-"""What a value must be to enter a column; what it becomes on the way; and what puts its row into quarantine.
+"""Checks of values for columns: which are accepted, how they are converted, and which quarantine their row.
 
-A check knows which Python types pass untouched (`plain`): whole columns of those cost one look. All other values go
-through `convert`, one by one.
+A check has a set of Python types that pass unchanged (`plain`); a column with only those needs one test. All other
+values go through `convert`, one by one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from birdfeed_sandbox.ingest.values import Reject, as_text, wrong
 _DAY = r"(?P<y>\d{4})-(?P<m>0[1-9]|1[0-2])-(?P<d>0[1-9]|[12]\d|3[01])"
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?"
 _CLOCK = rf"(?:[T ]{_TIME}\s?(?:Z|UTC|[+-]\d\d:?\d\d)?)?"
-#: Days that every month has: no calendar needed.
+#: Days that every month has, so that no calendar is needed.
 _SAFE_DAY = r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])"
 _DECIMAL = re.compile(r"[+-]?(\d+)(?:\.\d*)?(?:[eE][+-]?\d+)?")
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -30,12 +30,12 @@ _ANY: Final = frozenset({str, int, float, bool, list, dict})
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How values enter a column of one type; null never comes here.
+    """Checks values for a column of one type; nulls are handled elsewhere.
 
     Attributes:
-        plain: Types of values that pass untouched, if `sound` says so too.
+        plain: Types of values that pass unchanged, if `sound` accepts them.
         convert: Takes a value, returns what is written; raises Reject.
-        sound: Looks at many plain values (one or more) at once; None: all are sound.
+        sound: Tests one or more plain values at once; None: all are accepted.
     """
 
     plain: frozenset[type]
@@ -43,12 +43,12 @@ class Check:
     sound: Callable[[list[Any]], bool] | None = None
 
     def passes(self, values: list[Any]) -> bool:
-        """Whether all of these, none of them null, go in untouched."""
+        """Whether all of these values, none of them null, pass unchanged."""
         return not values or (set(map(type, values)) <= self.plain and (self.sound is None or self.sound(values)))
 
 
 def check_for(type_: ColumnType) -> Check:
-    """The check for a column's type; types it doesn't know pass as they are, and the engine judges."""
+    """The check for a column's type; values of unknown types pass unchanged, and the engine decides."""
     name = type_.name
     if (integer := _INT.fullmatch(name)) is not None:
         return _integers(name, signed=not integer[1])
@@ -56,7 +56,7 @@ def check_for(type_: ColumnType) -> Check:
         return _decimals(type_)
     match name:
         case "String":
-            return Check(_ANY, as_text)  # the engine itself takes an object, array or number as its JSON text
+            return Check(_ANY, as_text)  # the engine accepts an object, array or number as its JSON text
         case "FixedString":
             return _fixed_strings(int(type_.arguments[0]))
         case "Float32" | "Float64" | "BFloat16":
@@ -79,7 +79,7 @@ def check_for(type_: ColumnType) -> Check:
             return Check(_ANY, _as_it_is)
 
 
-#: Whole numbers outside of these go to the engine as text, which JSON libraries and ClickHouse both can carry.
+#: Integers outside this range are passed to the engine as text, which JSON libraries and ClickHouse both support.
 _SMALLEST: Final = -(2**63)
 _LARGEST: Final = 2**64 - 1
 

@@ -1,4 +1,4 @@
-"""Values out of JSON: as text, and the reason why one is refused."""
+"""JSON values as text, and the reason why one is rejected."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any, Final
 
 import orjson
 
-#: Longest piece of a value that an error text repeats.
+#: Characters of a value that an error message repeats at most.
 _SHOWN: Final = 100
 
 
 class Reject(Exception):  # noqa: N818 - a verdict, not a fault
-    """This value puts its row into quarantine; the text is the reason."""
+    """This value quarantines its row; the message is the reason."""
 
 
 def as_text(value: Any) -> str:
-    """A value as a String column holds it: text as it is, everything else as its JSON.
+    """A value as a String column stores it: text unchanged, everything else as JSON.
 
     Raises:
-        Reject: It holds a lone surrogate, which no UTF-8 can write.
+        Reject: It holds a lone surrogate, which UTF-8 can't encode.
     """
     if not isinstance(value, str):
         try:
@@ -34,7 +34,7 @@ def as_text(value: Any) -> str:
 
 
 def json_text(value: Any) -> str:
-    """A value as JSON, also where it holds lone surrogates or whole numbers of any size."""
+    """A value as JSON, even if it holds lone surrogates or integers of any size."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:
@@ -42,7 +42,7 @@ def json_text(value: Any) -> str:
 
 
 def wrong(value: Any, type_name: str) -> Reject:
-    """The reason for a value of the wrong kind."""
+    """The rejection of a value of the wrong type."""
     kind = {str: "String", bool: "Bool", int: "Number", float: "Number", list: "Array", dict: "Object"}[type(value)]
     shown = json_text(value).encode(errors="backslashreplace").decode()
     shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."

@@ -1,6 +1,6 @@
-"""chDB, the ClickHouse engine in this process: the only file that imports it.
+"""chDB, the ClickHouse engine in this process. Only this file imports it.
 
-Not for several threads: its owner calls it from one.
+It is not thread-safe: its owner must call it from one thread.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from chdb.session import Session
 from birdfeed_sandbox.errors import EngineError, SandboxError
 from birdfeed_sandbox.store.ddl import DATABASE
 
-#: chDB marks itself as typed, and leaves this class without types.
+#: chDB declares itself typed, but this class has no types.
 _open: Callable[[str], Any] = Session
 
 _CODE = re.compile(r"Code: (\d+)\. DB::Exception: ")
 _ROW = re.compile(r"\(at row (\d+)\)")
 
-#: As Tinybird inserts: times as ISO-8601 writes them, at most 12 partitions touched. Read by one thread, a body up to
-#: a million rows is one block, so all of it is written or nothing; and the engine can tell which row is at fault.
+#: Settings as Tinybird's for inserts: times in ISO 8601, at most 12 partitions. Parsed by one thread, a body of up to a
+#: million rows is one block, so that all of it or nothing is written, and the engine can name the row at fault.
 _WRITE_SETTINGS = (
     "date_time_input_format = 'best_effort', input_format_parallel_parsing = 0, max_partitions_per_insert_block = 12"
 )
-#: Reads can't write, whatever they say; the settings of one query stay theirs to choose.
-#: A query as long as Tinybird takes grows here, by the pipes and the EXPLAIN put in front of it.
+#: Reads can't write, but may choose their own settings. max_query_size is above Tinybird's, because pipes and an
+#: EXPLAIN are put in front of queries.
 _READ_SETTINGS = "max_query_size = 4194304, readonly = 2"
 
 
 class Engine:
-    """One data directory, opened for writing and, apart, for reading."""
+    """One data directory, opened once for writing and once for reading."""
 
     def __init__(self, folder: Path) -> None:
-        """Open it.
+        """Open the directory.
 
         Raises:
-            SandboxError: It can't be opened; most often, another process has.
+            SandboxError: It can't be opened, in most cases because another process has it open.
         """
         if "?" in str(folder):
             raise SandboxError(f"the data directory {folder} can't have a question mark in its name")
@@ -66,13 +66,13 @@ class Engine:
         """Write rows, all or none.
 
         Args:
-            table: An identifier, quoted already.
+            table: A quoted identifier.
             rows: A JSON array of objects by column name.
 
         Raises:
-            EngineError: The engine refused them; `row` tells which, where it is one row's fault.
+            EngineError: The engine refused them; `row` is the row at fault, if it is one row.
         """
-        # Not Session.send_insert: it reports success for an insert refused while its parts are written.
+        # Not Session.send_insert, which reports success even if an insert fails while its parts are written.
         self.execute(f"INSERT INTO {DATABASE}.{table} FORMAT JSONEachRow {rows.decode()}")
 
     def select(self, sql: str, output: str) -> bytes:
@@ -84,7 +84,7 @@ class Engine:
         return _run(self._reader, sql, output)
 
     def tree(self, sql: str) -> str:
-        """The syntax tree of a statement, as `EXPLAIN AST` writes it; nothing runs.
+        """The syntax tree of a statement, as `EXPLAIN AST` prints it; the statement isn't run.
 
         Raises:
             EngineError: The statement can't be parsed.

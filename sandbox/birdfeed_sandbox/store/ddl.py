@@ -5,14 +5,14 @@ from __future__ import annotations
 from birdfeed_sandbox.datafiles import Column, Datasource
 from birdfeed_sandbox.datafiles.datasource import ENGINES
 
-#: The database that stands for the workspace.
+#: The database that represents the workspace.
 DATABASE = "workspace"
 
 QUARANTINE_SUFFIX = "_quarantine"
 
 
 def quoted(name: str) -> str:
-    """A name as ClickHouse's identifier."""
+    """A name as a quoted ClickHouse identifier."""
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
@@ -22,7 +22,7 @@ def quarantine_of(name: str) -> str:
 
 
 def create_table(datasource: Datasource) -> str:
-    """CREATE TABLE with all that the datafile says: columns, indexes, engine, keys, version, TTL, settings."""
+    """CREATE TABLE with everything in the datafile: columns, indexes, engine, keys, version, TTL, settings."""
     definitions = [_definition(column) for column in datasource.columns]
     definitions += [f"INDEX {index}" for index in datasource.indexes]
     options = datasource.options

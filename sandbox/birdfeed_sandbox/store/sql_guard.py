@@ -1,6 +1,6 @@
-"""What the sandbox must know of a query before the engine sees it: that it is one SELECT, and which names it uses.
+"""Check a query before the engine runs it: that it is one SELECT, and which names it uses.
 
-What the query reads from is told from the engine's syntax tree, in sql_tree.
+sql_tree finds out from the engine's syntax tree what the query reads.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from birdfeed_sandbox.errors import QueryError
 #: ClickHouse's max_query_size: 256 kB.
 MAX_QUERY_BYTES = 262_144
 
-#: The formats a query may ask for, and the content type of each.
+#: Format that a query may request → its content type.
 FORMATS = {
     "JSON": "application/json; charset=utf-8",
     "JSONCompact": "application/json; charset=utf-8",
@@ -41,9 +41,9 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-#: A quote that opens nothing, or is a curly one: the engine takes those for quotes, too.
+#: Quotes that open nothing, and curly quotes, which the engine also treats as quotes.
 _STRAY_QUOTES = frozenset("'\"`\u2018\u2019\u201c\u201d")
-#: Settings a query may choose: none that names a file, or holds SQL of its own as additional_table_filters does.
+#: Settings that a query may choose: none that names a file or contains SQL, as additional_table_filters does.
 _SETTINGS = re.compile(
     r"final|do_not_merge_across_partitions_select_final|join_(algorithm|use_nulls|default_strictness)|group_by_use_nulls"
     r"|max_(threads|block_size|execution_time|memory_usage|(result_)?rows(_to_read|_to_group_by)?|bytes_to_read)"
@@ -55,7 +55,7 @@ _SETTINGS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of SQL that means something. `depth`: how many parentheses stand open around it."""
+    """A token of SQL other than white space and comments. `depth`: the number of open parentheses around it."""
 
     kind: str
     text: str
@@ -68,7 +68,7 @@ class Token:
 
 
 def tokens_of(sql: str) -> list[Token]:
-    """A query's tokens, blanks and comments left out."""
+    """A query's tokens, without white space and comments."""
     tokens = []
     depth = 0
     for match in _TOKEN.finditer(sql):
@@ -88,7 +88,7 @@ class Select:
 
     Attributes:
         sql: Its text, without a closing semicolon.
-        output: The ClickHouse format it asks for, or None.
+        output: The ClickHouse format that it requests, or None.
         names: Every word in it that may be the name of a table.
         settings: How many SETTINGS clauses it has.
     """
@@ -100,10 +100,10 @@ class Select:
 
 
 def check_select(sql: str) -> Select:
-    """Make sure that a query is one SELECT, with settings that harm nobody.
+    """Check that a query is one SELECT, with harmless settings.
 
     Raises:
-        QueryError: It isn't; the message is for whoever sent it.
+        QueryError: It isn't; the message is for the sender.
     """
     if len(sql.encode()) > MAX_QUERY_BYTES:
         raise QueryError(
@@ -119,10 +119,10 @@ def check_select(sql: str) -> Select:
 
 
 def check_text(sql: str) -> tuple[str, int]:
-    """Make sure that a text is one statement, with settings that harm nobody.
+    """Check that a text is one statement, with harmless settings.
 
     Returns:
-        It without a closing semicolon, and how many SETTINGS clauses it has.
+        The statement without a closing semicolon, and the number of its SETTINGS clauses.
 
     Raises:
         QueryError: It isn't.
@@ -135,7 +135,7 @@ def check_text(sql: str) -> tuple[str, int]:
 
 
 def with_ctes(sql: str, ctes: Iterable[tuple[str, str]]) -> str:
-    """The query with others in front of it, each to be used by its name."""
+    """The query with others in front of it as common table expressions."""
     defined = ",\n".join(f"`{name}` AS (\n{query}\n)" for name, query in ctes)
     if not defined:
         return sql
@@ -175,7 +175,7 @@ def _settings(tokens: list[Token]) -> int:
 
 
 def _check_settings(depth: int, clause: list[Token]) -> None:
-    """Check each `name = value` of a clause; a name alone, which the engine takes for true, is refused as well."""
+    """Check each `name = value` of a clause; a name alone, which the engine reads as true, is refused as well."""
     for position, token in enumerate(clause):
         if token.depth < depth or any(map(token.is_word, ("FORMAT", "UNION", "EXCEPT", "INTERSECT"))):
             return

@@ -1,7 +1,7 @@
-"""What a statement may do, read from the engine's own syntax tree: an allow-list of statements and table functions.
+"""Check what a statement does by the engine's own syntax tree, with an allow-list of statements and table functions.
 
-The tree is the text of `EXPLAIN AST`: one node a line, one more blank for each level. The engine itself parsed it, so
-nothing can be hidden from it by comments, quoting or case.
+The tree is the text of `EXPLAIN AST`: one node per line, indented by a space per level. The engine itself has parsed
+the statement, so that nothing can be hidden by comments, quoting or case.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from birdfeed_sandbox.datafiles.datasource import ENGINES
 from birdfeed_sandbox.errors import QueryError
 from birdfeed_sandbox.store.ddl import DATABASE
 
-#: Table functions that make rows from their arguments alone. All others reach files, hosts, programs, other databases.
+#: Table functions that make rows only from their arguments. All others access files, hosts, programs, other databases.
 TABLE_FUNCTIONS = frozenset(
     {"generateSeries", "generate_series", "null", "numbers", "numbers_mt", "values", "view", "zeros", "zeros_mt"}
 )
-#: Other functions that read files, ask hosts or models, hold the engine up, or tell of this machine.
+#: Other functions that read files, contact hosts or models, block the engine, or reveal facts about this machine.
 _CLOSED_FUNCTIONS = re.compile(
     r"file|filesystem\w*|dict(Get|Has|IsIn)\w*|joinGet\w*|ai[A-Za-z]+|eval\w*|naiveBayesClassifier\w*|catboost\w*"
     r"|sleep\w*|address\w+|logTrace|getServer\w+|getMacro|getMergeTreeSetting|getOSKernelVersion|tcpPort|serverUUID"
@@ -29,7 +29,7 @@ _CLOSED_FUNCTIONS = re.compile(
 )
 _SYSTEM_DATABASES = ("system", "information_schema")
 
-#: Statements of the admin token, by the kind of the tree's first node. None of them writes outside the workspace.
+#: Statements allowed to the admin token, by the kind of the tree's first node. None writes outside the workspace.
 _STATEMENTS = frozenset(
     {
         "AlterQuery", "CheckQuery", "CreateQuery", "DeleteQuery", "DescribeQuery", "DropQuery", "ExistsTableQuery",
@@ -50,8 +50,8 @@ class Node:
     """A node of a syntax tree.
 
     Attributes:
-        kind: Such as `Function` or `TableIdentifier`.
-        name: What is written behind it: a function's or a table's name.
+        kind: Its kind, such as `Function` or `TableIdentifier`.
+        name: The text after the kind: a function's or a table's name.
         parents: The kinds of the nodes around it, the outermost first.
     """
 
@@ -76,14 +76,14 @@ def nodes_of(tree: str) -> Iterator[Node]:
 
 
 def check_read(tree: str, settings: int) -> None:
-    """Make sure that a query stays within the workspace.
+    """Check that a query stays within the workspace.
 
     Args:
         tree: Its `EXPLAIN AST`.
         settings: How many SETTINGS clauses were seen in its text; see sql_guard.
 
     Raises:
-        QueryError: It isn't one SELECT, or it reads from elsewhere; 403.
+        QueryError: It isn't one SELECT, or it reads from elsewhere (403).
     """
     nodes = list(nodes_of(tree))
     if not nodes or nodes[0].kind != "SelectWithUnionQuery":
@@ -93,20 +93,20 @@ def check_read(tree: str, settings: int) -> None:
         database, dot, _ = node.name.partition(".")
         if node.kind == "TableIdentifier" and dot and database != DATABASE:
             raise QueryError(f"Not enough permissions for the database '{database}'", status=403)
-        # `x IN system.one` names a table where a column may stand, too.
+        # In `x IN system.one` a table's name appears as an identifier, like a column's.
         if node.kind == "Identifier" and dot and database.lower() in _SYSTEM_DATABASES:
             raise QueryError(f"Not enough permissions for the database '{database}'", status=403)
 
 
 def check_statement(tree: str, settings: int) -> None:
-    """Make sure that a statement of the admin touches the engine's tables alone: no files, hosts or programs.
+    """Check that an admin statement accesses only the engine's tables: no files, hosts or programs.
 
     Args:
         tree: Its `EXPLAIN AST`.
         settings: How many SETTINGS clauses were seen in its text; see sql_guard.
 
     Raises:
-        QueryError: It does more; 403.
+        QueryError: It does more (403).
     """
     nodes = list(nodes_of(tree))
     if not nodes or nodes[0].kind not in _STATEMENTS:

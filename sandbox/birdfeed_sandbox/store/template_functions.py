@@ -1,4 +1,4 @@
-"""What a template may call: Tinybird's typed parameters, `defined`, `columns`, `error` and their kin."""
+"""The functions that templates may call: Tinybird's typed parameters, `defined`, `columns`, `error` and others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d")
 _DATE_TIME_64 = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d{3,9}")
 _NAME = re.compile(r"[\w ./+-]+")
-#: As Tinybird escapes; so `%` is a plain one to LIKE, and with its backslash equal to no other text.
+#: Escapes as Tinybird's: `%` matches literally in LIKE, and because of its backslash equals no other text.
 _ESCAPES = str.maketrans(
     {"\\": "\\\\", "'": "\\'", "%": "\\%", "\0": "\\0", "\b": "\\b", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 )
@@ -25,11 +25,11 @@ class MissingParameterError(TemplateError):
 
 
 class Bare(str):
-    """SQL that is printed as it is."""
+    """SQL that is printed unchanged."""
 
 
 class _Typed:
-    """A number of a ClickHouse type; printed as `toInt32('5')`, computed with as a number."""
+    """A number of a ClickHouse type: it is printed as `toInt32('5')`, but can be computed with."""
 
     type_name: str
 
@@ -61,7 +61,7 @@ def print_sql(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A number without its type, as it is in an array."""
+    """A number without its type, as printed in an array."""
     return +value if isinstance(value, _Number | _Float) else value
 
 
@@ -70,7 +70,7 @@ def _invalid(value: object, type_name: str) -> TemplateError:
 
 
 def _typed(read: Callable[[Any], Any]) -> Callable[..., Any]:
-    """A template function for one type: the value or the default, read; nothing else about it is enforced."""
+    """A template function for one type: it converts the value or the default, and checks nothing else."""
 
     def function(
         value: Any,
@@ -198,7 +198,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "custom_error": _error,
 }
 
-#: All of Python that a template sees.
+#: The only Python names that a template can use.
 BUILTINS: dict[str, Any] = {
     function.__name__: function
     for function in (

@@ -1,8 +1,8 @@
 """Tinybird's SQL templates: `{{Int32(limit, 10)}}`, `{% if defined(user) %} ... {% end %}`.
 
-Tinybird's language is Tornado's with functions of its own; so is this. Every value that `{{ }}` prints is made SQL on
-the way: text becomes a quoted string, so no parameter can end it and go on as SQL. Only what `symbol`, `column`,
-`columns` and `table` return is printed bare, and those take nothing but names.
+Tinybird's language is Tornado's with its own functions; so is this. Every value that `{{ }}` prints is converted to
+SQL: text becomes a quoted string, so that no parameter can break out of it. Only the results of `symbol`, `column`,
+`columns` and `table` are printed unquoted, and those accept only names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from birdfeed_sandbox.store.template_functions import BUILTINS, FUNCTIONS, Missi
 
 _EXPRESSION = re.compile(r"\{\{(?!!)(.*?)\}\}", re.DOTALL)
 _FORBIDDEN = re.compile(r"\{%\s*(import|from|include|extends|module|autoescape|raw|apply)\b")
-#: Tornado ends each line of the code it generates with the template's own line.
+#: Tornado puts the template's line number at the end of each generated line.
 _ORIGIN = re.compile(r"\s*# <string>:(\d+)\s*$")
 _KNOWN = frozenset({*FUNCTIONS, *BUILTINS, "_print_sql"})
 
@@ -28,15 +28,15 @@ class SqlTemplate:
     """One node's SQL, to be rendered with an endpoint's parameters.
 
     Attributes:
-        parameters: The names it takes from outside.
+        parameters: The names of its parameters.
     """
 
     def __init__(self, text: str, *, path: str, line: int) -> None:
-        """Compile it.
+        """Compile the template.
 
         Args:
             text: The SQL after its `%`.
-            path: The file it is from, for error messages.
+            path: Its file, for error messages.
             line: The line of the file on which it begins.
 
         Raises:
@@ -45,7 +45,7 @@ class SqlTemplate:
         forbidden = _FORBIDDEN.search(text)
         if forbidden is not None:
             raise DatafileError(path, line + text.count("\n", 0, forbidden.start()), f"{forbidden[1]} is forbidden")
-        app_log.disabled = True  # it would print the code it generated for a template that is wrong
+        app_log.disabled = True  # it would print the generated code of an invalid template
         try:
             self._template = Template(_EXPRESSION.sub(r"{{ _print_sql(\1) }}", text), autoescape=None)
         except ParseError as error:
@@ -83,10 +83,10 @@ class SqlTemplate:
         return frozenset(names - _KNOWN)
 
     def render(self, parameters: Mapping[str, str]) -> str:
-        """The SQL for these parameters; those not given are None to the template.
+        """The SQL for these parameters; missing ones are None in the template.
 
         Raises:
-            TemplateError: A parameter is missing, or isn't what the template takes it for.
+            TemplateError: A required parameter is missing, or a parameter has the wrong type.
         """
         values = {name: parameters.get(name) for name in self.parameters}
         try:
@@ -101,7 +101,7 @@ class SqlTemplate:
 
 
 def _origin(code: str, first_line: int) -> tuple[int, str]:
-    """The line of the file that a line of generated code comes from, and that code for people to read."""
+    """The line of the file that a line of generated code comes from, and that code for display."""
     found = _ORIGIN.search(code)
     line = first_line + int(found[1]) - 1 if found is not None else first_line
     text = _ORIGIN.sub("", code).strip().removeprefix("_tt_tmp = _print_sql(").removesuffix(")")

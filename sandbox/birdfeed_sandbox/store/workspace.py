@@ -1,6 +1,6 @@
 """The workspace: data sources as real tables, pipes as real queries. Synchronous; for one thread at a time.
 
-`extract` alone may run in another thread beside the rest: it touches no engine.
+Only `extract` may run in another thread at the same time: it doesn't use the engine.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from birdfeed_sandbox.store.sql_guard import FORMATS, check_select, check_text, 
 from birdfeed_sandbox.store.sql_tree import check_read, check_statement
 from birdfeed_sandbox.store.templates import SqlTemplate
 
-#: Rows that were written before are written again: as they were, whatever their partitions.
+#: For rows that are copied: they are written unchanged, whatever their partitions.
 _AS_THEY_ARE = "SETTINGS max_partitions_per_insert_block = 0, optimize_on_insert = 0"
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of a batch."""
+    """The result of writing a batch."""
 
     successful_rows: int
     quarantined_rows: int
@@ -37,21 +37,21 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A query's answer, in the format it asked for."""
+    """A query's answer, in the format that it requested."""
 
     body: bytes
     content_type: str
 
 
 class Workspace:
-    """A project of datafiles over one data directory."""
+    """A project of datafiles, with its tables in one data directory."""
 
     def __init__(self, project: Project, folder: Path) -> None:
-        """Open the directory and make its tables.
+        """Open the directory and create its tables.
 
         Raises:
             DatafileError: A pipe's template is wrong.
-            SandboxError: The directory holds tables that were made from other datafiles, or one can't be made.
+            SandboxError: The directory holds tables from other datafiles, or a table can't be created.
         """
         self._project = project
         self._templates = _compiled(project)
@@ -72,12 +72,12 @@ class Workspace:
 
     @property
     def datasources(self) -> Mapping[str, Datasource]:
-        """The data sources as they are now, by name."""
+        """Name → data source, as they are now."""
         return self._datasources
 
     @property
     def pipes(self) -> Mapping[str, Pipe]:
-        """The endpoints, by name."""
+        """Name → pipe."""
         return self._project.pipes
 
     @property
@@ -114,7 +114,7 @@ class Workspace:
         return Written(len(rows), len(aside))
 
     def query(self, sql: str) -> Result:
-        """Run one SELECT; pipes may be named in it like tables.
+        """Run one SELECT; pipes can be used in it like tables.
 
         Raises:
             QueryError: It isn't a SELECT that stays within the workspace.
@@ -142,19 +142,19 @@ class Workspace:
         return self._select(self._rendered(self._project.pipes[name], parameters), output)
 
     def admin_query(self, sql: str) -> bytes:
-        """Run a statement on the engine's tables; what a SELECT answers comes in the format JSON.
+        """Run a statement on the engine's tables; the answer to a SELECT is in the format JSON.
 
         Raises:
-            QueryError: It reaches further: files, hosts, programs, or the engine itself.
+            QueryError: It accesses something else: files, hosts, programs, or the engine itself.
             EngineError: The engine refused it.
         """
         return self._engine.execute(self._checked(sql))
 
     def delete(self, table: str, condition: str, *, dry_run: bool = False) -> int:
-        """Delete the rows of a table that fit a condition, or only count them; returns how many.
+        """Delete the rows of a table that match a condition, or only count them; returns how many.
 
         Raises:
-            QueryError: The condition is more than a condition on this workspace's tables.
+            QueryError: The condition is not just a condition on this workspace's tables.
             EngineError: The engine refused it.
         """
         source = f"{DATABASE}.{quoted(table)}"
@@ -163,7 +163,7 @@ class Workspace:
             raise QueryError("the delete_condition is more than a condition")
         rows = int(counted)
         if not dry_run:
-            # Not ALTER TABLE ... DELETE: that is left to the engine's background threads, however long they take.
+            # Not ALTER TABLE ... DELETE, which runs in the engine's background threads at an unknown time.
             rest = check_select(f"SELECT * FROM {source} WHERE NOT ifNull(({condition}), 0)")
             check_read(self._engine.tree(rest.sql), rest.settings)
             kept = f"{DATABASE}.{quoted(f'{table}__kept')}"
@@ -186,7 +186,7 @@ class Workspace:
         return counts
 
     def reset(self) -> None:
-        """Empty every table, and make those that were replaced as the project has them."""
+        """Empty every table, and recreate replaced ones from the project's datafiles."""
         for name, datasource in self._project.datasources.items():
             if self._datasources[name] is not datasource:
                 self._remake(datasource)
@@ -257,7 +257,7 @@ class Workspace:
         self._extractors[datasource.name] = Extractor(datasource)
 
     def _rendered(self, pipe: Pipe, parameters: Mapping[str, str]) -> str:
-        """The endpoint's SQL, the nodes it stands on in front of it."""
+        """The endpoint's SQL, with the nodes that it uses in front of it."""
         wanted = {pipe.endpoint.name}
         queries: dict[str, str] = {}
         for node in reversed(pipe.nodes):

@@ -1,1 +1,1 @@
-"""What keeps secrets secret and text from outside text: URLs, private files, what may be shown."""
+"""Keep secrets secret and show untrusted text safely: URLs, private files, output."""

@@ -1,4 +1,4 @@
-"""Folders and files that other users of the machine can't look into: what is kept there are events and tokens."""
+"""Folders and files that other users of the machine can't read: they hold events and tokens."""
 
 import errno
 import os
@@ -11,16 +11,16 @@ _OTHERS: Final = 0o077
 
 
 def private_folder(folder: Path, *, ours: str) -> None:
-    """Make a folder that its user alone may enter, or make sure that it is one.
+    """Create a folder that only its user can access, or check that an existing one is private.
 
-    An open one is closed where nobody can be hurt by that: it is empty, or birdfeed made it earlier.
+    A folder that others can access is made private if that affects nothing else: it is empty, or birdfeed created it.
 
     Args:
-        folder: Made with its parents where it isn't there.
-        ours: A file that birdfeed leaves in it: the sign that it is a folder for this alone.
+        folder: Created with its parents if it doesn't exist.
+        ours: The name of a file that shows that birdfeed created the folder.
 
     Raises:
-        OSError: It can't be made, or other users may enter it; `strerror` says what to do.
+        OSError: It can't be created, or other users can access it; `strerror` says what to do.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = folder.stat()
@@ -34,7 +34,7 @@ def private_folder(folder: Path, *, ours: str) -> None:
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write a file for its user alone, also over one that others could read; pipes and devices stay as they are.
+    """Write a file that only its user can read, even if it replaces a readable one; pipes and devices keep their mode.
 
     Raises:
         OSError: It can't be written.
@@ -47,10 +47,10 @@ def write_private(file: Path, text: str) -> None:
 
 
 def secret_in(file: Path, make: Callable[[], str]) -> str:
-    """The secret that a file holds; made where the file isn't there, for its user alone.
+    """The secret in a file; if the file doesn't exist, it is created for its user alone, with a new secret.
 
     Raises:
-        OSError: The file can't be read or made.
+        OSError: The file can't be read or created.
     """
     if not file.exists():
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:

@@ -1,7 +1,7 @@
-"""Redis facts: what kind of Redis this is, whether it will do, what about it can lose events, and how full it is.
+"""Facts about a Redis server: its version, whether birdfeed can use it, what can lose events, and how full it is.
 
-INFO tells all of it; where that is forbidden, CONFIG tells some; where both are, nothing is known and nothing is
-claimed: birdfeed works there all the same.
+INFO gives all of it. If INFO is forbidden, CONFIG gives some. If both are, nothing is known and nothing is claimed;
+birdfeed works there, too.
 """
 
 import re
@@ -24,10 +24,10 @@ CLUSTER: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisFacts:
-    """What is known of a Redis; None for what can't be asked.
+    """What is known about a Redis server; None for what can't be asked.
 
-    `version` is its numbers, `valkey` whether it is Valkey. memory_used and memory_max are bytes, as Redis compares
-    them (without its replication and append-only buffers); memory_max 0: no limit.
+    `version` is a tuple of numbers; `valkey` is whether it is Valkey. memory_used and memory_max are in bytes, as Redis
+    compares them (without its replication and append-only buffers); memory_max 0 means no limit.
     """
 
     version: tuple[int, ...] | None = None
@@ -40,12 +40,12 @@ class RedisFacts:
 
     @property
     def memory_share(self) -> float | None:
-        """Used of the limit; None where there is none, or it isn't known."""
+        """The share of the memory limit that is used; None if there is no limit or it isn't known."""
         return None if self.memory_used is None or not self.memory_max else self.memory_used / self.memory_max
 
     @property
     def unsuitable(self) -> str:
-        """Why birdfeed can't work with it, in one sentence; empty where it can, as far as is known."""
+        """Why birdfeed can't use it, in one sentence; empty if it can, as far as is known."""
         if self.cluster:
             return CLUSTER
         oldest, name = (OLDEST_VALKEY, "Valkey") if self.valkey else (OLDEST_REDIS, "Redis")
@@ -56,7 +56,7 @@ class RedisFacts:
 
     @property
     def warnings(self) -> list[str]:
-        """What about it can lose events, one sentence each."""
+        """What can lose events, one sentence each."""
         said = []
         if self.policy not in {None, "", "noeviction"} and self.memory_max:
             said.append(f"Redis evicts keys when it is full (maxmemory-policy {self.policy}): queued events can vanish")
@@ -66,7 +66,7 @@ class RedisFacts:
 
     @property
     def notes(self) -> list[str]:
-        """What can't be known, one sentence each. Nothing is wrong with that."""
+        """What can't be known, one sentence each. These are not problems."""
         said = []
         if self.memory_used is None or self.memory_max is None:
             said.append(
@@ -81,7 +81,7 @@ class RedisFacts:
 
 
 def redis_facts(connection: Redis) -> RedisFacts:
-    """Ask a Redis about itself. Raises RedisError where it doesn't answer; what it forbids is left unknown."""
+    """Ask a Redis server about itself. Raises RedisError if it doesn't answer; what it forbids stays unknown."""
     info: Mapping[str, Any] = {}
     with suppress(ResponseError):
         info = connection.info()

@@ -1,4 +1,4 @@
-"""Check a Redis URL without connecting, without redis, and without quoting any of it: it holds a password."""
+"""Check a Redis URL without connecting, without importing redis, and without quoting it: it may hold a password."""
 
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
@@ -18,10 +18,10 @@ _SENTINEL_OPTIONS: Final = frozenset({"sentinel_username", "sentinel_password", 
 
 
 def checked_redis_url(url: str) -> str:
-    """The URL without blanks around it and with its scheme in small letters.
+    """The URL without surrounding spaces and with its scheme in lower case.
 
     Raises:
-        ValueError: It is not one; the message says what is wrong, and quotes nothing of it.
+        ValueError: It is not a valid Redis URL; the message says what is wrong, but quotes nothing of it.
     """
     url = url.strip()
     scheme, separator, rest = url.partition("://")

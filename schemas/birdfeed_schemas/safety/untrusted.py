@@ -1,7 +1,7 @@
-"""Text from outside, made fit for where it goes: model and user names are whatever somebody sent.
+"""Escape untrusted text for where it is shown: model and user names may be anything that a client sent.
 
-A terminal obeys control characters (ESC ] 52 writes the clipboard, a bidirectional mark turns a line around), a
-spreadsheet takes text with = for a formula, and a newline begins a line of log that nobody wrote.
+Terminals execute control characters (ESC ] 52 writes the clipboard, a bidirectional mark reverses a line), spreadsheets
+read text that begins with = as a formula, and a newline can forge a log line.
 """
 
 import html
@@ -9,20 +9,21 @@ import re
 import unicodedata
 from typing import Final
 
-#: Characters of a value that are shown where a line or a label must stay short.
+#: Characters of a value that are shown in a line or label that must be short.
 MAX_SHOWN: Final = 200
 
-#: What people can't see, or a terminal obeys: control, format (bidirectional marks among them), surrogate, private and
-#: unassigned characters, and line separators. isprintable() is false for these, and for unusual blanks.
+#: Control characters → their visible symbols. The other characters that are invisible or that terminals execute
+#: (format, with bidirectional marks, surrogate, private, unassigned, line separators) are found by isprintable(), which
+#: is false for these and for unusual spaces.
 _CONTROLS: Final = {code: 0x2400 + code for code in range(0x20)} | {0x7F: 0x2421}
 _REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
-#: What a spreadsheet takes for the beginning of a formula, also after blanks and in full-width letters.
+#: What a spreadsheet reads as the beginning of a formula, also after spaces and in full-width forms.
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20|%]")
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?")
 
 
 def visible(text: str) -> str:
-    """A text on one line, each character that is not printable replaced by one that is: ESC by ␛, a newline by ␊."""
+    """A text on one line, with each unprintable character replaced by a printable one: ESC by ␛, a newline by ␊."""
     if text.isprintable():
         return text
     return "".join(
@@ -36,12 +37,12 @@ def _is_harmless(character: str) -> bool:
 
 
 def label(text: str) -> str:
-    """A text as a label of Prometheus's: visible, and not longer than MAX_SHOWN."""
+    """A text as a Prometheus label: printable, at most MAX_SHOWN characters."""
     return visible(text[:MAX_SHOWN])
 
 
 def csv_cell(value: object) -> object:
-    """A value as a cell of CSV; text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    """A value as a CSV cell; text that a spreadsheet would run as a formula gets an apostrophe in front."""
     if not isinstance(value, str):
         return value
     shown = visible(value)
@@ -49,12 +50,12 @@ def csv_cell(value: object) -> object:
 
 
 def html_text(text: str) -> str:
-    """A text as HTML's, in an element or in a quoted attribute."""
+    """A text escaped for HTML, in an element or a quoted attribute."""
     return html.escape(visible(text), quote=True)
 
 
 def json_text(document: str) -> str:
-    """A JSON document that says the same, with characters that a terminal would obey as \\u escapes."""
+    """The same JSON document, with \\u escapes for characters that a terminal would execute."""
     if document.isascii():
         return document
     return "".join(one if one == "\n" or _is_harmless(one) else _escaped(one) for one in document)

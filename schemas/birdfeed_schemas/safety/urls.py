@@ -1,4 +1,4 @@
-"""URLs with secrets in them: taken apart in one way, and shown in one way."""
+"""URLs that may hold secrets: one way to parse them, and one way to show them."""
 
 import ipaddress
 import re
@@ -9,28 +9,28 @@ from urllib.parse import urlsplit
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}")
-#: What is read alike by everybody: the standard library drops tabs, and names what is not ASCII in its errors.
+#: Characters that all parsers read alike. (The standard library drops tabs, and quotes non-ASCII text in its errors.)
 _LOGIN = re.compile(r"[!-Z\\^-~]*")
-#: One or several hosts, as Sentinel's URLs have them, each with a port or without.
+#: One or several hosts (several in Sentinel's URLs), each with or without a port.
 _HOSTS = re.compile(r"(?:(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?,?)*", re.ASCII)
 _ENCODE: Final = "in a user name or password, / ? # @ [ ] and what is not ASCII are percent-encoded: %2F for /"
 _PATH = re.compile(r"[\w./~+{}%-]*", re.ASCII)
 
 
 class UrlError(ValueError):
-    """A URL that can't be taken apart in one way alone; the text says why, without a piece of it."""
+    """A URL that can't be parsed unambiguously; the message says why, but quotes nothing of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """A URL in pieces.
+    """A parsed URL.
 
     Attributes:
         scheme: Such as `redis`.
-        login: What stands before the `@`; secret.
+        login: What comes before the `@`; secret.
         hosts: Hosts and ports, such as `a:26379,b:26379`; empty for a socket.
-        path: With its slash.
-        query: Without its question mark; may be secret.
+        path: The path, with its slash.
+        query: The query, without its question mark; may be secret.
     """
 
     scheme: str
@@ -41,10 +41,10 @@ class Parts:
 
 
 def parts_of(url: str) -> Parts:
-    """The pieces of a URL.
+    """Parse a URL.
 
     Raises:
-        UrlError: It is not one, or a password in it isn't percent-encoded, so that its end can't be told.
+        UrlError: It is not a URL, or its password isn't percent-encoded, so that the end of it is unclear.
     """
     scheme, separator, rest = url.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):
@@ -63,7 +63,7 @@ def parts_of(url: str) -> Parts:
 
 
 def shown(url: str) -> str:
-    """A URL as it may be shown anywhere: no user name, password or query; nothing at all where it isn't clear."""
+    """A URL as it may be shown: without user name, password and query; nothing of it if it can't be parsed."""
     try:
         parts = parts_of(url)
     except UrlError:
@@ -73,15 +73,15 @@ def shown(url: str) -> str:
 
 
 def goes_in_clear(url: str) -> bool:
-    """Whether it is http:// to another machine, so that everybody between reads what is sent."""
+    """Whether it is http:// to another machine, so that anyone on the network path can read what is sent."""
     return urlsplit(url).scheme.lower() == "http" and urlsplit(url).hostname not in _LOOPBACK
 
 
 def is_own_host(host: str, names: Collection[str] = ()) -> bool:
-    """Whether a Host header is meant for a server on this machine: localhost, one of `names`, or an address.
+    """Whether a Host header is for a server on this machine: localhost, one of `names`, or an IP address.
 
-    A page that points a name of its own at 127.0.0.1 (DNS rebinding) shows that name here; for an address no name was
-    asked.
+    A web page whose own name resolves to 127.0.0.1 (DNS rebinding) sends that name here; a request to an IP address
+    used no DNS.
     """
     try:
         name = urlsplit(f"//{host}").hostname or ""

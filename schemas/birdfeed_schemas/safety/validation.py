@@ -1,4 +1,4 @@
-"""What pydantic found wrong, told without the values: they may be secret or private."""
+"""Describe pydantic's validation errors without the values, which may be secret or private."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,11 +8,11 @@ Place = tuple[int | str, ...]
 
 
 def problems(error: ValidationError) -> Iterator[tuple[str, Place, str]]:
-    """Each problem: pydantic's name for its kind, the field's place, and a sentence without the value."""
+    """Each problem: pydantic's error type, the field's location, and a sentence without the value."""
     for part in error.errors(include_input=False, include_url=False, include_context=False):
         yield part["type"], part["loc"], part["msg"].removeprefix("Value error, ")
 
 
 def sentences(error: ValidationError, name: Callable[[Place], str] = lambda place: ".".join(map(str, place))) -> str:
-    """Every problem in one sentence each; `name` makes a field's name of its place."""
+    """One sentence for each problem; `name` turns a field's location into its name."""
     return "; ".join(": ".join(filter(None, (name(place), message))) for _, place, message in problems(error))

@@ -1,1 +1,1 @@
-"""Tables that code, data sources, docs and tests are made from: meters of usage, and providers by name."""
+"""Tables used by code, datafiles, docs and tests: meters, providers, variables, former columns, hints on names."""

@@ -1,7 +1,7 @@
-"""Columns that birdfeed's own data sources had and have no more, because other columns say the same.
+"""Columns that birdfeed's data sources had in earlier versions; they were removed because other columns hold the same.
 
-A table made from an earlier datafile still has them, and rows for it still fill them. A table without any of them is
-one of the present datafile: its rows are short, and also leave out what DEFAULTS has.
+A table made from an earlier datafile still has them, and rows for it still fill them. A table without any of them was
+made from the current datafile: its rows are short, and also leave out fields that have their value in DEFAULTS.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,9 +14,9 @@ class Former(NamedTuple):
     """A former column.
 
     Attributes:
-        name, type, path: As the datafile had them.
-        default: Its default as SQL; None where rows had to have a value.
-        now: SQL over the present columns that gives what rows of birdfeed's had there.
+        name, type, path: As in the datafile.
+        default: Its default as SQL; None if rows had to have a value.
+        now: SQL over the current columns for the value that birdfeed's rows had in it.
     """
 
     name: str
@@ -32,7 +32,7 @@ _COMPLETION: Final = " + ".join(f"{name}_tokens" for name in TOKEN_CLASSES if na
 _STATUS: Final = "$.standard_logging_object_status"
 _TIME: Final = "$.standard_logging_object_response_time"
 
-#: Data source → the columns it had.
+#: Data source → its former columns.
 FORMER: Final[Mapping[str, tuple[Former, ...]]] = {
     "llm_events": (
         Former("id", "String", "$.id", "''", "event_id"),
@@ -60,7 +60,7 @@ FORMER: Final[Mapping[str, tuple[Former, ...]]] = {
         Former("total_tokens", "UInt64", "$.response.usage.total_tokens", "0", f"{_PROMPT} + {_COMPLETION}"),
     )
 }
-#: What a short row leaves out where it is this: the defaults of these columns, which had others before, or none.
+#: Column → the default with which a short row leaves it out. In earlier datafiles it had another default, or none.
 DEFAULTS: Final[Mapping[str, str]] = {
     "event_type": "text_generation",
     "status": "success",
@@ -73,6 +73,6 @@ DEFAULTS: Final[Mapping[str, str]] = {
 
 
 def is_short(datasource: str, columns: Collection[str]) -> bool:
-    """Whether a data source with these columns takes short rows: it is birdfeed's own, as it ships it now."""
+    """Whether a data source with these columns takes short rows: it was made from birdfeed's current datafile."""
     former = FORMER.get(datasource)
     return former is not None and "event_id" in columns and not any(one.name in columns for one in former)

@@ -1,4 +1,4 @@
-"""What to say of an event's fields that nobody stores: a misspelt name would vanish silently."""
+"""Messages about an event's unknown fields, so that a misspelt name doesn't vanish silently."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,14 +6,14 @@ from typing import Any, Final
 
 from birdfeed_schemas.tables.variables import meant
 
-#: Fields that programs pass and birdfeed drops on purpose: nothing is said of them.
+#: Fields that programs pass and birdfeed drops on purpose, without a message.
 ON_PURPOSE: Final = frozenset({"prompt", "messages", "content", "image"})
-#: Names that are said; what looks otherwise may be data.
+#: Names that may be quoted in a message; others may be data.
 _SAYABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}").fullmatch
 
 
 def unknown_names(event_data: Mapping[Any, Any], known: Iterable[str]) -> tuple[str, ...]:
-    """The names in an event other than `known`, and were not dropped on purpose; those that may be said."""
+    """The names in an event that are not in `known`, not dropped on purpose, and may be quoted in a message."""
     spellings = frozenset(known)
     return tuple(
         name
@@ -23,5 +23,5 @@ def unknown_names(event_data: Mapping[Any, Any], known: Iterable[str]) -> tuple[
 
 
 def unknown_field(event_type: str, name: str, known: Iterable[str]) -> str:
-    """The sentence about a field that is not stored."""
+    """The message about a field that is not stored."""
     return f"the field {name} of {event_type} is not stored{meant(name, known)}"

@@ -1,18 +1,17 @@
-"""The meter table: everything a usage object can be billed by, and every spelling it is read from. Data only.
+"""The meter table: everything in a usage that can be billed, and every spelling that it is read from. Data only.
 
-A new meter is one line of METERS; a new spelling is one word in it. From this table are made the normaliser, the token
-classes and counters, the rows and their columns, the check of a price book, receipts, `prices explain` and the
-reference page.
+A new meter is one line of METERS; a new spelling is one word in it. This table drives the normaliser, the token classes
+and counters, the rows and their columns, the check of price books, receipts, `prices explain` and the reference page.
 
-A spelling is a path in snake_case; camelCase is respelt before it is looked up, and the `gen_ai.usage.` of
-OpenTelemetry is left out. What is inside details is written with the role of the details (see CONTAINERS):
+A spelling is a path in snake_case; camelCase is converted before the look-up, and OpenTelemetry's `gen_ai.usage.` is
+removed. A name inside details is written with the role of the details (see CONTAINERS):
 `prompt.cached_tokens` is `prompt_tokens_details.cached_tokens`, `inputTokenDetails.cachedTokens`, and so on. The first
-spelling that is present and not null counts, so details come before flat spellings.
+spelling that is present and not null is used, so details are listed before flat spellings.
 
-Marks before a spelling say how it nests. Without a mark it is part of its total.
-    +  it is counted beside the total (cache counts: only where the prompt's total is called input, as Anthropic does)
-    ^  it is counted beside it only where that is called output, as Langfuse does; inside output_tokens (pydantic-ai)
-    ?  it depends on who reports it; `total_tokens` decides first, then the shape, then the provider
+A mark before a spelling says how it relates to its total. Without a mark it is part of the total.
+    +  it is not in the total (cache counts: only if the prompt's total is called input, as Anthropic's is)
+    ^  it is not in the total only if that is called output, as Langfuse's is; it is part of output_tokens (pydantic-ai)
+    ?  it depends on the reporter; `total_tokens` decides first, then the shape, then the provider
 """
 
 from collections.abc import Mapping
@@ -20,24 +19,24 @@ from decimal import Decimal
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["prompt", "completion", "counter"]
-#: What happens to a row where a class is priced at its parent's rate.
+#: The cost_status of a row in which a class is priced at its parent's rate.
 StandIn: TypeAlias = Literal["priced", "estimated", "partial"]
 
 
 class Meter(NamedTuple):
-    """One thing that is billed.
+    """One kind of count that is billed.
 
     Attributes:
-        name: The token class or counter; in a receipt, the name of its rate too.
-        kind: "prompt" and "completion" are disjoint classes of tokens that sum to the totals; "counter" is beside them.
-        column: The column in the store.
-        per: A rate is USD per so many.
-        parent: The class whose rate stands in where this one has none.
-        stand_in: The status of a row where that happens, or where there is no rate at all for a counter without
-            a parent; `book` says whether the price books allow it too.
-        genai: genai-prices' price keys for it, the first that is there counts.
+        name: The token class or counter; in a receipt, also the name of its rate.
+        kind: "prompt" and "completion" are disjoint token classes that sum to the totals; "counter" is anything else.
+        column: Its column in Tinybird.
+        per: Its rate is in USD per this many.
+        parent: The class whose rate is used if this one has no rate.
+        stand_in: The status of a row in which that happens, or in which a counter without a parent has no rate;
+            `book` says whether price books allow it, too.
+        genai: genai-prices' keys for its price; the first that exists is used.
         discounted: Whether multipliers (service tier, geo) apply.
-        spellings: Where it is read from; see above.
+        spellings: Where it is read from; see the module's docstring.
     """
 
     name: str
@@ -67,8 +66,8 @@ def _completion(name: str, parent: str | None, stand_in: StandIn, book: bool, ge
 
 
 def _counter(name: str, per: int, parent: str | None, genai: str, discounted: bool, spellings: str) -> Meter:
-    # A request is free where nobody charges for it; anything else without a rate is missing from the cost.
-    # Perplexity's search queries are what its web searches are called.
+    # Without a rate, requests are free, and other counters are missing from the cost ("partial"). At the parent's rate
+    # the cost is "estimated", except for search queries, which are Perplexity's name for web searches.
     in_place: StandIn = "priced" if name == "search_queries" else "estimated"
     stand_in: StandIn = "priced" if name == "requests" else in_place if parent else "partial"
     book, keys = name == "search_queries", tuple(genai.split())
@@ -79,7 +78,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-#: In the order classes are taken from what is left of their total, but for prompt_text and completion_text: the rest.
+#: Classes are subtracted from their total in this order; prompt_text and completion_text are what remains.
 METERS: Final[tuple[Meter, ...]] = (
     _prompt("prompt_text", None, "priced", True, "input_mtok", ""),
     _prompt(
@@ -157,7 +156,7 @@ METERS: Final[tuple[Meter, ...]] = (
     ),
 )
 
-#: The counts the classes are parts of. Also +tool_prompt, which is added to the prompt.
+#: The totals that the classes are parts of; and tool_prompt, which is added to the prompt.
 TOTALS: Final[Mapping[str, tuple[str, ...]]] = {
     "prompt": _words(
         """prompt_tokens input_tokens prompt_token_count total_input_tokens input_token_count input_text_token_count
@@ -182,7 +181,7 @@ TOTALS: Final[Mapping[str, tuple[str, ...]]] = {
     "cache_miss": _words("prompt_cache_miss_tokens"),
 }
 
-#: Role of details → what they are called, an earlier name's counts winning.
+#: Role of details → their names; counts under an earlier name win.
 CONTAINERS: Final[Mapping[str, tuple[str, ...]]] = {
     "prompt": _words(
         """prompt_tokens_details input_tokens_details input_token_details prompt_token_details
@@ -199,7 +198,7 @@ CONTAINERS: Final[Mapping[str, tuple[str, ...]]] = {
     "billed": _words("billed_units"),
 }
 
-#: Numbers that say something about a request and are not billed, by the last part of their path.
+#: The last part of the paths of numbers that describe a request and are not billed.
 INFORMATIONAL: Final = frozenset(
     _words(
         """text_tokens text video_tokens video document_tokens document no_cache_tokens no_cache
@@ -211,9 +210,9 @@ INFORMATIONAL: Final = frozenset(
         num_generated_tokens total_cost_usd cost_usd"""
     )
 )
-#: The same by how the last part ends.
+#: Endings of the last part of such paths.
 INFORMATIONAL_ENDINGS: Final = ("_duration", "_latency", "_time", "_cost", "_ms", "_at", "_per_second")
-#: The same for whole objects inside a usage: what they hold is said elsewhere too, or is not about billing.
+#: Objects inside a usage to ignore: what they hold is repeated elsewhere, or is not about billing.
 INFORMATIONAL_OBJECTS: Final = frozenset(
     _words(
         """tokens details raw cost cost_details context iterations usage_breakdown latency metadata message
@@ -221,9 +220,9 @@ INFORMATIONAL_OBJECTS: Final = frozenset(
     )
 )
 
-#: Words in usage that change the price, by what they are about.
+#: Kind of modifier → the names in a usage whose words change the price.
 MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
-    # LangChain counts tokens of a tier under the tier's own name: {"priority": 600, "priority_cache_read": 400}.
+    # LangChain counts a tier's tokens under the tier's name: {"priority": 600, "priority_cache_read": 400}.
     "service_tier": _words(
         """service_tier traffic_type processing service_tier.type prompt.priority prompt.flex completion.priority
         completion.flex"""
@@ -232,13 +231,13 @@ MODIFIERS: Final[Mapping[str, tuple[str, ...]]] = {
     "inference_geo": _words("inference_geo"),
     "search_context_size": _words("search_context_size"),
 }
-#: Modifiers that mean none.
+#: Words that mean no modifier.
 PLAIN_MODIFIERS: Final = frozenset(
     ("", "auto", "standard", "standard_only", "on_demand", "normal", "global", "not_available", "none")
 )
-#: The tier of capacity that was bought in advance: its requests are estimated at the list price.
+#: The tier of prepaid capacity: the cost of its requests is estimated at the list price.
 PROVISIONED: Final = "provisioned_throughput"
-#: Spellings of a modifier that mean another.
+#: Spelling of a modifier → the modifier it means.
 SAME_MODIFIER: Final[Mapping[str, str]] = {
     "on_demand_priority": "priority",
     "on_demand_flex": "flex",
@@ -246,7 +245,7 @@ SAME_MODIFIER: Final[Mapping[str, str]] = {
     "ptu": PROVISIONED,
     "batches": "batch",
 }
-#: Words kept in usage_raw beside numbers.
+#: Names whose words are kept in usage_raw, besides numbers.
 KEPT_WORDS: Final = frozenset(
     (
         *("modality", "service_tier", "serviceTier", "speed", "inference_geo", "inferenceGeo", "traffic_type"),
@@ -254,13 +253,13 @@ KEPT_WORDS: Final = frozenset(
     )
 )
 
-#: Where a whole response, or a wrapper around it, keeps its usage.
+#: Names under which a response, or a wrapper around it, holds the usage.
 WRAPPERS: Final = _words(
     """usage usage_metadata token_usage usage_info response x_groq meta result message llm_output response_metadata
     amazon_bedrock_invocation_metrics metrics provider_metadata body"""
 )
 
-#: What a provider itself says a request cost, by provider family: path → USD per one of it.
+#: Provider family → path of the cost that the provider itself reports → USD per unit of it.
 REPORTED_COSTS: Final[Mapping[str, Mapping[str, Decimal]]] = {
     "openrouter": {"cost": Decimal(1)},
     "perplexity": {"cost.total_cost": Decimal(1)},
@@ -271,7 +270,7 @@ TOKEN_CLASSES: Final = tuple(meter.name for meter in METERS if meter.kind != "co
 PROMPT_CLASSES: Final = tuple(meter.name for meter in METERS if meter.kind == "prompt")
 COMPLETION_CLASSES: Final = tuple(meter.name for meter in METERS if meter.kind == "completion")
 COUNTERS: Final = tuple(meter.name for meter in METERS if meter.kind == "counter")
-#: Counters that may have a fraction, and what a row without a count of its own has, where that isn't 0.
+#: Counters that may have a fraction; and the columns' defaults of counters for which that isn't 0.
 FRACTIONS: Final = frozenset(("seconds",))
 DEFAULTS: Final[Mapping[str, int]] = {"requests": 1}
 BY_NAME: Final[Mapping[str, Meter]] = {meter.name: meter for meter in METERS}

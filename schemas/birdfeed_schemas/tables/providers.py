@@ -1,12 +1,12 @@
-"""Who sells a model: families of providers with every spelling they come in, and prefixes of model names. Data only."""
+"""Providers: families of them with all their spellings, and the prefixes of model names. Data only."""
 
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Final
 
-#: Family → its other spellings. Case, and whether words are joined by "-", "_", "." or a space, make no difference; of
-#: a name with further parts (`anthropic.messages`, `google.vertex.chat`) as many count as are known.
+#: Family → its other spellings. Case, and whether words are joined by "-", "_", "." or a space, make no difference. Of
+#: a longer name (`anthropic.messages`, `google.vertex.chat`) the longest known beginning is used.
 FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "openai": ("openai-chat", "openai-responses", "openai-api", "text-completion-openai", "oai", "chatgpt"),
     "azure": (
@@ -64,14 +64,14 @@ FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "deepinfra": ("deep-infra",),
     "vercel": ("vercel-ai-gateway", "ai-gateway", "gateway"),
 }
-#: Family → the one under which genai-prices lists its models.
+#: Family → the family under which genai-prices lists its models.
 PRICED_AS: Final[Mapping[str, str]] = {"vertex": "google"}
-#: Family → where inference was asked to stay → multiplier of all token prices. Anthropic: 1.1 for `inference_geo: us`
+#: Family → requested inference region → multiplier of all token prices. Anthropic: 1.1 for `inference_geo: us`
 #: (platform.claude.com/docs/en/about-claude/pricing, "data residency"; litellm 1.106.2 has the same), 2026-11.
 GEO_MULTIPLIERS: Final[Mapping[str, Mapping[str, Decimal]]] = {"anthropic": {"us": Decimal("1.1")}}
-#: Gateways whose names for models begin with the vendor's.
+#: Gateways whose model names begin with the vendor's name.
 GATEWAYS: Final = frozenset(("openrouter",))
-#: What is written for a provider where nobody knows it.
+#: Words that programs write for an unknown provider.
 NOBODY: Final = frozenset(("", "unknown", "none", "null", "n-a", "custom", "other"))
 
 
@@ -90,7 +90,7 @@ _FAMILY_OF: Final[Mapping[str, str]] = {
 
 @lru_cache(2_048)
 def family_of(provider: str | None) -> str:
-    """The family of a provider as somebody spells it; "" for no provider, its own spelling where nobody knows it."""
+    """The family of a provider in any spelling; "" for no provider; an unknown provider's own name."""
     name = _plain(provider or "")
     if name in NOBODY:
         return ""
@@ -103,5 +103,5 @@ def family_of(provider: str | None) -> str:
 
 
 def is_prefix(part: str) -> bool:
-    """Whether a part of a model's name is a provider: one of the spellings above, whole."""
+    """Whether a part of a model's name is exactly one of the providers' spellings."""
     return _plain(part) in _FAMILY_OF

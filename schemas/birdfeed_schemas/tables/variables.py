@@ -1,7 +1,7 @@
-"""The environment variables that birdfeed reads, and what to say of one that it does not: a misspelt setting is silent.
+"""The environment variables that birdfeed reads, and hints on unknown ones, because a misspelt setting has no effect.
 
-Producers and workers often share an environment, and neither side knows the other's settings: so the names of both
-are here. A test compares them with the settings' models.
+Producers and workers often share an environment, and neither imports the other's settings, so the names of both are
+listed here. A test compares them with the settings' models.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 _PREFIX: Final = "BIRDFEED_"
-#: Every variable of a setting, of either side, without the prefix.
+#: Every setting's variable, of producers and workers, without the prefix.
 VARIABLES: Final = frozenset(
     {
         *("BATCH_BYTES", "BATCH_EVENTS", "BISECT_REQUESTS", "BREAKER_EVENTS", "BREAKER_SHARE", "BUFFER_BYTES"),
@@ -41,32 +41,32 @@ VARIABLES: Final = frozenset(
         *("TIER_TIMEOUT", "TIER_TTL", "USER_HMAC_KEY", "WAIT_REPLICAS"),
     }
 )
-#: Former names of settings → their names now.
+#: Former names of settings → their current names.
 _RENAMED: Final[Mapping[str, str]] = {
     "TAKE_JOBS": "RESERVE_JOBS",
     "HOLD_SECONDS": "LEASE_SECONDS",
     "GUARD_SHARE": "BREAKER_SHARE",
     "GUARD_EVENTS": "BREAKER_EVENTS",
 }
-#: Beginnings of variables that are no settings: of the sandbox, of birdfeed's tests, and between its own processes.
+#: Prefixes of variables that are not settings: of the sandbox, of birdfeed's tests, and between its own processes.
 _OTHERS: Final = ("SANDBOX_", "TESTS_", "CHAOS_", "PARENT_FD")
 #: Kubernetes puts the addresses of a service named birdfeed, or birdfeed-worker, into every container's environment.
 _KUBERNETES: Final = r"(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP)\w*)"
-#: How alike two names are, from 0 to 1, for one to be taken for the other.
+#: How similar two names must be, from 0 to 1, for one to be suggested for the other.
 _ALIKE: Final = 0.7
-#: For event types, whose names share their ends: audio_generation is no misspelt image_generation.
+#: The same for event types, whose names share endings: audio_generation is not a misspelt image_generation.
 _TYPES_ALIKE: Final = 0.85
 
 
 def nearest(name: str, known: Iterable[str], alike: float = _ALIKE) -> str | None:
-    """The known name that is most like `name`; None where none is like it."""
-    from difflib import get_close_matches  # 5 ms to import, which only a mistake need cost
+    """The known name that is most similar to `name`; None if none is similar."""
+    from difflib import get_close_matches  # takes 5 ms to import, and is needed only after a mistake
 
     return next(iter(get_close_matches(name, list(known), 1, alike)), None)
 
 
 def meant(name: str, known: Iterable[str], alike: float = _ALIKE) -> str:
-    """The end of a sentence about a name that nobody knows: "; did you mean this?", or nothing."""
+    """The end of a message about an unknown name: "; did you mean this?", or "" if no name is similar."""
     found = nearest(name, known, alike)
     return f"; did you mean {found}?" if found is not None else ""
 
@@ -77,7 +77,7 @@ def type_meant(event_type: str, known: Iterable[str]) -> str:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Each `BIRDFEED_*` variable that is not a setting → what it was probably meant to be, or ""."""
+    """Each `BIRDFEED_*` variable that is not a setting → the one probably meant, or "" if that is not clear."""
     found: dict[str, str] = {}
     for name, value in environment.items():
         word = name.upper().removeprefix(_PREFIX)

@@ -1,1 +1,1 @@
-"""Events as structs that are derived from their models: what a worker decodes ordinary lines into, in one step."""
+"""Structs derived from the event models. A worker decodes ordinary lines into them in one step."""

@@ -1,8 +1,8 @@
 """Events' lines decoded, checked and typed in one step, by structs that are derived from the models in events.py.
 
-A struct takes what a producer of ours sends, and nothing else: fields by their own names, within the lengths that rows
-keep, of the types they have in JSON. Whatever doesn't fit is read by the model, which is lenient and says what is
-wrong; a test holds the two together, event for event and row for row.
+A struct accepts only what birdfeed's producer sends: fields under their own names, within the lengths that rows store,
+with the types they have in JSON. A line that doesn't fit is read by the model, which is lenient and says what is wrong;
+a test compares the two, event by event and row by row.
 """
 
 from collections.abc import Callable
@@ -25,16 +25,16 @@ T = TypeVar("T")
 Text: TypeAlias = Annotated[str, Meta(max_length=events.MAX_TEXT)]
 Whole: TypeAlias = Annotated[int, Meta(ge=0, le=events.MAX_COUNT)]
 Dropped: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_DROPPED)]
-#: What an amount may be in JSON; its model's own function makes a Decimal of it.
+#: What an amount may be in JSON; the model's own function makes a Decimal from it.
 Amount: TypeAlias = int | float | str | None
-#: Where an event id, a UUID in its usual spelling, has its dashes, and how long it is.
+#: Positions of the dashes in an event id (a UUID in its usual form), and its length.
 _DASHES: Final = (8, 13, 18, 23)
 _ID_LENGTH: Final = 36
 _HEX_DIGITS: Final = b"0123456789abcdef"
 
 
 class ErrorData(Struct, gc=False):
-    """An error, as EventError has it; other keys are passed over."""
+    """An error, with the fields of EventError; other keys are ignored."""
 
     type: Text = ""
     message: Annotated[str, Meta(max_length=events.MAX_ERROR_MESSAGE)] = ""
@@ -43,7 +43,7 @@ class ErrorData(Struct, gc=False):
 
 
 class Line(Struct, gc=False, kw_only=True):
-    """An Envelope whose data is an event already. A line that says its type or version otherwise is not such a line."""
+    """An Envelope whose data is already an event. It has no type or version of its own: those are the batch's."""
 
     event_id: Annotated[str, Meta(min_length=_ID_LENGTH, max_length=_ID_LENGTH)]
     occurred_at: Annotated[datetime, Meta(tz=True)]
@@ -54,7 +54,7 @@ class Line(Struct, gc=False, kw_only=True):
     version: Literal[1] = VERSION
 
 
-#: Type of a model's field → that of the struct's. A model with any other has no struct.
+#: Type of a model's field → type of the struct's. A model with a field of another type has no struct.
 _TYPES: Final[tuple[tuple[Any, Any], ...]] = (
     (events.Name, Annotated[str, Meta(min_length=1, max_length=events.MAX_TEXT)]),
     (StrictStr | None, Text | None),
@@ -83,7 +83,7 @@ def _allowed(raw: Raw) -> tuple[Any]:
     return (orjson.loads(bytes(raw)),)
 
 
-#: What is read further where it is there, and by which function.
+#: Field → the function that reads it further, if the event has it.
 _READ: Final = (
     (events.ReportedCost, events.reported_cost),
     (events.Seconds, events.read_seconds),
@@ -91,29 +91,29 @@ _READ: Final = (
 )
 
 
-#: How attributes for the operator's fields begin: the fields may have any name.
+#: Prefix of the attributes for the operator's fields, which may have any name.
 _EXTRA: Final = "extra_"
 
 
-#: A whole number of 64 bits: what a longer one's digits are is the model's to say.
+#: A 64-bit integer; the model reads longer ones.
 _Key: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Lines: TypeAlias = msgspec.json.Decoder[list[Line]]
 _Line: TypeAlias = msgspec.json.Decoder[Line]
 
 
 class UntypedError(Exception):
-    """Something on the line is not of its struct's type: the model reads it."""
+    """The line doesn't fit its struct: the model must read it."""
 
 
 class Typed(NamedTuple):
-    """How the lines of one event type are decoded.
+    """Decodes the lines of one event type.
 
     Attributes:
         lines, line: Decoders of many lines, and of one.
-        with_keys: The same two, which take whole numbers (a database's keys) as identifiers.
-        identifiers: The fields in which these may stand.
+        with_keys: The same two, but they accept integers (database keys) as identifiers.
+        identifiers: The fields that may hold such integers.
         usage: Reads a usage's JSON.
-        read: Fields that are read further, each with the function that does.
+        read: Fields that are read further, each with its function.
     """
 
     lines: _Lines
@@ -130,7 +130,7 @@ class Typed(NamedTuple):
             body: The lines as they are in the batch.
 
         Raises:
-            UntypedError: One doesn't fit, or is empty; read_line finds it.
+            UntypedError: A line doesn't fit, or is empty; read_line finds which.
         """
         listed = body.replace(b"\n", b",\n")
         found = self._decoded(self.lines, self.with_keys[0], b"[" + listed + b"]", list)
@@ -140,7 +140,7 @@ class Typed(NamedTuple):
         return found
 
     def read_line(self, line: bytes) -> Line:
-        """One line; raises UntypedError."""
+        """One line; raises UntypedError if it doesn't fit."""
         (found,) = self._decoded(self.line, self.with_keys[1], line, lambda one: [one])
         self._finish([found])
         return found
@@ -152,7 +152,7 @@ class Typed(NamedTuple):
         text: bytes,
         listed: Callable[[T], list[Line]],
     ) -> list[Line]:
-        """As nearly all are; else with the digits of whole numbers for identifiers."""
+        """Decode with the usual decoder; if that fails, accept integers as identifiers and turn them into text."""
         with suppress(msgspec.MsgspecError, ValueError, RecursionError):
             return listed(usual.decode(text))
         try:
@@ -167,7 +167,7 @@ class Typed(NamedTuple):
         return found
 
     def _finish(self, lines: list[Line]) -> None:
-        """What types can't say: dates, zones, amounts, and JSON of any shape."""
+        """Check and convert what types can't express: dates, zones, amounts, and JSON of any shape."""
         read_further, read_usage = self.read, self.usage
         if not _are_ids([line.event_id for line in lines]) or not _are_dates([line.occurred_at for line in lines]):
             raise UntypedError
@@ -191,9 +191,9 @@ class Typed(NamedTuple):
 
 
 def _are_ids(texts: list[str]) -> bool:
-    """Whether these texts of _ID_LENGTH characters are UUIDs as str(UUID) spells them.
+    """Whether these texts of _ID_LENGTH characters are UUIDs as str(UUID) writes them.
 
-    All in one look: a pattern for each would cost a quarter of the whole parse.
+    All are checked together: matching a pattern for each would take a quarter of the whole parse.
     """
     joined = "".join(texts).encode()
     return (
@@ -204,7 +204,7 @@ def _are_ids(texts: list[str]) -> bool:
 
 
 def _are_dates(times: list[datetime]) -> bool:
-    """Whether events may have occurred at these times."""
+    """Whether these are valid times for events to have occurred at."""
     return not times or (min(times) >= EARLIEST and max(times) < LATEST)
 
 
@@ -214,16 +214,17 @@ def typed(
     extra: frozenset[str] = frozenset(),
     read_usage: Callable[[bytes], Any] = orjson.loads,
 ) -> Typed | None:
-    """How the lines of an event type are decoded, by a struct that has its model's fields.
+    """A decoder of an event type's lines, with a struct that has its model's fields.
 
     Args:
         name: The type's name.
         model: Its model.
         extra: Names of further fields that the operator stores.
-        read_usage: Makes of a usage's JSON what the event has as its usage; raises ValueError.
+        read_usage: Turns a usage's JSON into the event's usage; raises ValueError.
 
     Returns:
-        None for a type that a package adds: its model alone knows what its fields mean, and its row builder wants it.
+        None for a type that another package adds: only its model knows what its fields mean, and its row builder needs
+        the model.
     """
     if name not in SPELLINGS:
         return None
@@ -262,7 +263,7 @@ def typed(
 
 
 def extra_of(event: Struct) -> dict[str, Any]:
-    """The operator's own fields that a typed event has, by name."""
+    """The operator's extra fields of a typed event, by name."""
     found: dict[str, Any] = {}
     for attribute, name in zip(event.__struct_fields__, event.__struct_encode_fields__, strict=True):
         if attribute.startswith(_EXTRA) and (value := getattr(event, attribute)) is not None:

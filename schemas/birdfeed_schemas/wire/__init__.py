@@ -1,1 +1,1 @@
-"""The wire: how a batch of events is written, and the names of Redis keys. Old jobs must stay readable."""
+"""The wire format of batches, and the names of Redis keys. Old jobs must stay readable."""

@@ -1,9 +1,8 @@
-"""Accounts of the ledger: under which name the events of a type are counted.
+"""Accounts of the ledger: the name under which a type's events are counted.
 
-Anybody who reaches `track_event` may make up event types, and the ledger keeps its fields for ever. So a type that
-birdfeed doesn't ship gets an account of its own only while the ledger is small; those that come later share one. Both
-answers stay what they are, because the ledger never gets smaller: what was accepted under a name is written, dead or
-dropped under the same name.
+Any caller of `track_event` may invent event types, and the ledger keeps its fields for ever. So a type that birdfeed
+doesn't ship gets its own account only while the ledger is small; later ones share an account. A type's account never
+changes, because the ledger never shrinks: events accepted under a name are written, dead or dropped under that name.
 """
 
 from collections.abc import Container, Sized
@@ -11,13 +10,13 @@ from typing import Final, Protocol
 
 from birdfeed_schemas.fields import SPELLINGS
 
-#: Fields of the ledger from which on a type that is not known there has no account of its own.
+#: When the ledger has this many fields, a type that is not in it yet gets no account of its own.
 LEDGER_FIELDS: Final = 200
 #: The account that they share.
 OTHER_TYPES: Final = "other"
 
 _SHIPPED: Final = ", ".join(f"{name} = true" for name in sorted(SPELLINGS))
-#: The Lua function account(ledger's key, event type). Where a Redis user may not look, each type has its own account.
+#: The Lua function account(ledger's key, event type). If the Redis user may not read it, each type has its own account.
 ACCOUNT_LUA: Final = f"""
 local SHIPPED = {{{_SHIPPED}}}
 local function account(ledger, name)
@@ -30,10 +29,10 @@ end
 
 
 class Counts(Sized, Container[str], Protocol):
-    """The ledger's fields, as they were read."""
+    """The ledger's fields, once read."""
 
 
 def account_of(counts: Counts, event_type: str) -> str:
-    """The same for a ledger that was read."""
+    """The account of a type, by a ledger that was read."""
     own = event_type in SPELLINGS or f"accepted:{event_type}" in counts or len(counts) < LEDGER_FIELDS
     return event_type if own else OTHER_TYPES

@@ -1,12 +1,12 @@
 """The wire format: Envelope (one event) and Batch (what one rq job carries).
 
-A batch travels as one string, the job's only argument: a header line and one line per event, each a JSON object.
+A batch is sent as one string, the job's only argument: a header line and one line per event, each a JSON object.
 
     {"version":1,"batch_id":"0192...","event_type":"text_generation","count":2}
     {"event_id":"0192...","occurred_at":"2026-11-23T12:00:00.123456Z","data":{...}}
     {"event_id":"0192...","occurred_at":"2026-11-23T12:00:00.123999Z","data":{...},"dropped_fields":1}
 
-One line per event, so that a damaged line costs that event alone, and a batch can be split or joined without parsing.
+One line per event, so that a damaged line affects only that event, and a batch can be split or joined without parsing.
 """
 
 import re
@@ -24,22 +24,22 @@ from birdfeed_schemas.wire.compact_bytes import compact_bytes
 
 #: The version this code writes.
 VERSION: Final = 1
-#: The versions this code reads: its own and the one before (0 was never released).
+#: The versions this code reads: its own and the previous one (0 was never released).
 READABLE: Final = frozenset({0, 1})
-#: More lines than any producer puts into a batch: what has more is no batch, and would hold up those behind it.
+#: Lines of a batch at most, more than any producer writes: a larger one is rejected, as it would delay other jobs.
 MAX_LINES: Final = 20_000
 #: Longest text and largest count in a header.
 MAX_TEXT: Final = 10_000
 MAX_COUNT: Final = 1_000_000_000
-#: Between these (UTC) lies when an event occurred. Outside, no store keeps it, and a day more or less is no date.
+#: An event's time must be between these (UTC): columns hold no others, and adding a day could overflow.
 EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
-#: Most fields a producer can say it dropped of one event.
+#: The largest number of dropped fields that an event can have.
 MAX_DROPPED: Final = 65_535
 
 
 class WireError(ValueError):
-    """A batch or one line of it can't be read; `reason` says why in one sentence."""
+    """A batch or a line of it can't be read; `reason` says why in one sentence."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -59,13 +59,13 @@ class NewerVersionError(WireError):
 
 @dataclass(slots=True, kw_only=True)
 class Envelope:
-    """One event on its way.
+    """One event on the wire.
 
-    occurred_at (UTC) is when it was tracked; event_id is a UUIDv7 that was made at most about a minute before, or made
-    of the caller's own key. Neither changes after that.
-    `dropped_fields` counts the fields the producer did not pass on because birdfeed doesn't store them, `truncated`
-    the values it cut. Not frozen, because that makes one three times as expensive to build, and a worker builds one for
-    every event.
+    occurred_at (UTC) is when it was tracked; event_id is a UUIDv7 that was made at most about a minute earlier, or is
+    made from the caller's idempotency key. Neither ever changes.
+    `dropped_fields` counts the fields that the producer did not pass on because birdfeed doesn't store them;
+    `truncated` counts the values it cut. Not frozen, because a frozen one takes three times as long to create, and a
+    worker creates one for every event.
     """
 
     event_id: str
@@ -78,12 +78,12 @@ class Envelope:
 
 
 class Header(Struct, frozen=True, kw_only=True, cache_hash=True):
-    """The first line of a batch. Its hash is kept: what became of events is counted by it.
+    """The first line of a batch. Its hash is cached, because the outcomes of events are counted by header.
 
-    `retried` says that the producer sent the batch before and lost the answer; `replay_id` names the replay that
-    put a dead letter back. Either makes the worker ask the store what it has before it writes.
+    `retried` says that the producer sent the batch before and lost the answer; `replay_id` names the replay that put a
+    dead letter back into the queue. With either, the worker asks Tinybird what it has before it writes.
     `reason`, `detail`, `attempts`, `first_failed_at` and `last_failed_at` (UTC, ISO 8601) are set on dead letters;
-    `replays` counts how often an operator brought the events back.
+    `replays` counts how often an operator replayed the events.
     """
 
     batch_id: str
@@ -100,7 +100,7 @@ class Header(Struct, frozen=True, kw_only=True, cache_hash=True):
     replays: int = 0
 
 
-#: Matches a UUID as str(UUID) spells it: a fifth of the cost of parsing one.
+#: Matches a UUID as str(UUID) writes it, in a fifth of the time it takes to parse one.
 _canonical_uuid: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}").fullmatch
 
 _HEADER_DEFAULTS: Final[dict[str, object]] = {
@@ -117,14 +117,14 @@ _HEADER_DEFAULTS: Final[dict[str, object]] = {
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A header and the events' lines as they travel, unparsed."""
+    """A header and the events' lines, unparsed."""
 
     header: Header
     lines: Sequence[bytes] = field(default_factory=tuple)
 
 
 def encode_event(envelope: Envelope) -> bytes:
-    """One event's line. Raises orjson.JSONEncodeError where `data` is not plain JSON."""
+    """One event's line. Raises orjson.JSONEncodeError if `data` is not plain JSON."""
     line: dict[str, object] = {
         "event_id": envelope.event_id,
         "occurred_at": format_time(envelope.occurred_at),
@@ -138,7 +138,7 @@ def encode_event(envelope: Envelope) -> bytes:
 
 
 def encode_batch(header: Header, lines: Iterable[bytes]) -> str:
-    """The string an rq job carries."""
+    """The string that an rq job carries."""
     head: dict[str, object] = {
         "version": header.version,
         "batch_id": header.batch_id,
@@ -153,18 +153,18 @@ def encode_batch(header: Header, lines: Iterable[bytes]) -> str:
 
 
 def split_batch(packed: str) -> Batch:
-    """Read the header of a batch and cut the rest into lines, without parsing the events.
+    """Read the header of a batch and split the rest into lines, without parsing the events.
 
     Raises:
         NewerVersionError: The batch's version is newer than this code reads.
-        WireError: The header is not one this code could have written, or there are more than MAX_LINES lines.
+        WireError: The header is not one that this code could have written, or there are more than MAX_LINES lines.
     """
     header, body = open_batch(packed)
     return Batch(header, tuple(line for line in body.split(b"\n") if line))
 
 
 def open_batch(packed: str) -> tuple[Header, bytes]:
-    """The header of a batch, and its lines as they are in it, uncut; raises as split_batch."""
+    """The header of a batch, and its lines as one piece; raises as split_batch does."""
     head, _, body = packed.encode("utf-8", "surrogatepass").partition(b"\n")
     header = _read_header(head)
     if len(body) - len(body.replace(b"\n", b"")) >= MAX_LINES:  # count takes five times as long
@@ -194,7 +194,7 @@ def _read_header(head: bytes) -> Header:
 
 
 def _checked(fields: Mapping[str, Any], name: str, like: Any) -> Any:
-    """A header's field, which is of exactly the type of `like`. JSON that is not of our making may hold anything."""
+    """A header's field, checked to have exactly the type of `like`: the JSON may not be from birdfeed."""
     if name not in fields:
         raise WireError(f"the batch's header has no {name}")
     value = fields[name]
@@ -224,7 +224,7 @@ def read_events(batch: Batch) -> list[Envelope]:
     """All events of a batch in one parse.
 
     Raises:
-        WireError: One line is damaged; read them one by one with read_event to find it.
+        WireError: A line is damaged; read them one by one with read_event to find it.
     """
     try:
         parsed = orjson.loads(b"[" + b",".join(batch.lines) + b"]")
@@ -263,14 +263,14 @@ def envelope_from(header: Header, fields: Any) -> Envelope:
 
 
 def format_time(when: datetime) -> str:
-    """UTC, ISO 8601 with microseconds and Z: how every time travels."""
+    """A time in the wire format: UTC, ISO 8601 with microseconds and Z."""
     utc = when if when.tzinfo is UTC else when.astimezone(UTC)
-    # Without its "+00:00": a third of the cost of taking the zone off first.
+    # Cutting "+00:00" off takes a third of the time that removing the zone first would.
     return utc.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def iso_time(text: str) -> datetime:
-    """A time in ISO 8601, as typed/lines.py reads it; where that refuses (a date alone, say), as Python does.
+    """A time in ISO 8601, read as typed/lines.py does; if that rejects it (a date alone, say), as Python does.
 
     Raises:
         ValueError: It is not such a time.

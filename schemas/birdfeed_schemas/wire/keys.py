@@ -1,33 +1,33 @@
-"""The names of birdfeed's keys in Redis: rq's own, for our queue, and ours beside them.
+"""The names of birdfeed's keys in Redis: rq's keys for birdfeed's queue, and birdfeed's own.
 
-rq reads its prefix from the environment of the whole process, so a producer inside somebody's web service must not
-set it; this computes the names instead. A test compares them with rq's.
+rq reads its prefix from the process's environment, which a producer in another program must not change; so the names
+are computed here. A test compares them with rq's.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-#: What every job of ours runs; part of the wire contract, never renamed.
+#: The function that every job runs. It is part of the wire contract and never renamed.
 JOB_FUNCTION: Final = "birdfeed_worker.job.deliver"
-#: Seconds without a heartbeat after which a worker doesn't count as alive.
+#: Seconds without a heartbeat after which a worker no longer counts as alive.
 SILENT_SECONDS: Final = 60.0
 
-#: Fields birdfeed adds to rq's job hash: events in the job, their type, bytes of the packed batch before compression.
+#: Fields that birdfeed adds to rq's job hash: the number of events, their type, and the batch's uncompressed bytes.
 EVENTS_FIELD: Final = "bf_events"
 TYPE_FIELD: Final = "bf_type"
 BYTES_FIELD: Final = "bf_bytes"
-#: On dead letters: the reason (a short code) they are counted under in the ledger.
+#: On dead letters: the reason (a short code) under which the ledger counts them.
 REASON_FIELD: Final = "bf_reason"
-#: On dead letters: JSON by which they are filtered without being opened (fingerprint, attempts, times, replays). Not in
-#: rq's `meta`, which tools that expect pickle fail on.
+#: On dead letters: JSON to filter them by without unpacking them (fingerprint, attempts, times, replays). It is not in
+#: rq's `meta`, because tools that expect pickle there would fail.
 DEAD_FIELD: Final = "bf_dead"
-#: Set before each POST, cleared when it is settled: when (epoch s) this job's rows may have been written.
+#: Set before each POST and cleared when the job is settled: since when (epoch s) its rows may have been written.
 MAYBE_WRITTEN_FIELD: Final = "bf_posted"
-#: How often a worker took the job, and when first (epoch s).
+#: How often a worker reserved the job, and when first (epoch s).
 ATTEMPTS_FIELD: Final = "bf_attempts"
-#: How often a worker died with the job in hand; such a job is looked at apart before it is delivered.
+#: How often a worker died while it had the job reserved; such a job goes through poison triage before delivery.
 SUSPECT_FIELD: Final = "bf_suspect"
-#: How often the job's outcome was unknown while its destination took other rows, and the seconds that went by so.
+#: How often the job's outcome was unknown while its destination took other rows, and the seconds that this lasted.
 UNKNOWNS_FIELD: Final = "bf_unknowns"
 SPENT_FIELD: Final = "bf_spent"
 FIRST_RESERVED_FIELD: Final = "bf_first_taken"
@@ -42,12 +42,12 @@ class Keys:
 
     @property
     def queue_list(self) -> str:
-        """List of waiting job ids; new ones at the right."""
+        """List of waiting job ids; new ones are added at the right."""
         return f"{self.prefix}:queue:{self.queue}"
 
     @property
     def queues(self) -> str:
-        """Set of all queue lists, by which `rq info` finds them."""
+        """Set of all queue lists; `rq info` reads it."""
         return f"{self.prefix}:queues"
 
     @property
@@ -57,7 +57,7 @@ class Keys:
 
     @property
     def scheduled(self) -> str:
-        """Sorted set of job ids that wait, by the time (epoch s) they are due."""
+        """Sorted set of deferred jobs' ids, by the time (epoch s) they are due."""
         return f"{self.prefix}:scheduled:{self.queue}"
 
     @property
@@ -72,7 +72,7 @@ class Keys:
 
     @property
     def producers(self) -> str:
-        """Sorted set of the ids of producers that showed a heartbeat, by its time (Redis's, epoch s)."""
+        """Sorted set of producers' ids, by the time of their last heartbeat (Redis's time, epoch s)."""
         return f"{self.prefix}:birdfeed:{self.queue}:producers"
 
     def producer(self, producer_id: str) -> str:
@@ -88,9 +88,9 @@ class Keys:
         return f"{self.prefix}:job:{job_id}"
 
     def done(self, batch_id: str) -> str:
-        """Exists for a while after a batch was settled (or a report counted), so that it isn't counted twice."""
+        """Key that exists for a while after a batch was settled or a report counted, so that neither counts twice."""
         return f"{self.prefix}:birdfeed:{self.queue}:done:{batch_id}"
 
     def birdfeed(self, name: str) -> str:
-        """Any other key of ours."""
+        """Any other key of birdfeed's."""
         return f"{self.prefix}:birdfeed:{self.queue}:{name}"

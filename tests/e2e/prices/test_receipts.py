@@ -166,7 +166,7 @@ def recomputed_by_the_script(sandbox: Sandbox, datasource: str, rows: int) -> su
         pytest.param(1_000_000, id="a-million", marks=[pytest.mark.soak, pytest.mark.timeout(3_600)]),
     ],
 )
-def test_a_script_of_nobodys_recomputes_them(sandbox: Sandbox, tmp_path: Path, rows: int) -> None:
+def test_an_independent_script_recomputes_them(sandbox: Sandbox, tmp_path: Path, rows: int) -> None:
     """Forty lines that import nothing of birdfeed give every cost; and notice one that was changed."""
     path = tmp_path / "prices.toml"
     path.write_text(RECEIPT_BOOK)

@@ -78,7 +78,7 @@ def test_a_serverless_process_is_frozen_between_invocations(server: Server, env:
     assert server.final_numbers() == list(range(3))
 
 
-def test_what_os_exit_takes_is_what_is_said(server: Server, env: dict[str, str]) -> None:
+def test_os_exit_loses_what_the_docs_say(server: Server, env: dict[str, str]) -> None:
     """A first event needs half a second where nothing was started before; it is there after a second."""
     code, _, err = run("leaves_soon", 3, env=env, script=ENDS)
 

@@ -36,7 +36,7 @@ def numbered(count: int, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
     return [("text_generation", text(request_id=f"r{number}", **fields)) for number in range(count)]
 
 
-def test_honcho_start_brings_ten_thousand_events_home(either_redis: str, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_honcho_start_delivers_ten_thousand_events(either_redis: str, sandbox: Sandbox, tmp_path: Path) -> None:
     """The Procfile as it ships: every event once in the store, cost and tier as computed by hand."""
     (tmp_path / "birdfeed").write_text(f"#!{sys.executable}\nfrom birdfeed_cli.__main__ import main\nmain()\n")
     (tmp_path / "birdfeed").chmod(0o755)

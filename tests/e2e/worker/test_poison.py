@@ -63,7 +63,7 @@ def test_an_event_that_makes_our_code_raise_costs_itself_alone(system: System) -
     assert list(system.workers().values()) == [pid]
 
 
-def test_a_kill_from_outside_condemns_nobody(system: System) -> None:
+def test_a_kill_from_outside_confirms_no_event(system: System) -> None:
     """kill -9 again and again with the same jobs in hand: suspects are looked at, found innocent and delivered."""
     system.sandbox.fault(answer_delay_seconds=2.0)
     # Sent first: what is in hand could be settled again when `send` has come to its end.

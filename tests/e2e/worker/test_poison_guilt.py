@@ -53,7 +53,7 @@ def test_the_guilty_are_found_among_many() -> None:
     assert search(jobs, work(crash), soon()) == [(1, 7), (3, 0)]
 
 
-def test_nobody_is_guilty_where_the_worker_was_killed_from_outside() -> None:
+def test_no_event_is_confirmed_if_the_worker_was_killed_from_outside() -> None:
     """All survive together: one child, no verdict."""
     assert search([job(0, ["fine"] * 10)], work(crash), soon()) == []
 
@@ -68,7 +68,7 @@ def test_an_endless_loop_is_guilty(tmp_path: Path) -> None:
     assert search([job(0, ["fine", "deadly", "fine"])], work(loop), soon(), child_seconds=0.5) == [(0, 1)]
 
 
-def test_a_child_killed_by_chance_condemns_nobody(tmp_path: Path) -> None:
+def test_a_child_killed_by_chance_confirms_no_event(tmp_path: Path) -> None:
     """Three deaths alone are needed; an event whose child dies once or twice lives."""
     deaths = tmp_path / "deaths"
     deaths.write_text("")

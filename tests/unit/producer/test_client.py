@@ -187,7 +187,7 @@ def test_events_leave_within_the_flush_interval(valkey_url: str, redis: Redis, k
     eventually(lambda: events_in(redis, keys), what="the event is in Redis")
 
 
-def test_tracking_after_close_starts_anew(valkey_url: str, redis: Redis, keys: Keys) -> None:
+def test_tracking_after_close_starts_again(valkey_url: str, redis: Redis, keys: Keys) -> None:
     """An event in a background task that outlives the server's shutdown is not lost."""
     birdfeed.configure(redis_url=valkey_url)
     for _ in range(3):

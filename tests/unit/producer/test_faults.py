@@ -235,7 +235,7 @@ def test_a_spool_that_cannot_be_written_is_said_at_the_start(
     eventually(lambda: "events wait in memory only" in caplog.text, what="it is said")
 
 
-def test_two_threads_fork_and_each_lets_go_of_its_own() -> None:
+def test_two_threads_fork_and_each_releases_its_own_locks() -> None:
     """One gate never opened again: the second fork's timeout was taken for the first's success."""
     lock = ForkLock(0.05)
     held, go_on = threading.Event(), threading.Event()

@@ -130,7 +130,7 @@ def test_a_good_url_passes(url: str) -> None:
         ("redis+sentinel://h", "Sentinel"),
     ],
 )
-def test_a_url_that_is_none_is_told_without_a_piece_of_it(url: str, why: str) -> None:
+def test_an_invalid_url_is_reported_without_quoting_it(url: str, why: str) -> None:
     """It was db 0, "Redis is away", or off without a reason; and pieces of the password were logged."""
     with pytest.raises(ValueError, match=r"(?i)url") as told:
         checked_redis_url(url)

@@ -36,7 +36,7 @@ def test_capture_shows_what_would_be_sent() -> None:
     assert len(events) == 0
 
 
-def test_capture_heeds_the_programs_own_configuration() -> None:
+def test_capture_applies_the_programs_own_configuration() -> None:
     """A program under test calls configure(), with its hook."""
     with capture() as events:
         birdfeed.configure(before_send=lambda event: {**event, "event_data": {"model": "changed"}})

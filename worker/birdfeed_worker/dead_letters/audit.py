@@ -1,6 +1,6 @@
-"""Audit: who did what to the dead, in bounded streams in Redis (`birdfeed dead log`).
+"""Audit log: who did what to dead letters, in bounded streams in Redis (`birdfeed dead log`).
 
-What workers purge by themselves has a stream of its own: it must not push out what people did.
+What retention purges goes into a separate stream, so that it doesn't push out the entries of people's actions.
 """
 
 import getpass
@@ -25,7 +25,7 @@ BY_RETENTION: Final = "retention-log"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One line of the log: when (UTC), who (user@host), what, and its details."""
+    """One entry of the log: when (UTC), who (user@host), what, and its details."""
 
     at: datetime
     who: str
@@ -62,7 +62,7 @@ def _add(connection: Redis, keys: Keys, stream: str, action: str, details: dict[
 def rewrite(
     connection: Redis, keys: Keys, change: Callable[[dict[str, Any]], dict[str, Any]], *, dry_run: bool = False
 ) -> int:
-    """Give entries of what people did other details; they keep their place. Returns how many change."""
+    """Change the details of entries about people's actions; the entries keep their place. Returns how many change."""
     stream = keys.birdfeed(BY_PEOPLE)
     args: list[Any] = []
     found: list[Any] = connection.xrevrange(stream) or []
@@ -92,7 +92,7 @@ def entries(connection: Redis, keys: Keys, most: int = KEPT) -> Iterator[Entry]:
 
 
 def _details(text: bytes | str) -> dict[str, Any]:
-    """An entry's details; none where somebody else wrote it."""
+    """An entry's details; empty if birdfeed didn't write it."""
     try:
         found = orjson.loads(text)
     except orjson.JSONDecodeError:
@@ -101,6 +101,6 @@ def _details(text: bytes | str) -> dict[str, Any]:
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:
-    """A stream's id: milliseconds (epoch) by Redis's clock, and a number among those of one millisecond."""
+    """A stream entry's id as (epoch milliseconds by Redis's clock, sequence number), for sorting."""
     milliseconds, _, number = as_text(entry_id).partition("-")
     return int(milliseconds), int(number)

@@ -1,7 +1,7 @@
-"""Move events out of dead letters: back into the queue, or away. The one place that changes what is dead.
+"""Move events out of dead letters: back into the queue, or delete them. Only this module takes events out of letters.
 
-Each is one atomic step (queue/lua/move.lua): whoever else moves from the same letter, and whenever this process is
-killed, every event is in one place.
+Each step is atomic (queue/lua/move.lua): every event stays in exactly one place, even if another process moves events
+from the same letter, or this process is killed.
 """
 
 import enum
@@ -23,20 +23,20 @@ from birdfeed_worker.queue.scripts import run_all, script
 
 
 class Moved(enum.Enum):
-    """What became of a step."""
+    """The result of a step."""
 
     DONE = 1
-    #: The letter is not there any more.
+    #: The letter no longer exists.
     GONE = 0
-    #: It is not as it was seen: somebody else took from it meanwhile.
+    #: The letter has changed since it was read: another process took events from it.
     CHANGED = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """Events of one opened letter to move out: line numbers (from 0) and the lines as they shall travel.
+    """Events to move out of one opened letter: line numbers (from 0) and the lines to enqueue.
 
-    `job_id` is the job they go back in.
+    `job_id` is the id of the new job.
     """
 
     letter: DeadLetterInfo
@@ -71,9 +71,8 @@ class Mover:
         return [taken for taken, _ in self._run([self._back_args(one) for one in steps])]
 
     def purge(self, letters: Sequence[DeadLetterInfo], numbers: Sequence[Sequence[int]] | None = None) -> list[int]:
-        """Delete letters, or (`numbers`, of opened ones) events of them; returns the events gone of each, -1: not as
-        it was seen."""
-        # An answer may be lost, and the client then asks again: what each letter gave is remembered until it is heard.
+        """Delete letters, or events (`numbers`) of opened ones; returns each one's deleted events, -1 if changed."""
+        # The client retries if an answer is lost, so Redis remembers the result of each letter until it was received.
         memory = self._keys.birdfeed(f"purging:{uuid7()}")
         if numbers is None:
             args = [[letter.id, "", "purge", letter.events, "", 0, "", memory, ""] for letter in letters]
@@ -131,7 +130,7 @@ class Mover:
 
 
 def _left(letter: DeadLetterInfo, taken: set[int]) -> tuple[bytes, int, str]:
-    """Data, bytes and description of what stays in the letter; nothing where nothing stays."""
+    """Data, bytes and description of what stays in the letter; empty if nothing stays."""
     assert letter.batch is not None
     lines = [line for number, line in enumerate(letter.batch.lines) if number not in taken]
     if not lines:

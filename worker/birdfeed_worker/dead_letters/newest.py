@@ -1,4 +1,4 @@
-"""Newest: dead letters newest first, a page at a time. A page costs the same however many dead letters there are."""
+"""Dead letters, newest first, a page at a time. A page costs the same however many dead letters there are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from redis import Redis
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, in_order, opened, read
 from birdfeed_worker.queue.reply import as_text
 
-#: Letters looked at for a page, and those read in one round trip.
+#: Letters examined for a page, and letters read in one round trip.
 LOOKED_AT: Final = 5_000
 STEP: Final = 500
-#: Letters opened in one round trip, and bytes of events (before compression) that are opened for a page.
+#: Letters opened in one round trip, and bytes of events (before compression) opened for a page.
 OPENED: Final = 50
 OPENED_BYTES: Final = 50_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Newest:
-    """Letters that fit, each with how many of its events do; how many were looked at; and where the next page begins.
+    """Matching letters, each with its number of matching events; how many were examined; where the next page begins.
 
-    `after` is empty at the end. Where the limits are reached first, there may be fewer letters than were asked for,
-    even none, and more to come.
+    `after` is empty at the end. If a limit is reached first, the page may have fewer letters than were asked for, even
+    none, although more follow.
     """
 
     letters: Sequence[tuple[DeadLetterInfo, int]]
@@ -34,15 +34,15 @@ class Newest:
 def newest(
     connection: Redis, keys: Keys, choice: Choice, *, after: str = "", most: int = 50, look_at: int = LOOKED_AT
 ) -> Newest:
-    """A page of the letters that fit, newest first.
+    """A page of matching letters, newest first.
 
     Args:
         connection: Redis.
         keys: Names of the keys.
-        choice: What must fit. Letters are opened only where their events must be looked at.
-        after: Where the page before ended: its `after`. Any other text is harmless: the page begins somewhere.
-        most: Letters of a page.
-        look_at: Letters that are looked at, at most.
+        choice: Which letters match. Letters are opened only if their events must be examined.
+        after: The `after` of the previous page. Any other text is harmless: the page then begins somewhere.
+        most: Letters on a page at most.
+        look_at: Letters examined at most.
     """
     found: list[tuple[DeadLetterInfo, int]] = []
     looked_at = opened_bytes = 0
@@ -79,10 +79,11 @@ def _events(choice: Choice, letter: DeadLetterInfo) -> int:
 
 
 def _ids(connection: Redis, keys: Keys, after: str, count: int) -> tuple[list[str], list[str]]:
-    """The next ids, and for each where to go on after it.
+    """The next ids, and for each the cursor that continues after it.
 
-    Among equal scores ids are in order, so a page begins at an id, and letters that come and go meanwhile neither hide
-    others nor show them twice. Where rq failed a job by itself, with an expiry, scores differ: then by number.
+    Members with equal scores are sorted by id, so a page begins at an id, and letters that are added or removed in the
+    meantime neither hide others nor show them twice. If rq failed a job by itself, with an expiry, scores differ: then
+    a page begins at a rank.
     """
     if in_order(connection, keys):
         top = f"({after}" if after and not after.startswith("#") else "+"

@@ -1,7 +1,7 @@
-"""Letters: read dead letters, a page at a time however many there are, and choose among them.
+"""Read dead letters a page at a time, and select among them.
 
-Pages are cut by the letters' ids, which are in the order of time, so that letters that come and go meanwhile neither
-hide others nor show them twice.
+Pages are split at the letters' ids, which are in the order of time, so that letters that are added or removed in the
+meantime neither hide others nor show them twice.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from birdfeed_worker.queue.reserve import MOST_EVENTS
 
 #: Dead letters read in one round trip.
 PAGE: Final = 500
-#: What a job has that rq failed by itself (a stock worker took it), until retention counts it.
+#: The reason of a job that rq failed by itself (a stock rq worker took it), until retention counts it.
 FAILED_BY_RQ: Final = "failed"
 
 _FIELDS: Final = (TYPE_FIELD, REASON_FIELD, EVENTS_FIELD, BYTES_FIELD, "description", "ended_at", DEAD_FIELD)
@@ -32,10 +32,10 @@ _FIELDS: Final = (TYPE_FIELD, REASON_FIELD, EVENTS_FIELD, BYTES_FIELD, "descript
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterInfo:
-    """What a dead letter says of itself. Times are UTC, ISO 8601; `size` is bytes before compression.
+    """The fields of a dead letter. Times are UTC, ISO 8601; `size` is in bytes before compression.
 
-    `counted` says whether the ledger has it among the dead. `batch` and `digest` (SHA-1 of the data as it lies in
-    Redis) are there once it was opened; `batch` is None where it can't be.
+    `counted` says whether the ledger counts it as dead. `batch` and `digest` (SHA-1 of the data in Redis) are set once
+    it was opened; `batch` is None if it can't be opened.
     """
 
     id: str
@@ -57,11 +57,11 @@ class DeadLetterInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Which dead letters, and which events in them: everything given must fit.
+    """A selection of dead letters and events in them: everything that is given must match.
 
-    `fingerprint` may be its beginning. `since` and `until` (UTC) are about when an event last failed. `model` is the
-    model requested or used, `user` the user's id or name. `text` is part of why the event failed, or of its data as
-    JSON; upper and lower case are alike. `ids` are those of letters.
+    `fingerprint` may be a prefix. `since` and `until` (UTC) limit when an event last failed. `model` is the model
+    requested or used, `user` the user's id or name. `text` is searched, ignoring case, in why the event failed and in
+    its data as JSON. `ids` are letters' ids.
     """
 
     reason: str | None = None
@@ -76,16 +76,16 @@ class Choice:
 
     @property
     def by_event(self) -> bool:
-        """Whether letters must be opened to choose among their events."""
+        """Whether letters must be opened to select among their events."""
         return self.model is not None or self.user is not None or self.text is not None
 
     @property
     def everything(self) -> bool:
-        """Whether nothing was asked for, so that everything fits."""
+        """Whether no condition is given, so that everything matches."""
         return self == Choice()
 
     def fits(self, letter: DeadLetterInfo) -> bool:
-        """Whether a letter may hold events that fit."""
+        """Whether a letter may hold matching events."""
         return (
             (self.ids is None or letter.id in self.ids)
             and (self.reason is None or letter.reason == self.reason)
@@ -96,7 +96,7 @@ class Choice:
         )
 
     def chosen(self, batch: Batch) -> list[int]:
-        """The numbers (from 0) of the lines that fit; a line that can't be read fits no model and no user."""
+        """The numbers (from 0) of the lines that match; an unreadable line matches no model and no user."""
         if not self.by_event:
             return list(range(len(batch.lines)))
         names = spellings_of(batch.header.event_type) or {}
@@ -124,14 +124,14 @@ class Choice:
 
 
 def letters_of(connection: Redis, keys: Keys, choice: Choice | None = None) -> Iterator[DeadLetterInfo]:
-    """Dead letters that may fit, oldest first, unopened. Those that vanish meanwhile are passed over."""
+    """Dead letters that may match, oldest first, unopened. Those that vanish in the meantime are skipped."""
     choice = choice or Choice()
     for page in _pages_of(connection, keys, choice):
         yield from (letter for letter in read(connection, keys, page) if choice.fits(letter))
 
 
 def dead_letters_of(connection: Redis, keys: Keys, choice: Choice | None = None) -> Iterator[DeadLetterInfo]:
-    """Dead letters that may fit, oldest first, opened."""
+    """Dead letters that may match, oldest first, opened."""
     choice = choice or Choice()
     for page in _pages_of(connection, keys, choice):
         fitting = [letter for letter in read(connection, keys, page) if choice.fits(letter)]
@@ -139,7 +139,7 @@ def dead_letters_of(connection: Redis, keys: Keys, choice: Choice | None = None)
 
 
 def _pages_of(connection: Redis, keys: Keys, choice: Choice) -> Iterator[Sequence[str]]:
-    """The ids to look at: those that were chosen and are dead, else all."""
+    """The ids to examine: the dead ones among `choice.ids`, or all if the choice names no ids."""
     if choice.ids is None:
         yield from pages(connection, keys)
         return
@@ -154,7 +154,7 @@ def _pages_of(connection: Redis, keys: Keys, choice: Choice) -> Iterator[Sequenc
 def pages(connection: Redis, keys: Keys) -> Iterator[list[str]]:
     """The ids of all dead letters, a page at a time."""
     if not in_order(connection, keys):
-        # A scan misses none either.
+        # A scan also finds every letter.
         yield from _scan(connection, keys)
         return
     last = "-"
@@ -181,12 +181,12 @@ def _scan(connection: Redis, keys: Keys) -> Iterator[list[str]]:
 
 
 def read(connection: Redis, keys: Keys, ids: Sequence[str]) -> list[DeadLetterInfo]:
-    """What is known of these letters, unopened; those that are gone are left out."""
+    """The fields of these letters, unopened; those that are gone are left out."""
     with connection.pipeline(transaction=False) as pipe:
         for job_id in ids:
             pipe.hmget(keys.job(job_id), _FIELDS)
         found = pipe.execute(raise_on_error=False)
-    # A key that is no hash is no letter.
+    # A key that is not a hash is not a letter.
     return [
         _info(job_id, values)
         for job_id, values in zip(ids, found, strict=True)
@@ -195,7 +195,7 @@ def read(connection: Redis, keys: Keys, ids: Sequence[str]) -> list[DeadLetterIn
 
 
 def opened(connection: Redis, keys: Keys, letters: Sequence[DeadLetterInfo]) -> list[DeadLetterInfo]:
-    """The same letters with their batches, as they are now; those that are gone are left out."""
+    """The same letters with their batches as they are now; those that are gone are left out."""
     with connection.pipeline(transaction=False) as pipe:
         for letter in letters:
             pipe.hget(keys.job(letter.id), "data")
@@ -204,7 +204,7 @@ def opened(connection: Redis, keys: Keys, letters: Sequence[DeadLetterInfo]) -> 
 
 
 def find(connection: Redis, keys: Keys, job_id: str) -> DeadLetterInfo | None:
-    """One dead letter, opened, by its id; None if it is not there."""
+    """One dead letter, opened, by its id; None if it doesn't exist."""
     if connection.zscore(keys.failed, job_id) is None:
         return None
     return next(iter(opened(connection, keys, read(connection, keys, [job_id]))), None)
@@ -246,7 +246,7 @@ def _info(job_id: str, values: Sequence[bytes | None]) -> DeadLetterInfo:
 def _known(value: bytes | None) -> dict[str, Any]:
     try:
         found = orjson.loads(value or b"{}")
-    except orjson.JSONDecodeError:  # not of our making
+    except orjson.JSONDecodeError:  # not written by birdfeed
         return {}
     return found if isinstance(found, dict) else {}
 

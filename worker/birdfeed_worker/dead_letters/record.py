@@ -1,8 +1,8 @@
-"""Dead letters: rq failed jobs that hold the events as they came, grouped by what killed them.
+"""Dead letters: rq failed jobs that hold the events as they were sent, grouped by why they failed.
 
-Events that fail together for the same thing share one, so that a thousand bad events cost little more than the job
-they came in. What is known about a letter is kept twice: in its batch's header, which travels with the events, and in
-a field of the job (JSON) by which letters are listed and filtered without unpacking them.
+Events of one delivery that fail for the same reason share a letter, so that a thousand bad events take little more
+space than the job they came in. A letter's facts are stored twice: in its batch's header, which stays with the events,
+and in a field of the job (JSON), by which letters are listed and filtered without unpacking them.
 rq's stream of results is not written: it takes 4.4 kB for each job, and the description says what happened.
 """
 
@@ -23,12 +23,12 @@ from birdfeed_worker.chunks import bounded
 from birdfeed_worker.model import Dead, Item, Unreadable
 from birdfeed_worker.queue.codec import repack
 
-#: zlib's best: a dead letter is written once and kept for long.
+#: zlib's highest level: a dead letter is written once and kept for a long time.
 COMPRESSION: Final = 9
-#: Most events in a dead letter, and most bytes of them before compression; a larger event is one of its own.
+#: Most events in a dead letter, and most bytes of them before compression; a larger event gets its own letter.
 LETTER_EVENTS: Final = 1_000
 LETTER_BYTES: Final = 1_000_000
-#: Characters of the description, which shows the detail in lists.
+#: Characters of the job's description, which shows the detail in lists.
 DESCRIPTION: Final = 300
 
 #: What differs between two failures of the same kind: ids, addresses, numbers.
@@ -39,9 +39,9 @@ _NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A failed job to be written: its id, the jobs its events came with, and the hash's fields.
+    """A failed job to be written: its id, the jobs that its events came in, and the hash's fields.
 
-    `event_ids` are those that can be read, for the log.
+    `event_ids` are the readable ones, for the log.
     """
 
     id: str
@@ -55,21 +55,21 @@ class DeadLetter:
 
 
 def fingerprint(event_type: str, reason: str, detail: str) -> str:
-    """Twelve hex digits that are the same for the same failure; ids and numbers in the detail don't count."""
+    """Twelve hex digits that are the same for the same failure; ids and numbers in the detail are ignored."""
     return hashlib.sha256(f"{event_type}\0{reason}\0{normalised(detail)}".encode()).hexdigest()[:12]
 
 
 def normalised(detail: str) -> str:
-    """A detail without what differs from event to event."""
+    """A detail without the parts that differ from event to event."""
     return _NUMBER.sub("#", _HEX.sub("#", _UUID.sub("#", detail)))
 
 
 def dead_letters(items: Sequence[Item], attempts: dict[str, int], now: datetime, queue: str) -> list[DeadLetter]:
-    """Events with a Dead outcome, those that failed together for one thing in one dead letter (or more, if large).
+    """Dead letters for the items with a Dead outcome: one for each kind of failure (or more, if it is large).
 
     Args:
-        items: Items, any outcome.
-        attempts: Job id → how often it was taken, from 1.
+        items: Items with any outcome.
+        attempts: Job id → how often it was reserved, from 1.
         now: UTC.
         queue: The queue's name.
     """
@@ -121,7 +121,7 @@ def _letter(group: Sequence[tuple[Item, Dead]], attempts: dict[str, int], now: d
 
 
 def unreadable_letter(bad: Unreadable, now: datetime, queue: str) -> DeadLetter:
-    """A job that can't be opened, kept as it came."""
+    """A dead letter for a job that can't be opened, with its data unchanged."""
     job_id, stamp = new_letter_id(), format_time(now)
     header = Header(
         batch_id=job_id,
@@ -140,14 +140,14 @@ def unreadable_letter(bad: Unreadable, now: datetime, queue: str) -> DeadLetter:
 
 
 def new_letter_id() -> str:
-    """A dead letter's id: in the order of time, also as text."""
+    """A new dead letter's id: ids are in the order of time, also when compared as text."""
     return f"dead-{uuid7()}"
 
 
 def letter_fields(
     header: Header, lines: Sequence[bytes], queue: str, *, replay_id: str = ""
 ) -> dict[str, bytes | str | int]:
-    """The job's hash for a dead letter of these lines; `replay_id` is the replay it died in, if it did."""
+    """The job's hash for a dead letter of these lines; `replay_id` is the replay in which they failed, if any."""
     data, size = repack(structs.replace(header, count=len(lines), replay_id=""), lines, COMPRESSION)
     return hash_fields(header, data, size, queue, replay_id=replay_id)
 
@@ -155,7 +155,7 @@ def letter_fields(
 def hash_fields(
     header: Header, data: bytes, size: int, queue: str, *, replay_id: str = ""
 ) -> dict[str, bytes | str | int]:
-    """The job's hash around data that is packed already. Few fields: a lone dead event costs under 2 kB."""
+    """The job's hash for data that is already packed. It has few fields: a single dead event takes under 2 kB."""
     return {
         "data": data,
         "status": "failed",
@@ -181,7 +181,7 @@ def describe(header: Header) -> str:
 
 
 def known_of(header: Header, replay_id: str) -> bytes:
-    """What letters are filtered by, besides the fields of the hash."""
+    """The JSON field by which letters are filtered, in addition to the hash's other fields."""
     known: dict[str, Any] = {
         "fingerprint": fingerprint(header.event_type, header.reason, header.detail),
         "attempts": header.attempts,

@@ -1,8 +1,8 @@
-"""Retention: keep the dead letters small. Their own caps in bytes and age, because rq's expiry is silent; small
-letters of one kind merged; jobs that rq failed by itself counted.
+"""Retention: bound the dead letters. It purges by bytes and age (rq's expiry would be silent), merges small letters of
+one kind, and counts jobs that rq failed by itself.
 
-One worker of the pool does this at a time, a little in each step, so that a million dead letters cost neither much time
-at once nor memory.
+One worker of the pool does this at a time, in small steps, so that a million dead letters take neither a long pause nor
+much memory.
 """
 
 import logging
@@ -28,27 +28,27 @@ from birdfeed_worker.queue.scripts import run_when_full, script
 
 log = logging.getLogger(__name__)
 
-#: Letters looked at in one step: about 30 ms.
+#: Letters examined in one step: about 30 ms.
 STEP: Final = 500
 #: Seconds between two rounds over all letters.
 ROUND_SECONDS: Final = 60.0
-#: Seconds a worker keeps the others away; it renews this with each step.
+#: Seconds of the lease with which one worker excludes the others; it renews the lease with each step.
 LEASE_SECONDS: Final = 30
-#: Letters of fewer events than this are small; this many small ones of a kind, or a full letter of them, are merged.
+#: Letters with fewer events than this are small. This many small ones of a kind, or enough to fill one, are merged.
 SMALL_EVENTS: Final = 100
 MERGE_LETTERS: Final = 8
-#: Small letters remembered in one round, and merged at once.
+#: Small letters remembered in one round at most.
 REMEMBERED: Final = 20_000
-#: What Redis takes for a letter beside its data: the other fields, the key, the registry's entry. As in common.lua.
+#: Bytes that Redis needs for a letter besides its data: other fields, key, registry entry. The same as in common.lua.
 OVERHEAD_BYTES: Final = 1_100
 
-#: What letters must share to be merged: type, reason, fingerprint, attempts, replays, and the replay they died in.
+#: What letters must have in common to be merged: type, reason, fingerprint, attempts, replays, and replay id.
 Kin: TypeAlias = tuple[str, str, str, int, int, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """Most bytes of Redis for dead letters, and most seconds since an event last failed; 0: no cap."""
+    """Limits: bytes of Redis for dead letters, and seconds since an event last failed; 0 means no limit."""
 
     bytes: int
     age_seconds: float
@@ -56,14 +56,14 @@ class Caps:
 
 @dataclass(slots=True)
 class Group:
-    """Small letters of one kind, and their sums."""
+    """Small letters of one kind, and the sums of their events and bytes."""
 
     letters: list[DeadLetterInfo] = field(default_factory=list)
     events: int = 0
     size: int = 0
 
     def add(self, letter: DeadLetterInfo) -> None:
-        """One more."""
+        """Add a letter."""
         self.letters.append(letter)
         self.events += letter.events
         self.size += letter.size
@@ -71,7 +71,7 @@ class Group:
 
 @dataclass(slots=True)
 class Round:
-    """One round over all letters, so far. `excess` is bytes to purge, as the round before it measured."""
+    """The state of one round over all letters. `excess` is the bytes to purge, as measured by the previous round."""
 
     letters: Iterator[DeadLetterInfo]
     excess: int = 0
@@ -106,11 +106,11 @@ class Retention:
         self._round: Round | None = None
         self._next_round = float("-inf")
         self._excess = 0
-        #: The measurement (its time) that `_excess` and the round stand on.
+        #: The time of the measurement on which `_excess` and the round are based.
         self._known: bytes | str | None = None
 
     def step(self) -> bool:
-        """A little more of the round; False where there is nothing to do now, or another worker does it."""
+        """Do a small part of the round; returns False if there is nothing to do now, or another worker does it."""
         if self._round is None and self._clock.monotonic() < self._next_round:
             return False
         if not self._mine():
@@ -133,7 +133,7 @@ class Retention:
         with self._connection.pipeline() as pipe:
             pipe.set(key, self._name, nx=True, ex=LEASE_SECONDS)
             if run_when_full(self._connection, self._keys, pipe)[0]:
-                # It ran out. If another worker had it since, what was measured here may be purged already.
+                # The lease had expired. If another worker had it since, what was measured here may be purged already.
                 if self._measured() != self._known:
                     self._round, self._excess = None, 0
                 return True
@@ -143,7 +143,7 @@ class Retention:
         return True
 
     def _measured(self) -> bytes | str | None:
-        """By when all letters were measured last, whoever did it."""
+        """The time of the last complete measurement, by any worker."""
         return self._connection.hget(self._keys.birdfeed("dead-size"), "at")
 
     def _look(self, this: Round, some: Sequence[DeadLetterInfo]) -> None:
@@ -158,7 +158,7 @@ class Retention:
         too_old, too_much = [], []
         for letter, size in zip(some, sizes, strict=True):
             if not letter.counted:
-                # It may say nothing of when it failed: it is looked at as a dead letter from the next round on.
+                # It may lack the time of its failure; from the next round on it is examined as a dead letter.
                 self._adopt_one(letter.id)
                 this.size += size
                 this.seen += 1
@@ -214,10 +214,10 @@ class Retention:
         for group in this.small.values():
             if len(group.letters) >= MERGE_LETTERS:
                 self._merge_group(this, group.letters)
-        # Once a round, not once a step: what people did is in the same log.
+        # Once per round, not per step, to keep the log short.
         for why, events in this.purged.items():
             note_retention(self._connection, self._keys, why=why, events=events)
-        # What was merged takes less by now: measured anew, before anything is purged for it.
+        # Merged letters now take less space, so measure again before purging anything.
         self._excess = max(0, this.size - self._caps.bytes) if self._caps.bytes and not this.merged else 0
         with self._connection.pipeline() as pipe:
             pipe.hset(
@@ -230,7 +230,7 @@ class Retention:
         self._next_round = self._clock.monotonic() + (0.0 if self._excess or this.merged else ROUND_SECONDS)
 
     def _merge_group(self, this: Round, group: Sequence[DeadLetterInfo]) -> None:
-        """Put these letters into one, unless somebody replays just now and would miss them."""
+        """Merge these letters into one, unless a replay is running, which would miss them."""
         if len(group) < 2 or self._connection.exists(self._keys.birdfeed("replaying")):
             return
         there = [letter for letter in opened(self._connection, self._keys, group) if letter.batch is not None]

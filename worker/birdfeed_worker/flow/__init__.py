@@ -1,1 +1,1 @@
-"""How much may be sent, and when: rates, backoff, and the circuit breaker for dead letters."""
+"""How much may be sent, and when: rate limits, backoff, and the dead-letter circuit breaker."""

@@ -1,8 +1,8 @@
 """Dead-letter circuit breaker: a bad deploy must not turn the stream into dead letters.
 
-Where more than a set share of a type's recent events fail for one reason, the breaker trips: the type's events are
-deferred, as in an outage, until somebody has looked and resets it (`birdfeed resume`). What an operator replays is
-neither counted nor deferred: it died before, and it shows whether the cause is fixed.
+If more than a set share of a type's recent events fail for one reason, the breaker trips: the type's events are
+deferred, as in an outage, until an operator resets it (`birdfeed resume`). Replayed events are neither counted nor
+deferred: they failed before, and they show whether the cause is fixed.
 """
 
 import logging
@@ -27,17 +27,18 @@ from birdfeed_worker.queue.trouble import is_unavailable
 
 log = logging.getLogger(__name__)
 
-#: Seconds a tripped type's jobs wait until they are looked at again; `birdfeed resume` brings them back at once.
+#: Seconds for which a tripped type's jobs are deferred each time; `birdfeed resume` makes them due immediately.
 DEFER_SECONDS: Final = 300.0
-#: Events remembered for each one that is needed to judge.
+#: The breaker judges the last MEMORY * `least` events at most.
 MEMORY: Final = 5
-#: Quarantined rows are in the store already and must not be sent again; they die, but the breaker trips all the same.
+#: Reasons that are never deferred. Quarantined rows are already in Tinybird and must not be sent again: they are
+#: dead-lettered, but still trip the breaker.
 STAY_DEAD: Final = frozenset({"quarantined"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trip:
-    """Why the breaker tripped for a type: `dead` of the last `seen` events failed with `reason`; since epoch s."""
+    """Why the breaker tripped for a type: `dead` of the last `seen` events failed with `reason`; `since` is epoch s."""
 
     reason: str
     dead: int
@@ -47,7 +48,7 @@ class Trip:
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What came out of one delivery for one type: events with an outcome, and those dead by reason."""
+    """The result of one delivery for one type: events with an outcome, and dead events by reason."""
 
     events: int
     dead: Mapping[str, int]
@@ -56,8 +57,8 @@ class Outcomes:
 def outcomes_of(items: Sequence[Item]) -> dict[str, Outcomes]:
     """What counts for the breaker, by event type. Pure.
 
-    Events that wait have no outcome yet; events that were dead before, and events that kill workers (each was found by
-    itself), say nothing about a deploy.
+    Deferred events have no outcome yet. Events that were dead before, and poison events (each was found individually),
+    say nothing about a deploy.
     """
     came, dead = Counter[str](), dict[str, Counter[str]]()
     for (header, outcome, _), events in count_outcomes(items).items():
@@ -71,7 +72,7 @@ def outcomes_of(items: Sequence[Item]) -> dict[str, Outcomes]:
 
 
 def counts(header: Header, outcome: Outcome | None) -> bool:
-    """Whether the breaker looks at such an event at all."""
+    """Whether the breaker counts such an event."""
     return not (header.replay_id or header.reason or outcome == POISON)
 
 
@@ -82,8 +83,8 @@ class DeadLetterBreaker:
         connection: Redis.
         keys: Names of the keys.
         clock: Time.
-        share: Above this share of recent events dead of one thing, it trips; 1: never.
-        least: Events it takes to judge.
+        share: It trips when more than this share of recent events failed for one reason; 1: never.
+        least: Events needed before it judges.
     """
 
     def __init__(self, connection: Redis, keys: Keys, clock: Clock, *, share: float, least: int) -> None:
@@ -95,7 +96,7 @@ class DeadLetterBreaker:
         self._count = script(connection, "circuit_breaker")
 
     def tripped(self) -> frozenset[str]:
-        """The types it has tripped for; raises RedisError."""
+        """The types for which it has tripped; raises RedisError."""
         try:
             return frozenset(tripped(self._connection, self._keys))
         except RedisError as error:
@@ -109,7 +110,7 @@ class DeadLetterBreaker:
             )
 
     def judge(self, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> None:
-        """Count what came out; where that trips a type, defer its deaths of that reason instead."""
+        """Count the outcomes; if that trips a type, defer its events that would be dead-lettered for that reason."""
         came = outcomes_of(items)
         if not came or self._share >= 1:
             return
@@ -135,7 +136,7 @@ class DeadLetterBreaker:
             )
 
     def judge_job(self, job: ReservedJob, reason: str) -> bool:
-        """Count a job that would be dead-lettered whole; whether the breaker has tripped for its type."""
+        """Count a job that would be dead-lettered whole; returns whether the breaker has tripped for its type."""
         if self._share >= 1 or job.event_type not in registry():
             return False
         args: list[Any] = [self._keys.prefix, self._keys.queue, job.event_type, self._share, self._least]
@@ -143,13 +144,13 @@ class DeadLetterBreaker:
         return any(self._judged([([self._keys.birdfeed("breaker")], args)]))
 
     def _judged(self, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[str]:
-        """The reason for which each type has tripped, or nothing."""
+        """The reason for which each type has tripped, or ""."""
         try:
             return [as_text(answer) for answer in run_all(self._connection, self._count, calls)]
         except RedisError as error:
             if is_unavailable(error):
                 raise
-            # Something in its keys is not of our making. That must not keep events from being settled.
+            # Its keys hold something that birdfeed didn't write. That must not keep events from being settled.
             log.error("the circuit breaker can't count events: %s", named(self._connection, self._keys, error))
             return [""] * len(calls)
 
@@ -165,14 +166,14 @@ def _died_of(item: Item, event_type: str, reason: str) -> bool:
 
 
 def tripped(connection: Redis, keys: Keys) -> dict[str, Trip]:
-    """The types the breaker has tripped for."""
+    """The types for which the breaker has tripped."""
     found = connection.hgetall(keys.birdfeed("breaker"))
     read = {as_text(name): read_trip(value) for name, value in found.items()}
     return {name: trip for name, trip in read.items() if trip is not None}
 
 
 def read_trip(value: bytes | str) -> Trip | None:
-    """An entry of the breaker's hash; None where it is not of our making, which must not stop a type. Pure."""
+    """An entry of the breaker's hash; None if birdfeed didn't write it, which must not stop a type. Pure."""
     try:
         fields = orjson.loads(value)
         trip = Trip(
@@ -195,7 +196,7 @@ def disabled(connection: Redis, keys: Keys, now: float) -> dict[str, float]:
 
 
 def reset(connection: Redis, keys: Keys, event_type: str, *, off_seconds: float = 0.0, now: float) -> bool:
-    """Reset a type's breaker; for `off_seconds` it is disabled. True if it had tripped."""
+    """Reset a type's breaker and disable it for `off_seconds`; returns whether it had tripped."""
     with connection.pipeline(transaction=False) as pipe:
         pipe.hdel(keys.birdfeed("breaker"), event_type)
         pipe.delete(keys.birdfeed(f"breaker-window:{event_type}"))

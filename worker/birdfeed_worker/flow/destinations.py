@@ -1,4 +1,4 @@
-"""Destinations: the state of each data source, as the pool's limiter knows it."""
+"""Destinations: the state of each data source, according to the pool's rate limiter."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,8 +14,8 @@ from birdfeed_worker.queue.reply import as_text, number, real
 class Destination:
     """One data source. Times are epoch seconds.
 
-    `state` is available, backing_off (it said to wait, or doesn't answer) or paused (somebody has to fix it). `until`
-    is when the next request may go, `since` when it began to refuse.
+    `state` is available, backing_off (it asked to wait, or doesn't answer) or paused (an operator has to fix it).
+    `until` is when the next request may be sent, `since` when it began to refuse.
     """
 
     state: Literal["available", "backing_off", "paused"] = "available"
@@ -27,7 +27,7 @@ class Destination:
 
 
 def destinations(connection: Redis, keys: Keys, now: float) -> dict[str, Destination]:
-    """Every data source that events of a known type go to."""
+    """Every data source of a registered event type → its state."""
     names = sorted({known.datasource for known in registry().values()})
     with connection.pipeline(transaction=False) as pipe:
         for name in names:

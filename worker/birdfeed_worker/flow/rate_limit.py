@@ -1,7 +1,8 @@
 """Rate limit: one limiter per destination for the whole pool, in Redis.
 
-It holds the request and byte rates, and the state of the destination: backing off until a time (Retry-After, or a
-growing wait), or paused because somebody has to fix it. When the backoff is over, one request probes; the others wait.
+It enforces the request and byte rates, and holds the destination's state: backing off until a time (Retry-After, or a
+growing wait), or paused because an operator has to fix it. When the backoff is over, one request probes, and the others
+wait.
 """
 
 import random
@@ -19,13 +20,13 @@ from birdfeed_worker.flow.backoff import backoff, with_jitter
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import script
 
-#: Failures in a row after which a wait grows no more, whatever its cap.
+#: Failures in a row after which the wait grows no further, whatever its cap.
 MOST_DOUBLED: Final = 34
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Rates per data source for the whole pool, and the waits after failures (seconds)."""
+    """Rates per data source for the whole pool, and the waits after failures, in seconds."""
 
     requests_per_second: float
     bytes_per_second: float
@@ -35,10 +36,10 @@ class Limits:
 
 
 class Admission(NamedTuple):
-    """Whether a request may go: seconds to wait (0: now), and why.
+    """Whether a request may be sent: seconds to wait (0: now), and why.
 
-    `at` is when it was let through (epoch s by Redis's clock, as text); `probe` says that it is the one request that
-    finds out whether a destination that backs off is available again.
+    `at` is when it was admitted (epoch s by Redis's clock, as text); `probe` says that it is the single request that
+    tests whether a destination is available again.
     """
 
     wait: float
@@ -72,7 +73,7 @@ class RateLimiter:
         self._report = script(self.connection, "report")
 
     def admit(self, destination: str, size: int) -> Admission:
-        """May a request of `size` bytes go now?"""
+        """Ask whether a request of `size` bytes may be sent now."""
         wait, reason, at, probe = self._admit(
             keys=[self.keys.birdfeed(f"destination:{destination}")],
             args=[
@@ -89,31 +90,31 @@ class RateLimiter:
         return Admission(float(wait), as_text(reason), as_text(at), bool(probe))
 
     def available(self, destination: str, admission: Admission) -> None:
-        """A request was answered as it should be."""
+        """Report that a request succeeded."""
         self._say(destination, "available", [], "", admission.at)
 
     def inconclusive(self, destination: str) -> None:
-        """This thread's probe found out nothing about the destination: another request may."""
+        """Report that this thread's probe showed nothing about the destination, so that another request may probe."""
         self._say(destination, "inconclusive", [], "")
 
     def back_off(self, destination: str, asked: float | None, reason: str) -> float:
-        """The destination takes nothing: for the seconds it asked for, or a growing wait. Returns the seconds."""
+        """Report that the destination takes nothing; returns the seconds to wait: as it `asked`, or growing."""
         waits = self._waits() if asked is None else [with_jitter(asked, self.draw)]
         return self._say(destination, "backing_off", waits, reason)
 
     def paused(self, destination: str, reason: str) -> float:
-        """The destination is misconfigured; returns the seconds until the next probe."""
+        """Report that the destination is misconfigured; returns the seconds until the next probe."""
         return self._say(destination, "paused", self._waits(), reason)
 
     def _waits(self) -> list[float]:
-        """The growing wait after each number of failures; how many there were, Redis knows."""
+        """The wait after each number of failures; the number is in Redis."""
         limits, drawn = self.limits, self.draw()
         return [
             backoff(n, base=limits.retry_base, cap=limits.retry_cap, draw=lambda: drawn) for n in range(1, MOST_DOUBLED)
         ]
 
     def _sender(self) -> str:
-        # A thread sends one request at a time, so this names the one that probes.
+        # A thread sends one request at a time, so this identifies the request that probes.
         return f"{self.who}/{threading.get_ident()}"
 
     def _say(self, destination: str, outcome: str, waits: list[float], reason: str, admitted: str = "") -> float:

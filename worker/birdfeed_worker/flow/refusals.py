@@ -1,9 +1,9 @@
-"""Refusals: which workers' tokens Tinybird refuses, so that one host's token stops that host's workers and no others.
+"""Refusals: which workers' tokens Tinybird refuses, so that a bad token on one host stops only that host's workers.
 
-A worker that is refused notes it in Redis, hands its jobs back and takes none, while some other worker isn't refused:
-that one takes them. It tries again at growing waits, with the token that its file has by then. Where every running
-worker is refused, it is not a worker's fault: the data source is paused for the whole pool, as for any other
-misconfiguration, and each of them may probe it.
+A refused worker notes it in Redis, gives its jobs back and reserves none as long as some other worker isn't refused:
+that one takes them. It tries again at growing intervals, with the token that its file has by then. If every live worker
+is refused, the cause is not one worker's token: the data source is paused for the whole pool, as for any other
+misconfiguration, and each worker may probe it.
 """
 
 import logging
@@ -23,17 +23,17 @@ from birdfeed_worker.queue.reply import as_text
 
 log = logging.getLogger(__name__)
 
-#: Seconds the notes are kept after the last one.
+#: Seconds for which the notes are kept after the last one.
 KEEP_SECONDS: Final = 86_400
 #: Longest wait in seconds between a refused worker's tries.
 CAP_SECONDS: Final = 60.0
-#: Seconds between looks at whether others are refused as well.
+#: Seconds between checks whether the other workers are refused as well.
 LOOK_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """One worker's token, refused by one data source. `since` is epoch s, `reason` what Tinybird said."""
+    """A data source's refusal of one worker's token. `since` is epoch s, `reason` Tinybird's message."""
 
     worker: str
     host: str
@@ -52,17 +52,17 @@ class _Wait:
 
 @dataclass(slots=True)
 class Refusals:
-    """The refusals as one worker process sees them; its threads share it.
+    """The refusals as one worker process sees them; its threads share this object.
 
     Args:
         connection: Redis.
         keys: Names of the keys.
         worker: The worker's name in rq.
-        host: Its host's name, for people.
+        host: Its host's name, for display.
         clock: Time.
         base: Seconds of the first wait.
         draw: Source of jitter from 0 to 1; None for a random one.
-        probe: Asks whether a data source takes this worker's token, and writes nothing; None where that isn't known.
+        probe: Asks whether a data source accepts this worker's token, without writing; returns None if unknown.
     """
 
     connection: Redis
@@ -78,11 +78,11 @@ class Refusals:
     _look_at: float = 0.0
 
     def refused(self, datasource: str, reason: str) -> bool:
-        """Tinybird refuses this worker's token. Returns whether every running worker's is refused by now."""
+        """Record that Tinybird refused this worker's token; returns whether every live worker's token is refused."""
         now = self.clock.time()
         with self._lock:
             wait = self._waits.setdefault(datasource, _Wait(since=now))
-            if wait.until <= now:  # answers to requests that were under way together are one refusal
+            if wait.until <= now:  # the answers to concurrent requests count as one refusal
                 wait.failures += 1
                 named = {} if self.draw is None else {"draw": self.draw}
                 wait.until = now + backoff(wait.failures, base=self.base, cap=CAP_SECONDS, **named)
@@ -94,12 +94,12 @@ class Refusals:
                 pipe.expire(self._key, KEEP_SECONDS)
                 pipe.execute()
         except RedisError as error:
-            # A Redis that is full, say; then nobody is told, and jobs go to and fro a little.
+            # Redis may be full; then other workers don't know, and jobs go back and forth a little.
             log.warning("can't record that the token is refused: %s", error)
         return self._everybody(datasource)
 
     def accepted(self, datasource: str) -> None:
-        """Tinybird took this worker's token."""
+        """Record that Tinybird accepted this worker's token."""
         with self._lock:
             if datasource not in self._waits:
                 return
@@ -108,20 +108,20 @@ class Refusals:
         with self._lock:
             self._waits.pop(datasource, None)
         try:
-            # Where all were refused, that is over for all: whoever still is notes it at the next try.
+            # If all were refused, remove all notes: a worker that is still refused notes it again at its next try.
             names = {self.worker} | (living_workers(self.connection, self.keys) if everybody else set())
             self.connection.hdel(self._key, *(_field(datasource, name) for name in names))
         except RedisError as error:
             log.warning("can't record that the token is accepted again: %s", error)
 
     def hands_over(self, datasource: str) -> bool:
-        """Whether this worker leaves that data source's rows to others for now."""
+        """Whether this worker leaves that data source's rows to other workers for now."""
         with self._lock:
             wait = self._waits.get(datasource)
             return wait is not None and wait.until > self.clock.time()
 
     def stopped(self) -> bool:
-        """Whether this worker takes no jobs for now: its token is refused, and somebody else's isn't."""
+        """Whether this worker reserves no jobs for now: its token is refused, and another worker's isn't."""
         now = self.clock.time()
         with self._lock:
             names = list(self._waits)
@@ -134,7 +134,7 @@ class Refusals:
         return any(self.hands_over(datasource) for datasource in names)
 
     def _probe(self, datasource: str) -> None:
-        """Find out without any job whether the token is good by now; it may be in a file that was changed."""
+        """Test, without a job, whether the token is accepted now; the file that holds it may have changed."""
         match self.probe(datasource):
             case True:
                 self.accepted(datasource)
@@ -145,7 +145,7 @@ class Refusals:
                     self.refused(datasource, wait.reason)
 
     def _everybody(self, datasource: str) -> bool:
-        """Whether every running worker is refused; where Redis can't tell, others are taken to be well."""
+        """Whether every live worker is refused; if Redis can't be asked, False."""
         try:
             refused = {one.worker for one in refusals(self.connection, self.keys) if one.datasource == datasource}
             living = living_workers(self.connection, self.keys)
@@ -156,7 +156,7 @@ class Refusals:
             return False
         with self._lock:
             if (wait := self._waits.get(datasource)) is not None:
-                wait.until = 0.0  # the pool's limiter has the data source paused, and lets one of us probe
+                wait.until = 0.0  # the pool's limiter has paused the data source, and lets one worker probe
         return True
 
     @property
@@ -170,7 +170,7 @@ def refusals_key(keys: Keys) -> str:
 
 
 def refusals(connection: Redis, keys: Keys) -> list[Refusal]:
-    """The running workers that are refused, by data source and host; notes that can't be read are left out."""
+    """The refusals of live workers, sorted by data source and host; unreadable notes are left out."""
     notes = connection.hgetall(refusals_key(keys))
     if not notes:
         return []
@@ -182,7 +182,7 @@ def refusals(connection: Redis, keys: Keys) -> list[Refusal]:
 
 
 def living_workers(connection: Redis, keys: Keys) -> set[str]:
-    """Names of the workers that rq has: their entries go when they end, or 90 s after their last heartbeat."""
+    """Names of the workers in rq's set: entries are removed when workers end, or 90 s after their last heartbeat."""
     prefix = f"{keys.prefix}:worker:"
     names = [as_text(key).removeprefix(prefix) for key in connection.smembers(f"{keys.prefix}:workers:{keys.queue}")]
     with connection.pipeline(transaction=False) as pipe:
@@ -192,7 +192,7 @@ def living_workers(connection: Redis, keys: Keys) -> set[str]:
 
 
 def by_host(found: Iterable[Refusal]) -> dict[tuple[str, str], Sequence[Refusal]]:
-    """The same by data source and host."""
+    """(data source, host) → its refusals."""
     hosts: dict[tuple[str, str], list[Refusal]] = {}
     for one in found:
         hosts.setdefault((one.datasource, one.host), []).append(one)

@@ -1,6 +1,6 @@
-"""Verification: whether Tinybird answers the question what it has; while it doesn't, events with unknown outcome wait.
+"""Verification: whether Tinybird answers which events it has; until it does, events with unknown outcomes wait.
 
-A worker that asked in vain notes it in Redis for `birdfeed status`, and takes the note away once it has an answer.
+A worker that gets no answer notes it in Redis for `birdfeed status`, and removes the note when it has an answer.
 """
 
 import logging
@@ -17,13 +17,13 @@ from birdfeed_worker.clock import Clock
 
 log = logging.getLogger(__name__)
 
-#: Seconds a note is kept at least: the events are asked about again every 30 s.
+#: Seconds for which a note is kept at least; the question is repeated every 30 s.
 KEEP_SECONDS: Final = 180.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unanswered:
-    """A data source that can't be asked what it has: by which host, since when (epoch s), and why."""
+    """A data source that doesn't answer which events it has: to which host, since when (epoch s), and why."""
 
     host: str
     reason: str
@@ -32,7 +32,7 @@ class Unanswered:
 
 @dataclass(slots=True)
 class Verification:
-    """Notes for one worker process whether its questions are answered."""
+    """Records whether one worker process's questions are answered."""
 
     connection: Redis
     keys: Keys
@@ -41,7 +41,7 @@ class Verification:
     _since: dict[str, float] = field(default_factory=dict)
 
     def failed(self, datasource: str, reason: str, again_in: float) -> None:
-        """There was no answer; events of this data source are asked about again in so many seconds."""
+        """Record that there was no answer; the question will be repeated in `again_in` seconds."""
         now = self.clock.time()
         note = Unanswered(host=self.host, reason=reason, since=self._since.setdefault(datasource, now))
         seconds = max(KEEP_SECONDS, again_in + KEEP_SECONDS)
@@ -51,7 +51,7 @@ class Verification:
             log.warning("can't record that verification fails: %s", error)
 
     def answered(self, datasource: str) -> None:
-        """There was an answer."""
+        """Record that there was an answer."""
         if self._since.pop(datasource, None) is None:
             return
         try:
@@ -61,7 +61,7 @@ class Verification:
 
 
 def unanswered(connection: Redis, keys: Keys, datasources: Iterable[str]) -> dict[str, Unanswered]:
-    """The data sources that can't be asked; notes that can't be read are left out."""
+    """The data sources that don't answer; unreadable notes are left out."""
     names = list(datasources)
     found = {}
     for name, note in zip(names, connection.mget([_key(keys, name) for name in names]), strict=True):

@@ -1,1 +1,1 @@
-"""What operators see: ledger, status, queue depth and metrics."""
+"""What operators see: ledger, status, queue depth, metrics."""

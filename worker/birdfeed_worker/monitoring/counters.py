@@ -1,4 +1,4 @@
-"""Counters: what is counted beside the ledger, for `birdfeed status` and the metrics; nothing depends on it."""
+"""Counters besides the ledger's, for `birdfeed status` and the metrics; nothing else depends on them."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from birdfeed_worker.monitoring.producers import remember_spools
 from birdfeed_worker.queue.reply import as_text, whole
 from birdfeed_worker.queue.scripts import run_when_full
 
-#: What an outcome is called in the metrics.
+#: Outcome → its name in the metrics.
 OUTCOMES: Final[Mapping[type, str]] = {Written: "written", Dead: "dead"}
-#: Seconds between samples, and how many are kept: an hour.
+#: Seconds between samples, and how many are kept (an hour of them).
 SAMPLE_SECONDS: Final = 10
 SAMPLES: Final = 360
 
 
 class Counters:
-    """Counts the result of a delivery: written rows by type and cost status, and what its pool's metrics need."""
+    """Counts the results of deliveries: written rows by type and cost status, and what the pool's metrics need."""
 
     def __init__(self, connection: Redis, keys: Keys, meter: Meter, clock: Clock | None = None) -> None:
         self._connection = connection
@@ -33,7 +33,7 @@ class Counters:
         self._meter = meter
 
     def count(self, counted: Counted, jobs: int = 0, lost: int = 0, seconds: float = 0.0) -> None:
-        """Add what a delivery settled of so many jobs, `lost` of which another worker has; it took so many seconds."""
+        """Add what a delivery of `jobs` jobs settled, of which another worker has `lost` by now; it took `seconds`."""
         meter = self._meter
         costs, outcomes = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         for (header, outcome, status), events in counted.items():
@@ -57,8 +57,8 @@ class Counters:
 
 
 class Sampler:
-    """Notes every ten seconds, whichever worker comes first, what nobody else does: the ledger's sums, so that rates
-    can be read off; what producers accepted and dropped, by the minute; and the spools they have.
+    """Records every ten seconds, by the worker that comes first: the ledger's sums, from which rates are computed; what
+    producers accepted and dropped, by the minute; and the spools of their hosts.
     """
 
     def __init__(self, connection: Redis, keys: Keys, clock: Clock) -> None:
@@ -68,7 +68,7 @@ class Sampler:
         self._next = float("-inf")
 
     def step(self) -> None:
-        """A sample, if it is time for one."""
+        """Take a sample, if it is time for one."""
         if self._clock.monotonic() < self._next:
             return
         self._next = self._clock.monotonic() + SAMPLE_SECONDS
@@ -87,7 +87,7 @@ class Sampler:
 
 
 def ledger_counts(connection: Redis, keys: Keys) -> dict[str, int]:
-    """The ledger's hash."""
+    """The ledger's hash: name → count."""
     return {as_text(name): whole(amount) for name, amount in connection.hgetall(keys.ledger).items()}
 
 

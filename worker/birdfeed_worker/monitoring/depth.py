@@ -1,4 +1,4 @@
-"""How many jobs are where: waiting in the queue, in workers' hands, or scheduled for later."""
+"""How many jobs are waiting in the queue, in flight, or scheduled for later."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from birdfeed_worker.queue.scripts import script
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """Jobs by where they are; dead letters are not among them."""
+    """Number of jobs by place, without dead letters."""
 
     queued: int
     started: int
@@ -18,10 +18,10 @@ class Depth:
 
     @property
     def total(self) -> int:
-        """All jobs that are under way."""
+        """All jobs that are not dead letters."""
         return self.queued + self.started + self.scheduled
 
 
 def depth(connection: Redis, keys: Keys) -> Depth:
-    """Read in one step: a job on its way from one place to the next must not be missed by looking at each in turn."""
+    """Read the depth in one atomic step, so that a job that moves from one place to another is not missed."""
     return Depth(*script(connection, "depth")(keys=[keys.queue_list], args=[keys.prefix, keys.queue]))

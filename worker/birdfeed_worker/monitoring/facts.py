@@ -1,4 +1,4 @@
-"""Facts: what is known of the whole system at one moment, and what follows from it."""
+"""The data model of the status: what is known about the whole system at one time, and what follows from it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from birdfeed_worker.monitoring.producers import HostSpool, Producer
 
 
 class Health(IntEnum):
-    """As exit codes: 0 well; 1 something is not as it should be; 3 nothing is delivered."""
+    """Health, as exit codes: 0 healthy; 1 something is not as it should be; 3 nothing is delivered."""
 
     HEALTHY = 0
     DEGRADED = 1
@@ -26,15 +26,15 @@ class Health(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What is looked for.
+    """A rule that finds one kind of problem.
 
     Attributes:
         name: A metric's label, in snake_case.
-        threshold: From when on it is found, in words.
+        threshold: When the rule applies, in words.
         section: The runbook's section about it.
-        find: The sentences to say; none where all is well.
-        health: What it makes of the verdict; healthy: it is said, and nothing more.
-        blocks: Whether nothing is written while it is so; then no pool is ready. (A launcher knows its own workers.)
+        find: Returns the messages; empty if all is well.
+        health: The health when it applies; HEALTHY means that it is reported but changes nothing.
+        blocks: Whether nothing is written while it applies; then no pool is ready. (A launcher knows its own workers.)
     """
 
     name: str
@@ -47,7 +47,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be: the rule that found it, and a sentence."""
+    """Something that is not as it should be: the rule that found it, and a message."""
 
     rule: Rule
     message: str
@@ -55,9 +55,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
-    """One worker process: where it runs, what it does, its jobs in flight, and how many it has done since its start.
+    """One worker process: its host, its state, its jobs in flight, and the number of jobs done since its start.
 
-    `silent` is seconds since its last heartbeat.
+    `silent` is the seconds since its last heartbeat.
     """
 
     name: str
@@ -71,7 +71,7 @@ class WorkerState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadReason:
-    """Dead events of one reason, and for how many seconds the oldest has been dead (None: it wasn't come upon)."""
+    """Dead events of one reason, and for how many seconds the oldest has been dead (None: it was not found)."""
 
     events: int
     oldest: float | None
@@ -79,7 +79,7 @@ class DeadReason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """Events a second over the last `seconds`."""
+    """Events per second over the last `seconds`."""
 
     accepted: float
     written: float
@@ -89,16 +89,16 @@ class Rates:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """Everything `birdfeed status` shows. Times are seconds from now; `lag` is the age of the oldest job under way.
+    """Everything that `birdfeed status` shows. Times are seconds from now; `lag` is the age of the oldest job.
 
-    `disabled` are the types whose circuit breaker is off, until epoch s.
+    `disabled` maps types whose circuit breaker is disabled to the time (epoch s) until which it is.
 
-    `refusals` are workers whose tokens are refused, `unanswered` data sources that can't be asked what they have, and
-    `mismatches` says in sentences how the store's columns differ from what is sent. `producers` are the running ones,
-    `spools` those that aren't empty. `minutes` are the counts of the last hour, the running minute last (minutes.py).
+    `refusals` are workers whose tokens are refused, `unanswered` data sources that don't answer which events they have,
+    and `mismatches` are messages about Tinybird's columns that differ from what is sent. `producers` are the live ones,
+    `spools` those that aren't empty. `minutes` are the counts of the last hour, the current minute last (minutes.py).
     `findings` and `health` are the verdict (verdict.py).
 
-    `unreplicated` is how many replicas a worker found lately, of how many it needs; empty where that is enough.
+    `unreplicated` is how many replicas a worker found lately, of how many it needs; empty if there are enough.
     """
 
     depth: Depth
@@ -127,7 +127,7 @@ class Status:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is not well, one sentence each."""
+        """What is not as it should be, one sentence each."""
         return tuple(finding.message for finding in self.findings)
 
     @property
@@ -137,6 +137,6 @@ class Status:
 
     @property
     def unpriced(self) -> float | None:
-        """The share of rows that could not be priced, of all that should have been; None if there are none."""
+        """Of the rows that should have a price, the share that could not be priced; None if there are none."""
         rows = sum(amount for status, amount in self.costs.items() if status != "no_usage")
         return self.costs.get("unpriced", 0) / rows if rows else None

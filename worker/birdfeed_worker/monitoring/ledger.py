@@ -1,6 +1,6 @@
-"""Ledger: every accepted event is written, dead, dropped, purged, or in flight; if not, something lost or doubled it.
+"""Ledger: every accepted event is written, dead, dropped, purged, or in flight; if not, it was lost or duplicated.
 
-The counts change in the same step as what they count. What is in flight is not counted but computed from the jobs, so
+The counts change in the same step as what they count. Events in flight are not counted but computed from the jobs, so
 that the two sides check each other.
 """
 
@@ -17,12 +17,12 @@ from birdfeed_worker.queue.reply import as_text, number, pairs, whole
 from birdfeed_worker.queue.reserve import MOST_EVENTS
 from birdfeed_worker.queue.scripts import script
 
-#: Jobs that are looked at in one step, 10 ms of Redis's time; with more, it takes many steps and may be inconsistent.
+#: Jobs read in one step, which takes Redis 10 ms. If there are more, reading takes many steps and may be inconsistent.
 CONSISTENT_JOBS: Final = 2_000
-#: Jobs looked at in one step of a long look.
+#: Jobs read in one step of a read with many steps.
 PAGE: Final = 1_000
 
-#: What can be wrong with an entry of the queue or a registry, for people: what follows the number 1, and others.
+#: Anomaly of an entry of the queue or a registry → its description after the number 1, and after other numbers.
 ANOMALIES: Final[Mapping[str, tuple[str, str]]] = {
     "orphaned": (
         "entry of the queue or a registry has no job: the job's key was deleted or evicted",
@@ -56,7 +56,7 @@ class Account:
 
     @property
     def missing(self) -> int:
-        """Accepted events that are nowhere; below 0: events that are somewhere and were never accepted."""
+        """Accepted events that are nowhere; if below 0, events that are somewhere but were never accepted."""
         there = self.written + sum(self.dead.values()) + sum(self.dropped.values()) + self.purged + self.in_flight
         return self.accepted - there
 
@@ -65,8 +65,8 @@ class Account:
 class Ledger:
     """The accounts by event type, and anomalies (name of ANOMALIES → jobs).
 
-    `requeued` are events, by "type:reason", that rq put back and that count as dead until a worker takes them.
-    `consistent` says that all of it is from one moment, or that nothing moved while it was read. `totals` are counts
+    `requeued` are events, by "type:reason", that rq put back and that count as dead until a worker reserves them.
+    `consistent` says that all of it was read in one step, or that nothing moved while it was read. `totals` are counts
     that only grow (see totals_of).
     """
 
@@ -107,7 +107,7 @@ def accounts_of(counts: Mapping[str, int], in_flight: Mapping[str, int]) -> dict
         if kind in {"accepted", "written", "purged"}:
             plain.setdefault(rest, Counter())[kind] = amount
         elif kind in {"dead", "dropped"} and amount:
-            # Reasons hold no colon; a type, made up by somebody, may.
+            # Reasons contain no colon, but an unregistered type may.
             event_type, _, reason = rest.rpartition(":")
             plain.setdefault(event_type, Counter())
             reasons.setdefault(event_type, {}).setdefault(kind, {})[reason] = amount
@@ -127,9 +127,9 @@ def accounts_of(counts: Mapping[str, int], in_flight: Mapping[str, int]) -> dict
 def totals_of(counts: Mapping[str, int]) -> dict[tuple[str, str, str], int]:
     """Events ever accepted, written, dead, dropped and purged: (which of these, event type, reason or "") → events.
 
-    From the ledger's hash, whose counts fall when an event moves on: what they fell by is beside them, and both
-    together only grow. An event that was enqueued twice, died twice or was moved to another type counts for each.
-    Purged events of an older birdfeed, which kept no reason, have the reason "". Pure.
+    They are computed from the ledger's hash, whose counts fall when an event moves on: the hash also holds by how much
+    they fell, and the sum only grows. An event that was enqueued twice, died twice or changed its type counts each
+    time. Events purged by an older birdfeed, which stored no reason, have the reason "". Pure.
     """
     totals = Counter[tuple[str, str, str]]()
     for name, amount in counts.items():
@@ -149,10 +149,10 @@ def totals_of(counts: Mapping[str, int]) -> dict[tuple[str, str, str], int]:
 def read_ledger(
     connection: Redis, keys: Keys, consistent_jobs: int = CONSISTENT_JOBS, *, quick: bool = False
 ) -> Ledger:
-    """The ledger now: in one step where there are not too many jobs, else in many, with the counts read twice.
+    """Read the ledger: in one step if there are not too many jobs, else in many, with the counts read twice.
 
-    `quick` never takes the long look: with too many jobs, what is missing from the sum is taken to be in flight, and
-    the ledger isn't consistent.
+    With `quick` it always takes one step: if there are too many jobs, what is missing from the sum is assumed to be in
+    flight, and the ledger isn't consistent.
     """
     counts, flight, anomalies, requeued, too_many = script(connection, "ledger")(
         keys=[keys.ledger], args=[keys.prefix, keys.queue, consistent_jobs]
@@ -209,13 +209,13 @@ def _long_look(connection: Redis, keys: Keys) -> Ledger:
 
 
 def _state(connection: Redis, keys: Keys) -> tuple[dict[str, int], Any]:
-    # One moment, also where Redis is full: inside MULTI it would refuse even to read then.
+    # A script reads all at one time. MULTI would not do: a full Redis refuses even reads in it.
     counts, sizes, *_ = script(connection, "ledger")(keys=[keys.ledger], args=[keys.prefix, keys.queue, -1])
     return _counts(counts), sizes
 
 
 def _under_way(connection: Redis, keys: Keys) -> Iterator[list[str]]:
-    """Ids of the jobs in the queue, in flight and scheduled, by pages."""
+    """Pages of the ids of the jobs in the queue, in flight and scheduled."""
     for read in (
         lambda start: connection.lrange(keys.queue_list, start, start + PAGE - 1),
         lambda start: connection.zrange(keys.started, start, start + PAGE - 1),
@@ -223,7 +223,7 @@ def _under_way(connection: Redis, keys: Keys) -> Iterator[list[str]]:
     ):
         start = 0
         while page := read(start):
-            # Only in the started registry is there more than an id: the job's and the execution's.
+            # Entries of the started registry are "job:execution"; the others are only ids.
             yield [as_text(member).partition(":")[0] for member in page]  # type: ignore[arg-type]
             start += PAGE
 

@@ -1,4 +1,4 @@
-"""Metered: the store's client with its requests counted."""
+"""Tinybird's client, with its requests counted."""
 
 import time
 from typing import Any
@@ -9,7 +9,7 @@ from birdfeed_worker.tinybird.decide import Answer
 
 
 class MeteredTinybird(Tinybird):
-    """Tinybird, each appending request counted by status and time. Arguments as Tinybird's, and the meter."""
+    """Tinybird that counts each append request by status and time. Takes Tinybird's arguments, and the meter."""
 
     def __init__(self, *args: Any, meter: Meter, **named: Any) -> None:
         super().__init__(*args, **named)

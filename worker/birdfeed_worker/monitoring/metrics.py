@@ -1,9 +1,9 @@
 """Metrics: their names and meanings, in one place; docs/reference/metrics.md is made from them.
 
-Two kinds. Those of the *queue* are read from Redis when somebody asks, and are the same from every launcher: take one,
-or max(). Those of the *pool* are counted by the workers of one launcher, in a hash in Redis that the launcher reads:
-sum() over launchers. Redis rather than prometheus-client's files, because workers come and go: a worker that is killed
-leaves nothing half written and nothing behind.
+There are two kinds. Metrics of the *queue* are read from Redis at each scrape, and are the same from every launcher:
+use one launcher's, or max(). Metrics of the *pool* are counted by the workers of one launcher, in a hash in Redis that
+the launcher reads: use sum() over launchers. Redis is used instead of prometheus-client's files because workers come
+and go: a killed worker leaves no half-written or stale files.
 """
 
 import threading
@@ -20,15 +20,15 @@ from birdfeed_worker.queue.reply import as_text
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 
-#: Upper bounds of histograms' buckets, seconds.
+#: Upper bounds of the histograms' buckets, in seconds.
 BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-#: Seconds a pool's counts are kept after its last heartbeat.
+#: Seconds for which a pool's counts are kept after its last heartbeat.
 KEPT_SECONDS: Final = 3_600
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric: its name, kind, labels, whether it is the queue's or a pool's, and what it means."""
+    """A metric: its name, kind, labels, whether it is the queue's or a pool's, and its meaning."""
 
     name: str
     kind: Kind
@@ -185,7 +185,7 @@ METRICS: Final = tuple(one for one in list(vars().values()) if isinstance(one, M
 
 
 class Meter:
-    """Counts for one worker process; what it counted goes to its pool's hash now and then.
+    """Counts for one worker process, which are added to its pool's hash from time to time.
 
     Args:
         keys: Names of the keys.
@@ -195,10 +195,10 @@ class Meter:
     def __init__(self, keys: Keys, pool: str) -> None:
         self._key = pool_key(keys, pool)
         self._counts: Counter[str] = Counter()
-        self._lock = threading.Lock()  # requests are counted in the threads that send them
+        self._lock = threading.Lock()  # requests are counted by the threads that send them
 
     def add(self, metric: Metric, *labels: str, amount: float = 1) -> None:
-        """Move a counter."""
+        """Increase a counter."""
         with self._lock:
             self._counts[_field(metric, labels)] += amount  # type: ignore[assignment]
 

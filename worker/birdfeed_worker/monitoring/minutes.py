@@ -1,15 +1,14 @@
-"""Minutes: what happened in each minute of the last two days, so that a rate, a share or a trend needs no
-other system.
+"""Minutes: what happened in each minute of the last two days, so that rates, shares and trends need no other system.
 
-One hash in Redis for each minute, which expires. Unlike the ledger's, these counts only grow: an event that died and
-was replayed counts as dead in one minute and as written in another. Fields:
+There is one hash in Redis for each minute, which expires. Unlike the ledger's, these counts only grow: an event that
+died and was replayed counts as dead in one minute and as written in another. Fields:
 
     accepted:<type>  written:<type>  dead:<type>:<reason>  dropped:<type>:<reason>  purged:<type>  cost:<status>
     worker_ends      worker processes that ended without being told to
 
-Written, dead and cost are counted by the worker that settled the events; accepted, dropped and purged are read off the
-ledger, where producers and commands count them. Types and reasons that are not birdfeed's own are counted as "other":
-anybody may make one up.
+The worker that settles the events counts written, dead and cost; accepted, dropped and purged are taken from the
+ledger, where producers and commands count them. Types and reasons that birdfeed doesn't know are counted as "other",
+because any client may invent them.
 """
 
 from collections import Counter
@@ -26,9 +25,9 @@ from birdfeed_worker.model import Counted, Dead, Written
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import run_when_full
 
-#: Seconds a minute is kept: two days.
+#: Seconds for which a minute is kept: two days.
 KEEP_SECONDS: Final = 172_800
-#: Why an event dies, and why a producer drops one; tests hold these against the code that says so.
+#: The reasons of dead events, and of producers' drops; tests compare these with the code that uses them.
 DEAD_REASONS: Final = frozenset(
     {"invalid", "unknown_event_type", "quarantined", "rejected", "too_large", "undecodable", "kills_worker", "gave_up",
      "internal_error"}
@@ -37,16 +36,16 @@ DROP_REASONS: Final = frozenset(
     {"bad_call", "unserialisable", "too_large", "buffer_full", "spool_full", "spool_unreadable", "before_send",
      "before_send_failed", "misconfigured", "closed", "sampled"}
 )  # fmt: skip
-#: Why `birdfeed forget` drops an event, by an operator's wish.
+#: The reason of events that `birdfeed forget` erased.
 FORGOTTEN: Final = "forgotten"
-#: Drops that somebody asked for: no loss.
+#: Reasons of intended drops, which are not losses.
 INTENDED: Final = frozenset({FORGOTTEN, "sampled"})
 OTHER: Final = "other"
 WORKER_ENDS: Final = "worker_ends"
 
 
 class MinuteCounts:
-    """Counts of one worker process, on their way to the minute in which they are sent."""
+    """Counts of one worker process; they are added to the minute in which they are sent."""
 
     def __init__(self, keys: Keys, clock: Clock) -> None:
         self._keys = keys
@@ -54,7 +53,7 @@ class MinuteCounts:
         self._counts: Counter[str] = Counter()
 
     def add(self, counted: Counted) -> None:
-        """Events that were settled, by model.count_outcomes."""
+        """Add settled events, as counted by model.count_outcomes."""
         for (header, outcome, status), events in counted.items():
             name = known_type(header.event_type)
             match outcome:
@@ -72,7 +71,7 @@ class MinuteCounts:
 
 
 def add_counts(pipe: Pipeline, keys: Keys, now: float, counts: Mapping[str, int]) -> None:
-    """Add to the minute of `now` (epoch s)."""
+    """Add counts to the minute of `now` (epoch s)."""
     key = minute_key(keys, now)
     for name, amount in counts.items():
         pipe.hincrby(key, name, amount)
@@ -81,7 +80,7 @@ def add_counts(pipe: Pipeline, keys: Keys, now: float, counts: Mapping[str, int]
 
 
 def count_changes(connection: Redis, keys: Keys, ledger: Mapping[str, int], now: float) -> None:
-    """Add by how much accepted, dropped and purged have grown in the ledger since the last time."""
+    """Add the growth of the ledger's accepted, dropped and purged since the last time."""
     sampled = keys.birdfeed("sampled")
     before = {as_text(name): int(amount) for name, amount in connection.hgetall(sampled).items()}
     grown: Counter[str] = Counter()
@@ -90,7 +89,7 @@ def count_changes(connection: Redis, keys: Keys, ledger: Mapping[str, int], now:
         if field and amount > before.get(name, 0):
             grown[field] += amount - before.get(name, 0)
     if not before and connection.exists(keys.birdfeed("samples")):
-        grown.clear()  # an installation that is older than these counts: its past is not this minute's
+        grown.clear()  # the first time in an older installation: earlier events don't belong to this minute
     with connection.pipeline(transaction=False) as pipe:
         pipe.delete(sampled)
         for name, amount in ledger.items():
@@ -100,7 +99,7 @@ def count_changes(connection: Redis, keys: Keys, ledger: Mapping[str, int], now:
 
 
 def _field(name: str) -> str:
-    """The minute's field for one of the ledger's; nothing for those that are counted elsewhere."""
+    """The minute's field for a field of the ledger; "" for those that are counted elsewhere."""
     kind, _, rest = name.partition(":")
     if kind in {"accepted", "purged"}:
         return f"{kind}:{known_type(rest)}"
@@ -111,17 +110,17 @@ def _field(name: str) -> str:
 
 
 def known_type(name: str) -> str:
-    """An event type of the registry's, or other."""
+    """The event type if it is registered, else "other"."""
     return name if name in registry() else OTHER
 
 
 def known_reason(name: str) -> str:
-    """A reason of birdfeed's, or other."""
+    """The reason if it is one of birdfeed's, else "other"."""
     return name if name in DEAD_REASONS or name in DROP_REASONS or name == FORGOTTEN else OTHER
 
 
 def read_minutes(connection: Redis, keys: Keys, now: float, minutes: int) -> list[Counter[str]]:
-    """The last so many minutes, the one that is running last. `now` is epoch s by Redis's clock."""
+    """The counts of the last `minutes` minutes, the current one last. `now` is epoch s by Redis's clock."""
     with connection.pipeline(transaction=False) as pipe:
         for back in range(minutes - 1, -1, -1):
             pipe.hgetall(minute_key(keys, now - 60 * back))
@@ -130,13 +129,13 @@ def read_minutes(connection: Redis, keys: Keys, now: float, minutes: int) -> lis
 
 
 def total(minutes: Sequence[Counter[str]], kind: str, last: int | None = None) -> int:
-    """Events of a kind (accepted, written, dead, ...), of all types and reasons, in the last so many of the minutes."""
+    """Events of a kind (accepted, written, dead, ...), of all types and reasons, in the `last` minutes, or in all."""
     some = minutes if last is None else minutes[-last:]
     return sum(amount for one in some for name, amount in one.items() if name.partition(":")[0] == kind)
 
 
 def by_last_part(minutes: Sequence[Counter[str]], kind: str) -> Counter[str]:
-    """The same of all minutes, by reason or cost status."""
+    """Events of a kind in all minutes, by the last part of the field: reason or cost status."""
     found = Counter[str]()
     for one in minutes:
         for name, amount in one.items():
@@ -146,7 +145,7 @@ def by_last_part(minutes: Sequence[Counter[str]], kind: str) -> Counter[str]:
 
 
 def lost(minutes: Sequence[Counter[str]]) -> Counter[str]:
-    """Events that producers dropped, by reason, without those that somebody asked to leave out."""
+    """Events that producers dropped, by reason, without intended drops."""
     found = by_last_part(minutes, "dropped")
     return Counter({reason: events for reason, events in found.items() if reason not in INTENDED})
 

@@ -1,7 +1,7 @@
-"""Producers: what they say of themselves in their heartbeats, and the spools that were left behind on hosts.
+"""Producers: what their heartbeats report, and spools that were left behind on hosts.
 
-A heartbeat stands for a minute. A spool outlives the process that wrote it, so workers remember each host's last known
-spool until somebody there says that it is empty.
+A heartbeat expires after a minute. A spool outlives the process that wrote it, so workers remember each host's last
+known spool until a producer there reports that it is empty.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,15 +15,15 @@ from redis import Redis
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import run_when_full
 
-#: Producers that are looked at.
+#: Producers that are read at most.
 MOST_PRODUCERS: Final = 1_000
-#: Seconds a host's spool is remembered after anybody there spoke of it.
+#: Seconds for which a host's spool is remembered after the last report about it.
 REMEMBER_SECONDS: Final = 30 * 86_400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Producer:
-    """One process that tracks events: what waits in its memory and in its host's spool, and what it dropped so far."""
+    """One process that tracks events: what is in its memory and its host's spool, and what it has dropped."""
 
     host: str
     pid: int
@@ -38,7 +38,7 @@ class Producer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSpool:
-    """What waits on one host's disk: events, bytes, the age in seconds of the oldest, and running producers there."""
+    """One host's spool: events, bytes, the age of the oldest in seconds, and the number of live producers there."""
 
     host: str
     events: int
@@ -48,7 +48,7 @@ class HostSpool:
 
 
 def read_producers(connection: Redis, keys: Keys) -> list[Producer]:
-    """The running producers, by host and process id; heartbeats that can't be read are left out."""
+    """The live producers, sorted by host and process id; unreadable heartbeats are left out."""
     newest: list[Any] = connection.zrevrange(keys.producers, 0, MOST_PRODUCERS - 1)
     ids = [as_text(one) for one in newest]
     with connection.pipeline(transaction=False) as pipe:
@@ -59,7 +59,7 @@ def read_producers(connection: Redis, keys: Keys) -> list[Producer]:
 
 
 def read_spools(connection: Redis, keys: Keys, producers: Iterable[Producer], now: float) -> list[HostSpool]:
-    """The spools that are not empty, by host: as running producers say, else as remembered."""
+    """The spools that are not empty, by host: as live producers report, or else as remembered."""
     living = _by_host(producers)
     spools = {one.host: one for one in living.values() if one.events}
     for host, note in connection.hgetall(_key(keys)).items():
@@ -70,7 +70,7 @@ def read_spools(connection: Redis, keys: Keys, producers: Iterable[Producer], no
 
 
 def remember_spools(connection: Redis, keys: Keys, now: float) -> None:
-    """Note what running producers say of their spools. `now` is epoch s by Redis's clock."""
+    """Remember what live producers report about their spools. `now` is epoch s by Redis's clock."""
     living = _by_host(read_producers(connection, keys))
     if not living:
         return
@@ -86,12 +86,12 @@ def remember_spools(connection: Redis, keys: Keys, now: float) -> None:
 
 
 def forget_spool(connection: Redis, keys: Keys, host: str) -> None:
-    """A host's spool is empty: somebody drained it by hand."""
+    """Forget a host's spool, because it was drained with the command."""
     connection.hdel(_key(keys), host)
 
 
 def _by_host(producers: Iterable[Producer]) -> dict[str, HostSpool]:
-    """Producers of a host share its spool, and each tells what it saw last: the largest counts."""
+    """Host → spool. The producers of a host share its spool, and each reports what it saw last; the largest is used."""
     hosts: dict[str, list[Producer]] = {}
     for one in producers:
         hosts.setdefault(one.host, []).append(one)

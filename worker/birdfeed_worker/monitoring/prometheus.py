@@ -1,6 +1,7 @@
-"""Expose: metrics in Prometheus's text format.
+"""Metrics in Prometheus's text format.
 
-Labels are bounded: what anybody can make up (types, reasons, hosts) is one series, `other`, from some number on.
+Labels are bounded: of values that clients may invent (types, reasons, hosts), those beyond a limit share the label
+`other`.
 """
 
 import platform
@@ -29,19 +30,19 @@ from birdfeed_worker.monitoring.status import read_status
 from birdfeed_worker.monitoring.verdict import RULES
 from birdfeed_worker.queue.redis_time import redis_time
 
-#: Values by labels.
+#: Labels → value.
 Values = Mapping[tuple[str, ...], float]
 
-#: Hosts that are told apart.
+#: Hosts with their own label.
 MOST_HOSTS: Final = 50
-#: Why events were purged that were nowhere (`birdfeed ledger --write-off`).
+#: The reason under which missing events are purged (`birdfeed ledger --write-off`).
 WRITTEN_OFF: Final = "missing"
-#: HTTP statuses that are at 0 from the start; 0: no answer.
+#: HTTP statuses whose counters are exposed as 0 from the start; "0" means no answer.
 STATUSES: Final = ("0", "200", "400", "401", "403", "404", "413", "422", "429", "500", "503")
 
 
 def expose(*parts: Iterable[tuple[Metric, Values]]) -> bytes:
-    """Prometheus's text for these metrics."""
+    """These metrics in Prometheus's text format."""
 
     class Parts(Collector):
         def collect(self) -> Iterator[Family]:
@@ -55,7 +56,7 @@ def expose(*parts: Iterable[tuple[Metric, Values]]) -> bytes:
 
 
 def family(metric: Metric, values: Values) -> Family:
-    """One metric with its values; a histogram's have one label more: a bucket's bound, `count` or `sum`."""
+    """One metric with its values; a histogram's have one more label: a bucket's bound, `count` or `sum`."""
     name = metric.name.removesuffix("_total")
     if metric.kind == "histogram":
         return _histogram(metric, values)
@@ -126,13 +127,13 @@ def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
 
 
 def _hosts(sizes: Mapping[str, int]) -> Callable[[str], str]:
-    """What hosts are called: those beyond MOST_HOSTS, with the least, are one."""
+    """Host → label: the MOST_HOSTS largest keep their names, the others share one."""
     told_apart = {host for host, _ in Counter(sizes).most_common(MOST_HOSTS)}
     return lambda host: host if host in told_apart else OTHER
 
 
 def _totals(status: Status) -> Iterator[tuple[Metric, Values]]:
-    """The counters of events, at 0 for everything that is known."""
+    """The counters of events; every known label is present, at least with 0."""
     types = (*sorted(registry()), OTHER)
     dead, dropped = (*sorted(DEAD_REASONS), OTHER), (*sorted(DROP_REASONS), OTHER)
     for kind, metric, reasons in (
@@ -151,7 +152,7 @@ def _totals(status: Status) -> Iterator[tuple[Metric, Values]]:
 
 
 def _ledger(status: Status) -> Mapping[tuple[str, ...], float]:
-    """The ledger by type, state and reason; all types that no package registered are one, however many there are."""
+    """The ledger by type, state and reason; all unregistered types share one label."""
     values = Counter[tuple[str, ...]]()
     for name, labels, amount in _entries(status):
         values[known_type(name), *labels] += amount
@@ -181,14 +182,14 @@ def of_pool(counts: Mapping[tuple[str, ...], float], *, workers: int, ends: int)
 
 
 def of_reading(*, up: bool, seconds: float | None, age: float | None) -> Iterator[tuple[Metric, Values]]:
-    """How the look at Redis went: whether it answered, how long that took, and how old the values are (seconds)."""
+    """Metrics about reading Redis: whether it answered, how long that took, and how old the values are (seconds)."""
     yield metrics.REDIS_UP, {(): float(up)}
     yield metrics.REDIS_READ, {} if seconds is None else {(): seconds}
     yield metrics.AGE, {} if age is None else {(): age}
 
 
 def _from_the_start() -> dict[Metric, dict[tuple[str, ...], float]]:
-    """What a pool's workers count, at 0 for everything that is known."""
+    """The metrics that a pool's workers count, with 0 for every known label."""
     types, datasources = (*registry(), OTHER), {one.datasource for one in registry().values()}
     labels: dict[Metric, Iterable[tuple[str, ...]]] = {
         metrics.EVENTS: product(types, ("written", "dead", "deferred")),

@@ -32,19 +32,19 @@ from birdfeed_worker.tinybird.schema_state import read_mismatches
 
 #: A UUIDv7 at the end of a job's id.
 _MADE_BY_TIME: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
-#: Minutes that are looked at.
+#: Minutes that are read.
 MINUTES: Final = 60
 #: Seconds over which rates are averaged.
 RATE_SECONDS: Final = 60
-#: Jobs of each place, and dead letters, that are looked at for the oldest.
+#: Jobs in each place, and dead letters, that are examined to find the oldest.
 LOOKED_AT: Final = 10_000
 
 
 def read_status(connection: Redis, keys: Keys, now: float) -> Status:
-    """Read it. `now` is epoch seconds.
+    """Read the status. `now` is epoch seconds.
 
     Raises:
-        WrongKindError: A key that all jobs share holds another kind of value than birdfeed keeps there.
+        WrongKindError: A key that all jobs share holds a value of the wrong type.
         RedisError: Redis is away or refuses.
     """
     check_kinds(connection, keys)
@@ -81,7 +81,7 @@ def read_status(connection: Redis, keys: Keys, now: float) -> Status:
 
 
 def _lag(connection: Redis, keys: Keys, now: float) -> float | None:
-    """By the time that is part of a job's id (a UUIDv7): no job need be read for it."""
+    """The age of the oldest job, from the time in job ids (UUIDv7), so that no job must be read."""
     with connection.pipeline(transaction=False) as pipe:
         pipe.lrange(keys.queue_list, 0, LOOKED_AT - 1)
         pipe.zrange(keys.started, 0, LOOKED_AT - 1)
@@ -94,7 +94,7 @@ def _lag(connection: Redis, keys: Keys, now: float) -> float | None:
 
 
 def made_at(job_id: str) -> float | None:
-    """When a job was made (epoch s), from its id; None for an id of somebody else's form."""
+    """When a job was created (epoch s), from its id; None if the id has another form."""
     found = _MADE_BY_TIME.search(job_id)
     return int(found[0].replace("-", "")[:12], 16) / 1000 if found else None
 

@@ -1,7 +1,7 @@
-"""The verdict: one table of rules, from what is known of the system to what is wrong with it. Pure.
+"""The verdict: one table of rules that find what is wrong in a status. Pure.
 
-`birdfeed status`, /readyz and the metrics all use it, so that they never disagree. docs/how-to/runbook.md has the
-table too, and a section for each rule; a test holds them together.
+`birdfeed status`, /readyz and the metrics all use it, so that they never disagree. docs/how-to/runbook.md has the same
+table, and a section for each rule; a test compares them.
 """
 
 from collections import Counter
@@ -18,29 +18,29 @@ from birdfeed_worker.monitoring.facts import Finding, Health, Rule, Status
 from birdfeed_worker.monitoring.minutes import WORKER_ENDS, by_last_part, lost, total
 from birdfeed_worker.tinybird.schema_compare import in_one_line
 
-#: Seconds an event may be under way before that counts as late.
+#: Seconds that an event may take before it counts as late.
 LATE_SECONDS: Final = 300.0
-#: Shares of Redis' memory: from the first on it is said, from the second on nothing fits.
+#: Shares of Redis's memory limit: above the first a warning is given, above the second Redis counts as full.
 MEMORY_SHARE: Final = 0.8
 FULL_SHARE: Final = 0.98
-#: Workers that ended by a fault, and in how many minutes.
+#: How many workers must have ended unexpectedly, and in how many minutes.
 ENDS: Final = 5
 ENDS_MINUTES: Final = 10
-#: Share of the events of so many minutes that died, and the fewest that are judged.
+#: The share of events that died, over how many minutes, and the fewest events that are judged.
 DYING_SHARE: Final = 0.01
 DYING_MINUTES: Final = 15
 DYING_EVENTS: Final = 20
-#: Thirds of the last hour in each of which events died, and the fewest in all.
+#: The fewest events that died in the last hour, with some in each third of it.
 GROWING_EVENTS: Final = 100
-#: Share of the last hour's rows without a full price, and the fewest rows that are judged.
+#: The share of the last hour's rows without a full price, and the fewest rows that are judged.
 UNPRICED_SHARE: Final = 0.05
 UNPRICED_ROWS: Final = 100
-#: Seconds an event may wait in a spool while Redis answers.
+#: Seconds that an event may wait in a spool while Redis answers.
 SPOOLED_SECONDS: Final = 120.0
 
 
 def judged(status: Status) -> Status:
-    """The same with the verdict."""
+    """The same status with the verdict."""
     findings = tuple(Finding(rule, message) for rule in RULES for message in rule.find(status))
     return replace(status, findings=findings, health=max((one.rule.health for one in findings), default=Health.HEALTHY))
 
@@ -109,7 +109,7 @@ def _refused(status: Status) -> Iterator[str]:
     everybody = Counter(refusal.datasource for refusal in status.refusals)
     for (datasource, host), refused in by_host(status.refusals).items():
         if status.destinations.get(datasource) and status.destinations[datasource].state == "paused":
-            continue  # everybody's is refused, and that is said already
+            continue  # every worker is refused: another rule reports that
         taken = "the others take its jobs" if everybody[datasource] < workers else "no other worker takes its jobs"
         yield (
             f"{datasource} refuses the token of {host} ({len(refused)} of {workers} workers): {refused[0].reason}; "

@@ -1,1 +1,1 @@
-"""What an operator does to jobs, dead letters and rows. No worker process imports it."""
+"""What operators do to jobs, dead letters and rows. No worker process imports this package."""

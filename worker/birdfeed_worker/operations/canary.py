@@ -1,4 +1,4 @@
-"""Canary: one event is brought back first; the others of its kind follow only if it is written."""
+"""Canary: one event is replayed first; the others of its kind follow only if it is written."""
 
 import enum
 from collections.abc import Callable
@@ -10,16 +10,16 @@ from redis import Redis
 
 from birdfeed_worker.clock import Clock
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 LOOK_SECONDS: Final = 0.1
 
 
 class Verdict(enum.Enum):
-    """What became of the event that went first."""
+    """The outcome of the canary."""
 
     WRITTEN = "written"
     DIED = "died again"
-    #: It still waits: no worker is at it, or its data source is paused.
+    #: It still waits: no worker has taken it, or its data source is paused.
     NO_OUTCOME = "no outcome in time"
 
 
@@ -40,7 +40,7 @@ class Canary:
     clock: Clock = field(default_factory=Clock)
 
     def wait(self, job_id: str, stop: Callable[[], bool] = lambda: False) -> Verdict:
-        """Its outcome: a settled job leaves behind how many of its events died."""
+        """The job's outcome, from the number of dead events that Redis keeps of a settled job."""
         deadline = self.clock.monotonic() + self.timeout
         while True:
             died = self.connection.get(self.keys.done(job_id))

@@ -1,4 +1,4 @@
-"""Edit: change dead events on their way back, and look whether they would be valid then. Pure."""
+"""Edit: change dead events before a replay, and check whether they would be valid then. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from birdfeed_worker.pipeline.validate import reasons
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
-    """What to change in each event's data: fields to set and to remove (dots lead into objects), and its type.
+    """What to change in each event: fields of its data to set and to remove (dots lead into objects), and its type.
 
     event_id and occurred_at never change.
     """
@@ -27,11 +27,11 @@ class Edit:
 
     @property
     def changes(self) -> bool:
-        """Whether anything is to be changed."""
+        """Whether there is anything to change."""
         return bool(self.put or self.remove or self.event_type)
 
     def apply(self, event_type: str, line: bytes) -> bytes:
-        """The event's line as it shall be; a line that can't be read stays as it is."""
+        """The changed line of an event; an unreadable line is returned unchanged."""
         if not (self.put or self.remove):
             return line
         try:
@@ -50,7 +50,7 @@ class Edit:
 
 
 def parse(assignments: Sequence[str]) -> dict[str, Any]:
-    """`name=value` from the command line; a value that is JSON (a number, true, null, an object) is taken as such.
+    """Read `name=value` from the command line; a value that is JSON (a number, true, null, an object) is parsed.
 
     Raises:
         ValueError: There is no name, or no `=`.
@@ -68,7 +68,7 @@ def parse(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def refusal(event_type: str, line: bytes) -> str | None:
-    """Why the worker would dead-letter this event at once, in one sentence without its data; None if it wouldn't."""
+    """Why the worker would dead-letter this event again, in one sentence without its data; None if it wouldn't."""
     known = registry().get(event_type)
     if known is None:
         return f"no event type is named {event_type!r}{type_meant(event_type, registry())}"
@@ -83,7 +83,7 @@ def refusal(event_type: str, line: bytes) -> str | None:
 
 
 def _remove(data: dict[str, Any], path: Sequence[str], fields: Mapping[str, Sequence[str]]) -> None:
-    """Remove a field under all its spellings, so that an old one doesn't win over the new."""
+    """Remove a field under all its spellings, so that an old spelling doesn't win over the new value."""
     holder = _holder(data, path)
     if holder is None:
         return

@@ -1,7 +1,7 @@
-"""Forget: erase one person's events from Redis: waiting, scheduled and dead ones. What a worker holds is only counted.
+"""Forget: erase one person's waiting, scheduled and dead events from Redis. Events in flight are only counted.
 
-Each job changes in one atomic step (queue/lua/forget.lua): its other events stay, and the ledger counts those that went
-as dropped, with the reason `forgotten`. Jobs move while this looks at them, so it looks again until nothing is found.
+Each job changes in one atomic step (queue/lua/forget.lua): its other events stay, and the ledger counts the erased ones
+as dropped, with the reason `forgotten`. Jobs move in the meantime, so the search is repeated until nothing is found.
 """
 
 import hashlib
@@ -27,27 +27,27 @@ from birdfeed_worker.queue.codec import repack, unpack
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import run_all, script
 
-#: Jobs looked at in one round trip.
+#: Jobs searched in one round trip.
 PAGE: Final = 200
-#: Times all jobs are looked at while events of the person are still found.
+#: How often all jobs are searched at most while events of the person are still found.
 ROUNDS: Final = 5
 #: Fields that name a person.
 PERSONAL: Final = frozenset({"user", "username"})
-#: What is in the log for a name that was erased.
+#: Replaces an erased name in the audit log.
 ERASED: Final = "(forgotten)"
-#: What forget.lua answers where it was done.
+#: What forget.lua returns on success.
 _DONE: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """One person, by the values of `user` or `username` that their events have."""
+    """One person, identified by the values of `user` or `username` in their events."""
 
     values: frozenset[str]
 
     def owns(self, event_type: str, line: bytes) -> bool:
-        """Whether an event's line names this person; a line that can't be read names nobody."""
-        # Nearly all lines are another's; a value can hide behind an escape only.
+        """Whether an event's line names this person; an unreadable line names nobody."""
+        # A fast check, because nearly all lines are other persons'. Only an escape can hide a value.
         if b"\\" not in line and not any(value.encode() in line for value in self.values):
             return False
         names = spellings_of(event_type) or ANY_TYPE
@@ -60,10 +60,10 @@ class Person:
 
 @dataclass(slots=True)
 class Forgotten:
-    """Events erased, or that would be, by where they were. `in_flight` are events that workers hold, which stay.
+    """Events that were erased, or would be, by place. `in_flight` are events that workers have reserved; they stay.
 
-    `unreadable` are jobs that can't be opened, so nobody knows whose events they hold; `log_entries` are entries of
-    `birdfeed dead log` that named the person.
+    `unreadable` are jobs that can't be opened, so that it is unknown whose events they hold; `log_entries` are entries
+    of `birdfeed dead log` that named the person.
     """
 
     queued: int = 0
@@ -75,13 +75,13 @@ class Forgotten:
 
     @property
     def events(self) -> int:
-        """All that are erased."""
+        """All erased events."""
         return self.queued + self.scheduled + self.dead
 
 
 @dataclass(slots=True)
 class _Found:
-    """A job with events of the person: the arguments of forget.lua that say what is left of it."""
+    """A job with events of the person: forget.lua's arguments for what is left of it."""
 
     job_id: str
     digest: str
@@ -90,14 +90,14 @@ class _Found:
 
 
 class Forget:
-    """One look for a person.
+    """One search for a person's events.
 
     Args:
         connection: Redis.
         keys: Names of the keys.
-        person: Whom.
+        person: The person.
         dry_run: Only count.
-        stop: Asked between two round trips whether to end.
+        stop: Called between round trips; returns whether to end.
     """
 
     def __init__(
@@ -119,11 +119,11 @@ class Forget:
         self.result = Forgotten()
 
     def run(self) -> Forgotten:
-        """Erase what no worker holds, look once more for what moved meanwhile, and count what is in flight."""
+        """Erase what no worker has reserved, search again for jobs that moved, and count what is in flight."""
         result = self.result
         for _ in range(ROUNDS):
             before, result.unreadable = result.events, 0
-            # A job that becomes due goes from the second to the first of these, so they are looked at in this order.
+            # A job that becomes due moves from the schedule to the queue, so the schedule is searched first.
             result.scheduled += self._erase(self._scheduled())
             result.queued += self._erase(self._queued())
             result.dead += self._erase(pages(self._connection, self._keys))
@@ -151,11 +151,11 @@ class Forget:
         calls = (
             ([self._keys.queue_list], [*head, job.job_id, job.digest, job.events, *job.left, *tail]) for job in jobs
         )
-        # What another took from, or reserved, between the look and the step is found in the next round.
+        # Jobs that changed or were reserved between the search and the step are found in the next round.
         return sum(int(answer[1]) for answer in run_all(self._connection, self._script, calls) if answer[0] == _DONE)
 
     def _look(self, ids: Sequence[str]) -> Iterator[_Found]:
-        """Of these jobs those with events of the person."""
+        """Those of these jobs that hold events of the person."""
         with self._connection.pipeline(transaction=False) as pipe:
             for job_id in ids:
                 pipe.hmget(self._keys.job(job_id), "data", REASON_FIELD)
@@ -175,7 +175,7 @@ class Forget:
                 yield _Found(job_id, digest, len(batch.lines) - len(kept), _left(batch, kept, as_text(reason or b"")))
 
     def _queued(self) -> Iterator[list[str]]:
-        """Pages of the queue from its end: workers take from the other one, and what they give back is added there."""
+        """Pages of the queue from its end: workers take from the front, and give jobs back there."""
         end = -1
         while page := self._connection.lrange(self._keys.queue_list, end - PAGE + 1, end):
             yield [as_text(job_id) for job_id in page]
@@ -195,12 +195,12 @@ class Forget:
         return rewrite(self._connection, self._keys, self._without, dry_run=self._dry_run)
 
     def _without(self, details: Any, name: str = "") -> Any:
-        """An entry's details without the person: a text that is one of the values, or a number in a personal field."""
+        """An entry's details without the person's values: as text anywhere, or as a number in a personal field."""
         if isinstance(details, dict):
             return {name: self._without(value, name) for name, value in details.items()}
         if isinstance(details, list):
             return [self._without(value) for value in details]
-        if name == "text" and isinstance(details, str):  # a filter's, in which the person may be a part
+        if name == "text" and isinstance(details, str):  # a filter's text may contain a value
             said = details.casefold()
             return ERASED if any(value.casefold() in said for value in self._person.values) else details
         named = isinstance(details, str) or ANY_TYPE.get(name) in PERSONAL
@@ -208,7 +208,7 @@ class Forget:
 
 
 def _left(batch: Batch, lines: Sequence[bytes], reason: str) -> tuple[bytes, int, str]:
-    """Data, bytes and description of what stays in a job; nothing where nothing stays."""
+    """Data, bytes and description of what stays in a job; empty if nothing stays."""
     if not lines:
         return b"", 0, ""
     header = structs.replace(batch.header, count=len(lines))

@@ -1,4 +1,4 @@
-"""Purge: delete dead events permanently. They are counted, so that the ledger still says what became of every event."""
+"""Purge: delete dead events permanently. They are counted, so that the ledger still accounts for every event."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ STEP: Final = 100
 
 @dataclass(slots=True)
 class Purged:
-    """Letters and events that are gone (or would be); letters that can't be opened to choose among their events."""
+    """Letters and events that were deleted (or would be); letters that can't be opened to select among their events."""
 
     letters: int = 0
     events: int = 0
@@ -35,7 +35,7 @@ def purge(
     stop: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda events: None,
 ) -> Purged:
-    """Delete the chosen events, oldest first, until `limit` events are gone or `stop()` says so."""
+    """Delete the selected events, oldest first, until `limit` events are deleted or `stop()` returns true."""
     result, mover = Purged(), Mover(connection, keys)
     letters = letters_of(connection, keys, choice)
     while (limit is None or result.events < limit) and not stop():
@@ -55,7 +55,7 @@ def purge(
                 result.events += sum(events for events in gone if events > 0)
                 result.vanished += gone.count(0)
                 changed += [letter for letter, events in zip(batch, gone, strict=True) if events < 0]
-            # Somebody else took from these meanwhile: what is left in them is looked at again.
+            # Another process took events from these in the meantime: select again from what is left.
             some = changed
         progress(looked_at)
     return result
@@ -69,7 +69,7 @@ def _cut(
     room: int | None,
     result: Purged,
 ) -> Iterator[tuple[list[DeadLetterInfo], list[list[int]] | None]]:
-    """Whole letters unopened where they go whole, else opened ones with the numbers of the events that go."""
+    """Unopened letters that are deleted whole; or opened letters, with the numbers of the events to delete."""
     if not choice.by_event and (room is None or sum(letter.events for letter in letters) <= room):
         yield list(letters), None
         return

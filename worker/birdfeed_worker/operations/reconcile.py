@@ -1,4 +1,4 @@
-"""Reconcile: compare the ledger with the dead letters that are there, and name what may have removed the rest."""
+"""Reconcile: compare the ledger with the dead letters that exist, and name what may have removed the others."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -20,26 +20,27 @@ from birdfeed_worker.queue.scripts import run_when_full
 
 #: Entries of the queue read in one round trip.
 PAGE: Final = 1_000
-#: Job keys looked at in search of jobs that are in no registry.
+#: Job keys scanned in search of jobs that are in no registry.
 SCANNED_JOBS: Final = 200_000
 #: rq's registries that birdfeed never uses.
 UNUSED: Final = ("deferred", "canceled", "finished")
-#: Times everything is read again where something moved meanwhile.
+#: How often everything is read at most, if something moved in the meantime.
 LOOKS: Final = 3
-#: A Redis that has run for less is worth naming.
+#: A Redis that was started more recently than this is named as a suspect.
 RECENT_HOURS: Final = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What doesn't add up.
+    """The differences that were found.
 
     Attributes:
         missing: Event type → events that are nowhere (below 0: too many).
-        dead_orphaned: (event type, reason) → events dead in the ledger beyond those in dead letters (below 0: fewer).
-        uncounted: Events in jobs that rq failed by itself and that retention has not counted yet; missing, too.
-        suspects: What may be behind it, one sentence each; also anomalies that are harmless by themselves.
-        consistent: Whether nothing moved while all was read; if not, nothing is missing for certain.
+        dead_orphaned: (event type, reason) → how many more events are dead in the ledger than in dead letters (below 0:
+            fewer).
+        uncounted: Events in jobs that rq failed by itself and that retention has not counted yet; also in `missing`.
+        suspects: Possible causes, one sentence each; also anomalies that are harmless by themselves.
+        consistent: Whether nothing moved during the reading; if not, it is not certain that anything is missing.
     """
 
     missing: Mapping[str, int] = field(default_factory=dict)
@@ -50,12 +51,12 @@ class Findings:
 
     @property
     def balanced(self) -> bool:
-        """Whether everything adds up, as far as can be said while things move."""
+        """Whether everything adds up, as far as can be known while jobs move."""
         return not (self.missing or self.dead_orphaned) or not self.consistent
 
 
 def reconcile(connection: Redis, keys: Keys) -> tuple[Ledger, Findings]:
-    """Read the ledger and everything it must agree with; look for suspects where it doesn't."""
+    """Read the ledger and everything that it must agree with; if they differ, look for causes."""
     for _ in range(LOOKS):
         before = read_ledger(connection, keys)
         there, uncounted = _dead_there(connection, keys)
@@ -87,7 +88,7 @@ def _dead(ledger: Ledger) -> Counter[tuple[str, str]]:
 
 
 def _dead_there(connection: Redis, keys: Keys) -> tuple[Counter[tuple[str, str]], int]:
-    """Events in dead letters by (type, reason), and those in jobs that rq failed itself and nobody has counted yet."""
+    """Events in dead letters by (type, reason), and events in jobs that rq failed and that are not counted yet."""
     there, uncounted = Counter[tuple[str, str]](), 0
     fields = frozenset(as_text(name) for name in connection.hgetall(keys.ledger))
     for one in (one for page in sums(connection, keys) for one in page):
@@ -133,12 +134,12 @@ def _suspects(connection: Redis, keys: Keys, orphaned: Mapping[tuple[str, str], 
         if hours < RECENT_HOURS:
             said.append(f"Redis started {hours:.1f} hours ago; what its append-only file didn't hold is lost")
     except RedisError:
-        pass  # INFO may be forbidden; the rest stands
+        pass  # INFO may be forbidden; the other suspects still count
     return said + redis_facts(connection).warnings
 
 
 def _strays(connection: Redis, keys: Keys) -> tuple[list[str], int]:
-    """Keys of this queue's jobs that are in no registry of birdfeed's, and their events."""
+    """Keys of this queue's jobs that are in none of birdfeed's registries, and the number of their events."""
     known: set[str] = set()
     start = 0
     while page := connection.lrange(keys.queue_list, start, start + PAGE - 1):
@@ -161,10 +162,10 @@ def _strays(connection: Redis, keys: Keys) -> tuple[list[str], int]:
 
 
 def write_off(connection: Redis, keys: Keys) -> tuple[int, Findings]:
-    """Count what is missing as purged, so that the ledger balances again; returns the events, and what was found.
+    """Count what is missing as purged, so that the ledger balances; returns the number of events, and the findings.
 
-    Only where nothing moves; an excess (more events than were accepted) is never written off, nor what retention
-    will count by itself.
+    It does so only if nothing moves. An excess (more events than were accepted) is never written off, nor is what
+    retention will count by itself.
     """
     _, findings = reconcile(connection, keys)
     if findings.balanced or findings.uncounted:

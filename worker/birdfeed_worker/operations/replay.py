@@ -1,8 +1,8 @@
-"""Replay: bring dead events back into the queue when what killed them is fixed.
+"""Replay: put dead events back into the queue once the cause of their failure is fixed.
 
-The worker asks the store about each before it writes it, so replaying twice doubles nothing. What was replayed is no
-longer dead, so a replay that was cut short continues where it stopped; events that fail again in it carry its id and
-are left alone, so that it comes to an end.
+The worker asks Tinybird about each event before it writes it, so replaying twice makes no duplicates. Replayed events
+are no longer dead, so an interrupted replay can be continued. Events that die again in a replay carry its id and are
+skipped, so that the replay ends.
 """
 
 from collections import Counter
@@ -27,29 +27,29 @@ from birdfeed_worker.queue.scripts import run_when_full
 
 #: Letters put back in one round trip.
 STEPS: Final = 100
-#: An event that was brought back this often and died again is left alone, unless more is asked for.
+#: An event that was replayed this often and died again is skipped, unless a higher limit is given.
 MAX_REPLAYS: Final = 5
-#: How far the clocks of the workers' hosts and of this one may be apart.
+#: How far apart the clocks of the workers' hosts and of this host may be.
 CLOCKS_APART: Final = timedelta(seconds=10)
 
 
 def new_replay_id() -> str:
-    """Names one replay, in the rows it brings back and in the log of replays."""
+    """A new name for a replay; it is in the rows of replayed events and in the audit log."""
     return f"replay-{uuid4().hex[:16]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What shall be replayed and how.
+    """What to replay, and how.
 
     Attributes:
         choice: Which events.
-        replay_id: Its name.
-        started: UTC; letters that are younger are not of this replay.
-        fix: What to change in the events on the way; changed events that would not be valid stay dead.
-        limit: Most events.
-        rate: Most events a second.
-        max_replays: Events that were replayed this often already stay dead.
+        replay_id: The replay's name.
+        started: UTC; letters that are newer are not replayed.
+        fix: What to change in the events; changed events that would be invalid stay dead.
+        limit: Events at most.
+        rate: Events per second at most.
+        max_replays: Events that were already replayed this often stay dead.
         dry_run: Only count.
     """
 
@@ -65,11 +65,12 @@ class Order:
 
 @dataclass(slots=True)
 class Replayed:
-    """Events that went back (or would), in how many letters, and what stays dead and why.
+    """Events that were replayed (or would be), in how many letters, and what stays dead and why.
 
-    `vanished` letters were gone meanwhile and `unreadable` ones can't be opened; `refused` events would not be valid
-    (by reason), of those fixed or in a dry run; `too_often` events have died in max_replays replays; `held_back`
-    events are like one that was tried first and `died` again, or had no outcome in time. `stopped`: not to its end.
+    `vanished` letters were gone in the meantime, and `unreadable` ones can't be opened. `refused` events (by reason),
+    among those with a fix or in a dry run, would be invalid. `too_often` events have died in max_replays replays.
+    `held_back` events have the fingerprint of a canary that `died` again, or had no outcome in time. `stopped` says
+    that the replay did not run to its end.
     """
 
     letters: int = 0
@@ -91,9 +92,9 @@ class Replay:
         connection: Redis.
         keys: Names of the keys.
         order: What to do.
-        canary: Tries one event of each fingerprint first; None: all go at once.
-        stop: Asked between two steps whether to end.
-        progress: Called with the number of events looked at.
+        canary: Tries one event of each fingerprint first; None: all are replayed immediately.
+        stop: Called between steps; returns whether to end.
+        progress: Called with the number of events processed.
         clock: Time and sleep.
     """
 
@@ -118,7 +119,7 @@ class Replay:
         self._begun = self.clock.monotonic()
 
     def run(self) -> Replayed:
-        """Until everything chosen is back, the limit is reached, or told to stop."""
+        """Replay until all selected events are back, the limit is reached, or it is told to stop."""
         letters = (letter for letter in letters_of(self.connection, self.keys, self.order.choice) if self._mine(letter))
         for some in batched(letters, STEPS):
             self._hold_merging()
@@ -154,7 +155,7 @@ class Replay:
         return self.order.limit - self.result.events - sum(len(one.lines) for one in self._waiting)
 
     def _replay(self, letter: DeadLetterInfo | None) -> None:
-        """Bring back the chosen events of one letter, in as many steps as limit, rate and canary ask for."""
+        """Replay the selected events of one letter, in as many steps as limit, rate and canary require."""
         refused_before = Counter[str]()
         while letter is not None and not self._ended():
             if letter.batch is None:
@@ -172,7 +173,7 @@ class Replay:
                 self._put(letter, part)
                 return
             if self.order.dry_run:
-                # Nothing is taken, so the rest is still there to be counted: all of it, as far as the limit goes.
+                # A dry run takes nothing from the letter, so count all events at once, up to the limit.
                 self._put(letter, dict(islice(lines.items(), self._room())))
                 return
             self._flush()
@@ -183,7 +184,7 @@ class Replay:
             letter = find(self.connection, self.keys, letter.id)
 
     def _lines(self, letter: DeadLetterInfo) -> tuple[dict[int, bytes], Counter[str]]:
-        """The chosen lines as they shall travel, by number; and how many would be refused, by why."""
+        """Number → line to enqueue, for the selected lines; and how many would be refused, by reason."""
         assert letter.batch is not None
         edit, refused = self.order.edit, Counter[str]()
         lines: dict[int, bytes] = {}
@@ -215,7 +216,7 @@ class Replay:
         return one
 
     def _flush(self) -> None:
-        """Carry out the steps that wait, no faster than the rate; what changed meanwhile is looked at again."""
+        """Carry out the waiting steps, no faster than the rate; letters that changed in the meantime are read again."""
         steps, self._waiting = self._waiting, []
         if self.order.dry_run:
             self.result.letters += len(steps)
@@ -226,7 +227,7 @@ class Replay:
         again = []
         for one, taken in zip(steps, self._mover.back(steps), strict=True):
             if taken is Moved.DONE:
-                # One letter may go back in several steps, one after the other.
+                # One letter may be replayed in several steps, one after the other.
                 self.result.letters += one.letter.id != self._last_letter
                 self._last_letter = one.letter.id
                 self.result.events += len(one.lines)
@@ -243,7 +244,7 @@ class Replay:
             self._flush()
 
     def _hold_merging(self) -> None:
-        """Retention merges no letters for a minute, so that none seems to vanish on its way into another."""
+        """Keep retention from merging letters for a minute, because a merged letter would seem to vanish."""
         if not self.order.dry_run:
             with self.connection.pipeline(transaction=False) as pipe:
                 pipe.set(self.keys.birdfeed("replaying"), self.order.replay_id, ex=60)
@@ -257,5 +258,5 @@ class Replay:
 
 
 def replay(connection: Redis, keys: Keys, choice: Choice | None = None) -> Replayed:
-    """Put dead letters back at once, without a canary."""
+    """Replay dead letters immediately, without a canary."""
     return Replay(connection, keys, Order(choice=choice or Choice())).run()

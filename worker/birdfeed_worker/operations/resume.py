@@ -1,4 +1,4 @@
-"""Resume: release what was paused, by the circuit breaker or because its data source refused everything."""
+"""Resume what was paused, by the circuit breaker or because its data source refused everything."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from birdfeed_worker.queue.redis_time import redis_time
 from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import run_when_full
 
-#: Scheduled jobs looked at in one round trip.
+#: Scheduled jobs read in one round trip.
 PAGE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed:
-    """Event types and data sources that go on, why they had been stopped, and the jobs that were brought forward."""
+    """Event types and data sources that were resumed, why they had been paused, and the number of jobs made due."""
 
     types: dict[str, Trip]
     destinations: dict[str, Destination]
@@ -29,7 +29,7 @@ class Resumed:
 
 
 def resume(connection: Redis, keys: Keys, name: str | None, *, disable_seconds: float) -> Resumed:
-    """Resume a type or a data source (None: everything that is stopped) at once.
+    """Resume a type or a data source (None: everything that is paused) immediately.
 
     Args:
         connection: Redis.
@@ -58,11 +58,11 @@ def resume(connection: Redis, keys: Keys, name: str | None, *, disable_seconds: 
         for source, state in closed.items()
         if state.state != "available" and (sources is None or source in sources)
     }
-    # Without a name only what is stopped goes on; a type by name also has its circuit breaker disabled beforehand.
+    # Without a name, only what is paused is resumed. A named type's breaker is also disabled if it has not tripped.
     for event_type in {*lifted, *((name,) if name in types else ())}:
         reset(connection, keys, event_type, off_seconds=disable_seconds, now=now)
     for source in opened:
-        # Its failures are kept: one request finds out whether it is open, the others wait for what it finds.
+        # Its failure count is kept, so that one request probes whether it is available while the others wait.
         with connection.pipeline(transaction=False) as pipe:
             pipe.hset(keys.birdfeed(f"destination:{source}"), mapping={"backoff_until": "0", "probe_until": "0"})
             run_when_full(connection, keys, pipe)
@@ -72,9 +72,9 @@ def resume(connection: Redis, keys: Keys, name: str | None, *, disable_seconds: 
 
 
 def _bring_forward(connection: Redis, keys: Keys, types: Collection[str], now: float) -> int:
-    """Make scheduled jobs of these types due now. A job that must wait for another reason is put off again."""
+    """Make scheduled jobs of these types due now. A job that must wait for another reason is deferred again."""
     brought: set[str] = set()
-    # A scan, a page at a time: all of a long outage's jobs at once would hold up everybody else.
+    # A scan, a page at a time: reading all jobs of a long outage at once would block Redis.
     for page in batched((as_text(job_id) for job_id, _ in connection.zscan_iter(keys.scheduled, count=PAGE)), PAGE):
         with connection.pipeline(transaction=False) as pipe:
             for job_id in page:
@@ -83,7 +83,7 @@ def _bring_forward(connection: Redis, keys: Keys, types: Collection[str], now: f
         due = {job_id: now for job_id, kind in zip(page, found, strict=True) if as_text(kind or b"unknown") in types}
         if due:
             with connection.pipeline(transaction=False) as pipe:
-                # Only those that still are scheduled.
+                # Only those that are still scheduled.
                 pipe.zadd(keys.scheduled, due, xx=True)
                 run_when_full(connection, keys, pipe)
             brought.update(due)

@@ -1,8 +1,8 @@
-"""Transfer: dead events out into lines of JSON for an editor, and back in, each under its own id.
+"""Transfer: export dead events as lines of JSON to be edited, and import them, each under its own id.
 
-An exported event stays dead until it is imported, replayed or purged. An import takes the event's data (and type) from
-the line and all else, event_id and occurred_at first of all, from the dead letter, so that an event is neither doubled
-nor renamed by an edit; a line whose event is no longer dead is not imported.
+An exported event stays dead until it is imported, replayed or purged. An import takes the event's data and type from
+the line, and everything else, such as event_id and occurred_at, from the dead letter, so that an edit neither
+duplicates nor renames an event. A line whose event is no longer dead is not imported.
 """
 
 from collections import Counter
@@ -20,11 +20,11 @@ from birdfeed_worker.dead_letters.move import Moved, Mover, step
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, dead_letters_of, find
 from birdfeed_worker.operations.edit import refusal
 
-#: Lines of a file held in memory at once.
+#: Lines of a file in memory at once.
 CHUNK: Final = 20_000
-#: Times a letter is looked at again because somebody else took from it meanwhile.
+#: How often a letter is read again because another process took events from it.
 TRIES: Final = 10
-#: What an exported line says of its letter, beside its id.
+#: What an exported line says about its letter, besides its id.
 _ABOUT: Final = (
     "reason", "detail", "fingerprint", "attempts", "replays", "first_failed_at", "last_failed_at",
 )  # fmt: skip
@@ -32,14 +32,14 @@ _ABOUT: Final = (
 
 @dataclass(slots=True)
 class Exported:
-    """Events written out, and what could not be: letters that can't be opened, lines that are no events."""
+    """Exported events, and what could not be exported: letters that can't be opened, lines that are not events."""
 
     events: int = 0
     unreadable: int = 0
 
 
 def export(connection: Redis, keys: Keys, choice: Choice, done: Exported) -> Iterator[bytes]:
-    """The chosen events, oldest letter first, one line of JSON each (with its newline)."""
+    """The selected events, oldest letter first, one line of JSON each (with its newline)."""
     for letter in dead_letters_of(connection, keys, choice):
         if letter.batch is None:
             done.unreadable += letter.events
@@ -58,7 +58,7 @@ def export(connection: Redis, keys: Keys, choice: Choice, done: Exported) -> Ite
 
 @dataclass(slots=True)
 class Imported:
-    """Events that went back into the queue (or would); lines refused, by why; lines whose event is not dead."""
+    """Events put back into the queue (or that would be); refused lines by reason; lines whose event is not dead."""
 
     events: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -77,15 +77,15 @@ class Line:
 
 @dataclass(slots=True)
 class Import:
-    """Brings edited events back into the queue.
+    """Puts edited events back into the queue.
 
     Args:
         connection: Redis.
         keys: Names of the keys.
-        replay_id: The name under which the events go back.
+        replay_id: The name of the replay in which the events go back.
         tell: Called with a line's number and what is wrong with it.
-        dry_run: Only look whether the lines would do.
-        stop: Asked between two letters whether to end.
+        dry_run: Only check whether the lines would be accepted.
+        stop: Called between letters; returns whether to end.
     """
 
     connection: Redis
@@ -126,7 +126,7 @@ class Import:
             if self.stop():
                 return
             self._from_letter(find(self.connection, self.keys, letter_id), waiting)
-        # Small letters are merged now and then: what isn't where it was is looked for everywhere.
+        # Retention may have merged small letters, so events that are not where they were are searched everywhere.
         if waiting:
             for letter in dead_letters_of(self.connection, self.keys):
                 if self.stop():
@@ -139,14 +139,14 @@ class Import:
             self.tell(line.number, "the event is no longer dead; it was replayed or purged")
 
     def _from_letter(self, letter: DeadLetterInfo | None, waiting: dict[str, Line]) -> None:
-        """Take the waiting events that this letter holds."""
+        """Import those of the waiting events that are in this letter."""
         for _ in range(TRIES):
             if letter is None or letter.batch is None:
                 return
             found = _found(letter.batch.lines, waiting)
             if not found:
                 return
-            # A step has one event type; where the file has several for a letter, one step follows the other.
+            # A step has one event type; if the file has several for a letter, one step follows the other.
             event_type = next(iter(found.values()))[1].event_type
             part = {number: item for number, item in found.items() if item[1].event_type == event_type}
             if not self.dry_run:
@@ -169,10 +169,10 @@ class Import:
 
 
 def read_line(number: int, text: bytes) -> tuple[str, Line]:
-    """An edited event's id and what else its line says.
+    """An edited event's id, and the rest of its line.
 
     Raises:
-        ValueError: It is not an event, or the worker would dead-letter it at once; the text says why.
+        ValueError: It is not an event, or the worker would dead-letter it again; the message says why.
     """
     try:
         record = orjson.loads(text)
@@ -195,7 +195,7 @@ def read_line(number: int, text: bytes) -> tuple[str, Line]:
 
 
 def _found(lines: Sequence[bytes], waiting: dict[str, Line]) -> dict[int, tuple[str, Line, bytes]]:
-    """Line number in the letter → event id, the edited line, and the event's line as it shall travel."""
+    """Line number in the letter → event id, the edited line, and the event's line to enqueue."""
     found: dict[int, tuple[str, Line, bytes]] = {}
     for number, text in enumerate(lines):
         try:

@@ -1,4 +1,4 @@
-"""Models that went out unpriced or partly priced: found in the store, and written as entries to fill in."""
+"""Models whose rows are unpriced or partly priced: find them in Tinybird, and write entries to fill in."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,9 +16,9 @@ from birdfeed_worker.pricing.book.entry import Entry
 from birdfeed_worker.pricing.price.money import plain
 from birdfeed_worker.tinybird.lookup import sql_time
 
-#: Most groups of rows asked for; who misses more than that sees the largest first.
+#: Groups of rows read at most; if there are more, the largest are read.
 MAX_GROUPS: Final = 1_000
-#: What image_events has besides tokens: the name of its rate, and SQL for how much there was.
+#: What image_events counts besides tokens: the name of its rate, and the SQL for its amount.
 _AMOUNTS: Final = (("image", "num_images"), ("video_second", "video_seconds"), ("audio_second", "audio_seconds"))
 _PER: Final[Mapping[Unit, str]] = {
     "token": f"{10**6:,} tokens",
@@ -26,7 +26,7 @@ _PER: Final[Mapping[Unit, str]] = {
     "megapixel": "1,000,000 pixels",
     "second": "second",
 }
-#: Rates a new entry should name, beside those of what was used.
+#: Rates that a new entry should name, besides those of what was used.
 _USUAL: Final[Mapping[Unit, tuple[str, ...]]] = {
     "token": ("prompt_text", "prompt_cached", "completion_text"),
     "image": ("image",),
@@ -41,11 +41,11 @@ class Missing:
 
     Attributes:
         name: The model that answered.
-        is_text: Whether it is a text model's: only those have the fallback.
-        price_model: The model whose price is incomplete; "" where there is none at all.
-        asked: The names it was asked for by.
-        used: How much was used, by name of rate; `lacking` is the part that has no rate.
-        priced_now: Whether the books in use have what was missing.
+        is_text: Whether it is a text model: only those use the fallback.
+        price_model: The model whose price is incomplete; "" if there is no price at all.
+        asked: The names by which it was requested.
+        used: Name of rate → amount used; `lacking` is the part without a rate.
+        priced_now: Whether the current books have what was missing.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Missing:
 
     @property
     def status(self) -> str:
-        """cost_status of its rows."""
+        """The cost_status of its rows."""
         return "partial" if self.price_model else "unpriced"
 
     @property
@@ -71,7 +71,7 @@ class Missing:
 
 
 def question(datasource: str, since: datetime) -> str:
-    """SQL for the rows of a data source that have no price, or lack a rate; each event once."""
+    """SQL for a data source's rows that have no price, or lack a rate; each event once."""
     amounts = _AMOUNTS if datasource == "image_events" else ()
     sums = [(name, f"{name}_tokens") for name in TOKEN_CLASSES] + list(amounts)
     columns = ", ".join(
@@ -89,7 +89,7 @@ def question(datasource: str, since: datetime) -> str:
 
 
 def missing_of(answers: Iterable[tuple[str, Mapping[str, Any]]], books: Books, now: datetime) -> list[Missing]:
-    """The models, most events first, from (data source, row of the answer to its question)."""
+    """The models, most events first, from (data source, row of the answer to its query)."""
     found: dict[tuple[bool, str, str], Missing] = {}
     for datasource, row in answers:
         is_text = datasource == "llm_events"
@@ -107,20 +107,20 @@ def missing_of(answers: Iterable[tuple[str, Mapping[str, Any]]], books: Books, n
     for one in found.values():
         entry = entry_of(one, books, now)
         if one.price_model:
-            # What the receipts leave out counts only where the price could have had a rate for it.
+            # An amount that is not in the receipts counts as lacking only if the price could have a rate for it.
             payable = RATES_OF["token" if entry is None else entry.unit]
             one.lacking = {name: amount for name, amount in one.lacking.items() if name in payable}
             one.priced_now = entry is not None and bool(one.lacking) and entry.rates.keys() >= one.lacking.keys()
         else:
             one.lacking = {}
             one.priced_now = entry is not None
-    # A row can be partial for its usage alone; unread.py lists those.
+    # A row can also be partial because of its usage; unread.py lists those.
     kept = (one for one in found.values() if one.status == "unpriced" or one.lacking)
     return sorted(kept, key=lambda one: (-one.events, one.name))
 
 
 def entry_of(one: Missing, books: Books, now: datetime) -> Entry | None:
-    """The price that the books in use have for it now: of the model whose price it had, or of any of its names."""
+    """The price that the current books have for it: by the model whose price it had, or by any of its names."""
     names = (one.price_model,) if one.price_model else (one.name, *sorted(one.asked))
     found = (_find(name, one, books, now) for name in names)
     return next((entry for entry in found if entry is not None), None)
@@ -134,7 +134,7 @@ def _find(name: str, one: Missing, books: Books, now: datetime) -> Entry | None:
 
 
 def entries(missing: Iterable[Missing], books: Books, now: datetime) -> Iterator[str]:
-    """TOML for a book, its rates left to fill in: `prices check` names each that is not."""
+    """TOML for a book, with rates to fill in; `prices check` names each that is not filled in."""
     grouped: dict[str, list[Missing]] = {}
     for one in missing:
         grouped.setdefault(one.name, []).append(one)
@@ -144,7 +144,7 @@ def entries(missing: Iterable[Missing], books: Books, now: datetime) -> Iterator
 
 
 def _told(group: Sequence[Missing], books: Books, now: datetime) -> Iterator[str]:
-    """What is missing under one name, and one entry for it all: a book may name a model once."""
+    """What is missing under one name, and one entry for all of it, because a book may name a model only once."""
     wanted: Missing | None = None
     for one in group:
         entry = entry_of(one, books, now) if one.price_model else None
@@ -167,7 +167,7 @@ def _told(group: Sequence[Missing], books: Books, now: datetime) -> Iterator[str
 
 
 def _both(one: Missing, other: Missing) -> Missing:
-    """Two of one name, such as of two event types, as one: all that was used, and the price of whichever has one."""
+    """Merge two of the same name, such as of two event types: all that was used, and the price of either."""
     return replace(
         one,
         price_model=one.price_model or other.price_model,
@@ -191,7 +191,7 @@ def _names(name: str, entry: Entry, one: Missing, books: Books, now: datetime) -
 
 
 def amounts(counts: Mapping[str, float]) -> str:
-    """How much of what, for people."""
+    """Amounts with their names, for display."""
     return ", ".join(f"{name} {amount:,.0f}" for name, amount in counts.items())
 
 
@@ -228,7 +228,7 @@ def _text(value: str) -> str:
 
 
 def as_json(one: Missing) -> dict[str, Any]:
-    """One model for machines."""
+    """One model for JSON output."""
     return {
         "model": one.name,
         "asked_for_as": sorted(one.asked),

@@ -1,4 +1,4 @@
-"""Usage that was not read, or not completely, by the shape it came in: what a cost is too low for, or missing."""
+"""Usage that was not read, or not completely, grouped by its shape: a reason for a cost that is missing or too low."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from birdfeed_worker.errors import QueryError
 from birdfeed_worker.pricing.usage.readings import readings
 from birdfeed_worker.tinybird.lookup import sql_time
 
-#: Most shapes asked for.
+#: Shapes read at most.
 MAX_SHAPES: Final = 200
-#: Why each is listed, and what to do.
+#: usage_status → why it is listed, and what to do.
 ADVICE: Final[Mapping[str, str]] = {
     "incomplete": "Part of it was not read: the cost is a lower bound",
     "invalid": "Not read: send the usage exactly as the SDK returns it",
@@ -28,10 +28,10 @@ class Shape:
 
     Attributes:
         status: Their usage_status.
-        keys: The keys of the usage, sorted; empty where none is kept.
-        events: How many, and `last` when the last of them occurred (UTC, to the minute).
-        model, provider: Of one of them.
-        not_read: Its numbers that nobody read.
+        keys: The keys of the usage, sorted; empty if the row keeps no usage.
+        events: Number of events; `last` is when the last of them occurred (UTC, to the minute).
+        model, provider: Those of one of the events.
+        not_read: The names of its numbers that were not read.
     """
 
     status: str
@@ -52,10 +52,10 @@ class Shape:
 def read_shapes(
     query: Callable[[str], list[dict[str, Any]]], datasources: Iterable[str], since: datetime
 ) -> tuple[list[Shape], list[str]]:
-    """The shapes of these data sources, most events first, and the data sources that keep no usage_raw yet.
+    """The shapes of these data sources, most events first, and the data sources without a usage_raw column.
 
     Raises:
-        QueryError, QuotaError: As `query` does, but for a column that isn't there.
+        QueryError, QuotaError: As `query` raises them, except for a missing column.
     """
     rows: list[dict[str, Any]] = []
     without: list[str] = []
@@ -70,7 +70,7 @@ def read_shapes(
 
 
 def question(datasource: str, since: datetime) -> str:
-    """SQL for the shapes of a data source; each event once. Images need no usage."""
+    """SQL for the shapes of a data source; each event once. Image events don't need a usage."""
     missing = " OR (usage_status = 'missing' AND cost_status = 'no_usage' AND response_status = 'success')"
     return (
         "SELECT usage_status, arrayStringConcat(arraySort(JSONExtractKeys(usage_raw)), ', ') AS keys, "
@@ -84,7 +84,7 @@ def question(datasource: str, since: datetime) -> str:
 
 
 def shapes_of(rows: Iterable[Mapping[str, Any]]) -> list[Shape]:
-    """The shapes, from the answers to their questions; most events first."""
+    """The shapes, from the answers to these queries; most events first."""
     found = [
         Shape(
             status=row["usage_status"],
@@ -106,7 +106,7 @@ def _not_read(example: str) -> tuple[str, ...]:
 
 
 def as_json(one: Shape) -> dict[str, Any]:
-    """One shape for machines."""
+    """One shape for JSON output."""
     return {
         "usage_status": one.status,
         "keys": one.keys.split(", ") if one.keys else [],

@@ -1,1 +1,1 @@
-"""The stages an event passes in a worker, in the order of the data: decode, validate, enrich, batch, send, settle."""
+"""The stages of an event in a worker, in order: decode, validate, enrich, batch, send, settle."""

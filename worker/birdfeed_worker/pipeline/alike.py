@@ -1,8 +1,9 @@
-"""Rows of events that are like events before them, as nearly all text generations of an app are.
+"""A fast path for rows of events that are like earlier ones, as nearly all text generations of an app are.
 
-Two events are alike where all but their own (row_models.py) is the same: model, provider, tier, the price that is
-found, and which kinds of tokens they used. The first gets its row from the type's row builder, and the JSON of what it
-shares is kept. The others need only their times, their cost, and the JSON of their own part: a quarter of the work.
+Two events are alike if everything except their own part (row_models.py) is the same: model, provider, tier, the price
+that is found, and which kinds of tokens they used. The first gets its row from the type's row builder, and the JSON of
+the shared fields is kept. The others need only their times, their cost, and the JSON of their own part: a quarter of
+the work.
 
 What is unusual in any way is like nothing: other usages, reported costs, errors, moderation results, fields that an
 operator allows, plug-in types. Tests hold both ways together, row for row.
@@ -41,7 +42,7 @@ from birdfeed_worker.pricing.price.price import MOST_UNITS, is_ordinary, is_plai
 from birdfeed_worker.pricing.usage.known import KnownUsage
 from birdfeed_worker.pricing.usage.normalise import BESIDE_COMPLETION
 
-#: Kinds of events remembered, and prices of each: names come from handlers, so there must be a bound.
+#: Kinds of events remembered, and prices of each; names come from handlers, so there must be a bound.
 MAX_KINDS: Final = 1_024
 MAX_PRICES: Final = 64
 _encode: Final = msgspec.json.Encoder().encode
@@ -51,10 +52,10 @@ class _Priced(NamedTuple):
     """What events of one kind that have the same classes of tokens, and the same price, share.
 
     Attributes:
-        rates: Of uncached prompt, cached prompt, text and reasoning; the sum of the products, divided by
-        divisor: is the cost in units of its last place.
-        status: The cost's.
-        shared: The JSON of what they share.
+        rates: The rates of uncached prompt, cached prompt, text and reasoning.
+        divisor: The sum of tokens times rates, divided by this, is the cost in units of its last decimal place.
+        status: The cost_status.
+        shared: The JSON of the shared fields.
     """
 
     rates: tuple[int, int, int, int]
@@ -64,32 +65,32 @@ class _Priced(NamedTuple):
 
 
 class _Kind(Struct):
-    """Events that are alike: where their prices are looked for, whose they are, and their prices."""
+    """A kind of alike events: where their prices are looked up, whose events they are, and their prices."""
 
     choice: Choice
     caller: ProxyMetadata
     prices: dict[tuple[Any, ...], _Priced]
 
 
-#: Gives an item its row where its event is like one before; says whether it is.
+#: Makes an item's row if its event is like an earlier one; returns whether it is.
 MakeRow: TypeAlias = Callable[[Item, Event], bool]
 
 
 class Alike:
-    """Remembers what events share."""
+    """Remembers the shared fields of alike events."""
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[Any, ...], _Kind] = {}
-        #: Struct of events → reads what may be shared.
+        #: Struct of events → the function that reads the fields that may be shared.
         self._readers: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
         self._made_for: tuple[Books, bool] | None = None
 
     def maker(
         self, event_type: EventType, books: Books, tiers: Mapping[str, str], now: datetime, *, short: bool
     ) -> MakeRow:
-        """Makes rows of one version (`now`), by these prices and users' tiers; `short`: short ones (tables/former.py).
+        """A function that makes rows of version `now`, with these prices and users' tiers; `short`: short rows.
 
-        One function with all it needs in reach, because it runs for every event.
+        It is a closure over all it needs, because it runs for every event.
         """
         if self._made_for is None or self._made_for[0] is not books or self._made_for[1] is not short:
             self._kinds.clear()
@@ -107,7 +108,7 @@ class Alike:
             user = event.user
             try:
                 kind = kinds[reader(event), tier_of(user), not user]
-            except (KeyError, TypeError):  # TypeError: an error, a moderation result or the like
+            except (KeyError, TypeError):  # TypeError: an unhashable field, such as an error or a moderation result
                 return False
             if parts is None or usage.shape.modifiers:
                 return False
@@ -155,11 +156,11 @@ class Alike:
         return make_row
 
     def learn(self, event_type: EventType, books: Books, tiers: Mapping[str, str], made: Enriched, row: object) -> bool:
-        """Remember what an event's row shares with those of events like it; False where nothing is like it.
+        """Remember what an event's row shares with those of alike events; returns False if none can be like it.
 
         Args:
-            event_type, books, tiers: As the maker has them.
-            made, row: The event, enriched, and its row as the type's row builder makes it.
+            event_type, books, tiers: The maker's.
+            made, row: The enriched event, and its row from the type's row builder.
         """
         event: Any = made.event
         usage = event.usage
@@ -184,7 +185,7 @@ class Alike:
             return False
         plan = chosen.entry.plan(tuple(map(bool, made.usage.tokens)), NOTHING)
         if (made.price.rates_json, made.price.cost_status) != (plan.rates_json, plan.status):
-            return False  # it would have cost more than MOST_UNITS
+            return False  # the cost would exceed MOST_UNITS
         reader = self._readers.get(type(event))
         if reader is None:
             reader = attrgetter(*(name for name in event.__struct_fields__ if name not in OWN_FIELDS))
@@ -209,5 +210,5 @@ class Alike:
 
 
 def _classes(prompt: int, cached: int, text: int, reasoning: int) -> int:
-    """Which of the parts there are."""
+    """Which of the parts are not 0, as bits."""
     return (prompt and 1) + (cached and 2) + (text and 4) + (reasoning and 8)

@@ -1,4 +1,4 @@
-"""Batch: rows into requests, as they come: by rows, by bytes, and by months."""
+"""Batch: group rows into requests as they come, limited in rows, bytes and months."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
@@ -12,11 +12,11 @@ _Month: TypeAlias = tuple[int, int]
 
 
 class Batcher:
-    """Puts rows into requests. Pure: it keeps what doesn't fill a request yet.
+    """Groups rows into requests, and keeps those that don't fill a request yet. No effects outside.
 
     Args:
-        rows: Most rows of a request.
-        size: Most bytes of a request, before compression; a larger row is a request of its own.
+        rows: Rows of a request at most.
+        size: Bytes of a request at most, before compression; a larger row is a request of its own.
     """
 
     def __init__(self, rows: int, size: int) -> None:
@@ -25,10 +25,10 @@ class Batcher:
         self._open: list[Item] = []
         self._bytes = 0
         self._months: set[_Month] = set()
-        self._overflow: list[Item] = []  # of a thirteenth month, and later ones
+        self._overflow: list[Item] = []  # rows of a thirteenth and further months
 
     def add(self, items: Iterable[Item]) -> Iterator[list[Item]]:
-        """The requests that these rows fill."""
+        """Add rows; yields the requests that they fill."""
         items = list(items)
         if self._take_all(items):
             return
@@ -36,7 +36,7 @@ class Batcher:
             month = _month(item)
             if month not in self._months:
                 if len(self._months) >= MAX_PARTITIONS:
-                    # Not a new request for each: months that alternate would cut one at every row.
+                    # Don't start a new request here: alternating months would make one for every row.
                     self._overflow.append(item)
                     continue
                 self._months.add(month)
@@ -48,7 +48,7 @@ class Batcher:
             self._bytes += size
 
     def _take_all(self, items: Sequence[Item]) -> bool:
-        """Put them into the open request if they fit as they are, all of one month, as they nearly always do."""
+        """Add all rows to the open request if they fit and are all of one month, as they nearly always are."""
         times = [item.envelope.occurred_at for item in items if item.envelope is not None]
         if not times:
             return False
@@ -68,7 +68,7 @@ class Batcher:
         return True
 
     def rest(self) -> Iterator[list[Item]]:
-        """The requests that hold what is left."""
+        """The requests for what is left."""
         while self._open:
             yield self._full()
             overflow, self._overflow = sorted(self._overflow, key=_month), []

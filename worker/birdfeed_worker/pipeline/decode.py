@@ -25,12 +25,12 @@ from birdfeed_worker.model import NO_POISON, POISON, Dead, Decoded, Item, Poison
 from birdfeed_worker.pricing.usage.raw import SHAPES
 from birdfeed_worker.queue.codec import unpack
 
-#: Events decoded at a time. More don't make it faster; fresh memory for thousands of them does make it slower.
+#: Events decoded at a time. More would not be faster, and new memory for thousands of them would make it slower.
 CHUNK_EVENTS: Final = 500
 
 
 def chunks(jobs: Iterable[ReservedJob]) -> Iterator[list[ReservedJob]]:
-    """The jobs in parts of about CHUNK_EVENTS events, going by what their producers said."""
+    """The jobs in parts of about CHUNK_EVENTS events, by their producers' counts."""
     return bounded(jobs, attrgetter("events"), CHUNK_EVENTS)
 
 
@@ -43,14 +43,14 @@ def _typed(event_type: str, extra: frozenset[str]) -> Typed | None:
 def decode(
     jobs: Sequence[ReservedJob], poison: PoisonEvents = NO_POISON, extra: frozenset[str] | None = None
 ) -> Decoded:
-    """Open the jobs. Events are parsed here; a damaged line leaves its item without an envelope and with a reason.
+    """Open the jobs and parse their events. The item of a damaged line has no envelope, but a Dead outcome.
 
     Args:
-        jobs: As they were reserved.
-        extra: The fields that the operator stores; given, events that are as producers of ours send them are typed
-            and checked at once. The others, and all without it, have their data as it came.
+        jobs: Reserved jobs.
         poison: Events (job id and line from 0; line None: the whole job) that are known to kill a worker; they are
-            not even parsed.
+            not parsed.
+        extra: The fields that the operator stores. If it is given, events in the form that birdfeed's producers send
+            are typed and checked in one step; other events, and all events without it, keep their data as sent.
     """
     decoded = Decoded()
     for job in jobs:
@@ -70,7 +70,7 @@ def decode(
 
 
 class CutWhenAsked:
-    """A job's lines, cut out of its data once one of them is asked for: those of written events never are."""
+    """A job's lines, split only when one is asked for; those of written events never are."""
 
     __slots__ = ("_data", "_lines")
 
@@ -87,12 +87,12 @@ class CutWhenAsked:
 def _items(
     job: ReservedJob, header: Header, body: bytes, poison: PoisonEvents, extra: frozenset[str] | None
 ) -> Iterable[Item]:
-    # Sent before, enqueued before, or dead before: the store may have it.
+    # It was sent, enqueued or dead before: Tinybird may have it.
     verify = job.maybe_written_since is not None or header.retried or bool(header.replay_id or header.reason)
     deadly = {number for job_id, number in poison if job_id == job.id}
     reader = _typed(header.event_type, extra) if extra is not None and header.version == VERSION else None
     if reader is not None and not deadly:
-        with suppress(UntypedError):  # one of them is not as it should be: each by itself
+        with suppress(UntypedError):  # a line doesn't fit: decode each by itself
             source, job_id = CutWhenAsked(job.data), job.id
             return [
                 Item(job_id, header, source, one, b"", None, verify, "", one.data, number)

@@ -1,7 +1,7 @@
-"""The way of the data through a worker, one line per stage.
+"""The path of the data through a worker, one line per stage.
 
-rq jobs name `birdfeed_worker.job.deliver`; that dotted path is a wire contract. birdfeed's worker doesn't call it job
-by job: it takes many jobs and hands them to Delivery together.
+rq jobs name `birdfeed_worker.job.deliver`; that dotted path is a wire contract. birdfeed's worker doesn't call it: it
+reserves many jobs and passes them to Delivery together.
 """
 
 import logging
@@ -28,17 +28,17 @@ from birdfeed_worker.tinybird.row_layout import RowLayouts
 
 log = logging.getLogger(__name__)
 
-#: Reason of jobs on which birdfeed's own code failed while it delivered others of their type.
+#: Reason of jobs on which birdfeed's own code failed although other jobs of their type were delivered.
 INTERNAL_ERROR: Final = "internal_error"
-#: Seconds that such a job waits where nothing of its type was delivered lately: then it may be anything's fault.
+#: Seconds that such a job waits if nothing of its type was delivered lately: then the job may not be the cause.
 FAILED_WAIT: Final = 30.0
-#: Seconds for which a delivery of a type shows that the code, and the store, work for it.
+#: Seconds for which a delivery of a type shows that the code and Tinybird work for it.
 LATELY: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """The stages, wired by bootstrap.py."""
+    """The stages; bootstrap.py wires them."""
 
     clock: Clock
     enricher: Enricher
@@ -46,19 +46,19 @@ class Delivery:
     settler: Settler
     breaker: DeadLetterBreaker
     counters: Counters
-    #: What rows the tables take; None: such as any table takes.
+    #: Which rows the tables take; None: rows that any table takes.
     layouts: RowLayouts | None = None
     #: Event type → when (monotonic s) rows of it were last written.
     written_at: dict[str, float] = field(default_factory=dict)
 
     def deliver(self, jobs: Sequence[ReservedJob], poison: PoisonEvents = NO_POISON) -> Totals:
-        """Bring the events of these jobs (of one reservation) to the store; afterwards every job is settled.
+        """Write the events of these jobs (of one reservation) to Tinybird; afterwards every job is settled.
 
-        Where that fails as a whole, each job is delivered alone, so that one that our code fails on costs no other.
+        If that fails as a whole, each job is delivered alone, so that a job on which our code fails affects no others.
         `poison` are events that would kill this process.
 
         Raises:
-            RedisError: Redis is away, full or refuses; nothing is settled that can't be done again.
+            RedisError: Redis is away, full or refuses; the delivery can be repeated.
         """
         try:
             return self._deliver(jobs, poison)
@@ -96,7 +96,7 @@ class Delivery:
                     else:
                         awaiting_tiers.append((event_type, valid))
             if awaiting_tiers:
-                # Users whose tiers nobody remembers: asked about together, so that a slow answer is waited for once.
+                # Users whose tiers are not cached are looked up together, so that a slow answer is waited for once.
                 tiers = self.enricher.tiers(pair for _, valid in awaiting_tiers for pair in valid)
                 for event_type, valid in awaiting_tiers:
                     self._write(event_type, valid, writing, tiers)
@@ -108,7 +108,7 @@ class Delivery:
         return totals
 
     def _settle_failed(self, job: ReservedJob, error: Exception) -> Totals:
-        """Dead-letter a job that our code fails on; but where that may be anything's fault, let it wait."""
+        """Dead-letter a job on which our code fails; if the job may not be the cause, defer it."""
         (job,) = self.settler.with_marks([job])
         log.error("birdfeed's own code failed on job %s", job.id, exc_info=error)
         lately = self.clock.monotonic() - self.written_at.get(job.event_type, float("-inf")) < LATELY
@@ -128,7 +128,7 @@ class Delivery:
 
 
 def _valid(decoded: Decoded) -> Iterator[tuple[EventType, Valid]]:
-    """Valid events, by type."""
+    """Valid events by type."""
     by_type: dict[str, list[Item]] = defaultdict(list)
     for header, of_a_job in groupby(decoded.items, attrgetter("header")):
         by_type[header.event_type] += of_a_job

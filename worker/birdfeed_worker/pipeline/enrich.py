@@ -1,4 +1,4 @@
-"""Enrich: usage, price and tier for each event, and the row the store gets."""
+"""Enrich: add usage, price and tier to each event, and make its row."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,12 +34,12 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Enricher:
-    """Makes rows out of valid events.
+    """Makes rows from valid events.
 
     Args:
-        books: Where the price books in force are.
+        books: The source of the current price books.
         tiers: Where tiers are looked up.
-        extra_fields: Fields outside the models that the operator stores by name.
+        extra_fields: Fields outside the models that the operator stores.
         keep_traceback: Whether tracebacks are stored.
     """
 
@@ -53,12 +53,12 @@ class Enricher:
         self._alike = Alike()
 
     def tiers_in_cache(self, events: Valid) -> Mapping[str, str] | None:
-        """The tiers of their users, if nobody has to be asked; else None."""
+        """The tiers of their users, if all are cached; else None."""
         users = _users(events)
         return self._tiers.recall(users) if users else {}
 
     def tiers(self, events: Iterable[tuple[Item, Event]]) -> Mapping[str, str]:
-        """The tiers of their users: one round trip for all of them, one time to wait."""
+        """The tiers of their users, looked up together, so that the wait is only one."""
         users = _users(events)
         return self._tiers.look_up(users) if users else {}
 
@@ -71,14 +71,14 @@ class Enricher:
         *,
         short: bool = False,
     ) -> None:
-        """Give every item its row, as JSON.
+        """Set every item's row, as JSON.
 
         Args:
-            event_type: The type of all of them.
+            event_type: The type of all events.
             events: Items and their valid events.
             now: The rows' version.
             tiers: Users' tiers; None: they are looked up.
-            short: Whether their table takes short rows.
+            short: Whether the type's table takes short rows.
         """
         books = self._books.current()
         answers = self.tiers(events) if tiers is None else tiers
@@ -90,11 +90,11 @@ class Enricher:
                 enriched = self._enriched(event_type, item, event, books, answers, now, short)
                 row = event_type.build_row(enriched)
                 if self._alike.learn(event_type, books, answers, enriched, row) and make_row(item, event):
-                    continue  # so that every event's row is made by what was learnt, the first one's too
+                    continue  # make every event's row from what was learnt, the first one's too
                 item.row = compact_bytes(_encode(row))
                 item.cost_status = enriched.price.cost_status
             except Exception as error:
-                # A fault of ours, or of a plugged-in row builder: it costs this event, no neighbour and no worker.
+                # A bug of ours, or in another package's row builder: only this event is dead-lettered.
                 log.exception("%s: event %s can't be enriched", event_type.name, item.event_id)
                 item.outcome = Dead(
                     "internal_error", f"birdfeed's own code failed on this event: {type(error).__name__}"
@@ -114,7 +114,7 @@ class Enricher:
         assert envelope is not None
         usage = usage_of(event)
         times = times_of(event, envelope.occurred_at)
-        # A start that can't be true is clamped, for the price as for the row.
+        # An impossible start time is clamped, for the price as for the row.
         at = envelope.occurred_at if event.start_time is None else times.start
         kept = raw_usage(event.usage)
         extra, dropped = leftover(event_type.name, envelope.data, self.extra)
@@ -139,5 +139,5 @@ class Enricher:
 
 
 def _users(events: Iterable[tuple[Item, Event]]) -> set[str]:
-    """Those whose tier their event doesn't say."""
+    """The users of events without a tier of their own."""
     return {event.user for _, event in events if event.user and not (event.tier and event.tier.strip())}

@@ -1,6 +1,6 @@
-"""Send: one request's rows to their data source, again and in parts, until each of them has an outcome.
+"""Send: one request's rows to their data source, again and in parts, until each row has an outcome.
 
-Decisions are retry.py's; here they are carried out: wait, halve, bisect, ask what was quarantined, give back.
+tinybird/decide.py decides; this module carries it out: wait, halve, bisect, ask what was quarantined, give back.
 """
 
 import logging
@@ -33,17 +33,17 @@ from birdfeed_worker.tinybird.lookup import find_quarantined
 log = logging.getLogger(__name__)
 
 QUARANTINED: Final = "every row of the request was quarantined; the reasons can't be read"
-#: Waits up to this many seconds are waited with the jobs in flight; longer ones give them back.
+#: For waits of up to this many seconds the jobs stay in flight; for longer ones they are given back.
 SHORT_WAIT: Final = 2.0
-#: Tries of identical bytes in one go after an unknown outcome, where nobody can be asked (no read token).
+#: How often identical bytes are sent after unknown outcomes if Tinybird can't be asked (no read token).
 BLIND_TRIES: Final = 3
-#: Single rows refused with 400, with no row taken meanwhile, after which no row is to blame but the destination.
+#: If this many single rows are refused with 400 and none is taken meanwhile, the cause is the destination, not a row.
 REFUSED_ROWS_UNTIL_PAUSE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A row that was refused with 400 alone; whether the store had taken other rows of the same request by then."""
+    """A row that was refused alone with 400, and whether other rows of the same request had been taken by then."""
 
     item: Item
     reason: str
@@ -51,16 +51,16 @@ class Refused:
 
 
 class Sender:
-    """Sends requests for one worker process, several at a time where threads call it so.
+    """Sends requests for one worker process; threads may send several at a time.
 
     Args:
-        tinybird: The store.
-        limiter: The pool's rate limit.
+        tinybird: Tinybird's client.
+        limiter: The pool's rate limiter.
         clock: Time, and the sleep that ends when the worker is told to stop.
-        bisect_requests: Requests spent on finding the bad rows of one.
+        bisect_requests: How many requests may be used to find the bad rows of one.
         settle_seconds: Seconds until Tinybird is asked after an unknown outcome.
-        mark: Called before each request with the reservation's execution id and the ids of the jobs in it;
-            notes in Redis that they may be written from now on, and returns those that another worker has by now.
+        mark: Called before each request with the reservation's execution id and the ids of the jobs in the request;
+            stores the write-ahead mark in Redis, and returns those jobs whose rows must not be sent.
         refusals: Whose tokens are refused.
     """
 
@@ -84,12 +84,12 @@ class Sender:
         self._refusals = refusals
 
     def send(self, datasource: str, items: Sequence[Item], execution: str) -> None:
-        """One request, and what follows from its answer, until each of the items has an outcome.
+        """Send one request, and do what its answer requires until each of the items has an outcome.
 
         Args:
-            datasource: Where the rows go.
-            items: Of one reservation, with rows and no outcome yet.
-            execution: The reservation's.
+            datasource: The data source.
+            items: Items of one reservation, with rows and without outcomes.
+            execution: The reservation's execution id.
         """
         if self._clock.stop.is_set() or self._refusals.hands_over(datasource):
             set_outcome(items, Deferred())
@@ -113,7 +113,7 @@ class Sender:
                     self._limiter.available(datasource, admission)
                     written = Written()
                     for item in part:
-                        item.outcome, item.row = written, b""  # the memory is the next rows'
+                        item.outcome, item.row = written, b""  # free the memory for the next rows
                 case PartlyQuarantined(rows):
                     taken = True
                     self._limiter.available(datasource, admission)
@@ -140,7 +140,7 @@ class Sender:
                     elif budget > 0 and (taken or len(refused) < REFUSED_ROWS_UNTIL_PAUSE):
                         waiting.extendleft(reversed(halves(part)))
                     elif taken:
-                        # There are more bad rows than the budget finds; the store takes the others. Next time.
+                        # There are more bad rows than the budget can find, and others are taken: try again later.
                         given_back = True
                         set_outcome(part, Deferred())
                     else:
@@ -157,7 +157,7 @@ class Sender:
             self._limiter.inconclusive(datasource)
 
     def _admitted(self, datasource: str, part: Sequence[Item], execution: str) -> tuple[Sequence[Item], Admission]:
-        """The items to send once the limiter lets the request through; the others have been given back."""
+        """The items to send, once the limiter admits the request; the others have been given back."""
         size = sum([len(item.row) for item in part]) + len(part)
         while True:
             admission = self._limiter.admit(datasource, size)
@@ -176,7 +176,7 @@ class Sender:
         return part, admission
 
     def _post(self, datasource: str, part: Sequence[Item]) -> Answer:
-        """One POST; where nobody can be asked about an unknown outcome, the identical bytes a few times more."""
+        """POST the rows; if the outcome is unknown and Tinybird can't be asked, POST the identical bytes again."""
         body = self._tinybird.encode([item.row for item in part])
         answer = self._tinybird.append(datasource, body)
         if self._tinybird.can_read:
@@ -184,20 +184,20 @@ class Sender:
         for attempt in range(1, BLIND_TRIES):
             if not isinstance(decide(answer, len(part)), Unknown) or self._clock.sleep(0.5 * 2**attempt):
                 break
-            # Nobody to ask: Tinybird may recognise identical bytes, and nothing else would.
+            # Without a read token, only Tinybird's own deduplication of identical bytes can avoid duplicates.
             answer = self._tinybird.append(datasource, body)
         return answer
 
     def _partly_quarantined(self, datasource: str, part: Sequence[Item], rows: int) -> None:
-        """Tinybird says how many rows it quarantined, never which: read them back."""
-        self._tinybird.forget_columns(datasource)  # the rows may be made for a table that was exchanged
+        """Find the quarantined rows by reading them back: Tinybird only says how many there are."""
+        self._tinybird.forget_columns(datasource)  # the table may have been exchanged for another
         try:
             found = find_quarantined(self._tinybird, datasource, [item.event_id for item in part])
         except (QuotaError, QueryError) as error:
             if rows == len(part):
                 set_outcome(part, Dead("quarantined", QUARANTINED))
                 return
-            # The rows are in the store either way and must not be sent again: verification finds out which.
+            # The rows are in Tinybird either way and must not be sent again: verification will find out which.
             log.warning("%s: %d of %d rows quarantined, asking later which (%s)", datasource, rows, len(part), error)
             if not self._tinybird.can_read:
                 set_outcome(part, Written())
@@ -211,7 +211,7 @@ class Sender:
             item.outcome = Written() if why is None else Dead("quarantined", why)
 
     def _token_refused(self, datasource: str, reason: str) -> float:
-        """Until when the rows wait (epoch s; 0: others take them now)."""
+        """Record the refusal; returns until when the rows wait (epoch s; 0: other workers take them now)."""
         if not self._refusals.refused(datasource, reason):
             log.error("%s refuses this worker's token: %s; other workers take its rows", datasource, reason)
             return 0.0
@@ -227,9 +227,9 @@ class Sender:
     def _reject(
         self, datasource: str, refused: Sequence[Refused], taken: bool, given_back: bool, rows: int, execution: str
     ) -> None:
-        """Rows refused alone are to blame, unless the store refused everything at that time.
+        """Dead-letter rows that were refused alone, unless the destination refused everything at that time.
 
-        Whether it did is not known where it took nothing and other rows were given back (`given_back`) untried.
+        It is not known whether it did if it took nothing and other rows were given back (`given_back`) untried.
         """
         if not taken and rows > 1:
             if len(refused) >= min(rows, REFUSED_ROWS_UNTIL_PAUSE):
@@ -240,13 +240,13 @@ class Sender:
                 return
         for one in refused:
             if taken and not one.after_success:
-                # The store took nothing yet when it refused this row; now that it does, the row gets another chance.
+                # When this row was refused, no row had been taken yet. Now rows are taken, so try it again.
                 self.send(datasource, [one.item], execution)
             else:
                 one.item.outcome = Dead("rejected", one.reason)
 
 
 def set_outcome(items: Iterable[Item], outcome: Outcome) -> None:
-    """The same for all of them."""
+    """Set the same outcome for all items."""
     for item in items:
         item.outcome = outcome

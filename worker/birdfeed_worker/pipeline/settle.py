@@ -1,8 +1,8 @@
-"""Settle: what became of the jobs in flight goes back to Redis, each job by itself, in one step for all of them.
+"""Settle: record the outcomes of the jobs in flight in Redis, job by job, all in one step.
 
-A job whose events are all written or dead is deleted; one with events left shrinks to these and waits. Dead letters
-and the ledger's counts change in the same step. A job that is no longer ours (its lease ran out, another worker has
-it) changes nothing: whoever has it settles it.
+A job whose events are all written or dead is deleted; otherwise it shrinks to the remaining events and waits. Dead
+letters and the ledger's counts change in the same step. A job that this worker no longer holds (its lease expired, and
+another worker has it) is not changed: the other worker settles it.
 """
 
 import logging
@@ -39,11 +39,11 @@ from birdfeed_worker.queue.scripts import run_when_full, script
 
 log = logging.getLogger(__name__)
 
-#: Seconds a settled batch is remembered, so that a producer's late second enqueue of it is recognised.
+#: Seconds for which a settled batch is remembered, so that a producer's late second enqueue of it is recognised.
 REMEMBER_SECONDS: Final = 600
 #: Seconds that a job of a newer wire version waits for a newer worker.
 NEWER_VERSION_WAIT: Final = 30.0
-#: Ids of batches and of events in one line of the log.
+#: Ids of batches, and of events, in one log line.
 LOGGED_IDS: Final = 20
 #: Jobs settled in one step.
 JOBS_PER_STEP: Final = 200
@@ -51,9 +51,9 @@ JOBS_PER_STEP: Final = 200
 
 @dataclass(slots=True)
 class JobPlan:
-    """What happens to one job: done, back (to the queue's front), at (a time), suspect (the same, still suspected).
+    """What happens to one job: done, back (to the queue's front), at (a time), suspect (at a time, still a suspect).
 
-    `events` and `size` are what is left where `data` is new; of a job that is done, `events` is how many died.
+    With new `data`, `events` and `size` are those that are left; of a job that is done, `events` is how many died.
     """
 
     job: ReservedJob
@@ -67,9 +67,9 @@ class JobPlan:
 
 @dataclass(slots=True)
 class Totals:
-    """Events by what became of them, for logs and metrics.
+    """Events by outcome, for logs and metrics.
 
-    `lost` are jobs that another worker has; `counted` are the events of all others, for the metrics.
+    `lost` counts jobs that another worker has; `counted` has the events of all other jobs, for the metrics.
     """
 
     written: int = 0
@@ -79,7 +79,7 @@ class Totals:
     counted: Counted = field(default_factory=Counter, compare=False)
 
     def add(self, more: "Totals") -> None:
-        """Add what became of other events."""
+        """Add other totals."""
         self.written += more.written
         self.dead += more.dead
         self.deferred += more.deferred
@@ -94,8 +94,8 @@ class Settler:
         connection: Redis.
         keys: Names of the keys.
         worker: The worker's name.
-        wait_replicas: How many replicas must have a mark before rows are sent. Settling needs none: what a failover
-            forgets of it is done again, and the mark, which was there first, has Tinybird asked.
+        wait_replicas: How many replicas must have a mark before rows are sent. Settling needs none: if a failover
+            forgets it, the job is delivered again, and because of its mark Tinybird is asked first.
     """
 
     def __init__(self, connection: Redis, keys: Keys, worker: str, wait_replicas: int = 0) -> None:
@@ -108,9 +108,9 @@ class Settler:
         self._mark = Replicated(connection, script(connection, "mark"), wait_replicas)
 
     def mark(self, execution: str, job_ids: Sequence[str]) -> frozenset[str]:
-        """Note that rows of these jobs may be written from now on (by Redis's clock), until they are settled.
+        """Mark these jobs: their rows may be written from now on (by Redis's clock), until they are settled.
 
-        Returns the ids of jobs whose rows must not be sent: they are no longer ours, or too few replicas have the note.
+        Returns the ids of jobs whose rows must not be sent: another worker has them, or too few replicas have the mark.
         """
         lost, replicas = self._mark(
             [self._keys.queue_list],
@@ -134,7 +134,7 @@ class Settler:
         return frozenset(as_text(job_id) for job_id in lost)
 
     def with_marks(self, jobs: Sequence[ReservedJob]) -> list[ReservedJob]:
-        """The same jobs with the marks they have by now: rows of theirs may have been sent since they were reserved."""
+        """The same jobs with their current marks: their rows may have been sent since they were reserved."""
         with self._connection.pipeline(transaction=False) as pipe:
             for job in jobs:
                 pipe.hget(self._keys.job(job.id), MAYBE_WRITTEN_FIELD)
@@ -145,7 +145,7 @@ class Settler:
         ]
 
     def settle(self, jobs: Sequence[ReservedJob], decoded: Decoded, now: datetime) -> Totals:
-        """Carry out what became of every event; returns the totals."""
+        """Record the outcome of every event; returns the totals."""
         totals = Totals()
         if len(jobs) <= JOBS_PER_STEP:
             self._step(jobs, decoded.items, decoded, now, totals)
@@ -157,7 +157,7 @@ class Settler:
         return totals
 
     def put_off(self, jobs: Sequence[ReservedJob], until: float) -> None:
-        """Give suspects back untried until a time (epoch s); they stay suspects."""
+        """Defer suspects, untried, until a time (epoch s); they stay suspects."""
         for step in batched(jobs, JOBS_PER_STEP):
             left = list(step)
             while left:
@@ -234,13 +234,13 @@ class Settler:
 
 
 def destination_of(event_type: str) -> str:
-    """The data source of a type's rows; nothing for a type nobody knows."""
+    """The data source of a type's rows; "" for an unregistered type."""
     known = registry().get(event_type)
     return "" if known is None else known.datasource
 
 
 def plan(job: ReservedJob, items: Sequence[Item]) -> JobPlan:
-    """What happens to a job, from what became of its events. Pure."""
+    """What happens to a job, from the outcomes of its events. Pure."""
     left = [item for item in items if not isinstance(item.outcome, Written | Dead)]
     if not left:
         return JobPlan(job, events=sum(isinstance(item.outcome, Dead) for item in items))
@@ -264,7 +264,7 @@ def _by_job(items: Iterable[Item]) -> dict[str, list[Item]]:
 
 
 def ledger_entries(counted: Counted, letters: Iterable[DeadLetter]) -> Counter[str]:
-    """Changes of the ledger: written by type, dead by type and reason, and accepted taken back for double enqueues."""
+    """The ledger's changes: written by type, dead by type and reason, and accepted undone for double enqueues."""
     entries: Counter[str] = Counter()
     for (header, outcome, _), events in counted.items():
         if isinstance(outcome, Written):
@@ -278,7 +278,7 @@ def ledger_entries(counted: Counted, letters: Iterable[DeadLetter]) -> Counter[s
 
 
 def tell(letters: Iterable[DeadLetter]) -> None:
-    """One line in the log for each dead letter, by which its events can be found; never what is in them."""
+    """Log one line for each dead letter, with ids by which its events can be found, but never their data."""
     for letter in letters:
         log.warning(
             "dead-lettered events: %d of type %s: %s: %s",
@@ -296,14 +296,14 @@ def tell(letters: Iterable[DeadLetter]) -> None:
 
 
 def count(totals: Totals, counted: Counted, letters: Iterable[DeadLetter]) -> None:
-    """Add up what became of the events."""
+    """Add the counted outcomes to the totals."""
     totals.counted += counted
     for (_, outcome, _), events in counted.items():
         match outcome:
             case Written():
                 totals.written += events
             case Dead():
-                pass  # counted by its dead letter
+                pass  # counted with its dead letter
             case _:
                 totals.deferred += events
     for letter in letters:

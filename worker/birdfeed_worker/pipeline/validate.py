@@ -1,7 +1,7 @@
-"""Validate: events against the model of their type. A bad event is dead-lettered alone, with every reason.
+"""Validate events against the model of their type. Only the invalid event is dead-lettered, with every reason.
 
-An error event is a row whatever is wrong with it: what a client sent with a bad request often ends up in its event, and
-must cost no more than the field it is in.
+An error event always becomes a row: a client's bad values often end up in the event about the failed request, and must
+cost no more than the fields that hold them.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ def _many(event_type: str) -> TypeAdapter[list[Event]]:
 
 
 def validate(event_type: str, items: Iterable[Item]) -> list[tuple[Item, Event]]:
-    """The items that hold valid events, with the events; the others get a Dead outcome.
+    """The items with valid events, and the events; the other items get a Dead outcome.
 
     Reasons: `unknown_event_type`, `invalid`.
     """
@@ -45,7 +45,7 @@ def validate(event_type: str, items: Iterable[Item]) -> list[tuple[Item, Event]]
     if untyped:
         data = [item.envelope.data for item in untyped if item.envelope is not None]
         try:
-            # One call for the whole list costs half of one call an event; only a bad event makes it go one by one.
+            # One call for the whole list takes half the time of a call per event; only an invalid event requires those.
             for item, event in zip(untyped, _many(event_type).validate_python(data), strict=True):
                 item.event = event
         except ValidationError:
@@ -66,7 +66,7 @@ def _one(known: EventType, item: Item) -> Event | None:
 
 
 def _without_wrong_fields(known: EventType, envelope: Envelope | Line, error: ValidationError) -> Event | None:
-    """An error event without the fields that its model refuses, which count as dropped; None for any other event."""
+    """An error event without the fields that its model rejects, which count as dropped; None for other events."""
     fields = spellings_of(known.name) or {}
     wrong = {
         fields.get(str(one["loc"][0]), str(one["loc"][0]))
@@ -90,12 +90,12 @@ def _without_wrong_fields(known: EventType, envelope: Envelope | Line, error: Va
 
 
 def reasons(error: ValidationError) -> str:
-    """Every reason in one sentence each, naming field and rule, never the value: it can be private."""
+    """One sentence for each reason, with field and rule but without the value, which may be private."""
     return sentences(error, lambda place: ".".join(map(str, place)) or "event")[:MAX_DETAIL]
 
 
 def leftover(event_type: str, data: Any, extra: frozenset[str]) -> tuple[dict[str, Any], int]:
-    """What the model doesn't hold: the fields the operator allowed by name, and how many others are dropped."""
+    """The data outside the model: the fields that the operator allowed, and how many others are dropped."""
     if isinstance(data, Struct):
         return (extra_of(data) if extra else {}), 0
     names = spellings_of(event_type) or {}

@@ -1,6 +1,6 @@
-"""Write: a delivery's rows to their data sources, in as few requests as possible, several of them at a time.
+"""Write a delivery's rows to their data sources, in as few requests as possible, several at a time.
 
-Rows come as they are made: a request that is full is sent while the next one's rows are still being made.
+Rows are added as they are made: a full request is sent while the next one's rows are still being made.
 """
 
 import logging
@@ -24,18 +24,17 @@ from birdfeed_worker.tinybird.lookup import IDS_PER_QUERY, find
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a question that failed is asked again.
+#: Seconds until a failed query is repeated.
 ASK_AGAIN_SECONDS: Final = 30.0
 GAVE_UP: Final = "its outcome stayed unknown for {hours:.1f} h while the store took other rows; it may be written"
 
 
 @dataclass(frozen=True, slots=True)
 class WriteLimits:
-    """What bounds the writing.
+    """Limits for writing.
 
-    Rows and bytes (before compression) of one request; requests under way at a time; seconds until Tinybird is asked
-    after an unknown outcome; seconds of unknown outcomes, while the destination takes other rows, after which a job is
-    given up.
+    Rows and bytes (before compression) of one request; concurrent requests; seconds until Tinybird is asked after an
+    unknown outcome; seconds of unknown outcomes, while the destination takes other rows, after which a job is given up.
     """
 
     rows: int
@@ -49,12 +48,12 @@ class Writer:
     """Writes rows to Tinybird for one worker process.
 
     Args:
-        tinybird: The store, to ask what it has.
+        tinybird: Tinybird's client, to ask which events it has.
         sender: Sends requests.
         clock: Time.
         limits: See WriteLimits.
-        step: Called where the delivery gets somewhere without sending.
-        verification: Told whether the store answers what it has.
+        step: Called when the delivery makes progress without sending.
+        verification: Records whether Tinybird answers which events it has.
     """
 
     def __init__(
@@ -76,10 +75,10 @@ class Writer:
 
     @contextmanager
     def delivery(self, jobs: Mapping[str, ReservedJob]) -> Iterator["Writing"]:
-        """Take rows in the block; after it each item that was added has an outcome.
+        """Takes rows in the block; after the block, each item that was added has an outcome.
 
         Args:
-            jobs: The jobs the items come with, all of one reservation, by id.
+            jobs: Id → job, for the jobs of the items, all of one reservation.
         """
         writing = Writing(self, jobs)
         try:
@@ -93,14 +92,14 @@ class Writer:
         return self._threads.submit(self._sender.send, datasource, request, execution)
 
     def batcher(self) -> Batcher:
-        """Makes requests within the limits."""
+        """A batcher with these limits."""
         return Batcher(self._limits.rows, self._limits.bytes)
 
     def parts(self, items: Sequence[Item], job: ReservedJob) -> Iterator[Sequence[Item]]:
-        """A job that keeps failing where others don't, in ever smaller parts.
+        """Split a job that keeps failing although others don't into ever smaller parts.
 
-        So a row that makes the store time out is alone after a few tries, and its neighbours are written; the row
-        itself is given up in the end.
+        So a row that makes Tinybird time out is alone after a few tries, and the others are written; that row is given
+        up in the end.
         """
         if job.spent >= self._limits.give_up_after:
             set_outcome(items, Dead("gave_up", GAVE_UP.format(hours=job.spent / 3600)))
@@ -112,7 +111,7 @@ class Writer:
             yield from batcher.rest()
 
     def ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> Iterator[Item]:
-        """Settle what the store already has; yields the items it doesn't have."""
+        """Set the outcome of items that Tinybird already has; yields those that it doesn't have."""
         if not self._tinybird.can_read:
             yield from items
             return
@@ -125,7 +124,7 @@ class Writer:
             else:
                 ready.append(item)
         for part in batched(ready, IDS_PER_QUERY):
-            # Each part is two questions at least, and a question may take as long as a request.
+            # Each part takes at least two queries, and a query may take as long as a request.
             self._step()
             if self._clock.stop.is_set():
                 _keep_asking(part, jobs, now)
@@ -178,7 +177,7 @@ class Writing:
         self._under_way: list[Future[None]] = []
 
     def add(self, datasource: str, items: Sequence[Item]) -> None:
-        """Items with rows and no outcome yet, for a data source."""
+        """Add items with rows and without outcomes, for a data source."""
         asked = [item for item in items if item.verify]
         if asked:
             self._asked[datasource] += asked
@@ -186,7 +185,7 @@ class Writing:
         self._add(datasource, items)
 
     def finish(self) -> None:
-        """Send what is left, and wait for all answers. Raises what a request raised (of Redis)."""
+        """Send what is left, and wait for all answers. Raises what a request raised (Redis errors)."""
         for datasource, items in self._asked.items():
             self._add(datasource, self._writer.ask(datasource, items, self._jobs))
         for datasource, batcher in self._batchers.items():
@@ -199,13 +198,13 @@ class Writing:
             future.result()
 
     def end(self) -> None:
-        """Whatever happened: nothing is under way when the jobs are settled or given back."""
+        """Wait for all requests, whatever happened, before the jobs are settled or given back."""
         for future in self._under_way:
             future.cancel()
         wait(self._under_way)
 
     def _add(self, datasource: str, items: Iterable[Item]) -> None:
-        """Ordinary jobs together; jobs that keep failing where others don't, apart."""
+        """Send ordinary jobs together, and jobs that keep failing although others don't separately."""
         if self._unknown:
             items = list(items)
             for item in items:

@@ -1,11 +1,11 @@
-"""Names of models as gateways write them, and whose they are: the one place where a name is taken apart.
+"""Model names as gateways write them, and their providers. Only this module splits names.
 
     bedrock/us-east-1/anthropic.claude-sonnet-4-5  →  itself, anthropic.claude-sonnet-4-5; provider aws
     models/gemini-2.5-flash                        →  itself, gemini-2.5-flash
     GPT-4o                                         →  itself, gpt-4o
 
-A name is looked up whole first, then with one part less at a time. Only parts that name a provider, a place or a kind
-are left out: `somebody/gpt-4o` may be another model.
+A name is looked up whole first, then with one part removed at a time. Only parts that name a provider, a region or a
+kind of call are removed: `somebody/gpt-4o` may be another model.
 """
 
 import re
@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 
 from birdfeed_schemas.tables.providers import GATEWAYS, family_of, is_prefix
 
-#: A region as it is in a path: us-east-1, eu, europe-west4, global.
+#: A region in a path: us-east-1, eu, europe-west4, global.
 _REGION: Final = re.compile(
     r"(?:(?:us|eu|ap|af|ca|sa|me|il|mx|cn|us-gov|us-iso)-[a-z]+-\d|[a-z]+-[a-z]+\d|us|eu|apac|au|jp|ca|global|"
     r"global-standard|data-zone|standard)"
 )
-#: Parts of paths that say how a model is called, not which it is.
+#: Parts of paths that say how a model is called, not which model it is.
 _KINDS: Final = frozenset(("converse", "converse_like", "invoke", "responses", "chat", "deployments", "batch"))
 _PATH: Final = re.compile(
     r"^(?:projects/[^/]+/)?(?:locations/[^/]+/)?(?:publishers/(?P<publisher>[a-z0-9-]+)/)?models/(?P<name>.+)$"
@@ -27,10 +27,10 @@ _PATH: Final = re.compile(
 _ARN: Final = re.compile(
     r"^arn:aws[a-z-]*:bedrock:[a-z0-9-]*:\d*:(?P<kind>inference-profile|foundation-model)/(?P<name>.+)$", re.IGNORECASE
 )
-#: A name that begins like an ARN and is none of the above names no model: profiles, provisioned throughput, imports.
+#: The prefix of ARNs. Those that match no pattern above name no model: profiles, provisioned throughput, imports.
 _ANY_ARN: Final = "arn:"
 _DATE: Final = re.compile(r"^(?P<name>.+)@(?P<date>[a-z0-9-]+)$")
-#: Endings that OpenRouter gives a model, and what they mean.
+#: Suffixes that OpenRouter adds to a model's name.
 _VARIANT: Final = re.compile(
     r"^(?P<name>[^:]+/[^:]+):(?P<variant>free|online|nitro|floor|extended|thinking|exacto|beta)$"
 )
@@ -40,9 +40,9 @@ class Candidate(NamedTuple):
     """A name to look up.
 
     Attributes:
-        name: As it may be in a book.
-        provider: The family that the parts left out name, "" where they name none.
-        variant: OpenRouter's ending that was left out, "" if none was.
+        name: The name to look up in books.
+        provider: The family named by the removed parts, "" if they name none.
+        variant: OpenRouter's suffix that was removed, "" if there was none.
     """
 
     name: str
@@ -52,14 +52,14 @@ class Candidate(NamedTuple):
 
 @lru_cache(8_192)
 def candidates(name: str, provider: str = "") -> tuple[Candidate, ...]:
-    """What a name may mean, the whole name first.
+    """The names to look up for a model's name, the whole name first.
 
     Args:
-        name: As the event has it.
+        name: The event's name.
         provider: The event's provider, in any spelling.
 
     Returns:
-        Names to look up, in order; none where it names no model (a provisioned model's ARN).
+        Names to look up, in order; none if it names no model (a provisioned model's ARN).
     """
     text = name.strip()
     if not text:
@@ -90,12 +90,12 @@ def candidates(name: str, provider: str = "") -> tuple[Candidate, ...]:
         found.append(Candidate(f"{dated['name']}-{dated['date']}", prefix))
         found.append(Candidate(dated["name"], prefix))
     found += [one._replace(name=one.name.lower()) for one in found if one.name != one.name.lower()]
-    # What the parts say of the provider holds for the whole name too: its price must not be another platform's.
+    # The provider in the parts applies to the whole name, too: its price must not be another platform's.
     return tuple(dict.fromkeys(one._replace(provider=one.provider or prefix) for one in found))
 
 
 def _shorter(text: str, family: str) -> tuple[str, str] | None:
-    """A name without its first part, and the provider that part names; None where every part belongs to it."""
+    """A name without its first part, and the provider that the part names; None if no part can be removed."""
     path = _PATH.match(text)
     if path is not None:
         return path["name"], "vertex" if path["publisher"] else ""
@@ -110,7 +110,7 @@ def _shorter(text: str, family: str) -> tuple[str, str] | None:
                 return rest, ""
         return None
     first, found, rest = text.partition("/")
-    # At a gateway the vendor's prefix belongs to the name; only the gateway's own is left out.
+    # At a gateway the vendor's prefix belongs to the name; only the gateway's own is removed.
     if found and rest and family_of(first) in GATEWAYS and is_prefix(first):
         return rest, family_of(first)
     return None
@@ -118,7 +118,7 @@ def _shorter(text: str, family: str) -> tuple[str, str] | None:
 
 @lru_cache(8_192)
 def provider_of(provider: str | None, name: str | None) -> str:
-    """Whose usage it is: the event's provider, else the prefix of the model's name, else what the name itself says."""
+    """The provider: the event's, else the prefix of the model's name, else the maker that the name implies."""
     family = family_of(provider)
     if family or not name:
         return family
@@ -131,5 +131,5 @@ def provider_of(provider: str | None, name: str | None) -> str:
     return next((family for word, family in _MAKERS if word in lower), "")
 
 
-#: Words in names that only one maker's models have; enough to read a usage by, never to price by.
+#: Words that only one maker's model names have → the maker. They decide how a usage is read, but never its price.
 _MAKERS: Final = (("claude", "anthropic"), ("grok", "xai"), ("sonar", "perplexity"))

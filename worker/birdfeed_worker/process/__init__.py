@@ -1,1 +1,1 @@
-"""A worker process: the launcher, its children, the loop that reserves jobs, health pages and shutdown."""
+"""Worker processes: the launcher, its children, the loop that reserves jobs, health pages and shutdown."""

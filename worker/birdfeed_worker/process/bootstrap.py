@@ -1,4 +1,4 @@
-"""Wires the objects of one worker process. Nothing else in the worker connects, reads settings or makes clients."""
+"""Create and connect the objects of one worker process. No other module of a worker reads settings or makes clients."""
 
 import socket
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ from birdfeed_worker.tinybird.schema_check import may_append
 from birdfeed_worker.wiring import book_source_of, tiers_of, tinybird_of
 
 SECONDS_A_DAY = 86_400.0
-#: A row is about twice its event. A little more, so that the last rows of a reservation don't need one request more.
+#: A row is about twice as large as its event. A little more, so that a reservation's last rows need no extra request.
 ROW_GROWTH = 2.2
 
 
@@ -44,12 +44,12 @@ def keys_of(settings: WorkerSettings) -> Keys:
 
 
 def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None, beat_fd: int | None = None) -> Worker:
-    """A worker ready to work; raises ConfigurationError, and nothing is written to Redis yet."""
+    """A worker that is ready to run; nothing is written to Redis yet. Raises ConfigurationError."""
     redis_time = RedisTime()
     clock = clock or Clock(time=redis_time.time)
     keys = keys_of(settings)
     connection = connect(settings.redis_url_text)
-    # Quick to give up, because the next try comes soon anyhow.
+    # It gives up quickly, because the next heartbeat comes soon.
     beat_connection = connect(settings.redis_url_text, tries=3)
     presence = Presence(beat_connection, keys, name, redis_time)
     meter = Meter(keys, pool_of(name))
@@ -123,13 +123,13 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
 
 
 def reserve_bytes(settings: WorkerSettings) -> int:
-    """Bytes of events whose rows fill the requests that go at once, and that the pool's rate lets go without delay."""
+    """Bytes of events whose rows fill the concurrent requests, but no more than the pool's byte rate allows at once."""
     rows = min(settings.request_bytes * settings.requests_at_once, settings.bytes_per_second * SHORT_WAIT)
     return int(rows / ROW_GROWTH)
 
 
 def limiter_of(settings: WorkerSettings, connection: Redis, name: str) -> RateLimiter:
-    """The pool's limiter."""
+    """The pool's rate limiter."""
     limits = Limits(
         settings.requests_per_second,
         settings.bytes_per_second,

@@ -1,7 +1,7 @@
 """One worker process, started by the launcher: `python -m birdfeed_worker.process.child NAME BEAT_FD`.
 
-Its standard input is a pipe from the launcher; when that ends, the launcher is gone and the worker stops. Into BEAT_FD
-it writes a byte every few seconds as a heartbeat.
+Its standard input is a pipe from the launcher; when the pipe closes, the launcher is gone and the worker stops. To
+BEAT_FD it writes a byte every few seconds as a heartbeat.
 """
 
 import faulthandler
@@ -26,14 +26,14 @@ from birdfeed_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
-#: Signal at which a worker writes the stacks of its threads to standard error.
+#: Signal on which a worker writes the stacks of its threads to standard error.
 STACKS_SIGNAL: Final = signal.SIGUSR1
-#: New objects until the collector looks at the youngest; Python's default is 700.
+#: New objects until the garbage collector examines the youngest generation; Python's default is 700.
 GC_THRESHOLD: Final = 20_000
 
 
 def stop_alone(stop_timeout: float, give_back: Callable[[], None]) -> None:
-    """The launcher is gone: stop this process gracefully, and after `stop_timeout` seconds by force."""
+    """Stop this process, because the launcher is gone: gracefully, or after `stop_timeout` seconds by force."""
     log.error("the launcher has exited; this worker stops")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(stop_timeout)
@@ -45,10 +45,10 @@ def stop_alone(stop_timeout: float, give_back: Callable[[], None]) -> None:
 
 
 def tune_gc() -> None:
-    """Let the cycle collector run more rarely, and never over what is loaded by now.
+    """Let the garbage collector run less often, and never over what is loaded by now.
 
-    A delivery makes hundreds of thousands of objects, all of which go by reference counting; looking through them for
-    cycles every 700 new ones is a tenth of a worker's CPU time (docs/explanation/performance.md).
+    A delivery creates hundreds of thousands of objects, all of which are freed by reference counting; searching them
+    for cycles after every 700 new ones takes a tenth of a worker's CPU time (docs/explanation/performance.md).
     """
     gc.collect()
     gc.freeze()
@@ -56,9 +56,9 @@ def tune_gc() -> None:
 
 
 def main() -> int:
-    """Work until told to stop. Exit codes: 0 stopped as asked, 2 settings that can't work."""
+    """Work until told to stop. Exit codes: 0 stopped as asked, 2 the settings can't work."""
     name, beat_fd = sys.argv[1], int(sys.argv[2])
-    # What kills the process (a segmentation fault, the launcher's watch) leaves the stacks in the log.
+    # If the process is killed (by a segmentation fault or by the launcher), the stacks are in the log.
     faulthandler.enable()
     faulthandler.register(STACKS_SIGNAL, all_threads=True)
     log_format = configure_first_logs()
@@ -66,7 +66,7 @@ def main() -> int:
         settings = WorkerSettings.load()
         log_format = settings.log_format
         configure_logs(log_format, settings.log_level)
-        # Imported late: rq reads its key prefix when it is imported.
+        # rq is imported late, because it reads its key prefix when it is imported.
         os.environ.setdefault("RQ_KEY_PREFIX", settings.key_prefix)
         from birdfeed_worker.process.bootstrap import keys_of, make_worker
 

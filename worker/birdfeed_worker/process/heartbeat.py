@@ -1,4 +1,4 @@
-"""Heartbeat: heartbeats and the lease on the jobs in flight, from a thread; and a watch on the delivery."""
+"""Heartbeat: a thread that sends heartbeats, renews the lease on the jobs in flight, and watches the delivery."""
 
 import faulthandler
 import logging
@@ -18,29 +18,29 @@ from birdfeed_worker.queue.reserve import LeaseRenewer
 
 log = logging.getLogger(__name__)
 
-#: Seconds without a step forward after which a worker with jobs in flight ends itself: an event has it in an endless
-#: loop. Longer than any request and than the search for such an event may take.
+#: Seconds without progress after which a worker with jobs in flight ends itself: an event may cause an endless loop.
+#: Longer than any request and than the search for such an event may take.
 STALL_SECONDS: Final = 240.0
-#: Exit code of a worker that ended itself so.
+#: Exit code of a worker that ended itself for this reason.
 STALLED: Final = 70
 
 
 def end_stalled() -> None:
-    """Write what every thread was doing to standard error, and leave at once."""
+    """Write the stack of every thread to standard error, and exit immediately."""
     faulthandler.dump_traceback(all_threads=True)
     os._exit(STALLED)
 
 
 class Heartbeat(threading.Thread):
-    """Says that the worker lives, and renews its lease, over connections of its own, however long the store takes.
+    """Sends heartbeats and renews the lease, over its own connections, however long Tinybird takes to answer.
 
     Args:
         renewer: Renews the lease.
         presence: The worker's entry in Redis.
         every: Seconds between two renewals, and between two heartbeats.
-        beat_fd: Where a byte is written as a heartbeat for the launcher; None for nowhere.
+        beat_fd: Where a byte is written as a heartbeat for the launcher; None: nowhere.
         stall_seconds: See STALL_SECONDS.
-        stalled: Called where no step was taken for so long.
+        stalled: Called after that long without progress.
     """
 
     def __init__(
@@ -64,19 +64,19 @@ class Heartbeat(threading.Thread):
         self._last_step = time.monotonic()
 
     def watch(self, jobs: list[ReservedJob]) -> None:
-        """These are in flight now; none when the list is empty."""
+        """Set the jobs that are in flight now."""
         self._last_step = time.monotonic()
         self._jobs = jobs
 
     def step(self) -> None:
-        """The delivery advanced."""
+        """Record that the delivery has made progress."""
         self._last_step = time.monotonic()
 
     def run(self) -> None:
-        """Until ended."""
+        """Run until `end` is called."""
         while not self._ended.wait(self._every):
             if self._beat_fd is not None:
-                # A full pipe is a launcher that doesn't read; it has its own reasons.
+                # If the pipe is full, the launcher isn't reading; that is not this worker's problem.
                 with suppress(OSError):
                     os.write(self._beat_fd, b".")
             self._look()
@@ -90,7 +90,7 @@ class Heartbeat(threading.Thread):
                 counted(len(jobs), "job"),
             )
             self._stalled()
-        # Each by itself: neither may fail because the other does.
+        # Separately, so that neither fails because the other does.
         self._try("renew the lease", lambda: self._renewer.renew(jobs))
         self._try("send a heartbeat", self._presence.beat)
 
@@ -102,7 +102,7 @@ class Heartbeat(threading.Thread):
             log.warning("the worker can't %s: %s", what, type(error).__name__)
 
     def end(self) -> None:
-        """Stop renewing; returns when nothing is under way, or after a second."""
+        """Stop; returns when nothing is running, or after a second."""
         self._ended.set()
         if self.is_alive():
             self.join(1.0)

@@ -1,4 +1,4 @@
-"""Health: /metrics, /healthz and /readyz, served by the launcher from threads beside its loop."""
+"""/metrics, /healthz and /readyz, which the launcher serves from threads besides its loop."""
 
 import logging
 import socket
@@ -24,23 +24,23 @@ from birdfeed_worker.queue.redis_time import redis_time
 
 log = logging.getLogger(__name__)
 
-#: Seconds without a turn of the launcher's loop after which it counts as hanging; it waits for a Redis
-#: that is away when it gives jobs back.
+#: Seconds without an iteration of the launcher's loop after which it counts as hanging. (When it gives jobs back, it
+#: waits for a Redis that is away.)
 HANGING_SECONDS: Final = 120.0
-#: Seconds a look at Redis is good for.
+#: Seconds for which what was read from Redis is used.
 KEEP_SECONDS: Final = 2.0
-#: Seconds a page waits for one; then it has what was last known.
+#: Seconds that a page waits for a new reading; then it shows the last one.
 LOOK_SECONDS: Final = 3.0
-#: Seconds between tries for a port that another has.
+#: Seconds between tries to get a port that another process has.
 PORT_SECONDS: Final = 2.0
-#: Where the pages are.
+#: The paths of the pages.
 PATHS: Final = ("/metrics", "/healthz", "/readyz")
 PROMETHEUS_TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(slots=True)
 class Pulse:
-    """What the launcher says of itself, written by its loop and read by the server's threads."""
+    """The launcher's state, written by its loop and read by the server's threads."""
 
     name: str
     workers: int = 0
@@ -49,14 +49,14 @@ class Pulse:
     last_turn: float = field(default_factory=time.monotonic)
 
     def turn(self, workers: int) -> None:
-        """The loop has turned; so many workers are alive."""
+        """Record an iteration of the loop, and the number of live workers."""
         self.workers = workers
         self.last_turn = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """An answer."""
+    """An HTTP response."""
 
     status: int
     content_type: str
@@ -65,7 +65,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """What a look at Redis found: the status, the pool's counts, when (monotonic, s), and how long it took (s)."""
+    """What was read from Redis: the status, the pool's counts, when (monotonic, s), and how long it took (s)."""
 
     status: Status
     counts: Mapping[tuple[str, ...], float]
@@ -74,7 +74,7 @@ class Seen:
 
 
 class Looker:
-    """Looks at Redis for all who ask, in a thread of its own, so that a Redis that hangs holds nobody up for long."""
+    """Reads Redis for all requests, in its own thread, so that a Redis that hangs delays none of them for long."""
 
     def __init__(self, connection: Redis, keys: Keys, pool: str) -> None:
         self._connection = connection
@@ -86,7 +86,7 @@ class Looker:
         self._error: Exception | None = None
 
     def look(self) -> tuple[Seen | None, str]:
-        """What was last seen, and why that isn't from now: nothing where it is."""
+        """What was last read, and why that isn't current ("" if it is)."""
         with self._lock:
             seen = self._seen
             if seen is not None and time.monotonic() - seen.at <= KEEP_SECONDS:
@@ -110,7 +110,7 @@ class Looker:
         try:
             counts = read_pool(self._connection, self._keys, self._pool)
             status = read_status(self._connection, self._keys, redis_time(self._connection))
-        except Exception as error:  # raised to who asked
+        except Exception as error:  # passed on to the request
             self._error = named(self._connection, self._keys, error) if isinstance(error, RedisError) else error
             return
         now = time.monotonic()
@@ -118,11 +118,11 @@ class Looker:
 
 
 class Pages:
-    """What is served.
+    """The pages that are served.
 
     Args:
-        pulse: The launcher's.
-        connection: Redis, for these pages alone: quick to give up.
+        pulse: The launcher's state.
+        connection: Redis, only for these pages: it gives up quickly.
         keys: Names of the keys.
     """
 
@@ -143,7 +143,7 @@ class Pages:
             return _json(500, {"error": "the log says why"})
 
     def metrics(self) -> Page:
-        """For Prometheus; where Redis doesn't answer in time, with what was last read and its age."""
+        """The metrics for Prometheus; if Redis doesn't answer in time, as last read, with their age."""
         pulse = self._pulse
         seen, problem = self._looker.look()
         if problem:
@@ -160,12 +160,12 @@ class Pages:
         return Page(200, PROMETHEUS_TEXT, expose(*parts))
 
     def health(self) -> Page:
-        """Whether the launcher's loop turns."""
+        """Whether the launcher's loop runs."""
         silent = time.monotonic() - self._pulse.last_turn
         return _json(200 if silent < HANGING_SECONDS else 503, {"seconds_since_turn": round(silent, 1)})
 
     def ready(self) -> Page:
-        """Whether work gets done here."""
+        """Whether this pool can process jobs."""
         problems, found = [], list[dict[str, str]]()
         if self._pulse.stopping:
             problems.append("stopping")
@@ -191,7 +191,7 @@ def _json(status: int, value: dict[str, Any]) -> Page:
 
 
 class Front(Protocol):
-    """Listens on a port, and answers until another thread calls `shutdown`, as http.server's do."""
+    """Listens on a port and answers until another thread calls `shutdown`, as http.server's servers do."""
 
     server_port: int
 
@@ -199,18 +199,18 @@ class Front(Protocol):
         """Answer until `shutdown`."""
 
     def shutdown(self) -> None:
-        """Answer nothing more."""
+        """Stop answering."""
 
     def server_close(self) -> None:
         """Release the port."""
 
 
-#: Listens on a host and port and answers with these pages; raises OSError where it can't listen.
+#: Listens on a host and port and answers with these pages; raises OSError if it can't listen.
 Listen: TypeAlias = Callable[[Pages, str, int], Front]
 
 
 def listen(pages: Pages, host: str, port: int) -> Front:
-    """These pages and no others."""
+    """Serve these pages and no others."""
     server = ThreadingHTTPServer((host, port), handler_of(pages))
     server.daemon_threads = True
     return server
@@ -219,7 +219,7 @@ def listen(pages: Pages, host: str, port: int) -> Front:
 class Server:
     """Serves pages from a thread, as soon as the port is free.
 
-    It may not be yet where a new launcher is started before the old one has stopped: work goes on meanwhile.
+    It may not be free yet if a new launcher is started before the old one has stopped; the work starts anyway.
     """
 
     def __init__(self, pages: Pages, host: str, port: int, listen: Listen = listen) -> None:
@@ -231,7 +231,7 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="birdfeed-health", daemon=True)
 
     def start(self) -> Self:
-        """From now on."""
+        """Start serving."""
         if not self._bind():
             host, port = self._address
             log.warning(
@@ -246,7 +246,7 @@ class Server:
         return None if self._server is None else self._server.server_port
 
     def close(self) -> None:
-        """No more."""
+        """Stop serving."""
         self._closed.set()
         if self._server is not None:
             self._server.shutdown()
@@ -274,7 +274,7 @@ class Server:
 
 
 def handler_of(pages: Pages) -> type[BaseHTTPRequestHandler]:
-    """What http.server makes for each connection."""
+    """The class of which http.server makes an instance for each connection."""
 
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
@@ -287,9 +287,9 @@ def handler_of(pages: Pages) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(page.body)
 
-        do_HEAD = do_GET  # noqa: N815 - the name http.server looks for
+        do_HEAD = do_GET  # noqa: N815 - http.server calls it by this name
 
         def log_message(self, *args: Any) -> None:
-            """Nothing: probes come every few seconds."""
+            """Log nothing: probes come every few seconds."""
 
     return Handler

@@ -1,7 +1,7 @@
-"""The launcher: keeps N worker processes running, gives a dead one's jobs back at once, and ends them with itself.
+"""The launcher: keeps N worker processes running, gives a dead one's jobs back immediately, and stops them all.
 
-Children are started afresh (no fork: no inherited sockets) and hold the other end of a pipe: when the launcher is
-gone, however it died, they stop by themselves.
+Children are new processes (not forks, so they inherit no sockets) and hold the other end of a pipe: when the launcher
+is gone, however it died, they stop.
 """
 
 import logging
@@ -31,17 +31,18 @@ from birdfeed_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
-#: Seconds before a child that ended by itself is started again: doubles up to the cap, forgotten after a good minute.
+#: Seconds before a child that ended unexpectedly is restarted: they double up to the cap, and are reset by a run of
+#: GOOD_RUN seconds.
 RESPAWN_BASE: Final = 0.5
 RESPAWN_CAP: Final = 30.0
 GOOD_RUN: Final = 60.0
 #: Exit code of a child whose settings can't work.
 SETTINGS_WRONG: Final = 2
-#: Seconds without a heartbeat after which a worker is killed: its own watch ends a stalled one long before.
+#: Seconds without a heartbeat after which a worker is killed; normally a stalled worker ends itself long before.
 SILENT_SECONDS: Final = 360.0
-#: Seconds a worker is given to write its stacks.
+#: Seconds a worker gets to write its stacks.
 STACKS_SECONDS: Final = 1.0
-#: Seconds between looks at the children.
+#: Seconds between checks of the children.
 LOOK_SECONDS: Final = 0.2
 
 
@@ -78,7 +79,7 @@ class Pool:
     _wake: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT; returns the exit code: 0 stopped as asked, 2 settings that can't work."""
+        """Run until SIGTERM or SIGINT; returns the exit code: 0 stopped as asked, 2 the settings can't work."""
         signal.signal(signal.SIGTERM, self._on_signal)
         signal.signal(signal.SIGINT, self._on_signal)
         self.children = [Child() for _ in range(self.settings.processes)]
@@ -115,7 +116,7 @@ class Pool:
     def _start(self, child: Child, now: float) -> None:
         child.name = worker_name()
         environment = dict(os.environ)
-        # rq reads its prefix when it is imported.
+        # rq reads its key prefix when it is imported.
         environment["RQ_KEY_PREFIX"] = self.keys.prefix
         child.beat_fd, write_end = os.pipe()
         os.set_blocking(child.beat_fd, False)
@@ -124,7 +125,7 @@ class Pool:
             pass_fds=(write_end,),
             stdin=subprocess.PIPE,
             env=environment,
-            # Ctrl-C in a terminal reaches the whole process group; only the launcher decides when children stop.
+            # Ctrl-C in a terminal signals the whole process group, but only the launcher stops children.
             start_new_session=True,
         )
         os.close(write_end)
@@ -132,7 +133,7 @@ class Pool:
 
     @staticmethod
     def _silent(child: Child, now: float) -> bool:
-        """Whether a running worker has sent no heartbeat for too long: native code that never ends."""
+        """Whether a live worker has sent no heartbeat for too long: native code may never return."""
         try:
             if os.read(child.beat_fd, 65_536):
                 child.last_beat = now
@@ -141,16 +142,16 @@ class Pool:
         return now - child.last_beat > SILENT_SECONDS
 
     def _reap(self, child: Child, now: float) -> None:
-        """Give the dead child's jobs back, and plan its successor."""
+        """Give the dead child's jobs back, and schedule its replacement."""
         process = child.process
         assert process is not None
         if process.returncode == SETTINGS_WRONG:
-            # It has said what is wrong with the settings; another one would say the same.
+            # It has logged what is wrong with the settings; another child would fail in the same way.
             self._fatal = True
         self.pulse.ends += 1
         lived = now - child.started
         if process.returncode == 0:
-            # Somebody told this worker to stop; the pool stays as large as it was asked to be.
+            # This worker was told to stop, but the pool keeps its size.
             child.failures = 0
         else:
             child.failures = 1 if lived >= GOOD_RUN else child.failures + 1
@@ -177,7 +178,7 @@ class Pool:
             ids = reserver.recover(name, died=died)
             forget_worker(self.connection, self.keys, name)
         except RedisError as error:
-            # Its lease on them runs out by itself.
+            # Its lease on them will expire.
             log.error("can't give back the jobs of %s (%s); its lease will expire", name, type(error).__name__)
             return
         if ids:
@@ -219,9 +220,9 @@ class Pool:
 
 
 def kill_with_stacks(process: subprocess.Popen[bytes]) -> None:
-    """kill -9, after the process was asked to write what its threads are doing to standard error.
+    """kill -9, after asking the process to write the stacks of its threads to standard error.
 
-    It does so in the signal's handler, also while native code never comes back to Python (see child.py).
+    It writes them in the signal's handler, even if native code never returns to Python (see child.py).
     """
     process.send_signal(STACKS_SIGNAL)
     with suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Logs: lines for people on a terminal, JSON for machines; ids, types and counts, never event data or tokens."""
+"""Logs: text on a terminal, JSON elsewhere; with ids, types and counts, but never event data or tokens."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from structlog.typing import EventDict
 
 
 def on_one_line(_: object, __: str, event: EventDict) -> EventDict:
-    """Text of a record as a terminal may show it; JSON escapes by itself. A traceback's lines are indented."""
+    """Make a record's text safe for a terminal (JSON escapes it anyway). A traceback's lines are indented."""
     for name, value in event.items():
         if name == "exception" and isinstance(value, str):
             event[name] = "\n".join(f"    {visible(line)}" for line in value.split("\n"))
@@ -24,12 +24,12 @@ LogFormat: TypeAlias = Literal["auto", "console", "json"]
 
 
 def for_people(log_format: LogFormat) -> bool:
-    """Whether lines are for people."""
+    """Whether to log text for people, not JSON."""
     return log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
 
 
 def configure_first_logs() -> LogFormat:
-    """Logs until the settings are read, so that whoever reads JSON gets it from the first line; the format."""
+    """Configure logs until the settings are read, so that even the first line is JSON if wanted; returns the format."""
     wanted = os.environ.get("BIRDFEED_LOG_FORMAT", "")
     log_format: LogFormat = "json" if wanted == "json" else "console" if wanted == "console" else "auto"
     configure_logs(log_format, "info")
@@ -37,7 +37,7 @@ def configure_first_logs() -> LogFormat:
 
 
 def say_fatal(log_format: LogFormat, error: Exception) -> None:
-    """Why this process can't start: a sentence for people, or a line of the log."""
+    """Report why this process can't start: as a sentence on a terminal, else as a log line."""
     if for_people(log_format):
         print(f"birdfeed: {error}", file=sys.stderr)
     else:
@@ -45,7 +45,7 @@ def say_fatal(log_format: LogFormat, error: Exception) -> None:
 
 
 def configure_logs(log_format: LogFormat, level: str) -> None:
-    """Send the standard library's log records, ours and rq's, through structlog to standard error."""
+    """Send the standard library's log records, birdfeed's and rq's, through structlog to standard error."""
     console = for_people(log_format)
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
@@ -70,6 +70,6 @@ def configure_logs(log_format: LogFormat, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # httpx logs URLs at INFO, and rq every job and heartbeat.
+    # httpx logs URLs at INFO, and rq logs every job and heartbeat.
     for noisy in ("httpx", "httpcore", "rq", "rq.worker"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

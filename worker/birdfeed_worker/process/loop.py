@@ -1,11 +1,10 @@
 """The worker: an rq worker that reserves many jobs at once, delivers them together, and settles each by itself.
 
-What it keeps of rq: the queue, the registries, the worker's own entry (`rq info`, rq-dashboard), failed jobs and their
-requeueing. What it does differently, because rq alone loses jobs at a kill or a SIGTERM (each measured, see
-docs/explanation/decisions.md):
-jobs go from the queue to the started registry in one step; SIGTERM only sets a flag; scheduled
-jobs are moved, and lost workers' jobs given back, by atomic scripts any worker may run, so there is no scheduler
-process to lose.
+It keeps rq's queue, registries, worker entry (`rq info`, rq-dashboard), failed jobs and their requeueing. It does the
+rest differently, because rq alone loses jobs when a worker is killed or gets SIGTERM (each measured, see
+docs/explanation/decisions.md): jobs move from the queue to the started registry in one step; SIGTERM only sets a flag;
+scheduled jobs are moved, and lost workers' jobs are given back, by atomic scripts that any worker may run, so that no
+scheduler process is needed.
 """
 
 import logging
@@ -40,14 +39,14 @@ from birdfeed_worker.queue.trouble import is_unavailable
 
 log = logging.getLogger(__name__)
 
-#: Seconds between looks for scheduled jobs that are due, and for leases that have run out.
+#: Seconds between checks for scheduled jobs that are due, and for expired leases.
 PROMOTE_SECONDS: Final = 0.5
 RECOVER_SECONDS: Final = 5.0
-#: Longest wait at an empty queue before the stop flag is looked at again.
+#: Longest wait at an empty queue before the stop flag is checked again, in seconds.
 IDLE_WAIT: Final = 1.0
-#: Seconds until suspects are looked at again, where the look was cut short.
+#: Seconds until the triage of suspects is repeated if it was cut short.
 UNTRIED_WAIT: Final = 5.0
-#: Seconds between looks whether `rq suspend` is over.
+#: Seconds between checks whether `rq suspend` is still in force.
 SUSPENDED_WAIT: Final = 1.0
 #: Seconds to wait after Redis failed for longer than the client's own retries.
 REDIS_DOWN_WAIT: Final = 2.0
@@ -62,9 +61,9 @@ class Worker(SimpleWorker):
         name: The worker's name in rq.
         reserver, heartbeat, presence, delivery: Wired by bootstrap.py.
         clock: Its stop flag ends the loop; its time is Redis's.
-        reserve_jobs, reserve_events, reserve_bytes: Most of each in one reservation.
-        maintenance: What is done now and then beside the work.
-        stopped: Whether no jobs may be taken for now.
+        reserve_jobs, reserve_events, reserve_bytes: The most of each in one reservation.
+        maintenance: Periodic tasks besides the work.
+        stopped: Returns whether no jobs may be reserved for now.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Worker(SimpleWorker):
         maintenance: Maintenance,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
-        # rq would ask Redis at once, with CLIENT, what this process knows (see presence.py).
+        # rq would ask Redis immediately, with CLIENT, for what this process knows (see presence.py).
         super().__init__(
             [keys.queue], name=name, connection=connection, serializer=JSONSerializer, prepare_for_work=False
         )
@@ -100,20 +99,20 @@ class Worker(SimpleWorker):
         self._last_promote = self._last_recover = float("-inf")
 
     def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
-        """What the worker does; its next heartbeat says so."""
+        """Set the worker's state; its next heartbeat reports it."""
         self._state = self._presence.state = WorkerStatus(state).value
 
     def register_birth(self) -> None:
-        """The first heartbeat; raises RedisError."""
+        """Send the first heartbeat; raises RedisError."""
         self._presence.beat()
 
     def register_death(self) -> None:
         """Give back what is in flight, and remove the worker's entry; raises RedisError.
 
-        In this order: rq would first delete the set by which the worker's jobs are found, and they would wait for the
-        end of the lease.
+        In this order, because rq would first delete the set by which the worker's jobs are found, and they would wait
+        for the end of the lease.
         """
-        # Something is in flight here only where the worker ends by an error, which one of the jobs may have caused.
+        # Jobs are in flight here only if the worker ends because of an error, which one of them may have caused.
         back = self._reserver.recover(self.name, died=True)
         if back:
             log.warning("%s of this worker back in the queue", counted(len(back), "job"))
@@ -122,7 +121,7 @@ class Worker(SimpleWorker):
     def check_for_suspension(self, burst: bool) -> None:
         """Wait while `rq suspend` is in force; raises StopRequested in burst mode.
 
-        rq's own writes a heartbeat at each look, in a MULTI, which a full Redis refuses.
+        rq's own method writes a heartbeat at each check, in a MULTI, which a full Redis refuses.
         """
         while not self._stop_requested and self.connection.exists(f"{self._keys.prefix}:suspended"):
             if burst:
@@ -135,19 +134,19 @@ class Worker(SimpleWorker):
             self.set_state(WorkerStatus.IDLE)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """First SIGTERM or SIGINT: finish what is in flight. Sets a flag and nothing else."""
+        """On the first SIGTERM or SIGINT: finish what is in flight. It only sets a flag."""
         signal.signal(signal.SIGINT, self.request_force_stop)
         signal.signal(signal.SIGTERM, self.request_force_stop)
         self._stop_requested = True
         self._clock.stop.set()
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
-        """Second signal: leave now; the launcher, or the end of the lease, gives the jobs back."""
-        # Not SystemExit: raised in the middle of anything, it could be swallowed.
+        """On the second signal: exit now; the launcher, or the end of the lease, gives the jobs back."""
+        # Not SystemExit, which could be swallowed where it is raised.
         os._exit(1)
 
     def work(self, burst: bool = False, **_: Any) -> bool:  # type: ignore[override]
-        """Reserve, deliver, settle, until told to stop; `burst`: until the queue is empty. True if any job was done."""
+        """Reserve, deliver and settle until told to stop, or (`burst`) the queue is empty; True if any job was done."""
         self._install_signal_handlers()
         self._retry_until_connected(self.register_birth)
         self._lease_heartbeat.start()
@@ -227,7 +226,7 @@ class Worker(SimpleWorker):
         except Exception as error:
             if is_unavailable(error):
                 raise
-            # Not even settling works. These jobs must neither end the worker nor come straight back to it.
+            # Not even settling works. These jobs must neither end the worker nor be reserved again immediately.
             log.exception("can't deliver or settle %s; trying later", counted(len(jobs), "job"))
             self._delivery.settler.put_off(jobs, self._clock.time() + FAILED_WAIT)
             totals = Totals()

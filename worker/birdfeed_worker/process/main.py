@@ -1,4 +1,4 @@
-"""Start a pool: read the settings, look at Redis once, run the launcher."""
+"""Start a pool: read the settings, check Redis once, run the launcher."""
 
 import logging
 import os
@@ -28,19 +28,19 @@ from birdfeed_worker.wiring import book_source_of, tiers_of, tinybird_of
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two tries to reach a Redis that is away, and between two lines about it.
+#: Seconds between two tries to reach a Redis that is away, and between two log lines about it.
 REDIS_WAIT_SECONDS: Final = 1.0
 SAY_AGAIN_SECONDS: Final = 60.0
-#: Environment variable with a pipe's reading end: when the pipe ends, whoever started the pool is gone, and it stops.
+#: Environment variable with a pipe's reading end: when the pipe closes, the pool's parent is gone, and the pool stops.
 PARENT_FD: Final = "BIRDFEED_PARENT_FD"
 
 
-#: Makes what serves the console beside the launcher's pages; raises ConfigurationError.
+#: Makes the server for the console and the launcher's pages; raises ConfigurationError.
 MakeListen: TypeAlias = Callable[[WorkerSettings, Keys], Listen]
 
 
 def stop_with_parent() -> None:
-    """Stop like at SIGTERM when the process that started us is gone, if it gave us a pipe to tell by."""
+    """Stop as on SIGTERM when the parent process is gone, if it passed a pipe for that."""
     if PARENT_FD not in os.environ:
         return
     fd = int(os.environ.pop(PARENT_FD))
@@ -48,17 +48,17 @@ def stop_with_parent() -> None:
 
 
 def log_unknown(environment: Mapping[str, str]) -> None:
-    """Warn of each `BIRDFEED_*` variable that is not a setting, with the one probably meant; never its value."""
+    """Log each `BIRDFEED_*` variable that is not a setting, with the one that was probably meant; no values."""
     for name, near in unknown_variables(environment).items():
         log.warning("%s is not a birdfeed setting%s", name, f"; did you mean {near}?" if near else "")
 
 
 def run_pool(processes: int | None = None, console: MakeListen | None = None) -> int:
-    """Run workers until SIGTERM. Exit codes: 0 stopped as asked, 2 settings or a Redis that can't work.
+    """Run workers until SIGTERM. Exit codes: 0 stopped as asked, 2 the settings or the Redis can't work.
 
     Args:
-        processes: How many workers; None: as the settings say.
-        console: Serves the console too, where BIRDFEED_CONSOLE_ON_METRICS_PORT asks for it.
+        processes: Number of workers; None: as in the settings.
+        console: Makes the server that also serves the console, if BIRDFEED_CONSOLE_ON_METRICS_PORT is set.
     """
     stop_with_parent()
     stop = threading.Event()
@@ -95,7 +95,7 @@ def run_pool(processes: int | None = None, console: MakeListen | None = None) ->
         server = Server(pages, settings.metrics_host, settings.metrics_port, serve).start()
     watch = watch_schema(settings, connection, keys, mismatches)
     try:
-        # A signal that came before the pool listened for it.
+        # A signal may have come before the pool's own handlers were set.
         return 0 if stop.is_set() else pool.run()
     finally:
         if watch is not None:
@@ -105,10 +105,10 @@ def run_pool(processes: int | None = None, console: MakeListen | None = None) ->
 
 
 def listen_of(settings: WorkerSettings, keys: Keys, console: MakeListen | None) -> Listen:
-    """What answers on the launcher's port.
+    """The function that serves the launcher's port.
 
     Raises:
-        ConfigurationError: The console is asked for, and can't be served.
+        ConfigurationError: The console is to be served, but can't be.
     """
     if not settings.console_on_metrics_port:
         return listen
@@ -120,12 +120,12 @@ def listen_of(settings: WorkerSettings, keys: Keys, console: MakeListen | None) 
 
 
 def wait_for_redis(url: str, stop: threading.Event) -> RedisFacts | None:
-    """What kind of Redis it is, as soon as it answers; None if told to stop before.
+    """Wait until Redis answers; returns its facts, or None if told to stop before.
 
-    One line says that it doesn't, and why; started by a supervisor beside it, it may just need a moment.
+    One log line says that it doesn't answer, and why; it may still be starting.
 
     Raises:
-        ConfigurationError: It answers, and refuses the user or password.
+        ConfigurationError: It refuses the user or password.
     """
     place = url.rpartition("@")[2]
     next_line = float("-inf")
@@ -144,10 +144,10 @@ def wait_for_redis(url: str, stop: threading.Event) -> RedisFacts | None:
 
 
 def look_at_redis(facts: RedisFacts, settings: WorkerSettings) -> None:
-    """Say what about this Redis can lose events, and what can't be seen of it.
+    """Log what in this Redis's configuration can lose events, and what can't be read of it.
 
     Raises:
-        ConfigurationError: birdfeed can't work with it, or may not by BIRDFEED_REDIS_CHECK.
+        ConfigurationError: birdfeed can't use it, or BIRDFEED_REDIS_CHECK forbids it.
     """
     if facts.unsuitable:
         raise ConfigurationError(facts.unsuitable)
@@ -162,7 +162,7 @@ def look_at_redis(facts: RedisFacts, settings: WorkerSettings) -> None:
 def watch_schema(
     settings: WorkerSettings, connection: Redis, keys: Keys, found: Sequence[Mismatch] | None
 ) -> SchemaWatch | None:
-    """Keep what the look at start found, and look again while workers run; None where nobody looks."""
+    """Store the mismatches found at the start, and check again while workers run; None if that is off."""
     if settings.schema_check == "off" or not settings.has_read_token:
         return None
     watch = SchemaWatch(tinybird_of(settings), connection, keys, settings.schema_check_seconds)
@@ -176,9 +176,9 @@ def watch_schema(
 
 
 def check(settings: WorkerSettings, connection: Redis) -> list[Mismatch] | None:
-    """Look at all that the workers will need; better one sentence here than from each of them, again and again.
+    """Check everything that the workers will need, so that an error is reported once and not by each of them.
 
-    Returns what of the store's columns doesn't fit; None where it isn't known.
+    Returns the mismatches of Tinybird's columns; None if they aren't known.
 
     Raises:
         ConfigurationError: Something is missing or wrong; the message says what.

@@ -1,4 +1,4 @@
-"""Maintenance: what a worker does now and then beside its work; none of it is urgent, and none may stop the work."""
+"""Maintenance: periodic tasks that a worker does besides its work. None is urgent, and none may stop the work."""
 
 import logging
 from typing import Final
@@ -11,9 +11,9 @@ from birdfeed_worker.monitoring.counters import Sampler
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two steps, so that a loop that spins fast over small jobs doesn't pay for it.
+#: Seconds between two steps, so that a fast loop over small jobs isn't slowed down.
 EVERY: Final = 0.5
-#: Seconds until the next try after one failed.
+#: Seconds until the next try after a failure.
 RETRY_SECONDS: Final = 60.0
 
 
@@ -21,8 +21,8 @@ class Maintenance:
     """Applies retention to dead letters and takes samples.
 
     Args:
-        retention: Keeps dead letters small.
-        sampler: Keeps the samples that rates are read off.
+        retention: Bounds the dead letters.
+        sampler: Takes the samples from which rates are computed.
         clock: Time.
     """
 
@@ -33,7 +33,7 @@ class Maintenance:
         self._next = float("-inf")
 
     def step(self) -> None:
-        """A little of whatever is due."""
+        """Do a small part of each task that is due."""
         if self._clock.monotonic() < self._next:
             return
         self._next = self._clock.monotonic() + EVERY
@@ -43,10 +43,10 @@ class Maintenance:
         except (exceptions.ConnectionError, exceptions.TimeoutError):
             raise
         except exceptions.ResponseError as error:
-            # A Redis that is full or read-only: the work itself says what it can't do.
+            # Redis may be full or read-only: the work itself reports what it can't do.
             log.warning("maintenance failed: %s", error)
             self._next += RETRY_SECONDS
         except Exception:
-            # A dead letter of somebody else's making, say. The work must not stop for that.
+            # Perhaps a dead letter that birdfeed didn't write. The work must not stop because of it.
             log.exception("maintenance failed; trying again in %.0f s", RETRY_SECONDS)
             self._next += RETRY_SECONDS

@@ -1,4 +1,4 @@
-"""Parent watch: know when the process that started this one is gone, however it died."""
+"""Parent watch: detect that the parent process is gone, however it died."""
 
 import os
 import threading
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 
 def when_parent_ends(fd: int, then: Callable[[], None], name: str) -> None:
-    """Call `then`, in a thread of that name, when the pipe ends whose other end the parent holds.
+    """Call `then` in a new thread when the pipe whose other end the parent holds is closed.
 
     Args:
-        fd: The pipe's reading end; what is written into it means nothing.
-        then: What follows.
-        name: Of the thread.
+        fd: The pipe's reading end; what is written to the pipe is ignored.
+        then: The function to call.
+        name: The thread's name.
     """
 
     def watch() -> None:

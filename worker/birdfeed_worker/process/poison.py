@@ -1,9 +1,9 @@
-"""Poison triage: find the events that kill a worker, without letting them kill one more.
+"""Poison triage: find the events that kill a worker, without letting them kill another one.
 
-A job that a worker died with is a suspect, nothing more: the worker may have been killed from outside. Its events are
-worked on in a process of their own, `python -m birdfeed_worker.process.poison`, with one thread and no connection. It
-forks a child for each try: first for all events together, then for halves. Only the death of a child while its parent
-lives counts, and only an event whose child died three times, alone, is confirmed.
+A job that was in flight when a worker died is only a suspect: the worker may have been killed from outside. Its events
+are processed in a separate process, `python -m birdfeed_worker.process.poison`, with one thread and no connection. That
+forks a child for each try: first for all events together, then for halves. Only the death of a child whose parent
+survives counts, and an event is confirmed only if its child died three times with this event alone.
 """
 
 import os
@@ -34,13 +34,13 @@ from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tiers.lookup import NoTiers
 from birdfeed_worker.wiring import book_source_of
 
-#: Deaths of a child with one event alone that confirm it.
+#: How often a child must die with one event alone to confirm it.
 DEATHS: Final = 3
-#: Seconds a child may take: an event that needs longer is an endless loop.
+#: Seconds that a child may take: an event that takes longer is regarded as an endless loop.
 CHILD_SECONDS: Final = 5.0
-#: Seconds the whole search may take.
+#: Seconds that the whole search may take.
 SEARCH_SECONDS: Final = 120.0
-#: Bytes of memory a child may use beyond what its parent has; more would call the kernel's killer on a neighbour.
+#: Bytes of memory that a child may use beyond its parent's; with more, the kernel might kill another process.
 CHILD_MEMORY: Final = 4 * 2**30
 
 #: A job's number and a line's, from 0.
@@ -94,7 +94,7 @@ def main() -> int:
 
 
 def work(jobs: Sequence[ReservedJob], enricher: Enricher) -> None:
-    """What a worker does with events before it sends them, for its effect on the process alone."""
+    """Do what a worker does with events before it sends them, only to see whether the process survives."""
     items = sorted(decode(jobs, extra=enricher.extra).items, key=lambda item: item.header.event_type)
     for name, group in groupby(items, key=lambda item: item.header.event_type):
         valid = validate(name, list(group))
@@ -108,20 +108,20 @@ def search(
     deadline: float,
     child_seconds: float = CHILD_SECONDS,
 ) -> list[tuple[int, int | None]]:
-    """The confirmed ones: a job's number and a line's (None: the job as a whole).
+    """The confirmed poison events: a job's number and a line's (None: the job as a whole).
 
     Args:
         jobs: Suspects.
         work_on: What a child does with some of them.
-        deadline: time.monotonic() after which nobody else is confirmed.
-        child_seconds: Seconds a child may take.
+        deadline: time.monotonic() after which no further event is confirmed.
+        child_seconds: Seconds that a child may take.
     """
 
     def survives(parts: Sequence[ReservedJob]) -> bool:
         return child_survives(lambda: work_on(parts), child_seconds)
 
     def confirmed_alone(part: ReservedJob) -> bool:
-        # The first death brought us here.
+        # The first death has already happened.
         return all(not survives([part]) for _ in range(DEATHS - 1))
 
     if survives(jobs):
@@ -147,14 +147,14 @@ def search(
 
 
 def child_survives(task: Callable[[], None], seconds: float) -> bool:
-    """Whether a forked child does the task and lives, within the seconds."""
+    """Whether a forked child survives the task, within that many seconds."""
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
         try:
             _limit_memory()
-            # What a task prints must not mix with the answer.
+            # What a task prints must not be mixed with the answer.
             os.dup2(2, 1)
             task()
         except BaseException:
@@ -173,7 +173,7 @@ def child_survives(task: Callable[[], None], seconds: float) -> bool:
 
 
 def _limit_memory() -> None:
-    """Where the system knows such a limit (Linux)."""
+    """Limit the child's memory, if the system supports it (Linux)."""
     with suppress(OSError, ValueError), open("/proc/self/statm") as statm:
         pages = int(statm.read().split()[0])
         most = pages * resource.getpagesize() + CHILD_MEMORY
@@ -186,7 +186,7 @@ def _open(job: ReservedJob) -> None:
 
 
 def _lines(job: ReservedJob) -> list[ReservedJob]:
-    """A job for each of its lines; none where it is not a batch of ours."""
+    """One job for each line of a job; empty if it is not a valid batch."""
     try:
         batch = split_batch(unpack(job.data))
     except WireError:

@@ -1,4 +1,4 @@
-"""Presence: a worker's entry in Redis, by which `birdfeed status`, rq info and rq-dashboard know that it lives."""
+"""Presence: a worker's entry in Redis, which `birdfeed status`, `rq info` and rq-dashboard read."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ from redis import Redis
 from birdfeed_worker.queue.redis_time import RedisTime
 from birdfeed_worker.queue.scripts import script
 
-#: Seconds after its last heartbeat for which a worker's entry stays.
+#: Seconds after its last heartbeat after which a worker's entry expires.
 ENTRY_SECONDS: Final = 90
 
 
@@ -26,8 +26,8 @@ class Presence:
     Args:
         connection: Redis; heartbeats come from more than one thread.
         keys: Names of the keys.
-        name: The worker's.
-        clock: Is set by Redis's.
+        name: The worker's name.
+        clock: Set by each heartbeat to Redis's time.
     """
 
     def __init__(self, connection: Redis, keys: Keys, name: str, clock: RedisTime) -> None:
@@ -39,17 +39,17 @@ class Presence:
         self._born = ""
         self._done = self._dead = 0
         self._lock = threading.Lock()
-        #: As rq names what a worker does.
+        #: The worker's state, in rq's words.
         self.state = "started"
 
     def count(self, jobs: int, dead: int) -> None:
-        """So many jobs are done, in which so many events died; the next heartbeat says so."""
+        """Add finished jobs, and dead events in them; the next heartbeat reports them."""
         with self._lock:
             self._done += jobs
             self._dead += dead
 
     def beat(self) -> None:
-        """A heartbeat; the entry is made again where it is gone. Raises RedisError."""
+        """Send a heartbeat; if the entry is gone, it is created again. Raises RedisError."""
         self._clock.set(self._connection)
         now = format_time(datetime.fromtimestamp(self._clock.time(), UTC))
         self._born = self._born or now
@@ -64,18 +64,18 @@ class Presence:
             self._dead -= dead
 
     def end(self) -> None:
-        """The worker ends: its entry goes. Raises RedisError."""
+        """Remove the entry, because the worker ends. Raises RedisError."""
         forget_worker(self._connection, self._keys, self._name)
 
     def _entry(self, now: str) -> dict[str, str | int]:
-        """The fields rq writes at a worker's birth."""
+        """The fields that rq writes at a worker's start."""
         return {
             "birth": self._born,
             "last_heartbeat": now,
             "queues": self._keys.queue,
             "pid": os.getpid(),
             "hostname": socket.gethostname(),
-            # rq asks Redis for it by CLIENT LIST, which may be forbidden.
+            # rq gets it from Redis by CLIENT LIST, which may be forbidden.
             "ip_address": "",
             "version": version("rq"),
             "python_version": platform.python_version(),
@@ -83,7 +83,7 @@ class Presence:
 
 
 def forget_worker(connection: Redis, keys: Keys, name: str) -> None:
-    """Remove a worker's entry. Allowed also where Redis is full. Raises RedisError."""
+    """Remove a worker's entry; works even if Redis is full. Raises RedisError."""
     entry = f"{keys.prefix}:worker:{name}"
     with connection.pipeline(transaction=False) as pipe:
         pipe.srem(f"{keys.prefix}:workers", entry)

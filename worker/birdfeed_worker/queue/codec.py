@@ -8,7 +8,7 @@ import orjson
 from birdfeed_schemas.wire.envelope import Header, WireError, encode_batch
 from birdfeed_schemas.wire.keys import JOB_FUNCTION
 
-#: A batch that unpacks to more than this is no batch of ours: producers stop far below (zip bomb).
+#: A batch that unpacks to more than this is rejected (zip bomb); producers' batches are far smaller.
 MAX_UNPACKED_BYTES: Final = 128_000_000
 
 
@@ -17,7 +17,7 @@ def unpack(data: bytes) -> str:
 
     Raises:
         WireError: It is not rq's JSON for a call of birdfeed's own function with one text argument. Nothing else is
-            ever called, whoever wrote it.
+            ever called.
     """
     try:
         unzip = zlib.decompressobj()
@@ -38,7 +38,7 @@ def unpack(data: bytes) -> str:
 
 
 def pack(packed: str, level: int = 6) -> bytes:
-    """rq's job data for a packed batch (what rq's JSONSerializer and zlib make of it)."""
+    """rq's job data for a packed batch, as rq's JSONSerializer and zlib make it."""
     return zlib.compress(orjson.dumps([JOB_FUNCTION, None, [packed], {}]), level)
 
 

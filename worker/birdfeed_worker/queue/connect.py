@@ -1,4 +1,4 @@
-"""Connect to Redis as a worker needs it: timeouts on everything, retries with growing waits, no hot loop."""
+"""Connect to Redis as workers need it: timeouts on everything, and retries with growing waits."""
 
 import socket
 from contextlib import suppress
@@ -10,20 +10,20 @@ from redis.backoff import EqualJitterBackoff
 from redis.connection import Connection
 from redis.retry import Retry
 
-#: Seconds for one answer; longer than the longest blocking call (2 s) and than a script over 500 jobs.
+#: Seconds for one answer; longer than the longest blocking call (2 s), and than a script over 500 jobs takes.
 SOCKET_TIMEOUT: Final = 10.0
-#: Seconds for a connection to be made.
+#: Seconds for connecting.
 CONNECT_TIMEOUT: Final = 3.0
-#: What CLIENT LIST calls our connections.
+#: The name of birdfeed's connections in CLIENT LIST.
 CLIENT_NAME: Final = "birdfeed-worker"
-#: What to do where Redis refuses the user or password.
+#: Advice for when Redis refuses the user or password.
 LOG_IN: Final = "(BIRDFEED_REDIS_URL may hold them: redis://USER:PASSWORD@HOST:PORT/DB)"
 
 
 def greet(connection: Connection) -> None:
-    """What is said on a new connection: log in, choose the database, and give it a name where CLIENT is allowed."""
-    # Without the health check that redis-py makes of a new connection's first command: where the log-in is refused, it
-    # would connect again for its PING, and so on until the stack is full.
+    """Set up a new connection: log in, choose the database, and name the connection if CLIENT is allowed."""
+    # Without redis-py's health check at a new connection's first command: if the log-in is refused, it would reconnect
+    # for its PING, and recurse until the stack overflows.
     interval, connection.health_check_interval = connection.health_check_interval, 0
     try:
         connection.on_connect()
@@ -35,11 +35,12 @@ def greet(connection: Connection) -> None:
 
 
 def connect(url: str, *, tries: int = 20, timeout: float = SOCKET_TIMEOUT) -> Redis:
-    """A client that tries a failed command again for about `tries` half-seconds before it raises.
+    """A client that retries a failed command for about `tries` half-seconds before it raises.
 
     `timeout` is in seconds, for each answer and, up to CONNECT_TIMEOUT, for connecting.
 
-    Scripts are safe to try again: take adopts what an unanswered take took, settle's fence refuses a second time.
+    Scripts can be retried safely: reserve adopts the jobs of an unanswered reserve, and settle does nothing the second
+    time.
     """
     return client_of(
         url,

@@ -1,6 +1,6 @@
-"""Kinds: whether the keys that all jobs share hold what they should.
+"""Check that the keys that all jobs share hold values of the right type.
 
-Whoever can write to Redis may have put text where a list is meant. Redis's own answer, WRONGTYPE, names no key.
+Any client of Redis may have put text where a list is expected. Redis's own answer, WRONGTYPE, names no key.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from birdfeed_worker.queue.reply import as_text, error_code
 
-#: Redis's name of each kind, for people.
+#: Redis's name of a type → its name in messages.
 _NAMES: Final = {"zset": "sorted set", "string": "text"}
 FIX: Final = (
     "another program wrote it; look at it, then move it away with RENAME, or delete it: everything continues by itself"
@@ -21,11 +21,11 @@ FIX: Final = (
 
 
 class WrongKindError(ResponseError):
-    """A key holds another kind of value than birdfeed keeps there; the text names each such key and says what to do."""
+    """A key holds a value of the wrong type; the message names each such key and says what to do."""
 
 
 def kinds_of(keys: Keys) -> Mapping[str, str]:
-    """The keys that all jobs share, and what each holds (in Redis's words) if it exists."""
+    """Each key that all jobs share → the type that it must have, if it exists (in Redis's words)."""
     sources = sorted({known.datasource for known in registry().values()})
     hashes = ("breaker", "breaker-off", "costs", "dead-size", "refused", "sampled", "spools")
     return {
@@ -46,7 +46,7 @@ def kinds_of(keys: Keys) -> Mapping[str, str]:
 
 
 def named(connection: Redis, keys: Keys, error: RedisError) -> RedisError:
-    """An error of Redis's or, where a key of the wrong kind is behind it, one that names the key."""
+    """The same error, or, if a key of the wrong type caused it, an error that names the key."""
     if error_code(error) in ("WRONGTYPE", "WRONGKIND"):
         try:
             check_kinds(connection, keys)
@@ -58,10 +58,10 @@ def named(connection: Redis, keys: Keys, error: RedisError) -> RedisError:
 
 
 def check_kinds(connection: Redis, keys: Keys) -> None:
-    """Look at all of them, in one round trip.
+    """Check all of them, in one round trip.
 
     Raises:
-        WrongKindError: One or more hold something else.
+        WrongKindError: One or more have the wrong type.
     """
     meant = kinds_of(keys)
     with connection.pipeline(transaction=False) as pipe:

@@ -1,18 +1,18 @@
-"""Redis's time: what two hosts compare is said in it, because their own clocks differ."""
+"""Redis's time: times that are compared between hosts are in it, because the hosts' clocks differ."""
 
 import time
 from typing import Final
 
 from redis import Redis
 
-#: Seconds for the answer above which a comparison of clocks says too little, if there has been a better one.
+#: If Redis's answer takes longer than this many seconds, the comparison is too inexact, unless it is the first.
 QUICK: Final = 1.0
 
 
 class RedisTime:
-    """A clock (epoch s) that is set by Redis's and runs on by this machine's monotonic one.
+    """A clock (epoch s) that is set to Redis's time and advances with this machine's monotonic clock.
 
-    Before it is first set it shows this machine's time.
+    Before it is first set, it shows this machine's time.
     """
 
     def __init__(self) -> None:
@@ -20,11 +20,11 @@ class RedisTime:
         self._is_set = False
 
     def time(self) -> float:
-        """Now, epoch seconds."""
+        """The current time, epoch seconds."""
         return self._base + time.monotonic()
 
     def set(self, connection: Redis) -> None:
-        """Compare with Redis; raises RedisError."""
+        """Set it to Redis's time; raises RedisError."""
         before = time.monotonic()
         seconds, microseconds = connection.time()
         after = time.monotonic()
@@ -35,6 +35,6 @@ class RedisTime:
 
 
 def redis_time(connection: Redis) -> float:
-    """Now by Redis's clock, epoch seconds."""
+    """The current time by Redis's clock, epoch seconds."""
     seconds, microseconds = connection.time()
     return float(seconds + microseconds / 1e6)

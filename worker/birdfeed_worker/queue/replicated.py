@@ -1,4 +1,4 @@
-"""Replicated: a script whose writes replicas have before its answer counts, so that a failover doesn't forget them."""
+"""Run a script and wait until replicas have its writes, so that a failover doesn't lose them."""
 
 import logging
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ from birdfeed_worker.queue.reply import error_code
 
 log = logging.getLogger(__name__)
 
-#: Milliseconds that replicas may take; far under the client's time for one answer (connect.py).
+#: Milliseconds that replicas may take; far less than the client's time for one answer (connect.py).
 WAIT_MILLISECONDS: Final = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Replicated:
-    """Runs a script, and asks how many replicas have what it wrote.
+    """Runs a script, and asks how many replicas have its writes.
 
     Args:
         connection: Redis.
-        script: One of ours.
-        replicas: How many must have it; 0: nobody is asked, and nothing is sent for it.
+        script: One of the scripts in queue/lua.
+        replicas: How many must have them; 0: replicas are not asked for.
     """
 
     connection: Redis
@@ -32,18 +32,18 @@ class Replicated:
     replicas: int
 
     def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, int]:
-        """The script's answer, and how many replicas have its writes (0 where nobody was asked)."""
+        """The script's answer, and how many replicas have its writes (0 if none were asked for)."""
         if not self.replicas:
             return self.script(keys=keys, args=args), 0
         try:
             return self._run(keys, args)
-        except NoScriptError:  # a master that was a replica, or was restarted
+        except NoScriptError:  # the master was a replica before, or was restarted
             self.connection.script_load(self.script.script)
             return self._run(keys, args)
 
     def _run(self, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, int]:
-        # WAIT is about its own connection's writes. So both are always sent together, again and again if need be: a
-        # WAIT alone, over a new connection, would be content with nothing.
+        # WAIT waits for the writes of its own connection. So both are always sent together, also when retried: a WAIT
+        # alone over a new connection would return immediately.
         with self.connection.pipeline(transaction=False) as pipe:
             pipe.evalsha(self.script.sha, len(keys), *keys, *args)
             pipe.execute_command("WAIT", self.replicas, WAIT_MILLISECONDS)

@@ -1,21 +1,21 @@
-"""Values as Redis answers them: bytes, and flat lists of names and values. Whoever can write to Redis may have put
-anything there, so what can't be read as it should be reads as missing, and nothing here raises for it."""
+"""Read values as Redis returns them: bytes, and flat lists of names and values. Any client of Redis may have written
+anything, so an invalid value is read as missing, and nothing here raises for it."""
 
 from collections.abc import Iterator
 from math import isfinite
 from typing import Any, Final, TypeAlias
 
-#: A value of a hash, as the client's types have it.
+#: A value of a hash, in the client's types.
 Raw: TypeAlias = bytes | str | None
 
-#: Characters kept of a name that somebody else may have made up.
+#: Characters kept of a name that may not be from birdfeed.
 MAX_NAME: Final = 200
-#: Times (epoch s) before which nothing was enqueued, and after which nothing is yet: 2001 and 2096.
+#: Times (epoch s) are valid only between these: 2001 and 2096.
 EARLIEST, LATEST = 1e9, 4e9
 
 
 def as_text(value: bytes | str) -> str:
-    """Text of what Redis answered; bytes that are no UTF-8 are shown as such."""
+    """Redis's answer as text; bytes that are not UTF-8 are escaped."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
@@ -28,7 +28,7 @@ def error_code(error: Exception) -> str:
 
 
 def as_name(value: Raw, default: str) -> str:
-    """A name in a field, fit for a line of a log; the default where it is missing."""
+    """A name in a field, safe for a log line; the default if it is missing."""
     text = as_text(value or b"")[:MAX_NAME]
     if text.isprintable():
         return text or default
@@ -36,20 +36,20 @@ def as_name(value: Raw, default: str) -> str:
 
 
 def pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Names and values of a flat list that alternates between them."""
+    """The (name, value) pairs of a flat list that alternates between them."""
     it = iter(flat)
     return zip(it, it, strict=True)
 
 
 def number(value: Raw, default: int, most: int = 10**15) -> int:
-    """A count in a field; the default where it is missing, is not one, or is more than `most`."""
+    """A count in a field; the default if it is missing, not a count, or more than `most`."""
     if value is None or len(value) > 15 or not (value.isascii() and value.isdigit()):
         return default
     return int(value) if int(value) <= most else default
 
 
 def whole(value: bytes | str | int) -> int:
-    """A count that may be below 0, as the ledger's are; 0 where it is not one."""
+    """An integer that may be below 0, as the ledger's counts may; 0 if it is not an integer."""
     try:
         return int(value)
     except ValueError:
@@ -57,7 +57,7 @@ def whole(value: bytes | str | int) -> int:
 
 
 def real(value: Raw, low: float, high: float) -> float | None:
-    """A number in a field, of that range; None where it is missing or is not one."""
+    """A number in a field, in that range; None if it is missing or not such a number."""
     try:
         found = float(value or b"")
     except ValueError:
@@ -66,5 +66,5 @@ def real(value: Raw, low: float, high: float) -> float | None:
 
 
 def epoch(value: Raw) -> float | None:
-    """A time (epoch s) in a field; None where it is missing or is not one."""
+    """A time (epoch s) in a field; None if it is missing or not a valid time."""
     return real(value, EARLIEST, LATEST)

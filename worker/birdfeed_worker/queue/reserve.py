@@ -1,4 +1,4 @@
-"""Reserve waiting jobs from the queue, as many as fit one delivery, in one step that a kill can't break."""
+"""Reserve as many waiting jobs as fit into one delivery, in one atomic step."""
 
 import logging
 from collections.abc import Iterable
@@ -27,10 +27,10 @@ from birdfeed_worker.queue.scripts import script
 
 log = logging.getLogger(__name__)
 
-#: Entries of the queue, or leases, looked at in one step: entries without a job behind them must not block Redis.
+#: Queue entries, or leases, examined in one step, so that many entries without jobs don't block Redis.
 ENTRIES: Final = 5_000
 LEASES: Final = 1_000
-#: More events than a job can hold.
+#: More events than any job can hold.
 MOST_EVENTS: Final = 1_000_000
 
 
@@ -54,7 +54,7 @@ class Reserver:
         self._promote = script(connection, "promote")
 
     def reserve(self, *, jobs: int, events: int, size: int) -> list[ReservedJob]:
-        """Up to that many jobs, events and bytes; at least one job if any waits.
+        """Reserve up to that many jobs, events and bytes; at least one job if any waits.
 
         Raises:
             SuspendedError: `rq suspend` is in force.
@@ -82,9 +82,9 @@ class Reserver:
                 return [_read_job(as_text(job_id), fields, execution) for job_id, fields in pairs(answer)]
 
     def wait(self, seconds: float) -> bool:
-        """Until a job waits, or the time is up. Moves nothing: a blocking look at the queue's head.
+        """Block until a job waits or the time is up, without moving a job; returns whether Redis could be asked.
 
-        False, at once, where Redis refuses to look because it is full.
+        It returns False immediately if Redis refuses because it is full.
         """
         key = self._keys.queue_list
         try:
@@ -94,10 +94,10 @@ class Reserver:
         return True
 
     def recover(self, worker: str = "", *, died: bool = True) -> list[str]:
-        """Give back the jobs of a worker that is gone, or (no name) every job whose lease has run out.
+        """Give back the jobs of a worker that is gone, or (without a name) every job whose lease has expired.
 
-        `died` of itself, that is, not because it was told to: then one of its jobs may have killed it, and all of them
-        are looked at apart before they are delivered.
+        `died`: the worker ended unexpectedly, so that one of its jobs may have killed it: all of them go through poison
+        triage before they are delivered.
         """
         back: list[str] = []
         while True:
@@ -115,7 +115,7 @@ class Reserver:
 
 
 class LeaseRenewer:
-    """Renews the lease on the jobs in flight, over a connection of its own."""
+    """Renews the lease on the jobs in flight, over its own connection."""
 
     def __init__(self, connection: Redis, keys: Keys, worker: str, lease_seconds: int) -> None:
         self._keys = keys
@@ -124,7 +124,7 @@ class LeaseRenewer:
         self._renew = script(connection, "renew")
 
     def renew(self, jobs: Iterable[ReservedJob]) -> int:
-        """Extend the lease; returns how many of the jobs are still ours."""
+        """Extend the lease; returns how many of the jobs this worker still holds."""
         by_execution: dict[str, list[str]] = {}
         for job in jobs:
             by_execution.setdefault(job.execution, []).append(job.id)
@@ -140,9 +140,9 @@ class LeaseRenewer:
 
 
 def _read_job(job_id: str, flat: list[bytes], execution: str) -> ReservedJob:
-    """A job's hash, read strictly: a field that is not what it should be counts as missing.
+    """Read a job's hash strictly: an invalid field counts as missing.
 
-    But where the field says something, and not when, rows of the job may have been written at any time.
+    An exception is the write-ahead mark: if it is there but invalid, rows may have been written at any time.
     """
     fields: dict[bytes, bytes] = dict(pairs(flat))
     maybe_written_since = epoch(fields.get(MAYBE_WRITTEN_FIELD.encode()))

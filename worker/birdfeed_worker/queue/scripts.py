@@ -1,8 +1,8 @@
-"""The Lua scripts by which workers change jobs in Redis: each is one atomic step, so a kill between two Redis
-commands can't lose a job or leave it in two places. They keep rq's own keys true (queue list, wip and failed and
-scheduled sorted sets, execution hashes, the job's status), which is what `rq info` and rq-dashboard read.
+"""The Lua scripts with which workers change jobs in Redis. Each is one atomic step, so that a kill can't lose a job or
+leave it in two places. They keep rq's own keys correct (queue list; started, failed and scheduled sorted sets;
+execution hashes; the job's status), which `rq info` and rq-dashboard read.
 
-Redis Cluster is not supported: key names are made from the prefix inside the scripts.
+Redis Cluster is not supported: the scripts build key names from the prefix.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,9 +21,9 @@ READ_ONLY: Final = frozenset({"dead_sums", "depth", "ledger"})
 
 
 def script(connection: Redis, name: str) -> Script:
-    """The script lua/<name>.lua, behind common.lua, ready to be called with keys and args.
+    """The script lua/<name>.lua, with common.lua in front, ready to be called with keys and args.
 
-    One that writes runs on a Redis that is full, too (lua/writes.lua): what frees memory must be possible there.
+    Scripts that write also run on a full Redis (lua/writes.lua), because freeing memory must be possible there.
     """
     parts = ("common", name) if name in READ_ONLY else ("common", "writes", name)
     folder = files("birdfeed_worker.queue") / "lua"
@@ -31,9 +31,9 @@ def script(connection: Redis, name: str) -> Script:
 
 
 def run_when_full(connection: Redis, keys: Keys, pipe: Pipeline) -> list[Any]:
-    """Carry out a pipeline's commands in one atomic step that a full Redis doesn't refuse; their plain answers.
+    """Run a pipeline's commands in one atomic step that a full Redis doesn't refuse; returns their raw answers.
 
-    For small things only: counts, notes and states, without which work on what fills Redis would stop.
+    Only for small values, such as counts and states, without which the work that empties Redis would stop.
     """
     words: list[Any] = []
     for args, _ in pipe.command_stack:
@@ -48,8 +48,8 @@ def run_when_full(connection: Redis, keys: Keys, pipe: Pipeline) -> list[Any]:
 def run_all(connection: Redis, script: Script, calls: Iterable[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
     """The answers of a script to several calls (keys, args), in one round trip.
 
-    redis-py's way, calling the script on a pipeline, asks first whether Redis knows it: a round trip more, and no help
-    where the master changes between the two.
+    redis-py's own way, calling the script on a pipeline, first asks whether Redis knows it: that is another round trip,
+    and doesn't help if the master changes in between.
     """
 
     def run() -> list[Any]:

@@ -1,4 +1,4 @@
-"""Trouble with Redis: whether an error says that it can't work now, or that something in it is not as it should be."""
+"""Redis errors: tell whether Redis can't work now, or whether something stored in it is wrong."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from redis import exceptions
 from birdfeed_worker.queue.kinds import WrongKindError
 from birdfeed_worker.queue.reply import error_code
 
-#: What Redis answers first where it works for nobody, whatever is asked; redis-py has classes for some.
+#: Codes of the errors with which Redis refuses every command; redis-py has classes for others.
 _NOT_NOW: Final = frozenset({"MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE", "UNBLOCKED", "WRONGKIND"})
 _NOT_NOW_CLASSES: Final = (
     WrongKindError,
@@ -21,11 +21,11 @@ _NOT_NOW_CLASSES: Final = (
 
 
 def is_unavailable(error: Exception) -> bool:
-    """Whether Redis is away, full, read-only or refuses: trying again later is all one can do. So it is where a key
-    that all jobs share is of the wrong kind.
+    """Whether Redis is away, full, read-only or refuses, so that the only way is to try again later; also if a key that
+    all jobs share has the wrong type.
 
-    False for anything else: an answer to this very command (a job's own key of the wrong type, say), or no error of
-    Redis's.
+    False for anything else: an answer to this one command (for example, a job's own key has the wrong type), or an
+    error that is not Redis's.
     """
     if not isinstance(error, exceptions.RedisError):
         return False

@@ -1,4 +1,4 @@
-"""Which tier an event's user has: decided here, from the event and what a lookup answered. Pure."""
+"""Choose the tier of an event's user, from the event and the look-up's answer. Pure."""
 
 from functools import lru_cache
 from typing import Final
@@ -10,15 +10,15 @@ UNKNOWN: Final = Tier(tier="unknown", source="none")
 
 
 def choose_tier(event_tier: str | None, user: str | None, lookup_answer: str | None) -> Tier:
-    """The tier of an event: its own, else what was looked up for its user, else none is claimed.
+    """The tier of an event: its own, else the one that was looked up for its user.
 
     Args:
-        event_tier: What the handler said.
+        event_tier: The handler's value.
         user: The event's user.
-        lookup_answer: What a lookup answered for that user; None where it had no answer, for whatever reason.
+        lookup_answer: The look-up's answer for that user; None if there was none, for any reason.
 
     Returns:
-        Without a user "anonymous", with one but no answer "unknown": never a guess.
+        "anonymous" without a user, "unknown" for a user without an answer: never a guess.
     """
     if event_tier and (said := event_tier.strip()):
         return _tier(said, "event")
@@ -31,5 +31,5 @@ def choose_tier(event_tier: str | None, user: str | None, lookup_answer: str | N
 
 @lru_cache(maxsize=256)
 def _tier(tier: str, source: TierSource) -> Tier:
-    """There are few tiers and many events."""
+    """A Tier; cached, because there are few tiers and many events."""
     return Tier(tier=tier, source=source)

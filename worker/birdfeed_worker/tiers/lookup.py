@@ -1,6 +1,6 @@
-"""Looking tiers up for a batch of users: answers remembered for a while, one request per user, within a time budget.
+"""Look up tiers for a batch of users: with cached answers, one request per user, and within a time budget.
 
-Where answers come from is in tier_sources.py.
+sources.py has the sources of answers.
 """
 
 import logging
@@ -16,34 +16,34 @@ from birdfeed_schemas.tables.counted import counted
 
 log: Final = logging.getLogger(__name__)
 
-#: Users remembered at once.
+#: Users cached at most.
 MAX_USERS: Final = 100_000
-#: Threads that ask; a batch that finds them busy waits for its turn within its budget.
+#: Threads that ask; if they are busy, a batch waits for its turn within its budget.
 MAX_LOOKUPS: Final = 4
 
 
 class TierLookup(Protocol):
-    """Something that knows users' tiers."""
+    """Looks up users' tiers."""
 
     def recall(self, users: Collection[str]) -> Mapping[str, str] | None:
-        """What look_up would answer, if nobody has to be waited for; else None."""
+        """What look_up would return, if that needs no waiting; else None."""
 
     def look_up(self, users: Collection[str]) -> Mapping[str, str]:
-        """The tiers of those users it has an answer for. Never raises: no answer is no entry."""
+        """User → tier, for the users with an answer. Never raises: users without an answer have no entry."""
 
 
 class TierSource(Protocol):
-    """Where answers come from; may be slow, and may fail."""
+    """A source of answers; it may be slow, and may fail."""
 
     def answers(self, users: Collection[str]) -> Iterable[tuple[str, str | None]]:
-        """Each user's tier as it gets known; None where the source says that it has none.
+        """Yields each user's tier as it becomes known; None if the source says that the user has none.
 
-        A user it doesn't yield could not be asked about. May raise anything: then nobody else could be either.
+        A user that is not yielded could not be looked up. It may raise anything: then no further user could be.
         """
 
 
 class NoTiers:
-    """The lookup of a worker that has none."""
+    """The look-up of a worker without a source of tiers."""
 
     def recall(self, users: Collection[str]) -> Mapping[str, str]:
         """No answers."""
@@ -56,25 +56,25 @@ class NoTiers:
 
 @dataclass(slots=True)
 class CachedTiers:
-    """Answers of a source, remembered.
+    """Caches a source's answers.
 
-    A user is asked about once at a time, whoever wants to know. A batch waits at most its budget; an answer that comes
-    later is there for the next batch. Only answers are remembered as answers. A failure is forgotten at once; where
-    nobody could be asked about the source gets a pause, so that an outage doesn't cost every batch its budget. That a
-    source has no tier for a user is remembered only as not worth asking again so soon.
+    There is one request per user at a time, whichever batches need the answer. A batch waits at most for its budget; a
+    later answer is there for the next batch. Only answers are cached. A failure is not, but if no user could be looked
+    up, the source is not asked during a pause, so that an outage doesn't cost every batch its budget. For a user
+    without a tier, the cache only keeps that the source need not be asked again soon.
 
-    A dict of our own, because looking into a cachetools.TTLCache takes twelve times as long: 1 µs of an event's 6.
+    It is a plain dict, because a cachetools.TTLCache takes twelve times as long: 1 µs of the 6 µs per event.
 
     Args:
-        source: Where answers come from.
-        ttl: Seconds an answer holds.
-        no_answer_ttl: Seconds after "has no tier" in which a user isn't asked about.
-        failure_pause: Seconds in which nobody is asked about, after nobody could be.
-        budget: Seconds a batch may wait.
-        max_users: Users remembered; the one remembered longest goes first.
-        clock: Monotonic seconds.
-        on_failure: Told why, and for how many users, there was no answer; for counting. Reasons: "error", "no_tier",
-            "late".
+        source: The source of answers.
+        ttl: Seconds for which an answer is valid.
+        no_answer_ttl: Seconds for which the source is not asked again about a user without a tier.
+        failure_pause: Seconds for which the source is not asked after no user could be looked up.
+        budget: Seconds that a batch may wait.
+        max_users: Users cached at most; the oldest entry is removed first.
+        clock: Returns monotonic seconds.
+        on_failure: Called, for counting, with the reason and the number of users without an answer. Reasons: "error",
+            "no_tier", "late".
     """
 
     source: TierSource
@@ -92,19 +92,19 @@ class CachedTiers:
     _threads: ThreadPoolExecutor | None = None
 
     def recall(self, users: Collection[str]) -> Mapping[str, str] | None:
-        """The tiers of those users there is an answer for, if all of them are remembered; see TierLookup."""
+        """The tiers of the users with an answer, if all of them are cached; see TierLookup."""
         answers, missing = self._remembered(users)
         return None if missing else answers
 
     def look_up(self, users: Collection[str]) -> Mapping[str, str]:
-        """The tiers of those users there is an answer for, within the budget; see TierLookup."""
+        """The tiers of the users with an answer within the budget; see TierLookup."""
         answers, missing = self._remembered(users)
         if missing:
             answers.update(self._ask(missing))
         return answers
 
     def _remembered(self, users: Collection[str]) -> tuple[dict[str, str], list[str]]:
-        """Answers at hand, and the users to ask about."""
+        """Cached answers, and the users to ask about."""
         answers: dict[str, str] = {}
         known, now = self._known, self.clock()
         missing: list[str] = []
@@ -117,7 +117,7 @@ class CachedTiers:
         return answers, missing
 
     def close(self) -> None:
-        """Release the threads; a request under way ends by its own timeout."""
+        """Release the threads; a running request ends by its own timeout."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -137,7 +137,7 @@ class CachedTiers:
             self.on_failure("late", late)
 
     def _request(self, users: Iterable[str]) -> dict[str, Future[str | None]]:
-        """What each user's answer will be: under way already, or asked for now. Nothing during a pause."""
+        """User → future answer, of a running request or a new one. Empty during a pause."""
         waiting: dict[str, Future[str | None]] = {}
         new: dict[str, Future[str | None]] = {}
         with self._lock:
@@ -146,7 +146,7 @@ class CachedTiers:
                 future = self._asked.get(user)
                 entry = self._known.get(user)
                 if future is None and entry is not None and entry[0] > now:
-                    future = Future()  # answered since this batch looked
+                    future = Future()  # answered since this batch checked the cache
                     future.set_result(entry[1])
                 elif future is None and now >= self._paused_until:
                     future = self._asked[user] = new[user] = Future()
@@ -157,14 +157,14 @@ class CachedTiers:
                     self._threads = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="birdfeed-tiers")
                 try:
                     self._threads.submit(self._fetch, new)
-                except RuntimeError:  # closed: the worker is on its way out
+                except RuntimeError:  # closed: the worker is stopping
                     for user, future in new.items():
                         del self._asked[user]
                         future.set_result(None)
         return waiting
 
     def _fetch(self, asked: dict[str, Future[str | None]]) -> None:
-        """Ask the source, and pass on each answer as it comes. Runs in a thread of its own."""
+        """Ask the source, and pass on each answer as it comes. Runs in one of the threads."""
         left = dict(asked)
         without = 0
         broken = False
@@ -175,7 +175,7 @@ class CachedTiers:
                     without += tier is None
                     self._remember(user, tier)
                     future.set_result(tier)
-        except Exception as error:  # a source may fail in any way; none of them is the batch's
+        except Exception as error:  # a source may fail in any way, but the batch must not
             broken = True
             log.warning("can't look up the tier of %s: %s", counted(len(left), "user"), type(error).__name__)
         finally:
@@ -185,7 +185,7 @@ class CachedTiers:
                         self._paused_until = self.clock() + self.failure_pause
                     for user in left:
                         self._asked.pop(user, None)
-                self.on_failure("error", len(left))  # before anybody goes on without an answer
+                self.on_failure("error", len(left))  # before any batch continues without an answer
                 for future in left.values():
                     future.set_result(None)
         if without:

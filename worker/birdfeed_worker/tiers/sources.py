@@ -1,4 +1,4 @@
-"""Where tiers can be looked up: a Redis hash, an auth service, a file."""
+"""Sources of tiers: a Redis hash, an auth service, a file."""
 
 import csv
 import io
@@ -19,30 +19,30 @@ log: Final = logging.getLogger(__name__)
 
 #: Requests to the auth service at a time.
 MAX_REQUESTS: Final = 8
-#: Seconds between two looks at the file's date.
+#: Seconds between two checks of the file's date.
 CHECK_EVERY: Final = 1.0
 
-#: Makes one GET with these query parameters: the status, and the body's JSON (None where there is none). Raises where
-#: there is no answer in time; who provides it sets the timeout.
+#: Makes one GET with these query parameters; returns the status and the body's JSON (None if it has none). Raises if
+#: there is no answer in time; the function has its own timeout.
 Fetch: TypeAlias = Callable[[Mapping[str, str]], tuple[int, object]]
 
 
 class HashClient(Protocol):
-    """What is needed of a Redis client."""
+    """The method of a Redis client that is used here."""
 
     def hmget(self, name: str, keys: list[str]) -> Any:
-        """The values of a hash's fields, None for those it hasn't got."""
+        """The values of a hash's fields, None for missing ones."""
 
 
 class RedisTiers:
-    """A Redis hash of user → tier, read in one round trip a batch."""
+    """A Redis hash of user → tier, read in one round trip per batch."""
 
     def __init__(self, client: HashClient, key: str) -> None:
         self._client = client
         self._key = key
 
     def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
-        """See TierSource; raises what the client does."""
+        """See TierSource; raises what the client raises."""
         asked = list(users)
         values: Sequence[bytes | str | None] = self._client.hmget(self._key, asked)
         for user, value in zip(asked, values, strict=True):
@@ -53,7 +53,7 @@ class RedisTiers:
 class AuthServiceTiers:
     """An auth service: GET with ?user= (or ?token=, ...) → {valid, userId or user_id, username, tier}.
 
-    Several users are asked about at a time, one request each; an answer counts when it comes, whatever the others do.
+    Several users are looked up at a time, with one request each, and independently of each other.
     """
 
     def __init__(self, fetch: Fetch, asked_by: str = "user") -> None:
@@ -82,13 +82,13 @@ class AuthServiceTiers:
             return None
         said = body.get("userId", body.get("user_id"))
         if self._asked_by == "user" and said is not None and str(said) != user:
-            raise AuthServiceError(status)  # somebody else's tier is no answer
+            raise AuthServiceError(status)  # another user's tier is not an answer
         tier = body.get("tier")
         return tier.strip() or None if isinstance(tier, str) else None
 
 
 class AuthServiceError(Exception):
-    """The auth service didn't answer as it should: `status` is HTTP's."""
+    """The auth service's answer is not valid; `status` is HTTP's."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -101,8 +101,8 @@ class AuthServiceError(Exception):
 class FileTiers:
     """A file of user → tier: JSON (an object), TOML (a table) or CSV (two columns; a header "user,tier" is skipped).
 
-    Read again when it changes, looked at no more than once a second; one that is broken then leaves the tiers as they
-    were, and is logged once.
+    It is checked at most once a second, and read again when it has changed. If it is then invalid, the tiers stay as
+    they were, and the error is logged once.
 
     Raises:
         ConfigurationError: The file can't be read, or isn't what its name says.
@@ -123,11 +123,11 @@ class FileTiers:
         return ((user, tiers.get(user)) for user in users)
 
     def recall(self, users: Collection[str]) -> Mapping[str, str]:
-        """The same as look_up, which never waits."""
+        """The same as look_up, because that never waits."""
         return self.look_up(users)
 
     def look_up(self, users: Collection[str]) -> Mapping[str, str]:
-        """The tiers the file has; it needs no cache before it."""
+        """The tiers in the file; no cache is needed in front of it."""
         return {user: tier for user, tier in self.answers(users) if tier is not None}
 
     def _refresh(self) -> None:
@@ -146,10 +146,10 @@ class FileTiers:
 
 
 def read_tiers(path: Path) -> dict[str, str]:
-    """The tiers in a file, by user.
+    """User → tier, from a file.
 
     Raises:
-        ConfigurationError: It can't be read, or isn't JSON, TOML or CSV of users and tiers, as its name says.
+        ConfigurationError: It can't be read, or isn't valid JSON, TOML or CSV, depending on its name.
     """
     try:
         text = path.read_text(encoding="utf-8")

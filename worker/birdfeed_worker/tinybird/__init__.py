@@ -1,1 +1,1 @@
-"""The Tinybird API: its client, what each answer means, and lookups of what is already stored."""
+"""The Tinybird API: its client, what each answer means, and look-ups of stored events."""

@@ -1,4 +1,4 @@
-"""Tinybird: append rows, ask what is there. http.py carries it, responses.py reads what comes back."""
+"""Tinybird's client: append rows, and query. http.py makes the requests, responses.py reads the answers."""
 
 import threading
 from collections.abc import Iterable, Mapping
@@ -28,28 +28,28 @@ from birdfeed_worker.tinybird.tokens import Token
 
 T = TypeVar("T")
 
-#: zstd's; by measurement (docs/explanation/performance.md).
+#: zstd's level, chosen by measurement (docs/explanation/performance.md).
 COMPRESSION_LEVEL: Final = 1
-#: Most bytes of an answer to rows, or of an error page; and of an answer to a question: a page of 5,000 whole rows
-#: (reprice) is some 10 MB.
+#: Bytes at most of the answer to an append, or of an error page; and of a query's answer: a page of 5,000 whole rows
+#: (reprice) is about 10 MB.
 MAX_ANSWER_BYTES: Final = 1_000_000
 MAX_RESULT_BYTES: Final = 64_000_000
-#: Seconds until the read quota is asked for again, where the answer doesn't say.
+#: Seconds to wait for the read quota if the answer doesn't say how many.
 QUOTA_WAIT: Final = 60.0
 
 
 class Tinybird:
-    """One client per process. A token that is refused is read again, and a request refused with the old one repeated.
+    """One client per process. If a token is refused, its file is read again; with a new token the request is repeated.
 
     Args:
         host: The API host, such as https://api.us-east.tinybird.co.
-        append_token: May append to the data sources.
-        read_token: May read them, or None.
-        connect_timeout, read_timeout: Seconds; together, how long a whole request may take.
+        append_token: A token that may append to the data sources.
+        read_token: A token that may read them, or None.
+        connect_timeout, read_timeout: Seconds; their sum limits a whole request.
         transport: For tests.
 
     Raises:
-        ConfigurationError: No HTTP client can be made; see HttpClient.
+        ConfigurationError: The HTTP client can't be created; see HttpClient.
     """
 
     def __init__(
@@ -91,15 +91,15 @@ class Tinybird:
         return bool(self._read_token.value)
 
     def encode(self, rows: Iterable[bytes]) -> bytes:
-        """The request body for some rows: NDJSON, zstd. Frozen by the caller, so that a resend is identical."""
+        """The request body for these rows: NDJSON, zstd. The caller keeps it, so that a resend is identical."""
         try:
             compressor: zstandard.ZstdCompressor = self._local.compressor
-        except AttributeError:  # one for each thread: they can't be shared
+        except AttributeError:  # one per thread, because compressors can't be shared
             compressor = self._local.compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
         return compressor.compress(b"\n".join(rows))
 
     def append(self, datasource: str, body: bytes) -> Answer:
-        """POST an encoded body with wait=true. Never raises for anything that can happen to a request."""
+        """POST an encoded body with wait=true. Never raises, whatever happens to the request."""
         try:
             reply = self._request(
                 self._append_token,
@@ -115,46 +115,46 @@ class Tinybird:
         return answer_of(reply, self._secrets())
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Rows of a SELECT, through the SQL API by POST.
+        """The rows of a SELECT, through the SQL API by POST.
 
         Raises:
             QuotaError: The plan's read quota is used up; ask again later.
-            QueryError: Anything else; the status says what.
+            QueryError: Any other failure; see its status.
         """
         return self._read(Selected, "POST", "/v0/sql", f"{sql} FORMAT JSON").data
 
     def columns(self, datasource: str, *, again: bool = False) -> Mapping[str, str]:
-        """Names and ClickHouse types of a data source's columns, remembered until `again`. Raises as query."""
+        """Column → ClickHouse type, for a data source; cached until `again`. Raises as `query` does."""
         known = None if again else self._columns.get(datasource)
-        if known is None:  # held in a variable: another thread may forget it meanwhile
+        if known is None:  # kept in a variable, because another thread may remove it from the cache
             found = self._read(Types, "POST", "/v0/sql", f"SELECT * FROM {datasource} LIMIT 0 FORMAT JSON")
             known = self._columns[datasource] = {column.name: column.type for column in found.meta}
         return known
 
     def known_columns(self, datasource: str) -> Mapping[str, str] | None:
-        """The columns as far as they are remembered; nothing is asked."""
+        """The cached columns, or None; no request is made."""
         return self._columns.get(datasource)
 
     def forget_columns(self, datasource: str) -> None:
-        """Ask again for them next time."""
+        """Remove them from the cache."""
         self._columns.pop(datasource, None)
 
     def describe(self, datasource: str) -> Mapping[str, Mapping[str, Any]]:
-        """Each column's jsonpath, default_value and nullable, where the token may see them. Raises as query."""
+        """Each column's jsonpath, default_value and nullable, if the token may see them. Raises as `query` does."""
         found = self._read(Description, "GET", f"/v0/datasources/{datasource}")
         return {column.name: column.model_dump() for column in found.columns}
 
     def delete_rows(self, datasource: str, condition: str) -> str:
-        """Ask for the rows that fit a condition to be deleted; the id of the job that does it.
+        """Start to delete the rows that match a condition; returns the id of Tinybird's job.
 
-        The first token must have the scope DATASOURCES:CREATE, or ADMIN. Raises QueryError.
+        `append_token` must have the scope DATASOURCES:CREATE or ADMIN. Raises QueryError.
         """
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         body = urlencode({"delete_condition": condition}).encode()
         return self._ask(Job, "POST", f"/v0/datasources/{datasource}/delete", form, body).id
 
     def job_state(self, job_id: str) -> JobState:
-        """How far a job is. Raises QueryError."""
+        """The state of a job. Raises QueryError."""
         return self._ask(JobState, "GET", f"/v0/jobs/{quote(job_id, safe='')}", {}, None)
 
     def _ask(self, model: type[T], method: str, path: str, headers: Mapping[str, str], body: bytes | None) -> T:
@@ -169,11 +169,11 @@ class Tinybird:
         return parsed(model, reply)
 
     def redact(self, text: str) -> str:
-        """Short, on one line, and without our tokens or anything that looks like one."""
+        """A text cut short, on one line, and without our tokens or anything that looks like one."""
         return redact(text, self._secrets())
 
     def _read(self, model: type[T], method: str, path: str, body: str | None = None) -> T:
-        """The answer to a request that reads, as a model; raises as query."""
+        """The answer to a request that reads, as a model; raises as `query` does."""
         if not self.can_read:
             raise QueryError(0, "no read token is set (TINYBIRD_READ_TOKEN)")
         try:
@@ -197,7 +197,7 @@ class Tinybird:
         used = token.value
         reply = self._http.request(method, path, headers={**headers, "Authorization": f"Bearer {used}"}, **named)
         if reply.status in REFUSED and token.replaced(used):
-            # Nothing was done for the refused token, so the same request may go again with the new one.
+            # Nothing was done with the refused token, so the same request may be sent again with the new one.
             authorised = {**headers, "Authorization": f"Bearer {token.value}"}
             return self._http.request(method, path, headers=authorised, **named)
         return reply

@@ -1,7 +1,7 @@
-"""Retry: what to do after a request to Tinybird. Pure: from an answer to exactly one decision.
+"""Decide what to do after a request to Tinybird. Pure: each answer leads to exactly one decision.
 
-The table is the one of Tinybird's Events API (status, was anything written, what to do); whatever it doesn't name is
-treated as "the outcome is unknown", the only safe reading.
+It follows the table of Tinybird's Events API (status, whether anything was written, what to do). Anything that is not
+in the table is treated as an unknown outcome, which is the only safe reading.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 #: Statuses after which nothing was written and the same request may work later.
 _WAIT: Final = frozenset({429, 503})
-#: Statuses that refuse the token of whoever sent the request; nothing was written.
+#: Statuses that refuse the sender's token; nothing was written.
 REFUSED: Final = frozenset({401, 403})
 #: Statuses that mean the destination is misconfigured; nothing was written.
 _PAUSE: Final = frozenset({404})
@@ -17,10 +17,11 @@ _PAUSE: Final = frozenset({404})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back from a request to append rows.
+    """The answer to a request that appends rows.
 
-    status is HTTP's, or 0 where there was none. `sent` says whether the request can have reached Tinybird: a refused
-    connection can't. successful and quarantined are row counts of a 200 or 202, None where the body didn't say.
+    status is HTTP's, or 0 if there was no answer. `sent` says whether the request may have reached Tinybird, which it
+    can't if the connection was refused. successful and quarantined are row counts of a 200 or 202, None if the body
+    has none.
     retry_after and reset are seconds from now, from the headers of those names. `detail` is redacted and short.
     """
 
@@ -47,7 +48,7 @@ class PartlyQuarantined:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing was written; the destination takes nothing for `seconds` (None: as long as the backoff says)."""
+    """Nothing was written; the destination takes nothing for `seconds` (None: use the backoff)."""
 
     seconds: float | None
     reason: str
@@ -55,14 +56,14 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Nothing was written, and nothing will be until somebody fixes `reason`."""
+    """Nothing was written, and nothing will be until an operator fixes `reason`."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRefused:
-    """Nothing was written, because of this worker's token; another worker's may be good."""
+    """Nothing was written, because of this worker's token; another worker's may be accepted."""
 
     reason: str
 
@@ -119,7 +120,7 @@ def _counted(answer: Answer, rows: int, said: str) -> Decision:
         return Unknown(f"{said} without row counts")
     if good == rows and bad == 0:
         return Done()
-    # Tinybird counts a quarantined row apart from the successful ones; a sandbox or proxy may not.
+    # Tinybird doesn't count quarantined rows as successful; a sandbox or proxy may.
     if bad > 0 and good + bad == rows:
         return PartlyQuarantined(bad)
     return Unknown(f"HTTP 200, but of {rows} rows {good} were accepted and {bad} quarantined")

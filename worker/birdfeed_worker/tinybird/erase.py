@@ -1,6 +1,6 @@
-"""Erase: the deletes that take one person's rows out of Tinybird, from the tables and their quarantines.
+"""Erase one person's rows from Tinybird, in the tables and their quarantines.
 
-Tinybird deletes by a condition, in a job of its own: `POST /v0/datasources/NAME/delete`.
+Tinybird deletes by a condition, in a job: `POST /v0/datasources/NAME/delete`.
 """
 
 import shlex
@@ -14,34 +14,34 @@ from birdfeed_worker.tinybird.client import Tinybird
 
 #: Columns that name a person.
 COLUMNS: Final = ("user", "username")
-#: Seconds a job may take until it is left to itself, and between two looks at it.
+#: Seconds for which a job is waited for, and seconds between two checks of it.
 JOB_SECONDS: Final = 120.0
 LOOK_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deletion:
-    """One delete: the table, the condition, and how many rows fit it now."""
+    """One delete: the table, the condition, and how many rows match it now."""
 
     table: str
     condition: str
     rows: int
 
     def command(self, host: str) -> str:
-        """The same as a command for a shell that has the token in TINYBIRD_DELETE_TOKEN."""
+        """The delete as a shell command; the shell must have the token in TINYBIRD_DELETE_TOKEN."""
         url = shlex.quote(f"{host}/v0/datasources/{self.table}/delete")
         condition = shlex.quote(f"delete_condition={self.condition}")
         return f'curl -X POST -H "Authorization: Bearer $TINYBIRD_DELETE_TOKEN" --data-urlencode {condition} {url}'
 
 
 def literal(text: str) -> str:
-    """Text as SQL writes it."""
+    """A text as an SQL string literal."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
 def condition_of(values: Iterable[str], columns: Iterable[str] = COLUMNS) -> str:
-    """The condition that a person's rows fit."""
+    """The condition that a person's rows match."""
     listed = ", ".join(map(literal, sorted(values)))
     return " OR ".join(f"`{column}` IN ({listed})" for column in columns)
 
@@ -60,7 +60,7 @@ def deletions(tinybird: Tinybird, tables: Sequence[str], values: Iterable[str]) 
                 rows = int(answered[0]["n"])
             except QueryError as error:
                 if name != table and error.status in (400, 404):
-                    continue  # nothing was ever quarantined
+                    continue  # there is no quarantine table: nothing was ever quarantined
                 raise
             except (IndexError, KeyError, TypeError, ValueError):
                 raise QueryError(200, "the answer is not the count that was asked for") from None
@@ -68,7 +68,7 @@ def deletions(tinybird: Tinybird, tables: Sequence[str], values: Iterable[str]) 
 
 
 def carry_out(deleter: Tinybird, deletion: Deletion, clock: Clock) -> str:
-    """Delete, and wait for the end: done, or the state in which the job was left. Raises QueryError."""
+    """Delete, and wait for the job; returns "done", or its last state. Raises QueryError."""
     job = deleter.delete_rows(deletion.table, deletion.condition)
     deadline = clock.monotonic() + JOB_SECONDS
     while True:

@@ -1,7 +1,7 @@
-"""HTTP as a worker needs it: each request bounded in time and in bytes, whatever answers. Only this file imports httpx.
+"""HTTP for workers: each request is bounded in time and bytes, whatever the server does. Only this file imports httpx.
 
-httpx's own timeouts are for each read by itself: a server that sends one byte a minute is waited for for ever. Here all
-reads and writes of a request share one deadline. Bodies are unpacked here too, up to a bound: httpx would unpack one
+httpx's own timeouts apply to each read: it would wait for ever for a server that sends one byte a minute. Here all
+reads and writes of a request share one deadline. Bodies are unpacked here, too, up to a limit: httpx would unpack one
 megabyte of gzip to gigabytes.
 """
 
@@ -23,13 +23,13 @@ from birdfeed_worker.errors import ConfigurationError, RequestError
 
 log = logging.getLogger(__name__)
 
-#: Bytes read or written in one go, between two looks at the deadline.
+#: Bytes read or written between two checks of the deadline.
 CHUNK_BYTES: Final = 65_536
-#: Longest part of a Location header that is told.
+#: Characters of a Location header that are shown.
 MAX_LOCATION: Final = 200
 #: For zlib: gzip's header, and the largest window.
 _GZIP: Final = 31
-#: After these nothing was sent.
+#: Errors after which nothing was sent.
 _NOT_SENT: Final = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -41,7 +41,7 @@ _NOT_SENT: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What was answered: the body unpacked, or `problem` (why it can't be read) and an empty body."""
+    """An answer: with its body unpacked, or with an empty body and `problem` (why it can't be read)."""
 
     status: int
     headers: Mapping[str, str]
@@ -50,13 +50,13 @@ class Reply:
 
 
 class HttpClient:
-    """HTTP/1.1 with keep-alive, TLS verified, proxies from the environment; no cookies, no redirects followed.
+    """HTTP/1.1 with keep-alive, verified TLS, proxies from the environment, no cookies, and no redirects.
 
     Args:
-        base_url: What the paths of requests are added to.
-        connect_timeout: Seconds until a connection stands.
-        total_timeout: Seconds for a whole request, from the connection to the end of the answer.
-        connections: Most of them at once.
+        base_url: The URL to which the paths of requests are appended.
+        connect_timeout: Seconds for connecting.
+        total_timeout: Seconds for a whole request, from connecting to the end of the answer.
+        connections: Connections at once at most.
         transport: For tests.
 
     Raises:
@@ -88,7 +88,7 @@ class HttpClient:
                 transport=transport,
             )
         except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
-            # A SOCKS proxy without its package, a CA file that isn't there, a NO_PROXY that is no list of hosts, ...
+            # A SOCKS proxy without its package, a missing CA file, an invalid NO_PROXY, ...
             raise ConfigurationError(
                 "no HTTP client can be made with the environment's HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, "
                 f"SSL_CERT_FILE and SSL_CERT_DIR: {type(error).__name__}: {error}"
@@ -111,10 +111,10 @@ class HttpClient:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """One request and its answer, of at most `most_bytes`, packed and unpacked.
+        """Make one request; its answer may have at most `most_bytes`, both packed and unpacked.
 
         Raises:
-            RequestError: There was no whole answer, or none that is HTTP.
+            RequestError: There was no complete answer, or it is not HTTP.
         """
         try:
             with self._deadline.after(self._total_timeout):
@@ -124,14 +124,14 @@ class HttpClient:
                     return _reply(response, most_bytes)
                 finally:
                     response.close()
-                    # A response and its stream refer to each other, and hold the request's body until the cycle
-                    # collector comes by, which in a worker is rarely (child.py).
+                    # A response and its stream refer to each other, and keep the request's body alive until the
+                    # garbage collector runs, which it rarely does in a worker (child.py).
                     del response.stream
         except _NOT_SENT as error:
             raise RequestError(describe(error), sent=False) from None
         except Exception as error:
-            # Not only httpx's errors: whatever a server sends, and whichever part of a library stumbles over it, the
-            # request has no answer that can be used, and that is no reason for a worker to end.
+            # Not only httpx's errors: whatever a server sends, and whichever library fails on it, the request has no
+            # usable answer, and that must not end the worker.
             if not isinstance(error, httpx.HTTPError | httpx.StreamError):
                 log.debug("a request failed in an unexpected way", exc_info=True)
             raise RequestError(describe(error), sent=True) from None
@@ -151,7 +151,7 @@ def _reply(response: httpx.Response, most_bytes: int) -> Reply:
 
 
 def unpack(body: bytes, encoding: str, most_bytes: int) -> tuple[bytes, str]:
-    """A body out of its Content-Encoding, and why that can't be done (empty where it can)."""
+    """A body decoded from its Content-Encoding, and why that failed ("" if it didn't)."""
     if not body or encoding.strip().lower() in {"", "identity"}:
         return body, ""
     if encoding.strip().lower() not in {"gzip", "x-gzip"}:
@@ -167,19 +167,19 @@ def unpack(body: bytes, encoding: str, most_bytes: int) -> tuple[bytes, str]:
 
 
 def describe(error: Exception) -> str:
-    """An error in a few words; its text may be empty."""
+    """An error in a few words; its own text may be empty."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 class JsonGetter:
-    """GETs `url` with query parameters; for the auth service that knows tiers.
+    """GETs `url` with query parameters; for the auth service that returns tiers.
 
     Args:
-        url: Where.
-        timeout: Seconds until there must be an answer.
+        url: The service's URL.
+        timeout: Seconds for the answer.
 
     Raises:
-        ConfigurationError: As HttpClient does.
+        ConfigurationError: As HttpClient raises it.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -187,7 +187,7 @@ class JsonGetter:
         self._client = HttpClient("", connect_timeout=timeout, total_timeout=timeout, connections=16)
 
     def __call__(self, parameters: Mapping[str, str]) -> tuple[int, object]:
-        """The status, and the body's JSON (None where it has none); raises RequestError where there is no answer."""
+        """The status, and the body's JSON (None if it has none); raises RequestError if there is no answer."""
         reply = self._client.request("GET", self._url, params=parameters, most_bytes=CHUNK_BYTES)
         try:
             return reply.status, orjson.loads(reply.body)
@@ -200,13 +200,13 @@ class JsonGetter:
 
 
 class Deadline(threading.local):
-    """When this thread's request must be over; each thread has one request at a time."""
+    """When the current thread's request must be finished; each thread has one request at a time."""
 
     at: float | None = None
 
     @contextmanager
     def after(self, seconds: float) -> Iterator[None]:
-        """The requests in the block share a deadline in so many seconds."""
+        """Give the requests in the block a common deadline, in so many seconds."""
         self.at = time.monotonic() + seconds
         try:
             yield
@@ -214,7 +214,7 @@ class Deadline(threading.local):
             self.at = None
 
     def left(self, timeout: float | None, error: type[Exception]) -> float | None:
-        """A timeout cut to the seconds that are left; raises `error` where there are none."""
+        """A timeout cut to the seconds that are left; raises `error` if none are."""
         if self.at is None:
             return timeout
         left = self.at - time.monotonic()
@@ -224,7 +224,7 @@ class Deadline(threading.local):
 
 
 class DeadlineBackend(httpcore.NetworkBackend):
-    """Another backend, under a deadline."""
+    """A network backend with a deadline."""
 
     def __init__(self, backend: httpcore.NetworkBackend, deadline: Deadline) -> None:
         self._backend = backend
@@ -245,7 +245,7 @@ class DeadlineBackend(httpcore.NetworkBackend):
 
 
 class DeadlineStream(httpcore.NetworkStream):
-    """A connection, under a deadline."""
+    """A connection with a deadline."""
 
     def __init__(self, stream: httpcore.NetworkStream, deadline: Deadline) -> None:
         self._stream = stream
@@ -256,7 +256,7 @@ class DeadlineStream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, self._deadline.left(timeout, httpcore.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        """As httpcore's; in pieces, so that one who takes a little now and then has only until the deadline."""
+        """As httpcore's, but in pieces, so that a server that reads slowly has only until the deadline."""
         view = memoryview(buffer)
         for start in range(0, len(view), CHUNK_BYTES):
             left = self._deadline.left(timeout, httpcore.WriteTimeout)

@@ -1,9 +1,9 @@
-"""Verify: ask Tinybird which events it already has, in the table and in quarantine, before anything is sent again.
+"""Ask Tinybird which events it already has, in the table and in quarantine, before anything is sent again.
 
-Cheap, because an event_id is a UUIDv7: a batch of events bounds its own stretch of time, and the data sources are
-sorted by occurred_at and event_id (docs/explanation/reading-costs.md has what it reads).
-The llm_events of Tinybird's LLM template has
-neither column: there an event is found by `id`, and by `timestamp`, which is its start_time.
+It is cheap, because the events of a batch are close in time, and the data sources are sorted by occurred_at and
+event_id (docs/explanation/reading-costs.md says how much it reads).
+The llm_events of Tinybird's LLM template has neither column: there an event is found by `id`, and by `timestamp`, which
+is its start_time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,12 +22,12 @@ from birdfeed_worker.tinybird.responses import shape_error
 
 T = TypeVar("T")
 
-#: The end of an event_id, all of it random: 48 bits tell a batch's events apart from nearly all others of its time.
+#: Characters at the end of an event_id, all random: 48 bits distinguish a batch's events from nearly all others.
 _TAIL: Final = 12
-#: Ids asked for at once: 14,000 ends are 210 kB of query, under ClickHouse's max_query_size of 256 kB; whole ids would
-#: be 550 kB. So a full request is one question, of the 1,000 a day that the free plan answers.
+#: Ids in one query: 14,000 endings take 210 kB, less than ClickHouse's max_query_size of 256 kB; whole ids would take
+#: 550 kB. So a full request needs one query, of the 1,000 per day that the free plan allows.
 IDS_PER_QUERY: Final = 14_000
-#: A row's occurred_at is cut to milliseconds in the store, and an event_id's clock is that of occurred_at.
+#: A row's occurred_at is cut to milliseconds in Tinybird, and an event_id's clock is that of occurred_at.
 _MARGIN: Final = timedelta(seconds=1)
 #: Nearly every event starts within this time before it is tracked.
 _USUAL_DURATION: Final = timedelta(hours=1)
@@ -35,7 +35,7 @@ _USUAL_DURATION: Final = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Ids that are in the table, and those in quarantine with Tinybird's own reason."""
+    """Ids that are in the table; and those in quarantine, with Tinybird's reason."""
 
     written: frozenset[str]
     quarantined: dict[str, str]
@@ -43,12 +43,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """How a table knows an event.
+    """How a table identifies an event.
 
     Attributes:
         id: The column with its event_id.
-        time: The column with a time of it.
-        windows: How far `time` may lie before and after occurred_at; each is asked in turn for what the one before
+        time: A column with its time.
+        windows: How far `time` may be before and after occurred_at; each is queried for events that the previous one
             did not find.
     """
 
@@ -59,7 +59,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class FoundRow:
-    """A row of the answer to "which of these are there"."""
+    """A row of the answer to "which of these exist"."""
 
     event_id: str
 
@@ -90,7 +90,7 @@ def find(tinybird: Tinybird, datasource: str, events: Sequence[tuple[str, dateti
 
     Raises:
         QuotaError: Ask again later.
-        QueryError: The question could not be answered; nothing may be concluded.
+        QueryError: There is no answer; nothing may be concluded.
     """
     identity = identity_of(tinybird, datasource)
     written: set[str] = set()
@@ -103,17 +103,17 @@ def find(tinybird: Tinybird, datasource: str, events: Sequence[tuple[str, dateti
                 written.update(row.event_id for row in rows if row.event_id in asked)
         quarantined = find_quarantined(tinybird, datasource, [one for one, _ in events if one not in written])
     except QueryError:
-        tinybird.forget_columns(datasource)  # the table may have been exchanged for another
+        tinybird.forget_columns(datasource)  # the table may have been replaced by another
         raise
     return Found(frozenset(written), quarantined)
 
 
 def identity_of(tinybird: Tinybird, datasource: str) -> Identity:
-    """How a data source knows an event: by its columns, which are asked for once.
+    """How a data source identifies an event, according to its columns, which are read once.
 
     Raises:
         QuotaError: Ask again later.
-        QueryError: They can't be read, or no column holds an event's id.
+        QueryError: The columns can't be read, or none holds event ids.
     """
     columns = tinybird.columns(datasource)
     for identity in (OURS, TEMPLATES):
@@ -127,7 +127,7 @@ def written_sql(
 ) -> str:
     """The SELECT that finds these events, in order of time, with `identity.time` around their occurred_at.
 
-    It may find others too, whose ids end alike: whoever asks compares the whole id.
+    It may also find others with the same endings: the caller must compare whole ids.
     """
     first, last = sql_time(chunk[0][1] - before), sql_time(chunk[-1][1] + after)
     return (
@@ -138,7 +138,7 @@ def written_sql(
 
 
 def rows_of(model: TypeAdapter[list[T]], rows: Sequence[Mapping[str, Any]]) -> list[T]:
-    """Rows of an answer as what was asked for; raises QueryError where they are something else."""
+    """The rows of an answer as models; raises QueryError if they don't fit."""
     try:
         return model.validate_python(rows)
     except ValidationError as error:
@@ -146,8 +146,8 @@ def rows_of(model: TypeAdapter[list[T]], rows: Sequence[Mapping[str, Any]]) -> l
 
 
 def _among(column: str, event_ids: Sequence[str]) -> str:
-    """A condition that these ids fit, and hardly any other: between the first and the last of them, which the sorting
-    key serves, with one of their ends, which are short.
+    """A condition that matches these ids and hardly any others: between the first and the last of them (which uses the
+    sorting key), and with one of their endings (which are short).
     """
     ids = [str(UUID(event_id)) for event_id in event_ids]
     ends = ",".join(f"'{one[-_TAIL:]}'" for one in ids)
@@ -172,7 +172,7 @@ def find_quarantined(tinybird: Tinybird, datasource: str, event_ids: Iterable[st
 
 
 def chunks(events: Sequence[tuple[str, datetime]]) -> Iterator[tuple[tuple[str, datetime], ...]]:
-    """By time, so that each query reads a short stretch of the table."""
+    """Parts of the events, sorted by time, so that each query reads a small part of the table."""
     yield from batched(sorted(events, key=lambda event: event[1]), IDS_PER_QUERY)
 
 

@@ -1,4 +1,4 @@
-"""Responses: what Tinybird answered, read strictly. Pure; whatever a body holds, nothing here raises but QueryError."""
+"""Read Tinybird's answers strictly. Pure; whatever a body holds, only QueryError is raised here."""
 
 import re
 import time
@@ -15,13 +15,13 @@ from birdfeed_worker.tinybird.http import MAX_LOCATION, Reply
 
 T = TypeVar("T")
 
-#: Longest wait in seconds that a header is believed.
+#: The longest wait in seconds that is accepted from a header.
 MAX_WAIT: Final = 86_400.0
-#: Characters kept of a server's words, after redaction.
+#: Characters kept of a server's message, after redaction.
 MAX_DETAIL: Final = 300
-#: Bytes of a body that are looked at for them.
+#: Bytes of a body that are read for it.
 _LOOKED_AT: Final = 20_000
-#: Anything shorter is no token, and may be a word.
+#: Anything shorter is not a token, and may be a word.
 _SHORTEST_SECRET: Final = 5
 _TOKEN: Final = re.compile(r"p\.[A-Za-z0-9_.-]{20,}|eyJ[A-Za-z0-9_.-]{20,}")
 _MARKUP: Final = re.compile(r"(?s)<(script|style)\b.*?</\1\s*>|<!--.*?-->|<[^<>]*>")
@@ -32,14 +32,14 @@ Rows = Annotated[int, Field(strict=True, ge=0)]
 
 
 class Counts(BaseModel):
-    """How many rows of a request were taken, and how many quarantined."""
+    """How many rows of a request were accepted, and how many quarantined."""
 
     successful_rows: Rows
     quarantined_rows: Rows
 
 
 class ErrorBody(BaseModel):
-    """An error of Tinybird's."""
+    """Tinybird's error."""
 
     error: StrictStr
 
@@ -52,7 +52,7 @@ class ColumnType(BaseModel):
 
 
 class ColumnDescription(BaseModel):
-    """A column of a data source, as far as the token may see it."""
+    """A column of a data source, with what the token may see."""
 
     name: StrictStr
     jsonpath: str | None = None
@@ -67,7 +67,7 @@ class Selected(BaseModel):
 
 
 class Types(BaseModel):
-    """The columns of one."""
+    """The columns of a SELECT."""
 
     meta: list[ColumnType]
 
@@ -79,13 +79,13 @@ class Description(BaseModel):
 
 
 class Job(BaseModel):
-    """A job that Tinybird has begun."""
+    """A job that Tinybird has started."""
 
     id: StrictStr
 
 
 class JobState(BaseModel):
-    """How far a job is: `status` is waiting, working, done, error or cancelled."""
+    """The state of a job: `status` is waiting, working, done, error or cancelled."""
 
     status: StrictStr
     error: str | None = None
@@ -95,7 +95,7 @@ def answer_of(reply: Reply, secrets: Iterable[str] = ()) -> Answer:
     """The answer to a request that appends rows."""
     counts = None
     if reply.status in (200, 202) and not reply.problem:
-        with suppress(ValidationError):  # decide() treats a 200 without counts as unknown
+        with suppress(ValidationError):  # decide() treats a 200 without counts as an unknown outcome
             counts = Counts.model_validate_json(reply.body)
     return Answer(
         status=reply.status,
@@ -118,19 +118,19 @@ def parsed(model: type[T], reply: Reply) -> T:
 
 
 def shape_error(error: ValidationError) -> str:
-    """What doesn't fit, and where: never the value."""
+    """What doesn't fit and where, without the value."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"])
     return f"{place}: {first['msg']}" if place else first["msg"]
 
 
 def detail(reply: Reply, secrets: Iterable[str] = ()) -> str:
-    """What a server said, for people: short, on one line, without markup and tokens. UTF-8 whatever it claims."""
+    """A server's message for display: short, on one line, without markup and tokens; read as UTF-8 in any case."""
     said = reply.problem
     if not said:
         try:
             said = ErrorBody.model_validate_json(reply.body).error
-            if _PAGE.search(said):  # a proxy's page in an error's clothes; elsewhere < and > are comparisons
+            if _PAGE.search(said):  # a proxy's HTML page inside an error; otherwise < and > are comparisons
                 said = _MARKUP.sub(" ", said)
         except ValidationError:
             said = _MARKUP.sub(" ", reply.body[:_LOOKED_AT].decode("utf-8", "replace"))
@@ -141,7 +141,7 @@ def detail(reply: Reply, secrets: Iterable[str] = ()) -> str:
 
 
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
-    """Short, on one line, and without these secrets or anything that looks like a token: 403 bodies echo them."""
+    """A text cut short, on one line, without these secrets or anything like a token, which 403 bodies repeat."""
     for secret in secrets:
         if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, "[token]")
@@ -149,7 +149,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def seconds(headers: Mapping[str, str], name: str) -> float | None:
-    """Seconds from a header that has a number or a date, at most a day; None where it is neither."""
+    """Seconds from a header with a number or a date, at most a day; None if it is neither."""
     value = headers.get(name, "")
     try:
         found = float(value)
@@ -158,5 +158,5 @@ def seconds(headers: Mapping[str, str], name: str) -> float | None:
             found = parsedate_to_datetime(value).timestamp() - time.time()
         except (ValueError, OverflowError, TypeError, IndexError):
             return None
-    # An epoch is no wait; nobody means years.
+    # A wait of years is not meant: it is an epoch time.
     return min(max(found, 0.0), MAX_WAIT) if -MAX_WAIT < found < 1e9 else None

@@ -1,8 +1,9 @@
-"""Row layout: which rows a data source takes, by its columns; asked in a thread, so that no delivery waits for it.
+"""Row layout: which rows a data source takes, by its columns. They are read in a thread, so that no delivery waits.
 
-Until the store has answered, and where nobody may ask it, rows say everything: any table takes those. A table that is
-exchanged for the present one goes on taking them until it is looked at again. The other way round, which a deployment
-taken back is, short rows are quarantined; then the client forgets the columns (send.py), and rows are whole again.
+Until Tinybird has answered, and if it can't be asked, rows have all fields: any table takes those. If a table is
+replaced by a newer one, that takes whole rows until its columns are read again. If it is replaced by an older one, as
+when a deployment is rolled back, short rows are quarantined; then the client forgets the columns (send.py), and rows
+are whole again.
 """
 
 import logging
@@ -17,17 +18,17 @@ from birdfeed_worker.tinybird.client import Tinybird
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks at a table's columns: one question an hour, of the 1,000 a day that the free plan answers.
+#: Seconds between two readings of a table's columns: a query per hour, of the 1,000 per day that the free plan allows.
 LOOK_AGAIN: Final = 3_600.0
-#: Seconds until the columns are asked for again where they are not known.
+#: Seconds until the columns are asked for again if they are not known.
 ASK_AGAIN: Final = 60.0
 
 
 class RowLayouts:
-    """What rows the tables take.
+    """Which rows the tables take.
 
     Args:
-        tinybird: The store, whose client remembers the columns.
+        tinybird: Tinybird's client, which caches the columns.
         clock: Time.
     """
 

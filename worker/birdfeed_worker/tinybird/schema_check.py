@@ -1,4 +1,4 @@
-"""Check: ask Tinybird whether its data sources fit what the worker sends, before any row is lost."""
+"""Schema check: ask Tinybird whether its data sources fit what workers send, before any row is lost."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -15,14 +15,14 @@ from birdfeed_worker.tinybird.schema_compare import LiveColumn, Mismatch, compar
 
 log = logging.getLogger(__name__)
 
-#: A line that is no JSON: a token that may append is told 400, one that may not 403, and nothing is written.
+#: A line that is not JSON: a token that may append gets 400, one that may not gets 403, and nothing is written.
 _BROKEN: Final = b'{"birdfeed check":'
 
 
 def check_at_start(tinybird: Tinybird, mode: Literal["off", "warn", "refuse"]) -> list[Mismatch] | None:
-    """Warn of all that doesn't fit, or refuse. What can't be asked is no reason to refuse: the store may be away.
+    """Warn of all mismatches, or refuse. If Tinybird can't be asked, that is not a reason to refuse: it may be away.
 
-    Returns what doesn't fit; None where it isn't known.
+    Returns the mismatches; None if they aren't known.
 
     Raises:
         ConfigurationError: Something doesn't fit, and the mode is refuse.
@@ -46,11 +46,11 @@ def check_at_start(tinybird: Tinybird, mode: Literal["off", "warn", "refuse"]) -
 
 
 def check_schemas(tinybird: Tinybird) -> list[Mismatch]:
-    """What doesn't fit, in every data source of the registry; empty where all is well.
+    """The mismatches in all data sources of the registry.
 
     Raises:
         QuotaError: The read quota is used up.
-        QueryError: Tinybird can't be reached, or knows no such token.
+        QueryError: Tinybird can't be reached, or doesn't know the token.
     """
     return [mismatch for datasource in datasources() for mismatch in _check(tinybird, datasource)]
 
@@ -73,7 +73,7 @@ def _check(tinybird: Tinybird, datasource: str) -> Iterator[Mismatch]:
 
 
 def _other_defaults(datasource: str, live: Mapping[str, LiveColumn]) -> Iterator[Mismatch]:
-    """Columns whose defaults, where they can be seen, aren't what short rows leave out."""
+    """Columns whose defaults, if they can be seen, differ from what short rows leave out."""
     for column in columns_of(datasource):
         usual = DEFAULTS.get(column.path.removeprefix("$."))
         default = live[column.name].default if column.name in live else None
@@ -83,7 +83,7 @@ def _other_defaults(datasource: str, live: Mapping[str, LiveColumn]) -> Iterator
 
 
 def _unreadable(tinybird: Tinybird, datasource: str, error: QueryError) -> Mismatch:
-    """Why a data source can't be read; raises `error` where that says nothing about this one."""
+    """Why a data source can't be read; raises `error` if the cause isn't this data source."""
     if error.status in (400, 404):
         said = "there is no such data source: `birdfeed tinybird init` writes its datafile, `tb deploy` creates it"
         return Mismatch(datasource, "", "no_table", said)
@@ -94,7 +94,7 @@ def _unreadable(tinybird: Tinybird, datasource: str, error: QueryError) -> Misma
 
 
 def _status_of(tinybird: Tinybird, datasource: str) -> int:
-    """What the token is told for a query that needs no data source."""
+    """The HTTP status that the token gets for a query that needs no data source."""
     try:
         tinybird.query("SELECT 1")
     except QueryError as error:
@@ -103,7 +103,7 @@ def _status_of(tinybird: Tinybird, datasource: str) -> int:
 
 
 def _with_paths(tinybird: Tinybird, datasource: str, types: Mapping[str, str]) -> dict[str, LiveColumn]:
-    """The columns, with their paths where the token may see them: the SQL API doesn't tell those."""
+    """The columns, with their paths if the token may see them; the SQL API doesn't return those."""
     try:
         told: Mapping[str, Mapping[str, Any]] = tinybird.describe(datasource)
     except TinybirdError:
@@ -118,16 +118,16 @@ def _with_paths(tinybird: Tinybird, datasource: str, types: Mapping[str, str]) -
 
 
 def may_append(tinybird: Tinybird, datasource: str) -> bool | None:
-    """Whether the append token is taken by a data source; None where that isn't known. Nothing is written."""
+    """Whether a data source accepts the append token; None if that isn't known. Nothing is written."""
     status = tinybird.append(datasource, tinybird.encode([_BROKEN])).status
     return False if status in REFUSED else True if status in (200, 400, 413, 422) else None
 
 
 def check_append(tinybird: Tinybird) -> list[Mismatch]:
-    """Data sources the append token can't write to; asks with a broken line, so that nothing is written.
+    """The data sources that the append token can't write to; asked with an invalid line, so nothing is written.
 
     Raises:
-        QueryError: Tinybird doesn't answer, or can't now.
+        QueryError: Tinybird doesn't answer, or can't answer now.
     """
     found = []
     for datasource in datasources():

@@ -1,4 +1,4 @@
-"""Compare: a data source's columns as they are with what the worker sends. Pure; schema_check.py asks Tinybird."""
+"""Compare a data source's live columns with what workers send. Pure; schema_check.py asks Tinybird."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from birdfeed_schemas.tables.pages import page
 
 
 class LiveColumn(NamedTuple):
-    """A column as it is: its type, and where visible its JSON path, whether rows must have a value, and its default."""
+    """A live column: its type, and if visible its JSON path, whether rows must have a value, and its default."""
 
     type: str
     path: str | None = None
@@ -20,14 +20,14 @@ class LiveColumn(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """One thing that isn't as it should be.
+    """One difference from what workers send.
 
     Attributes:
-        datasource: Where.
-        column: Which column, or an empty text.
+        datasource: The data source.
+        column: The column, or "".
         problem: no_table, no_scope, no_column, narrow_type, wrong_type, other_path, other_default, required_column or
             template.
-        said: It in a sentence, with what follows.
+        said: A sentence about it and its consequence.
     """
 
     datasource: str
@@ -39,26 +39,26 @@ class Mismatch:
         return f"{self.datasource}{f'.{self.column}' if self.column else ''} {self.said}"
 
 
-#: Of these, the ones by which values are lost or rows refused; the others are changes of values that were chosen with
-#: the table, and are said once.
+#: The problems by which values are lost or rows refused. The others are changes that were chosen with the table, and
+#: are reported once.
 LOSING: Final = frozenset(
     {"no_table", "no_scope", "no_column", "wrong_type", "other_path", "other_default", "required_column"}
 )
-#: Where the llm_events of Tinybird's LLM template reads a column from another path than ours, on purpose.
+#: Column → the path from which the llm_events of Tinybird's LLM template reads it, which differs from birdfeed's.
 TEMPLATE_PATHS: Final = {"cost": "$.cost", "response_status": "$.standard_logging_object_status"}
-#: Most of a list of columns that a sentence names.
+#: Columns that a sentence names at most.
 _NAMED: Final = 8
-#: Most mismatches that one line names.
+#: Mismatches that one line names at most.
 _SAID: Final = 3
 _WRAPPED: Final = re.compile(r"(?:LowCardinality|Nullable)\((.*)\)")
 _WHOLE: Final = re.compile(r"(U?)Int(\d+)")
 _PRECISION: Final = {"Decimal32": 9, "Decimal64": 18, "Decimal128": 38, "Decimal256": 76}
-#: Whole digits that our costs can have (events.py: at most 10^15 USD).
+#: Integer digits that costs can have (events.py: at most 10^15 USD).
 _COST_DIGITS: Final = 16
 
 
 def in_one_line(said: Sequence[str]) -> str:
-    """Mismatches for a log or a screen; the first few by name."""
+    """Mismatches on one line; only the first few are named."""
     more = f"; and {len(said) - _SAID} more" if len(said) > _SAID else ""
     return f"the data sources don't match: {'; '.join(said[:_SAID])}{more} (`birdfeed tinybird check` shows all)"
 
@@ -70,14 +70,14 @@ def compare(
     sent: Collection[str],
     left_out: Collection[str] = (),
 ) -> list[Mismatch]:
-    """Everything in which a live data source differs so that values would be lost, changed or quarantined.
+    """All differences of a live data source by which values would be lost, changed or quarantined.
 
     Args:
         datasource: Its name.
-        ours: The columns birdfeed ships for it.
-        live: The columns it has.
-        sent: Every JSON path that birdfeed's rows have.
-        left_out: Those of them that a row may lack, where its value is the default.
+        ours: The columns that birdfeed ships for it.
+        live: The columns that it has.
+        sent: Every JSON path in birdfeed's rows.
+        left_out: Those of them that a row may lack if the value is the default.
     """
     found = list(_missing(datasource, ours, live))
     for column in ours:
@@ -119,14 +119,14 @@ def _missing(datasource: str, ours: Sequence[Column], live: Mapping[str, LiveCol
 
 
 def _is_sent(path: str, sent: Collection[str]) -> bool:
-    """Whether rows have something there: a value, or an object of values."""
+    """Whether rows have something at this path: a value, or an object of values."""
     return path in sent or any(one.startswith(f"{path}.") for one in sent)
 
 
 def type_problem(live: str, ours: str) -> tuple[str, str] | None:
-    """What goes wrong when values made for a column of type `ours` come to one of type `live`: a code and a sentence.
+    """What goes wrong when values for a column of type `ours` are written to one of type `live`: a code and a sentence.
 
-    None where nothing does: the types are equal, or `live` holds at least as much.
+    None if nothing goes wrong: the types are equal, or `live` can hold at least as much.
     """
     live_type, our_type = bare(live), bare(ours)
     if live_type == our_type:
@@ -138,11 +138,11 @@ def type_problem(live: str, ours: str) -> tuple[str, str] | None:
 
 
 def _narrow(live: str, ours: str) -> str | None:
-    """What a type of the same kind can't hold; an empty text where it holds all; None where it is of another kind."""
+    """What a type of the same kind can't hold; "" if it can hold everything; None if it is of another kind."""
     our_whole, live_whole = _WHOLE.fullmatch(ours), _WHOLE.fullmatch(live)
     if our_whole and live_whole:
         largest = 2 ** (int(live_whole[2]) - (not live_whole[1])) - 1
-        # Our counts are from 0 up to 2^63 - 1, or to their own type's largest value.
+        # Counts are from 0 to 2^63 - 1, or to their own type's largest value.
         needed = min(2 ** int(our_whole[2]) - 1, 2**63 - 1)
         return "" if largest >= needed else f"a number over {largest:,} is changed silently"
     if ours.startswith("Float") and live.startswith("Float"):
@@ -186,7 +186,7 @@ def _narrow_time(live: str, ours: str) -> str:
 
 
 def bare(type_: str) -> str:
-    """A type without LowCardinality(...), Nullable(...) and blanks."""
+    """A type without LowCardinality(...), Nullable(...) and spaces."""
     text = "".join(type_.split())
     while (match := _WRAPPED.fullmatch(text)) is not None:
         text = match[1]

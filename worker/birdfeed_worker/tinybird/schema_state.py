@@ -1,6 +1,6 @@
-"""Schema state: the store's columns are looked at again while workers run, and what was found is kept in Redis.
+"""Schema state: Tinybird's columns are checked again while workers run, and the mismatches are kept in Redis.
 
-A column that is dropped loses its values without an error: Tinybird ignores fields that no column reads.
+If a column is dropped, its values are lost without an error: Tinybird ignores fields that no column reads.
 """
 
 import logging
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Most mismatches that are kept; a table of another product has them by the dozen.
+#: Mismatches kept at most; another product's table has dozens.
 MOST: Final = 50
-#: How many looks long they are kept, where nobody looks any more.
+#: For how many intervals they are kept if nothing checks any more.
 KEEP_LOOKS: Final = 3
 
 
 class SchemaWatch:
-    """Looks every so often, from one launcher of all that share a queue.
+    """Checks the columns at intervals, in one of the launchers that share a queue.
 
     Args:
-        tinybird: The store; closed at the end.
+        tinybird: Tinybird's client; closed at the end.
         connection: Redis.
         keys: Names of the keys.
-        every: Seconds between two looks.
+        every: Seconds between two checks.
     """
 
     def __init__(self, tinybird: "Tinybird", connection: Redis, keys: Keys, every: float) -> None:
@@ -45,17 +45,17 @@ class SchemaWatch:
         self._ended = threading.Event()
 
     def start(self) -> threading.Thread:
-        """Look from now on, in a thread, which is returned; the first time after `every` seconds."""
+        """Start checking in a thread, which is returned; the first check is after `every` seconds."""
         thread = threading.Thread(target=self._run, name="birdfeed-schema", daemon=True)
         thread.start()
         return thread
 
     def end(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         self._ended.set()
 
     def look(self) -> None:
-        """Once, unless another launcher just did. What can't be asked leaves what is known as it is."""
+        """Check once, unless another launcher just did. If Tinybird can't be asked, the stored result stays."""
         # Imported here: `birdfeed status` reads what is kept, and needs no HTTP client.
         from birdfeed_worker.tinybird.schema_check import check_schemas
 
@@ -70,7 +70,7 @@ class SchemaWatch:
             log.info("can't store the result of checking the data sources' columns: %s", error)
 
     def note(self, found: Iterable[Mismatch]) -> None:
-        """Keep what was found, and log it if it is news. Raises RedisError."""
+        """Store the mismatches, and log them if they are new. Raises RedisError."""
         said = [str(mismatch) for mismatch in found if mismatch.problem in LOSING][:MOST]
         before = read_mismatches(self._connection, self._keys)
         kept_for = int(self._every * 1_000 * KEEP_LOOKS)
@@ -87,7 +87,7 @@ class SchemaWatch:
 
 
 def read_mismatches(connection: Redis, keys: Keys) -> tuple[str, ...]:
-    """What the last look found, in sentences; nothing where nobody looked lately, or what is kept can't be read."""
+    """The sentences of the last check; empty if there was none lately, or if they can't be read."""
     try:
         found = orjson.loads(connection.get(_key(keys)) or b"[]")
     except ValueError:

@@ -1,5 +1,5 @@
-"""Tokens: from the environment, or from files that are read again when a token is refused, so that it can be rotated
-while workers run.
+"""Tokens from the environment, or from files. A file is read again when its token is refused, so that the token can be
+rotated while workers run.
 """
 
 import logging
@@ -16,12 +16,12 @@ class Token:
     """One token; threads share it.
 
     Args:
-        variable: The setting it comes from, for messages.
-        value: The token, where it is in the environment.
-        path: Otherwise, the file it is in.
+        variable: The setting that it comes from, for messages.
+        value: The token, if it is in the environment.
+        path: The file that holds it, if it is in a file.
 
     Raises:
-        ConfigurationError: The file can't be read, is empty, or holds what no HTTP header can.
+        ConfigurationError: The file can't be read, is empty, or its token can't be sent in an HTTP header.
     """
 
     def __init__(self, variable: str, value: str = "", path: Path | None = None) -> None:
@@ -33,21 +33,21 @@ class Token:
 
     @property
     def value(self) -> str:
-        """The token as it was read last; empty where there is none."""
+        """The token as it was last read; "" if there is none."""
         return self._value
 
     @property
     def seen(self) -> tuple[str, ...]:
-        """Every value it has had, for taking them out of texts."""
+        """Every value that it has had, in order to remove them from texts."""
         return tuple(self._seen)
 
     @property
     def place(self) -> str:
-        """Where it comes from, for people."""
+        """Where it comes from, for messages."""
         return self.variable if self._path is None else f"{self.variable} ({self._path})"
 
     def replaced(self, refused: str) -> bool:
-        """Whether it is another than `refused` by now; reads its file again to find out."""
+        """Whether it differs from `refused` now; reads its file again to find out."""
         with self._lock:
             if self._value != refused:
                 return True
@@ -56,7 +56,7 @@ class Token:
             try:
                 found = self._read(self._path)
             except ConfigurationError as error:
-                # In the middle of a rotation, perhaps.
+                # The file may be in the middle of a rotation.
                 log.warning("still using the refused token: %s", error)
                 return False
             if found == refused:

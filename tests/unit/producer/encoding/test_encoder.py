@@ -220,7 +220,7 @@ def test_users_are_hashed_after_the_hook() -> None:
     assert line["data"] == {"model": "m", "user": pseudonym(b"key", "u1"), "username": pseudonym(b"key", "Ann")}
 
 
-def test_tracebacks_stay_home_unless_asked_for() -> None:
+def test_tracebacks_are_not_sent_unless_asked_for() -> None:
     """An exception and a dict with a traceback are treated alike."""
     try:
         raise ValueError("broken")

@@ -258,7 +258,7 @@ def test_the_log_quotes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     assert MARKER not in caplog.text
 
 
-def test_text_in_a_field_that_is_no_text_is_a_workers_affair() -> None:
+def test_the_worker_judges_text_in_a_field_that_holds_none() -> None:
     """The worker shows that the field was wrong; what stood there is not sent."""
     line = orjson.loads(sent({"model": "m", "duration": MARKER, "start_time": MARKER}))
 

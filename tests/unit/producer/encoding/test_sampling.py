@@ -61,7 +61,7 @@ def test_no_error_is_no_error(events: Captured) -> None:
         assert sum(sent(*[{"error": nothing, "status": "success"}] * 100)) < 100
 
 
-def test_a_retried_event_decides_alike(events: Captured) -> None:
+def test_a_retried_event_gets_the_same_choice(events: Captured) -> None:
     """By its key, whatever the trace of each try is."""
     keys = [str(uuid4()) for _ in range(200)]
     first = sent(*({"idempotency_key": key, "trace_id": str(uuid4())} for key in keys))

@@ -166,7 +166,7 @@ def test_single_events_have_the_same_bound(tmp_path: Path, clock: Clock, drop_ol
     spool = make(tmp_path, clock, max_bytes=3 * (10 + ROW_OVERHEAD), drop_oldest=drop_oldest)
     dropped = 0
     for number in range(5):
-        dropped += sum(spool.add_event("text_generation", b"%010d" % number, 0).values())
+        dropped += sum(spool.add_event("text_generation", b"%010d" % number, 0)[1].values())
 
     (collected,), _ = spool.collect(batch_events=10, batch_bytes=1000, compression=1)
     assert dropped == 2
@@ -276,7 +276,7 @@ def test_a_damaged_batch_costs_that_batch(tmp_path: Path, clock: Clock) -> None:
     assert [one.id for one in spool.batches()] == [good.id]
 
 
-def test_a_file_removed_under_us_is_made_anew(tmp_path: Path, clock: Clock) -> None:
+def test_a_removed_file_is_created_again(tmp_path: Path, clock: Clock) -> None:
     """Somebody cleaned up; writing on into a file without a name would lose events."""
     spool = make(tmp_path, clock)
     spool.add([batch()])

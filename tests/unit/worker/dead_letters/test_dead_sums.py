@@ -53,14 +53,22 @@ def test_by_type_and_reason_each_with_its_oldest(redis: Redis, keys: Keys) -> No
     ]
 
 
+def test_a_page_has_one_sum_of_a_kind(redis: Redis, keys: Keys) -> None:
+    bury(redis, keys, events(3))
+    bury(redis, keys, events(4))
+
+    assert [(one.reason, one.events) for one in flat(sums(redis, keys))] == [("invalid", 7)]
+
+
 def junk(redis: Redis, keys: Keys) -> None:
-    """What else may lie there: a job rq failed, one that is gone, no hash, no number, no text, a letter of nothing."""
+    """What else may lie there: jobs rq failed, one that is gone, no hash, no number, no text, a letter of nothing."""
+    redis.hset(keys.job("failed-untyped"), mapping={"data": "x", "ended_at": "2026-01-01"})
     redis.hset(keys.job("failed-by-rq"), mapping={"data": "x", "ended_at": "2026-01-01", "bf_type": "t"})
     redis.set(keys.job("no-hash"), "x")
     redis.hset(keys.job("no-number"), mapping={"bf_events": "1e9", "bf_reason": "invalid"})
     redis.hset(keys.job("no-text"), mapping={"bf_type": b"\xff\n", "bf_reason": "x" * 300, "bf_events": "7"})
     redis.hset(keys.job("nothing"), mapping={"data": "x"})
-    names = ("failed-by-rq", "gone", "no-hash", "no-number", "no-text", "nothing")
+    names = ("failed-by-rq", "failed-untyped", "gone", "no-hash", "no-number", "no-text", "nothing")
     redis.zadd(keys.failed, dict.fromkeys(names, -1))
 
 
@@ -76,5 +84,6 @@ def test_the_same_as_reading_them(redis: Redis, keys: Keys, score: int) -> None:
 
     assert found == read_one_by_one(redis, keys)
     assert found["t", "failed", False] == 1
+    assert found["unknown", "failed", False] == 1
     assert found["unknown", "invalid", True] == 1
-    assert len(found) == 5
+    assert len(found) == 6

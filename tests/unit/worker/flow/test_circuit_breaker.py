@@ -129,10 +129,10 @@ def test_quarantined_rows_are_in_the_store_and_stay_dead(redis: Redis, keys: Key
     assert all(isinstance(one.outcome, Dead) for one in items)
 
 
-def test_lifted_it_judges_anew_and_can_be_told_to_look_away(
+def test_after_a_reset_it_judges_again_and_can_be_disabled(
     redis: Redis, keys: Keys, breaker: DeadLetterBreaker
 ) -> None:
-    """Deaths before count no more; with the breaker off, events die."""
+    """Earlier deaths no longer count; with the breaker disabled, events are dead-lettered."""
     breaker.judge([item(BAD) for _ in range(150)], JOBS)
     assert reset(redis, keys, "t", now=NOW)
     breaker.judge([item(BAD) for _ in range(99)], JOBS)

@@ -292,7 +292,7 @@ def test_how_many_replicas_have_it(redis: Redis, keys: Keys, monkeypatch: pytest
         (["READONLY You can't write against a read only replica.", "ERR WAIT"], exceptions.ReadOnlyError),
     ],
 )
-def test_a_master_that_is_none_any_more(
+def test_a_master_that_is_no_longer_the_master(
     redis: Redis, monkeypatch: pytest.MonkeyPatch, failed: list[Any], expected: int | type[Exception]
 ) -> None:
     """No replica has the note, as far as anybody knows: it is no fault of a job's."""

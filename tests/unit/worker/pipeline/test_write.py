@@ -71,7 +71,7 @@ def test_where_everything_is_refused_no_row_is_to_blame(write: Write, store: Fak
     assert redis.hget("rq:birdfeed:birdfeed:destination:llm_events", "paused") == b"1"
 
 
-def test_a_store_that_recovers_in_the_middle_condemns_nobody(write: Write, store: FakeStore) -> None:
+def test_a_store_that_recovers_in_the_middle_dead_letters_nothing(write: Write, store: FakeStore) -> None:
     """Rows refused alone while everything was refused get another chance once the store takes rows again."""
     made = items(64)
     answers = iter([Answer(status=400)] * 9)

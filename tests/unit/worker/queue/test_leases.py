@@ -134,7 +134,7 @@ def test_only_a_death_makes_suspects(redis: Redis, keys: Keys, died: bool, suspe
     assert [job.suspect for job in reserve_all(redis, keys, "wb")] == [suspect]
 
 
-def test_who_was_delivered_is_no_suspect_any_more(redis: Redis, keys: Keys) -> None:
+def test_a_delivered_job_is_no_longer_a_suspect(redis: Redis, keys: Keys) -> None:
     """Whatever became of it; a suspect that was put off untried still is one, and keeps its mark."""
     accept(redis, keys, events(1))
     reserve_all(redis, keys, "wa")

@@ -56,7 +56,7 @@ def test_once_tripped_nothing_is_counted(run: Scripts) -> None:
 
 
 @pytest.mark.parametrize("junk", ["not JSON", "5", "{}", '{"reason":5}', '"reason"', "null"])
-def test_an_entry_of_nobodys(run: Scripts, junk: str) -> None:
+def test_an_entry_that_birdfeed_did_not_write(run: Scripts, junk: str) -> None:
     """It stops nothing, and goes."""
     run.put(**{TRIPPED: {"t": junk, "u": junk}})
 
@@ -86,7 +86,7 @@ def test_old_counts_fade(run: Scripts) -> None:
     assert run.read(WINDOW) == {"all": "20", "dead:a": "2", "dead:b": "0"}
 
 
-def test_a_count_that_is_junk_begins_anew(run: Scripts) -> None:
+def test_an_invalid_count_starts_again(run: Scripts) -> None:
     """And so does one beside it that is too large to be one."""
     run.put(**{WINDOW: {"all": "x", "dead:a": "9" * 30}})
 

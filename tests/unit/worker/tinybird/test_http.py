@@ -125,7 +125,7 @@ def test_junk_instead_of_http() -> None:
         client.close()
 
 
-def test_nobody_there_is_known_not_to_be_sent() -> None:
+def test_a_refused_connection_is_known_not_to_be_sent() -> None:
     """Nothing was written."""
     client = HttpClient(f"http://127.0.0.1:{free_port()}", connect_timeout=1, total_timeout=1)
     with pytest.raises(RequestError) as caught:

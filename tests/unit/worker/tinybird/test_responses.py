@@ -32,7 +32,7 @@ def always(**given: Any) -> Callable[[httpx.Request], httpx.Response]:
 
 @pytest.mark.parametrize("charset", CHARSETS, ids=[name[:20] for name in CHARSETS])
 @pytest.mark.parametrize("status", [200, 503])
-def test_a_charset_nobody_can_read_is_no_reason_to_end(charset: str, status: int) -> None:
+def test_an_unknown_charset_does_not_end_the_worker(charset: str, status: int) -> None:
     """The page is taken for UTF-8."""
     page = answer(b"<html>\xff\xfebusy</html>", f"Content-Type: text/html; charset={charset}", status=f"{status} X")
     with raw_server(page) as url, Tinybird(url, TOKEN, TOKEN + "R") as tinybird:

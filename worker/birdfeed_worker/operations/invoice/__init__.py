@@ -1,1 +1,1 @@
-"""A provider's bill against the store: read what the provider exports, compare by day and model, and explain."""
+"""Compare a provider's bill with the stored rows: read the provider's export, compare by day and model, explain."""

@@ -1,4 +1,4 @@
-"""What a provider billed: cost, tokens and requests by day (UTC) and model, and the values that bills are made of."""
+"""A provider's bill: cost, tokens and requests by day (UTC) and model; and functions that read a bill's values."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from birdfeed_schemas.events import read_time
 from birdfeed_worker.errors import BirdfeedError
 from birdfeed_worker.pricing.price.money import EXACT
 
-#: Years that a bill can be about.
+#: The years that a bill can cover.
 _FIRST_YEAR: Final = 2000
 _LAST_YEAR: Final = 2200
 _ISO_DAY: Final = re.compile(r"^(\d{4})[-/](\d{1,2})[-/](\d{1,2})$")
@@ -27,11 +27,11 @@ class Billed:
 
     Attributes:
         day: UTC.
-        model: As the bill calls it, "" where it names none.
-        cost: USD; None where the bill has no costs.
-        prompt, completion: Tokens, those of the cache among the prompt's; None where the bill doesn't count them.
-        tokens: Both together, where the bill doesn't part them.
-        requests: None where the bill doesn't count them.
+        model: The bill's name for it, "" if it has none.
+        cost: USD; None if the bill has no costs.
+        prompt, completion: Tokens, with cached tokens in the prompt; None if the bill doesn't count them.
+        tokens: Both together, if the bill doesn't separate them.
+        requests: None if the bill doesn't count them.
     """
 
     day: date
@@ -44,7 +44,7 @@ class Billed:
 
     @property
     def all_tokens(self) -> int | None:
-        """Tokens in and out, None where the bill has no such count."""
+        """Input and output tokens, None if the bill doesn't count them."""
         return _sum(self.tokens, _sum(self.prompt, self.completion))
 
     def __add__(self, other: "Billed") -> "Billed":
@@ -61,8 +61,8 @@ class Billed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bill:
-    """A bill: its lines, one for each day and model, in order; whose it is ("" where the file doesn't say); and how
-    many of the file's lines say nothing that can be compared."""
+    """A bill: its lines, one for each day and model, in order; its provider ("" if the file doesn't say); and how many
+    of the file's lines have nothing that can be compared."""
 
     lines: tuple[Billed, ...]
     provider: str
@@ -70,22 +70,22 @@ class Bill:
 
     @property
     def has_costs(self) -> bool:
-        """Whether it is about money, and not only about tokens and requests."""
+        """Whether it has costs, not only tokens and requests."""
         return any(line.cost is not None for line in self.lines)
 
 
 def model_of(value: object) -> str:
-    """The model of a line item: "gpt-4o-2024-08-06, cached input" is one of gpt-4o-2024-08-06's."""
+    """The model of a line item: for "gpt-4o-2024-08-06, cached input" it is gpt-4o-2024-08-06."""
     return text_of(value).partition(", ")[0].strip()
 
 
 def text_of(value: object) -> str:
-    """Text without spaces around it; "" for anything else."""
+    """Text without surrounding spaces; "" for anything else."""
     return value.strip() if isinstance(value, str) else ""
 
 
 def day_of(value: object, where: str) -> date:
-    """A day (UTC), of a date, an ISO time or epoch seconds; raises BillError."""
+    """A day (UTC), from a date, an ISO time or epoch seconds; raises BillError."""
     parts = _ISO_DAY.match(value) if isinstance(value, str) else None
     try:
         if parts is not None:
@@ -101,7 +101,7 @@ def day_of(value: object, where: str) -> date:
 
 
 def money_of(value: object, where: str) -> Decimal | None:
-    """An amount, negative where it is a credit; None for nothing; raises BillError."""
+    """An amount, negative for a credit; None if there is none; raises BillError."""
     if value is None or value == "":
         return None
     try:
@@ -114,7 +114,7 @@ def money_of(value: object, where: str) -> Decimal | None:
 
 
 def count_of(value: object, where: str) -> int | None:
-    """A count from 0 on, None for nothing; raises BillError."""
+    """A count of 0 or more; None if there is none; raises BillError."""
     amount = money_of(value, where)
     if amount is None:
         return None
@@ -124,7 +124,7 @@ def count_of(value: object, where: str) -> int | None:
 
 
 def check_currency(value: object) -> None:
-    """Raises BillError for money that is not in US dollars."""
+    """Raise BillError for a currency other than US dollars."""
     if value and text_of(value).lower() not in ("usd", "$"):
         raise BillError(f"the bill is in {value!r:.80}: only US dollars can be compared")
 

@@ -1,7 +1,7 @@
-"""A bill and the store, line by line: what was billed, what is booked, and what explains the difference.
+"""Compare a bill with the stored rows, line by line: what was billed, what is booked, and what explains a difference.
 
-Models are matched by name: without the vendor's prefix, without a date at the end, whatever the case and whether
-words are joined by dots, spaces or dashes, so that "Claude Haiku 4.5" on a bill is claude-haiku-4-5-20251001's.
+Models are matched by name, ignoring the vendor's prefix, a date at the end, case, and whether words are joined by dots,
+spaces or dashes, so that "Claude Haiku 4.5" on a bill matches claude-haiku-4-5-20251001.
 """
 
 import re
@@ -18,7 +18,7 @@ from birdfeed_worker.operations.invoice.bill import Bill, Billed
 from birdfeed_worker.operations.invoice.stored import CACHE_HIT, DEAD, Booked
 from birdfeed_worker.pricing.price.money import EXACT, plain
 
-#: A difference of a cent is none: exports are rounded.
+#: A difference of up to a cent is ignored, because exports are rounded.
 CENT: Final = Decimal("0.01")
 _DATE: Final = re.compile(r"-(20\d\d)-(\d\d)-(\d\d)$")
 _UNDATED: Final = re.compile(r"-20\d{6}$")
@@ -31,7 +31,7 @@ _MEANING: Final[Mapping[str, str]] = {
     "estimated": "estimated: the booked cost may be too low or too high",
     "reported": "booked as the handler or the provider reported them",
 }
-#: Statuses that make the booked cost too low.
+#: Statuses with which the booked cost is too low.
 _TOO_LOW: Final = ("unpriced", "no_usage", "partial")
 
 
@@ -41,12 +41,12 @@ class Line:
 
     Attributes:
         day: UTC.
-        model: The bill's name for it; the store's, where the bill has nothing. "" where the file names no models.
-        billed: What the bill says, None where it has nothing.
-        booked_as: The store's names for it.
-        booked: Rows by status, cache hits left out: they never reached a provider.
+        model: The bill's name for it, or the rows' if the bill has none. "" if the file names no models.
+        billed: What the bill says; None if it has nothing.
+        booked_as: The rows' names for it.
+        booked: Rows by status, without cache hits, which never reached a provider.
         dead: Dead events.
-        elsewhere: Provider → events of this model that are booked for it, and so not compared.
+        elsewhere: Other provider → events of this model that are booked for it, and so are not compared.
     """
 
     day: date
@@ -59,7 +59,7 @@ class Line:
 
     @property
     def events(self) -> int:
-        """Rows, dead events left out."""
+        """Number of rows, without dead events."""
         return sum(one.events for one in self.booked)
 
     @property
@@ -69,23 +69,23 @@ class Line:
 
     @property
     def prompt(self) -> int:
-        """Tokens in, those of the cache included."""
+        """Input tokens, cached ones included."""
         return sum(one.prompt for one in self.booked)
 
     @property
     def completion(self) -> int:
-        """Tokens out."""
+        """Output tokens."""
         return sum(one.completion for one in self.booked)
 
     @property
     def difference(self) -> Decimal | None:
-        """USD booked minus billed; None where the bill has no cost for it."""
+        """USD booked minus billed; None if the bill has no cost for it."""
         if self.billed is None or self.billed.cost is None:
             return None
         return EXACT.subtract(self.cost, self.billed.cost)
 
     def agrees(self, tolerance: Decimal, *, by_cost: bool) -> bool:
-        """Whether cost (or tokens and requests, of a bill without costs) differ by no more than a share of the bill's.
+        """Whether the cost (without costs: tokens and requests) differs by no more than a share of the bill's.
 
         `by_cost`: whether the bill has costs at all.
         """
@@ -95,7 +95,7 @@ class Line:
         return all(abs(theirs - ours) <= theirs * tolerance for theirs, ours in self._counts())
 
     def _counts(self) -> Iterator[tuple[int, int]]:
-        """Counts of the bill, each with the store's."""
+        """The bill's counts, each with the rows'."""
         if self.billed is None:
             yield 0, self.events
             return
@@ -109,7 +109,7 @@ class Line:
                 yield theirs, ours
 
     def why(self, tolerance: Decimal) -> list[str]:
-        """What may explain a difference, one sentence each, by status; the likeliest first."""
+        """What may explain a difference, one sentence each; the most likely first."""
         return list(self._why(tolerance))
 
     def _why(self, tolerance: Decimal) -> Iterator[str]:
@@ -140,7 +140,7 @@ class Line:
             yield "every row is priced: other rates (`birdfeed prices show`), a discount, or untracked events"
 
     def _missing(self, tolerance: Decimal) -> Iterator[str]:
-        """What the bill has and neither the store nor the dead letters have."""
+        """What is on the bill, but neither in Tinybird nor in the dead letters."""
         assert self.billed is not None
         if not self.booked and not self.dead:
             yield "missing: no row and no dead event of it on this day"
@@ -167,7 +167,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All lines, by day and model, and how many rows were left out because another provider's, by its name."""
+    """All lines, by day and model; and rows that were left out because they are another provider's, by its name."""
 
     lines: Sequence[Line]
     has_costs: bool
@@ -180,7 +180,7 @@ class Comparison:
 
     @property
     def booked(self) -> Decimal:
-        """USD in the store."""
+        """USD in Tinybird."""
         return _sum(line.cost for line in self.lines)
 
     def differing(self, tolerance: Decimal) -> list[Line]:
@@ -194,7 +194,7 @@ def compare(bill: Bill, booked: Iterable[Booked], provider: str) -> Comparison:
     Args:
         bill: The bill.
         booked: Rows and dead events.
-        provider: Whose bill it is, in any spelling; rows of others are left out. "": all rows count.
+        provider: The bill's provider, in any spelling; other providers' rows are left out. "": all rows count.
     """
     family = family_of(provider)
     named = any(line.model for line in bill.lines)
@@ -217,7 +217,7 @@ def compare(bill: Bill, booked: Iterable[Booked], provider: str) -> Comparison:
         if not named:
             return day, ""
         undated = _undated(model)
-        # Dates tell versions apart only where bill and store both have them.
+        # Dates distinguish versions only if the bill and the rows both have them.
         dated = billed_names.get((day, undated)) == booked_names.get((day, undated))
         return day, _plain(model) if dated else undated
 
@@ -248,7 +248,7 @@ def compare(bill: Bill, booked: Iterable[Booked], provider: str) -> Comparison:
 
 
 def as_json(line: Line, tolerance: Decimal, *, by_cost: bool) -> dict[str, Any]:
-    """One line for machines."""
+    """One line for JSON output."""
     billed = line.billed
     agrees = line.agrees(tolerance, by_cost=by_cost)
     return {
@@ -272,7 +272,7 @@ def as_json(line: Line, tolerance: Decimal, *, by_cost: bool) -> dict[str, Any]:
 
 
 def _plain(model: str) -> str:
-    """A model's name as it is compared."""
+    """A model's name in the form in which it is compared."""
     name = _SEPARATORS.sub("-", model.strip().lower().rpartition("/")[2])
     return _DATE.sub(r"-\1\2\3", name)
 

@@ -1,6 +1,6 @@
-"""A provider's bill, from the files it lets its customers download: cost, tokens and requests by day (UTC) and model.
+"""Read a provider's bill from the files that its customers can download: cost, tokens, requests by day (UTC) and model.
 
-Formats, known by their own fields:
+The formats are recognised by their fields:
 
 - OpenAI's costs API, JSON: buckets of {"amount": {"value", "currency"}, "line_item": "gpt-4o-2024-08-06, input"}
   (platform.openai.com/docs/api-reference/usage/costs; openai 2.54.0, types/admin/organization/usage_costs_response.py).
@@ -39,9 +39,9 @@ from birdfeed_worker.operations.invoice.bill import (
 )
 from birdfeed_worker.pricing.price.money import EXACT
 
-#: The largest file that is read, in bytes: a month by the minute, by key and by model, is some 30 MB.
+#: The largest file that is read, in bytes: a month by minute, key and model takes about 30 MB.
 MAX_BYTES: Final = 256 * 1024 * 1024
-#: What a column is called, by what is in it, in lower case; the first one that is there counts.
+#: Content of a column → its names, in lower case; the first that exists is used.
 COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "day": ("usage_date_utc", "start_time_iso", "start_time", "day", "date", "usage date (utc)", "timestamp"),
     "model": ("model_version", "model", "line_item", "name", "snapshot_id"),
@@ -51,7 +51,7 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "completion": ("usage_output_tokens", "output_tokens", "completion_tokens", "n_generated_tokens_total"),
     "requests": ("num_model_requests", "requests", "num_requests", "n_requests"),
 }
-#: The same for tokens in: columns that are added up.
+#: The same for input tokens: these columns are added up.
 PROMPT_COLUMNS: Final[tuple[tuple[str, ...], ...]] = (
     (
         "usage_input_tokens_no_cache", "usage_input_tokens_cache_write_5m", "usage_input_tokens_cache_write_1h",
@@ -62,7 +62,7 @@ PROMPT_COLUMNS: Final[tuple[tuple[str, ...], ...]] = (
     ("n_context_tokens_total",),
 )  # fmt: skip
 _AMOUNTS: Final = ("cost", "tokens", "completion", "requests")
-#: Columns that only one provider's export has → its family.
+#: Column that only one provider's exports have → the provider's family.
 _PROVIDER_OF: Final = {
     "usage_date_utc": "anthropic",
     "amount_value": "openai",
@@ -77,7 +77,7 @@ def read_bill(content: bytes) -> Bill:
     """A bill from the bytes of a file.
 
     Raises:
-        BillError: It is not one of the formats above, or something in it can't be read.
+        BillError: It has none of the formats above, or something in it can't be read.
     """
     if len(content) > MAX_BYTES:
         raise BillError(f"the file is larger than {MAX_BYTES // 1024 // 1024} MB: export fewer days at a time")
@@ -127,7 +127,7 @@ def _of_json(text: str) -> tuple[list[Billed | None], str]:
 
 
 def _buckets(documents: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
-    """Buckets of one page, of pages in a list or line by line, or of a bare list."""
+    """The buckets of one page, of several pages (in a list or one per line), or of a bare list."""
     for document in documents:
         if isinstance(document, list):
             yield from _buckets(document)
@@ -142,7 +142,7 @@ def _buckets(documents: Iterable[Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _of_result(day: date, result: Mapping[str, Any]) -> tuple[Billed | None, str]:
-    """A result, and whose it is; None where it says nothing that can be compared."""
+    """A result and its provider; None if it has nothing that can be compared."""
     amount = result.get("amount")
     if isinstance(amount, Mapping):
         check_currency(amount.get("currency"))

@@ -1,4 +1,4 @@
-"""What the store has for the days of a bill, and what died on them: by day, model, provider and status."""
+"""What Tinybird has for the days of a bill, and which events died on them: by day, model, provider and status."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.record import RecordError, price_record
 from birdfeed_worker.tinybird.lookup import sql_time
 
-#: Days asked about in one query.
+#: Days that one query covers.
 DAYS_AT_ONCE: Final = 7
-#: Most groups in one answer: models times providers times statuses of a week are a few thousand.
+#: Groups in one answer at most: models times providers times statuses of a week are a few thousand.
 MAX_GROUPS: Final = 100_000
-#: cost_status of what never reached a provider.
+#: cost_status of requests that never reached a provider.
 CACHE_HIT: Final = "cache_hit"
 DEAD: Final = "dead"
 _PROMPT: Final = " + ".join(BY_NAME[name].column for name in PROMPT_CLASSES)
@@ -31,13 +31,13 @@ class Booked:
     """Rows (or dead events) of a model on a day that have the same provider and status.
 
     Attributes:
-        day: Of occurred_at, UTC.
-        model: The name that answered.
-        provider: As the rows have it.
+        day: The day of occurred_at, UTC.
+        model: The model that answered.
+        provider: The rows' provider.
         status: cost_status, or "dead" for dead events, which are in no table.
-        usage_status: Of the rows.
-        events: How many.
-        cost: USD; of dead events, what they would cost.
+        usage_status: The rows' usage_status.
+        events: Number of events.
+        cost: USD; for dead events, what they would cost.
         prompt, completion: Tokens.
     """
 
@@ -53,7 +53,7 @@ class Booked:
 
 
 def windows(first: date, last: date) -> Iterator[tuple[date, date]]:
-    """From the first day to the last, both included, in parts: (first day, the day after the last one)."""
+    """The days from `first` to `last` (inclusive) in parts: (first day, day after the last one)."""
     while first <= last:
         end = min(first + timedelta(days=DAYS_AT_ONCE), last + timedelta(days=1))
         yield first, end
@@ -61,7 +61,7 @@ def windows(first: date, last: date) -> Iterator[tuple[date, date]]:
 
 
 def question(datasource: str, first: date, end: date) -> str:
-    """SQL for the rows of a data source from a day on up to another one, which doesn't count; each event once."""
+    """SQL for a data source's rows from `first` (inclusive) to `end` (exclusive); each event once."""
     return (
         "SELECT toString(toDate(occurred_at, 'UTC')) AS day, model_used, provider, cost_status, usage_status, "
         "toString(count()) AS events, toString(sum(cost)) AS usd, "
@@ -72,7 +72,7 @@ def question(datasource: str, first: date, end: date) -> str:
 
 
 def booked_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Booked]:
-    """The answers to these questions."""
+    """Read the answers to these queries."""
     for row in rows:
         yield Booked(
             day=date.fromisoformat(row["day"]),
@@ -88,7 +88,7 @@ def booked_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Booked]:
 
 
 def dead_of(letters: Iterable[DeadLetterInfo], books: Books, first: date, last: date) -> Iterator[Booked]:
-    """Dead events of these days, each priced where it can be; those that can't be read are passed over."""
+    """Dead events of these days, priced if possible; unreadable ones are skipped."""
     for letter in letters:
         for line in letter.batch.lines if letter.batch is not None else ():
             found = _dead(letter.event_type, line, books)

@@ -1,1 +1,1 @@
-"""Compute the cost of stored rows again, and write corrections."""
+"""Reprice: compute the cost of stored rows again, and write corrections."""

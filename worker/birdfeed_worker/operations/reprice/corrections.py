@@ -1,6 +1,7 @@
-"""Corrections on their way to the store: kept on disk as the bodies that will be sent, then sent one after the other.
+"""Write corrections to Tinybird: collect them on disk as request bodies, then send one after the other.
 
-Sending a body twice is harmless: it is the same version of the same rows. So an unknown outcome is simply tried again.
+Sending a body twice is harmless: it holds the same version of the same rows. So after an unknown outcome it is simply
+sent again.
 """
 
 import tempfile
@@ -16,49 +17,49 @@ from birdfeed_worker.errors import BirdfeedError
 from birdfeed_worker.flow.backoff import backoff
 from birdfeed_worker.tinybird.decide import Answer, Done, PartlyQuarantined, Unknown, Wait, decide
 
-#: Months one request may touch; Tinybird allows 12 partitions.
+#: Months that one request may touch; Tinybird allows 12 partitions.
 MAX_MONTHS: Final = 10
-#: Times a body is sent before giving up, and the longest wait between two, in seconds.
+#: How often a body is sent before giving up, and the longest wait between two tries, in seconds.
 TRIES: Final = 8
 LONGEST_WAIT: Final = 60.0
 
 
 class CorrectionError(BirdfeedError):
-    """Corrections can't be written; the message says why. What was written before stays."""
+    """Corrections can't be written; the message says why. Earlier corrections stay written."""
 
 
 class Store(Protocol):
-    """What is needed of the store."""
+    """The methods of Tinybird's client that are used here."""
 
     def encode(self, rows: Sequence[bytes]) -> bytes:
-        """A request's body."""
+        """The body of a request with these rows."""
 
     def append(self, datasource: str, body: bytes) -> Answer:
-        """Send it."""
+        """Send a body."""
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Rows of a SELECT."""
+        """The rows of a SELECT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """Where a request's body lies in the file, and what is in it."""
+    """The position of a request's body in the file, and what is in it."""
 
     datasource: str
     offset: int
     length: int
     rows: int
-    #: Its first row: event_id and cost_exact, to read one back.
+    #: event_id and cost_exact of its first row, to read that row back.
     event_id: str
     cost: str
 
 
 class Corrections:
-    """Corrections in a temporary file that has no name and goes with this object.
+    """Corrections in an unnamed temporary file, which is deleted with this object.
 
     Args:
-        store: Where they go.
-        rows, size: Most rows and bytes (before compression) of a request.
+        store: Tinybird's client.
+        rows, size: Rows and bytes (before compression) of a request at most.
     """
 
     def __init__(self, store: Store, *, rows: int, size: int) -> None:
@@ -80,7 +81,7 @@ class Corrections:
         self._file.close()
 
     def add(self, datasource: str, row: dict[str, Any]) -> None:
-        """Keep one. The first of each data source makes a request of its own: the canary."""
+        """Add a correction. The first of each data source becomes a request of its own: the canary."""
         line, month = compact_bytes(orjson.dumps(row)), str(row["occurred_at"])[:7]
         is_new = datasource != self._datasource
         full = len(self._waiting) >= self._most_rows or self._size + len(line) > self._most_bytes
@@ -96,7 +97,7 @@ class Corrections:
             self.close_body()
 
     def close_body(self) -> None:
-        """What was kept so far makes a request."""
+        """Complete the current request."""
         if not self._waiting:
             return
         body = self._store.encode(self._waiting)
@@ -115,10 +116,10 @@ class Corrections:
         self._waiting, self._size, self._months = [], 0, set()
 
     def send(self, sleep: Callable[[float], object]) -> Iterator[int]:
-        """Write them all; yields how many rows each request brought in.
+        """Write them all; yields the number of rows after each request.
 
         Raises:
-            CorrectionError: The store doesn't take them, or doesn't replace the row before.
+            CorrectionError: Tinybird doesn't accept them, or doesn't replace the previous version of a row.
         """
         seen: set[str] = set()
         for body in self.bodies:
@@ -147,7 +148,7 @@ def _post(store: Store, body: Body, data: bytes, sleep: Callable[[float], object
 
 
 def _look(store: Store, body: Body) -> None:
-    """Read the canary back: the table must answer with it alone."""
+    """Read the canary back: the table must return this version only."""
     found = store.query(
         f"SELECT toString(cost) = toString(toDecimal128('{body.cost}', 12)) AS is_new FROM {body.datasource} FINAL "
         f"WHERE event_id = '{body.event_id}'"

@@ -1,9 +1,9 @@
-"""Reprice: what a stored row costs by the books of today, and the row that corrects it. Pure.
+"""Reprice: what a stored row costs by today's price books, and the row that corrects it. Pure.
 
-A row that keeps its usage as it came (usage_raw) is read again, so that what an older birdfeed read wrongly, or not at
-all, comes right. Any other is priced again by what it does keep: token classes, counters, images, seconds, names and
-service tier. The date of the price is its start_time. Only usage and price change: the correction is the same row
-otherwise, so that the table's own key recognises it, with a later version.
+If a row keeps the usage as it was sent (usage_raw), that is read again, so that what an older birdfeed misread is
+corrected. Other rows are priced again from what they keep: token classes, counters, images, seconds, names and service
+tier. The date of the price is the row's start_time. Only usage and price change: otherwise the correction is the same
+row with a later version, so that it replaces the old one by the table's sorting key.
 """
 
 from collections.abc import Mapping
@@ -27,13 +27,13 @@ from birdfeed_worker.pricing.price.receipt import recompute
 from birdfeed_worker.pricing.usage.normalise import TABLE, normalise_usage
 from birdfeed_worker.pricing.usage.plan import Table
 
-#: SQL for rows whose cost no book decides, and which are never repriced.
+#: SQL for rows whose cost doesn't come from a price book; they are never repriced.
 NO_BOOK_DECIDES: Final = "cost_status IN ('reported', 'cache_hit')"
 
-#: What makes a new price beside the cost. The book's hash changes with every entry of it, so that alone doesn't.
+#: Fields whose change makes a new price, besides the cost. (Not the book's hash: it changes with any of its entries.)
 _RECEIPT: Final = ("cost_status", "price_match", "price_model", "price_source", "price_rates")
 
-#: Why a row stays as it is. "refused" ones need a look: the row contradicts its own receipt, or its type isn't known.
+#: Why a row stays as it is. "Refused" rows must be examined: a row contradicts its receipt, or its type is unknown.
 Same: TypeAlias = Literal["same_book", "same_price"]
 Refusal: TypeAlias = Literal["receipt_mismatch", "unknown_event_type", "invalid_row"]
 #: Every reason in words.
@@ -49,13 +49,13 @@ REASONS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The row stays as it is, and why."""
+    """The row stays as it is, with the reason."""
 
     reason: Same | Refusal
 
     @property
     def refused(self) -> bool:
-        """Whether somebody should look why it could not be repriced."""
+        """Whether an operator should examine why it could not be repriced."""
         return self.reason not in ("same_book", "same_price")
 
 
@@ -69,12 +69,12 @@ class Correction:
 
 
 def reprice(row: Mapping[str, Any], books: Books, now: datetime) -> Unchanged | Correction:
-    """What becomes of one stored row.
+    """Reprice one stored row.
 
     Args:
-        row: As row_reader.py rebuilds it, priced by a book once (never a NO_BOOK_DECIDES row).
-        books: In use now.
-        now: The version of a correction, or just above the row's own where that is later.
+        row: A row as row_reader.py rebuilds it, which was priced by a book (never a NO_BOOK_DECIDES row).
+        books: The current books.
+        now: The version of a correction; if the row's own is later, the correction's is just above that.
     """
     if row["event_type"] not in registry():
         return Unchanged("unknown_event_type")
@@ -95,7 +95,7 @@ def reprice(row: Mapping[str, Any], books: Books, now: datetime) -> Unchanged | 
         row["price_model"],
     )
     if same_usage and same_entry and not row.get("usage_raw"):
-        # The very same entry and usage: a difference could only come of what the row doesn't keep.
+        # The entry and the usage are the same: a difference could only come from what the row doesn't keep.
         return Unchanged("same_book")
     if same_usage and old == price.cost and all(fields[name] == row[name] for name in _RECEIPT):
         return Unchanged("same_book" if same_entry else "same_price")
@@ -103,10 +103,10 @@ def reprice(row: Mapping[str, Any], books: Books, now: datetime) -> Unchanged | 
 
 
 def event_of(row: Mapping[str, Any]) -> Event:
-    """The event of a stored row, as far as its price needs it.
+    """The event of a stored row, with what its price depends on.
 
     Raises:
-        ValueError: The row is not an event of its type.
+        ValueError: The row is not a valid event of its type.
     """
     images = row.get("num_images")
     failed = row["status"] == "error"
@@ -118,7 +118,7 @@ def event_of(row: Mapping[str, Any]) -> Event:
             "status": "error" if failed else "success",
             "service_tier": row["service_tier"] or None,
             "image_size": row.get("image_size") or None,
-            # A failed request that gave no number stores 0.
+            # A failed request without a number of images stores 0.
             "num_images": None if failed and not images else images,
             "quality": row.get("quality") or None,
             "has_input_image": row.get("has_input_image"),
@@ -130,14 +130,14 @@ def event_of(row: Mapping[str, Any]) -> Event:
 
 
 def _model_used(row: Mapping[str, Any]) -> str | None:
-    """The model that answered, None where the event didn't say: the row repeats the requested one then."""
+    """The model that answered; None if the event didn't say: then the row repeats the requested one."""
     if row["model_used"] != row["model"] or row["price_match"] in ("name", "alias", "original_name"):
         return str(row["model_used"])
     return None
 
 
 def usage_of(row: Mapping[str, Any], table: Table = TABLE) -> Usage:
-    """The usage of a stored row: read again where it is kept as it came, else what was read of it then."""
+    """The usage of a stored row: read again from usage_raw if there is one, else as it was read then."""
     if row.get("usage_raw"):
         provider = None if row["provider"] == "unknown" else row["provider"]
         return normalise_usage(orjson.loads(row["usage_raw"]), provider_of(provider, row["model_used"]), table)
@@ -155,13 +155,13 @@ def stored_usage(row: Mapping[str, Any]) -> Usage:
 
 
 def usage_fields(row: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
-    """The part of a row that says what was used, nothing left out."""
+    """The fields of a row for its usage, including defaults."""
     fields: dict[str, Any] = {
         "usage_status": usage.status,
         "tokens": usage.tokens._asdict(),
         "counters": {**{name: DEFAULTS.get(name, 0) for name in COUNTERS}, **counters_of(usage)},
     }
-    if "usage" in row.get("response", {}):  # as tables of an earlier datafile have it
+    if "usage" in row.get("response", {}):  # only in tables of an earlier datafile
         prompt, completion = usage.tokens.prompt, usage.tokens.completion
         totals = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
         fields["response"] = {**row["response"], "usage": totals}
@@ -169,7 +169,7 @@ def usage_fields(row: Mapping[str, Any], usage: Usage) -> dict[str, Any]:
 
 
 def _same(made: Any, stored: Any) -> bool:
-    """Whether a part of a row is as it is stored; numbers there may be of another kind."""
+    """Whether a part of a row equals the stored one; numbers in it may be of another type."""
     if isinstance(made, Mapping):
         return isinstance(stored, Mapping) and all(_same(made[name], stored.get(name, 0)) for name in made)
     return bool(made == stored)

@@ -1,7 +1,7 @@
-"""Rows as the store has them: read back in pages, newest version of each event, as the JSON they were written as.
+"""Read stored rows back from Tinybird, in pages, the newest version of each event, as the JSON that was written.
 
-The SQL API answers by column; a row is rebuilt at the columns' own JSON paths, which the shipped data sources name, so
-that writing it again gives every column the value it has. That includes columns that only earlier data sources had.
+The SQL API answers by column. A row is rebuilt with the columns' JSON paths from the shipped datafiles, so that writing
+it again gives every column the value that it has. That includes columns that only earlier datafiles had.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,23 +17,23 @@ from birdfeed_schemas.wire.envelope import format_time
 from birdfeed_worker.errors import BirdfeedError
 from birdfeed_worker.tinybird.lookup import sql_time
 
-#: Rows asked for at once: some 10 MB of JSON, and 50 MB of memory.
+#: Rows in one query: about 10 MB of JSON, and 50 MB of memory.
 PAGE_ROWS: Final = 5_000
 
 
 class NotOursError(BirdfeedError):
-    """A table isn't birdfeed's, or not as birdfeed ships it: its rows can't be written again as they are."""
+    """A table isn't birdfeed's, or differs from the shipped one, so that its rows can't be written back unchanged."""
 
 
 class Reader(Protocol):
-    """What is needed of the store to read."""
+    """The method of Tinybird's client that is used here."""
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Rows of a SELECT; raises QuotaError and QueryError."""
+        """The rows of a SELECT; raises QuotaError and QueryError."""
 
 
 def _expression(column: Column) -> str:
-    """SQL that gives the value exactly, however the answer's JSON is read: as a number it would be a double."""
+    """SQL that returns the exact value, as text if a JSON number would be read as a float."""
     if column.type.startswith("Decimal"):
         return f"toString({column.name}) AS {column.name}"
     if column.type.startswith("DateTime"):
@@ -42,11 +42,11 @@ def _expression(column: Column) -> str:
 
 
 def _converter(column: Column) -> Callable[[Any], Any] | None:
-    """Makes of what the SQL API answered the value a row's JSON has; None where it is that already."""
+    """The function that converts the SQL API's value into the row's JSON value; None if they are the same."""
     if column.type.startswith("DateTime"):
         return _iso
     if column.type.startswith("UInt"):
-        return int  # 64-bit numbers may come as text
+        return int  # 64-bit numbers may be returned as text
     return float if column.type.startswith("Float") else None
 
 
@@ -55,10 +55,10 @@ def _iso(text: str) -> str:
 
 
 def shipped_columns(datasource: str) -> tuple[Column, ...]:
-    """The columns of a data source that birdfeed ships.
+    """The columns of a data source, as birdfeed ships it.
 
     Raises:
-        NotOursError: It ships no such data source.
+        NotOursError: birdfeed ships no such data source.
     """
     if not (files("birdfeed_schemas") / "data" / "datasources" / f"{datasource}.datasource").is_file():
         raise NotOursError(f"birdfeed doesn't ship a data source {datasource!r}, so it can't rebuild its rows")
@@ -67,7 +67,7 @@ def shipped_columns(datasource: str) -> tuple[Column, ...]:
 
 @cache
 def _readers(columns: tuple[Column, ...]) -> tuple[tuple[str, list[str], str, Callable[[Any], Any] | None], ...]:
-    """For each column: its name, the objects its value lies in, its key there, and how to convert it."""
+    """For each column: its name, the objects that its value is in, its key there, and its converter."""
     paths = [(column, column.path.split(".")[1:]) for column in columns]
     return tuple((column.name, path[:-1], path[-1], _converter(column)) for column, path in paths)
 
@@ -75,7 +75,7 @@ def _readers(columns: tuple[Column, ...]) -> tuple[tuple[str, list[str], str, Ca
 def to_json(columns: tuple[Column, ...], answered: Mapping[str, Any]) -> dict[str, Any]:
     """A row as it was written, from the SQL API's answer with these columns.
 
-    `cost`, for the older table's column, isn't there.
+    It lacks the field `cost`, which only older tables' columns read.
     """
     row: dict[str, Any] = {}
     for name, inside, key, convert in _readers(columns):
@@ -88,7 +88,7 @@ def to_json(columns: tuple[Column, ...], answered: Mapping[str, Any]) -> dict[st
 
 
 def read_event_row(reader: Reader, datasource: str, event_id: str) -> dict[str, Any] | None:
-    """The newest version of one event's row, as it was written; None where there is none. Raises as Reader.query."""
+    """The newest version of one event's row, as it was written; None if there is none. Raises as Reader.query does."""
     columns = shipped_columns(datasource)
     answered = reader.query(
         f"SELECT {', '.join(map(_expression, columns))} FROM ("
@@ -100,9 +100,9 @@ def read_event_row(reader: Reader, datasource: str, event_id: str) -> dict[str, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which rows: occurred_at from `since` (included) to `until` (excluded), of any of these models, or of all.
+    """A selection of rows: occurred_at from `since` (inclusive) to `until` (exclusive), of any of these models, or all.
 
-    A model is meant by the name asked for, the name that answered, or the name of the price.
+    A model matches by the requested name, the name that answered, or the price's name.
     """
 
     since: datetime
@@ -111,7 +111,7 @@ class Selection:
 
     @property
     def where(self) -> str:
-        """SQL for it."""
+        """The SQL condition."""
         within = f"occurred_at >= '{sql_time(self.since)}' AND occurred_at < '{sql_time(self.until)}'"
         if not self.models:
             return within
@@ -121,7 +121,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Hour:
-    """How many events an hour has (the newest version of each), and how many of them `fit` a condition."""
+    """The number of events in an hour (counting the newest version of each), and how many `fit` a condition."""
 
     start: datetime
     events: int
@@ -133,11 +133,11 @@ class StoredRows:
     """The rows of one data source.
 
     Args:
-        reader: The store.
-        datasource: Which.
-        selection: Which rows of it.
-        condition: SQL that rows must fit besides.
-        page_rows: Most rows asked for at once; PAGE_ROWS if left out.
+        reader: Tinybird's client.
+        datasource: The data source.
+        selection: Which of its rows.
+        condition: An additional SQL condition.
+        page_rows: Rows in one query at most; PAGE_ROWS by default.
     """
 
     reader: Reader
@@ -151,10 +151,10 @@ class StoredRows:
         self.columns = shipped_columns(self.datasource)
 
     def check(self) -> None:
-        """Look whether the table has the columns birdfeed ships, those it once shipped, and no others.
+        """Check that the table has the columns that birdfeed ships, and no others than it once shipped.
 
         Raises:
-            NotOursError: It hasn't.
+            NotOursError: It has others, or lacks one.
         """
         some = self.reader.query(f"SELECT * FROM {self.datasource} LIMIT 1")
         if not some:
@@ -176,7 +176,7 @@ class StoredRows:
             )
 
     def hours(self) -> list[Hour]:
-        """What is there, by hour."""
+        """The hours that have events."""
         rows = self.reader.query(
             "SELECT toString(toStartOfHour(occurred_at), 'UTC') AS hour, toString(count()) AS events, "
             f"toString(countIf({self.condition})) AS fit FROM {self.datasource} FINAL "
@@ -188,12 +188,12 @@ class StoredRows:
         ]
 
     def pages(self, hours: Sequence[Hour]) -> Iterator[list[dict[str, Any]]]:
-        """The rows that fit, as JSON, a page at a time and never more of them in memory."""
+        """The matching rows as JSON, a page at a time; only one page is in memory."""
         for first, last in _windows(hours, self.page_rows):
             yield from self._window(first, last + timedelta(hours=1))
 
     def _window(self, start: datetime, end: datetime) -> Iterator[list[dict[str, Any]]]:
-        """Pages follow the table's own order, so that each query reads on where the one before it ended."""
+        """Pages in the order of the table, so that each query continues where the previous one ended."""
         after = ""
         while True:
             answered = self.reader.query(
@@ -213,12 +213,12 @@ class StoredRows:
 
 
 def _position(row: Mapping[str, Any]) -> tuple[str, bytes, bytes]:
-    """Where a row is in the table; ClickHouse orders text by its bytes."""
+    """A row's position in the order of the table; ClickHouse sorts text by its bytes."""
     return row["occurred_at"][:13] + ":00:00", row["model"].encode(), row["event_id"].encode()
 
 
 def _windows(hours: Sequence[Hour], rows: int) -> Iterator[tuple[datetime, datetime]]:
-    """First and last hours of stretches that hold at most so many rows that fit; a fuller hour stands alone."""
+    """Start and end of periods with at most `rows` matching rows; an hour with more is a period of its own."""
     first: datetime | None = None
     last: datetime | None = None
     held = 0
@@ -236,15 +236,15 @@ def _windows(hours: Sequence[Hour], rows: int) -> Iterator[tuple[datetime, datet
 
 
 def sql_text(text: str) -> str:
-    """A string literal."""
+    """A text as an SQL string literal."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def read_stored_time(text: str) -> datetime:
-    """A time of a row's JSON, aware."""
+    """A time from a row's JSON, timezone-aware."""
     return datetime.fromisoformat(text)
 
 
 def later_than(text: str, now: datetime) -> str:
-    """`now`, or the smallest time after a stored one where that is later still; as a row's JSON has it."""
+    """`now`, or, if a stored time is not before it, the smallest time after that; in the form of a row's JSON."""
     return format_time(max(now, read_stored_time(text) + timedelta(microseconds=1)))

@@ -1,4 +1,4 @@
-"""Reprice what is stored: read rows page by page, judge each, keep the corrections, count the difference."""
+"""Reprice stored rows: read them page by page, judge each, collect the corrections, count the difference."""
 
 import time
 from collections import Counter
@@ -15,22 +15,22 @@ from birdfeed_worker.operations.reprice.row_reader import Hour, NotOursError, Re
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.money import EXACT
 
-#: Longest wait, in seconds, that a used-up read quota is waited for; a day's quota isn't.
+#: The longest wait in seconds for a used-up read quota; a daily quota is not waited for.
 LONGEST_QUOTA_WAIT: Final = 60.0
-#: Times a query is made, with a second more between two each time, where the store gave no answer.
+#: How often a query is made if Tinybird gives no answer; the wait between two grows by a second each time.
 QUERY_TRIES: Final = 4
 
 
 @dataclass(slots=True)
 class Difference:
-    """What corrections change: how many rows, and their old and new cost in USD."""
+    """What corrections change: the number of rows, and their old and new cost in USD."""
 
     rows: int = 0
     old: Decimal = Decimal(0)
     new: Decimal = Decimal(0)
 
     def add(self, rows: int, old: Decimal, new: Decimal) -> None:
-        """Count so many rows more, and what they cost together; exactly."""
+        """Add rows with their total costs, exactly."""
         self.rows += rows
         self.old = EXACT.add(self.old, old)
         self.new = EXACT.add(self.new, new)
@@ -38,10 +38,10 @@ class Difference:
 
 @dataclass(slots=True)
 class Counters:
-    """What a run found.
+    """The result of a run.
 
-    `unchanged` and `refused` count events by reason (reprice.REASONS), `models` holds the corrections by the model
-    that was asked for; `limited` says that more was not looked at, because the limit was reached.
+    `unchanged` and `refused` count events by reason (judge.REASONS), `models` holds the corrections by requested model;
+    `limited` says that some rows were not read because the limit was reached.
     """
 
     events: int = 0
@@ -62,13 +62,13 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class RetryingReader:
-    """A reader that asks again where that may help: no answer, or a quota that is soon there again."""
+    """A reader that asks again if that may help: after no answer, or if the quota is renewed soon."""
 
     reader: Reader
     sleep: Callable[[float], object] = time.sleep
 
     def query(self, sql: str) -> list[dict[str, Any]]:
-        """Rows of a SELECT; raises QuotaError where the quota lasts no longer, and QueryError."""
+        """The rows of a SELECT; raises QuotaError if the quota isn't renewed soon, and QueryError."""
         for attempt in range(1, QUERY_TRIES):
             try:
                 return self.reader.query(sql)
@@ -85,7 +85,7 @@ class RetryingReader:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A data source to reprice, with what it holds."""
+    """A data source to reprice, and the hours of its events."""
 
     datasource: str
     rows: StoredRows
@@ -93,7 +93,7 @@ class Table:
 
     @property
     def events(self) -> int:
-        """Events a book decides about."""
+        """Events whose cost comes from a book."""
         return sum(hour.eligible for hour in self.hours)
 
 
@@ -101,8 +101,8 @@ def open_table(reader: Reader, datasource: str, selection: Selection) -> Table:
     """A data source that can be repriced.
 
     Raises:
-        NotOursError: It can't.
-        QuotaError, QueryError: The store doesn't say.
+        NotOursError: It can't be repriced.
+        QuotaError, QueryError: Tinybird doesn't answer.
     """
     rows = StoredRows(reader, datasource, selection, f"NOT ({NO_BOOK_DECIDES})")
     try:
@@ -119,7 +119,7 @@ def scan(
 ) -> Iterator[int]:
     """Judge every row of a table; yields how many were judged, page by page.
 
-    Corrections are kept, not written. `limit` is the most of them in all tables. Raises what the reader does.
+    Corrections are collected, not written. `limit` is the most of them in all tables. Raises what the reader raises.
     """
     tally.events += sum(hour.events for hour in table.hours)
     fixed = sum(hour.events - hour.eligible for hour in table.hours)

@@ -1,4 +1,4 @@
-"""The price book: loading it with errors that name line and field, and finding a model's price at a time."""
+"""The price book: load it (errors name line and field), and find a model's price at a given time."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -20,22 +20,22 @@ from birdfeed_worker.pricing.price.money import plain
 
 __all__ = ["Books", "Fallback", "PriceBook", "PriceBookError", "Problem", "load", "media_book", "parse"]
 
-#: Characters of a book's hash that rows carry.
+#: Characters of a book's hash that rows store.
 _HASH_LENGTH: Final = 12
 
 
 class Fallback(Protocol):
-    """Prices of models that no book has."""
+    """A source of prices for models that no book has."""
 
     version: str
 
     def find(
         self, name: str, at: datetime, provider: str, modifiers: Mapping[str, str], prompt_tokens: int
     ) -> Found | None:
-        """The price of a model for one request, or None where it isn't known."""
+        """The price of a model for one request, or None if it isn't known."""
 
     def knows(self, name: str, provider: str) -> bool:
-        """Whether it has exactly this model, at whatever date."""
+        """Whether it has exactly this model, at any date."""
 
 
 class PriceBook:
@@ -44,9 +44,9 @@ class PriceBook:
     Attributes:
         origin: The file it was read from, for messages.
         source: "operator" or "book" (the shipped one).
-        hash: Twelve characters that change with every change of content, and not with comments or order of keys.
-        models: The models as they are in the book, by name.
-        service_tiers: The multipliers that hold for every model.
+        hash: Twelve characters that change with any content, but not with comments or the order of keys.
+        models: Name → model, as in the file.
+        service_tiers: The multipliers that apply to every model.
     """
 
     def __init__(self, file: PriceFile, *, origin: str, source: PriceSource) -> None:
@@ -66,7 +66,7 @@ class PriceBook:
                         self._add(name, match, compiled[model.name])
 
     def find(self, name: str, at: datetime) -> Found | None:
-        """The price of a model, by its name, else alias, else original name, in force at a time (aware)."""
+        """The price in force at a time (aware) of a model, found by its name, alias or original name, in this order."""
         undated = self._undated.get(name)
         if undated is not None:
             return undated
@@ -76,11 +76,11 @@ class PriceBook:
         return None
 
     def always(self, name: str) -> Found | None:
-        """The price of a model that has the same at all times; None where it has dates, or isn't here."""
+        """The price of a model whose price never changes; None if it has dates, or isn't in the book."""
         return self._undated.get(name)
 
     def known(self, name: str) -> Found | None:
-        """Some price of a model, by any of its names, whatever its dates; what tells whether the book has it."""
+        """Any price of a model, by any of its names, at any date; None if the book doesn't have the model."""
         dated = self._dated.get(name)
         return self._undated.get(name) if dated is None else dated[0][2]
 
@@ -123,15 +123,15 @@ class PriceBook:
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Where prices are looked for: books (the operator's, then the shipped one), the fallback, then the media book.
+    """Where prices are looked up, in order: books (the operator's, then the shipped one), the fallback, the media book.
 
-    The media book is read when first asked.
+    The media book is read when it is first needed.
     """
 
     layers: tuple[PriceBook, ...]
     fallback: Fallback | None = None
     media: "Callable[[], PriceBook] | None" = None
-    #: What was chosen for names seen before; see choose.py.
+    #: The choices for names that were seen before; see choose.py.
     choices: dict[tuple[object, ...], object] = field(default_factory=dict, repr=False, compare=False)
 
     def find(self, name: str, at: datetime) -> Found | None:
@@ -147,13 +147,13 @@ def load(path: Path | None = None) -> PriceBook:
     """Read a price book from a file; the shipped one without a path.
 
     Raises:
-        PriceBookError: It can't be read, isn't TOML, or something in it can't be: each problem with line and field.
+        PriceBookError: It can't be read, isn't TOML, or has invalid values; each problem has line and field.
     """
     if path is None:
         shipped = files("birdfeed_schemas") / "data" / "prices.toml"
         return parse(shipped.read_text(encoding="utf-8"), origin="prices.toml", source="book")
     try:
-        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin with a BOM
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows may write a BOM
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PriceBookError(str(path), [Problem(1, "", f"can't be read: {reason}")]) from error
@@ -162,13 +162,13 @@ def load(path: Path | None = None) -> PriceBook:
 
 @cache
 def media_book() -> PriceBook:
-    """The shipped prices of public image, video, speech and OCR models; read once, when first asked."""
+    """The shipped prices of public image, video, speech and OCR models; read once, when first needed."""
     shipped = files("birdfeed_schemas") / "data" / "media_prices.toml"
     return parse(shipped.read_text(encoding="utf-8"), origin="media_prices.toml", source="media")
 
 
 def parse(text: str, *, origin: str, source: PriceSource = "operator") -> PriceBook:
-    """A price book from its text; raises PriceBookError as load does."""
+    """A price book from its text; raises PriceBookError as `load` does."""
     return PriceBook(read(text, origin), origin=origin, source=source)
 
 
@@ -178,7 +178,7 @@ def _names(model: ModelPrices) -> dict[PriceMatch, tuple[str, ...]]:
 
 
 def _hash(file: PriceFile) -> str:
-    """A short hash of what a book says; 2 and 2.0 are the same rate."""
+    """A short hash of a book's content; 2 and 2.0 are the same rate."""
 
     def plainly(value: object) -> object:
         if isinstance(value, Decimal):

@@ -1,9 +1,9 @@
-"""Whose price: which entry, of which book, prices an event. What statuses mean: docs/reference/statuses.md.
+"""Choose which entry, of which book, prices an event. docs/reference/statuses.md explains the statuses.
 
-The names of an event are looked up in order: model_used, then model; each whole first, then with a part less. For each
-the operator's book comes first, then the shipped one, then genai-prices. The shipped book holds one platform's
-deployments, so an entry of another provider than the event's is passed over, and one that was found by what its
-provider calls it gives way where the handler asked for that public model by its public name.
+The names of an event are looked up in order: model_used, then model; each whole first, then without its first part. For
+each name, the operator's book comes first, then the shipped one, then genai-prices. The shipped book holds one
+platform's deployments, so entries of other providers than the event's are skipped, and an entry that was found by its
+provider's name for the model is not used if the handler requested the public model by its public name.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,20 +20,20 @@ from birdfeed_worker.pricing.book.book import Books, PriceBook
 from birdfeed_worker.pricing.book.entry import Entry
 from birdfeed_worker.pricing.names import Candidate, candidates
 
-#: Choices remembered for names seen before; names come from handlers, so there must be a bound.
+#: Choices remembered for names that were seen before; names come from handlers, so there must be a bound.
 _MAX_REMEMBERED: Final = 4_096
 
 
 class Step(NamedTuple):
-    """One place to look.
+    """One look-up.
 
     Attributes:
-        name: The name to look up there.
-        requested: Whether it is the model asked for, not the one that answered.
+        name: The name to look up.
+        requested: Whether it is the requested model, not the one that answered.
         book: The price book; None: the fallback, for the `family`.
-        free_counts: Whether its rates of 0 are this event's.
-        variant: OpenRouter's ending of the name.
-        estimated: Whether the entry is only the best known.
+        free_counts: Whether its rates of 0 apply to this event.
+        variant: OpenRouter's suffix of the name.
+        estimated: Whether the entry is only the best one known.
     """
 
     name: str
@@ -46,9 +46,9 @@ class Step(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Where to look for an event's price, in order, and the provider its name says, if it says one.
+    """Where to look up an event's price, in order, and the provider that its model's name contains, if any.
 
-    `in_books`: whether a book has the model: then the media book has no say. `fixed`: what find() says at any time.
+    `in_books`: whether a book has the model; then the media book is not used. `fixed`: find()'s result at any time.
     """
 
     steps: tuple[Step, ...]
@@ -59,7 +59,7 @@ class Choice(NamedTuple):
 
 
 class Chosen(NamedTuple):
-    """The entry that prices an event, and how it was found. `free_unproven`: its rates are all 0, maybe another's."""
+    """The entry that prices an event, and how it was found. `free_unproven`: its rates, all 0, may not apply to it."""
 
     entry: Entry
     match: PriceMatch
@@ -67,20 +67,20 @@ class Chosen(NamedTuple):
 
 
 def choice_for(books: Books, event: Event) -> Choice:
-    """Where to look for an event's price; made once for each model and provider."""
+    """Where to look up an event's price; computed once for each model and provider."""
     key = (event.model_used, event.model, event.provider)
     choice = books.choices.get(key)
     if choice is None:
         if len(books.choices) >= _MAX_REMEMBERED:
             books.choices.clear()
         choice = books.choices[key] = _choice(books, event)
-    return choice  # type: ignore[return-value]  # nothing else is put there
+    return choice  # type: ignore[return-value]  # the dict holds only choices
 
 
 def find(
     books: Books, choice: Choice, event: Event, at: datetime, modifiers: Mapping[str, str], prompt_tokens: int
 ) -> Chosen | None:
-    """The price in force at a time (aware) at the first place that has one."""
+    """The price in force at a time (aware), from the first look-up that finds one."""
     for step in choice.steps:
         if step.book is not None:
             found = step.book.find(step.name, at)
@@ -108,7 +108,7 @@ def find(
 
 
 def find_media(books: Books, choice: Choice, at: datetime) -> Chosen | None:
-    """The media book's price; its entries are public models', so only their own provider's count where one is named."""
+    """The media book's price. Its entries are for public models, so if a provider is named, it must be the entry's."""
     if books.media is None or choice.in_books:
         return None
     media = books.media()
@@ -172,7 +172,7 @@ def _choice(books: Books, event: Event) -> Choice:
 
 
 def _fixed(step: Step) -> Chosen | None:
-    """The entry of a book's model whose price never changes; None where there is more to ask."""
+    """The entry of a model whose price never changes; None if the price also depends on the event."""
     found = None if step.book is None or step.estimated else step.book.always(step.name)
     if found is None or not (step.free_counts or all(found.entry.rates.values())):
         return None
@@ -186,7 +186,7 @@ def _asked(event: Event, family: str) -> Iterator[str]:
 
 
 def _is_public(books: Books, event: Event, family: str) -> bool:
-    """Whether the model asked for is a public one: genai-prices knows it, and no entry calls it that itself."""
+    """Whether the requested model is a public one: genai-prices knows it, and no entry has that name itself."""
     if books.fallback is None or not event.model:
         return False
     names = candidates(event.model, family)
@@ -201,7 +201,7 @@ def _is_public(books: Books, event: Event, family: str) -> bool:
 
 
 def _free(name: str, books: Books) -> Entry:
-    """OpenRouter's price of a model whose name ends in :free."""
+    """OpenRouter's price for a model whose name ends in ":free"."""
     assert books.fallback is not None
     return Entry(
         name=name,

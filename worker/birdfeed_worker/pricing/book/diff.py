@@ -1,4 +1,4 @@
-"""What changed between two price books, in lines for people."""
+"""The changes between two price books, as lines for display."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from birdfeed_worker.pricing.price.money import plain
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference: of which model, in which field, from what (None: it wasn't there) to what (None: it's gone)."""
+    """One difference: the model, the field, the old value (None: it is new) and the new value (None: it is removed)."""
 
     model: str
     field: str
@@ -29,7 +29,7 @@ class Change:
 
 
 def diff(old: PriceBook, new: PriceBook) -> list[Change]:
-    """Every difference that can change a price or what is stored of it, in the order of the new book, then the old."""
+    """Every difference that can change a price or its receipt, in the order of the new book, then of the old."""
     changes: list[Change] = []
     for name, model in new.models.items():
         before = old.models.get(name)
@@ -49,7 +49,7 @@ def diff(old: PriceBook, new: PriceBook) -> list[Change]:
 
 
 def names_of(model: ModelPrices) -> tuple[str, ...]:
-    """Every name a model's price is found by."""
+    """Every name by which a model's price is found."""
     original = () if model.original_name is None else (model.original_name,)
     return tuple(dict.fromkeys((model.name, *model.aliases, *original)))
 
@@ -74,7 +74,7 @@ def _fields(model: ModelPrices) -> Iterator[tuple[str, str]]:
 
 
 def dates_of(price: DatedPrice) -> str:
-    """ " from ... until ..." (UTC), without what is open; empty for a price that always holds."""
+    """ " from ... until ..." (UTC), without an open end; empty for a price that always applies."""
     since = f" from {price.since:%Y-%m-%d %H:%M}" if price.since is not None else ""
     until = f" until {price.until:%Y-%m-%d %H:%M}" if price.until is not None else ""
     return (since + until).replace(" 00:00", "")

@@ -1,4 +1,4 @@
-"""One price, compiled: the rates of a model in force at some time, ready to multiply with."""
+"""One compiled price: the rates of a model that are in force at some time, ready to multiply with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,18 +15,18 @@ from birdfeed_schemas.tables.meters import BY_NAME, PROVISIONED, TOKEN_CLASSES
 
 from birdfeed_worker.pricing.price.money import EXACT, PLACES, plain
 
-#: What the key under which a receipt keeps a multiplier ends with: service_tier_multiplier, speed_multiplier, ...
+#: The ending of a multiplier's key in a receipt: service_tier_multiplier, speed_multiplier, ...
 MULTIPLIER: Final = "_multiplier"
-#: The key under which it keeps the cost a handler or a provider reported.
+#: A receipt's key for the cost that a handler or a provider reported.
 REPORTED: Final = "reported"
-#: Most multipliers of one price: service tier, speed and place.
+#: Multipliers of one price at most: service tier, speed and region.
 _MOST_MULTIPLIERS: Final = 3
-#: Most decimal places of a rate with its multipliers.
+#: Decimal places of a rate with its multipliers at most.
 MAX_SCALE: Final = RATE_PLACES + _MOST_MULTIPLIERS * MULTIPLIER_PLACES
-#: Rates of so many places, times tokens / 1,000,000, come out in whole last places of a cost.
+#: With this many decimal places, a rate times tokens / 1,000,000 is a whole number of a cost's last decimal places.
 MIN_SCALE: Final = PLACES - 6
 _ONE: Final = Decimal(1)
-#: Statuses from the best to the worst: a row has the worst that anything in it asks for.
+#: Statuses from the best to the worst: a row gets the worst of its parts.
 _RANK: Final[Mapping[str, int]] = {"priced": 0, "estimated": 1, "partial": 2}
 
 Modifiers = Mapping[str, str]
@@ -35,8 +35,8 @@ Modifiers = Mapping[str, str]
 class TokenPlan(NamedTuple):
     """How one set of token classes is priced.
 
-    The sum of tokens times `scaled` (whole numbers in the order of TOKEN_CLASSES; 0 where a class is absent
-    or has no rate), divided by `divisor`, is the cost in units of its last place.
+    The sum of tokens times `scaled` (integers in the order of TOKEN_CLASSES; 0 if a class is absent or has no rate),
+    divided by `divisor`, is the cost in units of its last decimal place.
     """
 
     scaled: tuple[int, ...]
@@ -47,7 +47,7 @@ class TokenPlan(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Conditions:
-    """When a variant holds. `size` and `resolution` are lower case."""
+    """When a variant applies. `size` and `resolution` are in lower case."""
 
     quality: str | None = None
     size: str | None = None
@@ -55,7 +55,7 @@ class Conditions:
     has_input_image: bool | None = None
 
     def hold(self, event: Event) -> bool:
-        """Whether the event meets each condition there is; has_input_image counts as false where not reported."""
+        """Whether the event meets every condition; has_input_image counts as false if it is not reported."""
         if self.quality is not None and getattr(event, "quality", None) != self.quality:
             return False
         if self.size is not None and (getattr(event, "image_size", None) or "").lower() != self.size:
@@ -71,16 +71,16 @@ class Entry:
 
     Attributes:
         name: The model's name in its book.
-        rates: USD per so many of a class or counter (see meters.METERS), per "image", "megapixel", "video_second",
+        rates: USD per `per` of a class or counter (see meters.METERS), per "image", "megapixel", "video_second",
             "audio_second", "character" or "page".
-        multipliers: Service tier, speed or place → multiplier of the cost.
-        variants: Conditions and the entry that replaces this one where they hold; the first that do.
-        source: The layer it comes from, and `book` that layer's hash.
-        estimated: The rates are the best known for this request, not certainly its own.
-        partial: The model also costs something that usage doesn't tell.
-        parents: Whether a class without a rate of its own has its parent's, whichever it is (genai-prices).
-        listed: Modifiers that the rates are for already.
-        is_plain: Whether tokens are all there is to it: no variants, nothing by the request.
+        multipliers: Service tier, speed or region → multiplier of the cost.
+        variants: Conditions, and the entry that replaces this one if they hold; the first that holds is used.
+        source: The layer it comes from; `book` is that layer's hash.
+        estimated: The rates are the best known ones, but it isn't certain that they apply to this request.
+        partial: The model also charges for something that usage doesn't show.
+        parents: Whether any class without its own rate is priced at its parent's rate (genai-prices).
+        listed: Modifiers that the rates already include.
+        is_plain: Whether the price depends on tokens only: no variants, nothing per request.
     """
 
     name: str
@@ -104,14 +104,14 @@ class Entry:
         object.__setattr__(self, "is_plain", is_plain)
 
     def for_event(self, event: Event) -> "Entry":
-        """The variant that holds for the event, else this entry."""
+        """The variant that applies to the event, else this entry."""
         for conditions, variant in self.variants:
             if conditions.hold(event):
                 return variant
         return self
 
     def without_zeros(self) -> "Entry | None":
-        """The same without rates of 0, which may be somebody else's; None where nothing is left."""
+        """The same without rates of 0, which may not apply to this event; None if nothing is left."""
         rates = {name: rate for name, rate in self.rates.items() if rate}
         variants = tuple(
             (conditions, kept) for conditions, variant in self.variants if (kept := variant.without_zeros()) is not None
@@ -119,7 +119,7 @@ class Entry:
         return self._with(rates=rates, variants=variants) if rates else None
 
     def worse(self, *, estimated: bool = False, partial: bool = False) -> "Entry":
-        """The same, with a status that is no better than this."""
+        """The same entry, with a status that is at best estimated or partial."""
         variants = tuple((when, one.worse(estimated=estimated, partial=partial)) for when, one in self.variants)
         return self._with(estimated=self.estimated or estimated, partial=self.partial or partial, variants=variants)
 
@@ -127,7 +127,7 @@ class Entry:
         return replace(self, _plans={}, _tier_plans={}, **changes)  # type: ignore[arg-type]
 
     def factors(self, modifiers: Modifiers) -> tuple[dict[str, Decimal], bool]:
-        """The multipliers that apply, by what they are for, and whether the price is known for all that is asked."""
+        """Kind → multiplier, for those that apply; and whether the price is known for all modifiers."""
         found: dict[str, Decimal] = {}
         known = True
         for name in ("service_tier", "speed", "inference_geo"):
@@ -142,13 +142,13 @@ class Entry:
         return found, known
 
     def status(self, known: bool = True) -> CostStatus:
-        """The status of a row whose every part has a rate."""
+        """The status of a row in which everything has a rate."""
         if self.partial:
             return "partial"
         return "priced" if known and not self.estimated else "estimated"
 
     def rate_of(self, name: str) -> tuple[Decimal | None, CostStatus]:
-        """The rate of a class or counter, its own or what stands in, and the status that makes of a row at best."""
+        """The rate of a class or counter (its own or a stand-in), and the best status that a row can have with it."""
         rate = self.rates.get(name)
         if rate is not None:
             return rate, "priced"
@@ -162,14 +162,14 @@ class Entry:
         return rate, status
 
     def plan(self, present: tuple[bool, ...], modifiers: Modifiers) -> TokenPlan:
-        """How tokens of the classes that are `present` (in the order of TOKEN_CLASSES) are priced; made once."""
+        """How tokens of the `present` classes (in the order of TOKEN_CLASSES) are priced; computed once."""
         if not modifiers:
             plan = self._plans.get(present)
             if plan is None:
                 plan = self._plans[present] = self._make_plan(present, {}, True)
             return plan
         factors, known = self.factors(modifiers)
-        # Not by the words themselves: handlers may send any, and each would be remembered.
+        # The key has the factors, not the words: handlers may send any words, and each would be remembered.
         key = (present, known, *factors.items())
         plan = self._tier_plans.get(key)
         if plan is None:
@@ -200,7 +200,7 @@ class Entry:
     def counted(
         self, counters: Mapping[str, int | Decimal], modifiers: Modifiers
     ) -> tuple[Fraction, dict[str, str], CostStatus]:
-        """What is beside tokens costs: USD, exactly; the rates; and the status it makes of a row at best."""
+        """The exact cost of the counters in USD; their rates; and the best status that a row can have with them."""
         factors, known = self.factors(modifiers) if modifiers else ({}, True)
         amount = Fraction(0)
         rates: dict[str, str] = {}
@@ -222,7 +222,7 @@ class Entry:
 
 
 def resolutions(event: Event) -> set[str]:
-    """What an event's resolution may be called: its quality, "720p" of its shorter side, "2k" of its longer one."""
+    """The names of an event's resolution: its quality, "720p" for its shorter side, "2k" for its longer side."""
     found = {(getattr(event, "quality", None) or "").lower()}
     width, height = image_dimensions(getattr(event, "image_size", None))
     if width and height:
@@ -232,7 +232,7 @@ def resolutions(event: Event) -> set[str]:
 
 
 class Found(NamedTuple):
-    """An entry, and by which of a model's names it was found."""
+    """An entry, and which of the model's names it was found by."""
 
     entry: Entry
     match: PriceMatch
@@ -244,14 +244,14 @@ def worst(one: CostStatus, other: CostStatus) -> CostStatus:
 
 
 def as_json(rates: Mapping[str, str]) -> str:
-    """Rates as a receipt keeps them; nothing where there are none."""
+    """Rates as JSON for a receipt; "" if there are none."""
     return orjson.dumps(rates).decode() if rates else ""
 
 
 def _whole(numbers: list[Decimal]) -> tuple[int, tuple[int, ...]]:
-    """Numbers times the power of ten, of two, that makes all of them whole: its exponent, and they.
+    """Scale numbers by 10**MIN_SCALE or 10**MAX_SCALE, so that all are integers; returns the exponent and the integers.
 
-    Rates and multipliers have at most RATE_PLACES and MULTIPLIER_PLACES, so MAX_SCALE always does.
+    Rates and multipliers have at most RATE_PLACES and MULTIPLIER_PLACES, so MAX_SCALE is always enough.
     """
     scaled = [number.scaleb(MIN_SCALE, EXACT) for number in numbers]
     if all(number == int(number) for number in scaled):

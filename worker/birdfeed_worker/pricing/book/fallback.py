@@ -1,12 +1,12 @@
-"""Prices of models that no book has, from the genai-prices package; only where it knows exactly this model.
+"""Prices of models that no book has, from the genai-prices package; only if it knows exactly that model.
 
-The package's own calc_price is not used. It would take a name that merely contains a model's for that model, and
-ignore a service tier it doesn't know. Here:
+The package's own calc_price is not used, because it accepts names that merely contain a model's name, and ignores
+unknown service tiers. Here:
 
 - a name must be the model's, or that with a date, a version or a region: `gpt-5-nano-2025-08-07`, not `gpt-5-nano-max`;
-- a class it has no rate for has its parent's in the meter table, and makes the row "estimated";
-- a service tier it doesn't know, or whose rates it only knows in part, makes the row "estimated"; so do two modifiers
-  at once that it doesn't list together, a provider it doesn't know, or one that it doesn't list the model for.
+- a class without a rate is priced at its parent's rate (see the meter table), and makes the row "estimated";
+- a service tier that it doesn't know, or whose rates it knows only in part, makes the row "estimated"; so do two
+  modifiers that it doesn't list together, an unknown provider, or a provider that it doesn't list the model for.
 """
 
 import re
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import MatchLogic, ModelInfo, ModelPrice, Provider, TieredPrices
 
-#: Service tiers that mean the standard price, and the package's words for the others; the first it has counts.
+#: Service tiers that mean the standard price; and the package's words for the others, the first it has is used.
 _STANDARD: Final = frozenset({"default", "standard"})
 _CONTEXTS: Final[Mapping[tuple[str, str], tuple[tuple[str, str], ...]]] = {
     ("service_tier", "batch"): (("processing", "batch"), ("service_tier", "batch")),
@@ -40,10 +40,10 @@ _CONTEXTS: Final[Mapping[tuple[str, str], tuple[tuple[str, str], ...]]] = {
     ("service_tier", "fast"): (("service_tier", "fast"), ("speed", "fast")),
     ("speed", "fast"): (("speed", "fast"), ("service_tier", "fast")),
 }
-#: What may stand before a model's name (a region, its maker, a path) and after it (a date, a version).
+#: What may come before a model's name (a region, its maker, a path) and after it (a date, a version).
 _BEFORE: Final = r"(?:publishers/[a-z]+/models/|models/)?(?:(?:us|eu|ap|apac|au|jp|ca|us-gov)\.)?(?:[a-z]+\.)?"
 _AFTER: Final = r"(?:[-@]?20\d{6}|[-@]20\d\d-\d\d-\d\d|-\d\d-\d\d|-\d{3}|[-@](?:latest|default))?(?:-v\d+)?(?::\d+)?"
-#: Lookups and prices remembered; names come from handlers, so there must be a bound.
+#: Look-ups and prices remembered; names come from handlers, so there must be a bound.
 _MAX_REMEMBERED: Final = 10_000
 
 
@@ -51,7 +51,7 @@ _MAX_REMEMBERED: Final = 10_000
 class _Known:
     """A model of the package.
 
-    `certain`: it is listed for the event's provider; `thresholds`: numbers of prompt tokens above which rates change.
+    `certain`: it is listed for the event's provider; `thresholds`: prompt sizes in tokens above which rates change.
     """
 
     model: "ModelInfo"
@@ -63,7 +63,7 @@ class _Known:
 
 
 class GenaiPrices:
-    """The fallback: prices by the genai-prices package, imported when first asked.
+    """The fallback: prices from the genai-prices package, which is imported when first needed.
 
     Raises:
         ConfigurationError: The package isn't installed.
@@ -88,7 +88,7 @@ class GenaiPrices:
             return None
         if known.by_hour:
             return _found(self.version, known, at, modifiers, prompt_tokens)
-        # Prices change at midnight UTC, and where a prompt passes a threshold.
+        # Prices change at midnight UTC, and with the prompt's size at thresholds.
         words = tuple(sorted(modifiers.items())) if modifiers else ()
         case = (name, provider, at.date(), words, bisect_left(known.thresholds, prompt_tokens))
         if case not in self._found:
@@ -98,7 +98,7 @@ class GenaiPrices:
         return self._found.get(case)
 
     def knows(self, name: str, provider: str) -> bool:
-        """Whether it has exactly this model, at whatever date."""
+        """Whether it has exactly this model, at any date."""
         return self._known_as(name, provider) is not None
 
     def _known_as(self, name: str, provider: str) -> _Known | None:
@@ -117,7 +117,7 @@ class GenaiPrices:
 
     @cached_property
     def _by_family(self) -> Mapping[str, "Provider"]:
-        """The package's providers by family."""
+        """Family → the package's provider."""
         found: dict[str, Provider] = {}
         for one in self._snapshot.providers:
             found.setdefault(family_of(one.id), one)
@@ -155,7 +155,7 @@ def _in_provider(snapshot: "DataSnapshot", provider: "Provider", name: str, *, c
 
 
 def _is_named(name: str, model: "ModelInfo") -> bool:
-    """Whether a name is a model's own, as spelt or in lower case, with a date, a version or a region at most."""
+    """Whether a name is exactly a model's, as spelt or in lower case, possibly with a date, a version or a region."""
     for literal, anywhere in (*_literals(model.match), (model.id, True)):
         if name in (literal, literal.lower()) or (literal.startswith("ft:") and name.startswith(literal)):
             return True
@@ -167,7 +167,7 @@ def _is_named(name: str, model: "ModelInfo") -> bool:
 
 
 def _literals(match: "MatchLogic") -> Iterator[tuple[str, bool]]:
-    """The names a rule is made of, and whether more may stand around each."""
+    """The names in a matching rule, and for each whether other text may surround it."""
     from genai_prices.types import (
         ClauseAnd,
         ClauseContains,
@@ -194,7 +194,7 @@ def _literals(match: "MatchLogic") -> Iterator[tuple[str, bool]]:
 
 
 def _anchored(match: "MatchLogic") -> Iterator[str]:
-    """The patterns of a rule that describe whole names."""
+    """The patterns in a matching rule that describe whole names."""
     from genai_prices.types import ClauseOr, ClauseRegex
 
     if isinstance(match, ClauseRegex):
@@ -216,7 +216,7 @@ def _found(version: str, known: _Known, at: datetime, modifiers: Mapping[str, st
     together = _variant(known, at, dict(asked), prompt_tokens) if len(asked) > 1 else {}
     if together:
         variants = dict.fromkeys(variants, together)
-    for name, changed in sorted(variants.items(), reverse=True):  # speed changes the rates, the tier then multiplies
+    for name, changed in sorted(variants.items(), reverse=True):  # speed changes the rates; then the tier multiplies
         if not changed:
             continue
         if not listed or together:
@@ -231,7 +231,7 @@ def _found(version: str, known: _Known, at: datetime, modifiers: Mapping[str, st
     if len(modifiers.keys() - {"search_context_size"}) > 1 and not together:
         estimated = True
     if "requests" in rates and modifiers.get("search_context_size") != "high":
-        estimated = True  # the package lists what a request costs with the largest context
+        estimated = True  # the package lists the request's cost for the largest context
     entry = Entry(
         name=known.model.id,
         provider=known.provider.id,
@@ -248,12 +248,12 @@ def _found(version: str, known: _Known, at: datetime, modifiers: Mapping[str, st
 
 
 def _tokens_of(rates: Mapping[str, Decimal]) -> frozenset[str]:
-    """The rates that a service tier is expected to change: of a search it changes nothing."""
+    """The rates that a service tier is expected to change; it doesn't change the price of searches."""
     return frozenset(meter.name for meter in METERS if meter.discounted and meter.name in rates)
 
 
 def _ratio(changed: Mapping[str, Decimal], standard: Mapping[str, Decimal]) -> Decimal | None:
-    """What a variant multiplies all of its rates with; None where that is not one number of a few places."""
+    """The factor by which a variant multiplies all rates; None if there is no single factor with few places."""
     ratios = {EXACT.divide(rate, standard[name]) for name, rate in changed.items() if standard.get(name)}
     if len(ratios) == 1:
         ratio = ratios.pop()
@@ -263,8 +263,8 @@ def _ratio(changed: Mapping[str, Decimal], standard: Mapping[str, Decimal]) -> D
 
 
 def _variant(known: _Known, at: datetime, asked: Mapping[str, str], prompt_tokens: int) -> dict[str, Decimal]:
-    """The rates a service tier or speed changes; variants are of the provider that lists the model, not of its
-    resellers. Of two asked for at once only what is listed for both."""
+    """The rates that a service tier or speed changes, according to the provider that lists the model, not a reseller.
+    Of two modifiers at once, only what is listed for both."""
     if not any(known.model is model for model in known.provider.models):
         return {}
     changed: dict[str, Decimal] = {}
@@ -282,7 +282,7 @@ def _is_for(when: Mapping[str, str], asked: Mapping[str, str]) -> bool:
 
 
 def _rates(price: "ModelPrice", prompt_tokens: int) -> dict[str, Decimal]:
-    """The rates of a price by meter; of those that grow with the prompt, the one in force."""
+    """Meter → rate; of rates that depend on the prompt's size, the one for this size."""
     given = price.__dict__
     rates: dict[str, Decimal] = {}
     for meter in METERS:
@@ -290,14 +290,14 @@ def _rates(price: "ModelPrice", prompt_tokens: int) -> dict[str, Decimal]:
             rate = given.get(key)
             if rate is not None:
                 exact = rate if isinstance(rate, Decimal) else _at_size(rate, prompt_tokens)
-                # Some of theirs have been through a double: 0.18000000000000002.
+                # Some of the package's rates have passed through a float: 0.18000000000000002.
                 rates[meter.name] = to_cost(exact)
                 break
     return rates
 
 
 def _at_size(rate: "TieredPrices", prompt_tokens: int) -> Decimal:
-    """The rate for all tokens of a request whose prompt passes a tier's start."""
+    """The rate for all tokens of a request with a prompt of this size."""
     chosen = rate.base
     for tier in rate.tiers:
         if prompt_tokens > tier.start:

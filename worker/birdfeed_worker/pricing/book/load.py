@@ -1,4 +1,4 @@
-"""Reading a price book's text: every problem in it at once, each with its line and field."""
+"""Read a price book's text, and report all its problems at once, each with line and field."""
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,11 +17,11 @@ from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.pricing.book.toml_lines import Path as TomlPath
 from birdfeed_worker.pricing.book.toml_lines import key_lines, line_of
 
-#: Where a price without `from`, or without `until`, begins and ends.
+#: When a price without `from` begins, and one without `until` ends.
 ALWAYS: Final = datetime.min.replace(tzinfo=UTC)
 FOR_EVER: Final = datetime.max.replace(tzinfo=UTC)
 
-#: Our words for some of pydantic's kinds of problem.
+#: pydantic's error type → plainer words.
 _SAID: Final = {
     "extra_forbidden": "there is no such field",
     "missing": "is required",
@@ -29,13 +29,13 @@ _SAID: Final = {
     "string_too_short": "is empty",
 }
 
-#: Characters shown of what is wrong: a value in it may be thousands of digits long.
+#: Characters of a problem that are shown: a value in it may have thousands of digits.
 MAX_MESSAGE: Final = 300
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """What is wrong in a book: the line (from 1), the field and a sentence."""
+    """A problem in a book: the line (from 1), the field and a sentence."""
 
     line: int
     field: str
@@ -43,7 +43,7 @@ class Problem:
 
 
 class PriceBookError(ConfigurationError):
-    """A price book can't be used; `origin` is its file's name, `problems` everything that is wrong with it."""
+    """A price book can't be used; `origin` is its file's name, `problems` all that is wrong with it."""
 
     def __init__(self, origin: str, problems: Iterable[Problem]) -> None:
         self.origin = origin
@@ -62,7 +62,7 @@ def read(text: str, origin: str) -> PriceFile:
     """A price book's content from its text; `origin` is its file's name, for messages.
 
     Raises:
-        PriceBookError: It isn't TOML, or something in it can't be.
+        PriceBookError: It isn't TOML, or has invalid values.
     """
     try:
         return _read(text, origin)
@@ -94,7 +94,7 @@ def _read(text: str, origin: str) -> PriceFile:
 
 
 def _sound_models(data: Mapping[str, object]) -> Iterator[tuple[int, ModelPrices]]:
-    """The models that are right by themselves, of a book where others aren't, with their positions."""
+    """The valid models of a book in which others are invalid, with their positions."""
     models = data.get("model")
     for position, model in enumerate(models if isinstance(models, list) else ()):
         with suppress(ValidationError):
@@ -102,7 +102,7 @@ def _sound_models(data: Mapping[str, object]) -> Iterator[tuple[int, ModelPrices
 
 
 def _contradictions(placed: Iterable[tuple[int, ModelPrices]]) -> Iterator[tuple[TomlPath, str]]:
-    """What no single field shows: names used twice, rates of another unit, dates that overlap."""
+    """Problems across fields: names used twice, rates of another unit, overlapping dates."""
     models = list(placed)
     names: dict[str, str] = {}
     originals: dict[str, str] = {}
@@ -149,11 +149,11 @@ def _overlaps(at: TomlPath, prices: tuple[DatedPrice, ...]) -> Iterator[tuple[To
 
 
 def _path(loc: tuple[int | str, ...], data: Mapping[str, object]) -> TomlPath:
-    """Where pydantic found a problem, as keys and positions of the TOML."""
+    """The location of a problem of pydantic's, as keys and positions in the TOML."""
     path: TomlPath = loc
     if path and path[-1] == "[key]":
         path = path[:-1]
-    # A lone price table was made a list of one.
+    # A single price table was turned into a list of one.
     if len(path) > 3 and path[2] == "price" and path[3] == 0:
         model = _at(data, path[:2])
         if isinstance(model, Mapping) and isinstance(model.get("price"), Mapping):

@@ -1,4 +1,4 @@
-"""What an operator's book changes when it is laid over the shipped one, and what in it may surprise. Pure."""
+"""What an operator's book changes relative to the shipped one, and what in it may surprise. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from birdfeed_worker.pricing.book.book import PriceBook
 from birdfeed_worker.pricing.book.diff import Change, diff, names_of
 from birdfeed_worker.pricing.book.load import ALWAYS, FOR_EVER
 
-#: What providers answer where no special tier was used; a row that names a tier without a multiplier is "estimated".
+#: What providers return if no special tier was used. A row whose tier has no multiplier is "estimated".
 _PLAIN_TIERS: Final = ("default", "standard")
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """An operator's book over another.
+    """The effect of an operator's book on another book.
 
     Attributes:
-        changes: What becomes different, model by model; models only the book beneath has stay as they are.
-        taken: Name → (model of the book beneath that answered to it, model that does now).
-        kept: How many models of the book beneath stay in force.
-        notes: What is allowed and may surprise, one sentence each.
+        changes: What changes, model by model; models that only the other book has stay as they are.
+        taken: Name → (model of the other book that it meant, model that it means now).
+        kept: How many models of the other book stay in use.
+        notes: What is valid but may surprise, one sentence each.
     """
 
     changes: list[Change]
@@ -33,7 +33,7 @@ class Overlay:
 
 
 def overlay(beneath: PriceBook, book: PriceBook) -> Overlay:
-    """What changes when `book` is laid over `beneath`."""
+    """What changes when `book` takes precedence over `beneath`."""
     taken = {}
     for model in book.models.values():
         for name in names_of(model):

@@ -1,4 +1,4 @@
-"""The books in use, and their reload: the operator's file may change under a running worker."""
+"""The current books, and their reload: the operator's file may change while a worker runs."""
 
 import logging
 import threading
@@ -12,23 +12,23 @@ from birdfeed_worker.pricing.book.book import Books, Fallback, PriceBook, PriceB
 
 log: Final = logging.getLogger(__name__)
 
-#: Seconds between two looks at the file's date.
+#: Seconds between two checks of the file's date.
 CHECK_EVERY: Final = 1.0
 
 
 class BookSource:
-    """The books prices are looked for in: the operator's file, the shipped book, the fallback.
+    """The books in which prices are looked up: the operator's file, the shipped book, the fallback.
 
-    `current()` looks at the file at most once a second and reads it when it changed. A file that can't be used then
-    leaves the books as they were: `error` says what is wrong until it is fixed, and the log says it once.
+    `current()` checks the file at most once a second and reads it when it has changed. If it then can't be used, the
+    books stay as they were: `error` says what is wrong until it is fixed, and the log says it once.
 
     Args:
         path: The operator's own book, or None.
-        clock: Monotonic seconds.
+        clock: Returns monotonic seconds.
         fallback: Prices of text models that no book has, or None.
 
     Raises:
-        PriceBookError: The operator's file can't be used; at the start there are no books to keep.
+        PriceBookError: The operator's file can't be used at the start, when there are no earlier books to keep.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class BookSource:
         self._next_look = clock() + CHECK_EVERY
 
     def current(self) -> Books:
-        """The books as they are now."""
+        """The current books."""
         if self.path is not None and self._clock() >= self._next_look and self._lock.acquire(blocking=False):
             try:
                 self._next_look = self._clock() + CHECK_EVERY

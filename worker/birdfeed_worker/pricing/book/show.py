@@ -1,4 +1,4 @@
-"""Everything the books know of a model: each layer's prices, and which one is used. Pure."""
+"""Everything that the books know about a model: each layer's prices, and which one is used. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from birdfeed_worker.pricing.price.money import plain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """What one layer says of a model at a time.
+    """What one layer has for a model at a given time.
 
     Attributes:
-        source: "operator", "book" or "genai-prices"; `origin` its file or package, `book` its hash or version.
-        model: The model as it is in the book; None for the fallback, which has only `entry`.
+        source: "operator", "book" or "genai-prices"; `origin` is its file or package, `book` its hash or version.
+        model: The model, as in the book; None for the fallback, which has only `entry`.
         match: By which of its names it was found.
-        entry: The price in force; None where the model has none then.
-        used: Whether this is the layer that prices.
+        entry: The price in force; None if the model has none at that time.
+        used: Whether this layer's price is used.
     """
 
     source: str
@@ -36,7 +36,7 @@ class Layer:
 
 
 def layers_of(books: Books, name: str, at: datetime) -> list[Layer]:
-    """What each layer that knows the name says, in the order they are asked; at most one of them is `used`."""
+    """The layers that know the name, in the order of the look-up; at most one of them is `used`."""
     layers: list[Layer] = []
     used = False
     for book in books.layers:
@@ -79,7 +79,7 @@ def names(books: Books) -> Iterator[str]:
 
 
 def describe(layer: Layer, at: datetime) -> dict[str, Any]:
-    """A layer for machines: amounts are decimal text, USD per the model's unit; times are ISO 8601, UTC."""
+    """A layer for JSON output: amounts are decimal text in USD per the model's unit; times are ISO 8601, UTC."""
     model, entry = layer.model, layer.entry
     said: dict[str, Any] = {
         "source": layer.source,
@@ -105,7 +105,7 @@ def describe(layer: Layer, at: datetime) -> dict[str, Any]:
 
 
 def in_force(price: DatedPrice, at: datetime) -> bool:
-    """Whether a dated price holds at a time."""
+    """Whether a dated price applies at a time."""
     return (price.since is None or price.since <= at) and (price.until is None or at < price.until)
 
 

@@ -1,4 +1,4 @@
-"""On which line of a TOML text a key stands: the standard library's parser doesn't say."""
+"""Find the line of a key in a TOML text, which the standard library's parser doesn't tell."""
 
 import re
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ def key_lines(text: str) -> Mapping[Path, int]:
     A path holds keys, and positions (from 0) in arrays: ("model", 3, "price", 0, "prompt_text").
 
     Args:
-        text: TOML that has been parsed already; what comes back for anything else is unspecified.
+        text: TOML that has already been parsed; for anything else the result is unspecified.
     """
     return _Scanner(text).scan()
 
 
 def line_of(lines: Mapping[Path, int], path: Path) -> int:
-    """The line of the nearest thing on the way to `path` that is in the text; 1 if nothing is."""
+    """The line of `path`, or of its nearest ancestor that is in the text; 1 if there is none."""
     while path:
         if path in lines:
             return lines[path]
@@ -37,7 +37,7 @@ class _Scanner:
         self._text = text
         self._at = 0
         self._lines: dict[Path, int] = {}
-        self._tables: dict[Path, int] = {}  # array of tables → position of its last
+        self._tables: dict[Path, int] = {}  # array of tables → position of its last table
 
     def scan(self) -> Mapping[Path, int]:
         table: Path = ()

@@ -1,24 +1,24 @@
-"""Exact money: USD in 12 decimal places, rounded half to even, whatever the caller's decimal context is."""
+"""Exact money: USD with 12 decimal places, rounded half to even, independent of the caller's decimal context."""
 
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal
 from typing import Final
 
 from birdfeed_schemas.enrichment import COST_PLACES
 
-#: Decimal places of a cost; the store has Decimal(38, 12).
+#: Decimal places of a cost; the column is Decimal(38, 12).
 PLACES: Final = COST_PLACES
-#: The most that one event may cost in USD: one absurd count must not ruin a sum.
+#: The most that one event may cost in USD, so that one absurd count doesn't ruin a sum.
 MOST: Final = Decimal(1_000_000)
 
-#: Wide enough that no product or sum of counts, rates, multipliers and seconds (a double has at most 767 significant
-#: digits) is ever rounded. Nothing traps: what could is checked before.
+#: Precise enough that no product or sum of counts, rates, multipliers and seconds (a float has at most 767 significant
+#: digits) is ever rounded. No traps: what could trap is checked before.
 EXACT: Final = Context(prec=1_200, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX, clamp=0, traps=[])
 _LAST_PLACE: Final = Decimal((0, (1,), -PLACES))
 ZERO: Final = Decimal((0, (0,), -PLACES))
 
 
 def half_even(numerator: int, denominator: int) -> int:
-    """numerator / denominator, rounded to a whole number, half to even; both from 0 on, the denominator above it."""
+    """numerator / denominator, rounded half to even to an integer; for numerators >= 0 and denominators > 0."""
     whole, rest = divmod(numerator, denominator)
     twice = 2 * rest
     if twice > denominator or (twice == denominator and whole & 1):
@@ -27,21 +27,21 @@ def half_even(numerator: int, denominator: int) -> int:
 
 
 def from_last_places(units: int) -> Decimal:
-    """A cost in USD from a whole number of its last places."""
+    """A cost in USD from units of its last decimal place."""
     return Decimal(units).scaleb(-PLACES, EXACT)
 
 
 def to_units(amount: Decimal) -> int:
-    """An exact amount in USD in units of a cost's last place."""
+    """An exact amount in USD, rounded to units of a cost's last decimal place."""
     return int(amount.quantize(_LAST_PLACE, ROUND_HALF_EVEN, EXACT).scaleb(PLACES, EXACT))
 
 
 def to_cost(amount: Decimal) -> Decimal:
-    """An exact amount in USD as a cost."""
+    """An exact amount in USD, rounded to a cost."""
     return amount.quantize(_LAST_PLACE, ROUND_HALF_EVEN, EXACT)
 
 
 def plain(number: Decimal) -> str:
-    """A number as text without exponent and without zeros at its end: "0.000045", "2", "0"."""
+    """A number as text without exponent and trailing zeros: "0.000045", "2", "0"."""
     text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,7 +1,7 @@
-"""What an event cost, with the receipt to recompute it from. Pure: no clock, no file, no network.
+"""The cost of an event, with the receipt to recompute it from. Pure: no clock, no file, no network.
 
-USD in 12 places, rounded half to even, once, at the end. Token counts times rates are whole numbers throughout; what
-else there is to multiply is exact too.
+Costs are in USD with 12 decimal places, rounded half to even, once, at the end. Token counts and rates are multiplied
+as integers, and everything else is exact, too.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ from birdfeed_worker.pricing.price.units import by_units
 from birdfeed_worker.pricing.usage.modifiers import modifiers_of
 
 _NO_RATES: Final = ""
-#: The most that one event may cost, in units of a cost's last place.
+#: The most that one event may cost, in units of a cost's last decimal place.
 MOST_UNITS: Final = int(MOST) * 10**PLACES
-#: Usage that nobody sent.
+#: Statuses of a usage that was not sent.
 _ABSENT: Final = frozenset(("missing", "stream_without_usage"))
 
 
@@ -37,15 +37,14 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
         event: The event.
         usage: Its usage, normalised.
         at: The date of the price (aware): the event's start_time, or when it was tracked if it has none.
-        book: Where prices are.
+        book: Where prices are looked up.
 
     Returns:
-        The price. Its cost is 0 where nothing could be priced, and cost_status says why. Never raises for an event
-        that is valid.
+        The price. If nothing could be priced, its cost is 0 and cost_status says why. Never raises for a valid event.
     """
     choice = choice_for(book, event)
     if is_ordinary(event, usage):
-        # By far the most events: the same as below, without the questions that are answered already.
+        # A fast path for nearly all events: the same as below, without checks that can't apply.
         chosen = choice.fixed or find(book, choice, event, at, NOTHING, usage.tokens.prompt)
         if chosen is not None and is_plain(chosen):
             tokens = usage.tokens
@@ -99,7 +98,7 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
 
 
 def is_ordinary(event: Event, usage: Usage) -> bool:
-    """Whether an event's tokens, at their rates, are all there is to its cost, as far as it says itself."""
+    """Whether the event's cost depends only on its tokens and their rates, as far as the event shows."""
     return (
         usage.status == "ok"
         and event.cost is None
@@ -110,14 +109,14 @@ def is_ordinary(event: Event, usage: Usage) -> bool:
 
 
 def is_plain(chosen: Chosen) -> bool:
-    """The same, as far as its price says."""
+    """Whether it depends only on them as far as the price shows."""
     return chosen.entry.is_plain and not chosen.free_unproven
 
 
 def _priced(
     chosen: Chosen | None, event: Event, usage: Usage, modifiers: Mapping[str, str], is_text: bool
 ) -> tuple[int, CostStatus, str, PriceSource | None]:
-    """Cost in units, status, receipt and, where it isn't the entry's, source: in the order of the rules."""
+    """Cost in units, status, receipt, and the source if it isn't the entry's; by the rules, in their order."""
     if event.cache_hit:
         return 0, "cache_hit", _NO_RATES, None
     if event.cost is not None:
@@ -153,7 +152,7 @@ def _reported(amount: Decimal) -> tuple[int, CostStatus, str]:
 
 
 def by_tokens(entry: Entry, usage: Usage, modifiers: Mapping[str, str], nothing: bool) -> tuple[int, CostStatus, str]:
-    """Token classes, and what is counted beside them. The cost is in units of its last place."""
+    """Price the token classes and the counters. The cost is in units of its last decimal place."""
     if nothing:
         return 0, "no_usage", _NO_RATES
     tokens = usage.tokens
@@ -179,8 +178,8 @@ def by_tokens(entry: Entry, usage: Usage, modifiers: Mapping[str, str], nothing:
 def _or_media(
     books: Books, choice: Choice, chosen: Chosen | None, event: Event, usage: Usage, at: datetime
 ) -> Chosen | None:
-    """The media book's price of an image, video or speech model that no other layer has, or (estimated) of one that
-    is priced by tokens and reported none."""
+    """The media book's price of an image, video or speech model that no other layer has, or (estimated) of a model that
+    is priced by tokens but reported none."""
     if chosen is None:
         return find_media(books, choice, at)
     if chosen.entry.source == "genai-prices" and not any(usage.tokens) and not usage.counters:
@@ -192,7 +191,7 @@ def _or_media(
 
 
 def _as_images(entry: Entry, usage: Usage) -> Usage:
-    """In an image event whose price has an image output rate, completion that no detail accounts for is images."""
+    """In an image event whose price has an image output rate, count completion tokens without a detail as images."""
     if not usage.unaccounted or "completion_image" not in entry.rates:
         return usage
     tokens = usage.tokens

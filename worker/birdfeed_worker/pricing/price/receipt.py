@@ -1,4 +1,4 @@
-"""The receipt of a price: what it says in words, and the cost again from a stored row."""
+"""The receipt of a price: explain it in words, and recompute the cost from a stored row."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -22,7 +22,7 @@ _FROM_RATES: Final = frozenset({"priced", "estimated", "partial"})
 
 
 def seconds_as_stored(seconds: Decimal) -> Decimal:
-    """Seconds as the row keeps them, a double, so that the row recomputes to the last digit. They are no money."""
+    """Seconds as the row stores them, as a float, so that recomputing gives the same cost to the last digit."""
     return Decimal(repr(float(seconds)))
 
 
@@ -32,9 +32,9 @@ def megapixels(images: int, width: int, height: int) -> Decimal:
 
 
 def total(rates: Mapping[str, str], quantities: Mapping[str, Decimal]) -> Decimal:
-    """The exact sum of quantities times rates, times the multipliers there are: USD, not yet rounded.
+    """The exact sum of quantities times rates, times the multipliers, in USD, not yet rounded.
 
-    Quantities are in what a rate is for: of tokens, millions.
+    Quantities are in the units of their rates: for tokens, millions.
     """
     amount = Decimal(0)
     for name, rate in rates.items():
@@ -50,11 +50,11 @@ def recompute(row: Mapping[str, Any]) -> Decimal:
     """The cost of a stored row in USD, from its receipt alone.
 
     Args:
-        row: Of the shape in rows.py; reads price_rates, tokens, and of images num_images, width, height, video_seconds
-            and audio_seconds. Whole numbers may be text, as a store's JSON has them.
+        row: A row in the form of rows.py; reads price_rates, tokens, and for images num_images, width, height,
+            video_seconds and audio_seconds. Integers may be text, as in Tinybird's JSON.
 
     Raises:
-        KeyError: The receipt prices something the row hasn't got.
+        KeyError: The receipt prices something that the row doesn't have.
     """
     if not row["price_rates"]:
         return ZERO
@@ -72,12 +72,12 @@ def recompute(row: Mapping[str, Any]) -> Decimal:
 
 
 def is_discounted(name: str) -> bool:
-    """Whether multipliers apply to a rate: to all but what is paid by the call, such as web searches."""
+    """Whether multipliers apply to a rate: to all except those per call, such as web searches."""
     return name not in BY_NAME or BY_NAME[name].discounted
 
 
 def _stored_quantity(name: str, row: Mapping[str, Any]) -> Fraction:
-    """How much of a rate's unit a stored row has."""
+    """The quantity in a stored row, in the rate's unit."""
     if name == REPORTED:
         return Fraction(1)
     if name in TOKEN_CLASSES:
@@ -98,7 +98,7 @@ def _stored_quantity(name: str, row: Mapping[str, Any]) -> Fraction:
 
 
 def explain(price: Price, usage: Usage, event: Event) -> list[str]:
-    """The arithmetic of a price, line by line, for people; pricing.price_event made it of this usage and event."""
+    """The arithmetic of a price, line by line, for display; price.price_event computed it from this usage and event."""
     lines = [f"model {event.model!r}" + (f", answered by {event.model_used!r}" if event.model_used else "")]
     if price.price_model is None:
         lines.append("no price is known for it")
@@ -127,13 +127,13 @@ def explain(price: Price, usage: Usage, event: Event) -> list[str]:
 
 
 def shortened(number: Decimal) -> str:
-    """A number for people: exact where it has at most 15 decimal places."""
+    """A number for display: exact if it has at most 15 decimal places."""
     text = plain(number)
     return text if len(text.partition(".")[2]) <= 15 else plain(number.quantize(Decimal("1e-15"), context=EXACT))
 
 
 def _quantity(name: str, event: Event, usage: Usage) -> tuple[Decimal, str]:
-    """How much of a rate's unit there was, and the same as a line says it ("" for a reported cost)."""
+    """The quantity in the rate's unit, and its text for a line ("" for a reported cost)."""
     if name == REPORTED:
         return Decimal(1), ""
     if name in BY_NAME:
@@ -154,7 +154,7 @@ def _quantity(name: str, event: Event, usage: Usage) -> tuple[Decimal, str]:
 
 
 def _unpaid(price: Price, event: Event, usage: Usage) -> list[str]:
-    """What was used and has no rate, of the kind the price is by."""
+    """What was used but has no rate, of the kind that the price is for."""
     if "image" in price.rates or "megapixel" in price.rates:
         return []
     if "video_second" in price.rates or "audio_second" in price.rates:

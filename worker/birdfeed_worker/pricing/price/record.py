@@ -1,4 +1,4 @@
-"""One event as a line of JSON, priced: what `birdfeed prices estimate --json` prints."""
+"""Price one event given as JSON: what `birdfeed prices estimate --json` prints."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from birdfeed_worker.pricing.usage.normalise import usage_of
 
 
 class RecordError(BirdfeedError):
-    """A record can't be priced; `reasons` says why, field by field."""
+    """An event can't be priced; `reasons` says why, field by field."""
 
     def __init__(self, reasons: tuple[str, ...]) -> None:
         super().__init__(reasons)
@@ -41,10 +41,10 @@ def price_record(record: object, books: Books, now: datetime | None = None) -> P
     """Validate and price one event.
 
     Args:
-        record: {"event_type": ..., "event_data": {...}}, and "occurred_at" if the event's date matters and it has no
+        record: {"event_type": ..., "event_data": {...}}, with "occurred_at" if the date matters and the event has no
             start_time.
-        books: Where prices are.
-        now: The date of events that have none (aware); the clock's if left out.
+        books: Where prices are looked up.
+        now: The date of events without one (aware); the current time by default.
 
     Raises:
         RecordError: The record is not a valid event.
@@ -69,7 +69,7 @@ def price_record(record: object, books: Books, now: datetime | None = None) -> P
             )
         ) from error
     usage = usage_of(event)
-    # Taken at its word, unlike in a row: any date can be asked about.
+    # Not clamped, unlike in a row: prices of any date can be asked for.
     at = event.start_time or occurred_at
     price = price_event(kind, event, usage, at, books)
     return PricedRecord(event, price.usage or usage, price)
@@ -79,9 +79,8 @@ def price_line(record: object, books: Books, now: datetime | None = None) -> dic
     """What `birdfeed prices estimate --json` prints for one event; arguments and errors are price_record's.
 
     Returns:
-        cost (USD, plain decimal text), cost_status, usage_status, tokens (the classes that are not 0), counters (what
-        is billed beside them, if anything), price_match, price_model (None without a price) and provider (None if
-        nobody says).
+        cost (USD, plain decimal text), cost_status, usage_status, tokens (the classes that are not 0), counters (if
+        anything else is billed), price_match, price_model (None without a price) and provider (None if unknown).
     """
     _, usage, price = price_record(record, books, now)
     counts = ((name, getattr(usage.tokens, name)) for name in TOKEN_CLASSES)

@@ -1,4 +1,4 @@
-"""Prices by image, megapixel, second, character or page."""
+"""Prices per image, megapixel, second, character or page."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -16,12 +16,12 @@ _NO_RATES: Final = ""
 
 
 def by_units(entry: Entry, event: Event, usage: Usage, modifiers: Mapping[str, str]) -> tuple[int, CostStatus, str]:
-    """Cost in units of its last place, status and receipt. Tokens are never read as any of these units."""
+    """Cost in units of its last decimal place, status and receipt. Tokens are never read as any of these units."""
     quantities = _quantities(entry, event, usage)
     if not quantities and usage.status == "invalid":
         return 0, "unpriced", _NO_RATES
     if not any(quantities.values()):
-        # Tokens reported to a model without token rates are classes without a rate; a plain 0 is nothing to price.
+        # Tokens reported for a model without token rates have no rate; a count of 0 needs no price.
         unpaid = not quantities and any(usage.tokens)
         return 0, "partial" if unpaid else "no_usage", _NO_RATES
     factors, known = entry.factors(modifiers)
@@ -39,7 +39,7 @@ def by_units(entry: Entry, event: Event, usage: Usage, modifiers: Mapping[str, s
 
 
 def _quantities(entry: Entry, event: Event, usage: Usage) -> dict[str, Decimal]:
-    """How much of the entry's unit the event reports; empty where it doesn't say."""
+    """The quantities that the event reports, in the entry's unit; empty if it reports none."""
     if entry.unit == "second":
         audio = getattr(event, "audio_seconds", None)
         found = {
@@ -56,7 +56,7 @@ def _quantities(entry: Entry, event: Event, usage: Usage) -> dict[str, Decimal]:
     images = event.num_images
     if images is None:
         if event.failed:
-            return {}  # the default of one image is not for a request that gave none
+            return {}  # a failed request without images doesn't get the default of one image
         images = 1
     if entry.unit == "image":
         return {"image": Decimal(images)}

@@ -1,1 +1,1 @@
-"""Usage as providers report it, brought into one form."""
+"""Normalise usage as providers report it."""

@@ -1,4 +1,4 @@
-"""Reading the values of a usage object: counts, amounts, spellings, and the lists some providers report."""
+"""Read the values in a usage: counts, amounts, spellings, and the lists that some providers report."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from birdfeed_schemas.tables.meters import WRAPPERS
 #: The largest count and the largest total: two of them still fit the UInt64 column that holds their sum.
 MAX_TOKENS: Final = 2**63 - 1
 _MAX_DIGITS: Final = len(str(MAX_TOKENS))
-#: Objects inside objects that are looked into; a usage has four.
+#: Levels of nested objects that are read; the deepest usage has four.
 MAX_DEPTH: Final = 8
-#: Prefixes of OpenTelemetry attributes (also of frameworks that follow its form).
+#: Prefixes of OpenTelemetry's attributes (also used by frameworks that follow its conventions).
 _ATTRIBUTES: Final = ("gen_ai.usage.", "llm.usage.", "ai.usage.")
-#: OpenInference's attributes: what they begin with, in the words of the meter table; longer ones first.
+#: Prefix of OpenInference's attributes → the meter table's words; longer prefixes first.
 _OPEN_INFERENCE: Final = (
     ("llm.token_count.prompt_details.", "prompt."),
     ("llm.token_count.completion_details.", "completion."),
@@ -23,7 +23,7 @@ _OPEN_INFERENCE: Final = (
     ("llm.token_count.completion", "completion_tokens"),
     ("llm.token_count.total", "total_tokens"),
 )
-#: Counts of one of Anthropic's iterations.
+#: The counts in each of Anthropic's iterations.
 _ITERATION_COUNTS: Final = (
     *("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
 )
@@ -33,7 +33,7 @@ _MODALITY_COUNTS: Final = ("tokencount", "token_count", "tokens")
 
 
 class NotACountError(Exception):
-    """What stands where a count or its details belong is neither: the whole usage is invalid."""
+    """A value that should be a count or its details is neither: the whole usage is invalid."""
 
 
 @lru_cache(4_096)
@@ -51,12 +51,12 @@ def snake_case(key: str) -> str:
 
 
 def is_attribute(key: str) -> bool:
-    """Whether a key is an OpenTelemetry attribute of usage, whose counts are inside their totals."""
+    """Whether a key is an OpenTelemetry attribute of usage; their counts are part of their totals."""
     return key.startswith((*_ATTRIBUTES, "llm.token_count."))
 
 
 def read_count(value: object) -> int | None:
-    """A count: a whole number, a float without a fraction, or digits as text. None where it is null or a boolean.
+    """A count: an integer, a float without a fraction, or digits as text. None if it is null or a boolean.
 
     Raises:
         NotACountError: Anything else, a negative number, or one beyond MAX_TOKENS.
@@ -71,7 +71,7 @@ def read_count(value: object) -> int | None:
         number = int(value)
     elif isinstance(value, str):
         digits = value.strip()
-        # isascii, because int() reads the digits of every script; the length, because it would read a million of them.
+        # isascii: int() accepts the digits of every script. The length: it would read a million digits.
         if not (digits.isascii() and digits.isdigit()) or len(digits.lstrip("0")) > _MAX_DIGITS:
             raise NotACountError
         number = int(digits.lstrip("0") or "0")
@@ -85,7 +85,7 @@ def read_count(value: object) -> int | None:
 
 
 def read_amount(value: object) -> Decimal | None:
-    """A number from 0 on that may have a fraction, such as seconds or USD; None where it is null or a boolean.
+    """A number of 0 or more that may have a fraction, such as seconds or USD; None if it is null or a boolean.
 
     Raises:
         NotACountError: It is text, negative or not finite.
@@ -104,12 +104,12 @@ def read_amount(value: object) -> Decimal | None:
 
 
 def is_positive(value: object) -> bool:
-    """Whether this is a number above 0; text and booleans are none."""
+    """Whether this is a number above 0; text and booleans are not numbers."""
     return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and value > 0
 
 
 def tidy(raw: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
-    """The same as plain dicts, lists by modality or lifetime as objects: [{"modality": "AUDIO", "tokenCount": 3}]
+    """The same as plain dicts, with lists by modality or lifetime as objects: [{"modality": "AUDIO", "tokenCount": 3}]
     becomes {"audio_tokens": 3}. Other lists become objects by position."""
     plain: dict[str, Any] = {}
     for key, value in raw.items():
@@ -125,8 +125,8 @@ def tidy(raw: Mapping[Any, Any], depth: int = 0) -> dict[str, Any]:
 
 
 def _add_iterations(plain: dict[str, Any], iterations: Sequence[object]) -> None:
-    """Anthropic's totals leave out what compaction took, at the same model's rates, and what other models did within
-    the request, such as an advisor: the first is added, the second stays unread, for its rates are others
+    """Add what Anthropic's totals leave out: tokens of compaction, which have the same model's rates. Those of other
+    models within the request, such as an advisor, stay unread, because their rates differ
     (platform.claude.com/docs/en/build-with-claude/compaction, "Understanding usage")."""
     for part in iterations:
         if not isinstance(part, Mapping) or part.get("type") in (None, "message"):
@@ -164,7 +164,7 @@ def _of_list(key: str, parts: Sequence[object], depth: int) -> dict[str, Any]:
         elif key == "results" and "tokencount" in lower:
             number, name = read_count(lower["tokencount"]), "token_count"
         elif key.endswith(("_details", "_by_modality")):
-            continue  # it doesn't say what of: it stays in the rest
+            continue  # it doesn't say which kind: it stays in the remainder
         else:
             counts[str(position)] = tidy(part, depth + 1) if depth < MAX_DEPTH else {}
             continue
@@ -174,7 +174,7 @@ def _of_list(key: str, parts: Sequence[object], depth: int) -> dict[str, Any]:
 
 
 def inner_usage(raw: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What a wrapper keeps as its usage: of a whole response, of `x_groq`, of a stream's event. None if it has none."""
+    """The usage inside a wrapper (a response, `x_groq`, an event of a stream); None if there is none."""
     by_name: dict[str, Mapping[str, Any]] = {}
     for key, value in raw.items():
         if isinstance(value, Mapping) and value:

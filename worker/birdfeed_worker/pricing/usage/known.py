@@ -1,8 +1,8 @@
-"""Usages of shapes seen before, read by structs: their counts come out of the JSON in one step.
+"""A fast path for usages of shapes that were seen before: structs read their counts from the JSON in one step.
 
-Nearly all usages of an app have the same few shapes. What is left of a usage without its digits says which; a struct
-made for that shape decodes it, and takes nothing else: other keys, other kinds of values, other words are read from
-plain objects, as the first of each shape is. A test holds the two ways together.
+Nearly all usages of an app have the same few shapes. A usage's JSON without its digits identifies its shape. A struct
+made for that shape decodes it and accepts nothing else: usages with other keys, types or words are read from plain
+objects, as the first usage of each shape is. A test compares the two.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,12 +19,12 @@ from msgspec import Struct
 from birdfeed_worker.pricing.usage.formats import MAX_TOKENS
 from birdfeed_worker.pricing.usage.plan import Keys, Plan, Table, UntidyError, value_at
 
-#: Shapes remembered; keys come from handlers, so there must be a bound. The known SDKs have thirty.
+#: Shapes remembered; keys come from handlers, so there must be a bound. The known SDKs use thirty.
 _MAX_SHAPES: Final = 256
 _DIGITS: Final = b"0123456789"
 #: The counts of an ordinary usage.
 _MAIN: Final = ("prompt", "completion", "total", "prompt_cached", "completion_reasoning")
-#: The two tuples without the detour over their own constructors.
+#: Make the two tuples without their own constructors, which are slower.
 _tokens: Final = partial(tuple.__new__, Tokens)
 _usage: Final = partial(tuple.__new__, Usage)
 _Counted: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_TOKENS)]
@@ -34,15 +34,15 @@ class _Shape(NamedTuple):
     """How usages of one shape are read.
 
     Attributes:
-        plan: The same as for plain objects.
-        decode: Makes a struct of the JSON; raises where it is of another shape.
-        values: The counts of all slots, of the struct.
-        counters: The names of what is beside tokens, and their counts.
-        unread: Numbers that nobody reads.
-        modifiers: What the shape's words change of the price.
-        left_out: What is to be taken out of the JSON for usage_raw.
-        main: Prompt, completion, total, cached tokens and reasoning, of the struct; None where the shape says more.
-        others: Its other counts, which an ordinary usage has as 0.
+        plan: The plan, as for plain objects.
+        decode: Makes a struct from the JSON; raises if it has another shape.
+        values: Reads the counts of all slots from the struct.
+        counters: The names of the counters, and the function that reads their counts.
+        unread: Reads the numbers that have no meaning here.
+        modifiers: The price modifiers in the shape's words.
+        left_out: What must be removed from the JSON for usage_raw.
+        main: Reads prompt, completion, total, cached tokens and reasoning; None if the shape has more.
+        others: Reads its other counts, which are 0 in an ordinary usage.
     """
 
     plan: Plan
@@ -57,8 +57,8 @@ class _Shape(NamedTuple):
 
 
 class KnownUsage(Struct, gc=False):
-    """A usage whose counts are read. `text` is what its row keeps; `parts` are uncached prompt, cached prompt, text and
-    reasoning where that is all of it (see KnownShapes), unless its provider counts reasoning beside the completion.
+    """A usage whose counts are read. `text` is what its row stores. `parts` are uncached prompt, cached prompt, text
+    and reasoning if the usage has nothing else (see KnownShapes), unless its provider counts reasoning separately.
     """
 
     shape: _Shape
@@ -68,7 +68,7 @@ class KnownUsage(Struct, gc=False):
 
     @property
     def plain(self) -> Usage | None:
-        """The usage itself, where its parts are all of it."""
+        """The usage, if it has nothing but its parts."""
         if self.parts is None:
             return None
         prompt, cached, text, reasoning = self.parts
@@ -82,26 +82,26 @@ class KnownUsage(Struct, gc=False):
 
     @property
     def counters(self) -> Mapping[str, int]:
-        """What is counted beside tokens and is not 0."""
+        """The counters that are not 0."""
         return {name: count for name, get in self.shape.counters if (count := get(self.counts))} or NOTHING
 
     @property
     def is_unread(self) -> bool:
-        """Whether a positive number is read by nobody."""
+        """Whether it has a positive number that is not read."""
         return any(get(self.counts) for get in self.shape.unread)
 
 
 class KnownShapes:
     """Reads usages, and remembers their shapes.
 
-    A usage is ordinary whose prompt and completion sum to its total, of which it has no parts but cached tokens and
-    reasoning, inside: then nothing is left to ask.
+    A usage is ordinary if its prompt and completion sum to its total, and their only parts are cached tokens and
+    reasoning: then nothing else must be checked.
 
     Args:
         table: The meter table.
-        kept: What a row keeps of a usage, and "" where it can't be kept.
-        modifiers: What the words of a usage change of its price, by its plan.
-        most_bytes: The longest usage that a row keeps.
+        kept: Returns what a row stores of a usage, or "" if it can't be stored.
+        modifiers: Returns the price modifiers in a usage's words, by its plan.
+        most_bytes: The longest usage that a row stores.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class KnownShapes:
         self._shapes: dict[bytes, _Shape | None] = {}
 
     def read(self, raw: bytes) -> Any:
-        """A KnownUsage, or the JSON's value where its shape isn't known or can't be.
+        """A KnownUsage, or the JSON's value if its shape isn't known or can't be learnt.
 
         Raises:
             ValueError: It is not JSON.
@@ -155,7 +155,7 @@ class KnownShapes:
         return usage
 
     def _shape_of(self, usage: Any, raw: bytes) -> _Shape | None:
-        """How the like of it is read; None where that takes more than counts, or it isn't written as we write."""
+        """How usages of this shape are read; None if it has more than counts, or isn't written as birdfeed writes."""
         if type(usage) is not dict or len(raw) > self._most or orjson.dumps(usage) != raw:
             return None
         paths: dict[Keys, str] = {}
@@ -183,7 +183,7 @@ class KnownShapes:
         }
         numbers_at = [*where.values(), *(keys for _, keys in plan.counters)]
         if any(value_at(usage, keys) is not None and not _is_count(usage, keys) for keys in numbers_at):
-            return None  # an object or a word where a count belongs
+            return None  # an object or a word instead of a count
         where = {place: keys for place, keys in where.items() if _is_count(usage, keys)}
 
         def path(slot: str) -> str:
@@ -214,7 +214,7 @@ class _UnfitError(Exception):
 
 
 def _struct(usage: Mapping[str, Any], keys: Keys, path: str, paths: dict[Keys, str], nulls: list[str]) -> type[Struct]:
-    """A struct of just these keys. `paths` gets the attribute of each count, `nulls` the names of what is null."""
+    """A struct with just these keys. The attribute of each count is added to `paths`, the names of nulls to `nulls`."""
     fields: list[tuple[str, Any, Any]] = []
     for number, (key, value) in enumerate(usage.items()):
         attribute, here = f"k{number}", (*keys, key)

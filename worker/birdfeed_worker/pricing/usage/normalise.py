@@ -1,9 +1,9 @@
-"""From the usage an SDK reports to disjoint classes of tokens that sum to the totals, and what is billed beside them.
+"""Turn the usage that an SDK reports into disjoint token classes that sum to the totals, and counters.
 
     {"prompt_tokens": 1000, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 400}}
     → prompt_text 600, prompt_cached 400, completion_text 10; status "ok"
 
-What is read, and how it nests, is in the meter table (birdfeed_schemas.tables.meters); this is the arithmetic.
+The meter table (birdfeed_schemas.tables.meters) says what is read and how it nests; this module does the arithmetic.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ INVALID: Final = Usage(status="invalid")
 STREAM_WITHOUT_USAGE: Final = Usage(status="stream_without_usage")
 
 TABLE: Final = Table()
-#: Positions of counts in what a plan reads.
+#: Number of counts that a plan reads.
 _SLOTS: Final = len(TABLE.slots)
 _CACHED: Final = TABLE.slots["prompt_cached"]
 _WRITE: Final = TABLE.slots["prompt_cache_write"]
@@ -45,18 +45,18 @@ _WRITE_5M: Final = TABLE.slots["cache_write_5m"]
 _REASONING: Final = TABLE.slots["completion_reasoning"]
 _PROMPT: Final = TABLE.slots["prompt"]
 _TOTAL: Final = TABLE.slots["total"]
-#: The two tuples without the detour over their own constructors, which costs as much as all the arithmetic.
+#: Make the two tuples without their own constructors, which take as long as all the arithmetic.
 _tokens: Final = partial(tuple.__new__, Tokens)
 _usage: Final = partial(tuple.__new__, Usage)
-#: Who counts reasoning beside the completion.
+#: The provider that counts reasoning separately from the completion.
 BESIDE_COMPLETION: Final = "perplexity"
-#: Who counts cached tokens beside the prompt where the Vercel AI SDK 5 passes them on.
+#: The providers whose cached tokens, passed on by the Vercel AI SDK 5, are not part of the prompt.
 _CACHE_BESIDE: Final = frozenset(("anthropic", "aws"))
 
 
 def usage_of(event: Event, table: Table = TABLE) -> Usage:
-    """The normalised usage of an event; see normalise_usage. A stream that succeeded without one has a status of its
-    own: its tokens were billed, and nobody asked for the count."""
+    """The normalised usage of an event; see normalise_usage. A successful stream without a usage has its own status:
+    its tokens were billed, but their count was not requested."""
     raw = event.usage
     if raw.__class__ is KnownUsage:
         return _of_known(raw, provider_of(event.provider, event.model_used or event.model))
@@ -83,15 +83,15 @@ def normalise_usage(raw: object, provider: str = "", table: Table = TABLE) -> Us
     """The usage of one event by class, from whatever its SDK reported.
 
     Args:
-        raw: Any JSON value: a usage object, a whole response that has one, or None.
-        provider: Who answered (a family, or any spelling), for shapes that mean other things at other providers.
+        raw: Any JSON value: a usage object, a response that contains one, or None.
+        provider: The provider (a family, or any spelling), for shapes whose meaning depends on the provider.
         table: The meter table.
 
     Returns:
-        Disjoint counts that sum to the totals. Status "missing" for None and {}; "invalid", with all counts 0, where a
-        count is negative, fractional, beyond 2**63 - 1 or text other than digits, where `raw` is not an object, or
-        where nothing in it is read; "incomplete" where a positive number stays unread, or total_tokens is larger than
-        what was read; "inconsistent" where a part was larger than what was left of its total; else "ok". Never raises.
+        Disjoint counts that sum to the totals. The status is "missing" for None and {}; "invalid", with all counts 0,
+        if a count is negative, fractional, beyond 2**63 - 1 or text other than digits, if `raw` is not an object, or
+        if nothing in it is read; "incomplete" if a positive number is not read, or total_tokens is larger than what
+        was read; "inconsistent" if a part was larger than what was left of its total; else "ok". Never raises.
     """
     if raw is None:
         return MISSING
@@ -115,7 +115,7 @@ def normalise_usage(raw: object, provider: str = "", table: Table = TABLE) -> Us
 
 
 def unwrapped(raw: Mapping[str, Any], plan: Plan, table: Table) -> tuple[Mapping[str, Any], Plan, Mapping[str, str]]:
-    """The usage in a whole response, its plan, and what the response around it says of service tier and speed."""
+    """The usage inside a response, its plan, and the service tier and speed that the response names."""
     outer: dict[str, str] = {}
     for _ in range(MAX_DEPTH):
         inner = inner_usage(raw)
@@ -160,10 +160,10 @@ def _usage_by(
     unread: bool,
     provider: str,
 ) -> Usage:
-    """The usage, of what was read of it."""
+    """The usage, from the values that were read."""
     total = values[_TOTAL]
     if not plan.says and not counters:
-        # Known counts that are all null or absent are nothing used; anything else is a usage nobody can read.
+        # If all known counts are null or absent, nothing was used; anything else is a usage that can't be read.
         if total or unread or reported is not None or not plan.known:
             return Usage("invalid", modifiers=modifiers, reported=reported)
         return Usage("ok", modifiers=modifiers)
@@ -176,7 +176,7 @@ def _usage_by(
 def _classes(
     values: Sequence[int], plan: Plan, counters: Mapping[str, Any], provider: str
 ) -> tuple[UsageStatus, Tokens, int, int]:
-    """The classes, capped so that they sum to the totals; what of the completion nobody calls text; and their sum."""
+    """The classes, capped so that they sum to the totals; the completion that no detail calls text; and the sum."""
     (
         _, cached, cached_audio, cached_image, write, write_1h, audio, image, _, out_audio, out_image, reasoning,
         prompt, completion, total, tool, tool_audio, tool_image, text_detail, write_5m, hit, miss,
@@ -199,13 +199,13 @@ def _classes(
     if prompt > MAX_TOKENS or completion > MAX_TOKENS:
         raise NotACountError
 
-    # Audio and images that were cached are in both counts: once is enough.
+    # Cached audio and images are in both counts: subtract them from one.
     if cached_audio or cached_image:
         if not cached:
             cached_audio = cached_image = 0
         audio, image = max(0, audio - cached_audio), max(0, image - cached_image)
 
-    # Each class takes at most what those before it left of the total; text is the rest.
+    # Each class gets at most what the previous ones left of the total; text gets the remainder.
     status: UsageStatus = "ok"
     prompt_text = prompt - cache - audio - image
     if prompt_text < 0 or cached_audio + cached_image > cached or write_1h > write:
@@ -243,7 +243,7 @@ def _nested(
     counters: Mapping[str, Any],
     provider: str,
 ) -> tuple[int, int]:
-    """The totals with what is beside them. The shape and the provider say what is usual, `total` what is so."""
+    """The totals, including parts that they don't contain. `total` decides that, else the shape and the provider."""
     prompt_mark, cached_mark, write_mark, reasoning_mark = marks
     is_input = prompt_mark == "i"
     beside = 0
@@ -271,7 +271,7 @@ def _nested(
 def _by_total(
     total: int, prompt: int, completion: int, cache: int, reasoning: int, beside: int, reasoning_beside: bool
 ) -> tuple[int, bool]:
-    """What of cache and reasoning is beside, by the sum that total_tokens is; as given where it fits none."""
+    """Which of cache and reasoning the totals don't contain, so that the sum is total_tokens; as given if none fits."""
     options = (
         (beside, reasoning_beside),
         (beside, not reasoning_beside),
@@ -280,7 +280,7 @@ def _by_total(
     )
     for extra, is_beside in options:
         if not extra and cache > prompt and cache > 0 and beside:
-            continue  # more was cached than the whole prompt: it can't be inside
+            continue  # the cache is larger than the prompt: it can't be part of it
         if not is_beside and reasoning > completion and reasoning_beside:
             continue
         if total == prompt + extra + completion + (reasoning if is_beside else 0):
@@ -299,12 +299,12 @@ def _counters(raw: Mapping[str, Any], counters: tuple[tuple[str, tuple[str, ...]
 
 
 def _stored(amount: Decimal | None) -> Decimal | None:
-    """A fraction as the row keeps it, a double, so that the row recomputes to the last digit."""
+    """A fraction as the row stores it, as a float, so that recomputing gives the same cost to the last digit."""
     return None if amount is None else Decimal(repr(float(amount)))
 
 
 def modifiers_in(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str] = NOTHING) -> Mapping[str, str]:
-    """What the words of a usage change of its price."""
+    """The price modifiers in the words of a usage."""
     found: dict[str, str] = {}
     for name, keys in plan.modifiers:
         _add_modifier(found, name, keys, value_at(raw, keys))
@@ -313,14 +313,14 @@ def modifiers_in(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str] = 
 
 def _add_modifier(found: dict[str, str], name: str, keys: tuple[str, ...], value: object) -> None:
     if value is not None and not isinstance(value, bool):
-        # A number stands under the modifier's own name.
+        # A number is under the modifier's own name.
         word = plain_modifier(value if isinstance(value, str) else keys[-1] if len(keys) > 1 else "")
         if word and name not in found:
             found[name] = word
 
 
 def _reported(raw: Mapping[str, Any], costs: Mapping[str, tuple[str, ...]], family: str) -> tuple[Decimal | None, bool]:
-    """What the provider says it cost, in USD, and whether all it says of that could be read."""
+    """The cost in USD that the provider reports, and whether all of it could be read."""
     for path, per in REPORTED_COSTS.get(family, {}).items():
         if path not in costs:
             continue

@@ -1,4 +1,4 @@
-"""How a usage of one shape is read: made once for each set of keys, then used for every usage that has it."""
+"""The plan by which usages of one shape are read. It is made once for each set of keys."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -21,10 +21,10 @@ from birdfeed_worker.pricing.usage.formats import MAX_DEPTH, is_attribute, snake
 Shape: TypeAlias = tuple[Any, ...]
 Keys: TypeAlias = tuple[str, ...]
 
-#: Plans remembered; keys come from handlers, so there must be a bound. And the largest usage whose plan is.
+#: Plans remembered (keys come from handlers, so there must be a bound); and the size of the largest usage with a plan.
 _MAX_PLANS: Final = 1_000
 _MAX_CACHED_SIZE: Final = 80
-#: Costs, and what tells how to read them.
+#: Paths of costs, and of values that say how to read them.
 _COST_PATHS: Final = frozenset(
     (
         *(path for paths in REPORTED_COSTS.values() for path in paths),
@@ -34,9 +34,9 @@ _COST_PATHS: Final = frozenset(
 _ROLES: Final[Mapping[str, tuple[str, int]]] = {
     name: (role, place) for role, names in CONTAINERS.items() for place, name in enumerate(names)
 }
-#: Counts whose names some wrapper has for an object.
+#: Counts whose names some wrappers use for an object.
 _OBJECTS_TOO: Final = frozenset(("input", "output", "total", "requests", "pages", "characters", "seconds"))
-#: Counts that say nothing without others.
+#: Counts that mean nothing without others.
 _SAY_NOTHING_ALONE: Final = frozenset(("total", "completion_text_detail"))
 _ORDINARY: Final = frozenset(
     (
@@ -46,28 +46,28 @@ _ORDINARY: Final = frozenset(
     )
 )
 _PLAIN_KINDS: Final[frozenset[type]] = frozenset((dict, int, str, float, bool, type(None), Decimal))
-#: Roles whose names are never a count's.
+#: Roles whose names are never those of counts.
 _ALWAYS_OBJECTS: Final = frozenset(_ROLES) - {"input_tokens", "output_tokens"}
 
 
 class Plan(NamedTuple):
-    """How usages with the same keys and kinds of values are read. What is null or a boolean is absent.
+    """How usages with the same keys and types of values are read. Nulls and booleans count as absent.
 
     Attributes:
-        flat: Slot and key of counts that are in the usage itself.
-        nested: Slot, object's key and key of counts that are in an object.
-        deep: Slot and keys of counts that are deeper.
+        flat: Slot and key of counts in the usage itself.
+        nested: Slot, object's key and key of counts in an object.
+        deep: Slot and keys of counts that are nested deeper.
         marks: How the count of each slot nests; see the meter table. "i" for a prompt that is called input.
         paths: Slot or counter name → the path it is read from.
-        says: Whether there is a count that says something alone.
+        says: Whether there is a count that means something by itself.
         has_prompt, has_total: Whether these two are there.
-        is_ordinary: Whether there are no counts but totals, cached, writes, audio, images and reasoning.
-        counters: Counter name and keys, for what is beside tokens.
+        is_ordinary: Whether there are no counts except totals, cached, writes, audio, images and reasoning.
+        counters: Counter name and keys.
         modifiers: Words that change the price: name and keys.
-        costs: What the provider says it cost: path and keys.
-        unread: Values that nobody reads; a positive number among them is one that may be billed.
-        known: Whether any key is one that the table has, null or not.
-        invalid: Whether something stands where an object or a count belongs that is neither.
+        costs: Costs that the provider reports: path and keys.
+        unread: Values that are not read; a positive number among them may be something that is billed.
+        known: Whether the table has any of the keys, null or not.
+        invalid: Whether a value that should be an object or a count is neither.
     """
 
     flat: tuple[tuple[int, str], ...]
@@ -94,12 +94,12 @@ class _Spelling(NamedTuple):
 
 
 class Table:
-    """The meter table, ready to look paths up; tests make one of their own, with a spelling left out."""
+    """The meter table, ready for look-ups; tests make their own, with a spelling left out."""
 
     def __init__(self, meters: tuple[Meter, ...] = METERS, totals: Mapping[str, tuple[str, ...]] = TOTALS) -> None:
         counters = {meter.name for meter in meters if meter.kind == "counter"}
         spelt = {**{meter.name: meter.spellings for meter in meters}, **totals}
-        #: Slot name → position in the values a plan reads.
+        #: Slot name → position in the values that a plan reads.
         self.slots = {name: place for place, name in enumerate(name for name in spelt if name not in counters)}
         self.counters = counters
         self._spellings: dict[str, list[_Spelling]] = {}
@@ -107,12 +107,12 @@ class Table:
             for place, word in enumerate(words):
                 path = word.lstrip("+?^")
                 self._spellings.setdefault(path, []).append(_Spelling(slot, place, word[: len(word) - len(path)]))
-        #: Counts that are never an object; those of the two that are objects in some SDK are details then.
+        #: Names of counts that are never objects. Some SDKs use the others for objects, which are then details.
         self.counts = frozenset(self._spellings) - _OBJECTS_TOO
         self._plans: dict[Shape, Plan] = {}
 
     def plan(self, raw: Mapping[str, Any]) -> Plan:
-        """The plan for a usage of plain dicts; raises UntidyError where it has others, or lists."""
+        """The plan for a usage of plain dicts; raises UntidyError if it has other mappings, or lists."""
         shape = shape_of(raw)
         plan = self._plans.get(shape)
         if plan is None:
@@ -125,7 +125,7 @@ class Table:
         return plan
 
     def read_as(self, path: str) -> str | None:
-        """The meter or total that is read from a path; None where nobody reads it."""
+        """The meter or total that is read from a path; None if it is not read."""
         found = self._spellings.get(path)
         return found[0].slot if found else None
 
@@ -154,7 +154,7 @@ class Table:
                     continue
                 inside = any(is_attribute(key) or key == "gen_ai" for key in keys)
                 for slot, order, mark in self._spellings[path]:
-                    # Of a key in both spellings snake_case is meant.
+                    # If a key is there in both spellings, snake_case wins.
                     rank = 2 * place + (snake_case(keys[-1]) != keys[-1])
                     own = "i" if slot == "prompt" and path.startswith("input") else mark
                     read = (order, rank, keys, "" if inside else own, path)
@@ -162,7 +162,7 @@ class Table:
             elif path not in _COST_PATHS and not _says_nothing(path):
                 unread.append(keys)
         if "prompt" in reads and reads["prompt"][4].startswith("billed.") and "prompt_cached" in reads:
-            # Cohere bills its units; its cached tokens are of the tokens it counted.
+            # Cohere bills its billed units; its cached tokens are part of the tokens it counted.
             del reads["prompt_cached"]
         marks = [""] * len(self.slots)
         for slot, read in reads.items():
@@ -189,21 +189,21 @@ class Table:
 
 
 def _settled(mark: str, reads: Mapping[str, tuple[int, int, Keys, str, str]]) -> str:
-    """A mark that depends on what the completion's total is called, as one that doesn't."""
+    """Replace a mark that depends on the name of the completion's total by one that doesn't."""
     if mark != "^":
         return mark
     return "+" if "completion" in reads and reads["completion"][4] == "output" else ""
 
 
 class UntidyError(Exception):
-    """A usage has lists, or mappings that are no dicts: it is to be tidied before it is read."""
+    """A usage has lists, or mappings that are not dicts: it must be tidied before it is read."""
 
 
 def shape_of(raw: Mapping[str, Any], depth: int = 0) -> Shape:
-    """The keys of a usage with the kinds of its values, and of the objects in it.
+    """The keys of a usage and of the objects in it, with the types of their values.
 
     Raises:
-        UntidyError: Its objects lie too deep in each other.
+        UntidyError: Its objects are nested too deeply.
     """
     kinds = tuple(map(type, raw.values()))
     if dict not in kinds:
@@ -223,13 +223,13 @@ def _check_plain(shape: Shape) -> None:
 
 
 def size_of(shape: Shape) -> int:
-    """How many values a shape has, those in objects included."""
+    """The number of values in a shape, including those in objects."""
     return len(shape[0]) + sum(size_of(inner) for inner in shape[2:])
 
 
 def leaves(raw: Mapping[str, Any], counts: frozenset[str]) -> list[tuple[Keys, str, int, bool]]:
     """Every value of a usage: its keys, its path in the words of the meter table, the rank of the details it is in,
-    and whether it is in an object that only informs."""
+    and whether it is in an informational object."""
     found: list[tuple[Keys, str, int, bool]] = []
 
     def walk(source: Mapping[str, Any], keys: Keys, path: tuple[str, ...], place: int, informational: bool) -> None:
@@ -261,6 +261,6 @@ def value_at(raw: Mapping[str, Any], keys: Keys) -> Any:
 
 
 def _says_nothing(path: str) -> bool:
-    """Whether a number at this path is one that only informs."""
+    """Whether a number at this path is only informational."""
     last = path.rpartition(".")[2]
     return last in INFORMATIONAL or last.endswith(INFORMATIONAL_ENDINGS)

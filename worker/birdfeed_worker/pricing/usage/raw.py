@@ -1,4 +1,4 @@
-"""What a row keeps of a usage as it came: its numbers, and the few words that change a price. No other text."""
+"""The part of a usage that a row stores as sent: numbers, and the few words that change a price. No other text."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from birdfeed_worker.pricing.usage.known import KnownShapes, KnownUsage
 from birdfeed_worker.pricing.usage.normalise import TABLE, modifiers_in, unwrapped
 from birdfeed_worker.pricing.usage.plan import Table, UntidyError
 
-#: Bytes of JSON kept; a larger one is dropped whole, because half a usage reads like another.
+#: Bytes of JSON stored at most; a larger usage is dropped whole, because half of one would be read as another usage.
 MAX_RAW: Final = 1_024
 _WORD: Final = re.compile(r"[A-Za-z0-9_.-]{1,32}")
 _KEY: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
@@ -21,23 +21,23 @@ _DIGITS: Final = re.compile(r"\s?[0-9]{1,20}(?:\.[0-9]{1,20})?\s?")
 
 
 class RawUsage(NamedTuple):
-    """JSON text for the row, "" where there is nothing; `dropped`: there was something, and it isn't kept."""
+    """JSON text for the row, "" if there is nothing; `dropped`: there was a usage, but it isn't stored."""
 
     text: str = ""
     dropped: bool = False
 
 
 NOTHING_RAW: Final = RawUsage()
-#: Without the detour over its own constructor.
+#: Makes a RawUsage without its own constructor, which is slower.
 _raw_usage: Final = partial(tuple.__new__, RawUsage)
 
 
 class _UnkeepableError(Exception):
-    """A number stands under a key that may be private, or too deep: what is kept would not be all."""
+    """A number has a key that may be private, or is nested too deeply: the stored usage would be incomplete."""
 
 
 def raw_usage(raw: Any, table: Table = TABLE) -> RawUsage:
-    """The usage of an event as its row keeps it; of a whole response, its usage only."""
+    """The usage of an event as its row stores it; of a response, only its usage."""
     if raw.__class__ is KnownUsage:
         return _raw_usage((raw.text, False))
     if not isinstance(raw, Mapping) or not raw:
@@ -52,7 +52,7 @@ def raw_usage(raw: Any, table: Table = TABLE) -> RawUsage:
 
 
 def _own(raw: Mapping[str, Any], table: Table) -> Mapping[str, Any]:
-    """The usage inside a wrapper, with its lists as they came; itself where it is not a wrapper."""
+    """The usage inside a wrapper, with its lists unchanged; itself if it is not a wrapper."""
     try:
         plan = table.plan(raw)
         return raw if plan.known else unwrapped(raw, plan, table)[0]
@@ -89,5 +89,5 @@ def _kept(source: Mapping[str, Any], depth: int) -> dict[str, Any]:
     return kept
 
 
-#: Reads the usages of events that are typed as they are decoded.
+#: Reads the usages of events that are typed when they are decoded.
 SHAPES: Final = KnownShapes(TABLE, lambda usage: raw_usage(usage).text, modifiers_in, MAX_RAW)

@@ -1,4 +1,4 @@
-"""Each number of a usage, and what it was read as: for `birdfeed prices explain`."""
+"""Each number of a usage and what it was read as, for `birdfeed prices explain`."""
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -16,9 +16,9 @@ class Reading(NamedTuple):
     """One number of a usage.
 
     Attributes:
-        keys: Where it stands, joined by dots.
+        keys: Its keys, joined by dots.
         value: The number.
-        read_as: A meter or total; "" where it was not the one used, only informs, or is not read.
+        read_as: A meter or total; "" if another spelling was used, it is informational, or it is not read.
         note: "read", "another spelling counts", "informs only", "not read", or "not a count, so nothing is read".
     """
 
@@ -33,7 +33,7 @@ class Reading(NamedTuple):
 
 
 def readings(raw: object, table: Table = TABLE) -> list[Reading]:
-    """What became of each number of a usage, in its own order; nothing for a usage that can't be read at all."""
+    """How each number of a usage was read, in its order; empty for a usage that can't be read at all."""
     if not isinstance(raw, Mapping):
         return []
     plain: Mapping[str, Any] = raw
