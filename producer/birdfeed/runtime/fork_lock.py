@@ -8,6 +8,7 @@ pipeline: threads that track events may wait for SQLite, which takes a few milli
 
 import threading
 import weakref
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final
 
@@ -80,6 +81,15 @@ def _locks() -> list[ForkLock]:
     return [*(lock for lock in found if lock is not import_lock), import_lock]
 
 
+#: Called before each fork, in the parent, while the forking thread holds the locks.
+_calls: Final[list[Callable[[], None]]] = []
+
+
+def before_each_fork(call: Callable[[], None]) -> None:
+    """Have a function called before each fork, while the locks are held; it must not raise."""
+    _calls.append(call)
+
+
 #: Forking thread → the locks it holds. Several threads may fork at once, and locks may be created meanwhile.
 _held: Final[dict[int, list[list[ForkLock]]]] = {}
 
@@ -90,6 +100,8 @@ def before() -> None:
     _held.setdefault(threading.get_ident(), []).append(locks)
     for lock in locks:
         lock.hold()
+    for call in _calls:
+        call()
 
 
 def in_parent() -> None:

@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from birdfeed.errors import SpoolError
 from birdfeed.logging_once import log_throttled
 from birdfeed.options import Options
-from birdfeed.runtime.fork_lock import import_lock
+from birdfeed.runtime.fork_lock import before_each_fork, import_lock
 
 #: Bytes counted for a row in addition to its payload.
 ROW_OVERHEAD: Final = 150
@@ -52,8 +53,11 @@ CREATE TRIGGER IF NOT EXISTS event_out AFTER DELETE ON events BEGIN
 _BUSY_WAIT: Final = 0.02
 _BUSY_PAUSE: Final = 0.01
 
-#: Connections that a forked child inherited. SQLite forbids using or closing them there.
+#: Connections that a forked child inherited, because the fork was not Python's or could not wait. SQLite forbids using
+#: or closing them there.
 _inherited: list[sqlite3.Connection] = []
+#: The files that are open.
+_open: Final["weakref.WeakSet[SpoolFile]"] = weakref.WeakSet()
 
 
 def spool_path(options: Options) -> Path:
@@ -214,6 +218,7 @@ class SpoolFile:
         """Close the connection; the next use opens it again."""
         with import_lock:
             connection, self._connection = self._connection, None
+            _open.discard(self)
             if connection is None:
                 return
             if self._process != os.getpid():
@@ -221,6 +226,19 @@ class SpoolFile:
                 return
             with contextlib.suppress(sqlite3.Error):  # nothing more can be done
                 connection.close()
+
+    def close_for_fork(self) -> None:
+        """Close the connection, unless it is in use: a child must not inherit it.
+
+        SQLite keeps a list of the locks of its process, and a child would inherit the list but not the locks. The
+        child's own connections would then have no lock either (https://sqlite.org/howtocorrupt.html, 2.6).
+        """
+        if import_lock.acquire(0):
+            try:
+                if self._connection is not None and not self._connection.in_transaction:
+                    self.close()
+            finally:
+                import_lock.release()
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is not None:
@@ -240,6 +258,7 @@ class SpoolFile:
             connection.close()
             raise
         self._connection, self._process, self._opened = connection, os.getpid(), self._identity()
+        _open.add(self)
         return connection
 
     def _identity(self) -> tuple[int, int]:
@@ -309,3 +328,11 @@ def _where(url: str) -> str:
     parts = urlsplit(url)
     database = parse_qs(parts.query).get("db", [""])[0]
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}?{database}"
+
+
+def _close_all() -> None:
+    for file in list(_open):
+        file.close_for_fork()
+
+
+before_each_fork(_close_all)
