@@ -5,8 +5,8 @@ that is found, and which kinds of tokens they used. The first gets its row from 
 the shared fields is kept. The others need only their times, their cost, and the JSON of their own part: a quarter of
 the work.
 
-What is unusual in any way is like nothing: other usages, reported costs, errors, moderation results, fields that an
-operator allows, plug-in types. Tests hold both ways together, row for row.
+What is unusual in any way is like nothing: other usages, reported costs, errors, moderation results with numbers,
+fields that an operator allows, plug-in types. Tests hold both ways together, row for row.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,6 +31,7 @@ from birdfeed_schemas.row_models import (
 )
 from birdfeed_schemas.rows import Enriched, llm_event_row
 from birdfeed_schemas.times import times
+from birdfeed_schemas.typed.lines import KnownVerdicts
 from msgspec import Struct
 
 from birdfeed_worker.model import Item
@@ -108,7 +109,7 @@ class Alike:
             user = event.user
             try:
                 kind = kinds[reader(event), tier_of(user), not user]
-            except (KeyError, TypeError):  # TypeError: an unhashable field, such as an error or a moderation result
+            except (KeyError, TypeError):  # TypeError: an unhashable field, such as an error
                 return False
             if parts is None or usage.shape.modifiers:
                 return False
@@ -171,7 +172,7 @@ class Alike:
             and usage.parts is not None
             and is_ordinary(event, made.usage)
             and event.error is None
-            and event.moderation is None
+            and (event.moderation is None or isinstance(event.moderation, KnownVerdicts))
             and not made.extra
         ):
             return False

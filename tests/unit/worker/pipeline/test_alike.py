@@ -46,7 +46,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "error": st.sampled_from(["boom", {"type": "T"}]),
     "cost": st.sampled_from([0, 0.25]),
     "service_tier": st.sampled_from(["batch", "default"]),
-    "moderation": st.sampled_from([{"hate": {"filtered": True}}, {}]),
+    "moderation": st.sampled_from([{"hate": {"filtered": True}}, {"hate": {"filtered": False}}, {"score": 0.5}, {}]),
     "start_time": st.sampled_from(WHENS),
     "end_time": st.sampled_from(WHENS),
     "duration": st.sampled_from([0, 1.5, 1e11]),
@@ -120,7 +120,10 @@ def plain(number: int, **more: Any) -> str:
     return f'{{"event_id":"{ID % number}","occurred_at":"{WHEN}","data":{inner},"usage":{usage}}}}}'
 
 
-def test_events_that_are_alike_need_no_row_builder(books: BookSource, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [{}, {"moderation": {"hate": {"filtered": False, "severity": "safe"}}}])
+def test_events_that_are_alike_need_no_row_builder(
+    books: BookSource, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
     """Or the test above would compare one way with itself."""
     enricher, built = an_enricher(books), list[Item]()
     real = enricher._enriched
@@ -131,7 +134,7 @@ def test_events_that_are_alike_need_no_row_builder(books: BookSource, monkeypatc
 
     monkeypatch.setattr(enricher, "_enriched", counted)
 
-    rows(enricher, items_of(*map(plain, range(20))))
+    rows(enricher, items_of(*(plain(number, **more) for number in range(20))))
 
     assert 1 <= len(built) <= 2, "the first, whose usage's shape may be new, and the first of its kind"
 

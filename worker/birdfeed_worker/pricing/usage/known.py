@@ -42,7 +42,7 @@ class _Shape(NamedTuple):
         modifiers: The price modifiers in the shape's words.
         left_out: What must be removed from the JSON for usage_raw.
         main: Reads prompt, completion, total, cached tokens and reasoning; None if the shape has more.
-        others: Reads its other counts, which are 0 in an ordinary usage.
+        others: Reads its other counts, which are all 0 (`zeros`) in an ordinary usage.
     """
 
     plan: Plan
@@ -54,6 +54,7 @@ class _Shape(NamedTuple):
     left_out: tuple[str, ...]
     main: Callable[[Any], tuple[int, int, int, int, int]] | None
     others: Callable[[Any], tuple[int, ...]] | None
+    zeros: tuple[int, ...]
 
 
 class KnownUsage(Struct, gc=False):
@@ -137,7 +138,7 @@ class KnownShapes:
         text = raw.decode()
         for piece in shape.left_out:
             text = text.replace(piece, "")
-        if shape.main is not None and not (shape.others and any(shape.others(usage))):
+        if shape.main is not None and (shape.others is None or shape.others(usage) == shape.zeros):
             prompt, completion, total, cached, reasoning = shape.main(usage)
             if (
                 total == prompt + completion
@@ -206,6 +207,7 @@ class KnownShapes:
             left_out=tuple(left_out),
             main=attrgetter(*map(path, _MAIN)) if inside else None,
             others=attrgetter(*others, "zero") if others else None,
+            zeros=(0,) * (len(others) + 1),
         )
 
 
