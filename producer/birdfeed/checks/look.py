@@ -23,6 +23,13 @@ from birdfeed.transport.connection import Credentials, connect
 
 #: Seconds for each answer of Redis, at most.
 ANSWER_SECONDS: Final = 1.5
+#: File systems that a file can be open on from several hosts. SQLite's log needs memory that all its processes share.
+_NETWORK: Final = frozenset(
+    {"9p", "afs", "ceph", "cifs", "gpfs", "lustre", "nfs", "nfs4", "smb3", "smbfs"}
+    | {"fuse.gcsfuse", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs"}
+)
+#: Linux's table of mounts.
+_MOUNTS: Final = Path("/proc/self/mounts")
 
 
 def variables(environment: Mapping[str, str]) -> Iterator[Check]:
@@ -89,7 +96,24 @@ def _spool(options: Options) -> Check:
             found=f"this user can't write to the spool's folder {folder}: events are lost while Redis is unreachable",
             advice="set BIRDFEED_SPOOL_DIR to a folder that this user owns, on a disk that outlives the process",
         )
+    if (kind := _file_system(there.resolve())) in _NETWORK:
+        return Check(
+            name="spool",
+            state="warning",
+            found=f"the spool's folder {folder} is on a network file system ({kind}), which can damage it",
+            advice="set BIRDFEED_SPOOL_DIR to a folder on a disk of this host",
+        )
     return Check(name="spool", state="ok", found=f"while Redis is unreachable, events wait in {folder}")
+
+
+def _file_system(folder: Path) -> str:
+    """The type of the file system that a folder is on; "" where the system has no table of mounts."""
+    try:
+        mounts = [line.split(" ") for line in _MOUNTS.read_text().splitlines()]
+    except OSError:
+        return ""
+    kinds = {mount[1].replace("\\040", " "): mount[2] for mount in mounts if len(mount) > 2}
+    return next((kinds[str(one)] for one in (folder, *folder.parents) if str(one) in kinds), "")
 
 
 def _redis(options: Options, url: str, credentials: Credentials | None) -> Iterator[Check]:

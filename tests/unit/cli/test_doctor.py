@@ -158,6 +158,30 @@ def test_a_broken_set_up(setup: pytest.MonkeyPatch, valkey_url: str, how: str) -
     assert "secret" not in str(wrong)
 
 
+@pytest.mark.parametrize(("kind", "code"), [("nfs4", 1), ("fuse.sshfs", 1), ("ext4", 0)])
+def test_a_spool_on_a_network_file_system(setup: pytest.MonkeyPatch, tmp_path: Path, kind: str, code: int) -> None:
+    """The innermost mount counts, and its path may have spaces."""
+    folder = tmp_path / "of this host"
+    folder.mkdir()
+    setup.setenv("BIRDFEED_SPOOL_DIR", str(folder / "spool"))
+    mounts = tmp_path / "mounts"
+    written = str(folder).replace(" ", "\\040")
+    mounts.write_text(f"/dev/root / ext4 rw 0 0\nserver:/export {written} {kind} rw 0 0\n")
+    setup.setattr(look, "_MOUNTS", mounts)
+
+    ended, wrong = examined()
+
+    assert ended == code
+    assert [kind in one.found and "a disk of this host" in one.advice for one in wrong.get("spool", [])] == [
+        True
+    ] * code
+
+
+def test_a_system_without_a_table_of_mounts(setup: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    setup.setattr(look, "_MOUNTS", tmp_path / "none")
+    assert examined() == (0, {})
+
+
 @pytest.mark.parametrize(
     ("facts", "code", "said"),
     [
