@@ -1,4 +1,4 @@
-"""Plain English: the words of tests/data/words.toml stand nowhere a person reads.
+"""Plain English: the words of tests/data/words.toml are not used in any text for people.
 
 In Markdown code doesn't count, in Python every string with a space in it does: messages, help, docstrings.
 """
@@ -18,7 +18,7 @@ CHECKED = (
     *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs", "examples"),
     *("schemas", "producer", "worker", "sandbox", "cli"),
 )
-#: Pages made from the sources of a folder: they are checked with it.
+#: Pages generated from the sources of a folder: they are checked with it.
 MADE_FROM = {
     "docs/reference/cli.md": "cli",
     "docs/reference/metrics.md": "worker",
@@ -65,7 +65,7 @@ def files(root: str) -> list[Path]:
 
 @pytest.mark.parametrize("root", CHECKED)
 def test_no_listed_word_is_used(root: str) -> None:
-    """What to write instead stands in the message."""
+    """The message says what to write instead."""
     found = [
         line
         for path in files(root)
@@ -108,7 +108,7 @@ MENDED = {"mended": f"{MENDED} jobs were mended"}
     ],
 )
 def test_a_planted_word_is_found(tmp_path: Path, name: str, text: str, expected: list[str]) -> None:
-    """The check itself: over the end of a line, not in code, with file and line."""
+    """The check itself: across line ends, not in code, with file and line."""
     planted = tmp_path / name
     planted.write_text(text)
     assert listed_words(planted, name) == expected
@@ -133,7 +133,7 @@ def test_a_phrase_is_found(tmp_path: Path, text: str) -> None:
 
 
 def test_ordinary_senses_pass(tmp_path: Path) -> None:
-    """Words that are listed only in a phrase are free elsewhere."""
+    """Words that are listed only in a phrase are allowed otherwise."""
     page = tmp_path / "page.md"
     page.write_text("Workers take jobs and hold them. The rest waits. It takes two requests at once, none is lost.\n")
     assert listed_words(page, "page.md") == []
