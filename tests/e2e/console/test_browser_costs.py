@@ -72,6 +72,6 @@ def test_costs_and_prices(browser: "Browser", with_rows: str, scheme: Literal["l
 
 
 def picture(name: str, page: object) -> None:
-    """Kept where BIRDFEED_TESTS_SCREENSHOTS names a folder."""
+    """Save a screenshot if BIRDFEED_TESTS_SCREENSHOTS names a folder."""
     if SCREENSHOTS:
         page.screenshot(path=f"{SCREENSHOTS}/{name}.png", full_page=True)  # type: ignore[attr-defined]
