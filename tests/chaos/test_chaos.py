@@ -173,14 +173,14 @@ def test_a_storm(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS[:3])
 def test_a_storm_with_failovers(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
-    """One replica has every accepted event, which is enough for each failover that the master is told of."""
+    """One replica has every accepted event, which is enough for each failover that the master knows of."""
     failover_storm(seed, 90, sandbox, tmp_path, wait=1)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS[:2])
-def test_a_storm_with_failovers_that_masters_are_not_told_of(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_storm_with_failovers_unknown_to_masters(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
     """All replicas have every accepted event: whichever is promoted, the old master can't accept more alone."""
     failover_storm(seed, 90, sandbox, tmp_path, wait=2, ordered=True)
 
@@ -195,7 +195,7 @@ def test_a_storm_with_failovers_without_wait(seed: int, sandbox: Sandbox, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_short_storm_with_failovers_that_masters_are_not_told_of(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_a_short_storm_with_failovers_unknown_to_masters(sandbox: Sandbox, tmp_path: Path) -> None:
     """For fifteen seconds, with WAIT 2."""
     failover_storm(SEEDS[0], 15, sandbox, tmp_path, wait=2, ordered=True)
 

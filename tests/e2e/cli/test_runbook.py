@@ -236,7 +236,7 @@ def test_workers_wait_for_replicas(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_the_ledger_does_not_balance(working: System) -> None:
-    """Somebody deleted a failed job in rq-dashboard."""
+    """A failed job was deleted in rq-dashboard."""
     title = "The ledger does not balance"
     working.send(numbered(3, model=4.1))
     settled(working)

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SCREENSHOTS = os.environ.get("BIRDFEED_TESTS_SCREENSHOTS")
 USAGE = {"prompt_tokens": 1_000_000, "completion_tokens": 0}
-#: Its name is longer than a narrow screen is wide, and a browser could take it for markup.
+#: Its name is longer than a narrow screen is wide, and a browser could parse it as markup.
 HOSTILE = "<b>nobody-sells-this</b>-" + "and-its-name-goes-on-" * 8
 
 

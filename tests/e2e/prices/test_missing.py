@@ -98,7 +98,7 @@ def test_the_table(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_entries_go_into_a_book(book: Path) -> None:
-    """Pasted as they are, `prices check` names each rate to fill in; filled in, nothing is missing any more."""
+    """Pasted as they are, `prices check` names each rate to fill in; filled in, nothing is missing."""
     code, toml = run("missing", "--toml")
     assert code == 1
     assert "# asked for as" not in toml

@@ -31,7 +31,7 @@ def events(count: int, **poison: int) -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize("model", ["segfault", "killed", "exit"])
 def test_an_event_that_kills_is_found_and_the_others_are_delivered(system: System, model: str) -> None:
-    """However it kills: a native crash, the kernel's memory killer, an exit."""
+    """However it kills: a native crash, the kernel's out-of-memory kill, an exit."""
     system.start_pool(1)
     system.send(events(60, **{model: 17}))
 

@@ -43,7 +43,7 @@ IN_LOG = re.compile("(?<! of )%d (?:%s )?" + WORDS)
 
 
 def glued(text: str) -> Iterator[str]:
-    """`line: text` of each count in a module's messages whose noun is always in the plural; fixed counts aside."""
+    """`line: text` of each count in a module's messages whose noun is always in the plural, except fixed counts."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.JoinedStr):
             before = ""

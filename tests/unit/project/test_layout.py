@@ -14,7 +14,7 @@ MOST_MODULES = 12
 
 
 def crowded(root: Path) -> dict[str, int]:
-    """Folders below that hold more than MOST_MODULES modules (`__init__` and `conftest` aside), and how many."""
+    """Folders below that hold more than MOST_MODULES modules (without `__init__` and `conftest`), and how many."""
     modules = Counter(
         str(path.parent.relative_to(root))
         for top in SOURCES
@@ -44,7 +44,7 @@ def test_a_thirteenth_module_is_found(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def imports() -> dict[str, set[str]]:
-    """Module -> our modules it imports, type checking aside."""
+    """Module -> our modules it imports, without imports for type checking."""
     graph = build_graph(*PACKAGES, cache_dir=None, exclude_type_checking_imports=True)
     return {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
 

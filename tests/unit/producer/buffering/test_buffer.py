@@ -103,7 +103,7 @@ def test_a_filling_buffer_wakes_the_flusher(events: int, size: int) -> None:
 
 
 def test_hundreds_of_threads_lose_nothing() -> None:
-    """Two hundred threads put while one takes, with the shortest switch interval."""
+    """Two hundred threads put while another takes, with the shortest switch interval."""
     buffer, counters = make(events=10**6, size=10**9)
 
     def fill(start: int) -> None:

@@ -51,7 +51,7 @@ def hunt_fields() -> Iterator[str]:
 
 
 def hunt_fields_strictly() -> Iterator[str]:
-    """The same with a neighbour that JSON refuses, so that each value is checked."""
+    """The same with a second value that JSON refuses, so that each value is checked."""
     for event_type, field in FIELDS:
         for value in hidden_in(field):
             yield sent({"model": "\ud800", field: value}, event_type)

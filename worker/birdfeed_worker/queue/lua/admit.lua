@@ -1,7 +1,8 @@
 -- May this process send a request to a destination now? ARGV[3] destination, [4] requests/s, [5] bytes/s, [6] bytes of
 -- this request, [7] the worker, [8] seconds that a probe may take.
--- Returns the seconds to wait as text ('0': send now), the reason, the time (epoch s), and whether this is the probe
--- (1). One rate limiter for the whole pool:
+-- Returns the seconds to wait as text ('0': send now), the reason, the time (epoch s), and whether this is the
+-- probe (1).
+-- One rate limiter for the whole pool:
 --   hash  backoff_until, backoff_at, failures, reason, paused (1), probe (worker), probe_until; and the rates'
 --         tokens as GCRA times.
 local name, per_s, bytes_s, size = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])

@@ -1,6 +1,6 @@
 -- Give back the jobs of a lost worker. ARGV[3]: a worker's name, or '' for every expired lease; ARGV[4]: '1' if the
 -- worker crashed, so that one of its jobs may be the cause; ARGV[5]: most leases read.
--- Returns the ids given back. No attempt is counted: the job is not the cause of a lost worker.
+-- Returns the ids given back. No attempt is counted for a lost worker.
 local worker, at = ARGV[3], now()
 local composites
 if worker ~= '' then
