@@ -61,7 +61,7 @@ class Odd(JSONResponse):
         (({}, 400), None),
     ],
 )
-def test_whose_status_counts(answer: object, status: int | None) -> None:
+def test_which_status_is_used(answer: object, status: int | None) -> None:
     """A web framework's response to a client, not a provider's response to the program, and not just any pair."""
     assert http_status(answer) == status
 

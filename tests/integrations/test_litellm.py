@@ -137,7 +137,7 @@ def test_a_failure(events: Captured, asynchronous: bool) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_whose_request_it_is(events: Captured, stream: bool, asynchronous: bool) -> None:
+def test_the_user_of_a_request(events: Captured, stream: bool, asynchronous: bool) -> None:
     """From the context of the call, also if LiteLLM calls back from a thread that doesn't inherit it."""
 
     async def ask() -> None:

@@ -107,7 +107,7 @@ def test_a_chat_completion(client: openai.OpenAI, events: Captured) -> None:
     assert usage_of(events) == USAGE
 
 
-def test_whose_request_it_is(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
+def test_the_user_of_a_request(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
     """From the context in which it was made, also if its stream is read elsewhere.
 
     A user in the request has priority.

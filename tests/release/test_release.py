@@ -72,7 +72,7 @@ def test_the_same_commit_makes_the_same_bytes(built: Path, tmp_path: Path) -> No
     assert (tmp_path / "again" / "SHA256SUMS").read_text() == (built / "SHA256SUMS").read_text()
 
 
-def test_the_sdist_holds_what_builds_the_wheel(built: Path) -> None:
+def test_the_sdist_has_what_builds_the_wheel(built: Path) -> None:
     """The import packages with their metadata; tests and lock files stay in the repository."""
     with tarfile.open(built / f"{NAME}.tar.gz") as archive:
         top = {name.split("/")[1] for name in archive.getnames()}

@@ -21,7 +21,7 @@ each = pytest.mark.parametrize("datasource", PROJECT.datasources.values(), ids=l
 
 
 @each
-def test_keys_hold_only_what_is_frozen(datasource: Datasource) -> None:
+def test_sorting_keys_have_only_fields_that_never_change(datasource: Datasource) -> None:
     """ReplacingMergeTree merges rows of equal keys in one partition: a key that contains the tier would keep both."""
     names = {column.name for column in datasource.columns}
     keys = datasource.options["SORTING_KEY"], datasource.options["PARTITION_KEY"]

@@ -80,7 +80,7 @@ def test_a_book_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert run("check", str(path))[0] == 0
 
 
-def test_check_names_every_problem_at_once(bad: str) -> None:
+def test_check_names_every_problem(bad: str) -> None:
     """Those of single fields and those between models, each with line and field; exit code 1."""
     code, said = run("check", bad)
 

@@ -29,7 +29,7 @@ def roots(name: str) -> list[Requirement]:
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_the_lock_holds_what_the_installed_packages_require(name: str) -> None:
+def test_the_lock_has_what_the_installed_packages_require(name: str) -> None:
     """Every direct or indirect requirement, with its extras, in a version that satisfies it; and nothing else."""
     assert complaints(lock(name), roots(name)) == []
 

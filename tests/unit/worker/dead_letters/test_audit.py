@@ -112,7 +112,7 @@ def test_details_are_rewritten(redis: Redis, keys: Keys, dry_run: bool) -> None:
 
 
 def test_a_dry_run_needs_its_argument(redis: Redis, keys: Keys) -> None:
-    """As a keyword argument; it is not the default."""
+    """Without it the entries are rewritten."""
     put(redis, keys, BY_PEOPLE, "1000-0", details={"user": "eve"})
 
     rewrite(redis, keys, lambda details: {"user": "forgotten"})

@@ -52,7 +52,7 @@ def forget(redis: Redis, keys: Keys, **options: Any) -> Forgotten:
         ("text_generation", {"usage": {"user": "ann"}}, False),
     ],
 )
-def test_whose_event_it_is(event_type: str, data: dict[str, Any], hers: bool) -> None:
+def test_the_events_of_a_user(event_type: str, data: dict[str, Any], hers: bool) -> None:
     """By every spelling of user and username; only whole values match."""
     assert ANN.owns(event_type, orjson.dumps({"data": data})) is hers
 

@@ -81,7 +81,7 @@ def deliver(redis: Redis, keys: Keys, store: FakeStore, tiers: CachedTiers, fold
     delivery.deliver(Reserver(redis, keys, "w", 20).reserve(jobs=100, events=10**6, size=10**9))
 
 
-def test_one_slow_user_delays_only_his_rows(redis: Redis, keys: Keys, service: Service, tmp_path: Path) -> None:
+def test_a_slow_user_delays_no_other(redis: Redis, keys: Keys, service: Service, tmp_path: Path) -> None:
     """A reservation is made into rows in parts, but all unknown users are looked up once, together."""
     for start in range(0, EVENTS, 100):
         enqueue(redis, keys, [envelope(text(user=f"user-{start + number}")) for number in range(100)])

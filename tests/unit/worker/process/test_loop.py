@@ -190,7 +190,7 @@ def test_reserving_takes_one_round_trip(
 def test_a_worker_without_launcher_gives_its_jobs_back(
     redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its launcher has exited and its delivery never ends: before it exits the jobs go back, not as suspects."""
+    """Its launcher has exited and its delivery never ends: the jobs go back before the process exits."""
     job_id = accept(redis, keys, events(1))
     worker._reserver.reserve(jobs=1, events=10, size=10**6)
     done: list[Any] = []

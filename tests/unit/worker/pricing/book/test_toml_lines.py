@@ -78,7 +78,7 @@ def test_text_in_strings_and_comments_is_not_a_key() -> None:
 
 
 def test_the_line_of_a_missing_key() -> None:
-    """The line of its table."""
+    """The line of the table in which it is missing, or the first line."""
     lines = key_lines(TEXT)
 
     assert (line_of(lines, ("model", 1, "price", "x")), line_of(lines, ("nothing",))) == (21, 1)
