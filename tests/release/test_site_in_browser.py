@@ -1,6 +1,4 @@
-"""The documentation site in Chromium: every page at the width of a phone and of a desktop, in light and in dark
-colours.
-"""
+"""The documentation site in Chromium: every page at phone and desktop width, in light and dark colours."""
 
 import os
 import threading

@@ -1,6 +1,4 @@
-"""Every endpoint on generated rows, delivered twice, repriced and out of order, compared with answers computed in
-Python.
-"""
+"""Every endpoint on generated rows, delivered twice, repriced and out of order, compared with Python's answers."""
 
 import json
 import random

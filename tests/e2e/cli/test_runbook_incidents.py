@@ -130,9 +130,7 @@ def test_a_column_is_missing_while_workers_run(sandbox_process: Sandbox, tmp_pat
 
 @pytest.mark.slow
 def test_restarts_that_overlap(sandbox: Sandbox, tmp_path: Path) -> None:
-    """New launchers start before the old ones have stopped, one of which is killed with jobs in flight: nothing is
-    lost.
-    """
+    """New launchers start before the old ones have stopped, one of which is killed in flight: nothing is lost."""
     port = free_port()
     settings = {"BIRDFEED_METRICS_PORT": str(port)}
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path, **settings) as system:

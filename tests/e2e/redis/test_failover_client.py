@@ -1,6 +1,4 @@
-"""What `client_of` makes of a redis+sentinel:// URL: a client of the current master, whatever happened to the previous
-one.
-"""
+"""What `client_of` makes of a redis+sentinel:// URL: a client of the current master after any fault."""
 
 import socket
 import threading

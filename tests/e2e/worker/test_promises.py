@@ -186,9 +186,7 @@ UNKNOWN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fault", UNKNOWN.values(), ids=UNKNOWN)
 def test_unknown_outcomes(working: System, fault: dict[str, Any]) -> None:
-    """Some, all or none of the rows may be written: the store is queried after settle_seconds, and only the rest is
-    sent.
-    """
+    """Some, all or none of the rows may be written: after settle_seconds the store is queried, and the rest sent."""
     working.sandbox.fault(**fault, times=1)
     put(working)
 

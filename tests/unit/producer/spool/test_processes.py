@@ -1,6 +1,4 @@
-"""Several processes, each with several connections, on one spool: what one writes all read, whichever processes start
-and exit.
-"""
+"""Several processes on one spool, each with several connections: what one writes all read, whichever start and exit."""
 
 import subprocess
 import sys

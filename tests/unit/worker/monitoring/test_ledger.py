@@ -171,9 +171,7 @@ class Life:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_ledger_balances_after_every_step(redis: Redis, keys: Keys, seed: int) -> None:
-    """Double enqueues, retries, lost workers, replays, purges, erasure, rq's clean-up and requeue: after each
-    operation.
-    """
+    """Double enqueues, retries, lost workers, replays, purges, erasure, rq's clean-up and requeue."""
     life = Life(redis, keys, seed)
     steps = []
     for _ in range(150):
