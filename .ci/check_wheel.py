@@ -1,6 +1,6 @@
 """Install the wheel into fresh environments and use it with the sources out of reach.
 
-- Without extras, resolved as a user's pip resolves it: what a request handler needs and no more.
+- Without extras, resolved as a user's pip resolves it: only what a request handler needs.
 - With rq 1 and with rq 2 beside it, as an app has that uses rq for work of its own; its jobs track events, too.
 - With all extras, from the lock: `birdfeed up`; an event of each environment above is delivered by its workers.
 
@@ -36,10 +36,10 @@ NOT_IN_BASE = {
 #: The last releases of the series of rq that an app may use beside birdfeed; its workers have one of their own.
 APPS_RQ = {"rq1": "rq==1.16.2", "rq2": "rq==2.12.0"}
 TRACK = "import birdfeed; birdfeed.track_event('text_generation', {data}); birdfeed.close(); print(birdfeed.stats())"
-#: An app's own job, which tracks an event. Only the integration sends it: the process that rq's worker runs it in ends
-#: past every exit hook, and long before the flush interval that is set.
+#: An app's own job, which tracks an event. Only the integration can send it: the process that rq's worker runs it in
+#: exits without exit hooks, and long before the flush interval that is set.
 JOB = "import birdfeed\n\ndef job(data):\n    birdfeed.track_event('text_generation', data)\n"
-#: The job, put into the app's own queue by its own rq on the Redis that birdfeed uses, and worked off.
+#: The job, put into the app's own queue by its own rq on the Redis that birdfeed uses, and run.
 OWN_JOB = """
 import os, redis, rq
 from birdfeed.integrations.rq import BirdfeedWorker
@@ -54,7 +54,7 @@ print(rq.__version__)
 
 
 def base_environment(work: Path, name: str, wheel: Path, *beside: str) -> Path:
-    """An app's environment: the wheel without extras, and what the app has beside it; returns its bin folder."""
+    """Create an app's environment: the wheel without extras, and the app's own packages. Returns its bin folder."""
     bin_folder = new_environment(work / f"venv-{name}")
     pins = locked_versions()
     constraints = work / f"constraints-{name}.txt"
@@ -70,12 +70,14 @@ def base_environment(work: Path, name: str, wheel: Path, *beside: str) -> Path:
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
-    """Nothing of this process's settings, nor of its sources."""
+    """This process's environment variables without birdfeed's settings and without its sources."""
     return {"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONUNBUFFERED": "1", "BIRDFEED_METRICS_PORT": "0"}
 
 
 def check_base(bin_folder: Path, app: Path) -> None:
-    """Importable beside an app's own schemas.py and worker.py, without warnings, and clear about extras."""
+    """Check that it can be imported beside an app's own schemas.py and worker.py, without warnings, and names missing
+    extras.
+    """
     for name in ("schemas", "worker", "producer"):
         (app / f"{name}.py").write_text("raise RuntimeError('the app has a module of this name')\n")
     clean = clean_environment(app)
@@ -88,7 +90,7 @@ def check_base(bin_folder: Path, app: Path) -> None:
 
 @contextmanager
 def up(bin_folder: Path, folder: Path) -> Iterator[dict[str, str]]:
-    """`birdfeed up` while the block runs: the environment to reach it by."""
+    """`birdfeed up` while the block runs: yields the environment variables to reach it."""
     clean = clean_environment(folder)
     process = subprocess.Popen(
         [bin_folder / "birdfeed", "up"], cwd=folder, env=clean, stdout=subprocess.PIPE, text=True
@@ -108,7 +110,7 @@ def up(bin_folder: Path, folder: Path) -> Iterator[dict[str, str]]:
 
 
 def stored(bin_folder: Path, environment: Mapping[str, str], number: int) -> list[dict[str, str]]:
-    """The rows in the store, once there are as many as expected, or after two minutes."""
+    """The rows in the store, as soon as there are as many as expected, and after two minutes at the latest."""
     query = "SELECT request_id, model, toString(cost) AS cost FROM llm_events ORDER BY request_id FORMAT JSON"
     ask = (
         "import httpx, os; print(httpx.post(os.environ['TINYBIRD_HOST'] + '/v0/sql', content=" + repr(query) + ", "
@@ -122,7 +124,7 @@ def stored(bin_folder: Path, environment: Mapping[str, str], number: int) -> lis
 
 
 def check_delivery(bin_folder: Path, apps: Mapping[str, Path], folder: Path) -> None:
-    """A priced row for each event: of the command line, of each app, with its own version of rq, and of its jobs."""
+    """Check that each event has a priced row: those of the command line, of each app, and of each app's rq jobs."""
     (folder / "jobs.py").write_text(JOB)
     data = {"model": "openai", "usage": {"prompt_tokens": 9}}
     with up(bin_folder, folder) as environment:
@@ -142,7 +144,7 @@ def check_delivery(bin_folder: Path, apps: Mapping[str, Path], folder: Path) -> 
 
 
 def main() -> None:
-    """Check the wheel that is named, or a new one."""
+    """Check the wheel that is named, or build one."""
     with tempfile.TemporaryDirectory(prefix="birdfeed-wheel-") as temporary:
         work = Path(temporary)
         if sys.argv[1:]:

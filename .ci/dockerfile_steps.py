@@ -1,4 +1,4 @@
-"""Carry out the steps of deploy/docker/Dockerfile in an empty folder, as far as that goes without a container runtime.
+"""Run the steps of deploy/docker/Dockerfile in an empty folder, as far as possible without a container runtime.
 
 COPY takes what git tracks, RUN runs with an empty environment, and /opt/birdfeed and /src are folders below the one
 given. Then the image's command is tried: its version, and that it refuses to start without settings.

@@ -11,7 +11,7 @@ RUN_LOCK: Final = ROOT / "requirements" / "run.txt"
 
 
 def run(*command: str | Path, **options: object) -> str:
-    """Run a command; its output, or an exit with all it said."""
+    """Run a command and return its output; exit with all its output if it fails."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)  # type: ignore[call-overload]
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}\nended with {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -30,7 +30,7 @@ def new_environment(folder: Path) -> Path:
 
 
 def install_locked(bin_folder: Path, wheel: Path) -> None:
-    """All that workers and a local set-up need, as locked, and the wheel; nothing is resolved."""
+    """Install what workers and a local set-up need, in the locked versions, and the wheel; nothing is resolved."""
     pip(bin_folder, "install", "--quiet", "--retries", "10", "--no-deps", "--require-hashes", "-r", RUN_LOCK)
     pip(bin_folder, "install", "--quiet", "--no-deps", wheel)
     pip(bin_folder, "check")

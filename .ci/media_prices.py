@@ -23,7 +23,7 @@ MODES: Final = (*("image_generation", "image_edit", "video_generation", "audio_s
 _SIZE: Final = re.compile(r"^(\d+)-x-(\d+)$")
 _QUALITIES: Final = frozenset(("low", "medium", "high", "standard", "hd", "xhigh", "max", "auto", "premium"))
 _STEPS: Final = re.compile(r"^(?:\d+|max)-steps$")
-#: Unit → keys of the map that are prices by it, the first that is above 0 counts.
+#: Unit → keys of the map that are prices by it; the first that is above 0 is used.
 _PRICES: Final[Mapping[str, tuple[str, ...]]] = {
     "image": ("output_cost_per_image", "input_cost_per_image"),
     "video_second": ("output_cost_per_second", "output_cost_per_video_per_second"),
@@ -40,14 +40,14 @@ _UNIT_OF_MODE: Final = {
     "ocr": "page",
 }
 _UNIT: Final = {"video_second": "second", "audio_second": "second"}
-#: Who makes what; their price answers where an event names no provider.
+#: Family → the provider that makes its models; its price is used where an event names no provider.
 _MAKERS: Final = (
     *("openai", "google", "vertex", "recraft", "blackforestlabs", "stability", "ideogram", "runway", "xai", "mistral"),
     *("elevenlabs", "deepgram", "assemblyai", "aws", "alibaba", "minimax", "fal"),
 )
 _DALLE: Final = "https://platform.openai.com/docs/pricing (per-image table)"
 _GOOGLE: Final = "https://ai.google.dev/gemini-api/docs/pricing"
-#: Said of prices that no source within reach has.
+#: Note for prices for which no source could be read.
 _NOT_CONFIRMED: Final = " (not confirmed since 2025)"
 _VEO: Final = "https://cloud.google.com/gemini-enterprise-agent-platform/generative-ai/pricing#veo"
 _BFL: Final = "https://docs.bfl.ml/quick_start/pricing"
@@ -103,7 +103,7 @@ OWN: Final[Mapping[tuple[str, str], tuple[str, str, tuple[tuple[dict[str, str], 
         "https://aws.amazon.com/bedrock/pricing/ (Amazon Nova Canvas)",
     ),
 }
-#: Names under which people know a model of the map.
+#: Common names of the map's models.
 ALIASES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("google", "imagen-4.0-generate-001"): ("imagen-4.0-generate", "imagen-4"),
     ("google", "imagen-3.0-generate-002"): ("imagen-3.0-generate",),
@@ -138,7 +138,7 @@ def amount(value: object) -> Decimal | None:
 
 
 def taken_apart(key: str, provider: str) -> tuple[str, dict[str, str], bool]:
-    """A key of the map: the model's own name, the conditions in it, and whether it is for a number of steps."""
+    """Split a key of the map: the model's own name, its conditions, and whether it is for a number of steps."""
     conditions: dict[str, str] = {}
     parts, steps = [], False
     for part in key.split("/"):
@@ -194,7 +194,7 @@ def collect(prices: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str], Mo
 
 
 def with_base(model: Model) -> Decimal:
-    """The price where no condition holds: the model's own, else that of a medium square image, else the middle one."""
+    """Add the price where no condition holds: the model's own, else that of a medium square image, else the median."""
     if model.base is not None:
         return model.base
     for wanted in ({"quality": "medium", "size": "1024x1024"}, {"quality": "standard", "size": "1024x1024"}):
@@ -227,7 +227,7 @@ def lines(models: Mapping[tuple[str, str], Model], as_of: date) -> Iterator[str]
         yield f"as_of = {as_of.isoformat()}"
         yield f"unit = {json.dumps(unit)}"
         price = f"{model.unit} = {with_base(model):f}"
-        # Those with more conditions first: the first that holds counts.
+        # Those with more conditions first: the first that holds is used.
         variants = sorted(model.variants, key=lambda one: (-len(one[0]), sorted(one[0].items())))
         if variants:
             said = ", ".join(f"{{ when = {_table(when)}, {model.unit} = {rate:f} }}" for when, rate in variants)
@@ -245,7 +245,7 @@ def _rank(family: str) -> int:
 
 
 def made(as_of: date) -> str:
-    """The whole file."""
+    """The text of the file."""
     # Not imported: importing litellm asks the network for a newer map.
     package = find_spec("litellm")
     assert package is not None

@@ -1,7 +1,7 @@
 """Prices of genai-prices, as birdfeed uses them, beside litellm's bundled map: `make price-diff`.
 
 One line for each provider and rate: how many models agree, and the models that don't, with both rates in USD per
-1,000,000 tokens. What is known to differ, and why, stands in docs/reference/price-diff.md.
+1,000,000 tokens. docs/reference/price-diff.md lists the known differences and their reasons.
 """
 
 import json

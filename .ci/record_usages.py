@@ -1,4 +1,4 @@
-"""Renews tests/data/sdk_usage.json: usage objects of real packages, as they leave birdfeed's producer.
+"""Record tests/data/sdk_usage.json again: usage objects of real packages, as birdfeed's producer sends them.
 
     make recordings
 

@@ -1,7 +1,7 @@
 """Build and check a release: sdist, wheel, SBOM (CycloneDX), constraints file and checksums.
 
-Usage: release.py FOLDER. SOURCE_DATE_EPOCH (seconds) gives the time of all files in the archives: the same commit makes
-the same bytes. `make release` takes the last commit's, and goes on with check_wheel.py.
+Usage: release.py FOLDER. SOURCE_DATE_EPOCH (seconds) is the time of all files in the archives, so the same commit gives
+the same bytes. `make release` uses the last commit's time, and runs check_wheel.py afterwards.
 """
 
 import hashlib
@@ -38,7 +38,8 @@ def build(kind: str, source: Path, folder: Path) -> Path:
 
 
 def check_metadata(text: bytes, place: str) -> str:
-    """The core metadata are what an index accepts (names, versions, URLs, licence, README's type); returns the version.
+    """Check that an index accepts the core metadata (names, versions, URLs, licence, README's type); returns the
+    version.
 
     Raises:
         ExceptionGroup: With one error per field that is not valid.
@@ -50,7 +51,7 @@ def check_metadata(text: bytes, place: str) -> str:
 
 
 def source_files() -> set[str]:
-    """What the wheel must hold of the sources: all in the import packages but what Python wrote there."""
+    """The source files that the wheel must contain: all files in the import packages except Python's caches."""
     found = set()
     for folder, package in PACKAGES.items():
         for path in (ROOT / folder / package).rglob("*"):
@@ -60,7 +61,7 @@ def source_files() -> set[str]:
 
 
 def check_wheel(wheel: Path) -> str:
-    """The sources, all of them and nothing else; returns the version."""
+    """Check that the wheel contains exactly the sources; returns the version."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
@@ -72,7 +73,9 @@ def check_wheel(wheel: Path) -> str:
 
 
 def check_sdist(sdist: Path, wheel: Path, work: Path) -> None:
-    """The sdist's metadata are valid; the wheel built from it is the one built from the repository, byte by byte."""
+    """Check the sdist's metadata, and that the wheel built from it equals the one built from the repository, byte by
+    byte.
+    """
     run("tar", "-xzf", sdist, "-C", work)
     (unpacked,) = work.iterdir()
     check_metadata((unpacked / "PKG-INFO").read_bytes(), sdist.name)
@@ -82,9 +85,9 @@ def check_sdist(sdist: Path, wheel: Path, work: Path) -> None:
 
 
 def bill_of_materials(wheel: Path, work: Path) -> dict[str, Any]:
-    """CycloneDX of all that the wheel and its extras bring, taken from an environment of the locked versions.
+    """CycloneDX of all packages that the wheel and its extras install, from an environment of the locked versions.
 
-    What stands in the environment for other reasons (pip, the build backend) is left out.
+    What is in the environment for other reasons (pip, the build backend) is left out.
     """
     bin_folder = new_environment(work / "venv")
     install_locked(bin_folder, wheel)
@@ -100,7 +103,7 @@ def bill_of_materials(wheel: Path, work: Path) -> dict[str, Any]:
         reached |= new
         to_visit += new
     bom["metadata"]["component"] = components[root] | {"type": "application"}
-    # Where the wheel lay when it was installed is nobody's business.
+    # The path of the wheel on the building machine is not published.
     bom["metadata"]["component"].pop("externalReferences", None)
     bom["components"] = [component for ref, component in components.items() if ref in reached - {root}]
     bom["dependencies"] = [entry for entry in bom["dependencies"] if entry["ref"] in reached]
@@ -110,7 +113,7 @@ def bill_of_materials(wheel: Path, work: Path) -> dict[str, Any]:
 
 
 def reminders(version: str) -> list[str]:
-    """What no build can decide."""
+    """What a person has to decide or do."""
     found = []
     if re.search(rf"^## \[{re.escape(version)}\] - Unreleased", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE):
         found.append(f"CHANGELOG.md calls {version} unreleased; put the date there")

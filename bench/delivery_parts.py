@@ -39,7 +39,7 @@ KEYS = Keys("rq", "birdfeed")
 
 
 class Sink(BaseHTTPRequestHandler):
-    """Answers what Tinybird answers, after `delay` seconds."""
+    """Answers as Tinybird does, after `delay` seconds."""
 
     protocol_version = "HTTP/1.1"
     # Headers and body are sent as one packet; the second of two would wait 40 ms for an acknowledgement.

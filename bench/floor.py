@@ -152,7 +152,7 @@ def row(event: Line, now: datetime) -> bytes:
 
 
 def work(batches: list[bytes]) -> None:
-    """All batches, from the queue's bytes to the request's."""
+    """Process all batches, from the queue's bytes to the request's."""
     now = datetime.now(UTC)
     for batch in batches:
         lines = decoder.decode(b"[" + zlib.decompress(batch).replace(b"\n", b",") + b"]")

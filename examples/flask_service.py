@@ -1,4 +1,4 @@
-"""Flask and the Anthropic SDK: whose request it is comes from its headers, and answers from a cache are events, too.
+"""Flask and the Anthropic SDK: the user of a request comes from its headers, and cached answers are events, too.
 
 gunicorn flask_service:app
 """
@@ -20,7 +20,7 @@ answers: dict[str, str] = {}
 
 @app.post("/answer")
 def answer() -> dict[str, str]:
-    """A whole answer; one that was given before costs nothing."""
+    """A whole answer; a cached one costs nothing."""
     prompt = request.json["prompt"]
     if prompt in answers:
         birdfeed.track_event("text_generation", {"model": MODEL, "status": "success", "cache_hit": True})

@@ -1,4 +1,5 @@
-"""FastAPI and images: `track` as a decorator, for work of your own around a model, or a client without an integration.
+"""FastAPI and images: `track` as a decorator, for your own work around a model call, or a client without an
+integration.
 
 uvicorn image_service:app
 """
@@ -22,7 +23,7 @@ class Order(BaseModel):
 @app.post("/images")
 @track("image_generation", model="gpt-image-1", provider="openai", image_size="1024x1024", quality="medium")
 async def paint(order: Order) -> dict[str, str | None]:
-    """Whatever happens in here is in the event; current_event() adds what is known only now."""
+    """The event covers the whole function; current_event() adds fields that are known only inside it."""
     current_event().update(user=order.user)
     images = await client.images.generate(model="gpt-image-1", prompt=order.prompt, size="1024x1024", quality="medium")
     assert images.data is not None

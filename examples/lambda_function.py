@@ -1,4 +1,4 @@
-"""AWS Lambda and the OpenAI SDK: the events are in Redis before the answer is anybody's.
+"""AWS Lambda and the OpenAI SDK: the events are in Redis before the answer is returned.
 
 The function's handler is lambda_function.handler.
 """

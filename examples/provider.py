@@ -1,9 +1,9 @@
-"""A provider of models that needs no network: it answers as OpenAI, Anthropic and Google do, and counts the tokens.
+"""A model provider that runs without network: it answers as OpenAI, Anthropic and Google do, and counts the tokens.
 
 uvicorn provider:app --port 9000
 
-A token is a word; of a prompt, half of the words are from the cache. The prompt "fail" is refused. GET /counted has
-what was answered so far.
+A token is a word; half of a prompt's words count as cached. The prompt "fail" is refused. GET /counted lists what was
+answered so far.
 """
 
 import json
@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-#: What was answered: model, tokens that came in (of them cached), tokens that went out.
+#: What was answered: model, input tokens, cached tokens among them, output tokens.
 counted: list[dict[str, Any]] = []
 
 
@@ -27,7 +27,9 @@ def words_of(content: Any) -> list[str]:
 
 
 def count(model: str, prompt: list[str]) -> tuple[int, int, int]:
-    """Tokens of a prompt, of them cached, and of its answer, which is the prompt in capitals; written down."""
+    """Count and record a call: the prompt's tokens, the cached ones among them, and the answer (the prompt in
+    capitals).
+    """
     tokens = len(prompt), len(prompt) // 2, len(prompt)
     counted.append({"model": model, "prompt": tokens[0], "cached": tokens[1], "completion": tokens[2]})
     return tokens
@@ -41,7 +43,7 @@ def sse(parts: Iterable[dict[str, Any] | str]) -> Iterator[str]:
 
 
 def refused(message: str) -> Response:
-    """As all three say it, near enough."""
+    """An error body that is close enough to all three providers'."""
     error = {"type": "invalid_request_error", "code": "invalid_prompt", "message": message, "status": "INVALID"}
     return JSONResponse({"type": "error", "error": error}, status_code=400)
 

@@ -1,4 +1,4 @@
-"""rq and the OpenAI SDK: a job that rq runs again is the same event, by its key.
+"""rq and the OpenAI SDK: a job that rq runs again gives the same event, by its idempotency key.
 
 rq worker --worker-class birdfeed.integrations.rq.BirdfeedWorker summaries
 """

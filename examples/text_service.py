@@ -37,7 +37,7 @@ async def answer(question: Question) -> dict[str, str | None]:
 
 @app.post("/stream")
 async def stream(question: Question) -> StreamingResponse:
-    """The event is sent when the last part was read, or when the client has had enough."""
+    """The event is sent when the last part was read, or when the client disconnects."""
     return StreamingResponse(parts(question), media_type="text/plain")
 
 

@@ -11,8 +11,8 @@ from redis import Redis
 
 from tests.support.servers.redis_servers import valkey
 
-#: A slow machine is no fault of the code, and a gate must not draw other examples each time: what fails, fails for
-#: whoever looks. `pytest --hypothesis-profile=explore` looks for new ones.
+#: A slow machine is not a fault of the code, so there is no deadline; and the gate draws the same examples each time,
+#: so that a failure can be repeated. `pytest --hypothesis-profile=explore` draws new ones.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("birdfeed", PATIENT, derandomize=True)
 settings.register_profile("explore", PATIENT, max_examples=1_000)
@@ -37,16 +37,16 @@ def redis(valkey_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def keys() -> Keys:
-    """Names as they are by default."""
+    """The default names of keys."""
     return Keys("rq", "birdfeed")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Bytes are named by their parameter: what gzip made holds the time, and xdist's workers must agree on every id."""
+    """Name bytes by their parameter: gzip's output contains the time, and xdist's workers must agree on every id."""
     return argname if isinstance(val, bytes) else None
 
 
 def pytest_collection_finish() -> None:
-    """The tests themselves are never garbage: looking at them again and again took a tenth of the processor's time."""
+    """Exclude the collected tests from garbage collection, which took a tenth of the CPU time."""
     gc.collect()
     gc.freeze()

@@ -1,8 +1,8 @@
 """The program that tracks events with one peer, in that peer's environment.
 
-    python -m bench.comparison.program PEER URL EVENTS PACE KILL BAD
+    python -m bench.comparison.program PEER URL EVENTS GAP KILL BAD
 
-It tracks EVENTS events, one every PACE seconds (0: without pauses); the event numbered BAD (-1: none) has a value that
+It tracks EVENTS events, one every GAP seconds (0: without pauses); the event numbered BAD (-1: none) has a value that
 the sink refuses. With KILL 1 it ends by SIGKILL, otherwise as the peer's documentation says. It prints its results as
 JSON.
 """

@@ -7,8 +7,8 @@ hundred is written twice, the second time with another tier, provider and cost, 
 million need 5 GB of disk, 4 GB of memory and 15 minutes on 2 cores.
 docs/explanation/reading-costs.md has the table this prints.
 
-Each question is asked in a process of its own: its peak memory is the process's. rows and MB are what ClickHouse says
-it read; seconds are the better of two runs, so with warm files.
+Each query runs in its own process, so that its peak memory can be measured. rows and MB are what ClickHouse says it
+read; seconds are the better of two runs, so the files are in the page cache.
 """
 
 import argparse

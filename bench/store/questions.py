@@ -29,7 +29,7 @@ FORMS: Final = {
 }
 #: The llm_events of Tinybird's LLM template, where ids are asked for by `id` and `timestamp`.
 EXISTING: Final = "existing"
-#: How ids are asked for: as verify.py does, or plainly.
+#: The ways to query ids: as verify.py does, or plainly.
 VERIFY: Final = ("verify.py", "whole ids")
 
 
@@ -50,7 +50,7 @@ def aggregations(tables: Collection[str], days: int) -> Iterator[dict[str, Any]]
 
 
 def ids_sql(table: str, rows: int, step: int) -> dict[str, str]:
-    """SELECTs of 10,000 event_ids with their times (epoch ms): where they lie → SQL."""
+    """SELECTs of 10,000 event_ids with their times (epoch ms): where the ids are in the table → SQL."""
     day = 86_400_000 // step
     picked = {
         "neighbours": f"occurred_at >= fromUnixTimestamp64Milli(toInt64({START + (rows - 30_000) * step}), 'UTC')",

@@ -1,7 +1,7 @@
-"""Rows for bench/store, made by ClickHouse itself: a million in some five seconds.
+"""Rows for bench/store, made by ClickHouse itself: a million in about five seconds.
 
-Deterministic: row n is the same in every table and at every run. Events come evenly over the days; event_id is a
-UUIDv7 of occurred_at's millisecond, as track_event mints it.
+Deterministic: row n is the same in every table and in every run. The events are spread evenly over the days; event_id
+is a UUIDv7 of occurred_at's millisecond, as track_event creates it.
 """
 
 from typing import Final
@@ -25,7 +25,7 @@ def rows(first: int, count: int, *, step: int, version: int = 0, every: int = 1)
         count: How many.
         step: Milliseconds between two events.
         version: Of the row: 0 as first written; others are written later, with another tier, provider and cost.
-        every: Only each so manieth row.
+        every: Only every `every`-th row.
     """
     return f"""
 WITH

@@ -1,4 +1,4 @@
-"""The how-to of whole apps, made from examples/: `python -m docs.scripts.apps`."""
+"""Generate docs/how-to/whole-apps.md from examples/: `python -m docs.scripts.apps`."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The reference of columns, made from the datafiles and the meter table: `python -m docs.scripts.columns`."""
+"""Generate docs/reference/columns.md from the datafiles and the meter table: `python -m docs.scripts.columns`."""
 
 import re
 from collections.abc import Mapping

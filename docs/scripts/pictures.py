@@ -31,7 +31,7 @@ STYLE: Final = """\
 
 @dataclass(slots=True)
 class Picture:
-    """Boxes and arrows at given places; units are pixels of the picture's own size."""
+    """Boxes and arrows at given positions, in pixels of the picture's own size."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""Recompute the costs of stored rows from their receipts, with nothing of birdfeed: rows as NDJSON on standard input.
+"""Recompute the costs of stored rows from their receipts, without birdfeed: rows as NDJSON on standard input.
 
     curl "$TINYBIRD_HOST/v0/sql" -H "Authorization: Bearer $TINYBIRD_READ_TOKEN" --data-urlencode \
       "q=SELECT *, toString(cost) AS cost_text FROM llm_events FINAL FORMAT JSONEachRow" -G | python recompute.py
@@ -15,7 +15,7 @@ PER = {**BY_THE_CALL, "citation_tokens": 10**6, "characters": 10**6, "pages": 1_
 
 
 def quantity(name: str, row: dict) -> Fraction:  # type: ignore[type-arg]
-    """How much of a rate's unit a row has; JSON's numbers by their shortest text, which is what was priced."""
+    """How much of a rate's unit a row has. JSON numbers are read from their shortest text, which is what was priced."""
     if name == "reported":
         return Fraction(1)
     if name == "megapixel":
@@ -28,7 +28,10 @@ def quantity(name: str, row: dict) -> Fraction:  # type: ignore[type-arg]
 
 
 def cost(row: dict) -> Fraction:  # type: ignore[type-arg]
-    """Rates times quantities; multipliers apply to all but what is paid by the call; 12 places, half to even."""
+    """Rates times quantities.
+
+    Multipliers apply to all rates but those paid by the call. Rounded to 12 places, half to even.
+    """
     rates = {name: Fraction(text) for name, text in json.loads(row["price_rates"] or "{}").items()}
     factor, total = Fraction(1), Fraction(0)
     for name, rate in rates.items():

@@ -1,4 +1,4 @@
-"""A seeded schedule of faults: what breaks, when, for how long; a seed gives the same schedule again."""
+"""A seeded schedule of faults: what breaks, when, for how long; the same seed gives the same schedule."""
 
 import os
 import random
@@ -50,13 +50,13 @@ STORE_FAULTS: dict[str, dict[str, Any]] = {
     "short count, the rest lost": {"short_count": 1, "short_count_writes": "counted"},
     "reads fail": {"status": 500, "on": "reads"},
     "read quota used up": {"read_quota": 0, "retry_after": 1},
-    # These two condemn rows, and rightly: the odd ones of the traffic.
+    # These two refuse rows, as they should: the traffic's rows with the odd model.
     "400 for some rows": {"status": 400, "poison": f'"model":"{ODD_MODEL}"'},
     "some rows quarantined": {"quarantine_rows": {"path": "$.model", "equals": ODD_MODEL}},
 }
 
 
-#: What answers in Tinybird's place, to both sides: at once, so that nothing is written, or after the write.
+#: What answers in Tinybird's place, to writes and queries: before the write, so that nothing is written, or after it.
 ODD_ANSWERS: dict[str, dict[str, Any]] = {
     "a login page in UTF-16": {
         "status": 200,
@@ -80,15 +80,15 @@ UNREADABLE = ("event_type is a list", "attempts is text, its event invalid", "ve
 
 
 class Monkey:
-    """Breaks things at random, and mends them again: the store for a while, and meanwhile something else, too.
+    """Breaks parts at random and repairs them: the store for a while, and something else in the meantime.
 
     Args:
-        seed: Of the schedule.
+        seed: Seed of the schedule.
         system: What to break.
-        redis: The Redis it stands on, to be killed and restarted, or a cluster whose master changes; None leaves it
-            alone.
+        redis: The system's Redis, to be killed and restarted, or a cluster whose master changes; None: no faults of
+            Redis.
         processes: Workers of each pool it starts.
-        ordered: Whether the cluster is also told to fail over without the master's knowing.
+        ordered: Whether failovers are also ordered that the master does not know of.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class Monkey:
         self.redis = redis
         self.processes = processes
         self.done: Counter[str] = Counter()
-        self._store_acts = 0  # for how many more acts the store stays broken
+        self._store_acts = 0  # for how many more faults the store stays broken
         self.odd_jobs = 0
-        #: From when to when (epoch s) each took.
+        #: Start and end (epoch s) of each failover.
         self.failovers: list[tuple[float, float]] = []
         self.acts: list[tuple[int, Callable[[], str]]] = [
             (8, self.kill_worker),
@@ -120,7 +120,7 @@ class Monkey:
             self.acts += [(1, self.kill_redis), (1, self.freeze_redis), (2, self.fill_redis)]
 
     def act(self) -> str:
-        """One fault; says which."""
+        """Cause one fault; returns its name."""
         if self._store_acts:
             self._store_acts -= 1
             if not self._store_acts:
@@ -147,7 +147,7 @@ class Monkey:
         return f"{signum.name} a worker"
 
     def kill_launcher(self) -> str:
-        """kill -9 of the launcher; another is started beside what is left of its workers."""
+        """kill -9 of the launcher; another one is started while its workers may still run."""
         pool = self.system.pools[-1]
         pool.kill()
         pool.wait()
@@ -155,7 +155,7 @@ class Monkey:
         return "SIGKILL the launcher"
 
     def _start_pool(self) -> None:
-        """Another pool, on a host whose clock may be ten minutes off."""
+        """Start another pool, on a host whose clock may be ten minutes wrong."""
         skew = self.draw.choice([0, 0, 600, -600])
         self.system.start_pool(self.processes, wait=False, environment=skewed(self.system.folder, skew))
 
@@ -170,11 +170,11 @@ class Monkey:
         return "SIGTERM the launcher"
 
     def break_store(self) -> str:
-        """One of the store's faults, for a while, or for the next few acts, whatever they are."""
+        """One of the store's faults, for a while, or for the next few faults."""
         return self._break_store(STORE_FAULTS)
 
     def answer_oddly(self) -> str:
-        """The same, with an answer that no store should give."""
+        """Let the store give invalid answers for a while."""
         return self._break_store(ODD_ANSWERS)
 
     def _break_store(self, faults: Mapping[str, Mapping[str, Any]]) -> str:
@@ -188,7 +188,7 @@ class Monkey:
         return f"store: {name}" + (f", and for {self._store_acts} acts more" if self._store_acts else "")
 
     def put_odd_job(self) -> str:
-        """A job that can't be read, at the queue's front, counted as a producer does; it dies alone."""
+        """Put an unreadable job at the queue's front, counted as a producer does; only it is dead-lettered."""
         name = self.draw.choice(UNREADABLE)
         job_id = f"odd-{self.odd_jobs}"
         with suppress(RedisError):  # Redis may be away or full, or read-only during a failover
@@ -199,7 +199,7 @@ class Monkey:
         return "a malformed job"
 
     def fill_redis(self) -> str:
-        """Redis is full for a while: producers spool, workers go on."""
+        """Redis is full for a while: producers use their spool, workers continue."""
         with self.system.redis_config(maxmemory=1):
             pause(self.draw.uniform(0.5, 2.0))
         return "Redis is full"
@@ -213,18 +213,18 @@ class Monkey:
         return "SIGKILL Redis"
 
     def freeze_redis(self) -> str:
-        """Redis takes bytes and answers nothing, for a while; too short a one for a failover."""
+        """Redis accepts bytes and answers nothing, for less time than a failover needs."""
         assert self.redis is not None
         cluster = isinstance(self.redis, Cluster)
         with self.redis.master().frozen() if isinstance(self.redis, Cluster) else self.redis.frozen():
             pause(self.draw.uniform(0.2, 1.0) if cluster else self.draw.uniform(0.5, 2.0))
         return "Redis hangs"
 
-    # ---- the master changes; what follows from it is over before the next fault, for Sentinel stands no two at once
+    # ---- the master changes; each failover is complete before the next fault, as Sentinel can't handle two at once
 
     @contextmanager
     def _failover(self) -> Iterator[tuple[Cluster, Server]]:
-        """A cluster that is whole, and its master; afterwards another one is, and the cluster is whole again."""
+        """A complete cluster and its master; waits afterwards until another one is master and it is complete again."""
         assert isinstance(self.redis, Cluster)
         self.redis.whole()
         before, old = time.time(), self.redis.master()
@@ -241,19 +241,19 @@ class Monkey:
         return "SIGKILL the master"
 
     def hang_master(self) -> str:
-        """The master hangs until another one is in its place, and comes back as if nothing had been."""
+        """The master hangs until another server is master, and then continues."""
         with self._failover() as (cluster, old), old.frozen():
             cluster.switched(old)
         return "the master hangs until a failover"
 
     def hand_over(self) -> str:
-        """The master hands over to a replica that has everything."""
+        """The master hands over to a replica that has all its data."""
         with self._failover() as (cluster, _):
             cluster.order_failover(coordinated=True)
         return "coordinated failover"
 
     def order_failover(self) -> str:
-        """A replica is promoted beside a master that goes on, and knows nothing of it."""
+        """A replica is promoted while the old master, which is not told, continues to run."""
         with self._failover() as (cluster, _):
             cluster.order_failover()
         return "ordered failover"

@@ -1,6 +1,6 @@
-"""Chaos: everything breaks, at random, while producers run; in the end every event is in the store once.
+"""Chaos: parts break at random while producers run; in the end every event is in the store once.
 
-A failing seed is printed, and `BIRDFEED_CHAOS_SEED=<seed>` runs its schedule again.
+The seed of a failure is printed; `BIRDFEED_CHAOS_SEED=<seed>` runs its schedule again.
 """
 
 import os
@@ -35,7 +35,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @dataclass(frozen=True, slots=True)
 class Reckoning:
-    """What became of it all: events by when they were tracked (epoch s), rows by event, dead events."""
+    """The result: events by the time they were tracked (epoch s), rows by event, dead events."""
 
     story: str
     system: System
@@ -45,7 +45,7 @@ class Reckoning:
     acknowledged: dict[str, float]
     rows: Counter[str]
     dead: list[str]
-    #: Why they are dead; asked while the servers still run.
+    #: Their reasons, read while the servers still run.
     reasons: set[str]
 
     @property
@@ -63,7 +63,7 @@ class Reckoning:
         )
 
     def nothing_lost(self) -> None:
-        """Every event is in the store once, or rightly dead, and the ledger has counted it once."""
+        """Every event is in the store once, or dead for a valid reason, and the ledger has counted it once."""
         assert self.lost == [], f"{len(self.lost)} events lost; {self.story}"
         self.dead_explained()
         assert self.twice == [], f"{len(self.twice)} rows doubled; {self.story}"
@@ -74,14 +74,14 @@ class Reckoning:
         assert total(self.system, "accepted") == len(self.accepted), self.story
 
     def dead_explained(self) -> None:
-        """Only events the store was told not to like are dead, for that reason, and no event twice."""
+        """Only events that the store was set to refuse are dead, for that reason, and no event twice."""
         assert self.reasons <= {"rejected", "quarantined"}, f"wrongly dead: {self.reasons}; {self.story}"
         assert [one for one in self.dead if not is_odd(one)] == [], f"wrongly dead; {self.story}"
         assert len(self.dead) == len(set(self.dead)), self.story
 
 
 def storm(monkey: Monkey, seed: int, seconds: float) -> Reckoning:
-    """Traffic of two producers under a seeded schedule of faults, then calm, then the reckoning."""
+    """Traffic of two producers under a seeded schedule of faults, then none, then the result."""
     system = monkey.system
     system.start_pool(2)
     producers = [Traffic(system, f"p{number}", RATE) for number in range(PRODUCERS)]
@@ -116,7 +116,7 @@ def storm(monkey: Monkey, seed: int, seconds: float) -> Reckoning:
 
 
 def plain_storm(seed: int, seconds: float, sandbox: Sandbox, folder: Path) -> None:
-    """On one Redis."""
+    """A storm on one Redis."""
     settings = {"BIRDFEED_SETTLE_SECONDS": str(SETTLE), "BIRDFEED_READ_TIMEOUT": "3"}
     with Server(folder / "valkey") as redis, System(redis.url, sandbox, folder, **settings) as system:
         storm(Monkey(seed, system, redis), seed, seconds).nothing_lost()
@@ -125,7 +125,7 @@ def plain_storm(seed: int, seconds: float, sandbox: Sandbox, folder: Path) -> No
 def failover_storm(
     seed: int, seconds: float, sandbox: Sandbox, folder: Path, *, wait: int, ordered: bool = False
 ) -> Reckoning:
-    """On a master with two replicas, which change places; with WAIT nothing is lost."""
+    """A storm on a master with two replicas and failovers; with WAIT nothing is lost."""
     settings = {
         "BIRDFEED_SETTLE_SECONDS": str(SETTLE),
         "BIRDFEED_READ_TIMEOUT": "3",
@@ -143,7 +143,7 @@ def failover_storm(
 
 
 def total(system: System, what: str) -> int:
-    """The ledger's count of one kind, over all types but that of malformed jobs."""
+    """The ledger's count of one kind, over all types but that of the malformed jobs."""
     return sum(
         count for name, count in system.ledger().items() if name.startswith(f"{what}:") and f":{ODD_TYPE}" not in name
     )
@@ -151,13 +151,13 @@ def total(system: System, what: str) -> int:
 
 @pytest.mark.timeout(600)
 def test_a_short_storm(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Twenty seconds of it."""
+    """For twenty seconds."""
     plain_storm(SEEDS[0], 20, sandbox, tmp_path)
 
 
 @pytest.mark.timeout(600)
 def test_a_short_storm_with_failovers(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Eight seconds of it, with WAIT 1."""
+    """For eight seconds, with WAIT 1."""
     failover_storm(SEEDS[0], 8, sandbox, tmp_path, wait=1)
 
 
@@ -165,7 +165,7 @@ def test_a_short_storm_with_failovers(sandbox: Sandbox, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_storm(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Ninety seconds for each seed."""
+    """For ninety seconds with each seed."""
     plain_storm(seed, 90, sandbox, tmp_path)
 
 
@@ -173,15 +173,15 @@ def test_a_storm(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS[:3])
 def test_a_storm_with_failovers(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
-    """One replica has what counts as accepted: any failover but one that the master is not told of."""
+    """One replica has every accepted event, which is enough for each failover that the master knows of."""
     failover_storm(seed, 90, sandbox, tmp_path, wait=1)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS[:2])
-def test_a_storm_with_failovers_that_masters_are_not_told_of(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
-    """All replicas have what counts as accepted: whoever is promoted, the old master can't go on alone."""
+def test_a_storm_with_failovers_unknown_to_masters(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
+    """All replicas have every accepted event: whichever is promoted, the old master can't accept more alone."""
     failover_storm(seed, 90, sandbox, tmp_path, wait=2, ordered=True)
 
 
@@ -189,26 +189,26 @@ def test_a_storm_with_failovers_that_masters_are_not_told_of(seed: int, sandbox:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", SEEDS[:2])
 def test_a_storm_with_failovers_without_wait(seed: int, sandbox: Sandbox, tmp_path: Path) -> None:
-    """What is lost was acknowledged around a failover; what is written twice is counted. Nothing dies of it."""
+    """Only events acknowledged around a failover are lost; duplicates are counted; no event is dead-lettered."""
     lost_around_failovers(failover_storm(seed, 90, sandbox, tmp_path, wait=0, ordered=True))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_short_storm_with_failovers_that_masters_are_not_told_of(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Fifteen seconds of it, with WAIT 2."""
+def test_a_short_storm_with_failovers_unknown_to_masters(sandbox: Sandbox, tmp_path: Path) -> None:
+    """For fifteen seconds, with WAIT 2."""
     failover_storm(SEEDS[0], 15, sandbox, tmp_path, wait=2, ordered=True)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_short_storm_with_failovers_without_wait(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Fifteen seconds of it."""
+    """For fifteen seconds."""
     lost_around_failovers(failover_storm(SEEDS[0], 15, sandbox, tmp_path, wait=0, ordered=True))
 
 
 def lost_around_failovers(found: Reckoning) -> None:
-    """Nothing else is lost, nothing dies of it, and nothing is there that was never tracked."""
+    """Nothing else is lost, no event is dead-lettered, and there is no event that was never tracked."""
     found.dead_explained()
     assert set(found.rows) <= set(found.accepted)
     # By when Redis said that it has them: an event that waited in the spool, because Redis hung before the failover, is
@@ -216,6 +216,6 @@ def lost_around_failovers(found: Reckoning) -> None:
     assert [one for one in found.lost if one not in found.acknowledged] == [], found.story
     for one in found.lost:
         tracked, at = found.accepted[one], found.acknowledged[one]
-        # What the master acknowledged in the second before, the replica that is promoted may lack.
+        # The promoted replica may lack what the master acknowledged in the second before.
         within = any(begin - 1 <= at <= end for begin, end in found.failovers)
         assert within, f"{one} lost, tracked {tracked}, acknowledged {at}, {found.failovers}; {found.story}"

@@ -1,4 +1,4 @@
-"""What is deployed: units, image and manifests are accepted by their own tools, and agree with birdfeed's settings."""
+"""Units, image and manifests are accepted by their own tools, and agree with birdfeed's settings."""
 
 import json
 import os
@@ -26,17 +26,17 @@ VARIABLE = re.compile(r"\b(?:BIRDFEED|TINYBIRD)_[A-Z_]+\b")
 
 
 def documents(name: str) -> list[dict[str, Any]]:
-    """A file of manifests."""
+    """The manifests in a file."""
     return list(yaml.safe_load_all((DEPLOY / "kubernetes" / name).read_text()))
 
 
 def found(kind: str, name: str = "worker.yml") -> dict[str, Any]:
-    """The manifest of a kind."""
+    """The manifest of this kind."""
     return next(one for one in documents(name) if one["kind"] == kind)
 
 
 def stop_seconds() -> float:
-    """BIRDFEED_STOP_TIMEOUT as it is by default."""
+    """BIRDFEED_STOP_TIMEOUT 's default."""
     return float(WorkerSettings.model_fields["stop_timeout"].default)
 
 
@@ -44,13 +44,13 @@ def stop_seconds() -> float:
     "path", [path for path in sorted(DEPLOY.rglob("*")) if path.is_file()], ids=lambda path: path.name
 )
 def test_every_variable_is_a_setting(path: Path) -> None:
-    """A misspelt one would be ignored in silence."""
+    """A misspelt one would be ignored silently."""
     assert set(VARIABLE.findall(path.read_text())) - SETTINGS == set()
 
 
 @pytest.fixture
 def units(tmp_path: Path) -> list[Path]:
-    """The units with a birdfeed that is there, for systemd looks for it."""
+    """The units, with a birdfeed executable that exists, as systemd checks that."""
     command = tmp_path / "birdfeed"
     command.write_text("#!/bin/sh\n")
     command.chmod(0o755)
@@ -62,7 +62,7 @@ def units(tmp_path: Path) -> list[Path]:
 
 
 def test_the_page_installs_every_file() -> None:
-    """A unit, example or script that the page doesn't install is none."""
+    """Every unit, example and script is installed by the page."""
     page = (DOCS / "how-to" / "deploy.md").read_text()
     assert [path.name for path in (DEPLOY / "systemd").iterdir() if f"deploy/systemd/{path.name}" not in page] == []
     done = subprocess.run(["sh", "-n", DEPLOY / "systemd" / "birdfeed.sh"], capture_output=True, text=True, check=False)
@@ -76,7 +76,7 @@ def verify(units: list[Path]) -> subprocess.CompletedProcess[str]:
 
 
 def test_systemd_accepts_the_units(units: list[Path]) -> None:
-    """Without a word."""
+    """Without any output."""
     result = verify(units)
     assert (result.returncode, result.stderr) == (0, "")
 
@@ -89,8 +89,8 @@ def test_systemd_notices_a_fault(units: list[Path]) -> None:
 
 
 @pytest.mark.parametrize("name", ["birdfeed-worker.service", "birdfeed-console.service"])
-def test_what_listens_may_do_little(units: list[Path], name: str) -> None:
-    """systemd's own measure: 0 nothing, 10 everything."""
+def test_units_have_few_privileges(units: list[Path], name: str) -> None:
+    """By systemd's own score: 0 is nothing, 10 is everything."""
     unit = next(unit for unit in units if unit.name == name)
     command = [need("systemd-analyze", "systemd"), "security", "--offline=true", "--threshold=20", str(unit)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -98,7 +98,10 @@ def test_what_listens_may_do_little(units: list[Path], name: str) -> None:
 
 
 def test_every_supervisor_waits_longer_than_the_launcher() -> None:
-    """Or it kills workers that are finishing, or a replay's step; and none starts again what can't work."""
+    """Else it would kill workers that finish their jobs, or a replay's step.
+
+    None restarts a process with wrong settings.
+    """
     from birdfeed_cli.console.replays import STOP_SECONDS
     from birdfeed_cli.console.server import END_SECONDS
 
@@ -115,7 +118,7 @@ def test_every_supervisor_waits_longer_than_the_launcher() -> None:
     assert ["\nRestartPreventExitStatus=2\n" in one for one in (unit, console)] == [True] * 2
 
 
-def test_the_image_is_not_roots_and_copies_what_is_there() -> None:
+def test_the_image_has_no_root_user_and_copies_files_that_exist() -> None:
     """Every source folder of the wheel, the lock, a user by number."""
     sources = {
         name for line in re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE) for name in line.split()
@@ -128,7 +131,7 @@ def test_the_image_is_not_roots_and_copies_what_is_there() -> None:
     assert DOCKERFILE.index("\nUSER ") < DOCKERFILE.index("\nENTRYPOINT ")
 
 
-def test_containers_have_a_read_only_root_and_no_rights() -> None:
+def test_containers_have_a_read_only_root_and_no_privileges() -> None:
     """In compose and in Kubernetes."""
     compose = yaml.safe_load((DEPLOY / "docker" / "compose.yml").read_text())["services"]
     pod = found("Deployment")["spec"]["template"]["spec"]
@@ -137,7 +140,7 @@ def test_containers_have_a_read_only_root_and_no_rights() -> None:
     assert {name: (one["read_only"], one["cap_drop"]) for name, one in compose.items()} == {
         name: (True, ["ALL"]) for name in ("redis", "worker", "console")
     }
-    # Nobody else's machine reaches them.
+    # No other machine reaches them.
     assert [
         port for one in compose.values() for port in one.get("ports", []) if not port.startswith("127.0.0.1:")
     ] == []
@@ -148,7 +151,7 @@ def test_containers_have_a_read_only_root_and_no_rights() -> None:
 
 
 def test_the_manifests_fit_together() -> None:
-    """Probes ask for pages that are served, selectors find the pods, the scaler and the budget mean them."""
+    """Probes ask for pages that are served, selectors match the pods, and so do the scaler and the budget."""
     deployment, budget, scaler = found("Deployment"), found("PodDisruptionBudget"), found("ScaledObject", "keda.yml")
     container = deployment["spec"]["template"]["spec"]["containers"][0]
     probes = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("liveness", "startup", "readiness")}
@@ -163,8 +166,8 @@ def test_the_manifests_fit_together() -> None:
     assert budget["spec"]["maxUnavailable"] < deployment["spec"]["replicas"]
 
 
-def test_the_scaler_counts_nothing_in_an_outage() -> None:
-    """Its queries are read by promtool, and worked out for a queue in and out of an outage, and without any series."""
+def test_the_scaler_ignores_the_queue_in_an_outage() -> None:
+    """promtool evaluates its queries for a queue in an outage, without an outage, and without any series."""
     import tempfile
 
     queries = [trigger["metadata"]["query"] for trigger in found("ScaledObject", "keda.yml")["spec"]["triggers"]]
@@ -202,7 +205,7 @@ def checks(queries: list[str], expected: list[float]) -> list[dict[str, Any]]:
 
 
 def tool(name: str) -> str:
-    """A linter from PyPI, which .ci/run keeps in an environment of its own."""
+    """A linter from PyPI, which .ci/run installs in its own environment."""
     kept = os.environ.get("BIRDFEED_TESTS_DEPLOY_TOOLS")
     path = f"{kept}/{name}" if kept else shutil.which(name)
     if path is None:
@@ -220,7 +223,7 @@ def tool(name: str) -> str:
     ],
 )
 def test_linters_accept(name: str, args: list[str], file: str) -> None:
-    """Without a warning."""
+    """Without warnings."""
     command = [tool(name), *args, str(DEPLOY / file)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -228,7 +231,7 @@ def test_linters_accept(name: str, args: list[str], file: str) -> None:
 
 @pytest.mark.slow
 def test_the_images_steps_work_in_an_empty_folder(tmp_path: Path) -> None:
-    """As a build would carry them out; no image is built here."""
+    """As a build would run them; no image is built here."""
     command = [sys.executable, str(ROOT / ".ci" / "dockerfile_steps.py"), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=550, check=False)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""Rules and dashboard: they ask for metrics that are exported, alerts fire and rest, and every query answers."""
+"""Rules and dashboard: they use metrics that are exported, alerts fire and stop, and every query returns series."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def rules(kind: str) -> list[dict[str, Any]]:
 
 
 def queries() -> list[tuple[str, str, str]]:
-    """(Panel, query, legend) of the dashboard, Grafana's own variable put in."""
+    """(Panel, query, legend) of the dashboard, with Grafana's own variable filled in."""
     return [
         (panel["title"], target["expr"].replace("$__rate_interval", "1m"), target["legendFormat"])
         for panel in json.loads(DASHBOARD.read_text())["panels"]
@@ -71,8 +71,8 @@ def labels_in(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("expression", expressions())
-def test_an_expression_asks_for_what_is_exported(expression: str) -> None:
-    """Metrics by their names, labels that one of them has, series that a rule records."""
+def test_an_expression_uses_metrics_and_labels_that_exist(expression: str) -> None:
+    """Metrics by their names, labels that one of them has, and series that a rule records."""
     asked = set(re.findall(r"\bbirdfeed_\w+", expression))
     recorded = set(re.findall(r"\bbirdfeed:[\w:]+", expression))
     labels = {label for metric in METRICS for label in metric.labels if any(metric.name in name for name in asked)}
@@ -83,8 +83,8 @@ def test_an_expression_asks_for_what_is_exported(expression: str) -> None:
     assert labels_in(expression) - labels - ADDED == set()
 
 
-def test_every_metric_is_looked_at() -> None:
-    """On the dashboard or by an alert; a metric that nobody sees is none."""
+def test_every_metric_is_used() -> None:
+    """On the dashboard or by an alert."""
     seen = set(re.findall(r"\bbirdfeed_\w+", " ".join(expressions())))
     seen |= {name.rpartition("_")[0] for name in seen}
     assert {metric.name for metric in METRICS} - seen == set()
@@ -109,8 +109,8 @@ def test_every_rule_of_the_verdict_has_an_alert() -> None:
 
 
 @pytest.mark.parametrize("alert", rules("alert"), ids=lambda alert: str(alert["alert"]))
-def test_an_alert_leads_somewhere_and_is_tested(alert: dict[str, Any]) -> None:
-    """To a section of the runbook; its words use labels it has; tests.yml makes it fire and rest."""
+def test_an_alert_links_to_the_runbook_and_is_tested(alert: dict[str, Any]) -> None:
+    """To a section of the runbook that exists; its text uses labels that it has; tests.yml lets it fire and stop."""
     page, _, anchor = alert["annotations"]["runbook"].partition("#")
     titles = re.findall(r"^## (.*)$", (ROOT / page).read_text(), re.MULTILINE)
     anchors = {re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in titles}
@@ -137,7 +137,7 @@ def promtool(*args: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_promtool_accepts_rules_and_queries(tmp_path: Path) -> None:
-    """The dashboard's as rules, for promtool reads no dashboards."""
+    """The dashboard's queries as rules, because promtool doesn't read dashboards."""
     recorded = [{"record": f"q{number}", "expr": query} for number, (_, query, _) in enumerate(queries())]
     (tmp_path / "dashboard.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": recorded}]}))
 
@@ -146,14 +146,14 @@ def test_promtool_accepts_rules_and_queries(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr + result.stdout
 
 
-def test_promtool_notices_what_is_no_query(tmp_path: Path) -> None:
+def test_promtool_rejects_an_invalid_query(tmp_path: Path) -> None:
     """The check itself."""
     (tmp_path / "x.yml").write_text("groups: [{name: x, rules: [{record: x, expr: 'max by (a (b)'}]}]")
     assert promtool("check", "rules", tmp_path / "x.yml").returncode != 0
 
 
 @pytest.mark.slow
-def test_every_alert_fires_and_rests() -> None:
+def test_every_alert_fires_and_stops() -> None:
     """deploy/prometheus/tests.yml, by promtool."""
     result = promtool("test", "rules", FOLDER / "tests.yml")
     assert result.returncode == 0, result.stderr + result.stdout
@@ -196,7 +196,7 @@ def asked(url: str, query: str) -> list[Any]:
 
 @pytest.mark.slow
 def test_every_query_of_the_dashboard_returns_a_series(tmp_path: Path) -> None:
-    """Of a pool that runs, while a little of everything goes wrong; with the labels that its legend names."""
+    """Of a running pool with some failures of each kind; with the labels that its legend names."""
     port = free_port()
     stale = tmp_path / "token"
     stale.write_text("p.the-token-before-the-rotation")

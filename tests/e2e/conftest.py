@@ -28,7 +28,7 @@ def sandbox(sandbox_process: Sandbox) -> Iterator[Sandbox]:
 
 @pytest.fixture(params=["valkey", "redis-server"])
 def either_redis(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A real server of each kind, its URL: embedded Valkey, and Debian's redis-server."""
+    """The URL of a real server of each kind: embedded Valkey, and Debian's redis-server."""
     if request.param == "valkey":
         with valkey(tmp_path / "valkey") as url:
             yield url

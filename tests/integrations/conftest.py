@@ -10,7 +10,7 @@ from tests.support.producer.answers import SECRET
 
 @pytest.fixture
 def events() -> Iterator[Captured]:
-    """What was tracked; nothing of a prompt or an answer is among it."""
+    """The tracked events; checks that no prompt or answer is in them."""
     with capture() as captured:
         yield captured
         assert SECRET not in repr(captured)

@@ -1,4 +1,4 @@
-"""What a request was answered: a 4xx or 5xx is an error of the events that were tracked in it."""
+"""The status of a response: a 4xx or 5xx is an error in the events that were tracked in the request."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -61,21 +61,21 @@ class Odd(JSONResponse):
         (({}, 400), None),
     ],
 )
-def test_whose_status_counts(answer: object, status: int | None) -> None:
-    """A web framework's answer to a client, not what a provider answered the program, and no pair of anything."""
+def test_which_status_is_used(answer: object, status: int | None) -> None:
+    """A web framework's response to a client, not a provider's response to the program, and not just any pair."""
     assert http_status(answer) == status
 
 
 @pytest.mark.parametrize(
     ("status", "error"), [(None, None), (200, None), (399, None), (400, CLIENT), (502, SERVER), (600, None)]
 )
-def test_what_a_status_says(status: int | None, error: dict[str, str] | None) -> None:
+def test_statuses_and_their_errors(status: int | None, error: dict[str, str] | None) -> None:
     """4xx is the client's fault, 5xx the service's."""
     assert error_of_status(status) == error
 
 
 def test_a_decorated_handlers_answer(events: Captured) -> None:
-    """Returned or raised; without any integration, sync and async. The handler's own words win."""
+    """Returned or raised; without any integration, sync and async. An error set by the handler itself has priority."""
 
     @track("text_generation", model="m")
     def handler(answer: Any) -> Any:
@@ -107,7 +107,7 @@ def test_a_decorated_handlers_answer(events: Captured) -> None:
 
 
 def test_a_block_waits_for_its_requests_answer(events: Captured) -> None:
-    """Only where nothing else says how it ended: a model that has answered was paid, whatever came of the request."""
+    """Only if the block has no result of its own: a model's answer is billed, whatever happens to the request."""
     app = FastAPI()
 
     @app.post("/{status}")
@@ -117,7 +117,7 @@ def test_a_block_waits_for_its_requests_answer(events: Captured) -> None:
         with track("text_generation", model="unsure"):
             seen = len(events)
         track_event("text_generation", {"model": "own"})
-        assert len(events) == seen + 1  # what is held is not among them
+        assert len(events) == seen + 1  # the held event is not among them
         if status == 599:
             raise RuntimeError
         return JSONResponse({}, status)
@@ -181,8 +181,8 @@ def test_flasks_answers(events: Captured) -> None:
     ]
 
 
-def test_a_context_that_fails_costs_no_request(events: Captured, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says so, and events are tracked without."""
+def test_a_failing_context_fails_no_request(events: Captured, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and events are tracked without it."""
     app = flask.Flask("app")
     Birdfeed(app, context=lambda request: {"request_id": request.headers["missing"]})
 
@@ -197,7 +197,7 @@ def test_a_context_that_fails_costs_no_request(events: Captured, caplog: pytest.
 
 
 def test_held_events_are_bounded_and_none_is_lost(events: Captured) -> None:
-    """A request that tracks many, and one that is never answered."""
+    """A request that tracks many, and one that never gets a response."""
     with Request() as request:
         for number in range(250):
             with track("text_generation", model=f"m{number}"):
@@ -225,7 +225,7 @@ def test_held_events_are_bounded_and_none_is_lost(events: Captured) -> None:
     ],
 )
 def test_a_lambdas_events_have_its_requests_id(events: Captured, args: tuple[Any, ...], request_id: str) -> None:
-    """Sync and async; a function that is no Lambda's inherits what was there."""
+    """Sync and async; a function that is not a Lambda handler inherits the present context."""
 
     def work(*args: Any) -> None:
         track_event(EventType("text_generation"), {"model": "m"})
@@ -242,7 +242,7 @@ def test_a_lambdas_events_have_its_requests_id(events: Captured, args: tuple[Any
 
 
 def test_a_celery_tasks_events_have_its_id(events: Captured) -> None:
-    """From before it to after it; tasks that run at once in one process keep theirs apart."""
+    """From prerun to postrun; tasks that run concurrently in one process have their own ids."""
     from birdfeed.integrations.celery import flush_after_tasks
     from celery.signals import task_postrun, task_prerun  # type: ignore[import-untyped, unused-ignore]
 
@@ -258,7 +258,7 @@ def test_a_celery_tasks_events_have_its_id(events: Captured) -> None:
 
 @pytest.mark.parametrize("by_name", [False, True])
 def test_an_rq_jobs_events_have_its_id(events: Captured, by_name: bool) -> None:
-    """However the worker calls it; what the job returns and raises goes on."""
+    """However the worker calls it; the job's result and its exception are passed on."""
     from birdfeed.integrations.rq import FlushesEvents
 
     class Base:

@@ -13,7 +13,7 @@ from tests.support.pricing.cases import counted
 from tests.support.producer.answers import ANTHROPIC_MESSAGE, SECRET, Provider, sse
 
 MESSAGE = ANTHROPIC_MESSAGE
-#: What the message's usage is billed by.
+#: The billed classes of the message's usage.
 BILLED = {
     "prompt_text": 20,
     "prompt_cached": 100,
@@ -62,7 +62,7 @@ def billed(events: Captured) -> dict[str, int]:
 
 
 def test_a_message(client: anthropic.Anthropic, events: Captured) -> None:
-    """All that request and answer tell, and nothing said."""
+    """All fields from the request and the response, and no text."""
     answer = client.messages.create(**ASKED, metadata={"user_id": "ada"})
 
     assert answer.content[0].text == SECRET
@@ -95,7 +95,7 @@ def test_an_asynchronous_one_and_a_beta_one(async_client: anthropic.AsyncAnthrop
 
 @pytest.mark.parametrize("helper", [False, True])
 def test_a_stream(client: anthropic.Anthropic, provider: Provider, events: Captured, helper: bool) -> None:
-    """The first part has the prompt's counts, the last the answer's; by create() and by the SDK's helper."""
+    """The first part has the input counts, the last the output counts; with create() and with the SDK's helper."""
     provider.answer = sse(*PARTS, named=True)
     if helper:
         with client.messages.stream(**ASKED) as stream:
@@ -126,8 +126,10 @@ def test_an_asynchronous_stream(
     assert billed(events) == BILLED
 
 
-def test_a_stream_that_is_left(client: anthropic.Anthropic, provider: Provider, events: Captured) -> None:
-    """The counts up to there are sent: they are billed."""
+def test_a_stream_that_is_not_read_to_its_end(
+    client: anthropic.Anthropic, provider: Provider, events: Captured
+) -> None:
+    """The counts so far are sent: they are billed."""
     provider.answer = sse(*PARTS, named=True)
     with client.messages.create(**ASKED, stream=True) as stream:
         next(stream)
@@ -137,7 +139,7 @@ def test_a_stream_that_is_left(client: anthropic.Anthropic, provider: Provider, 
 
 
 def test_refusals(client: anthropic.Anthropic, provider: Provider, events: Captured) -> None:
-    """At once, and in a stream."""
+    """As a response, and in a stream."""
     busy = {"type": "error", "error": {"type": "overloaded_error", "message": SECRET}}
     provider.answer = sse(PARTS[0], busy, named=True)
     with pytest.raises(anthropic.APIStatusError):
@@ -150,7 +152,7 @@ def test_refusals(client: anthropic.Anthropic, provider: Provider, events: Captu
     assert events[1].data["error"]["code"] == "529"
 
 
-def test_counting_tokens_is_no_event(client: anthropic.Anthropic, provider: Provider, events: Captured) -> None:
+def test_counting_tokens_makes_no_event(client: anthropic.Anthropic, provider: Provider, events: Captured) -> None:
     """It is free."""
     provider.answer = {"input_tokens": 5}
     client.messages.count_tokens(model="m", messages=ASKED["messages"])
@@ -158,7 +160,7 @@ def test_counting_tokens_is_no_event(client: anthropic.Anthropic, provider: Prov
     assert len(events) == 0
 
 
-def test_raw_responses_and_clients_made_of_it(client: anthropic.Anthropic, events: Captured) -> None:
+def test_raw_responses_and_derived_clients(client: anthropic.Anthropic, events: Captured) -> None:
     """One event each."""
     client.messages.with_raw_response.create(**ASKED).parse()
     client.with_options(timeout=5).messages.create(**ASKED)
@@ -167,7 +169,7 @@ def test_raw_responses_and_clients_made_of_it(client: anthropic.Anthropic, event
 
 
 def test_platforms(provider: Provider, events: Captured) -> None:
-    """Who answers is known by the client."""
+    """The client's class gives the provider."""
     http = httpx2.Client(transport=httpx2.MockTransport(provider))
     client = instrument(
         anthropic.AnthropicBedrock(
@@ -182,6 +184,6 @@ def test_platforms(provider: Provider, events: Captured) -> None:
 
 
 def test_other_objects_are_refused() -> None:
-    """Where the program starts."""
+    """When the program starts."""
     with pytest.raises(TypeError, match="anthropic package"):
         instrument(object())

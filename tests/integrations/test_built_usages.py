@@ -1,5 +1,6 @@
-"""Usage as the real SDKs' own objects leave birdfeed's producer: recorded from each package (`make recordings`), and
-built here where the SDK is installed."""
+"""Usage objects of the real SDKs, as birdfeed's producer sends them: recorded from each package (`make recordings`),
+and built here where the SDK is installed.
+"""
 
 from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,7 @@ RECORDED: dict[str, list[Any]] = RECORDING["usages"]
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_recorded(name: str) -> None:
-    """Every dump recorded from an SDK's object comes to the classes its provider bills."""
+    """Every recorded dump of an SDK's object gives the classes that its provider bills."""
     expected = OBJECTS[name][2]
 
     for raw in RECORDED[name]:
@@ -26,7 +27,7 @@ def test_recorded(name: str) -> None:
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_built(name: str) -> None:
-    """So does the object of the SDK as it is installed."""
+    """So does the object of the installed SDK."""
     distribution, make, expected = OBJECTS[name]
     try:
         version(distribution)
@@ -39,7 +40,7 @@ def test_built(name: str) -> None:
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_a_framework_recorded(name: str) -> None:
-    """Tokens by class, and the cost that the provider's rates give by hand."""
+    """Tokens by class, and the cost, computed by hand from the provider's rates."""
     expected = FRAMEWORKS[name]
     for raw in RECORDED[name]:
         _, usage, price = text(DEFAULT, model=expected.model, provider=expected.provider, usage=raw)
@@ -48,8 +49,8 @@ def test_a_framework_recorded(name: str) -> None:
         assert (price.cost_status, price.cost) == (expected.status, Decimal(expected.cost))
 
 
-def test_what_is_recorded() -> None:
-    """Every object there is, and the version of each package it was built with."""
+def test_the_recording_is_complete() -> None:
+    """It has every object, and the version of each package."""
     assert RECORDED.keys() == {*OBJECTS, *FRAMEWORKS}
     packages = {made[0] for made in OBJECTS.values()} | {made.distribution for made in FRAMEWORKS.values()}
     assert RECORDING["versions"].keys() == packages

@@ -49,7 +49,7 @@ def billed(events: Captured) -> dict[str, int]:
 
 
 def test_content(client: genai.Client, events: Captured) -> None:
-    """All that request and answer tell, and nothing said; synchronous and asynchronous."""
+    """All fields from the request and the response, and no text; synchronous and asynchronous."""
     assert client.models.generate_content(model="gemini-2.5-flash", contents=SECRET).text == SECRET
 
     events.only.validated()
@@ -88,8 +88,8 @@ def test_streams(client: genai.Client, provider: Provider, events: Captured) -> 
     assert billed(events) == BILLED
 
 
-def test_a_stream_that_is_left(client: genai.Client, provider: Provider, events: Captured) -> None:
-    """In the middle it is cancelled."""
+def test_a_stream_that_is_not_read_to_its_end(client: genai.Client, provider: Provider, events: Captured) -> None:
+    """Its error type is `cancelled`."""
     provider.answer = sse(part(finish=None), part())
     stream: Any = client.models.generate_content_stream(model="gemini-2.5-flash", contents=SECRET)
     next(stream)
@@ -99,14 +99,14 @@ def test_a_stream_that_is_left(client: genai.Client, provider: Provider, events:
 
 
 def test_chats(client: genai.Client, events: Captured) -> None:
-    """They ask by the same methods."""
+    """They use the same methods."""
     client.chats.create(model="gemini-2.5-flash").send_message(SECRET)
 
     assert billed(events) == BILLED
 
 
 def test_functions_called_by_the_sdk(client: genai.Client, provider: Provider, events: Captured) -> None:
-    """Each request is billed, so each is an event; the SDK's answer has the last one's usage alone."""
+    """Each request is billed, so each is an event; the SDK's response has only the last one's usage."""
     calls = {"candidates": [{"content": {"parts": [{"functionCall": {"name": "now", "args": {}}}]}}]}
     answers = [{**part(), **calls}, part()]
 
@@ -124,13 +124,13 @@ def test_functions_called_by_the_sdk(client: genai.Client, provider: Provider, e
 
 
 def test_images(client: genai.Client, provider: Provider, events: Captured) -> None:
-    """By an image model's answer, and by Imagen."""
+    """In the response of an image model, and from Imagen."""
     image = {"inlineData": {"mimeType": "image/png", "data": "aGVsbG8="}}
     provider.answer = {**part(), "candidates": [{"content": {"parts": [image, image]}, "finishReason": "STOP"}]}
     client.models.generate_content(model="gemini-2.5-flash-image", contents=SECRET)
     provider.answer = {"predictions": [{"mimeType": "image/png", "bytesBase64Encoded": "aGVsbG8="}]}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the SDK's next version is without it
+        warnings.simplefilter("ignore")  # the SDK's next version doesn't have it
         made(provider, vertexai=True).models.generate_images(model="imagen-4.0-generate-001", prompt=SECRET)
 
     assert [(event.event_type, event.data["num_images"]) for event in events] == [
@@ -142,7 +142,7 @@ def test_images(client: genai.Client, provider: Provider, events: Captured) -> N
 
 
 def test_refusals(client: genai.Client, provider: Provider, events: Captured) -> None:
-    """The SDK's error reaches the caller, and the event has its code and not what it quotes."""
+    """The SDK's error reaches the caller, and the event has its code, but not its text, which may quote the prompt."""
     provider.status = 429
     provider.answer = {"error": {"code": 429, "message": f"prompt: {SECRET}", "status": "RESOURCE_EXHAUSTED"}}
     with pytest.raises(errors.ClientError):
@@ -152,7 +152,7 @@ def test_refusals(client: genai.Client, provider: Provider, events: Captured) ->
     assert (data["status"], data["error"]["type"], data["error"]["code"]) == ("error", "ClientError", "429")
 
 
-def test_once_is_enough(client: genai.Client, events: Captured) -> None:
+def test_instrumenting_twice(client: genai.Client, events: Captured) -> None:
     """Instrumenting twice makes no second event; other objects are refused."""
     instrument(client).models.generate_content(model="gemini-2.5-flash", contents=SECRET)
 

@@ -1,4 +1,4 @@
-"""The frameworks themselves."""
+"""Integrations with the real web frameworks."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -31,7 +31,7 @@ birdfeed_events = pytest_plugin.birdfeed_events
 
 @pytest.fixture
 def producer() -> Iterator[Client]:
-    """A producer that sends for real."""
+    """A producer that sends to a real Redis."""
     forget()
     made = Client()
     before = api.use_client(made)
@@ -77,7 +77,7 @@ def test_fastapis_lifespan(env: None, producer: Client, redis: Redis, keys: Keys
 
 
 def test_any_asgi_program(env: None, producer: Client, redis: Redis, keys: Keys) -> None:
-    """By the middleware."""
+    """With the middleware."""
     app = FastAPI()
 
     @app.get("/")
@@ -92,7 +92,7 @@ def test_any_asgi_program(env: None, producer: Client, redis: Redis, keys: Keys)
 
 
 def test_wrong_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch, producer: Client) -> None:
-    """Where a person sees it, and not a request."""
+    """The program fails to start, rather than a request."""
     monkeypatch.setenv("BIRDFEED_BATCH_EVENTS", "many")
     with (
         pytest.raises(birdfeed.ConfigurationError, match="BIRDFEED_BATCH_EVENTS"),
@@ -104,7 +104,7 @@ def test_wrong_settings_stop_the_start(monkeypatch: pytest.MonkeyPatch, producer
 def test_wrong_settings_do_not_break_a_programs_own_lifespan(
     monkeypatch: pytest.MonkeyPatch, producer: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The middleware's program starts and ends as ever, and the log says what is wrong."""
+    """A program with the middleware starts and stops as before, and the log says what is wrong."""
     monkeypatch.setenv("BIRDFEED_BATCH_EVENTS", "many")
     seen: list[str] = []
 
@@ -123,7 +123,7 @@ def test_wrong_settings_do_not_break_a_programs_own_lifespan(
 
 
 def test_a_decorated_handler_that_streams_ends_with_its_stream(birdfeed_events: Captured) -> None:
-    """Starlette's StreamingResponse, whole and broken."""
+    """Starlette's StreamingResponse, complete and interrupted."""
     from fastapi.responses import StreamingResponse
 
     app = FastAPI()
@@ -182,7 +182,7 @@ def test_flask(
 
 
 def test_flasks_streams(birdfeed_events: Captured) -> None:
-    """A generator as the response, read to its end, and given up by the client."""
+    """A generator as the response, read to its end, and abandoned by the client."""
     app = flask.Flask("app")
 
     @app.get("/")

@@ -1,4 +1,4 @@
-"""LiteLLM's own SDK, with its mock answers, and the way its proxy finds a callback."""
+"""LiteLLM's own SDK, with its mock answers, and how its proxy finds a callback."""
 
 import asyncio
 import os
@@ -47,14 +47,14 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def only(events: Captured) -> dict[str, Any]:
-    """The one event; LiteLLM calls back in a thread of its own."""
+    """The one event; LiteLLM calls back in its own thread."""
     eventually(lambda: len(events), what="an event")
     events.only.validated()
     return events.only.data
 
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "UTC"], indirect=True)
-def test_times_are_right_in_every_zone(zone: str, events: Captured) -> None:
+def test_times_are_right_in_every_time_zone(zone: str, events: Captured) -> None:
     """LiteLLM's own are local times without a zone."""
     before = time.time()
     litellm.completion(**ASKED, mock_response=SECRET)
@@ -66,7 +66,7 @@ def test_times_are_right_in_every_zone(zone: str, events: Captured) -> None:
 
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo"], indirect=True)
 def test_times_without_the_payload(zone: str, events: Captured) -> None:
-    """Older versions give no more than the local times."""
+    """Older versions give only the local times."""
     at = time.time()
     times = datetime.fromtimestamp(at), datetime.fromtimestamp(at + 2)
     BirdfeedLogger().log_success_event({"model": "m", "call_type": "completion"}, {}, *times)
@@ -76,7 +76,7 @@ def test_times_without_the_payload(zone: str, events: Captured) -> None:
 
 
 def test_a_completion(events: Captured) -> None:
-    """What the call tells, and nothing said."""
+    """All fields from the call, and no text."""
     litellm.completion(**ASKED, mock_response=SECRET)
     data = only(events)
 
@@ -94,7 +94,7 @@ def test_a_completion(events: Captured) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_stream(events: Captured, asynchronous: bool) -> None:
-    """One event, with the usage of the whole."""
+    """One event, with the usage of the whole stream."""
 
     async def ask() -> None:
         async for _ in await litellm.acompletion(**ASKED, stream=True, mock_response=SECRET):
@@ -115,7 +115,7 @@ def test_a_stream(events: Captured, asynchronous: bool) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_failure(events: Captured, asynchronous: bool) -> None:
-    """Its class and code; the error reaches the caller."""
+    """The event has the error's class and code; the error reaches the caller."""
 
     async def ask() -> None:
         with pytest.raises(litellm.RateLimitError):  # type: ignore[attr-defined]
@@ -137,8 +137,8 @@ def test_a_failure(events: Captured, asynchronous: bool) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_whose_request_it_is(events: Captured, stream: bool, asynchronous: bool) -> None:
-    """By the context that the call was made in, also where LiteLLM calls back from a thread that doesn't inherit it."""
+def test_the_user_of_a_request(events: Captured, stream: bool, asynchronous: bool) -> None:
+    """From the context of the call, also if LiteLLM calls back from a thread that doesn't inherit it."""
 
     async def ask() -> None:
         answer = await litellm.acompletion(**ASKED, stream=stream, mock_response=SECRET)
@@ -168,7 +168,7 @@ def test_images(events: Captured) -> None:
     assert (data["model"], data["num_images"]) == ("gpt-image-1", 1)
 
 
-def test_whom_the_proxy_serves(events: Captured) -> None:
+def test_the_user_of_a_proxy_request(events: Captured) -> None:
     """The key's owner, and the end user where there is one."""
     metadata = {"user_api_key_user_id": "owner", "user_api_key_team_id": "team", "user_api_key_project_id": "p"}
     payload = {"call_type": "acompletion", "model": "m", "startTime": 1.0, "endTime": 2.0, "metadata": metadata}
@@ -183,7 +183,7 @@ def test_whom_the_proxy_serves(events: Captured) -> None:
     assert (events[0].data["organization"], events[0].data["project"]) == ("team", "p")
 
 
-def test_what_asks_no_model_and_what_is_no_call(events: Captured) -> None:
+def test_calls_that_make_no_event(events: Captured) -> None:
     """No event, and no exception."""
     BirdfeedLogger().log_success_event({"call_type": "afile_list", "model": ""}, None, None, None)
     BirdfeedLogger().log_success_event(None, None, None, None)
@@ -192,7 +192,7 @@ def test_what_asks_no_model_and_what_is_no_call(events: Captured) -> None:
 
 
 def test_the_proxys_dotted_path() -> None:
-    """As its configuration names the callback."""
+    """The callback, as the proxy's configuration names it."""
     assert (
         get_instance_fn("birdfeed.integrations.litellm.birdfeed_logger", "/etc/litellm/config.yaml") is birdfeed_logger
     )

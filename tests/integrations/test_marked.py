@@ -1,4 +1,4 @@
-"""Markers go through each SDK's integration, and come out of none; each filter on the way is needed for that."""
+"""Markers go into each SDK's integration, and no event has one; each filter is needed for that."""
 
 from typing import Any
 
@@ -35,13 +35,13 @@ def hunted(name: str, caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_no_marker_comes_through(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_event_has_a_marker(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """Of prompts, answers, tools, files, keys, headers, errors, spans; persons and chats are hashed."""
     assert hunted(name, caplog) == []
 
 
 ENCODING = "birdfeed.encoding"
-#: What stands between → what is put in its place, and the marker that then comes through some library's calls.
+#: Filter → its replacement, and the marker that is then in the events of some library's calls.
 FILTERS: dict[str, tuple[dict[str, Any], str]] = {
     "names in usage": ({f"{ENCODING}.usage.name_is_good": lambda name: True}, "prompt"),
     "text in usage": ({f"{ENCODING}.usage._word": lambda name, text, walk: text}, "prompt"),
@@ -57,9 +57,9 @@ FILTERS: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("off", FILTERS)
 def test_each_filter_is_needed(off: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """With any one of them switched off, its marker comes through."""
+    """With any one of them switched off, its marker is in an event."""
     instead, marker = FILTERS[off]
-    for name in CALLS:  # all modules are there before anything is put in their place
+    for name in CALLS:  # all modules are loaded before anything is replaced
         hunted(name, caplog)
     for path, value in instead.items():
         monkeypatch.setattr(path, value)

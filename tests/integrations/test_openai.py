@@ -1,6 +1,6 @@
 """OpenAI's own SDK, over a transport in this process: one event for each request, and the caller sees what it saw.
 
-Longer than other files: each way to ask stands on the same clients and answers.
+Longer than other files: the tests of all methods share the same clients and responses.
 """
 
 import asyncio
@@ -77,7 +77,7 @@ def async_client(provider: Provider) -> openai.AsyncOpenAI:
 
 
 def usage_of(events: Captured) -> dict[str, Any]:
-    """The one event's usage, without what the SDK's model leaves empty."""
+    """The one event's usage, without the fields that are empty."""
     return plain(events.only.data["usage"])
 
 
@@ -86,7 +86,7 @@ def plain(usage: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_chat_completion(client: openai.OpenAI, events: Captured) -> None:
-    """All that request and answer tell, and nothing said."""
+    """All fields from the request and the response, and no text."""
     answer = client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, user="ada")
 
     assert answer.choices[0].message.content == SECRET
@@ -107,8 +107,11 @@ def test_a_chat_completion(client: openai.OpenAI, events: Captured) -> None:
     assert usage_of(events) == USAGE
 
 
-def test_whose_request_it_is(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
-    """By the context in which it was made, also where its stream is read elsewhere; a user in the request wins."""
+def test_the_user_of_a_request(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
+    """From the context in which it was made, also if its stream is read elsewhere.
+
+    A user in the request has priority.
+    """
     provider.answer = STREAM
     with context(user="ada", project="p"):
         stream = client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
@@ -158,7 +161,7 @@ def test_an_asynchronous_stream(async_client: openai.AsyncOpenAI, provider: Prov
 
 
 def test_usage_is_asked_for(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
-    """With include_usage=True; the program, which did not ask, doesn't see the part that brings it."""
+    """With include_usage=True; the program, which did not ask, doesn't see the part that has it."""
     provider.answer = STREAM
     asking = instrument(openai.OpenAI(api_key="k", http_client=client._client, max_retries=0), include_usage=True)
 
@@ -170,7 +173,7 @@ def test_usage_is_asked_for(client: openai.OpenAI, provider: Provider, events: C
 
 
 def test_a_program_that_asks_for_usage_sees_it(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
-    """Also where the integration would ask."""
+    """Also if the integration would ask for it."""
     provider.answer = STREAM
     asking = instrument(openai.OpenAI(api_key="k", http_client=client._client, max_retries=0), include_usage=True)
 
@@ -179,8 +182,11 @@ def test_a_program_that_asks_for_usage_sees_it(client: openai.OpenAI, provider: 
     assert len(list(stream)) == 3
 
 
-def test_a_stream_that_is_left(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
-    """In the middle it is cancelled; after the end of the answer it is a success, usage or not."""
+def test_a_stream_that_is_not_read_to_its_end(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
+    """In the middle its error type is `cancelled`.
+
+    After the end of the answer it is a success, with or without usage.
+    """
     provider.answer = STREAM_WITHOUT
     stream = client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
     next(stream)
@@ -194,8 +200,8 @@ def test_a_stream_that_is_left(client: openai.OpenAI, provider: Provider, events
     assert events[0].data["error"]["type"] == "cancelled"
 
 
-def test_a_stream_that_is_forgotten(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
-    """Its event is sent when it is collected."""
+def test_a_stream_that_is_garbage_collected(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
+    """Its event is sent then."""
     provider.answer = STREAM
     stream = client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
     next(stream)
@@ -215,7 +221,7 @@ def test_the_stream_helper(client: openai.OpenAI, provider: Provider, events: Ca
 
 
 def test_raw_responses(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
-    """As LiteLLM asks for them: the event is sent when the program reads the response, once."""
+    """As LiteLLM uses them: the event is sent when the program reads the response, once."""
     raw = client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
     assert raw.headers["content-type"] == "application/json"
     assert raw.parse().id == raw.parse().id == "chatcmpl-1"
@@ -244,7 +250,7 @@ def test_a_raw_response_that_is_not_read(client: openai.OpenAI, events: Captured
 
 
 def test_refusals(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
-    """The SDK's error reaches the caller, and the event has its code and not what it quotes."""
+    """The SDK's error reaches the caller, and the event has its code, but not its text, which may quote the prompt."""
     provider.status = 429
     provider.answer = {"error": {"message": f"Your prompt: {SECRET}", "code": "rate_limit_exceeded"}}
     with pytest.raises(openai.RateLimitError):
@@ -266,8 +272,8 @@ def test_an_error_in_a_stream(client: openai.OpenAI, provider: Provider, events:
     assert events.only.data["error"]["code"] == "server_error"
 
 
-def test_retries_are_one_event(provider: Provider, events: Captured) -> None:
-    """Of the SDK's own."""
+def test_retries_of_the_sdk_are_one_event(provider: Provider, events: Captured) -> None:
+    """Those that the SDK makes by itself."""
     answers = [httpx.Response(500, headers={"retry-after-ms": "1"}), httpx.Response(200, json=CHAT)]
     http = httpx.Client(transport=httpx.MockTransport(lambda request: answers.pop(0)))
     client = instrument(openai.OpenAI(api_key="k", http_client=http, max_retries=1))
@@ -288,7 +294,7 @@ def test_a_response(client: openai.OpenAI, provider: Provider, events: Captured)
 
 
 def test_a_streamed_response(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
-    """Its last event holds the whole of it; a program that stops there has its answer."""
+    """Its last event has the whole response; a program that stops there has its answer."""
     created = {"type": "response.created", "sequence_number": 0, "response": {**RESPONSE, "usage": None}}
     done = {"type": "response.completed", "sequence_number": 1, "response": RESPONSE}
     provider.answer = sse(created, done, named=True)
@@ -303,7 +309,7 @@ def test_a_streamed_response(client: openai.OpenAI, provider: Provider, events: 
 
 
 def test_a_failed_response(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
-    """It is answered with 200."""
+    """Its HTTP status is 200."""
     provider.answer = {**RESPONSE, "status": "failed", "error": {"code": "server_error", "message": SECRET}}
     client.responses.create(model="gpt-5", input=SECRET)
 
@@ -334,7 +340,7 @@ def test_images(client: openai.OpenAI, provider: Provider, events: Captured) -> 
 
 
 def test_audio(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
-    """Speech is billed by what is read, transcripts by what is heard."""
+    """Speech is billed by the text that is read, transcripts by the audio."""
     client.audio.speech.create(model="tts-1", voice="alloy", input="four")
     provider.answer = {"text": SECRET, "usage": {"type": "duration", "seconds": 7}}
     client.audio.transcriptions.create(model="whisper-1", file=("a.mp3", b"mp3"))
@@ -344,7 +350,7 @@ def test_audio(client: openai.OpenAI, provider: Provider, events: Captured) -> N
     assert (heard.data["model"], heard.data["audio_seconds"]) == ("whisper-1", 7)
 
 
-def test_embeddings_and_what_asks_no_model(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
+def test_embeddings_and_calls_that_use_no_model(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
     """Embeddings are billed; a list of models is not."""
     provider.answer = {"object": "list", "data": []}
     client.models.list()
@@ -355,7 +361,7 @@ def test_embeddings_and_what_asks_no_model(client: openai.OpenAI, provider: Prov
     assert events.only.data["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
 
 
-def test_clients_made_of_it(client: openai.OpenAI, events: Captured) -> None:
+def test_derived_clients(client: openai.OpenAI, events: Captured) -> None:
     """with_options() keeps the integration; instrumenting twice makes no second event."""
     instrument(instrument(client)).with_options(timeout=5).chat.completions.create(model="m", messages=MESSAGES)
 
@@ -371,8 +377,8 @@ def test_clients_made_of_it(client: openai.OpenAI, events: Captured) -> None:
         ("https://openai.com.example/v1", None),
     ],
 )
-def test_who_is_asked(provider: Provider, events: Captured, url: str, expected: str | None) -> None:
-    """By the server's name, as far as that is known."""
+def test_the_provider_of_a_client(provider: Provider, events: Captured, url: str, expected: str | None) -> None:
+    """By the server's name, if that is known."""
     http = httpx.Client(transport=httpx.MockTransport(provider))
     client = instrument(openai.OpenAI(api_key="k", http_client=http, base_url=url))
 
@@ -393,10 +399,8 @@ def test_azure(provider: Provider, events: Captured) -> None:
     assert (events.only.data["provider"], events.only.data["model"]) == ("azure", "my-deployment")
 
 
-def test_an_answer_of_another_form_reaches_the_program(
-    client: openai.OpenAI, provider: Provider, events: Captured
-) -> None:
-    """A server that speaks the API badly."""
+def test_a_malformed_answer_reaches_the_program(client: openai.OpenAI, provider: Provider, events: Captured) -> None:
+    """From a server that doesn't implement the API well."""
     provider.answer = {"choices": 5, "usage": "many", "model": 7}
     answer = client.chat.completions.create(model="m", messages=MESSAGES)
 
@@ -405,6 +409,6 @@ def test_an_answer_of_another_form_reaches_the_program(
 
 
 def test_other_objects_are_refused() -> None:
-    """Where the program starts."""
+    """When the program starts."""
     with pytest.raises(TypeError, match="openai package"):
         instrument(httpx.Client)

@@ -16,7 +16,7 @@ from opentelemetry.trace import Status, StatusCode, Tracer
 from tests.support.pricing.cases import counted
 from tests.support.producer.answers import SECRET
 
-#: By the names of the conventions' own package, so that a name of ours that isn't theirs is found.
+#: With the names of the conventions' own package, so that a wrong name in our code is found.
 CURRENT: dict[str, Any] = {
     gen_ai.GEN_AI_OPERATION_NAME: "chat",
     gen_ai.GEN_AI_PROVIDER_NAME: "openai",
@@ -47,7 +47,7 @@ BEFORE: dict[str, Any] = {
     gen_ai.GEN_AI_OPENAI_RESPONSE_SERVICE_TIER: "flex",
     gen_ai.GEN_AI_PROMPT: SECRET,
 }
-#: OpenLLMetry's, of before there were conventions.
+#: OpenLLMetry's attributes, from before the conventions.
 OLDEST: dict[str, Any] = {
     "llm.request.type": "chat",
     gen_ai.GEN_AI_SYSTEM: "OpenAI",
@@ -76,7 +76,7 @@ def ended(tracer: Tracer, attributes: Mapping[str, Any]) -> None:
 
 
 def test_the_current_conventions(tracer: Tracer, events: Captured) -> None:
-    """Every column that they have."""
+    """Every column for which they have a value."""
     span = tracer.start_span("chat", attributes=CURRENT, start_time=1_700_000_000_000_000_000)
     span.end(1_700_000_001_500_000_000)
 
@@ -113,8 +113,8 @@ def test_the_current_conventions(tracer: Tracer, events: Captured) -> None:
 
 
 @pytest.mark.parametrize("attributes", [BEFORE, OLDEST], ids=["before", "oldest"])
-def test_the_conventions_before(tracer: Tracer, events: Captured, attributes: dict[str, Any]) -> None:
-    """What they have of it; the cost is partial, for some of the input may have come from a cache."""
+def test_the_attributes_before_the_conventions(tracer: Tracer, events: Captured, attributes: dict[str, Any]) -> None:
+    """Fewer columns; the cost is partial, because some of the input may have come from a cache."""
     ended(tracer, attributes)
 
     events.only.validated()
@@ -124,22 +124,22 @@ def test_the_conventions_before(tracer: Tracer, events: Captured, attributes: di
     assert priced(events.only)["cost_status"] == "partial"
 
 
-def test_what_no_provider_caches(tracer: Tracer, events: Captured) -> None:
-    """Embeddings have no cached input."""
+def test_embeddings_have_no_cached_input(tracer: Tracer, events: Captured) -> None:
+    """So their cost is complete without a count of it."""
     ended(tracer, {**BEFORE, gen_ai.GEN_AI_OPERATION_NAME: "embeddings"})
 
     assert counted(events.only.data["usage"])[0] == "ok"
 
 
 @pytest.mark.parametrize("operation", ["invoke_agent", "execute_tool", "create_agent", "invoke_workflow", "retrieval"])
-def test_spans_around_calls_are_passed_over(tracer: Tracer, events: Captured, operation: str) -> None:
+def test_spans_around_calls_are_skipped(tracer: Tracer, events: Captured, operation: str) -> None:
     """They sum up the usage of the calls inside, which have spans of their own."""
     ended(tracer, {**CURRENT, gen_ai.GEN_AI_OPERATION_NAME: operation})
 
     assert len(events) == 0
 
 
-def test_other_spans_are_passed_over(tracer: Tracer, events: Captured) -> None:
+def test_other_spans_are_skipped(tracer: Tracer, events: Captured) -> None:
     """Of HTTP, of databases, of anything."""
     ended(tracer, {"http.request.method": "POST", "url.full": "https://api.example"})
     ended(tracer, {})
@@ -148,7 +148,7 @@ def test_other_spans_are_passed_over(tracer: Tracer, events: Captured) -> None:
 
 
 def test_images(tracer: Tracer, events: Captured) -> None:
-    """By what comes out."""
+    """Recognised by the type of the output."""
     ended(tracer, {**CURRENT, gen_ai.GEN_AI_OUTPUT_TYPE: "image"})
 
     assert events.only.event_type == "image_generation"
@@ -168,8 +168,8 @@ def test_errors(tracer: Tracer, events: Captured) -> None:
     assert (raised["type"], raised["message"]) == ("TimeoutError", "no answer")
 
 
-def test_what_is_no_span(events: Captured) -> None:
-    """It is logged, and nobody's request fails for it."""
+def test_a_malformed_span(events: Captured) -> None:
+    """It is logged, and no request fails."""
     BirdfeedSpanProcessor().on_end(None)  # type: ignore[arg-type]
 
     assert len(events) == 0

@@ -1,4 +1,4 @@
-"""The examples of docs/how-to/sdks.md, run as they stand; each provider is in the test's process."""
+"""The examples of docs/how-to/sdks.md, run unchanged; each provider is in the test's process."""
 
 import re
 import warnings
@@ -37,7 +37,7 @@ def example(title: str) -> str:
     ],
 )
 def test_the_examples(monkeypatch: pytest.MonkeyPatch, title: str, answer: Any, model_used: str | None) -> None:
-    """One event each, which the worker takes."""
+    """One event each, which the worker accepts."""
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY"):
         monkeypatch.setenv(name, "k")
     monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
@@ -45,7 +45,7 @@ def test_the_examples(monkeypatch: pytest.MonkeyPatch, title: str, answer: Any, 
         provider = Provider(library.Response)
         provider.answer = answer
         monkeypatch.setattr(library.HTTPTransport, "handle_request", lambda self, request, ask=provider: ask(request))
-    # LiteLLM's list of callbacks is put back.
+    # LiteLLM's list of callbacks is restored.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import litellm

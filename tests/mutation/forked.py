@@ -1,4 +1,4 @@
-"""Run tests on a changed program, in a child of a process that has the libraries loaded already.
+"""Run tests on a changed program, in a child of a process that has already loaded the libraries.
 
 Nothing on disk is changed: `change` is called in the child, before the first module of ours is imported there.
 """
@@ -19,9 +19,9 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
-#: Seconds for a mutant beside twice what its tests need: what takes longer hangs, and that is seen, too.
+#: Seconds for a mutant besides twice what its tests need: a mutant that takes longer hangs, and is reported, too.
 SPARE_SECONDS: Final = 30.0
-#: pytest warns of plugins that were imported before it could rewrite their asserts.
+#: pytest warns about plugins that were imported before it could rewrite their asserts.
 LOADED_ALREADY: Final = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
@@ -41,7 +41,7 @@ def standing_valkey() -> Iterator[None]:
 
 
 def load_libraries() -> None:
-    """Import, before the first child is made, what every child would; what else they compile is kept for the others."""
+    """Import what every child would, before the first one is forked; what else they compile is kept for the others."""
     folder = tempfile.mkdtemp(prefix="birdfeed-mutants-")
     atexit.register(shutil.rmtree, folder)
     sys.dont_write_bytecode, sys.pycache_prefix = False, folder
@@ -55,7 +55,7 @@ def load_libraries() -> None:
 
 
 def install_code(path: Path, code: CodeType) -> None:
-    """From now on the module is imported as changed."""
+    """From now on an import of the module gives the changed one."""
     real = SourceFileLoader.get_code
 
     def get_code(self: SourceFileLoader, fullname: str) -> CodeType | None:
@@ -65,7 +65,7 @@ def install_code(path: Path, code: CodeType) -> None:
 
 
 def install_script(path: Path, text: str) -> None:
-    """From now on the Lua script is read as changed."""
+    """From now on the changed Lua script is read."""
     real = Path.read_text
 
     def read_text(self: Path, *args: Any, **more: Any) -> str:
@@ -90,9 +90,9 @@ def _child(change: Callable[[], None] | None, tests: Sequence[str], output: Path
 
 
 def failure(change: Callable[[], None] | None, tests: Sequence[str], seconds: float) -> str:
-    """The first test that fails once `change` was called, or what else is wrong; nothing where all pass.
+    """The first test that fails after `change` was called, or another error; nothing if all pass.
 
-    None changes nothing. The tests take about `seconds` where nothing is changed.
+    With None nothing is changed. The tests take about `seconds` without a change.
     """
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "output"
@@ -111,9 +111,9 @@ def failure(change: Callable[[], None] | None, tests: Sequence[str], seconds: fl
 
 
 def in_child(work: Callable[[Callable[[str], None]], None], seconds: float) -> list[str]:
-    """The lines that `work` says in a child of this process, or what is wrong with it.
+    """The lines that `work` reports in a child of this process, or why it failed.
 
-    What it prints is thrown away. A child that takes longer than so many seconds is killed.
+    Its standard output is discarded. A child that takes longer than `seconds` is killed.
     """
     read, write = os.pipe()
     pid = os.fork()

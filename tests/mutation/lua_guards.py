@@ -1,10 +1,10 @@
-"""Take out each condition, and each command that is a line by itself, of the Lua scripts, and run their tests.
+"""Remove each condition, and each command on its own line, from the Lua scripts, and run their tests.
 
     python -m tests.mutation.lua_guards [SCRIPT ...]
 
 Tests are collected once, and run once unchanged, to see which scripts each of them calls; a mutant is then tried on
-those that call its script, the quickest files first, until one fails. That is a child of this process: nothing
-on disk is changed. Prints the mutants that live, which no test fails for.
+those that call its script, the quickest files first, until one fails. Each runs in a child of this process: nothing on
+disk is changed. Prints the mutants that survive, for which no test fails.
 """
 
 import json
@@ -31,7 +31,7 @@ TESTS: Final = (
     f"{UNIT}/monitoring/test_ledger.py",
     f"{UNIT}/monitoring/test_status.py",
 )
-#: Seconds of a test above which it is left out: what only such a test finds wants a quicker one.
+#: Tests that take more seconds than this are left out: what only such a test finds needs a quicker test.
 SLOW: Final = 1.5
 LUA: Final = Path(__file__).resolve().parents[2] / "worker/birdfeed_worker/queue/lua"
 #: Files that are part of every script, or of every one that writes.
@@ -65,7 +65,7 @@ def mutants(text: str) -> Iterator[tuple[int, str, str]]:
 
 
 class Guards:
-    """A pytest plugin in whose place of running the tests the mutants are tried on them."""
+    """A pytest plugin that tries the mutants instead of running the tests once."""
 
     def __init__(self, chosen: set[str]) -> None:
         self.chosen = chosen
@@ -127,7 +127,7 @@ class Guards:
 def _quickest_first(
     items: Sequence[pytest.Item], known: dict[str, Any], script: str
 ) -> tuple[list[pytest.Item], float]:
-    """The tests that call the script, a file's together, and the seconds they take."""
+    """The tests that call the script, grouped by file, and the seconds they take."""
 
     def calls(item: pytest.Item) -> bool:
         one = known[item.nodeid]
@@ -142,7 +142,7 @@ def _quickest_first(
 
 
 def _calls() -> AbstractContextManager[set[str]]:
-    """The names of the scripts that are called from now on."""
+    """Records the names of the scripts that are called from now on."""
     from contextlib import contextmanager
 
     from birdfeed_worker.queue.scripts import script
@@ -171,7 +171,7 @@ def _calls() -> AbstractContextManager[set[str]]:
 
 
 def main() -> int:
-    """Exit code 1 if a mutant lives."""
+    """Exit code 1 if a mutant survives."""
     load_libraries()
     guards = Guards(set(sys.argv[1:]))
     with standing_valkey():

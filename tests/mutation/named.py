@@ -1,6 +1,7 @@
-"""Faults that once lived through every test, each tried by itself: `python -m tests.mutation.named [WORD ...]`.
+"""Faults that once survived every test, each tried by itself: `python -m tests.mutation.named [WORD ...]`.
 
-Prints a table: the fault, where it is, and the test that fails for it. A fault that no test fails for is said to live.
+Prints a table: the fault, where it is, and the test that fails for it. A fault for which no test fails is reported as
+surviving.
 """
 
 import sys
@@ -157,7 +158,7 @@ FAULTS: Final = (
 
 
 def main() -> int:
-    """Exit code 1 if a fault lives."""
+    """Exit code 1 if a fault survives."""
     words = sys.argv[1:]
     chosen = [fault for fault in FAULTS if not words or any(word in fault.name for word in words)]
     load_libraries()

@@ -5,8 +5,8 @@
 
 `map` runs the worker's unit tests once, with coverage, and writes to MAP which test reaches which line, and how long it
 takes. `run` makes the mutants of the modules below worker/birdfeed_worker, or N of them drawn by the seed, and prints
-those that live. Nothing on disk is changed: a mutant is compiled in memory, in a child of a process that has the
-libraries loaded already. What the tests start as processes of their own runs unchanged.
+those that survive. Nothing on disk is changed: a mutant is compiled in memory, in a child of a process that has already
+loaded the libraries. Separate processes that the tests start run unchanged code.
 
 Not changed are constants of a module, annotations, what is logged, and the texts of errors.
 """
@@ -34,7 +34,7 @@ TESTS: Final = tuple(
     f"tests/unit/worker/{name}"
     for name in ("dead_letters", "flow", "monitoring", "operations", "pipeline", "process", "queue", "tinybird")
 )
-#: Seconds of a test above which it is left out: others reach the same lines.
+#: Tests that take more seconds than this are left out: others reach the same lines.
 SLOW: Final = 3.0
 
 #: Tests that are tried before the others.
@@ -81,7 +81,7 @@ def _in_block(body: list[ast.stmt]) -> Iterator[Site]:
             continue
         if isinstance(statement, ast.Raise):
             yield _dropped(body, at)
-            continue  # its texts are nobody's promise
+            continue  # its texts are not part of the interface
         if isinstance(statement, ast.Expr | ast.AugAssign | ast.Delete):
             yield _dropped(body, at)
         if isinstance(statement, ast.Return) and statement.value is not None and not _is_none(statement.value):
@@ -228,12 +228,12 @@ class Mutant:
         return compile(ast.fix_missing_locations(tree), str(self.path), "exec")
 
     def install(self) -> None:
-        """From now on the module is imported as changed."""
+        """From now on an import of the module gives the changed one."""
         install_code(self.path, self.compiled())
 
 
 def mutants(path: Path) -> list[Mutant]:
-    """All of a module."""
+    """All mutants of a module."""
     tree = ast.parse(path.read_text())
     spans = [(one.lineno, one.end_lineno or one.lineno) for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
     return [
@@ -246,7 +246,7 @@ def make_map(target: Path) -> None:
     """Which tests reach each line, and the seconds of each test.
 
     Raises:
-        SystemExit: The tests fail, or were ended, or what they reached can't be read; nothing is written then.
+        SystemExit: The tests fail, or were stopped, or the coverage can't be read; nothing is written then.
     """
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
@@ -285,7 +285,10 @@ def _names(contexts: list[str]) -> list[str]:
 
 
 def _failure(mutant: Mutant, tests: list[str], seconds: dict[str, float]) -> str:
-    """What fails for it, or nothing. A few tests first: most mutants need no more, and few files are imported."""
+    """The test that fails for it, or nothing.
+
+    A few tests run first: most mutants need no more, and few files are imported.
+    """
     for part in (tests[:FIRST], tests[FIRST:]):
         if part and (found := failure(mutant.install, part, sum(seconds.get(test, 0.0) for test in part))):
             return found
@@ -293,7 +296,7 @@ def _failure(mutant: Mutant, tests: list[str], seconds: dict[str, float]) -> str
 
 
 def main() -> int:
-    """Exit code 1 if a mutant lives."""
+    """Exit code 1 if a mutant survives."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("step", choices=["map", "run"])
     parser.add_argument("map", type=Path)

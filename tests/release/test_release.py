@@ -45,7 +45,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script as a module, for its checks alone."""
+    """The script as a module, to call its checks."""
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("birdfeed_release", SCRIPT)
     assert spec is not None
@@ -56,7 +56,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_a_release_is_two_archives_an_sbom_constraints_and_their_checksums(built: Path) -> None:
-    """Nothing else lies in the folder, and every checksum is right."""
+    """Nothing else is in the folder, and every checksum is right."""
     files = {f"{NAME}.tar.gz", f"{NAME}-py3-none-any.whl", f"{NAME}.cdx.json", f"{NAME}-constraints.txt"}
     sums = dict(line.split()[::-1] for line in (built / "SHA256SUMS").read_text().splitlines())
 
@@ -65,14 +65,14 @@ def test_a_release_is_two_archives_an_sbom_constraints_and_their_checksums(built
 
 
 def test_the_same_commit_makes_the_same_bytes(built: Path, tmp_path: Path) -> None:
-    """Archives and SBOM: whoever builds the commit can compare the checksums."""
+    """Archives and SBOM: anyone who builds the commit can compare the checksums."""
     again = release(tmp_path / "again")
 
     assert again.returncode == 0, again.stdout + again.stderr
     assert (tmp_path / "again" / "SHA256SUMS").read_text() == (built / "SHA256SUMS").read_text()
 
 
-def test_the_sdist_holds_what_builds_the_wheel(built: Path) -> None:
+def test_the_sdist_has_what_builds_the_wheel(built: Path) -> None:
     """The import packages with their metadata; tests and lock files stay in the repository."""
     with tarfile.open(built / f"{NAME}.tar.gz") as archive:
         top = {name.split("/")[1] for name in archive.getnames()}
@@ -107,7 +107,7 @@ def test_the_constraints_are_the_lock_without_hashes(built: Path) -> None:
 
 
 def test_a_wheel_that_lacks_a_file_is_refused(built: Path, tmp_path: Path, script: ModuleType) -> None:
-    """A data file that the build left out is noticed by name."""
+    """A data file that the build left out is named."""
     lacking = tmp_path / f"{NAME}-py3-none-any.whl"
     with zipfile.ZipFile(built / lacking.name) as whole, zipfile.ZipFile(lacking, "w") as archive:
         for name in whole.namelist():

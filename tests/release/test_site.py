@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.repository import ROOT
 
-#: What a browser loads by itself; a link that a reader follows may lead anywhere.
+#: What a browser loads by itself; links may lead to any host.
 LOADED = re.compile(r"""<(?:script|img|iframe|source|link)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
 LOADED_BY_STYLE = re.compile(r"""(?:url\(|@import)\s*["']?((?:https?:)?//[^"')\s]+)""")
 
@@ -28,7 +28,7 @@ def build(project: Path) -> subprocess.CompletedProcess[str]:
 
 
 def copied(folder: Path) -> Path:
-    """The documentation alone, in a folder."""
+    """Copies only the documentation into a folder."""
     shutil.copy(ROOT / "mkdocs.yml", folder)
     shutil.copytree(ROOT / "docs", folder / "docs")
     return folder
@@ -40,8 +40,8 @@ def project(tmp_path: Path) -> Path:
     return copied(tmp_path)
 
 
-def test_the_site_builds_and_loads_nothing_from_elsewhere(project: Path) -> None:
-    """No warning, every page in it, no script, style or picture of another server."""
+def test_the_site_builds_and_loads_nothing_from_other_hosts(project: Path) -> None:
+    """No warning, every page, no script, style or picture of another server."""
     result = build(project)
 
     assert result.returncode == 0, result.stderr
@@ -61,8 +61,8 @@ def test_the_site_builds_and_loads_nothing_from_elsewhere(project: Path) -> None
 @pytest.mark.parametrize(
     "planted", ["[nowhere](nowhere.md)", "[no such part](reference/glossary.md#nowhere)", '--8<-- "nowhere.svg"']
 )
-def test_what_leads_nowhere_fails_the_build(project: Path, planted: str) -> None:
-    """A page, a part of a page, and a picture that are not there."""
+def test_a_broken_link_fails_the_build(project: Path, planted: str) -> None:
+    """To a page, a section of a page, and a picture that don't exist."""
     with (project / "docs" / "index.md").open("a") as page:
         page.write(f"\n{planted}\n")
 

@@ -1,4 +1,4 @@
-"""The documentation site in Chromium: every page on a phone and on a desk, in light and in dark colours."""
+"""The documentation site in Chromium: every page at phone and desktop width, in light and dark colours."""
 
 import os
 import threading
@@ -36,10 +36,10 @@ STICKING_OUT = """
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves files, and says nothing."""
+    """Serves files, and logs nothing."""
 
     def log_message(self, *args: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def browser() -> Iterator["Browser"]:
 
 @contextmanager
 def watched(browser: "Browser", address: str, **options: Any) -> "Iterator[tuple[Page, list[str]]]":
-    """A page, and what goes wrong in it: an error in the console, a request of another host."""
+    """A page, and its faults: an error in the console, a request to another host."""
     context = browser.new_context(**options)
     page, wrong, host = context.new_page(), list[str](), urlsplit(address).netloc
     page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
@@ -76,7 +76,7 @@ def watched(browser: "Browser", address: str, **options: Any) -> "Iterator[tuple
 
 
 def outside(page: "Page") -> list[str]:
-    """What of a page is outside the window."""
+    """The parts of a page outside the window."""
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     return [*([f"{wide} px too wide"] if wide > 0 else []), *page.evaluate(STICKING_OUT)]
 
@@ -85,7 +85,7 @@ def outside(page: "Page") -> list[str]:
 def test_every_page(
     browser: "Browser", site: tuple[str, list[str]], width: int, scheme: Literal["light", "dark"]
 ) -> None:
-    """Nothing of it is outside the window, nothing comes from another host, and nothing goes wrong in it."""
+    """No part is outside the window, nothing is loaded from another host, and there is no error."""
     address, pages = site
     found = {}
     options = {"color_scheme": scheme, "reduced_motion": "reduce", "viewport": {"width": width, "height": 900}}
@@ -124,7 +124,7 @@ def test_the_search_finds_a_page(browser: "Browser", site: tuple[str, list[str]]
         ("<img src='http://127.0.0.2:9/x.png'>", "http://127.0.0.2:9/x.png"),
     ],
 )
-def test_what_is_wrong_is_found(browser: "Browser", tmp_path: Path, planted: str, complaint: str) -> None:
+def test_faults_of_a_page_are_found(browser: "Browser", tmp_path: Path, planted: str, complaint: str) -> None:
     """The check itself."""
     (tmp_path / "index.html").write_text(f"<!doctype html><meta charset=utf-8><div class=md-content>{planted}</div>")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as server:

@@ -14,13 +14,13 @@ PROJECT = Path(__file__).parent / "project"
 
 @pytest.fixture(scope="session")
 def project() -> Path:
-    """A small project of two data sources and two endpoints."""
+    """The path of a small project of two data sources and two endpoints."""
     return PROJECT
 
 
 @pytest.fixture(scope="session")
 def process() -> Iterator[Sandbox]:
-    """The process, with limits as they are by default."""
+    """The process, with the default limits."""
     with Sandbox(project=PROJECT) as sandbox:
         yield sandbox
         assert "Traceback" not in sandbox.output()
@@ -28,7 +28,7 @@ def process() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def tinybird(process: Sandbox) -> Sandbox:
-    """The process, as it was at its start."""
+    """The process, reset to its initial state."""
     process.reset()
     return process
 

@@ -1,13 +1,14 @@
-"""What Tinybird promises and birdfeed stands on, asked of the sandbox and, where one is named, of a real workspace.
+"""The behaviour of Tinybird on which birdfeed relies, tested on the sandbox and, if one is configured, on a real
+workspace.
 
-To ask a real one, create the data source of project/datasources/events.datasource there and set
+To test a real one, create the data source of project/datasources/events.datasource there and set
 
     TINYBIRD_CONTRACT_HOST         https://api.<region>.tinybird.co
     TINYBIRD_CONTRACT_TOKEN        a token that may append to it
     TINYBIRD_CONTRACT_READ_TOKEN   a token that may read it and its quarantine
     TINYBIRD_CONTRACT_DATASOURCE   its name there
 
-Nothing is deleted there: each test has event ids of its own.
+Nothing is deleted there: each test has its own event ids.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import pytest
 import zstandard
 from birdfeed_sandbox import Sandbox
 
-#: How long a written row may take to be seen, in seconds.
+#: Seconds until a written row must be visible.
 _SEEN_WITHIN = 60.0
 
 _SETTINGS = ("HOST", "TOKEN", "READ_TOKEN", "DATASOURCE")
@@ -33,7 +34,7 @@ _SETTINGS = ("HOST", "TOKEN", "READ_TOKEN", "DATASOURCE")
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A Tinybird to ask."""
+    """A Tinybird to test."""
 
     url: str
     append_token: str
@@ -52,7 +53,7 @@ class Target:
         return httpx.post(f"{self.url}/v0/sql", data={"q": query}, headers=headers, timeout=90)
 
     def rows(self, event_id: str, *, columns: str = "*", quarantined: bool = False) -> list[dict[str, Any]]:
-        """The rows of an event, as soon as there is one."""
+        """The rows of an event, waiting until there is one."""
         table = self.datasource + ("_quarantine" if quarantined else "")
         deadline = time.monotonic() + _SEEN_WITHIN
         while True:
@@ -64,7 +65,7 @@ class Target:
             time.sleep(0.5)
 
     def count(self, event_id: str) -> int:
-        """How many rows an event has now, in the table and in quarantine."""
+        """How many rows an event has at present, in the table and in quarantine."""
         query = f"SELECT count() AS n FROM {{}} WHERE event_id = '{event_id}' FORMAT JSON"
         answers = [self.sql(query.format(self.datasource + suffix)) for suffix in ("", "_quarantine")]
         return sum(int(answer.json()["data"][0]["n"]) for answer in answers)
@@ -76,7 +77,7 @@ _MISSING = [f"TINYBIRD_CONTRACT_{name}" for name, value in _FOUND.items() if not
 
 @pytest.fixture(params=["sandbox"] if _MISSING else ["sandbox", "workspace"])
 def target(request: pytest.FixtureRequest) -> Target:
-    """The sandbox, and the workspace that the environment names."""
+    """The sandbox, and the workspace that the environment variables name."""
     if request.param == "workspace":
         return Target(
             url=_FOUND["HOST"].rstrip("/"),
@@ -94,19 +95,19 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 
 @pytest.mark.skipif(bool(_MISSING), reason=f"no real workspace to ask: {', '.join(_MISSING)} not set")
-def test_a_real_workspace_is_asked_too() -> None:
-    """Says in the report whether this suite was held against the real thing."""
+def test_a_real_workspace_is_tested_too() -> None:
+    """Shows in the report whether this suite ran on a real workspace."""
     assert _FOUND["HOST"].startswith("https://")
 
 
 def row(**values: Any) -> tuple[str, bytes]:
-    """A good event with an id of its own, and these values beside; as its id and its line."""
+    """The id and the line of a valid event with a new id and these values."""
     event_id = str(uuid4())
     return event_id, json.dumps({"event_id": event_id, "at": "2026-11-01T10:00:00.125Z"} | values).encode()
 
 
-def test_a_write_waited_for_is_200_and_counted(target: Target) -> None:
-    """Two good rows and wait=true: 200, both counted, both there."""
+def test_a_write_with_wait_is_200_and_counted(target: Target) -> None:
+    """Two good rows and wait=true: 200, both counted, both written."""
     first, line_1 = row()
     second, line_2 = row()
 
@@ -116,8 +117,8 @@ def test_a_write_waited_for_is_200_and_counted(target: Target) -> None:
     assert len(target.rows(first)) == len(target.rows(second)) == 1
 
 
-def test_a_write_not_waited_for_is_202_in_the_same_shape(target: Target) -> None:
-    """Without wait the answer is 202, which promises less and says the same."""
+def test_a_write_without_wait_is_202_in_the_same_shape(target: Target) -> None:
+    """Without wait the answer is 202, which does not promise the write, in the same JSON."""
     _, line = row()
 
     answer = target.send(line, wait=False)
@@ -138,7 +139,7 @@ def test_answers_carry_the_rate_limit(target: Target) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
-def test_compressed_bodies_are_taken(target: Target, encoding: str) -> None:
+def test_compressed_bodies_are_accepted(target: Target, encoding: str) -> None:
     """gzip and zstd, named in Content-Encoding."""
     event_id, line = row()
     body = gzip.compress(line) if encoding == "gzip" else zstandard.ZstdCompressor().compress(line)
@@ -158,7 +159,7 @@ def test_no_name_is_400(target: Target) -> None:
 
 
 def test_one_unparsable_line_is_400_and_nothing_is_written(target: Target) -> None:
-    """Its good neighbours aren't written either."""
+    """The valid lines of the request aren't written either."""
     event_id, line = row()
 
     answer = target.send(line + b'\n{"event_id": broken\n')
@@ -169,7 +170,7 @@ def test_one_unparsable_line_is_400_and_nothing_is_written(target: Target) -> No
 
 
 def test_a_wrong_token_is_403_and_repeated_in_the_body(target: Target) -> None:
-    """Whoever logs the body logs the token."""
+    """A client that logs the body would log the token."""
     event_id, line = row()
 
     answer = target.send(line, headers={"Authorization": "Bearer p.not-a-token"})
@@ -180,7 +181,7 @@ def test_a_wrong_token_is_403_and_repeated_in_the_body(target: Target) -> None:
 
 
 def test_the_read_token_may_not_append(target: Target) -> None:
-    """Scopes are apart."""
+    """Each token has its own scope."""
     event_id, line = row()
 
     answer = target.send(line, headers={"Authorization": f"Bearer {target.read_token}"})
@@ -239,8 +240,8 @@ def test_values_arrive_as_they_were_sent(target: Target) -> None:
     ],
     ids=["missing", "null", "null within"],
 )
-def test_what_is_missing_or_null_takes_the_default(target: Target, values: dict[str, Any]) -> None:
-    """Also a default that is computed from another column, and one on a Nullable column."""
+def test_a_missing_or_null_value_is_the_default(target: Target, values: dict[str, Any]) -> None:
+    """Also a default computed from another column, and that of a Nullable column."""
     event_id, line = row(**values)
 
     assert target.send(line).json() == {"successful_rows": 1, "quarantined_rows": 0}
@@ -270,7 +271,10 @@ def test_what_is_missing_or_null_takes_the_default(target: Target, values: dict[
     ],
 )
 def test_a_row_that_breaks_a_column_goes_to_quarantine(target: Target, values: dict[str, Any], column: str) -> None:
-    """It is answered with 200, counted apart, and found by its id with the column and a reason; its neighbour lands."""
+    """It is answered with 200, counted apart, and found by its id with the column and a reason.
+
+    The other row is written.
+    """
     bad, bad_line = row(**values)
     good, good_line = row()
 
@@ -285,7 +289,7 @@ def test_a_row_that_breaks_a_column_goes_to_quarantine(target: Target, values: d
     assert len(target.rows(good)) == 1
 
 
-def test_sql_answers_with_meta_data_rows_and_statistics(target: Target) -> None:
+def test_sql_answers_with_metadata_rows_and_statistics(target: Target) -> None:
     """FORMAT JSON."""
     answer = target.sql("SELECT toUInt64(7) AS n, 'x' AS s FORMAT JSON").json()
 
@@ -294,8 +298,8 @@ def test_sql_answers_with_meta_data_rows_and_statistics(target: Target) -> None:
     assert {"elapsed", "rows_read", "bytes_read"} <= set(answer["statistics"])
 
 
-def test_sql_may_be_asked_by_get(target: Target) -> None:
-    """And in another format."""
+def test_sql_accepts_get(target: Target) -> None:
+    """With another format, too."""
     params = {"q": "SELECT 1 AS a, 'x' AS b FORMAT CSVWithNames"}
     answer = httpx.get(
         f"{target.url}/v0/sql",
@@ -308,7 +312,7 @@ def test_sql_may_be_asked_by_get(target: Target) -> None:
     assert answer.text == '"a","b"\n1,"x"\n'
 
 
-def test_sql_wants_a_token_that_may_read(target: Target) -> None:
+def test_sql_needs_a_token_that_may_read(target: Target) -> None:
     """The token that may append is not enough."""
     query = f"SELECT count() FROM {target.datasource}"
 
@@ -317,8 +321,8 @@ def test_sql_wants_a_token_that_may_read(target: Target) -> None:
 
 
 @pytest.mark.parametrize("query", ["SELEC 1", "SELECT nope FROM {}", "SELECT * FROM {}_nowhere"])
-def test_a_query_that_is_wrong_is_told_so(target: Target, query: str) -> None:
-    """With a text under `error`."""
+def test_a_wrong_query_has_an_error_text(target: Target, query: str) -> None:
+    """Under the key `error`."""
     answer = target.sql(query.format(target.datasource))
 
     assert 400 <= answer.status_code < 500
@@ -327,14 +331,14 @@ def test_a_query_that_is_wrong_is_told_so(target: Target, query: str) -> None:
 
 @pytest.mark.parametrize("query", ["INSERT INTO {} SELECT * FROM {}", "TRUNCATE TABLE {}", "DROP TABLE {}"])
 def test_sql_writes_nothing(target: Target, query: str) -> None:
-    """Whatever the token."""
+    """With either token."""
     answer = target.sql(query.replace("{}", target.datasource))
 
     assert 400 <= answer.status_code < 500
 
 
 def test_a_query_text_over_256_kb_is_refused(target: Target) -> None:
-    """An IN list of 10,000 UUIDs doesn't fit; one of 6,000 does."""
+    """An IN list of 10,000 UUIDs is too long; one of 6,000 is not."""
     ids = [str(uuid4()) for _ in range(10_000)]
     query = f"SELECT count() AS n FROM {target.datasource} WHERE event_id IN ({{}}) FORMAT JSON"
 

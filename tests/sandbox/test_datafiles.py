@@ -34,7 +34,7 @@ def column(text: str) -> Column:
     return only
 
 
-def test_the_test_project_is_read_whole(project: Path) -> None:
+def test_the_test_project_is_read_completely(project: Path) -> None:
     """Two data sources and two pipes, by name."""
     loaded = load_project(project)
 
@@ -109,7 +109,7 @@ def test_a_column_knows_whether_it_is_nullable(type_: str, nullable: bool) -> No
         ('$["x.y"]', ("x.y",)),
     ],
 )
-def test_a_path_is_taken_apart(path: str, steps: tuple[str, ...]) -> None:
+def test_a_path_is_parsed(path: str, steps: tuple[str, ...]) -> None:
     assert parse_path(path) == steps
 
 
@@ -158,7 +158,7 @@ def test_a_wrong_datasource_is_refused_with_file_and_line(text: str, line: int, 
 
 
 def test_a_datafile_error_survives_pickling() -> None:
-    """With all its fields, as across processes."""
+    """With all its fields, as between processes."""
     error = pickle.loads(pickle.dumps(DatafileError("f", 3, "wrong")))
 
     assert (error.path, error.line, error.message) == ("f", 3, "wrong")
@@ -191,7 +191,7 @@ def test_a_table_is_made_as_the_engine_lines_say(rest: str, expected: str) -> No
 
 
 def test_a_quarantine_holds_every_column_as_text(project: Path) -> None:
-    """And the four that say why a row is there."""
+    """And the four columns with the reason."""
     made = create_quarantine(load_project(project).datasources["other"])
 
     assert "`n` Nullable(String)" in made
@@ -200,7 +200,7 @@ def test_a_quarantine_holds_every_column_as_text(project: Path) -> None:
 
 
 def test_a_pipe_is_read(project: Path) -> None:
-    """Nodes in order, templates known by their %, and where each one's SQL begins."""
+    """Nodes in order, templates recognised by their %, and the line where each one's SQL begins."""
     pipe = load_project(project).pipes["by_user"]
 
     assert [(node.name, node.template, node.endpoint) for node in pipe.nodes] == [
@@ -215,7 +215,7 @@ def test_a_pipe_is_read(project: Path) -> None:
 
 
 def test_sql_on_the_line_itself() -> None:
-    """Short pipes are written so."""
+    """As in short pipes."""
     pipe = parse_pipe("NODE n\nSQL SELECT 1 AS x\nTYPE endpoint\n", name="p")
 
     assert pipe == Pipe(name="p", path="p.pipe", nodes=pipe.nodes)
@@ -245,7 +245,7 @@ def test_a_wrong_pipe_is_refused_with_file_and_line(text: str, line: int, messag
     assert caught.value.message.startswith(message)
 
 
-def test_the_project_that_comes_with_birdfeed_is_read() -> None:
+def test_the_project_that_birdfeed_ships_is_read() -> None:
     """What a sandbox serves by default."""
     pytest.importorskip("birdfeed_schemas")
 
@@ -258,7 +258,7 @@ def test_a_folder_without_data_sources_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_data_source_and_a_pipe_may_not_share_a_name(tmp_path: Path) -> None:
-    """Queries name both alike."""
+    """Queries use the names of both in the same way."""
     (tmp_path / "datasources").mkdir()
     (tmp_path / "endpoints").mkdir()
     (tmp_path / "datasources" / "x.datasource").write_text("SCHEMA >\n    a String\n")
@@ -269,7 +269,7 @@ def test_a_data_source_and_a_pipe_may_not_share_a_name(tmp_path: Path) -> None:
 
 
 def test_reading_datafiles_needs_no_engine_and_no_server() -> None:
-    """Others' tests use the parser where the extra isn't installed."""
+    """Other tests use the parser where the extra isn't installed."""
     heavy = "{'chdb', 'starlette', 'uvicorn', 'tornado', 'orjson', 'zstandard', 'httpx'}"
     code = f"import sys, birdfeed_sandbox.datafiles; print(sorted({heavy} & set(sys.modules)))"
 
@@ -285,7 +285,7 @@ def test_reading_datafiles_needs_no_engine_and_no_server() -> None:
 
 
 def test_a_datasource_is_plain_data() -> None:
-    """Parsed twice, equal."""
+    """Parsed twice, the results are equal."""
     text = "SCHEMA >\n    a String\n"
 
     assert parse_datasource(text, name="x") == parse_datasource(text, name="x")

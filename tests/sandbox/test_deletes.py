@@ -1,4 +1,4 @@
-"""POST /v0/datasources/<name>/delete: the admin token alone, rows that fit a condition, and nothing else."""
+"""POST /v0/datasources/<name>/delete: only with the admin token, only rows that match the condition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def client(sandbox: Sandbox, token: str) -> httpx.Client:
     return httpx.Client(base_url=sandbox.url, headers=headers, timeout=30, trust_env=False)
 
 
-def test_rows_that_fit_go(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_matching_rows_are_deleted(tinybird: Sandbox, append: httpx.Client) -> None:
     """A dry run counts; the delete answers with a job, which says when it is done. Quarantines have the same API."""
     lines = b'{"id": "a"}\n{"id": "o\'b"}\n{"id": "c"}\n{"id": "a", "n": "none"}'
     answer = append.post("/v0/events?name=other&wait=true", content=lines)
@@ -36,7 +36,7 @@ def test_rows_that_fit_go(tinybird: Sandbox, append: httpx.Client) -> None:
     assert tinybird.sql("SELECT count() AS n FROM other_quarantine") == [{"n": 0}]
 
 
-def test_rows_that_stay_are_as_they_were(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_other_rows_are_unchanged(tinybird: Sandbox, append: httpx.Client) -> None:
     """In many partitions, written twice, and where the condition is NULL, which is not true."""
     for year in (2001, 2002, 2002):
         lines = (
@@ -69,8 +69,8 @@ def test_rows_that_stay_are_as_they_were(tinybird: Sandbox, append: httpx.Client
         ("other", "no_such_column", 400),
     ],
 )
-def test_a_condition_is_no_more_than_one(tinybird: Sandbox, name: str, condition: str, status: int) -> None:
-    """It can't read elsewhere, or be another statement; a table that isn't there has none."""
+def test_a_condition_is_only_a_condition(tinybird: Sandbox, name: str, condition: str, status: int) -> None:
+    """It can't read other tables, or be another statement; a missing table is an error."""
     with client(tinybird, tinybird.admin_token) as admin:
         answer = admin.post(f"/v0/datasources/{name}/delete", data={"delete_condition": condition})
 
@@ -79,7 +79,7 @@ def test_a_condition_is_no_more_than_one(tinybird: Sandbox, name: str, condition
 
 
 def test_only_the_admin_token_deletes(tinybird: Sandbox, append: httpx.Client, read: httpx.Client) -> None:
-    """And asks for jobs."""
+    """And only it reads the jobs."""
     for caller in (append, read):
         assert caller.post("/v0/datasources/other/delete", data={"delete_condition": "1"}).status_code == 403
         assert caller.get("/v0/jobs/x").status_code == 403

@@ -1,4 +1,4 @@
-"""From NDJSON to rows: what lands, what is set aside, and why."""
+"""From NDJSON to rows: what is written, what is quarantined, and why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def take(columns: str, *rows: Any) -> Batch:
 
 
 def taken(type_: str, value: Any, **options: bool) -> Any:
-    """What a column of this type writes for a value; the reason if it is set aside."""
+    """What a column of this type stores for a value, or the reason for the quarantine."""
     line = value if isinstance(value, str) and value.startswith("RAW:") else json.dumps(value)
     batch = take(
         f"a {type_} `json:$.a`, b String `json:$.b`", f'{{"a":{line.removeprefix("RAW:")},"b":"x"}}', **options
@@ -39,7 +39,7 @@ def taken(type_: str, value: Any, **options: bool) -> Any:
         ("String", "x", "x"),
         ("LowCardinality(String)", "x", "x"),
         ("Nullable(String)", "x", "x"),
-        ("String", {"k": [1]}, {"k": [1]}),  # the engine writes it as its JSON
+        ("String", {"k": [1]}, {"k": [1]}),  # the engine stores it as JSON text
         ("UInt16", 65_535, 65_535),
         ("UInt16", 70_000, 70_000),  # the engine wraps it
         ("Int8", -1, -1),
@@ -71,7 +71,7 @@ def taken(type_: str, value: Any, **options: bool) -> Any:
         ("Tuple(UInt8, String)", [1, "a"], [1, "a"]),  # a type without a check: the engine judges
     ],
 )
-def test_a_value_that_fits_lands(type_: str, value: Any, expected: Any) -> None:
+def test_a_value_that_fits_is_written(type_: str, value: Any, expected: Any) -> None:
     assert taken(type_, value) == expected
 
 
@@ -110,7 +110,7 @@ def test_a_value_that_fits_lands(type_: str, value: Any, expected: Any) -> None:
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_with_a_reason(type_: str, value: Any, reason: str) -> None:
-    """Which names the path as well."""
+    """The reason has the path, too."""
     refused = taken(type_, value)
 
     assert str(refused).startswith("refused: ")
@@ -118,8 +118,8 @@ def test_a_value_that_does_not_fit_is_refused_with_a_reason(type_: str, value: A
     assert refused.endswith("While accessing jsonpath '$.a'")
 
 
-def test_missing_and_null_are_one() -> None:
-    """With a default or Nullable the key is left to the engine; with neither the row is set aside."""
+def test_missing_and_null_are_the_same() -> None:
+    """With a default or Nullable the key is left to the engine; otherwise the row is quarantined."""
     columns = "a String `json:$.a`, b UInt8 `json:$.b` DEFAULT 3, c Nullable(UInt8) `json:$.c` DEFAULT 4"
 
     batch = take(
@@ -136,7 +136,7 @@ def test_missing_and_null_are_one() -> None:
     ]
 
 
-def test_a_row_set_aside_keeps_what_was_received_and_every_reason() -> None:
+def test_a_quarantined_row_has_what_was_received_and_every_reason() -> None:
     """As text, by column; lone surrogates escaped."""
     columns = "a UInt8 `json:$.a`, b String `json:$.b`, c Nullable(String) `json:$.c`, d String `json:$.d` DEFAULT ''"
 
@@ -149,7 +149,7 @@ def test_a_row_set_aside_keeps_what_was_received_and_every_reason() -> None:
 
 
 def test_paths_reach_into_objects_and_arrays() -> None:
-    """Where something along the way is missing or of another kind, there is nothing."""
+    """Where a part of the path is missing or of another type, there is no value."""
     columns = (
         "a String `json:$.o.p.q` DEFAULT '', b Array(String) `json:$.l[:]` DEFAULT [],"
         " c Array(UInt8) `json:$.l2[:].n` DEFAULT [], d String `json:$` DEFAULT '', e String `json:$.o` DEFAULT ''"
@@ -166,8 +166,8 @@ def test_paths_reach_into_objects_and_arrays() -> None:
     assert [row["e"] for row in batch.rows][1:] == ["text", {"p": 3}]
 
 
-def test_one_row_of_another_kind_does_not_change_its_neighbours() -> None:
-    """The fast way and the slow way write the same."""
+def test_a_row_of_another_type_does_not_change_the_others() -> None:
+    """The fast path and the slow path give the same rows."""
     columns = "n UInt8 `json:$.n`, s String `json:$.s`"
     good = [{"n": number, "s": str(number)} for number in range(50)]
 
@@ -177,7 +177,7 @@ def test_one_row_of_another_kind_does_not_change_its_neighbours() -> None:
     assert [row.values["s"] for row in batch.quarantined] == ["bad", "\\ud800"]
 
 
-def test_a_rule_sets_rows_aside_whatever_their_types() -> None:
+def test_a_rule_quarantines_rows_whatever_their_types() -> None:
     body = b'{"a": "x", "deep": {"k": 1}}\n{"a": "y", "deep": {"k": 2}}'
 
     batch = extractor("a String `json:$.a`").extract(body, rule=QuarantineRule(path="$.deep.k", equals=2))
@@ -204,11 +204,11 @@ def test_a_body_that_is_not_ndjson_is_refused(body: bytes, message: str) -> None
         extractor("a UInt8 `json:$.a`").extract(body)
 
 
-def test_blank_lines_and_carriage_returns_are_nothing() -> None:
+def test_blank_lines_and_carriage_returns_are_ignored() -> None:
     assert extractor("a UInt8 `json:$.a`").extract(b'\n{"a":1}\r\n\r\n{"a":2}\n').rows == [{"a": 1}, {"a": 2}]
 
 
-def test_columns_without_a_path_are_never_sent() -> None:
+def test_columns_without_a_path_get_no_value() -> None:
     assert take("a UInt8 `json:$.a`, at DateTime DEFAULT now()", {"a": 1, "at": "x"}).rows == [{"a": 1}]
 
 
@@ -228,10 +228,10 @@ def test_a_type_that_cannot_be_read_names_its_line() -> None:
         ("SimpleAggregateFunction(sum, UInt64)", ColumnType("UInt64")),
     ],
 )
-def test_types_are_taken_apart(text: str, expected: ColumnType) -> None:
+def test_types_are_parsed(text: str, expected: ColumnType) -> None:
     assert parse_type(text) == expected
 
 
-def test_what_lies_at_a_path() -> None:
+def test_the_value_at_a_path() -> None:
     assert dig({"a": [{"b": 1}, {}]}, ("a", "[:]", "b")) == [1, None]
     assert dig({"a": 1}, ("a", "b")) is None

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from birdfeed_sandbox import Sandbox
 
-#: How long a test waits for what must come, in seconds.
+#: Seconds that a test waits for what must happen.
 _DEADLINE = 60.0
 
 
@@ -27,7 +27,7 @@ def send(client: httpx.Client, *names: str, **options: Any) -> httpx.Response:
 
 
 def impatient(seconds: float) -> httpx.Timeout:
-    """Patient in everything but waiting for an answer."""
+    """A client whose only short timeout is the one for an answer."""
     return httpx.Timeout(30, read=seconds)
 
 
@@ -94,7 +94,7 @@ def test_auth_refuses_a_good_token(tinybird: Sandbox, append: httpx.Client, stat
     assert written(tinybird) == []
 
 
-def test_retry_after_is_a_429_that_asks_for_so_long(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_retry_after_is_a_429_with_that_wait(tinybird: Sandbox, append: httpx.Client) -> None:
     tinybird.fault(retry_after=2.5, times=1)
 
     answer = send(append)
@@ -103,7 +103,7 @@ def test_retry_after_is_a_429_that_asks_for_so_long(tinybird: Sandbox, append: h
     assert written(tinybird) == []
 
 
-def test_rate_limit_takes_so_many_and_refuses_the_rest(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_rate_limit_accepts_some_and_refuses_the_rest(tinybird: Sandbox, append: httpx.Client) -> None:
     """With every header that Tinybird sends."""
     tinybird.fault(rate_limit=0.01)
 
@@ -116,7 +116,7 @@ def test_rate_limit_takes_so_many_and_refuses_the_rest(tinybird: Sandbox, append
     assert written(tinybird) == ["a"]
 
 
-def test_read_quota_ends_the_queries_and_not_the_writes(
+def test_read_quota_stops_the_queries_and_not_the_writes(
     tinybird: Sandbox, append: httpx.Client, read: httpx.Client
 ) -> None:
     tinybird.fault(read_quota=2)
@@ -128,7 +128,7 @@ def test_read_quota_ends_the_queries_and_not_the_writes(
 
 
 def test_delays_overlap(tinybird: Sandbox) -> None:
-    """64 requests of a second each, at once, take nothing like 64 seconds."""
+    """64 concurrent requests of a second each take much less than 64 seconds."""
     tinybird.fault(delay_seconds=0.5, answer_delay_seconds=0.5)
     headers = {"Authorization": f"Bearer {tinybird.append_token}"}
 
@@ -146,7 +146,7 @@ def test_delays_overlap(tinybird: Sandbox) -> None:
     assert len(written(tinybird)) == 64
 
 
-def test_reset_before_writes_nothing(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_reset_before_commit_writes_nothing(tinybird: Sandbox, append: httpx.Client) -> None:
     tinybird.fault(reset="before", times=1)
 
     with pytest.raises(httpx.TransportError):
@@ -157,7 +157,7 @@ def test_reset_before_writes_nothing(tinybird: Sandbox, append: httpx.Client) ->
     assert send(append).status_code == 200
 
 
-def test_reset_after_has_written(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_reset_after_commit_has_written(tinybird: Sandbox, append: httpx.Client) -> None:
     tinybird.fault(reset="after", times=1)
 
     with pytest.raises(httpx.TransportError):
@@ -167,8 +167,8 @@ def test_reset_after_has_written(tinybird: Sandbox, append: httpx.Client) -> Non
     assert last(tinybird)["status"] is None
 
 
-def test_reset_mid_answer_sends_half(tinybird: Sandbox, append: httpx.Client) -> None:
-    """The head says how long the body is, and then it doesn't come."""
+def test_reset_in_the_answer_sends_half(tinybird: Sandbox, append: httpx.Client) -> None:
+    """The header has the length of the body, which is then not sent."""
     tinybird.fault(reset_mid_answer=True, times=1)
 
     with pytest.raises(httpx.RemoteProtocolError, match="complete message body"):
@@ -212,8 +212,8 @@ def test_odd_answers(tinybird: Sandbox, append: httpx.Client) -> None:
     assert written(tinybird) == ["bomb", "charset", "drip", "redirect", "shape"]
 
 
-def test_an_odd_answer_to_a_question(tinybird: Sandbox, read: httpx.Client) -> None:
-    """Dripping: some of it comes, the rest never does."""
+def test_an_odd_answer_to_a_query(tinybird: Sandbox, read: httpx.Client) -> None:
+    """With drip, some of the answer is sent, but never all of it."""
     tinybird.fault(odd_answer="drip", on="reads", times=1)
 
     with read.stream("GET", "/v0/sql", params={"q": "SELECT 1"}) as answer:
@@ -229,8 +229,8 @@ def test_max_body_bytes_refuses_longer_bodies(tinybird: Sandbox, append: httpx.C
     assert written(tinybird) == ["a"]
 
 
-def test_poison_refuses_bodies_that_hold_it(tinybird: Sandbox, append: httpx.Client) -> None:
-    """So that a client which halves its batch finds the one row."""
+def test_poison_refuses_bodies_that_contain_it(tinybird: Sandbox, append: httpx.Client) -> None:
+    """So a client that halves its batch finds the row."""
     tinybird.fault(poison='"bad"')
 
     assert send(append, "a", "bad").status_code == 400
@@ -239,7 +239,7 @@ def test_poison_refuses_bodies_that_hold_it(tinybird: Sandbox, append: httpx.Cli
     assert written(tinybird) == ["a"]
 
 
-def test_quarantine_rows_sets_chosen_rows_aside(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_quarantine_rows_quarantines_chosen_rows(tinybird: Sandbox, append: httpx.Client) -> None:
     tinybird.fault(quarantine_rows={"path": "$.event_id", "equals": "b"})
 
     answer = send(append, "a", "b", "c")
@@ -249,7 +249,7 @@ def test_quarantine_rows_sets_chosen_rows_aside(tinybird: Sandbox, append: httpx
     assert [row["event_id"] for row in tinybird.sql("SELECT event_id FROM events_quarantine")] == ["b"]
 
 
-def test_partly_written_is_422_with_the_first_rows_in(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_partly_written_is_422_and_writes_the_first_rows(tinybird: Sandbox, append: httpx.Client) -> None:
     tinybird.fault(partly_written=0.5)
 
     assert send(append, "a", "b", "c", "d").status_code == 422
@@ -257,8 +257,8 @@ def test_partly_written_is_422_with_the_first_rows_in(tinybird: Sandbox, append:
 
 
 @pytest.mark.parametrize(("writes", "expected"), [("all", ["a", "b", "c"]), ("counted", ["a", "b"])])
-def test_short_count_says_too_few(tinybird: Sandbox, append: httpx.Client, writes: str, expected: list[str]) -> None:
-    """Whether or not the rest was written."""
+def test_short_count_reports_too_few(tinybird: Sandbox, append: httpx.Client, writes: str, expected: list[str]) -> None:
+    """With or without writing the rest."""
     tinybird.fault(short_count=1, short_count_writes=writes)
 
     answer = send(append, "a", "b", "c")
@@ -268,7 +268,7 @@ def test_short_count_says_too_few(tinybird: Sandbox, append: httpx.Client, write
 
 
 @pytest.mark.parametrize("status", [200, 202])
-def test_vanish_says_all_is_well_and_writes_nothing(tinybird: Sandbox, append: httpx.Client, status: int) -> None:
+def test_vanish_reports_success_and_writes_nothing(tinybird: Sandbox, append: httpx.Client, status: int) -> None:
     tinybird.fault(vanish=status)
 
     answer = send(append, "a", "b")
@@ -285,14 +285,14 @@ def test_commit_then_status_has_written(tinybird: Sandbox, append: httpx.Client,
     assert written(tinybird) == ["a"]
 
 
-def test_commit_then_status_leaves_refusals_alone(tinybird: Sandbox, append: httpx.Client) -> None:
-    """There was no commit to hide."""
+def test_commit_then_status_does_not_affect_refusals(tinybird: Sandbox, append: httpx.Client) -> None:
+    """Nothing was committed."""
     tinybird.fault(commit_then_status=504)
 
     assert append.post("/v0/events?name=events", content=b"broken").status_code == 400
 
 
-def test_commit_then_hang_has_written_and_says_nothing(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_commit_then_hang_has_written_and_sends_nothing(tinybird: Sandbox, append: httpx.Client) -> None:
     tinybird.fault(commit_then_hang=60)
 
     with pytest.raises(httpx.ReadTimeout):
@@ -304,7 +304,7 @@ def test_commit_then_hang_has_written_and_says_nothing(tinybird: Sandbox, append
 
 
 def test_commit_then_hang_ends_in_a_reset(tinybird: Sandbox, append: httpx.Client) -> None:
-    """For a client with more patience than the fault."""
+    """For a client whose timeout is longer than the fault's."""
     tinybird.fault(commit_then_hang=0.1)
 
     with pytest.raises(httpx.TransportError):
@@ -313,7 +313,7 @@ def test_commit_then_hang_ends_in_a_reset(tinybird: Sandbox, append: httpx.Clien
     assert last(tinybird)["client_gone"] is False
 
 
-def test_late_commit_lands_after_the_client_has_gone(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_late_commit_is_written_after_the_client_has_gone(tinybird: Sandbox, append: httpx.Client) -> None:
     tinybird.fault(late_commit_seconds=2.0, times=1)
 
     with pytest.raises(httpx.ReadTimeout):
@@ -327,8 +327,8 @@ def test_late_commit_lands_after_the_client_has_gone(tinybird: Sandbox, append: 
     assert (entry["status"], entry["successful_rows"]) == (None, 1)
 
 
-def test_late_commit_may_answer_at_once(tinybird: Sandbox, append: httpx.Client) -> None:
-    """With what a gateway says while the write goes on behind it."""
+def test_late_commit_may_answer_immediately(tinybird: Sandbox, append: httpx.Client) -> None:
+    """As a gateway answers while the write continues behind it."""
     tinybird.fault(late_commit_seconds=0.5, late_commit_status=504)
 
     assert send(append).status_code == 504
@@ -336,8 +336,8 @@ def test_late_commit_may_answer_at_once(tinybird: Sandbox, append: httpx.Client)
     assert last(tinybird)["written_at"] > last(tinybird)["answered_at"]
 
 
-def test_a_late_commit_that_is_refused_is_told_in_the_output(tinybird: Sandbox, append: httpx.Client) -> None:
-    """There is nobody left to answer."""
+def test_a_late_commit_that_is_refused_is_logged(tinybird: Sandbox, append: httpx.Client) -> None:
+    """There is no client left to answer."""
     tinybird.fault(late_commit_seconds=0.05, late_commit_status=504)
     years = "\n".join(json.dumps({"event_id": "a", "at": f"{year}-01-01T00:00:00Z"}) for year in range(2010, 2026))
 
@@ -349,7 +349,7 @@ def test_a_late_commit_that_is_refused_is_told_in_the_output(tinybird: Sandbox, 
 
 
 def test_reset_of_the_sandbox_drops_late_commits(tinybird: Sandbox, append: httpx.Client) -> None:
-    """A write of one test never lands in the next."""
+    """A write of one test is never written in the next."""
     tinybird.fault(late_commit_seconds=0.5, late_commit_status=504, times=1)
     assert send(append, "late").status_code == 504
 
@@ -361,7 +361,7 @@ def test_reset_of_the_sandbox_drops_late_commits(tinybird: Sandbox, append: http
     assert written(tinybird) == ["later"]
 
 
-def test_a_delayed_write_goes_on_without_its_client(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_a_delayed_write_continues_without_its_client(tinybird: Sandbox, append: httpx.Client) -> None:
     tinybird.fault(delay_seconds=1.5, times=1)
 
     with pytest.raises(httpx.ReadTimeout):
@@ -373,8 +373,10 @@ def test_a_delayed_write_goes_on_without_its_client(tinybird: Sandbox, append: h
 
 
 @pytest.mark.parametrize("target", ["POST /v0/events?name=events", "POST /v0/sql"])
-def test_a_client_that_leaves_in_the_middle_of_its_body_has_written_nothing(tinybird: Sandbox, target: str) -> None:
-    """As a worker does that is killed."""
+def test_a_client_that_disconnects_in_the_middle_of_its_body_has_written_nothing(
+    tinybird: Sandbox, target: str
+) -> None:
+    """As a killed worker does."""
     address = httpx.URL(tinybird.url)
     head = f"{target} HTTP/1.1\r\nHost: {address.host}\r\nContent-Length: 1000\r\n\r\n".encode()
 
@@ -386,8 +388,8 @@ def test_a_client_that_leaves_in_the_middle_of_its_body_has_written_nothing(tiny
     assert last(tinybird)["status"] is None
 
 
-def test_the_log_names_the_faults_a_request_met(tinybird: Sandbox, append: httpx.Client) -> None:
-    """And what is on, with what each has left, as it was given."""
+def test_the_log_names_the_faults_that_a_request_had(tinybird: Sandbox, append: httpx.Client) -> None:
+    """The active faults are listed as they were given, with their remaining times."""
     number = tinybird.fault(delay_seconds=0.01, commit_then_status=500, times=3)
 
     send(append)

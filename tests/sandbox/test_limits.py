@@ -1,4 +1,4 @@
-"""Rate limits, remembered bodies, compressed bodies, the journal, the faults' JSON: all without a server."""
+"""Rate limits, compressed bodies, the journal and the faults' JSON, without a server."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from birdfeed_sandbox.http.request_body import decoded
 from birdfeed_sandbox.http.request_log import Journal
 
 
-def test_a_bucket_lets_a_second_of_requests_through_at_once_and_fills_up_again() -> None:
+def test_a_bucket_admits_a_second_of_requests_immediately_and_fills_up_again() -> None:
     limiter = RateLimiter()
 
     at_once = [limiter.take("ds", 5, now=10.0).allowed for _ in range(6)]
@@ -30,7 +30,7 @@ def test_a_bucket_lets_a_second_of_requests_through_at_once_and_fills_up_again()
     assert limiter.take("other", 5, now=10.45).allowed
 
 
-def test_a_refusal_says_when_to_come_again() -> None:
+def test_a_refusal_has_the_time_to_wait() -> None:
     """In whole seconds, counted from now and never 0."""
     limiter = RateLimiter()
     limiter.take("ds", 0.25, now=0.0)
@@ -46,7 +46,7 @@ def test_a_refusal_says_when_to_come_again() -> None:
     assert limiter.take("ds", 0.25, now=4.0).allowed
 
 
-def test_looking_takes_nothing() -> None:
+def test_reading_the_state_takes_no_token() -> None:
     limiter = RateLimiter()
 
     assert [limiter.look("ds", 2, now=0.0).remaining for _ in range(3)] == [2, 2, 2]
@@ -70,7 +70,7 @@ ZSTD = zstandard.ZstdCompressor()
     ],
 )
 def test_a_body_is_decoded(body: bytes, encoding: str) -> None:
-    """Also one of several members or frames."""
+    """Also one with several members or frames."""
     assert decoded(body, encoding, limit=len(CONTENT)) == CONTENT
 
 
@@ -106,13 +106,13 @@ def test_a_body_too_long_is_413_without_being_unpacked(encoding: str) -> None:
 
 
 def test_random_bytes_survive_zstd_in_slices() -> None:
-    """Longer than what is taken at a time."""
+    """Longer than what is read at a time."""
     content = os.urandom(50_000)
 
     assert decoded(ZSTD.compress(content), "zstd", limit=50_000) == content
 
 
-def test_the_journal_counts_and_forgets() -> None:
+def test_the_journal_counts_and_can_be_cleared() -> None:
     journal = Journal()
     first = journal.open(time=1.0, method="POST", path="/v0/events")
     second = journal.open(time=2.0, method="GET", path="/v0/sql")
@@ -134,7 +134,7 @@ def drawn(book: FaultBook, name: str | None = "ds", body: bytes = b"") -> dict[s
     return book.draw("events", name, body).active()
 
 
-def test_a_fault_lifts_itself_after_its_times() -> None:
+def test_a_fault_clears_itself_after_its_times() -> None:
     book = FaultBook()
     book.add({"status": 500, "times": 2})
 
@@ -142,7 +142,7 @@ def test_a_fault_lifts_itself_after_its_times() -> None:
     assert book.report() == []
 
 
-def test_a_fault_hits_only_whom_it_names() -> None:
+def test_a_fault_affects_only_what_it_names() -> None:
     book = FaultBook()
     book.add({"status": 500, "datasource": "ds", "times": 1})
 
@@ -161,7 +161,7 @@ def test_a_fault_hits_only_whom_it_names() -> None:
         ({"outage": True, "on": "events"}, True, False),
     ],
 )
-def test_a_fault_has_its_side(fault: dict[str, Any], events: bool, reads: bool) -> None:
+def test_a_fault_is_for_reads_or_writes(fault: dict[str, Any], events: bool, reads: bool) -> None:
     book = FaultBook()
     book.add(fault)
 
@@ -169,7 +169,7 @@ def test_a_fault_has_its_side(fault: dict[str, Any], events: bool, reads: bool) 
     assert bool(book.draw("reads", None, b"").active()) is reads
 
 
-def test_probability_repeats_with_its_seed() -> None:
+def test_probability_repeats_with_the_same_seed() -> None:
     """Half of the requests, the same half each time."""
 
     def hits(seed: int) -> list[bool]:
@@ -181,8 +181,8 @@ def test_probability_repeats_with_its_seed() -> None:
     assert 60 < sum(hits(1)) < 140
 
 
-def test_poison_and_max_body_bytes_hit_only_what_they_refuse() -> None:
-    """And are not used up by other bodies."""
+def test_poison_and_max_body_bytes_affect_only_what_they_refuse() -> None:
+    """Other bodies don't count as one of their times."""
     book = FaultBook()
     book.add({"poison": "bad-id", "times": 1})
     book.add({"max_body_bytes": 20, "times": 1})
@@ -193,7 +193,7 @@ def test_poison_and_max_body_bytes_hit_only_what_they_refuse() -> None:
     assert drawn(book, body=b"bad-id" * 4) == {}
 
 
-def test_switches_of_several_faults_add_up_the_newest_winning() -> None:
+def test_switches_of_several_faults_add_up_and_the_newest_wins() -> None:
     book = FaultBook()
     book.add({"status": 500, "delay_seconds": 1})
     newer = book.add({"status": 502})
@@ -230,7 +230,7 @@ def test_switches_of_several_faults_add_up_the_newest_winning() -> None:
         ({"delay_seconds": 1, "late_commit_status": 504}, "late_commit_status goes with late_commit_seconds only"),
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(fault: dict[str, Any], message: str) -> None:
+def test_an_invalid_fault_is_refused(fault: dict[str, Any], message: str) -> None:
     book = FaultBook()
 
     with pytest.raises(FaultError, match=re.escape(message)):
@@ -240,7 +240,7 @@ def test_a_fault_that_makes_no_sense_is_refused(fault: dict[str, Any], message: 
 
 
 def test_every_switch_is_in_the_readme() -> None:
-    """The table there can't fall behind."""
+    """In its table."""
     readme = (Path(birdfeed_sandbox.__file__).parents[1] / "README.md").read_text()
 
     documented = set(re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE))
@@ -248,7 +248,7 @@ def test_every_switch_is_in_the_readme() -> None:
     assert documented == set(Fault.model_fields)
 
 
-def test_the_face_is_small() -> None:
+def test_the_public_interface_is_small() -> None:
     source = Path(birdfeed_sandbox.__file__).read_text()
 
     assert len(source.splitlines()) <= 40

@@ -1,4 +1,4 @@
-"""Other users of the machine, and web pages in the developer's browser, are kept out."""
+"""Other users of the machine, and web pages in the developer's browser, have no access."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from birdfeed_schemas.safety.private_files import private_folder
 
 
 def raw(url: str, *headers: str) -> int:
-    """The status of a request whose headers no library looks at."""
+    """The status of a request whose headers no library checks."""
     host, _, port = url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         lines = ["GET /v0/sql?q=SELECT+1 HTTP/1.1", *headers, "Connection: close", "", ""]
@@ -47,11 +47,11 @@ def raw(url: str, *headers: str) -> int:
     ],
 )
 def test_a_web_page_is_refused(tinybird: Sandbox, headers: list[str], status: int) -> None:
-    """By DNS rebinding and across sites alike, even with a token."""
+    """By DNS rebinding and across sites, even with a token."""
     assert raw(tinybird.url, *headers, f"Authorization: Bearer {tinybird.read_token}") == status
 
 
-def test_a_host_name_can_be_let_in(project: Path, tmp_path: Path) -> None:
+def test_a_host_name_can_be_allowed(project: Path, tmp_path: Path) -> None:
     """For a sandbox in a container, reached by its name."""
     watched, held = os.pipe()
     port_file = tmp_path / "port"
@@ -76,8 +76,8 @@ def test_a_host_name_can_be_let_in(project: Path, tmp_path: Path) -> None:
     assert "append token: p.sandbox-append-" in said
 
 
-def test_the_command_line_takes_no_token() -> None:
-    """Everybody on the machine can read a process's arguments."""
+def test_no_option_is_a_token() -> None:
+    """Every user of the machine can read a process's arguments."""
     options = parser().format_help()
 
     for kind in TOKENS:
@@ -93,7 +93,7 @@ def test_tokens_are_in_no_argument(process: Sandbox) -> None:
 
 
 def test_tokens_are_new_each_time(tmp_path: Path) -> None:
-    """Unless a folder keeps them, or the environment has them."""
+    """Unless a folder or the environment has them."""
     folder = tmp_path / "tokens"
     kept = [token_of(kind, {}, folder) for kind in TOKENS]
 
@@ -105,8 +105,8 @@ def test_tokens_are_new_each_time(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_rows_are_for_their_user_alone(project: Path, tmp_path: Path) -> None:
-    """Whatever the umask: folders 0700, files 0600."""
+def test_only_their_user_can_read_rows(project: Path, tmp_path: Path) -> None:
+    """With any umask: folders 0700, files 0600."""
     folder = tmp_path / "rows"
     before = os.umask(0)
     try:
@@ -126,8 +126,11 @@ def test_rows_are_for_their_user_alone(project: Path, tmp_path: Path) -> None:
     assert open_to_others == []
 
 
-def test_a_folder_that_others_may_enter(tmp_path: Path) -> None:
-    """Closed where it is empty or ours; refused in a sentence where it holds somebody's files."""
+def test_a_folder_that_others_may_open(tmp_path: Path) -> None:
+    """Its mode is changed if it is empty or was made by the sandbox.
+
+    With other files in it, it is refused in a sentence.
+    """
     empty, ours, theirs = tmp_path / "empty", tmp_path / "ours", tmp_path / "theirs"
     for folder in (empty, ours, theirs):
         folder.mkdir()
@@ -145,7 +148,7 @@ def test_a_folder_that_others_may_enter(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "new" / "below").stat().st_mode) == 0o700
 
 
-def test_rows_are_not_kept_in_a_folder_of_others(
+def test_rows_are_not_kept_in_a_folder_of_another_user(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tmp_path.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The sandbox as a process: the command line, how it starts, and every way it ends."""
+"""The sandbox as a process: the command line, how it starts, and each way it stops."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def send(sandbox: Sandbox, *, timeout: float = 30) -> httpx.Response:
 
 
 def start(*options: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-    """The command itself, once it answers."""
+    """Start the command, and wait until it answers."""
     port_file = Path(next(option for option in options if option.startswith("--port-file=")).partition("=")[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(
@@ -43,8 +43,8 @@ def start(*options: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[byt
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_cleanly_on_a_signal(project: Path, tmp_path: Path, number: signal.Signals) -> None:
-    """Status 0, nothing on stderr, its temporary rows gone."""
+def test_it_exits_cleanly_on_a_signal(project: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Status 0, nothing on stderr, its temporary rows deleted."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     os.environ["TMPDIR"], before = str(temporary), os.environ.get("TMPDIR")
@@ -65,8 +65,8 @@ def test_it_ends_cleanly_on_a_signal(project: Path, tmp_path: Path, number: sign
     assert list(temporary.iterdir()) == []
 
 
-def test_it_ends_with_its_parent(project: Path, tmp_path: Path) -> None:
-    """As soon as the other end of the pipe is closed, however that came."""
+def test_it_exits_with_its_parent(project: Path, tmp_path: Path) -> None:
+    """As soon as the other end of the pipe is closed, for any reason."""
     watched, held = os.pipe()
     process = start(
         f"--project={project}", f"--port-file={tmp_path / 'port'}", f"--parent-fd={watched}", pass_fds=(watched,)
@@ -80,8 +80,8 @@ def test_it_ends_with_its_parent(project: Path, tmp_path: Path) -> None:
     assert (process.returncode, err.decode()) == (0, "")
 
 
-def test_it_ends_though_a_request_hangs(project: Path) -> None:
-    """A fault's wait is cut short, not waited for."""
+def test_it_exits_though_a_request_hangs(project: Path) -> None:
+    """It doesn't wait for the end of a fault."""
     with Sandbox(project=project) as sandbox:
         sandbox.fault(commit_then_hang=3600)
         with pytest.raises(httpx.ReadTimeout):
@@ -89,11 +89,11 @@ def test_it_ends_though_a_request_hangs(project: Path) -> None:
         sandbox.fault(late_commit_seconds=3600, late_commit_status=504)
         assert send(sandbox).status_code in (504, 500)
 
-        # It would be killed, and the status be another, if it didn't end in 15 s.
+        # It would be killed, with another status, if it didn't exit within 15 s.
         assert sandbox.stop() == 0
 
 
-def test_rows_outlive_a_stop_and_a_kill(project: Path, tmp_path: Path) -> None:
+def test_rows_survive_a_stop_and_a_kill(project: Path, tmp_path: Path) -> None:
     """Same address, same rows."""
     with Sandbox(project=project, data_dir=tmp_path / "rows") as sandbox:
         url = sandbox.url
@@ -109,8 +109,8 @@ def test_rows_outlive_a_stop_and_a_kill(project: Path, tmp_path: Path) -> None:
         assert sandbox.sql("SELECT event_id FROM events") == [{"event_id": "a"}]
 
 
-def test_a_changed_datafile_does_not_meet_old_rows(project: Path, tmp_path: Path) -> None:
-    """It is said which table, and what to do."""
+def test_a_changed_datafile_is_refused_with_old_rows(project: Path, tmp_path: Path) -> None:
+    """The message names the table and what to do."""
     folder = tmp_path / "project"
     (folder / "datasources").mkdir(parents=True)
     datafile = folder / "datasources" / "x.datasource"
@@ -123,8 +123,8 @@ def test_a_changed_datafile_does_not_meet_old_rows(project: Path, tmp_path: Path
         Sandbox(project=folder, data_dir=tmp_path / "rows").start()
 
 
-def test_two_do_not_share_a_data_directory(project: Path, tmp_path: Path) -> None:
-    """It is said which, and no traceback."""
+def test_two_processes_do_not_share_a_data_directory(project: Path, tmp_path: Path) -> None:
+    """The message names it, without a traceback."""
     with Sandbox(project=project, data_dir=tmp_path), pytest.raises(StartError, match="can't be opened") as caught:
         Sandbox(project=project, data_dir=tmp_path).start()
 
@@ -132,7 +132,7 @@ def test_two_do_not_share_a_data_directory(project: Path, tmp_path: Path) -> Non
     assert "Traceback" not in str(caught.value)
 
 
-def test_without_the_extra_it_says_what_to_install(
+def test_without_the_extra_it_names_what_to_install(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delitem(sys.modules, "birdfeed_sandbox.http.server", raising=False)
@@ -174,7 +174,7 @@ def test_a_taken_port_is_one_sentence(process: Sandbox, project: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.org", "::"])
-def test_other_machines_are_let_in_only_on_purpose(
+def test_other_machines_have_access_only_with_an_option(
     project: Path, host: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -198,7 +198,7 @@ def test_a_folder_without_a_project_is_refused(tmp_path: Path, capsys: pytest.Ca
     assert "there is no datasources/*.datasource" in capsys.readouterr().err
 
 
-def test_the_help_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_describes_its_purpose(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
 
@@ -208,7 +208,7 @@ def test_the_help_says_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> Non
         assert option in text
 
 
-def test_a_sandbox_that_does_not_run_says_so(project: Path) -> None:
+def test_a_sandbox_that_does_not_run_is_reported(project: Path) -> None:
     sandbox = Sandbox(project=project)
 
     for use in (sandbox.stop, sandbox.kill, sandbox.state, sandbox.reset, lambda: sandbox.pid, lambda: sandbox.url):

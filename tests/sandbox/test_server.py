@@ -1,4 +1,4 @@
-"""The server beyond the contract: control routes, schemas, pipes, limits, and what only the sandbox promises."""
+"""The server beyond the contract: control routes, schemas, pipes, limits, and what only the sandbox has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def send(client: httpx.Client, *rows: dict[str, Any], to: str = "events", **opti
     return client.post("/v0/events", params={"name": to, "wait": "true"}, content=body, **options)
 
 
-def test_more_than_twelve_partitions_are_refused_whole(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_more_than_twelve_partitions_are_refused_completely(tinybird: Sandbox, append: httpx.Client) -> None:
     """A year fits; thirteen months don't, and none of them is written."""
     months = [f"{2025 + n // 12}-{n % 12 + 1:02}-15T00:00:00Z" for n in range(13)]
 
@@ -36,13 +36,13 @@ def test_more_than_twelve_partitions_are_refused_whole(tinybird: Sandbox, append
 
 
 def test_numbers_too_large_wrap(tinybird: Sandbox, append: httpx.Client) -> None:
-    """As in ClickHouse, without a word: 70,000 in a UInt16 is 4,464."""
+    """As in ClickHouse, silently: 70,000 in a UInt16 is 4,464."""
     assert send(append, event(usage={"tokens": 70_000})).json() == {"successful_rows": 1, "quarantined_rows": 0}
     assert tinybird.sql("SELECT tokens FROM events") == [{"tokens": 4_464}]
 
 
-def test_replacing_tables_are_read_as_they_are(tinybird: Sandbox, append: httpx.Client) -> None:
-    """No FINAL behind the caller's back; FINAL where it is written, newest version first."""
+def test_replacing_tables_are_read_without_final_unless_it_is_written(tinybird: Sandbox, append: httpx.Client) -> None:
+    """All versions without FINAL; with FINAL only the newest."""
     tinybird.sql("SYSTEM STOP MERGES")
     try:
         for version in (2, 1):
@@ -56,8 +56,10 @@ def test_replacing_tables_are_read_as_they_are(tinybird: Sandbox, append: httpx.
     assert (plain, final) == ([{"n": 2}], [{"version": 2}])
 
 
-def test_rows_that_only_the_engine_can_judge_are_set_aside_one_by_one(tinybird: Sandbox, append: httpx.Client) -> None:
-    """With ClickHouse's own words, their neighbours untouched."""
+def test_rows_that_only_the_engine_can_check_are_quarantined_one_by_one(
+    tinybird: Sandbox, append: httpx.Client
+) -> None:
+    """With ClickHouse's own message; the other rows are written."""
     schema = "SCHEMA >\n    `id` String `json:$.id`,\n    `ip` IPv4 `json:$.ip`\nENGINE MergeTree\n"
     tinybird.replace_datasource("other", schema)
     rows = [{"id": str(n), "ip": "1.2.3.4" if n % 3 else "nowhere"} for n in range(7)]
@@ -73,7 +75,7 @@ def test_rows_that_only_the_engine_can_judge_are_set_aside_one_by_one(tinybird: 
     assert all("Cannot parse IPv4" in row["c__error"][0] for row in aside)
 
 
-def test_the_table_is_made_as_the_datafile_says(tinybird: Sandbox) -> None:
+def test_the_table_is_created_as_the_datafile_says(tinybird: Sandbox) -> None:
     """Engine with its version, partition, key, index and TTL, as ClickHouse reads them back."""
     [made] = tinybird.sql("SELECT * FROM system.tables WHERE database = 'workspace' AND name = 'events'")
 
@@ -108,10 +110,10 @@ def test_a_pipe_answers_in_the_shape_of_sql(append: httpx.Client, read: httpx.Cl
         ({"users": "x') OR (1=1"}, []),
     ],
 )
-def test_a_pipe_takes_parameters_and_none_becomes_sql(
+def test_a_pipe_takes_parameters_and_none_is_run_as_sql(
     append: httpx.Client, read: httpx.Client, parameters: dict[str, str], users: list[str]
 ) -> None:
-    """By URL, by form and by JSON alike."""
+    """From URL, form and JSON."""
     names = ["ann", "ann", "bob", "cleo"]
     assert send(append, *[event(str(n), who={"user": user}) for n, user in enumerate(names)]).status_code == 200
 
@@ -139,7 +141,7 @@ def test_a_pipe_takes_parameters_and_none_becomes_sql(
         ("need.json", {}, 400, "Check the parameters number, text"),
     ],
 )
-def test_a_pipe_that_cannot_answer_says_why(
+def test_a_pipe_that_cannot_answer_has_an_error_text(
     read: httpx.Client, path: str, parameters: dict[str, str], status: int, message: str
 ) -> None:
     answer = read.get(f"/v0/pipes/{path}", params=parameters)
@@ -163,8 +165,8 @@ def test_a_pipe_may_be_queried_like_a_table(append: httpx.Client, read: httpx.Cl
     assert answer.json()["data"] == [{"n": 1}]
 
 
-def test_sql_takes_its_query_in_every_way(read: httpx.Client) -> None:
-    """URL, form, bare body, JSON; and the format it asks for."""
+def test_sql_takes_its_query_in_every_form(read: httpx.Client) -> None:
+    """URL, form, plain body, JSON; and the format that the query names."""
     query = "SELECT 1 AS a FORMAT JSONCompact"
     answers = [
         read.get("/v0/sql", params={"q": query}),
@@ -198,13 +200,13 @@ def test_sql_without_a_query_is_400(read: httpx.Client, options: dict[str, Any])
     assert answer.json()["error"]
 
 
-def test_the_reader_can_neither_write_nor_look_around(read: httpx.Client) -> None:
+def test_the_read_token_can_neither_write_nor_read_system_tables(read: httpx.Client) -> None:
     for query in ("SELECT * FROM file('/etc/hostname')", "SELECT 1 INTO OUTFILE '/tmp/x'", "SELECT * FROM system.one"):
         assert read.post("/v0/sql", content=query).status_code == 403
 
 
 def test_a_data_source_describes_itself(read: httpx.Client) -> None:
-    """So that a check can compare columns with what is sent."""
+    """So a check can compare its columns with what is sent."""
     answer = read.get("/v0/datasources/events").json()
 
     columns = {column["name"]: column for column in answer["columns"]}
@@ -219,7 +221,7 @@ def test_a_data_source_describes_itself(read: httpx.Client) -> None:
     assert read.get("/v0/datasources/nowhere").status_code == 404
 
 
-def test_the_log_holds_what_tests_ask_for(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_the_log_has_what_tests_need(tinybird: Sandbox, append: httpx.Client) -> None:
     """Rows, bytes, hash, status and times of each request, in order."""
     body = json.dumps(event()).encode() + b'\n{"event_id": "no time"}'
     assert append.post("/v0/events?name=events", content=body).status_code == 202
@@ -236,7 +238,7 @@ def test_the_log_holds_what_tests_ask_for(tinybird: Sandbox, append: httpx.Clien
     assert tinybird.state(since=entry["id"])["log"] == []
 
 
-def test_reset_makes_all_as_it_was(tinybird: Sandbox, append: httpx.Client) -> None:
+def test_reset_restores_the_initial_state(tinybird: Sandbox, append: httpx.Client) -> None:
     """Rows, quarantine, faults, log and replaced schemas."""
     send(append, event(), {"event_id": "no time"})
     tinybird.fault(outage=True)
@@ -251,7 +253,7 @@ def test_reset_makes_all_as_it_was(tinybird: Sandbox, append: httpx.Client) -> N
 
 
 def test_a_schema_can_be_replaced(tinybird: Sandbox, append: httpx.Client) -> None:
-    """A dropped column, a narrowed type, a renamed path: rows land by the new one, in an empty table."""
+    """A dropped column, a narrowed type, a renamed path: rows are written by the new one, into an empty table."""
     assert send(append, {"id": "x", "n": 300}, to="other").status_code == 200
 
     tinybird.replace_datasource("other", "SCHEMA >\n    `n` UInt8 `json:$.m` DEFAULT 7\n")
@@ -270,7 +272,7 @@ def test_a_schema_can_be_replaced(tinybird: Sandbox, append: httpx.Client) -> No
         ("other", "SCHEMA >\n    a Decimal `json:$.a` x\n", "unexpected x"),
     ],
 )
-def test_a_schema_that_is_wrong_leaves_the_old_one(
+def test_a_wrong_schema_keeps_the_old_one(
     tinybird: Sandbox, append: httpx.Client, name: str, text: str, message: str
 ) -> None:
     with pytest.raises(SandboxError, match=message):
@@ -291,7 +293,7 @@ def test_a_schema_that_is_wrong_leaves_the_old_one(
         ("POST", "fault", []),
     ],
 )
-def test_control_says_what_is_wrong(tinybird: Sandbox, method: str, path: str, content: object) -> None:
+def test_control_names_what_is_wrong(tinybird: Sandbox, method: str, path: str, content: object) -> None:
     headers = {"Authorization": f"Bearer {tinybird.admin_token}"}
 
     answer = httpx.request(method, f"{tinybird.url}/_sandbox/{path}", json=content, headers=headers, trust_env=False)
@@ -301,14 +303,14 @@ def test_control_says_what_is_wrong(tinybird: Sandbox, method: str, path: str, c
 
 
 @pytest.mark.parametrize("path", ["state", "reset", "fault", "tables", "sql"])
-def test_control_wants_the_admin_token(tinybird: Sandbox, read: httpx.Client, path: str) -> None:
+def test_control_needs_the_admin_token(tinybird: Sandbox, read: httpx.Client, path: str) -> None:
     method = "GET" if path == "state" else "POST"
 
     assert read.request(method, f"/_sandbox/{path}", json={}).status_code == 403
     assert httpx.request(method, f"{tinybird.url}/_sandbox/{path}", json={}, trust_env=False).status_code == 403
 
 
-def test_control_wants_json(tinybird: Sandbox) -> None:
+def test_control_needs_json(tinybird: Sandbox) -> None:
     headers = {"Authorization": f"Bearer {tinybird.admin_token}"}
 
     answer = httpx.post(f"{tinybird.url}/_sandbox/fault", content=b"{", headers=headers, trust_env=False)
@@ -326,7 +328,7 @@ def test_control_answers_in_an_outage(tinybird: Sandbox) -> None:
 
 @pytest.fixture(scope="module")
 def strict_process(project: Path) -> Iterator[Sandbox]:
-    """A sandbox with every setting other than by default."""
+    """A sandbox with no setting at its default."""
     with Sandbox(
         project=project,
         append_token="a",
@@ -340,14 +342,14 @@ def strict_process(project: Path) -> Iterator[Sandbox]:
 
 @pytest.fixture
 def strict(strict_process: Sandbox) -> Iterator[httpx.Client]:
-    """A client that may do all in it, empty."""
+    """A client with all rights on it; it is emptied first."""
     strict_process.reset()
     headers = {"Authorization": "Bearer z"}
     with httpx.Client(base_url=strict_process.url, headers=headers, timeout=30, trust_env=False) as client:
         yield client
 
 
-def test_the_settings_of_limits_hold(strict: httpx.Client) -> None:
+def test_the_settings_of_limits_apply(strict: httpx.Client) -> None:
     """Body and requests."""
     assert send(strict, event("x" * 500)).status_code == 413
     assert send(strict, event()).headers["X-RateLimit-Limit"] == "50"

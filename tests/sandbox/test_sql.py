@@ -1,4 +1,4 @@
-"""What a query must be before the engine sees it."""
+"""Checks on a query before the engine gets it."""
 
 from __future__ import annotations
 
@@ -62,15 +62,15 @@ def test_a_select_passes(query: str, output: str | None) -> None:
         ("SELECT 1 FORMAT Native", 400, "Unknown format Native"),
     ],
 )
-def test_anything_else_is_refused(query: str, status: int, message: str) -> None:
+def test_any_other_statement_is_refused(query: str, status: int, message: str) -> None:
     with pytest.raises(QueryError, match=message) as caught:
         check_select(query)
 
     assert caught.value.status == status
 
 
-def test_a_query_may_be_as_long_as_clickhouse_lets_it() -> None:
-    """256 kB, in bytes and not in letters."""
+def test_a_query_may_be_as_long_as_clickhouse_allows() -> None:
+    """256 kB, in bytes, not in characters."""
     longest = "SELECT '" + "x" * (MAX_QUERY_BYTES - 9) + "'"
     assert check_select(longest).sql == longest
 
@@ -80,7 +80,7 @@ def test_a_query_may_be_as_long_as_clickhouse_lets_it() -> None:
 
 
 def test_the_names_in_a_query_are_found() -> None:
-    """So that pipes and nodes among them can be put in front; not what stands in strings and comments."""
+    """So pipes and nodes among them can be added as WITH; not names in strings and comments."""
     names = check_select("SELECT a, 'b' FROM `c` JOIN d /* e */ USING (x)").names
 
     assert {"a", "c", "d", "x"} <= names
@@ -94,7 +94,7 @@ def test_the_names_in_a_query_are_found() -> None:
         ("-- x\nwith 2 AS b SELECT * FROM a", "WITH `a` AS (\nSELECT 1\n),\n 2 AS b SELECT * FROM a"),
     ],
 )
-def test_other_queries_are_put_in_front(query: str, expected: str) -> None:
-    """Also where the query has a WITH of its own."""
+def test_other_queries_are_added_as_with(query: str, expected: str) -> None:
+    """Also if the query has its own WITH."""
     assert with_ctes(query, [("a", "SELECT 1")]) == expected
     assert with_ctes(query, []) == query

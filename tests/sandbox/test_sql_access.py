@@ -1,4 +1,4 @@
-"""Whoever holds a token reads and writes the workspace with it, and nothing else on this machine."""
+"""With a token a client can read or write the workspace, and nothing else on this machine."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ WRITES = [
 
 
 @pytest.mark.parametrize("query", OUTSIDE)
-def test_the_read_token_reads_the_workspace_alone(read: httpx.Client, query: str) -> None:
+def test_the_read_token_reads_only_the_workspace(read: httpx.Client, query: str) -> None:
     answer = read.post("/v0/sql", content=query)
 
     assert answer.status_code == 403, answer.text
@@ -91,7 +91,7 @@ def test_the_read_token_reads_the_workspace_alone(read: httpx.Client, query: str
     ],
 )
 def test_a_query_of_the_workspace_passes(read: httpx.Client, query: str) -> None:
-    """Also where it only looks like another."""
+    """Also one that only looks like a forbidden one."""
     answer = read.post("/v0/sql", content=query)
 
     assert answer.status_code == 200, answer.text
@@ -100,7 +100,7 @@ def test_a_query_of_the_workspace_passes(read: httpx.Client, query: str) -> None
 
 @pytest.mark.parametrize("statement", WRITES)
 def test_the_admin_token_writes_no_file(tinybird: Sandbox, tmp_path: Path, statement: str) -> None:
-    """It may do all to the tables, and nothing to the machine."""
+    """It may do everything with the tables, and nothing else on the machine."""
     path = tmp_path / "out"
 
     with pytest.raises(SandboxError):
@@ -129,16 +129,16 @@ def test_the_admin_token_works_on_tables(tinybird: Sandbox, statement: str) -> N
 
 
 @pytest.mark.parametrize("column", ["a String DEFAULT file('/etc/hostname')", "a String) ENGINE = File(CSV) --"])
-def test_a_datafile_is_no_way_around(tinybird: Sandbox, column: str) -> None:
-    """Its text becomes SQL, too."""
+def test_a_datafile_cannot_reach_outside(tinybird: Sandbox, column: str) -> None:
+    """Although its text becomes SQL."""
     text = f"SCHEMA >\n    {column}\nENGINE MergeTree\n"
 
     with pytest.raises(SandboxError):
         tinybird.replace_datasource("other", text)
 
 
-def test_a_settings_clause_that_was_not_seen_is_refused() -> None:
-    """The text is read twice, by us and by the engine; where the two differ, nothing runs."""
+def test_a_settings_clause_that_the_check_missed_is_refused() -> None:
+    """The sandbox and the engine both parse the text; if their results differ, nothing runs."""
     tree = "SelectWithUnionQuery (children 1)\n ExpressionList (children 1)\n  SelectQuery (children 1)\n   Set\n"
 
     check_read(tree, 1)

@@ -52,7 +52,7 @@ def test_a_template_is_rendered(text: str, parameters: dict[str, str], expected:
 )
 @pytest.mark.parametrize("text", ["{{String(x)}}", "{{x}}", "{{Array(x, 'String')}}", "{% set y = x %}{{y}}"])
 def test_no_parameter_can_end_its_string(text: str, attack: str) -> None:
-    """Whatever is sent stays inside one pair of quotes for each value."""
+    """Every value stays inside its own pair of quotes."""
     rendered = render(text, x=attack)
 
     inside = rendered.strip("[]").removeprefix("'").removesuffix("'").split("','")
@@ -64,7 +64,7 @@ def test_no_parameter_can_end_its_string(text: str, attack: str) -> None:
 
 @pytest.mark.parametrize("text", ["{{columns(x)}}", "{{column(x)}}"])
 @pytest.mark.parametrize("attack", ["a`, (SELECT 1) AS `b", "a; DROP TABLE events", "a)", "a'", 'a"', "a\\"])
-def test_no_parameter_can_be_more_than_a_name_where_a_name_is_wanted(text: str, attack: str) -> None:
+def test_no_parameter_can_be_more_than_a_name_where_a_name_is_required(text: str, attack: str) -> None:
     with pytest.raises(TemplateError):
         render(text, x=attack)
 
@@ -89,15 +89,15 @@ def test_no_parameter_can_be_more_than_a_name_where_a_name_is_wanted(text: str, 
         ("{{ len }}", {}, "can't print"),
     ],
 )
-def test_what_a_parameter_cannot_be_is_said(text: str, parameters: dict[str, str], message: str) -> None:
+def test_an_invalid_parameter_is_named(text: str, parameters: dict[str, str], message: str) -> None:
     with pytest.raises(TemplateError, match=message) as caught:
         render(text, **parameters)
 
     assert caught.value.status == 400
 
 
-def test_a_template_may_refuse_by_itself() -> None:
-    """With a text, and a status if it likes."""
+def test_a_template_may_return_an_error() -> None:
+    """With a text and optionally a status."""
     with pytest.raises(TemplateError, match="not this way") as caught:
         render("{% if defined(x) %}{{custom_error('not this way', 418)}}{% end %}", x="1")
 

@@ -1,4 +1,4 @@
-"""A sandbox with birdfeed's own Tinybird project, and what may be asked of it."""
+"""A sandbox with birdfeed's own Tinybird project, and clients for it."""
 
 from collections.abc import Iterator
 

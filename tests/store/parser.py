@@ -1,7 +1,7 @@
-"""Tinybird's own parser, from its command line's package, in a virtual environment of its own: its pins clash.
+"""Tinybird's own parser, from the package of its command line, in a separate virtual environment.
 
-With ours, that is. Nothing of it is imported here: scripts/parser_script.py runs in
-it.
+Its pinned dependencies conflict with ours. Nothing of it is imported here: scripts/parser_script.py runs in that
+environment.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from tests.support.tools import NotInstallableError, environment_with
 
-#: The parser without what it declares, and what the parsing of files truly needs. lru-dict is not declared at all,
+#: The parser without its declared dependencies, and what parsing files really needs. lru-dict is not declared at all,
 #: and without it no SQL is checked.
 PINS: Final = (
     "tinybird==5.0.3",
@@ -37,10 +37,10 @@ _PARSE_WITHIN: Final = 60
 
 
 def environment() -> Path:
-    """The Python of the parser's environment, made if it isn't there.
+    """The Python of the parser's environment, created if it doesn't exist.
 
     Raises:
-        NotInstallableError: It can't be made.
+        NotInstallableError: It can't be created.
     """
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         raise NotInstallableError("Tinybird's package runs on Python 3.11 to 3.13")
@@ -48,12 +48,12 @@ def environment() -> Path:
 
 
 def parse(python: Path, project: Path, renderings: list[dict[str, str]]) -> dict[str, Any]:
-    """What Tinybird's parser reads in a project: by file name, or the error of a file under "error".
+    """Parse a project with Tinybird's parser. Returns the result by file name, or the error of a file under "error".
 
     Args:
         python: See environment().
         project: A folder with datasources/ and endpoints/.
-        renderings: Parameters that every pipe's nodes are rendered with.
+        renderings: Parameters with which every pipe's nodes are rendered.
     """
     done = subprocess.run(
         [str(python), str(Path(__file__).parent / "scripts" / "parser_script.py"), str(project)],

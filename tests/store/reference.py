@@ -28,7 +28,7 @@ STATUSES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What an endpoint is asked. since, until: in the zone, until no longer counts."""
+    """The parameters of a query to an endpoint. since, until: in the time zone; until is exclusive."""
 
     since: datetime
     until: datetime
@@ -39,7 +39,7 @@ class Question:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """As they are sent."""
+        """The parameters as they are sent."""
         return {
             "since": self.since.strftime("%Y-%m-%d %H:%M:%S"),
             "until": self.until.strftime("%Y-%m-%d %H:%M:%S"),
@@ -55,7 +55,7 @@ class Question:
         return list(dict.fromkeys(self.period(first + timedelta(minutes=30 * half)) for half in halves))
 
     def period(self, when: datetime) -> datetime:
-        """The start (UTC) of the period a moment (UTC) belongs to."""
+        """The start (UTC) of the period to which a time (UTC) belongs."""
         local = when.astimezone(ZoneInfo(self.zone))
         if self.every == "total":
             return self.bounds[0]
@@ -63,7 +63,7 @@ class Question:
         return (start.replace(hour=0, fold=0) if self.every == "day" else start).astimezone(UTC)
 
     def text(self, period: datetime) -> str:
-        """A period as the endpoints print it: the hour that clocks go back comes twice, under one name."""
+        """A period as the endpoints print it: the hour in which clocks go back is there twice, with the same text."""
         local = period.astimezone(ZoneInfo(self.zone))
         return local.strftime("%Y-%m-%d %H:00:00" if self.every == "hour" else "%Y-%m-%d")
 
@@ -74,13 +74,13 @@ class Question:
         return self.since.replace(tzinfo=zone).astimezone(UTC), self.until.replace(tzinfo=zone).astimezone(UTC)
 
     def counts(self, row: Row) -> bool:
-        """Whether a row is asked about."""
+        """Whether a row matches the query."""
         first, last = self.bounds
         return first <= occurred(row) < last and all(dimension(row, name) == v for name, v in self.filters.items())
 
 
 def occurred(row: Row) -> datetime:
-    """When its event occurred, cut to milliseconds as the store does."""
+    """When its event occurred, cut to milliseconds, as in the store."""
     when = datetime.fromisoformat(row["occurred_at"])
     return when.replace(microsecond=when.microsecond // 1000 * 1000)
 
@@ -107,7 +107,7 @@ def grouped(
 ) -> Iterator[tuple[str, Any, list[Row]]]:
     """Period, key and rows of every group in every period, in the endpoints' order.
 
-    Where there is no row at all, the periods are there all the same, under an empty name.
+    Without any row the periods are still there, with an empty name.
     """
     groups: dict[Any, dict[datetime, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -304,10 +304,10 @@ def count(group: Iterable[Row], status: str) -> int:
 
 
 def share(part: float, whole: float) -> float | None:
-    """part / whole; None of nothing."""
+    """part / whole; None if whole is 0."""
     return part / whole if whole else None
 
 
 def day(year: int, month: int, number: int, hour: int = 0) -> datetime:
-    """A local time."""
+    """A local date and time."""
     return datetime.combine(date(year, month, number), datetime.min.time()).replace(hour=hour)

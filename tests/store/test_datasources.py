@@ -1,4 +1,4 @@
-"""What the data sources promise: keys that repricing can't move, types that hold every value, tokens of least scope."""
+"""Data sources: keys that repricing can't change, types wide enough for every value, tokens with the least scope."""
 
 import random
 import re
@@ -15,14 +15,14 @@ from tests.support.repository import DOCS
 from tests.support.stored import post
 
 PROJECT = load_project(packaged_project())
-#: Taken in track_event, and the same in every version of a row.
+#: Set by track_event, and the same in every version of a row.
 FROZEN = {"event_id", "event_type", "occurred_at", "model"}
 each = pytest.mark.parametrize("datasource", PROJECT.datasources.values(), ids=lambda one: one.name)
 
 
 @each
-def test_keys_hold_only_what_is_frozen(datasource: Datasource) -> None:
-    """ReplacingMergeTree merges rows of equal keys in one partition: a key with a tier in it would keep both."""
+def test_sorting_keys_have_only_fields_that_never_change(datasource: Datasource) -> None:
+    """ReplacingMergeTree merges rows of equal keys in one partition: a key that contains the tier would keep both."""
     names = {column.name for column in datasource.columns}
     keys = datasource.options["SORTING_KEY"], datasource.options["PARTITION_KEY"]
 
@@ -34,8 +34,11 @@ def test_keys_hold_only_what_is_frozen(datasource: Datasource) -> None:
 
 
 @each
-def test_types_hold_every_value(datasource: Datasource) -> None:
-    """Counts of 64 bits, exact costs from text, times to the millisecond; the version finer than any retry."""
+def test_types_are_wide_enough_for_every_value(datasource: Datasource) -> None:
+    """Counts of 64 bits, exact costs from text, times to the millisecond.
+
+    The version's resolution is finer than the time between retries.
+    """
     for column in datasource.columns:
         if column.name.endswith("_tokens"):
             assert column.type == "UInt64"
@@ -56,15 +59,15 @@ def test_tokens_have_the_least_scope() -> None:
 
 
 @each
-def test_the_workers_reader_of_datafiles_reads_the_same(datasource: Datasource) -> None:
-    """schemas/project.py reads columns by a pattern; the sandbox's parser is the measure."""
+def test_the_workers_parser_of_datafiles_agrees(datasource: Datasource) -> None:
+    """schemas/project.py reads columns by a pattern; the sandbox's parser is the reference."""
     read = [(column.name, column.type, column.path, column.optional) for column in columns_of(datasource.name)]
 
     assert read == [(one.name, one.type, one.path, one.default is not None) for one in datasource.columns]
 
 
 def test_the_project_is_what_init_writes() -> None:
-    """Every shipped datafile, and none else."""
+    """Every shipped datafile, and no other file."""
     root = files("birdfeed_schemas") / "data"
     there = {f"{folder}/{file.name}" for folder in ("datasources", "endpoints") for file in (root / folder).iterdir()}
 
@@ -73,7 +76,7 @@ def test_the_project_is_what_init_writes() -> None:
 
 @pytest.mark.parametrize("name", PROJECT.pipes)
 def test_every_endpoint_and_parameter_is_in_the_docs(name: str) -> None:
-    """docs/reference/analytics.md names them; the endpoint's own row those that not all endpoints have."""
+    """docs/reference/analytics.md names them; parameters of single endpoints are in the endpoint's row."""
     text = (DOCS / "reference" / "analytics.md").read_text()
     [row] = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
     sql = " ".join(node.sql for node in PROJECT.pipes[name].nodes)
@@ -92,8 +95,8 @@ def test_the_docs_sql_runs(store: Sandbox) -> None:
         assert store.sql(sql) == []
 
 
-def test_the_docs_weights_tell_of_all_events(store: Sandbox) -> None:
-    """20 of 80 were sent, beside 3 errors: the second example of docs/reference/analytics.md."""
+def test_the_docs_weights_count_all_events(store: Sandbox) -> None:
+    """20 of 80 were sent, besides 3 errors: the second example of docs/reference/analytics.md."""
     dice, now = random.Random(7), datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
     kept = {"model": "m", "status": "success", "duration": 1_000, "sample_rate": 0.25}
     rows = [made.built(dice, "text_generation", now, kept) for _ in range(20)]

@@ -1,4 +1,4 @@
-"""Every endpoint on generated rows, delivered twice, repriced and out of order, against answers computed in Python."""
+"""Every endpoint on generated rows, delivered twice, repriced and out of order, compared with Python's answers."""
 
 import json
 import random
@@ -43,7 +43,7 @@ def stored(store_process: Sandbox) -> Rows:
         later = [made.repriced(dice, row, "2026-11-02T00:00:00.000001Z") for row in rows[40:200]]
         last = [made.repriced(dice, row, "2026-11-02T00:00:00.000002Z") for row in rows[180:260]]
         outdated = [made.repriced(dice, row, "2026-10-01T00:00:00.000000Z") for row in rows[100:300]]
-        # What was enriched last need not come last, nor stand in another insert.
+        # The last version need not be inserted last, nor in another insert.
         for batch in (rows, [*last, *again], [*outdated, *later]):
             send(store_process, table, batch)
             sent += batch
@@ -118,7 +118,7 @@ Answer = Callable[[Rows, Question], list[dict[str, Any]]]
 def test_an_endpoint_answers_as_python_does(
     store_process: Sandbox, stored: Rows, pipe: str, expected: Answer, question: Question
 ) -> None:
-    """Whatever the time zone, the period, the filter; days of 25 hours and gaps included."""
+    """With any time zone, period and filter; days of 25 hours and gaps included."""
     same(ask(store_process, pipe, question.parameters), expected(reference.once(stored), question))
 
 
@@ -147,7 +147,7 @@ def _without_percentiles(row: Mapping[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=range(len(QUESTIONS)))
 def test_requests_and_percentiles(store_process: Sandbox, stored: Rows, question: Question) -> None:
-    """Counts exactly; a percentile lies where its rank says, give or take two ranks."""
+    """Counts exactly; a percentile is at its rank, within two ranks."""
     rows = reference.once(stored)
     found = ask(store_process, "birdfeed_requests", question.parameters)
 
@@ -174,7 +174,7 @@ def test_top_users(store_process: Sandbox, stored: Rows, order: str) -> None:
 
 
 def test_the_others_are_summed(store_process: Sandbox, stored: Rows) -> None:
-    """top=2 names the two most expensive users, and loses nobody's cost."""
+    """top=2 names the two most expensive users, and the cost of no user is lost."""
     question = Question(since=day(2026, 10, 24), until=day(2026, 10, 27), every="day", by="user", filters={})
     found = ask(store_process, "birdfeed_cost", {**question.parameters, "by": "user", "top": "2"})
 
@@ -183,7 +183,7 @@ def test_the_others_are_summed(store_process: Sandbox, stored: Rows) -> None:
 
 
 def test_a_merge_changes_no_answer(store_process: Sandbox, stored: Rows) -> None:
-    """The store drops superseded rows some day; before and after, the same is counted."""
+    """The store drops superseded rows at some time; the answers before and after are the same."""
     question = QUESTIONS[0]
     before = ask(store_process, "birdfeed_cost", question.parameters)
     for table in ("llm_events", "image_events"):
@@ -203,7 +203,7 @@ def pipes() -> list[str]:
 
 @pytest.mark.parametrize("pipe", pipes())
 def test_defaults_cover_the_last_days(store: Sandbox, pipe: str) -> None:
-    """Without any parameter an endpoint tells of the last seven days; an event of this minute is in it."""
+    """Without parameters an endpoint covers the last seven days, including an event of this minute."""
     dice = random.Random(7)
     now = datetime.now(UTC)
     for table, event_type in (("llm_events", "text_generation"), ("image_events", "image_generation")):
@@ -217,7 +217,7 @@ def test_defaults_cover_the_last_days(store: Sandbox, pipe: str) -> None:
 
 @pytest.mark.parametrize("pipe", ["birdfeed_images", "birdfeed_requests", "birdfeed_top_users"])
 def test_client_errors_can_be_left_out(store: Sandbox, pipe: str) -> None:
-    """What clients asked wrongly says nothing of the service; by default it counts."""
+    """Clients' wrong requests are not faults of the service; by default they count."""
     dice = random.Random(7)
     rows = made.sample(dice, "image_generation", [datetime.now(UTC) - timedelta(seconds=60 + nth) for nth in range(4)])
     for row, error_type in zip(rows, ["client_error", "client_error", "Timeout", ""], strict=True):
@@ -236,7 +236,7 @@ def test_client_errors_can_be_left_out(store: Sandbox, pipe: str) -> None:
     "parameters", [{"every": "year"}, {"by": "traceback"}, {"order": "user; DROP"}, {"client_errors": "2"}]
 )
 def test_a_parameter_outside_its_list_is_refused(store: Sandbox, pipe: str, parameters: dict[str, str]) -> None:
-    """A token for endpoints reads no other column; what an endpoint doesn't know it ignores."""
+    """So a token for endpoints reads no other column; unknown parameters are ignored."""
     [name] = parameters
     text = (files("birdfeed_schemas") / "data" / "endpoints" / f"{pipe}.pipe").read_text()
     answer = httpx.get(

@@ -1,4 +1,4 @@
-"""The llm_events of Tinybird's LLM template takes every row birdfeed sends; and its rows can be taken over."""
+"""The llm_events of Tinybird's LLM template accepts every row birdfeed sends; and its rows can be migrated."""
 
 import json
 import random
@@ -47,7 +47,7 @@ def stored(store: Sandbox) -> dict[str, dict[str, Any]]:
 
 
 def at(row: Mapping[str, Any], path: str) -> Any:
-    """What a row has at a path; None where nothing is."""
+    """The value of a row at a path; None if there is none."""
     value: Any = row
     for step in path.removeprefix("$.").removesuffix("[:]").split("."):
         value = value.get(step) if isinstance(value, Mapping) else None
@@ -55,7 +55,7 @@ def at(row: Mapping[str, Any], path: str) -> Any:
 
 
 def expected(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What each column of the existing table must hold for a row: the value at its path, or its default."""
+    """What each column of the existing table must contain for a row: the value at its path, or its default."""
     said: dict[str, Any] = {}
     for column in columns():
         name, kind = str(column["column"]), str(column["type"])
@@ -86,16 +86,16 @@ def check(store: Sandbox, rows: Rows) -> None:
         assert as_stored(found[row["id"]]) == expected(row)
 
 
-def test_generated_rows_land_with_equal_values(existing: Sandbox) -> None:
-    """Every variety the row builders make."""
+def test_generated_rows_are_stored_with_equal_values(existing: Sandbox) -> None:
+    """Every kind that the row builders make."""
     dice = random.Random(1)
     moments = [NOON - timedelta(seconds=dice.randrange(10**6)) for _ in range(800)]
 
     check(existing, made.sample(dice, "text_generation", moments))
 
 
-def test_recorded_usages_land(existing: Sandbox) -> None:
-    """SDKs' own usage objects and the cost cases, through the worker's own pricing."""
+def test_recorded_usages_are_stored(existing: Sandbox) -> None:
+    """SDKs' own usage objects and the cost cases, priced by the worker's code."""
     from birdfeed_worker.pricing.usage.normalise import normalise_usage
 
     dice = random.Random(2)
@@ -146,8 +146,8 @@ datas = st.fixed_dictionaries(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(datas, min_size=1, max_size=40))
-def test_whatever_a_handler_sends_lands(existing: Sandbox, data: list[dict[str, Any]]) -> None:
-    """Any text and any number a valid event can hold."""
+def test_whatever_a_handler_sends_is_stored(existing: Sandbox, data: list[dict[str, Any]]) -> None:
+    """Any text and any number that a valid event can contain."""
     dice = random.Random()  # the store is not emptied between examples: their ids must differ
     valid = []
     for one in data:
@@ -161,7 +161,7 @@ def test_whatever_a_handler_sends_lands(existing: Sandbox, data: list[dict[str, 
 
 
 def test_a_count_too_large_is_accepted_and_wrong(existing: Sandbox) -> None:
-    """No quarantine, and not the value: that is why the check names UInt16."""
+    """It isn't quarantined, and the value is wrong: that is why the check names UInt16."""
     row = made.built(random.Random(3), "text_generation", NOON, {"model": "m"})
     row["response"]["usage"]["prompt_tokens"] = 70_000
 
@@ -174,8 +174,8 @@ def reader(store: Sandbox) -> Tinybird:
 
 
 @pytest.mark.parametrize("ours", [True, False], ids=["birdfeed's", "existing"])
-def test_verification_finds_what_is_there(store: Sandbox, ours: bool) -> None:
-    """Short requests, long ones, clamped starts, quarantined rows; and none that was never sent."""
+def test_verification_finds_stored_rows(store: Sandbox, ours: bool) -> None:
+    """Short requests, long ones, clamped starts, quarantined rows; but no row that was never sent."""
     if not ours:
         store.replace_datasource("llm_events", existing_datasource())
     dice = random.Random(4)
@@ -204,8 +204,8 @@ def test_verification_finds_what_is_there(store: Sandbox, ours: bool) -> None:
 
 
 @pytest.mark.parametrize("ours", [True, False], ids=["birdfeed's", "existing"])
-def test_ids_that_end_alike_are_told_apart(store: Sandbox, ours: bool) -> None:
-    """The question names ends only; the answer is compared whole. Also in quarantine."""
+def test_ids_with_the_same_end_are_distinguished(store: Sandbox, ours: bool) -> None:
+    """The query has only the ends of ids; whole ids in the answer are compared. Also in quarantine."""
     if not ours:
         store.replace_datasource("llm_events", existing_datasource())
     dice = random.Random(8)
@@ -215,7 +215,7 @@ def test_ids_that_end_alike_are_told_apart(store: Sandbox, ours: bool) -> None:
         row["event_id"] = row["id"] = event_id
     rows[1]["stream"] = "perhaps"  # no Bool
     send(store, rows[:3])
-    # The third is there too, between the first and the fourth in time, and nobody asks for it.
+    # The third is stored too, between the first and the fourth in time, and isn't queried.
     asked = [(ids[nth], NOON + timedelta(seconds=nth)) for nth in (0, 1, 3)]
 
     with reader(store) as tinybird:
@@ -224,8 +224,8 @@ def test_ids_that_end_alike_are_told_apart(store: Sandbox, ours: bool) -> None:
     assert (set(found.written), set(found.quarantined)) == ({ids[0]}, {ids[1]})
 
 
-def test_a_full_request_is_one_question(store: Sandbox) -> None:
-    """10,000 events fit the query's 256 kB; a question is dear where the plan answers 1,000 a day."""
+def test_a_full_request_is_one_query(store: Sandbox) -> None:
+    """10,000 events fit the query's 256 kB; queries are few in a plan with 1,000 a day."""
     dice = random.Random(9)
     asked = [(made.event_id(dice, NOON), NOON) for _ in range(10_000)]
     store.clear_faults()
@@ -238,7 +238,7 @@ def test_a_full_request_is_one_question(store: Sandbox) -> None:
 
 
 def test_an_exchanged_table_is_noticed(existing: Sandbox) -> None:
-    """Workers run on through the migration: the first failed question makes them look at the columns again."""
+    """Workers keep running during the migration: after the first failed query they read the columns again."""
     row = made.built(random.Random(5), "text_generation", NOON, {"model": "m"})
     asked = [(row["event_id"], NOON)]
     with reader(existing) as tinybird:
@@ -251,8 +251,8 @@ def test_an_exchanged_table_is_noticed(existing: Sandbox) -> None:
         assert find(tinybird, "llm_events", asked).written == {row["event_id"]}
 
 
-def test_a_question_that_fails_is_asked_otherwise_next_time(store: Sandbox) -> None:
-    """Nothing is concluded from a failed question, the columns are looked at again, and without an id none is asked."""
+def test_a_failed_query_is_sent_in_another_form_next_time(store: Sandbox) -> None:
+    """A failed query gives no result, the columns are read again, and without ids there is no query."""
     row = made.built(random.Random(7), "text_generation", NOON, {"model": "m"})
     asked = [(row["event_id"], NOON)]
     with reader(store) as tinybird:
@@ -302,8 +302,10 @@ def forward_query() -> str:
     return str(block)
 
 
-def test_the_migration_takes_every_old_row_over(existing: Sandbox) -> None:
-    """The FORWARD_QUERY of docs/how-to/migrate.md, on rows of the old shape and on birdfeed's own in the old table."""
+def test_the_migration_copies_every_old_row(existing: Sandbox) -> None:
+    """The FORWARD_QUERY of docs/how-to/migrate.md, on rows in the old format and on birdfeed's own rows in the old
+    table.
+    """
     dice = random.Random(6)
     old = [old_row(dice, nth) for nth in range(400)]
     own = made.sample(dice, "text_generation", [NOON - timedelta(seconds=nth) for nth in range(50)])
@@ -348,7 +350,7 @@ def _ids(rows: Rows) -> set[str]:
 
 
 def test_the_forward_query_names_the_columns_in_their_order() -> None:
-    """An INSERT ... SELECT goes by position: a column more or less would shift all that follow."""
+    """INSERT ... SELECT assigns by position: one more or one less column would shift all later ones."""
     shipped = (files("birdfeed_schemas") / "data" / "datasources" / "llm_events.datasource").read_text()
     selected = re.findall(r"(?:AS )?(\w+),?\n", re.sub(r"\([^()]*\n[^()]*\)", "", forward_query()))
     names = [column.name for column in parse_datasource(shipped, name="x").columns]

@@ -1,4 +1,4 @@
-"""The sandbox, asked by clients that were not written here: Tinybird's own SDK and its community's."""
+"""The sandbox, used by clients that are not part of this project: Tinybird's own SDK and a community SDK."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ from tests.support.wait import eventually
 
 pytestmark = pytest.mark.slow
 
-#: Each in an environment of its own, with what it truly imports.
+#: Each in its own environment, with what it really imports.
 PINS = {
     "tinybird-sdk": ("tinybird-sdk==0.4.0",),
     "tinybird-python-sdk": (
@@ -30,7 +30,7 @@ PINS = {
 
 
 def rows(count: int) -> list[dict[str, Any]]:
-    """Rows as a stranger would write them, of a minute ago: what has no default, and a little more."""
+    """Rows as another client would write them, one minute old: the fields without a default, and a few more."""
     now = (datetime.now(UTC) - timedelta(minutes=1)).isoformat().replace("+00:00", "Z")
     return [
         {
@@ -49,7 +49,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 
 def ask(which: str, store: Sandbox, given: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the SDK's user gets."""
+    """The results that the SDK's user gets."""
     python = environment_with(f"birdfeed-{which}", PINS[which])
     script = Path(__file__).parent / "scripts" / "sdk_script.py"
     done = subprocess.run(
@@ -70,7 +70,7 @@ def written(store: Sandbox) -> int:
 
 
 def test_tinybirds_own_sdk(store: Sandbox) -> None:
-    """Ingest, batch, SQL and an endpoint; and the errors it makes of what is refused."""
+    """Ingest, batch, SQL and an endpoint; and its errors for what is refused."""
     told = ask("tinybird-sdk", store, rows(5))
 
     assert told["ingest"] == {"successful_rows": 1, "quarantined_rows": 0}
@@ -82,7 +82,7 @@ def test_tinybirds_own_sdk(store: Sandbox) -> None:
 
 
 def test_the_communitys_sdk(store: Sandbox) -> None:
-    """Buffered writes without wait=true, SQL and an endpoint. Lists of data sources and pipes the sandbox has none."""
+    """Buffered writes without wait=true, SQL and an endpoint. The sandbox has no lists of data sources and pipes."""
     told = ask("tinybird-python-sdk", store, rows(7))
 
     eventually(lambda: written(store) == 7, what="the rows are there")

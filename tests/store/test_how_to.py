@@ -1,4 +1,4 @@
-"""docs/how-to/add-an-event-type.md, followed to the letter: a package of its own, no edit to birdfeed's."""
+"""docs/how-to/add-an-event-type.md, followed exactly: a separate package, no change to birdfeed's."""
 
 import os
 import re
@@ -110,8 +110,8 @@ def test_the_new_data_source_is_checked(system: System) -> None:
     assert "audio_events" in done.stdout
 
 
-def test_an_event_goes_all_the_way(system: System) -> None:
-    """The page's own last lines, in a handler's process; the row is priced by the operator's book."""
+def test_an_event_is_delivered_and_priced(system: System) -> None:
+    """The page's last lines run in a handler's process; the row is priced by the operator's book."""
     handler = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[-1]
     system.start_pool(1)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""docs/reference/new-columns.md: the deployment that adds this version's columns, on tables that are filled."""
+"""docs/reference/new-columns.md: the deployment that adds this version's columns, on tables with rows."""
 
 import random
 import re
@@ -51,7 +51,7 @@ def filled(store: Sandbox, datasource: str, datafile: str) -> None:
 
 
 def deployed(store: Sandbox, datasource: str, query: str) -> Datasource:
-    """What Tinybird makes of the live table and a FORWARD_QUERY: the table "after"."""
+    """The table "after", which Tinybird makes from the live table and a FORWARD_QUERY."""
     new = after(datasource)
     store.sql("DROP TABLE IF EXISTS after SYNC")
     store.sql(create_table(new))
@@ -61,7 +61,7 @@ def deployed(store: Sandbox, datasource: str, query: str) -> Datasource:
 
 @pytest.mark.parametrize("datasource", TYPES)
 def test_every_old_row_keeps_every_value(store: Sandbox, datasource: str) -> None:
-    """As the version before stored them: old columns as they were, new ones at their defaults."""
+    """As the previous version stored them: old columns are unchanged, new ones have their defaults."""
     filled(store, datasource, before(datasource))
     old = parse_datasource(before(datasource), name="before").columns
     new = deployed(store, datasource, forward_query(datasource)).columns
@@ -81,8 +81,8 @@ def test_every_old_row_keeps_every_value(store: Sandbox, datasource: str) -> Non
     assert {one.name for one in old} - {one.name for one in new} == {one.name for one in FORMER.get(datasource, ())}
 
 
-def test_a_table_that_has_the_new_columns_only_loses_what_repeats(store: Sandbox) -> None:
-    """The same block with each CAST as its name: what stays has every value, and workers see the change."""
+def test_a_table_that_has_the_new_columns_loses_only_what_repeats(store: Sandbox) -> None:
+    """The same block without CASTs: the remaining columns have every value, and workers notice the change."""
     filled(store, "llm_events", former_datasource())
     gone = FORMER["llm_events"]
     query = re.sub(r"CAST\(.+?, '.+?'\) AS ", "", forward_query("llm_events"))
@@ -103,7 +103,7 @@ def test_a_table_that_has_the_new_columns_only_loses_what_repeats(store: Sandbox
     assert [is_short("llm_events", columns) for columns in live] == [True, False]
 
 
-def test_the_docs_say_how_to_have_what_is_gone() -> None:
+def test_the_docs_say_how_to_get_the_removed_columns() -> None:
     """Each former column with the SQL that gives it."""
     text = (DOCS / "reference" / "new-columns.md").read_text()
     said = re.findall(r"^\| `(\w+)` \| `(.+)` \|$", text, re.MULTILINE)
@@ -113,7 +113,7 @@ def test_the_docs_say_how_to_have_what_is_gone() -> None:
 
 @pytest.mark.parametrize("datasource", TYPES)
 def test_the_query_names_the_columns_in_their_order(datasource: str) -> None:
-    """An INSERT ... SELECT goes by position."""
+    """INSERT ... SELECT assigns by position."""
     named = [line.rpartition(" ")[2].rstrip(",") for line in forward_query(datasource).splitlines()[1:]]
 
     assert [column.name for column in after(datasource).columns] == named

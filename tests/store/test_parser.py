@@ -47,13 +47,13 @@ def read(python: Path) -> dict[str, Any]:
 
 
 def test_every_datafile_is_valid(read: dict[str, Any]) -> None:
-    """None is refused, and all are there."""
+    """None is refused or missing."""
     assert {name: said["error"] for name, said in read.items() if "error" in said} == {}
     assert {"llm_events.datasource", "image_events.datasource", "birdfeed_cost.pipe"} <= set(read)
 
 
 def test_datasources_are_read_as_the_sandbox_reads_them(read: dict[str, Any]) -> None:
-    """Columns, types, paths, defaults, engine, indexes: what is tested on the sandbox holds there."""
+    """Columns, types, paths, defaults, engine, indexes: tests on the sandbox are valid for Tinybird."""
     for name, ours in load_project(packaged_project()).datasources.items():
         theirs = read[f"{name}.datasource"]
         columns = [
@@ -68,7 +68,7 @@ def test_datasources_are_read_as_the_sandbox_reads_them(read: dict[str, Any]) ->
 
 
 def test_templates_are_rendered_as_the_sandbox_renders_them(read: dict[str, Any]) -> None:
-    """The same SQL for the same parameters, and the same refusals; so the answers tested there are Tinybird's."""
+    """The same SQL for the same parameters, and the same refusals; so answers of the sandbox are Tinybird's."""
     for name, ours in load_project(packaged_project()).pipes.items():
         for node in ours.nodes:
             theirs = read[f"{name}.pipe"]["nodes"][node.name]
@@ -86,7 +86,7 @@ def rendering(sql: str, parameters: dict[str, str], *, template: bool) -> str:
 
 
 def squeezed(sql: str) -> str:
-    """Without differing blanks; of an error only that it is one: the words differ."""
+    """Without differences in white space; only whether it is an error, as the texts differ."""
     return "error" if sql.startswith("error: ") else re.sub(r"\s+", " ", sql).strip()
 
 
@@ -112,8 +112,8 @@ def test_the_migration_is_valid(python: Path, tmp_path: Path) -> None:
         ("endpoints/a.pipe", "NODE a\nSQL >\n    SELECT FROM WHERE\n\nTYPE endpoint\n"),
     ],
 )
-def test_the_parser_does_refuse(python: Path, tmp_path: Path, name: str, text: str) -> None:
-    """A check that accepts everything would prove nothing."""
+def test_the_parser_refuses_invalid_files(python: Path, tmp_path: Path, name: str, text: str) -> None:
+    """Otherwise the tests above would prove nothing."""
     (tmp_path / name).parent.mkdir()
     (tmp_path / name).write_text(text)
 

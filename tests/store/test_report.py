@@ -1,4 +1,4 @@
-"""`birdfeed report`: the numbers are those of Python's own count, and the page opens without internet."""
+"""`birdfeed report`: its numbers equal those computed in Python, and the page works without internet."""
 
 import csv
 import io
@@ -82,7 +82,7 @@ def fill(store: Sandbox, seed: int = 1) -> Rows:
 
 
 def counted(rows: Rows, by: str) -> dict[str, dict[str, Any]]:
-    """What a report must say of each group."""
+    """What a report must contain for each group."""
     groups: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in reference.once(rows):
         groups[row[by]].append(row)
@@ -99,7 +99,7 @@ def counted(rows: Rows, by: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_json_says_what_is_in_the_store(store: Sandbox, run: Run) -> None:
+def test_json_has_the_totals_of_the_store(store: Sandbox, run: Run) -> None:
     """Totals, groups and periods, each event once in its last version, to the last digit."""
     rows = fill(store)
 
@@ -122,7 +122,7 @@ def test_json_says_what_is_in_the_store(store: Sandbox, run: Run) -> None:
     assert over_time == {name: line["cost_usd"] for name, line in counted(rows, "tier").items()}
 
 
-def test_csv_holds_the_same(store: Sandbox, run: Run) -> None:
+def test_csv_has_the_same(store: Sandbox, run: Run) -> None:
     """One line a group, the total first."""
     rows = fill(store)
 
@@ -146,8 +146,8 @@ def test_the_terminal_shows_tables(store: Sandbox, run: Run) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
-def test_names_are_shown_whole(store: Sandbox, run: Run, width: int) -> None:
-    """However narrow the terminal: columns that matter less make room, and no line is longer than it."""
+def test_names_are_shown_in_full(store: Sandbox, run: Run, width: int) -> None:
+    """However narrow the terminal: less important columns are left out, and no line is longer than its width."""
     fill(store)
 
     said = run(COLUMNS=str(width)).stdout
@@ -162,7 +162,7 @@ def test_names_are_shown_whole(store: Sandbox, run: Run, width: int) -> None:
 
 
 def test_an_empty_store(run: Run, tmp_path: Path) -> None:
-    """No event is no fault."""
+    """It is not an error."""
     done = run("--html", "empty.html")
 
     assert done.returncode == 0
@@ -193,8 +193,8 @@ class _Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_loads_nothing(store: Sandbox, run: Run, tmp_path: Path) -> None:
-    """No script, no link, no source; names with markup are text; every bar says what it is."""
+def test_the_page_is_complete_and_loads_nothing(store: Sandbox, run: Run, tmp_path: Path) -> None:
+    """No script, no link, no source; names with markup are text; every bar has a text."""
     fill(store)
 
     done = run("--html", "report.html", "--timezone", "Europe/Berlin")
@@ -216,7 +216,7 @@ def test_the_page_is_whole_and_loads_nothing(store: Sandbox, run: Run, tmp_path:
 
 
 def test_days_and_the_others(store: Sandbox) -> None:
-    """Over three days, time is told by the day; beyond the named groups the others are summed to the total."""
+    """Over three days the periods are days; groups beyond the named ones are summed."""
     dice = random.Random(9)
     now = datetime(2026, 10, 28, 12, tzinfo=UTC)
     rows = made.sample(dice, "text_generation", [now - timedelta(hours=dice.randrange(1, 240)) for _ in range(300)])
@@ -267,7 +267,7 @@ def test_days_and_the_others(store: Sandbox) -> None:
         ([], {"TINYBIRD_HOST": "http://127.0.0.1:9"}, 3, "no answer"),
     ],
 )
-def test_what_is_wrong_is_said(run: Run, arguments: list[str], settings: dict[str, str], code: int, said: str) -> None:
+def test_errors(run: Run, arguments: list[str], settings: dict[str, str], code: int, said: str) -> None:
     """One sentence and an exit code."""
     done = run(*arguments, **settings)
 
@@ -277,7 +277,7 @@ def test_what_is_wrong_is_said(run: Run, arguments: list[str], settings: dict[st
 
 
 def test_a_table_of_another_shape_is_left_out(store: Sandbox, run: Run) -> None:
-    """The template's llm_events has no tier: said, exit code 1, and the images are told all the same."""
+    """The template's llm_events has no tier: the report says so, exits with 1, and still has the images."""
     store.replace_datasource("llm_events", existing_datasource())
 
     done = run("--json")
@@ -288,7 +288,7 @@ def test_a_table_of_another_shape_is_left_out(store: Sandbox, run: Run) -> None:
 
 
 def test_numbers_for_people() -> None:
-    """Few digits, and those that count."""
+    """Few, significant digits."""
     assert [usd(Decimal(cost)) for cost in ("0", "0.0000028", "0.00075", "0.7", "1234.5")] == [
         "$0", "$2.80e-06", "$0.000750", "$0.700", "$1,234.50",
     ]  # fmt: skip
@@ -301,7 +301,7 @@ def test_numbers_for_people() -> None:
     assert [scale(largest) for largest in (0, 1, 19.6, 2_100)] == [(1, 1), (1.0, 0.5), (20.0, 5.0), (3_000.0, 1_000.0)]
 
 
-#: Names that a reader knows, in place of the rows' own.
+#: Well-known names in place of the rows' own.
 KNOWN = ("gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-flash")
 
 
@@ -309,8 +309,8 @@ KNOWN = ("gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-flash")
 def test_the_picture_of_the_report(store: Sandbox, tmp_path: Path) -> None:
     """It fits the window, and shows costs by model with two plots.
 
-    With BIRDFEED_TESTS_PICTURES=docs/pictures the README's picture is made again; tests/e2e/console/test_browser.py
-    makes that of the console.
+    With BIRDFEED_TESTS_PICTURES=docs/pictures the README's picture is written again; tests/e2e/console/test_browser.py
+    writes the console's.
     """
     dice, now = random.Random(4), datetime.now(UTC)
     moments = [now - timedelta(seconds=60 + 400 * number) for number in range(200)]

@@ -1,4 +1,4 @@
-"""`birdfeed tinybird check` and the check at start, against a sandbox whose schema is wrong in every way."""
+"""`birdfeed tinybird check` and the check at start, with a sandbox whose schema is wrong in every possible way."""
 
 import json
 import subprocess
@@ -55,7 +55,7 @@ def problems(store: Sandbox, **changes: Any) -> list[tuple[str, str, str]]:
 
 
 def test_our_own_project_fits(store: Sandbox, run: Run) -> None:
-    """Nothing to say: exit code 0, and not a row written."""
+    """No finding: exit code 0, and no row is written."""
     done = run("tinybird", "check")
 
     assert (done.returncode, done.stderr) == (0, "")
@@ -126,7 +126,7 @@ CHANGES = [
     ("before", "after", "column", "problem"), [c[1:] for c in CHANGES], ids=[c[0] for c in CHANGES]
 )
 def test_each_mismatch_is_named(store: Sandbox, before: str, after: str, column: str, problem: str) -> None:
-    """Column and fault, and nothing else is accused."""
+    """With column and fault, and no other finding."""
     text = shipped()
     assert text.count(before) == 1
     store.replace_datasource("llm_events", text.replace(before, after))
@@ -144,15 +144,15 @@ def test_each_mismatch_is_named(store: Sandbox, before: str, after: str, column:
         ("`username` String", "`username` Nullable(String)"),
     ],
 )
-def test_what_does_no_harm_is_not_accused(store: Sandbox, before: str, after: str) -> None:
-    """Columns of their own, wider types, other wrappers."""
+def test_harmless_differences_are_not_reported(store: Sandbox, before: str, after: str) -> None:
+    """Extra columns, wider types, other wrappers."""
     store.replace_datasource("llm_events", shipped().replace(before, after, 1))
 
     assert problems(store) == []
 
 
 def test_the_command_names_all_and_exits_1(store: Sandbox, run: Run) -> None:
-    """A dropped column, a narrowed type and a renamed path at once, for people and for machines."""
+    """A dropped column, a narrowed type and a renamed path at once, as text and as JSON."""
     text = shipped()
     for _, before, after, *_ in (CHANGES[0], CHANGES[1], CHANGES[6]):
         text = text.replace(before, after)
@@ -171,8 +171,8 @@ def test_the_command_names_all_and_exits_1(store: Sandbox, run: Run) -> None:
     }
 
 
-def test_the_table_of_before_fits(store: Sandbox) -> None:
-    """It gets whole rows; and its columns that are gone since are compared as well."""
+def test_the_former_table_fits(store: Sandbox) -> None:
+    """It gets whole rows; its columns that were removed since are compared as well."""
     store.replace_datasource("llm_events", former_datasource())
     assert problems(store) == []
 
@@ -182,7 +182,7 @@ def test_the_table_of_before_fits(store: Sandbox) -> None:
 
 
 def test_the_existing_table_is_recognised(store: Sandbox) -> None:
-    """Tinybird's template: said in one sentence, and each narrow column by name."""
+    """Tinybird's template: one sentence says so, and each narrow column is named."""
     store.replace_datasource("llm_events", existing_datasource())
 
     found = problems(store)
@@ -204,7 +204,7 @@ def test_a_missing_table_is_named(store_process: Sandbox, tmp_path: Path) -> Non
 
 
 def test_a_token_that_may_not_append_is_named(store: Sandbox, run: Run) -> None:
-    """Asked with a line that is no JSON: nothing is written."""
+    """Tested with a line that is not JSON: nothing is written."""
     done = run("tinybird", "check", "--json", TINYBIRD_TOKEN=store.read_token)
 
     assert done.returncode == 1
@@ -215,8 +215,8 @@ def test_a_token_that_may_not_append_is_named(store: Sandbox, run: Run) -> None:
     assert store.read_token not in done.stdout
 
 
-def test_a_table_the_token_may_not_read_is_named() -> None:
-    """403 for one table alone: a scope is missing. 403 for everything: the token is wrong, and no table is to blame."""
+def test_a_table_that_the_token_may_not_read_is_named() -> None:
+    """403 for one table alone: a scope is missing. 403 for all tables: the token is wrong, not a table."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked = request.content.decode()
@@ -234,7 +234,7 @@ def test_a_table_the_token_may_not_read_is_named() -> None:
             assert [(one.datasource, one.problem) for one in check_schemas(tinybird)] == [("image_events", "no_scope")]
 
 
-def test_without_a_read_token_it_says_so(run: Run) -> None:
+def test_a_missing_read_token(run: Run) -> None:
     """Nothing can be checked: exit code 2, one sentence."""
     done = run("tinybird", "check", TINYBIRD_READ_TOKEN="")
 
@@ -242,8 +242,8 @@ def test_without_a_read_token_it_says_so(run: Run) -> None:
     assert "TINYBIRD_READ_TOKEN is not set" in " ".join(done.stderr.split())
 
 
-def test_a_wrong_read_token_and_a_host_that_is_not_there(run: Run) -> None:
-    """Settings that are wrong: 2. Nobody answers: 3. No token in the text."""
+def test_a_wrong_read_token_and_an_unreachable_host(run: Run) -> None:
+    """Wrong settings: exit code 2. No answer: 3. No token in the text."""
     wrong = run("tinybird", "check", TINYBIRD_READ_TOKEN="p.wrong-token-that-nobody-may-see")
     away = run("tinybird", "check", TINYBIRD_HOST=f"http://127.0.0.1:{free_port()}")
 
@@ -254,8 +254,8 @@ def test_a_wrong_read_token_and_a_host_that_is_not_there(run: Run) -> None:
 
 @pytest.mark.parametrize("side", ["reads", "events"])
 @pytest.mark.parametrize("status", [408, 429, 503])
-def test_a_tinybird_that_can_not_now(store: Sandbox, run: Run, side: str, status: int) -> None:
-    """It doesn't answer: 3, whichever half of the check meets it. The settings may be right."""
+def test_a_tinybird_that_does_not_answer(store: Sandbox, run: Run, side: str, status: int) -> None:
+    """Exit code 3, in whichever half of the check; the settings may be right."""
     store.fault(on=side, status=status)
 
     done = run("tinybird", "check")
@@ -265,7 +265,7 @@ def test_a_tinybird_that_can_not_now(store: Sandbox, run: Run, side: str, status
 
 
 def test_init_where_nothing_can_be_written(run: Run, tmp_path: Path) -> None:
-    """One sentence with the path and the reason: a folder under /proc, and a file where a folder must go."""
+    """One sentence with the path and the reason: a folder under /proc, and a file where a folder must be."""
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "datasources").write_text("")
     for folder in ("/proc/zz", "project"):
@@ -277,7 +277,7 @@ def test_init_where_nothing_can_be_written(run: Run, tmp_path: Path) -> None:
 
 
 def test_init_writes_the_project_and_keeps_edits(run: Run, tmp_path: Path) -> None:
-    """Every datafile, as it is shipped; a file somebody edited is not overwritten unless asked."""
+    """Every datafile, as shipped; an edited file is overwritten only with the option."""
     assert run("tinybird", "init", "project").returncode == 0
     written = {str(path.relative_to(tmp_path / "project")) for path in (tmp_path / "project").rglob("*.*")}
     assert {"datasources/llm_events.datasource", "endpoints/birdfeed_cost.pipe"} <= written
@@ -294,8 +294,8 @@ def test_init_writes_the_project_and_keeps_edits(run: Run, tmp_path: Path) -> No
     assert edited.read_text() == shipped()
 
 
-def test_at_start_it_warns_or_refuses(store: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
-    """By the setting; a store that is away refuses nothing."""
+def test_the_check_at_start_warns_or_refuses(store: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """Depending on the setting; a store that is away never prevents the start."""
     store.replace_datasource("llm_events", shipped().replace(*CHANGES[1][1:3]))
     with client(store) as tinybird:
         check_at_start(tinybird, "off")
@@ -315,7 +315,7 @@ def test_at_start_it_warns_or_refuses(store: Sandbox, caplog: pytest.LogCaptureF
 
 
 def test_a_worker_that_refuses_to_start(store: Sandbox, run: Run, valkey_url: str) -> None:
-    """One sentence and exit code 2, before any job is taken."""
+    """One sentence and exit code 2, before any job is reserved."""
     store.replace_datasource("llm_events", shipped().replace(*CHANGES[0][1:3]))
     done = run("worker", BIRDFEED_REDIS_URL=valkey_url, BIRDFEED_SCHEMA_CHECK="refuse")
 
@@ -348,7 +348,7 @@ def test_a_worker_that_refuses_to_start(store: Sandbox, run: Run, valkey_url: st
     ],
 )
 def test_types(live: str, ours: str, problem: str | None) -> None:
-    """What holds at least as much is good; what holds less, or another kind, is named."""
+    """A type at least as wide fits; a narrower one, or one of another kind, is named."""
     found = type_problem(live, ours)
 
     assert (found[0] if found else None) == problem

@@ -1,4 +1,4 @@
-"""Short rows in the store: the same columns as whole rows give, while the table is exchanged under the workers."""
+"""Short rows in the store: the same columns as from whole rows, also while the table is exchanged during delivery."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ def events(count: int = 200) -> list[tuple[datetime, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("table", ["present", "former", "template"])
-def test_each_table_takes_the_rows_made_for_it(store: Sandbox, table: str) -> None:
+def test_each_table_accepts_its_rows(store: Sandbox, table: str) -> None:
     """None is quarantined; short rows only where they are understood."""
     files = {"present": shipped, "former": former_datasource, "template": existing_datasource}
     store.replace_datasource("llm_events", files[table]())
@@ -40,7 +40,7 @@ def test_each_table_takes_the_rows_made_for_it(store: Sandbox, table: str) -> No
 
 
 def test_short_and_whole_rows_are_equal_in_every_column(store: Sandbox) -> None:
-    """Into the present table: a worker that hasn't looked yet sends whole rows."""
+    """In the present table: a worker that hasn't read the columns yet sends whole rows."""
     tables = []
     for short in (True, False):
         store.reset()
@@ -56,7 +56,7 @@ def test_short_and_whole_rows_are_equal_in_every_column(store: Sandbox) -> None:
 
 @pytest.mark.parametrize("table", ["present", "former"])
 def test_rows_of_both_tables_are_repriced(store: Sandbox, tmp_path: Path, table: str) -> None:
-    """Read back whole, with the columns that only the former table has, and taken again by the table they came from."""
+    """Read back whole, with the columns that only the former table has, and accepted again by their table."""
     if table == "former":
         store.replace_datasource("llm_events", former_datasource())
     old, new = tmp_path / "old.toml", tmp_path / "new.toml"

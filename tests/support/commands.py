@@ -1,4 +1,4 @@
-"""The command line as a program, away from anybody's settings."""
+"""The command line as a program, without the user's settings."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ BIRDFEED: Final = (sys.executable, "-c", "from birdfeed_cli.__main__ import main
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment, with the sources, without anybody's settings."""
+    """This environment, with the sources, without birdfeed's settings."""
     return {
         **{
             name: value
@@ -25,7 +25,7 @@ def clean_environment() -> dict[str, str]:
 def birdfeed(
     *arguments: str, environment: Mapping[str, str], folder: Path, text: str | None = None, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """A command, run to its end in a folder, with `text` as its standard input."""
+    """Run a command in a folder until it exits, with `text` as its standard input."""
     return subprocess.run(
         [*BIRDFEED, *arguments],
         input=text,

@@ -26,7 +26,7 @@ def text(**fields: Any) -> dict[str, Any]:
 
 
 def envelope(data: Mapping[str, Any], event_type: str = "text_generation", when: datetime = NOON) -> Envelope:
-    """An event on its way."""
+    """An event's envelope."""
     return Envelope(event_id=str(uuid7()), event_type=event_type, occurred_at=when, data=dict(data))
 
 
@@ -37,7 +37,7 @@ def pack(envelopes: Sequence[Envelope], batch_id: str, **header: Any) -> str:
 
 
 def enqueue(connection: Redis, keys: Keys, envelopes: Sequence[Envelope], **header: Any) -> str:
-    """A job as the producer makes it, put into the queue by rq itself, at once and whole; returns its id."""
+    """A job as the producer makes it, put into the queue by rq itself in one step; returns its id."""
     batch_id = str(uuid7())
     packed = pack(envelopes, batch_id, **header)
     fields: dict[Any, Any] = {

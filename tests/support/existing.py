@@ -1,4 +1,4 @@
-"""Each llm_events there is, as a datafile: of Tinybird's LLM template, birdfeed's of before, and birdfeed's own."""
+"""Each version of llm_events as a datafile: that of Tinybird's LLM template, birdfeed's former and its present one."""
 
 import json
 from importlib.resources import files
@@ -7,7 +7,7 @@ from birdfeed_schemas.tables.former import DEFAULTS, FORMER
 
 from tests.support.repository import DATA
 
-#: Its columns, types, paths and defaults, as a live workspace has them. Engine and keys are those of the template.
+#: The template's columns, types, paths and defaults, as in a live workspace. Engine and keys are the template's.
 COLUMNS = DATA / "llm_events_existing.json"
 ENGINE = """
 ENGINE "MergeTree"
@@ -23,7 +23,7 @@ def columns() -> list[dict[str, str | None]]:
 
 
 def existing_datasource() -> str:
-    """Its .datasource file."""
+    """The template's .datasource file."""
     lines = []
     for column in columns():
         default = f" DEFAULT {column['default']}" if column["default"] is not None else ""
@@ -37,7 +37,7 @@ def shipped(datasource: str = "llm_events") -> str:
 
 
 def former_datasource() -> str:
-    """Its .datasource file: with the former columns, and the defaults that columns had then."""
+    """birdfeed's former .datasource file: with the former columns and their defaults."""
     text = shipped()
     for name, was in (
         ("event_type", ""),

@@ -1,6 +1,6 @@
-"""Event data that no honest program passes, and the whole way of an event without Redis: every one is kept or counted.
+"""Malformed event data, and an event's whole path without Redis: every event is kept or counted.
 
-The values come from a `random.Random`, so that Hypothesis can draw them and a long run can go by seeds.
+The values come from a `random.Random`, so that Hypothesis can draw them and a long run can use seeds.
 """
 
 import collections
@@ -54,7 +54,7 @@ NAMES: Final = (*ANY_TYPE, "prompt", "messages", "other")
 
 
 class Colour(enum.Enum):
-    """A member that JSON has no word for."""
+    """A type that JSON doesn't have."""
 
     RED = "red"
     NOTHING = float("nan")
@@ -68,7 +68,7 @@ class Data:
 
 
 class Refusing:
-    """Raises wherever it is touched."""
+    """Raises on every access."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(name)
@@ -92,15 +92,15 @@ class Refusing:
 
 
 class Dumping:
-    """Its content is another of its kind, for ever."""
+    """Its dump contains another object of its class, without end."""
 
     def model_dump(self) -> dict[str, object]:
-        """As pydantic's."""
+        """Like pydantic's."""
         return {"inner": Dumping()}
 
 
 class Endless(Mapping[str, str]):
-    """More entries than anybody wants to read."""
+    """A mapping with more entries than can be read."""
 
     def __getitem__(self, key: str) -> str:
         return key
@@ -113,7 +113,7 @@ class Endless(Mapping[str, str]):
 
 
 class BrokenText(str):
-    """Text that can't be made text."""
+    """Text whose conversion fails."""
 
     __slots__ = ()
 
@@ -121,19 +121,19 @@ class BrokenText(str):
         raise RuntimeError
 
     def encode(self, *_: Any) -> bytes:
-        """Never."""
+        """Raise."""
         raise RuntimeError
 
 
 class BrokenDict(dict[str, object]):
-    """A dict that does not show its entries."""
+    """A dict whose entries can't be read."""
 
     def items(self) -> Any:
-        """Never."""
+        """Raise."""
         raise RuntimeError
 
     def keys(self) -> Any:
-        """Never."""
+        """Raise."""
         raise RuntimeError
 
 
@@ -141,13 +141,13 @@ class BrokenZone(tzinfo):
     """A time zone without an offset."""
 
     def utcoffset(self, when: datetime | None) -> timedelta:
-        """Never."""
+        """Raise."""
         raise RuntimeError
 
     dst = utcoffset
 
     def tzname(self, when: datetime | None) -> str:
-        """Never."""
+        """Raise."""
         raise RuntimeError
 
 
@@ -159,12 +159,12 @@ class BrokenError(Exception):
 
     @property
     def code(self) -> str:
-        """Never."""
+        """Raise."""
         raise RuntimeError
 
 
 def leaf(draw: Random) -> Any:
-    """A value that isn't built of others."""
+    """A value that is not a container."""
     match draw.randrange(10):
         case 0 | 1 | 2:
             return draw.choice(TEXTS)
@@ -241,14 +241,14 @@ def value(draw: Random, depth: int = 0) -> Any:
 
 
 def key(draw: Random) -> Any:
-    """A name, or what should be one."""
+    """A valid or an invalid name."""
     return draw.choice(
         (*USAGE_KEYS, "a", "", "\ud800", "x" * 100, "\x00", 1, 2.5, None, True, (1, 2), b"x", Colour.RED)
     )
 
 
 def usage(draw: Random) -> dict[str, Any]:
-    """Counts, nearly."""
+    """A usage with valid and invalid counts."""
     inner = {draw.choice(USAGE_KEYS): draw.choice(NUMBERS), "modality": draw.choice(("TEXT", 5, None))}
     return {
         draw.choice(USAGE_KEYS): draw.choice((draw.choice(NUMBERS), draw.choice(TEXTS), 7, inner, [inner], value(draw)))
@@ -257,7 +257,7 @@ def usage(draw: Random) -> dict[str, Any]:
 
 
 def event(draw: Random) -> tuple[Any, Any]:
-    """What might be passed to track_event: a type and data."""
+    """Arguments for track_event: a type and data."""
     event_type = draw.choice(TYPES) if draw.random() < 0.97 else draw.choice(ODD_TYPES)
     if draw.random() < 0.03:
         return event_type, draw.choice((value(draw), Endless(), BrokenDict(model="m"), None, "x", [("model", "m")]))
@@ -274,7 +274,7 @@ def event(draw: Random) -> tuple[Any, Any]:
 
 
 class RecordingClient(_CapturingClient):
-    """A producer that keeps what it would have sent."""
+    """A producer client that keeps what it would have sent."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[str, bytes]] = []
@@ -286,7 +286,7 @@ class RecordingClient(_CapturingClient):
 
 
 def outcomes(events: Iterable[tuple[Any, Any]]) -> collections.Counter[str]:
-    """What became of each event, by name: `row`, `dead <reason>`, `dropped <reason>`. Raises where one is lost."""
+    """The outcome of each event, by name: `row`, `dead <reason>`, `dropped <reason>`. Raises if one is lost."""
     client = RecordingClient()
     before = api.use_client(client)
     tracked = 0
@@ -310,7 +310,7 @@ def outcomes(events: Iterable[tuple[Any, Any]]) -> collections.Counter[str]:
 
 
 def _worked(enricher: Enricher, event_type: str, lines: list[bytes]) -> list[Item]:
-    """The events of one batch as a worker leaves them before it sends."""
+    """The events of one batch, processed by a worker up to the request."""
     batch = pack(event_type, lines, compression=1)
     job = ReservedJob(
         id=batch.id, execution="e", data=batch.data, event_type=event_type, events=len(lines), size=batch.size,

@@ -1,6 +1,6 @@
-"""A lock file held against what the installed packages themselves ask for, extras included.
+"""Compare a lock file with the requirements of the installed packages, extras included.
 
-pip's own `pip check` knows nothing of extras, and pip resolves anew where a lock lacks one.
+`pip check` ignores extras, and pip resolves again where a lock lacks a package.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ Metadata = Callable[[str], tuple[str, tuple[Requirement, ...]] | None]
 
 @cache
 def installed(name: str) -> tuple[str, tuple[Requirement, ...]] | None:
-    """The version of an installed package and its requirements; None where it is not installed."""
+    """The version of an installed package and its requirements; None if it is not installed."""
     try:
         found = distribution(name)
     except PackageNotFoundError:
@@ -36,7 +36,7 @@ def installed(name: str) -> tuple[str, tuple[Requirement, ...]] | None:
 
 
 def applies(requirement: Requirement, extras: Iterable[str] = ()) -> bool:
-    """Whether a requirement's marker holds here, with any of some extras or without one."""
+    """Whether a requirement's marker is true here, with one of some extras or without any."""
     return requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", *extras))
 
 
@@ -44,7 +44,7 @@ def pins(text: str) -> dict[str, Pin]:
     """A lock file's lines that apply here, by canonical name.
 
     Raises:
-        InvalidRequirement: A line is no requirement.
+        InvalidRequirement: A line is not a requirement.
         ValueError: A line doesn't pin exactly one version.
     """
     made = [_pin(line) for line in text.splitlines() if line[:1].strip()]
@@ -53,7 +53,7 @@ def pins(text: str) -> dict[str, Pin]:
 
 @cache
 def _pin(line: str) -> Pin | None:
-    """A line; None where it doesn't apply here. The same lines are looked at again and again."""
+    """Parse a line; None if it doesn't apply here. Cached, as the same lines are parsed many times."""
     requirement = Requirement(line.removesuffix("\\").strip())
     (specifier,) = requirement.specifier
     if specifier.operator != "==":
@@ -65,11 +65,11 @@ def _pin(line: str) -> Pin | None:
 
 
 def complaints(text: str, roots: Iterable[Requirement], metadata: Metadata = installed) -> list[str]:
-    """What is wrong with a lock, a sentence each; none where everything that `roots` reach is in it as required.
+    """What is wrong with a lock, one sentence each; empty if everything that `roots` need is in it.
 
     Args:
         text: The lock file.
-        roots: What the lock is made for.
+        roots: The requirements for which the lock is made.
         metadata: Gives a package's version and requirements.
     """
     locked = pins(text)

@@ -1,4 +1,4 @@
-"""All that is in a Redis, as text: for tests that look for what must not be there."""
+"""All that is in a Redis, as text: for tests that search for what must not be in it."""
 
 import zlib
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ def unpacked(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-#: How all of a key is read, by its type.
+#: How the whole value of a key is read, by its type.
 READ: Mapping[bytes, tuple[str, ...]] = {
     b"string": ("GET", "{}"),
     b"hash": ("HGETALL", "{}"),
@@ -27,7 +27,7 @@ READ: Mapping[bytes, tuple[str, ...]] = {
 
 
 def all_of(redis: Redis) -> str:
-    """Everything in a Redis: the names of all keys, and what they hold, whatever type they are of."""
+    """Everything in a Redis: the names of all keys, and their values, of any type."""
     found = []
     for key in redis.scan_iter(count=1_000):
         kind = redis.execute_command("TYPE", key)

@@ -1,4 +1,4 @@
-"""Rows as the worker makes them, of random events: for what stores and reads them."""
+"""Rows as the worker makes them, of random events, for tests of storing and reading them."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ MODERATIONS: tuple[dict[str, Any] | None, ...] = (
 
 
 def event_id(dice: random.Random, when: datetime) -> str:
-    """A UUIDv7 of a moment, from the dice's bits."""
+    """A UUIDv7 of a time, with random bits."""
     clock = f"{int(when.timestamp() * 1000):012x}"
     noise = f"{dice.getrandbits(74):019x}"
     return f"{clock[:8]}-{clock[8:]}-7{noise[:3]}-8{noise[3:6]}-{noise[6:18]}"
@@ -69,14 +69,14 @@ def built(dice: random.Random, event_type: str, when: datetime, data: Mapping[st
 
 
 def sent(enriched: Enriched) -> dict[str, Any]:
-    """A row as its JSON says it: times are text, and what is its column's default is not there."""
+    """A row as its JSON has it: times are text, and a column's default is left out."""
     build = registry()[enriched.envelope.event_type].build_row
     row: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(build(enriched)))
     return row
 
 
 def filled(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The same with what was left out, and times that compare as text: what its columns hold."""
+    """The same with the defaults, and times that compare as text, as in the store's columns."""
     return _plain(msgspec.convert(row, registry()[row["event_type"]].row))
 
 
@@ -91,7 +91,7 @@ def _plain(struct: msgspec.Struct) -> dict[str, Any]:
 
 
 def repriced(dice: random.Random, before: Mapping[str, Any], enriched_at: str) -> dict[str, Any]:
-    """The same event, enriched at another time with another outcome: what is frozen in track_event stays."""
+    """The same event, enriched at another time with another outcome: the fields set by track_event stay."""
     cost = Decimal(dice.randrange(10**11)) / Decimal(10**12)
     as_number = {"cost": float(cost)} if "cost" in before else {}  # the template's column
     return {
@@ -129,7 +129,7 @@ def _common(dice: random.Random) -> dict[str, Any]:
 
 
 def text_data(dice: random.Random) -> dict[str, Any]:
-    """What a handler may say of a random text_generation event."""
+    """The fields that a handler may set for a random text_generation event."""
     return {
         **_common(dice),
         "stream": dice.choice((None, True)),
@@ -152,5 +152,5 @@ def _image(dice: random.Random) -> dict[str, Any]:
 
 
 def sample(dice: random.Random, event_type: str, moments: Sequence[datetime]) -> list[dict[str, Any]]:
-    """One row for each moment."""
+    """One row for each time."""
     return [row(dice, event_type, when) for when in moments]

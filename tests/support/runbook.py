@@ -1,4 +1,4 @@
-"""What the tests of docs/how-to/runbook.md share: its sections and their commands, and what a system says of itself."""
+"""Shared by the tests of docs/how-to/runbook.md: its sections and their commands, and the status of a system."""
 
 import re
 import shlex
@@ -24,7 +24,7 @@ def commands_of(title: str) -> list[list[str]]:
 
 
 def says(title: str, words: str) -> str:
-    """These words, which the section must promise to its reader."""
+    """Checks that the section has these words, and returns them."""
     section = RUNBOOK.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
     assert words in " ".join(section.split()), f"the section {title!r} doesn't say {words!r}"
     return words
@@ -40,9 +40,9 @@ def status(system: System) -> str:
 
 
 def named(system: System, words: str) -> None:
-    """`birdfeed status` says so, and knew it within 15 s, as operators are promised.
+    """Wait until `birdfeed status` has these words, at most 15 s after the fault, as the docs promise.
 
-    The time is that of the verdict, not of starting the command again and again on a busy machine.
+    The time is that of the verdict; starting the command several times on a busy machine takes longer.
     """
 
     def found() -> bool:
@@ -53,7 +53,7 @@ def named(system: System, words: str) -> None:
 
 
 def follow(system: System, commands: Sequence[Sequence[str]]) -> list["subprocess.CompletedProcess[str]"]:
-    """Type the commands, and let the queue run dry before one looks whether all is well again."""
+    """Run the commands, and wait until the queue is empty before the status is checked."""
     done = []
     for before, command in zip([["begin"], *commands], commands, strict=False):
         if before[0] == "resume" or command[0] in {"status", "ledger"}:

@@ -1,4 +1,4 @@
-"""Rows in a sandbox's tables, made by the worker's own enrichment and sent by its own client."""
+"""Rows in a sandbox's tables, made by the worker's enrichment and sent by the worker's client."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,12 +23,12 @@ from tests.support.events import envelope
 
 
 def client_of(sandbox: Sandbox) -> Tinybird:
-    """The worker's client, on a sandbox."""
+    """The worker's client for a sandbox."""
     return Tinybird(sandbox.url, sandbox.append_token, sandbox.read_token)
 
 
 def post(sandbox: Sandbox, datasource: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Rows as they are, past the worker; what the store says of them."""
+    """Send rows directly, without a worker; returns the store's answer."""
     answer = httpx.post(
         f"{sandbox.url}/v0/events",
         params={"name": datasource, "wait": "true"},
@@ -42,7 +42,7 @@ def post(sandbox: Sandbox, datasource: str, rows: Sequence[Mapping[str, Any]]) -
 
 
 def use(sandbox: Sandbox, folder: Path, book: Path, monkeypatch: pytest.MonkeyPatch, **settings: str) -> None:
-    """Commands run in this process work on a sandbox with a book, away from anybody's .env; no fallback."""
+    """Commands in this process use a sandbox and a book, without the user's .env and without the fallback."""
     monkeypatch.chdir(folder)
     for name, value in {
         "TINYBIRD_HOST": sandbox.url,
@@ -82,7 +82,7 @@ def store(
     events: Iterable[tuple[datetime, Mapping[str, Any]]],
     enriched_at: datetime | None = None,
 ) -> None:
-    """Events into the sandbox, as a worker would bring them in: in the rows that its table takes."""
+    """Store events in the sandbox as a worker would: in the rows that its table accepts."""
     datasource = registry()[event_type].datasource
     with client_of(sandbox) as client:
         short = is_short(datasource, client.columns(datasource))

@@ -1,4 +1,4 @@
-"""What some tests need beside our own environment: programs of Debian's, and packages that clash with ours."""
+"""Tools outside our own environment that some tests need: Debian's programs, and packages that conflict with ours."""
 
 import hashlib
 import os
@@ -22,7 +22,10 @@ class NotInstallableError(Exception):
 
 
 def need(program: str, package: str) -> str:
-    """The path of a program; where it is missing the test is skipped with its package's name, or fails in the gate."""
+    """The path of a program.
+
+    If it is missing the test is skipped with the name of its package, or fails in the gate.
+    """
     found = shutil.which(program)
     if found is None:
         if MUST_HAVE_ALL:
@@ -32,10 +35,10 @@ def need(program: str, package: str) -> str:
 
 
 def environment_with(name: str, pins: tuple[str, ...]) -> Path:
-    """The Python of an environment with these packages and no others, made under the user's cache if it isn't there.
+    """The Python of an environment with these packages and no others, created in the user's cache if it doesn't exist.
 
     Raises:
-        NotInstallableError: It can't be made.
+        NotInstallableError: It can't be created.
     """
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     digest = hashlib.sha256("\n".join((sys.base_prefix, *pins)).encode()).hexdigest()[:12]

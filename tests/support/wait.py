@@ -6,15 +6,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-#: Seconds between two looks.
+#: Seconds between two tries.
 LOOK = 0.02
 
 
 def eventually(look: Callable[[], T], *, what: str, within: float = 60.0) -> T:
-    """The first true result of `look`. Patience costs nothing where all is well, and slow machines need it.
+    """The first true result of `look`. A long timeout costs nothing in a passing test, and slow machines need it.
 
     Raises:
-        AssertionError: The time is up; says what was waited for and the last result.
+        AssertionError: The time is up; the message has what was waited for and the last result.
     """
     deadline = time.monotonic() + within
     while True:
@@ -27,5 +27,5 @@ def eventually(look: Callable[[], T], *, what: str, within: float = 60.0) -> T:
 
 
 def pause(seconds: float) -> None:
-    """Let others run between two looks; never to wait for a thing to happen."""
+    """Let other processes run between two tries; never used to wait for an event."""
     time.sleep(seconds)

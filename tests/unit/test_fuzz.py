@@ -1,4 +1,4 @@
-"""Whatever a handler passes to track_event: nothing is raised, and every event is a row, a dead letter, or counted."""
+"""Any arguments of track_event: nothing is raised, and every event is a row, a dead letter, or counted as dropped."""
 
 import logging
 from collections import Counter
@@ -14,12 +14,12 @@ from tests.support.fuzz import event, outcomes
 @settings(max_examples=30)
 @given(st.randoms(use_true_random=False))
 def test_every_event_is_kept_or_counted(draw: Random) -> None:
-    """From the handler's call over the wire to the worker's row; our own code never fails on one."""
+    """From the handler's call to the worker's row; our own code never fails."""
     assert outcomes(event(draw) for _ in range(5))["dead internal_error"] == 0
 
 
-def test_many_events_reach_every_end() -> None:
-    """The generator is worth something: there are rows, dead letters and drops of more than one kind."""
+def test_many_events_have_every_outcome() -> None:
+    """The generator makes rows, dead letters and drops of more than one kind."""
     draw = Random(17)
     found = outcomes(event(draw) for _ in range(1_500))
 
@@ -31,7 +31,7 @@ def test_many_events_reach_every_end() -> None:
 
 @pytest.mark.soak
 def test_a_hundred_thousand_events() -> None:
-    """The same for long: 100 seeds of 1,000 events."""
+    """The same with 100 seeds of 1,000 events."""
     logging.disable(logging.WARNING)
     try:
         total: Counter[str] = Counter()

@@ -1,7 +1,7 @@
-"""Each thing that stands between a value from outside and a reader is needed: switched off, the value comes through.
+"""Each filter between a value from outside and its reader is needed: without it the value reaches the reader.
 
-Every row has a way through birdfeed's own code, and what stands there. With it, nothing of the marker is left; without
-it, the same way shows the marker, so each row also shows that the way would notice.
+Every row has a path through birdfeed's own code, and a filter on it. With the filter nothing of the marker is left;
+without it the same path shows the marker, so each row also proves that the path can find it.
 """
 
 import contextlib
@@ -40,12 +40,12 @@ from tests.support.events import envelope
 from tests.support.servers.redis_servers import free_port
 
 Patch = pytest.MonkeyPatch
-#: A prompt; what a terminal obeys; a formula; a token.
+#: A prompt; a terminal's control sequence; a formula; a token.
 PROMPT, ESC, FORMULA, TOKEN = "zqMarker", "\x1b]52;c;aGk=\x07", "=cmd|'/c calc'!A1", "p." + "zq" * 20
 
 
 def same(value: Any, *_: Any, **__: Any) -> Any:
-    """In place of a function that makes something harmless."""
+    """The replacement of a function that makes a value harmless."""
     return value
 
 
@@ -151,7 +151,7 @@ def open_condition(text: str) -> str:
     return f"'{text}'"
 
 
-#: What stands there: a way through, what switches it off, and the marker.
+#: Filter: a path through it, what switches it off, and the marker.
 GUARDS: dict[str, tuple[Callable[[Patch, Path], str], Callable[[Patch], None], str]] = {
     "the list of fields": (
         encoded, lambda patch: patch.setattr(Shape, "admitted", lambda *_, **__: {"prompt": PROMPT}), PROMPT,
@@ -180,8 +180,8 @@ GUARDS: dict[str, tuple[Callable[[Patch, Path], str], Callable[[Patch], None], s
 
 
 @pytest.mark.parametrize("guard", sorted(GUARDS))
-def test_it_holds_and_is_needed(guard: str, tmp_path: Path) -> None:
-    """Nothing of the marker with it, the marker without it."""
+def test_it_works_and_is_needed(guard: str, tmp_path: Path) -> None:
+    """With it nothing of the marker is left, without it the marker is."""
     way, switch_off, marker = GUARDS[guard]
     with Patch.context() as patch:
         assert marker not in way(patch, tmp_path)
@@ -191,6 +191,6 @@ def test_it_holds_and_is_needed(guard: str, tmp_path: Path) -> None:
         assert marker in way(patch, tmp_path)
 
 
-def test_markers_are_what_they_should_be() -> None:
-    """A marker that no JSON or text could hold would never be found."""
+def test_markers_can_be_found() -> None:
+    """A marker that no JSON or text can contain would never be found."""
     assert orjson.loads(orjson.dumps([PROMPT, ESC, FORMULA, TOKEN])) == [PROMPT, ESC, FORMULA, TOKEN]

@@ -1,4 +1,4 @@
-"""One system for all tests of the runbook that leave it alone."""
+"""One system for all tests of the runbook that don't change its settings."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.support.servers.system import System
 
 @pytest.fixture(scope="module")
 def standing(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """One worker for all tests here that leave it alone; it keeps an append-only file."""
+    """One worker, on a Redis with an append-only file, for all tests here that don't change its settings."""
     folder = tmp_path_factory.mktemp("runbook")
     # The pool looks at the store's columns when it starts, and a test before this module may have replaced them.
     sandbox_process.reset()
@@ -22,7 +22,7 @@ def standing(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def working(standing: System, sandbox: Sandbox) -> Iterator[System]:
-    """The standing system, with nothing in the queue, the store or the ledger."""
+    """The shared system, with nothing in the queue, the store or the ledger."""
     standing.log.write_text("")
     yield standing
     sandbox.clear_faults()

@@ -1,4 +1,4 @@
-"""`birdfeed demo`: what a stranger sees first, and its proof."""
+"""`birdfeed demo`: what a new user sees first, and its check of the result."""
 
 from collections import Counter
 from pathlib import Path
@@ -9,8 +9,8 @@ from birdfeed_cli.local.demo import check
 from tests.support.commands import birdfeed, clean_environment
 
 
-def test_the_demo_ends_well_whatever_is_set(tmp_path: Path) -> None:
-    """An outage, a killed worker, a replay; and no setting of the user's is in its way."""
+def test_the_demo_succeeds_whatever_is_set(tmp_path: Path) -> None:
+    """An outage, a killed worker and a replay; none of the user's own settings affects it."""
     (tmp_path / ".env").write_text("BIRDFEED_ENABLED=false\nBIRDFEED_KEY_PREFIX=mine\n")
     environment = {
         **clean_environment(),
@@ -29,7 +29,7 @@ IDS = Counter({"1": 1, "2": 1})
 DEAD = [("c", "3")]
 
 
-def test_a_proof_that_holds() -> None:
+def test_the_check_passes() -> None:
     """Two rows, one dead event."""
     assert check(["a", "b", "c"], ROWS, IDS, DEAD, 0) == []
 
@@ -47,7 +47,7 @@ def test_a_proof_that_holds() -> None:
     ],
     ids=["lost", "twice", "written and dead", "a stranger", "an id twice", "one id for two", "dropped"],
 )
-def test_a_proof_that_does_not(
+def test_the_check_fails(
     tracked: list[str],
     rows: Counter[str],
     ids: Counter[str],
@@ -55,5 +55,5 @@ def test_a_proof_that_does_not(
     dropped: int,
     said: str,
 ) -> None:
-    """Each way it can fail is said."""
+    """Each reason is named."""
     assert said in "; ".join(check(tracked, rows, ids, dead, dropped))

@@ -1,4 +1,4 @@
-"""`birdfeed forget`: after it, one person is in no spool, no job, no dead letter, no log entry and no row."""
+"""`birdfeed forget`: afterwards no spool, job, dead letter, log entry or row has the person."""
 
 import json
 import random
@@ -33,7 +33,7 @@ ANN, BOB = pseudonym(KEY.encode(), "ann@example.com"), pseudonym(KEY.encode(), "
 
 @pytest.fixture
 def system(valkey_url: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
-    """Both persons' events as rows, in quarantine, queued, dead, spooled, and in the log of dead letters."""
+    """Two persons' events as rows, in quarantine, queued, dead, spooled, and in the log of dead letters."""
     with System(valkey_url, sandbox, tmp_path, BIRDFEED_USER_HMAC_KEY=KEY) as system:
         system.redis.flushall()
         events = [("text_generation", text(user=user, request_id=user)) for user in ("ann@example.com", "bob") * 3]
@@ -57,12 +57,15 @@ def system(valkey_url: str, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytes
 
 
 def run(*words: str, **more: Any) -> Result:
-    """`birdfeed forget`, by the settings in the environment."""
+    """`birdfeed forget`, with the settings in the environment."""
     return CliRunner().invoke(app, ["forget", *words], **more)
 
 
 def test_a_person_is_erased_everywhere(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the raw name and the key in the environment; the other person keeps every event, and the ledger balances."""
+    """By the raw name and the hash key in the environment; no event of the other person is deleted.
+
+    The ledger balances.
+    """
     before = all_of(system.redis)
     assert (ANN in before, BOB in before) == (True, True)
 

@@ -1,4 +1,4 @@
-"""Every command, found by itself, is fed names that attack a terminal, a spreadsheet, a page or a log."""
+"""Every command, found in the command tree, is given names that attack a terminal, a spreadsheet, a page or a log."""
 
 import csv
 import io
@@ -30,15 +30,15 @@ from tests.support.events import envelope, text
 from tests.support.servers.system import System
 from tests.support.worker.dead import bury
 
-#: Writes the clipboard, sets the title, opens markup that nobody closed, begins lines, turns the text around, and runs
-#: as a formula.
+#: Writes the clipboard, sets the title, opens markup without closing it, starts new lines, reverses the text's
+#: direction, and is a formula.
 NAME = "=cmd|'/c calc'!A1\x1b]52;c;aGk=\x07[/red][bold]:smile:\n\rFORGED: all is well\u202e\x9b31m\u2028<script>"
 SHOWN = visible(NAME)
 REASON = "bad\x1b[2J[/red]\nFORGED"
-#: These run until they are stopped, and print what they are given by their settings alone; `demo` and
-#: `console` have their own tests.
+#: These run until they are stopped, and print only what their settings contain; `demo` and `console` have their own
+#: tests.
 RUN_ON = {("worker",), ("up",), ("demo",), ("console",)}
-#: Where the names must be seen: without it a command that prints nothing would pass.
+#: Commands whose output must show the names: otherwise a command that prints nothing would pass.
 SEEN_IN = {
     "ledger", "metrics", "status", "resume", "dead list", "dead show", "dead log", "dead export", "spool list", "send",
     "report", "prices missing", "prices show", "prices check", "prices diff", "prices estimate",
@@ -50,7 +50,7 @@ FILES = {"price book": "book.toml", "bill": "bill.csv", "": "events.ndjson"}
 
 
 def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command, former words included."""
+    """Every command, former names included."""
 
     def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
         inner = getattr(command, "commands", None)
@@ -92,7 +92,7 @@ def sandbox_of_names() -> Iterator[Sandbox]:
 def world(
     valkey_url: str, sandbox_of_names: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[System]:
-    """Redis, spool, store and price book, each with hostile names wherever a name can be."""
+    """Redis, spool, store and price book, each with hostile names in every place for a name."""
     with System(valkey_url, sandbox_of_names, tmp_path) as system:
         for name, value in {**system.environment, "BIRDFEED_PRICE_BOOK": str(tmp_path / "book.toml")}.items():
             monkeypatch.setenv(name, value)
@@ -126,7 +126,7 @@ def fill(redis: Redis, system: System) -> None:
 
 
 def arguments(system: System, command: Any) -> list[str]:
-    """What a command needs to do as much as it can: required values by their names, all letters, no questions."""
+    """Arguments that make a command do as much as it can: required values by name, all letters, no confirmation."""
     letter = next(iter(system.dead())).id
     known = {
         "file": str(system.folder / next(file for word, file in FILES.items() if word in (command.help or ""))),
@@ -147,21 +147,21 @@ def arguments(system: System, command: Any) -> list[str]:
 
 
 def forms(command: Any) -> list[list[str]]:
-    """The ways a command can print."""
+    """The output formats of a command."""
     options = {option for one in command.params for option in one.opts}
     return [[], *([one] for one in ("--json", "--csv", "--dry-run", "--letters", "--toml") if one in options)]
 
 
 def harm(printed: str) -> list[str]:
-    """Characters that a terminal obeys, and lines that nobody wrote."""
+    """Control characters and forged lines in an output."""
     controls = sorted({one for one in printed if one != "\n" and not one.isprintable() and one != "\xa0"})
     forged = [line for line in printed.split("\n") if re.match(r"\s*FORGED", line)]
     return [ascii(one) for one in controls] + forged
 
 
 @pytest.mark.parametrize("words", [words for words, _ in commands() if words not in RUN_ON], ids=" ".join)
-def test_no_name_is_more_than_text(world: System, words: tuple[str, ...]) -> None:
-    """No control character, no line of its own, no markup, and no traceback, in any form of the output."""
+def test_no_name_is_more_than_text_in_a_terminal(world: System, words: tuple[str, ...]) -> None:
+    """In every output format: no control character, no extra line, no markup, no traceback."""
     command = dict(commands())[words]
     given, events = arguments(world, command), (world.folder / "events.ndjson").read_text()
     seen = False
@@ -174,8 +174,8 @@ def test_no_name_is_more_than_text(world: System, words: tuple[str, ...]) -> Non
     assert seen or " ".join(words) not in SEEN_IN, done.output
 
 
-def test_names_are_whole_for_machines(world: System) -> None:
-    """JSON's escapes change nothing; what can't be printed was replaced where the job was read."""
+def test_json_has_names_unchanged(world: System) -> None:
+    """JSON's escapes change nothing; what can't be printed was replaced when the job was read."""
     [kind] = [
         one
         for one in json.loads(CliRunner().invoke(app, ["dead", "list", "--json"]).stdout)
@@ -195,8 +195,8 @@ def test_no_name_is_a_formula(world: System) -> None:
 
 
 @pytest.mark.parametrize("path", ["/costs?by=model", "/costs?by=user", "/prices"])
-def test_no_name_is_part_of_the_consoles_pages(world: System, path: str) -> None:
-    """Those that are read from the store; tests/unit/cli/console has the others."""
+def test_no_name_is_markup_in_the_consoles_pages(world: System, path: str) -> None:
+    """In the pages that are read from the store; tests/unit/cli/console tests the others."""
     from birdfeed_cli.console.access import Access
     from birdfeed_cli.console.app import Console, make_app
     from birdfeed_cli.console.replays import Runs
@@ -222,8 +222,8 @@ def test_no_name_is_part_of_the_consoles_pages(world: System, path: str) -> None
     assert "by user" in page.text.lower() or path == "/prices"
 
 
-def test_no_name_is_part_of_the_page(world: System, tmp_path: Path) -> None:
-    """HTML has it as text, and no other user of the machine can read the page."""
+def test_no_name_is_markup_in_the_report(world: System, tmp_path: Path) -> None:
+    """The HTML has it as text, and no other user of the machine can read the file."""
     page = tmp_path / "report.html"
     page.write_text("older")
     page.chmod(0o644)

@@ -121,7 +121,7 @@ def commands_with_json() -> Iterator[str]:
 
 @pytest.mark.parametrize("command", list(commands_with_json()))
 def test_every_command_with_json_is_on_the_page(command: str) -> None:
-    """The other way round, the next test runs all that is on the page."""
+    """The last test runs every command on the page."""
     assert [heading for heading in documented() if heading.startswith(f"{command} ")] != []
 
 
@@ -140,7 +140,7 @@ def test_every_command_with_json_is_on_the_page(command: str) -> None:
     ],
 )
 def test_comparing_finds_differences(shape: Any, value: Any, expected: list[str]) -> None:
-    """Wrong types, keys that are missing, keys that nobody documented."""
+    """Wrong types, keys that are missing, undocumented keys."""
     assert list(compare(shape, value, "x", set())) == expected
 
 
@@ -154,7 +154,7 @@ def system(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> Iterator[System
 
 
 def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[str]]]:
-    """Each heading of the page, with the output of a command that is made so that nothing in it is empty."""
+    """The output of each command on the page, with data that leaves no part of it empty."""
     line = json.dumps({"event_type": "text_generation", "event_data": {"model": "mine", "usage": USAGE}})
     system.send([("text_generation", text(request_id="z", model=4.1)), ("speech", {"model": "m"})])
     spool = dict(system.environment, BIRDFEED_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
@@ -237,12 +237,12 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
     yield "doctor --json", system.run("doctor", "--json")
 
 
-#: What no run above fills: it needs a failure of its own.
+#: Paths that no run above fills, because each needs a special failure.
 NOT_FILLED = {"spool list --json.damaged[]", "prices reprice --json.refused.<reason>"}
 
 
 def test_the_page_is_what_the_commands_print(system: System) -> None:
-    """Every command of the page is run; every key that it documents was there, and no other."""
+    """Every command of the page is run; its output has exactly the documented keys."""
     shapes, seen, wrong = documented(), set[str](), list[str]()
     ran = set()
     for heading, done in outputs(system):

@@ -1,4 +1,4 @@
-"""What an operator has open all day: metrics, health, logs, rq's own tools."""
+"""What an operator watches: metrics, health, logs, rq's own tools."""
 
 import json
 import signal
@@ -30,7 +30,7 @@ def system(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> Iterator[System
 
 
 def get(system: System, path: str) -> tuple[int, str]:
-    """A page of the launcher's; 0 where nothing answers."""
+    """A page of the launcher's; status 0 where nothing answers."""
     url = f"http://127.0.0.1:{system.environment['BIRDFEED_METRICS_PORT']}{path}"
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
@@ -43,12 +43,12 @@ def get(system: System, path: str) -> tuple[int, str]:
 
 
 def test_a_pool_counts_what_its_workers_do(system: System) -> None:
-    """Over two workers, one of which is killed; the pages answer while it is up, and not after."""
+    """The sums include a killed worker's counts; the pages answer only while the launcher runs."""
     pool = system.start_pool(2)
     bad = [("text_generation", text(request_id=f"b{number}", model=4.1, user=SECRET)) for number in range(5)]
     system.send([*[("text_generation", text(request_id=f"r{number}")) for number in range(50)], *bad])
     system.drained()
-    # A worker counts after it has settled; killed in between, it would not have counted.
+    # A worker counts after it has settled; if it is killed in between, its counts are lost.
     died = 'birdfeed_events_total{event_type="text_generation",outcome="dead"} 5.0'
     eventually(lambda: died in get(system, "/metrics")[1], what="the deaths are counted")
     written = 'birdfeed_events_total{event_type="text_generation",outcome="written"} 50.0'
@@ -92,7 +92,7 @@ def test_logs_carry_ids_and_no_data(system: System) -> None:
 
 
 def test_an_export_can_be_sent_as_new_events(system: System) -> None:
-    """To another installation, say: under new ids, and with a word about it."""
+    """To another installation, for example: under new ids, with a message that says so."""
     system.start_pool(1)
     system.send([("text_generation", text(request_id=f"b{number}", model=4.1)) for number in range(3)])
     system.drained()
@@ -110,8 +110,8 @@ def test_an_export_can_be_sent_as_new_events(system: System) -> None:
     assert system.run("ledger").returncode == 0
 
 
-def test_workers_keep_dead_letters_small(system: System) -> None:
-    """Lone deaths of one kind are one letter soon, without anybody asking for it."""
+def test_workers_merge_small_dead_letters(system: System) -> None:
+    """Dead letters of one event each and of one kind are soon merged into one, without a command."""
     bury(system.redis, system.keys, events(30), each=True)
 
     system.start_pool(2)
@@ -124,7 +124,7 @@ def test_workers_keep_dead_letters_small(system: System) -> None:
 def test_rqs_own_commands_work(system: System, serializer: tuple[str, ...]) -> None:
     """`rq info` shows queue, workers and dead letters; `rq requeue` brings them back, and the ledger balances.
 
-    Also where somebody forgets to say that our jobs are JSON.
+    Also without the option that our jobs are JSON.
     """
     system.start_pool(1)
     system.sandbox.fault(quarantine_rows={"path": "$.model", "equals": "openai"})

@@ -1,4 +1,4 @@
-"""The pages' blocks of shell, typed into bash as they stand, on what `birdfeed up` starts.
+"""The docs' shell blocks, run in bash unchanged, on the servers that `birdfeed up` starts.
 
 tests/unit/docs/test_blocks.py says which pages' blocks are run where.
 """
@@ -61,13 +61,13 @@ FILES = {
 
 @dataclass
 class Reader:
-    """Someone who types what a page says, in one folder and one environment."""
+    """A bash that runs a page's blocks, in one folder and one environment."""
 
     folder: Path
     environment: dict[str, str]
 
     def types(self, shell: str, ends: int = 0) -> str:
-        """Type a block; what it shows. A reader waits until what was sent is settled."""
+        """Run a block; returns its output, once all that was sent is settled."""
         eventually(self._settled, what="nothing is under way")
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", shell],
@@ -87,9 +87,7 @@ class Reader:
 
     @contextmanager
     def serves(self, shell: str, ready: Callable[[str], object]) -> Iterator[None]:
-        """Type a block whose last command goes on until Ctrl-C, which is typed at the end; `ready` is given what it
-        has shown so far.
-        """
+        """Run a block whose last command needs Ctrl-C, which is sent at the end; `ready` gets the output so far."""
         shown = self.folder / "shown"
         with shown.open("w") as file:
             process = subprocess.Popen(
@@ -108,12 +106,12 @@ class Reader:
         assert ended == 0, f"{shell}\nended with {ended}:\n{shown.read_text()}"
 
 
-#: The last command of a block that goes on until Ctrl-C.
+#: The last command of a block that runs until Ctrl-C.
 UNTIL_STOPPED = re.compile(r"^((?:\.venv/bin/)?birdfeed (?:up|worker|console)\b[^\n]*)\s*\Z", re.MULTILINE)
 
 
 def blocks_of(page: str) -> list[Block]:
-    """A page's blocks of shell that are typed one after another, with nothing replaced."""
+    """A page's shell blocks that are run one after another, with nothing replaced."""
     return [
         block
         for block in all_blocks()
@@ -123,13 +121,13 @@ def blocks_of(page: str) -> list[Block]:
 
 @pytest.fixture(scope="module")
 def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
-    """One who typed the tutorial's `birdfeed up`, and pasted its export lines into another terminal."""
+    """A reader with the tutorial's `birdfeed up` running and its export lines set."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / ".venv").symlink_to(sys.prefix)
     for name, text in FILES.items():
         (folder / name).write_text(text)
     (folder / "bin").mkdir()
-    # Tinybird's own command line, which is not ours and would need an account.
+    # Tinybird's own command line, which is not part of birdfeed and needs an account.
     (folder / "bin" / "tb").write_text("#!/bin/sh\n")
     (folder / "bin" / "tb").chmod(0o755)
     path = os.pathsep.join([str(folder / "bin"), str(Path(sys.prefix) / "bin"), os.environ["PATH"]])
@@ -158,7 +156,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
 
 
 def typed(reader: Reader, page: str) -> str:
-    """Every block of a page, in its order; what all of them show."""
+    """Run every block of a page, in order; returns their output."""
     return "\n".join(reader.types(block.text) for block in blocks_of(page) if not UNTIL_STOPPED.search(block.text))
 
 
@@ -172,7 +170,7 @@ def test_the_tutorial(reader: Reader) -> None:
 
 
 def test_the_readme(reader: Reader) -> None:
-    """Its two events, and what they cost."""
+    """Its two events and their costs."""
     shown = typed(reader, "README.md")
 
     assert re.search(r"gpt-image-1 +│ +\$0\.334 ", shown)
@@ -189,12 +187,12 @@ def test_the_readme(reader: Reader) -> None:
     ],
 )
 def test_a_page(reader: Reader, page: str, shows: str) -> None:
-    """Every command does what the page says, without an error."""
+    """Every block of the page runs without an error."""
     assert shows in typed(reader, page)
 
 
 def test_the_page_of_prices(reader: Reader) -> None:
-    """With the id of a stored row; whoever has no terminal says --yes."""
+    """With the id of a stored row, and --yes, as there is no terminal."""
     (two_events,) = [block.text for block in blocks_of("README.md") if "birdfeed send" in block.text]
     reader.types(two_events)
     event = stored_event(reader)
@@ -226,7 +224,7 @@ def stored_event(reader: Reader) -> str:
 
 
 def test_the_page_of_invoices(reader: Reader) -> None:
-    """Nothing of this bill was booked, which each command says, and ends with 1."""
+    """No event of this bill is stored: each command says so and exits with 1."""
     (block,) = blocks_of("docs/how-to/compare-invoice.md")
     shown = [reader.types(line, ends=1) for line in block.text.splitlines()]
 
@@ -235,7 +233,7 @@ def test_the_page_of_invoices(reader: Reader) -> None:
 
 
 def test_the_page_of_erasing(reader: Reader) -> None:
-    """Whoever has no terminal to be asked on says --yes; a row in Tinybird is left to be deleted, so it ends with 1."""
+    """With --yes, as there is no terminal; a row in Tinybird remains to be deleted, so it exits with 1."""
     (block,) = blocks_of("docs/how-to/forget.md")
     send = """echo '{"event_type":"text_generation","event_data":{"model":"openai","user":"ann@example.com"}}'"""
     reader.types(f"{send} | birdfeed send -")
@@ -245,7 +243,7 @@ def test_the_page_of_erasing(reader: Reader) -> None:
 
 
 def test_the_worker_of_the_readme(reader: Reader) -> None:
-    """With this system's addresses in place of the reader's own: two workers more, until Ctrl-C."""
+    """With this system's addresses: two more workers, until Ctrl-C."""
     (block,) = [
         block for block in blocks_of("README.md") if UNTIL_STOPPED.search(block.text) and "export" in block.text
     ]
@@ -259,7 +257,7 @@ def test_the_worker_of_the_readme(reader: Reader) -> None:
 
 
 def workers(reader: Reader) -> int:
-    """Workers that live."""
+    """The running workers."""
     status = birdfeed("status", "--json", environment=reader.environment, folder=reader.folder)
     return len(json.loads(status.stdout)["workers"])
 
@@ -289,7 +287,7 @@ def other_machine(reader: Reader, tmp_path: Path) -> Reader:
 
 
 def with_stand_ins(reader: Reader, block: Block) -> tuple[Reader, str]:
-    """One with the programs that the block names replaced, and what they type."""
+    """Run a block with the programs that it names replaced; returns the output."""
     programs = stand_ins.install(block.stand_ins, reader.folder / "stand-ins")
     for name in block.stand_ins:
         own = reader.folder / ".venv" / "bin" / name
@@ -305,7 +303,7 @@ def with_stand_ins(reader: Reader, block: Block) -> tuple[Reader, str]:
 
 @pytest.mark.parametrize("page", sorted({block.page for block in WITH_STAND_INS}))
 def test_blocks_for_another_machine(other_machine: Reader, page: str) -> None:
-    """In their order; each stand-in checks what it is given, everything else is the real program."""
+    """In order; each stand-in checks its arguments, all other programs are real."""
     for block in [block for block in WITH_STAND_INS if block.page == page]:
         reader, shell = with_stand_ins(other_machine, block)
         if UNTIL_STOPPED.search(shell):
@@ -330,7 +328,7 @@ def test_blocks_for_another_machine(other_machine: Reader, page: str) -> None:
 def test_a_planted_broken_block_for_another_machine(
     other_machine: Reader, planted: str, programs: list[str], complaint: str
 ) -> None:
-    """The stand-ins themselves."""
+    """The check itself: a stand-in refuses it."""
     reader, shell = with_stand_ins(other_machine, Block("page", 1, "sh", planted, None, tuple(programs)))
 
     with pytest.raises(AssertionError, match=complaint):

@@ -1,5 +1,7 @@
-"""docs/how-to/runbook.md, section by section: a test makes the symptom, looks for what the runbook says one sees,
-fixes the cause, and then types the runbook's commands, and nothing else, to a balanced ledger.
+"""docs/how-to/runbook.md, section by section.
+
+A test causes the symptom, checks what the runbook says about it, fixes the cause, and then runs only the runbook's
+commands until the ledger balances.
 """
 
 import re
@@ -39,7 +41,7 @@ def test_no_worker_runs(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_tinybird_refuses_the_token(working: System) -> None:
-    """403 for one data source; the other goes on."""
+    """403 for one data source; the other one continues."""
     title = "Tinybird refuses the token"
     working.sandbox.fault(auth=403, datasource="llm_events")
     working.send(numbered(20))
@@ -56,7 +58,7 @@ def test_tinybird_refuses_the_token(working: System) -> None:
 
 
 def test_tinybird_is_down_for_six_hours(working: System) -> None:
-    """The clock is turned: everything that waits has waited for six hours. Nothing is given up."""
+    """The clock is moved: everything that waits has waited for six hours. No event is dead-lettered."""
     title = "Tinybird is down"
     working.sandbox.fault(outage=True)
     working.send(numbered(50))
@@ -89,7 +91,7 @@ def turn_the_clock(system: System, seconds: float) -> None:
 
 @pytest.mark.parametrize("count", [30, 300])
 def test_the_schema_has_changed(working: System, count: int) -> None:
-    """A few rows are dead letters; a stream of them pauses."""
+    """A few rows are dead letters; many of them pause the event type."""
     title = "The schema has changed"
     working.sandbox.fault(quarantine_rows={"path": "$.model", "equals": "openai"})
     working.send(numbered(count))
@@ -116,9 +118,12 @@ def settled_or_paused(system: System) -> None:
 
 
 def test_a_bad_deploy(working: System) -> None:
-    """Every event is wrong: they wait; told to, they die and are mended on their way back."""
+    """Every event is invalid: they wait.
+
+    Once the event type is resumed they are dead-lettered, and fixed by the replay.
+    """
     title = "A bad deploy"
-    # In one job: the guard looks at what is taken together, and some would die where it came bit by bit.
+    # In one job: the circuit breaker looks at what is reserved together; in several jobs some would be dead-lettered.
     enqueue(working.redis, working.keys, [envelope(data) for _, data in numbered(300, model=4.1)])
     working.redis.hincrby(working.keys.ledger, "accepted:text_generation", 300)
     trips = "text_generation is deferred by its circuit breaker: 300 of 300 recent events failed with invalid"
@@ -152,7 +157,7 @@ def test_events_that_are_not_valid(working: System) -> None:
 
 
 def test_rows_that_tinybird_refuses(working: System) -> None:
-    """One row that answers 400 again and again, and its neighbours, which are written."""
+    """One row that is answered with 400 each time; the other rows of its batch are written."""
     title = "Rows that Tinybird refuses"
     working.sandbox.fault(poison="unspeakable")
     working.send([*numbered(9), ("text_generation", text(request_id="r9", user="unspeakable"))])
@@ -167,7 +172,7 @@ def test_rows_that_tinybird_refuses(working: System) -> None:
 
 
 def test_an_event_that_kills_workers(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Kept in a file, out of the way, and counted as purged."""
+    """Exported to a file, purged, and counted as purged."""
     title = "An event that kills workers"
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
         system.environment["PYTHONPATH"] += f":{install(tmp_path)}"
@@ -186,10 +191,10 @@ def test_an_event_that_kills_workers(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_redis_was_restarted(sandbox: Sandbox, tmp_path: Path) -> None:
-    """kill -9 with jobs queued and in hand; back from its append-only file."""
+    """kill -9 with jobs queued and in flight; it restarts from its append-only file."""
     title = "Redis was restarted"
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
-        # Sent first: what is in hand could be settled again when `send` has come to its end.
+        # Sent first: the jobs in flight could be settled before `send` exits.
         system.send(numbered(100))
         sandbox.fault(delay_seconds=1.5)
         system.start_pool(1)
@@ -207,7 +212,7 @@ def test_redis_was_restarted(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_workers_wait_for_replicas(sandbox: Sandbox, tmp_path: Path) -> None:
-    """The only replica is lost, with jobs queued; it comes back."""
+    """The only replica is lost while jobs are queued, and comes back."""
     title = "Workers wait for replicas"
     servers = Server(tmp_path / "master"), Server(tmp_path / "replica")
     with (
@@ -231,7 +236,7 @@ def test_workers_wait_for_replicas(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_the_ledger_does_not_balance(working: System) -> None:
-    """Somebody deleted a failed job in rq-dashboard."""
+    """A failed job was deleted in rq-dashboard."""
     title = "The ledger does not balance"
     working.send(numbered(3, model=4.1))
     settled(working)
@@ -247,8 +252,8 @@ def test_the_ledger_does_not_balance(working: System) -> None:
     assert "write off" in done[1].stdout
 
 
-def test_every_section_was_tried() -> None:
-    """A section without a test is a guess."""
+def test_every_section_has_a_test() -> None:
+    """Each section of the runbook, by its title."""
     sections = set(re.findall(r"^## (.*)$", RUNBOOK.read_text(), re.MULTILINE))
     tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_runbook*.py"))
     assert sections == set(re.findall(r'^    title = "(.*)"$', tests, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""docs/how-to/runbook.md once more: incidents of several hosts and processes; see test_runbook.py."""
+"""docs/how-to/runbook.md: incidents of several hosts and processes; see test_runbook.py."""
 
 import secrets
 import signal
@@ -25,7 +25,10 @@ from tests.support.wait import eventually
 
 @pytest.mark.slow
 def test_a_spool_grows_on_another_host(working: System, tmp_path: Path) -> None:
-    """Its user of Redis may show a heartbeat, but not enqueue. Any host's status names it, and how it grows."""
+    """Its Redis user may write a heartbeat, but not enqueue.
+
+    Each host's status names it and shows that its spool grows.
+    """
     title = "Events wait in a spool"
     spool = tmp_path / "web-9"
     with handler_elsewhere(working, spool, may_enqueue=False) as handler:
@@ -47,7 +50,7 @@ def test_a_spool_grows_on_another_host(working: System, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_outage_fills_redis(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Tinybird takes nothing, until nothing fits into Redis; what comes then waits on disk."""
+    """Tinybird refuses everything until Redis is full; later events wait in the spool."""
     title = "Redis is full"
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
         system.start_pool(1)
@@ -70,7 +73,7 @@ def test_an_outage_fills_redis(sandbox: Sandbox, tmp_path: Path) -> None:
         named(system, says(title, "Redis is full"))
 
         sandbox.clear_faults()
-        # As the section says; the workers would have emptied it by themselves, too.
+        # As the section says; the workers would have emptied it without it, too.
         system.redis.config_set("maxmemory", 4_000_000_000)
 
         follow(system, commands_of(title))
@@ -79,7 +82,10 @@ def test_an_outage_fills_redis(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_dead_letters_keep_growing(working: System) -> None:
-    """A few of many, all the hour; too few for the share, and for the circuit breaker. (The hour is written down.)"""
+    """A few of many, during a whole hour.
+
+    Too few for the share and for the circuit breaker. (The hour's counts are written by the test.)
+    """
     title = "Events keep dying"
     working.send([*numbered(9), ("text_generation", {"request_id": "bad"})])
     settled(working)
@@ -99,7 +105,7 @@ def test_dead_letters_keep_growing(working: System) -> None:
 
 @pytest.mark.slow
 def test_a_column_is_missing_while_workers_run(sandbox_process: Sandbox, tmp_path: Path) -> None:
-    """Nothing fails: Tinybird ignores what no column reads. It is named while it is so."""
+    """Nothing fails, as Tinybird ignores fields without a column. The status names the column while it is missing."""
     title = "The schema has changed"
     shipped = (files("birdfeed_schemas") / "data" / "datasources" / "llm_events.datasource").read_text()
     column = "    `tier` LowCardinality(String) `json:$.tier` DEFAULT 'unknown',\n"
@@ -124,7 +130,7 @@ def test_a_column_is_missing_while_workers_run(sandbox_process: Sandbox, tmp_pat
 
 @pytest.mark.slow
 def test_restarts_that_overlap(sandbox: Sandbox, tmp_path: Path) -> None:
-    """New launchers start before the old ones have gone, one of which is killed with jobs in flight: nobody notices."""
+    """New launchers start before the old ones have stopped, one of which is killed in flight: nothing is lost."""
     port = free_port()
     settings = {"BIRDFEED_METRICS_PORT": str(port)}
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path, **settings) as system:
@@ -151,7 +157,7 @@ def test_restarts_that_overlap(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def ready(port: int) -> bool:
-    """Whether a launcher answers there that work gets done."""
+    """Whether a launcher answers on this port that it is ready."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=10) as answer:
             return bool(answer.status == 200)

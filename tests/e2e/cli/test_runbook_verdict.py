@@ -1,4 +1,4 @@
-"""docs/how-to/runbook.md, the sections about what else the verdict finds; see test_runbook.py."""
+"""docs/how-to/runbook.md, the sections about the verdict's other findings; see test_runbook.py."""
 
 import json
 import socket
@@ -19,7 +19,10 @@ def numbered_from(start: int, count: int) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_one_hosts_token_is_refused(working: System, tmp_path: Path) -> None:
-    """A second host has the old token; it is named, the others take its jobs, and a new token needs no restart."""
+    """A second host has the old token.
+
+    It is named, the other host delivers its jobs, and a new token needs no restart.
+    """
     title = "One host's token is refused"
     token = tmp_path / "token"
     token.write_text("p.the-token-before-the-rotation")
@@ -48,8 +51,8 @@ def test_one_hosts_token_is_refused(working: System, tmp_path: Path) -> None:
         all_once(working, sent)
 
 
-def test_verification_is_impossible(working: System) -> None:
-    """The outcome of a request is unknown, and the read side refuses the question."""
+def test_verification_is_not_possible(working: System) -> None:
+    """The outcome of a request is unknown, and Tinybird refuses the query."""
     title = "Verification is impossible"
     working.sandbox.fault(on="events", status=500, times=1)
     working.sandbox.fault(on="reads", status=403)
@@ -63,8 +66,8 @@ def test_verification_is_impossible(working: System) -> None:
     all_once(working, 20)
 
 
-def test_events_keep_dying(working: System) -> None:
-    """Three in ten, which is too few for the breaker."""
+def test_events_keep_being_dead_lettered(working: System) -> None:
+    """Three in ten, which is too few for the circuit breaker."""
     title = "Events keep dying"
     working.send([*numbered(70), *[("text_generation", {"request_id": f"bad{n}"}) for n in range(30)]])
     settled(working)
@@ -76,7 +79,7 @@ def test_events_keep_dying(working: System) -> None:
 
 
 def test_events_are_late(working: System) -> None:
-    """The queue was suspended by rq; the jobs are old by their ids."""
+    """The queue was suspended by rq; the jobs' ids give their age."""
     title = "Events are late"
     working.redis.set("rq:suspended", 1)
     old = [
@@ -98,7 +101,7 @@ def test_events_are_late(working: System) -> None:
 
 
 def test_events_wait_in_a_spool(working: System) -> None:
-    """A producer of this host spooled events and ended; its last heartbeat is hand-written here."""
+    """A producer of this host spooled events and exited; the test writes its last heartbeat."""
     title = "Events wait in a spool"
     host, name = socket.gethostname(), "p1"
     beat: dict[Any, Any] = {
@@ -142,7 +145,7 @@ def test_rows_without_a_price(working: System) -> None:
 
 
 def test_redis_is_full(working: System) -> None:
-    """The limit is put down to what is used; then it is lifted, as the section says."""
+    """The limit is set to the memory in use; then it is raised, as the section says."""
     title = "Redis is full"
     used = working.redis.info("memory")["used_memory"]
     try:
@@ -157,7 +160,7 @@ def test_redis_is_full(working: System) -> None:
 
 
 def test_a_key_holds_something_else(working: System) -> None:
-    """Text in the queue's place; events sent meanwhile wait in the producer's spool."""
+    """The queue's key has a string; events sent meanwhile wait in the producer's spool."""
     title = "A key holds something else"
     working.redis.set(working.keys.queue_list, "text")
     seen = working.run("status")
@@ -171,7 +174,7 @@ def test_a_key_holds_something_else(working: System) -> None:
 
 
 def test_redis_can_lose_events(working: System) -> None:
-    """A cache's configuration."""
+    """Redis is configured as a cache."""
     title = "Redis can lose events"
     try:
         working.redis.config_set("appendonly", "no")
@@ -183,7 +186,7 @@ def test_redis_can_lose_events(working: System) -> None:
 
 
 def test_the_doctor_agrees(working: System) -> None:
-    """It follows an event into its row, and then says what `status` says, with the section of the runbook."""
+    """It follows an event to its row, and then shows the findings of `status`, with the section of the runbook."""
     well = working.run("doctor", "--send")
     assert "ok send: its row was stored after" in well.stdout
     assert (well.returncode, working.rows("model")) == (0, {"birdfeed-doctor": 1})

@@ -1,4 +1,4 @@
-"""`birdfeed spool list` and `drain`: an operator sees and sends what a producer left on the disk."""
+"""`birdfeed spool list` and `drain`: an operator lists and sends what a producer left in the spool."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def system(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> Iterator[System
 
 
 def test_what_a_producer_left_is_listed_and_sent(system: System) -> None:
-    """Tracked while Redis was away, by a process that is gone; drained by hand into the Redis that is there."""
+    """Tracked while Redis was away, by a process that has exited; drained by the command when Redis is back."""
     url = system.environment["BIRDFEED_REDIS_URL"]
     system.environment["BIRDFEED_REDIS_URL"] = f"redis://127.0.0.1:{free_port()}/0"
     subprocess.run([sys.executable, "-c", TRACK], env=system.environment, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""`birdfeed up`: everything on one machine, from one command, and nothing left behind."""
+"""`birdfeed up`: everything on one machine, with one command; no process is left when it stops."""
 
 import json
 import re
@@ -66,7 +66,7 @@ def answers(environment: dict[str, str]) -> bool:
     return True
 
 
-def test_what_was_there_is_there_again(tmp_path: Path) -> None:
+def test_a_restart_has_the_same_data(tmp_path: Path) -> None:
     """Ctrl-C stops it with exit code 0; the next start has the same rows, tokens, ports and counts."""
     with up(tmp_path) as (_, before):
         send(before, "first")
@@ -79,8 +79,8 @@ def test_what_was_there_is_there_again(tmp_path: Path) -> None:
         assert "another birdfeed uses" in second.stderr
 
 
-def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:
-    """A file, a folder below a file, a folder nobody can make: one sentence with the path and the reason."""
+def test_an_unusable_folder_is_refused(tmp_path: Path) -> None:
+    """A file, a folder below a file, a folder that can't be created: one sentence with the path and the reason."""
     (tmp_path / "file").write_text("")
     (tmp_path / "taken" / "lock").mkdir(parents=True)
     for folder in (str(tmp_path / "file"), str(tmp_path / "file" / "below"), str(tmp_path / "taken"), "/proc/zz"):
@@ -93,8 +93,8 @@ def test_a_folder_that_can_not_be_used(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
 
 
-def test_other_users_of_the_machine_are_kept_out(tmp_path: Path) -> None:
-    """Its files are closed, Redis wants a password, and no process has a secret among its arguments."""
+def test_other_users_of_the_machine_have_no_access(tmp_path: Path) -> None:
+    """Only the owner can read its files, Redis needs a password, and no process has a secret in its arguments."""
     (tmp_path / ".birdfeed").mkdir()
     (tmp_path / ".birdfeed").chmod(0o755)
     with up(tmp_path) as (_, environment):
@@ -115,16 +115,16 @@ def test_other_users_of_the_machine_are_kept_out(tmp_path: Path) -> None:
 
 
 def arguments_of_all() -> list[bytes]:
-    """What `ps` shows: the arguments of every process."""
+    """The arguments of every process, as `ps` shows them."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it ended meanwhile
+        with suppress(OSError):  # it has exited meanwhile
             found.append(path.read_bytes())
     return found
 
 
-def test_killed_it_leaves_nothing_that_harms(tmp_path: Path) -> None:
-    """kill -9: workers and sandbox end by themselves, and the next start takes over Valkey's folder with all in it."""
+def test_after_a_kill_the_next_start_works(tmp_path: Path) -> None:
+    """kill -9: workers and sandbox exit by themselves, and the next start continues with Valkey's data."""
     with up(tmp_path) as (process, environment):
         send(environment, "first")
         eventually(lambda: ledger(environment).get(b"written:text_generation") == b"1", what="it is written")
@@ -141,7 +141,7 @@ def test_killed_it_leaves_nothing_that_harms(tmp_path: Path) -> None:
 
 
 def run_id(environment: dict[str, str]) -> str:
-    """The Valkey process's own name."""
+    """The run id of the Valkey process."""
     with Redis.from_url(environment["BIRDFEED_REDIS_URL"]) as client:
         return str(client.info("server")["run_id"])
 

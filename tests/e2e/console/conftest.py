@@ -1,4 +1,4 @@
-"""The console as a process of its own, and Debian's Chromium to look at it."""
+"""The console in its own process, and Debian's Chromium to view it."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A Valkey of this module's, which may be frozen."""
+    """A Valkey for this module, which tests may freeze."""
     with Server(tmp_path_factory.mktemp("valkey"), appendfsync="no") as server:
         yield server
 
@@ -31,7 +31,7 @@ def address(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def filled(server: Server, keys: Keys) -> Iterator[Redis]:
-    """It, emptied."""
+    """The server, emptied."""
     with server.client() as client:
         client.flushall()
         yield client
@@ -39,6 +39,6 @@ def filled(server: Server, keys: Keys) -> Iterator[Redis]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """Debian's Chromium; gone with the module: while it runs, no test in this process can have another."""
+    """Debian's Chromium, stopped after the module: while it runs, no other one can be started in this process."""
     with chromium() as browser:
         yield browser

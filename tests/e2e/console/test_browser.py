@@ -1,4 +1,7 @@
-"""The console in Chromium: narrow and wide, light and dark, by keyboard; an outage seen live, a replay by clicks."""
+"""The console in Chromium: narrow and wide, light and dark, by keyboard.
+
+An outage while a page is open, and a replay by clicks.
+"""
 
 import json
 import os
@@ -36,13 +39,13 @@ PAGES = {
     "prices": "/prices",
     "not-found": "/dead/letters/nothing",
 }
-#: Where the picture of the README goes: docs/pictures, to make it again.
+#: Where to write the picture for the README: set it to docs/pictures to make it again.
 PICTURES = os.environ.get("BIRDFEED_TESTS_PICTURES")
 LONG = "a-model-with-a-name-that-goes-on-" * 6
 
 
 def incident(redis: Redis, keys: Keys) -> dict[str, str]:
-    """A bad hour: dead letters of several kinds, hostile and long names, a data source that refuses, counts."""
+    """An incident: dead letters of several kinds, hostile and long names, a data source that refuses, counts."""
     now = datetime.now(UTC)
     for minute in range(360):
         counts = {"accepted:text_generation": 900 + 40 * (minute % 7), "written:text_generation": 880}
@@ -78,10 +81,10 @@ def incident(redis: Redis, keys: Keys) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_at_every_width(
+def test_every_page_fits_at_every_width(
     browser: "Browser", address: str, filled: Redis, keys: Keys, scheme: Literal["light", "dark"]
 ) -> None:
-    """Nothing is wider than the window, nobody is kept out (axe-core), and nothing comes from another host."""
+    """Nothing is wider than the window, axe-core finds no barrier, and nothing is loaded from another host."""
     marks, found = incident(filled, keys), dict[str, object]()
     with signed_in(browser, address, color_scheme=scheme, reduced_motion="reduce") as page:
         for width in WIDTHS:
@@ -105,8 +108,10 @@ def test_the_picture_of_the_readme(browser: "Browser", address: str, filled: Red
     assert picture.startswith(b"\x89PNG")
 
 
-def test_an_outage_live(browser: "Browser", address: str, server: Server, filled: Redis, keys: Keys) -> None:
-    """Redis hangs and comes back: the page says so each time, and nobody touches it."""
+def test_an_outage_while_a_page_is_open(
+    browser: "Browser", address: str, server: Server, filled: Redis, keys: Keys
+) -> None:
+    """Redis hangs and comes back: the page shows each without a reload by the user."""
     incident(filled, keys)
     with signed_in(browser, address) as page:
         page.get_by_text("birdfeed is degraded").wait_for()
@@ -142,7 +147,7 @@ def test_a_replay_by_clicks(browser: "Browser", address: str, filled: Redis, key
 
 
 def test_by_keyboard(browser: "Browser", address: str, filled: Redis, keys: Keys) -> None:
-    """Tab reaches what can be done, in the order it is seen, and what has the focus is shown; Enter does it."""
+    """Tab reaches every control in visual order, the focus is visible, and Enter activates the control."""
     incident(filled, keys)
     with signed_in(browser, address) as page:
 

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SCREENSHOTS = os.environ.get("BIRDFEED_TESTS_SCREENSHOTS")
 USAGE = {"prompt_tokens": 1_000_000, "completion_tokens": 0}
-#: Its name is longer than a narrow screen is wide, and a browser could take it for markup.
+#: Its name is longer than a narrow screen is wide, and a browser could parse it as markup.
 HOSTILE = "<b>nobody-sells-this</b>-" + "and-its-name-goes-on-" * 8
 
 
@@ -72,6 +72,6 @@ def test_costs_and_prices(browser: "Browser", with_rows: str, scheme: Literal["l
 
 
 def picture(name: str, page: object) -> None:
-    """Kept where BIRDFEED_TESTS_SCREENSHOTS names a folder."""
+    """Save a screenshot if BIRDFEED_TESTS_SCREENSHOTS names a folder."""
     if SCREENSHOTS:
         page.screenshot(path=f"{SCREENSHOTS}/{name}.png", full_page=True)  # type: ignore[attr-defined]

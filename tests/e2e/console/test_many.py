@@ -1,4 +1,4 @@
-"""A hundred thousand dead letters in the console: no page reads them all, and its link goes on."""
+"""A hundred thousand dead letters in the console: no page reads them all; each links to the next."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,8 @@ from tests.support.worker.dead import bury_many
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-#: A page reads a letter by one HMGET: those of its list, those that it groups by kind of failure, and status its own.
+#: A page reads a letter by one HMGET: those of its list, those that it groups by kind of failure, and status reads
+#: some, too.
 MOST_READ = 25_000
 
 
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def many(server: Server) -> Iterator[Redis]:
-    """Them, in the Redis of the console."""
+    """A hundred thousand dead letters in the Redis of the console."""
     with server.client() as client:
         client.flushall()
         bury_many(client, Keys("rq", "birdfeed"), 100_000)
@@ -34,7 +35,7 @@ def many(server: Server) -> Iterator[Redis]:
 
 
 def test_in_chromium(browser: "Browser", address: str, many: Redis) -> None:
-    """By clicks: the first page, a filter, the page after it, a dry run of a thousand; each there in seconds."""
+    """By clicks: the first page, a filter, the next page, a dry run of a thousand; each within seconds."""
     with signed_in(browser, address) as page:
         page.set_default_timeout(30_000)
         page.get_by_text("100,000").first.wait_for()
@@ -55,12 +56,12 @@ def test_in_chromium(browser: "Browser", address: str, many: Redis) -> None:
 
 
 def hmgets(redis: Redis) -> int:
-    """How many were run; a server that ran none yet says nothing of them."""
+    """The number of HMGET commands; a server that ran none yet doesn't list the command."""
     return int(redis.info("commandstats").get("cmdstat_hmget", {"calls": 0})["calls"])
 
 
 def test_a_hundred_thousand_dead_letters(address: str, many: Redis) -> None:
-    """Each page is there in seconds, whatever the filter, and says how many letters it looked at."""
+    """Each page is shown within seconds, with every filter, and says how many letters it read."""
     with httpx.Client(base_url=address, headers={"Origin": address}, timeout=60) as client:
         client.post("/sign-in", data={"token": TOKEN})
         for path in ("/", "/dead", "/dead?reason=quarantined", "/dead?user=u3", "/dead?text=nowhere"):

@@ -1,8 +1,8 @@
-"""Markers for prompts, persons and secrets are put in wherever they can stand, and hunted wherever birdfeed leaves
-anything: through an ASGI program, the SDKs' integrations, workers and every command that shows or writes something.
+"""Markers for prompts, persons and secrets are put into every field, and must not be in anything that birdfeed writes.
 
-tests/unit/test_guards.py switches off what stands between, one by one; for the SDKs' integrations that is
-tests/integrations/test_marked.py.
+They go through an ASGI program, the SDKs' integrations, workers and every command that shows or writes something.
+tests/unit/test_guards.py switches off each filter; for the SDKs' integrations tests/integrations/test_marked.py does
+that.
 """
 
 import os
@@ -28,13 +28,13 @@ from tests.support.wait import eventually
 
 pytestmark = pytest.mark.slow
 
-#: An installation, and what it left in each place.
+#: An installation, and the text found in each place.
 World: TypeAlias = tuple[System, dict[str, str]]
 
 PROMPT, PERSON, CHAT = "zqPromptMarker", "zqPersonMarker", "zqChatMarker"
 PASSWORD, KEY = "zqPasswordMarker", "zqHmacKeyMarker"
 PROVIDER_KEY, FILE = "sk-zqProviderKeyMarker", "zqFileMarker"
-#: Where something known must be seen: a hunt over nothing finds nothing.
+#: Text that each place must contain: otherwise a search in an empty text would pass.
 KNOWN = {
     "rows": "0-good", "Redis": "image_generation", "spool": "0-good", "workers' log": "made_up", "metrics": "birdfeed_",
     "dead show": "invalid", "dead list": "unknown_event_type", "dead export": "2-bad", "dead log": "export",
@@ -54,12 +54,12 @@ def arguments() -> str:
             try:
                 found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
             except OSError:
-                continue  # it ended meanwhile
+                continue  # it has exited meanwhile
     return "\n".join(found)
 
 
 def hunted(system: System, page: Path) -> dict[str, str]:
-    """What is left in each place."""
+    """The text in each place."""
     run, redis = system.run, system.redis
     marks = {"MARK_PROMPT": PROMPT, "MARK_PERSON": PERSON, "MARK_CHAT": CHAT}
     marks |= {"MARK_KEY": PROVIDER_KEY, "MARK_FILE": FILE}
@@ -79,7 +79,7 @@ def hunted(system: System, page: Path) -> dict[str, str]:
                 timeout=240,
             )
             found[place] += ran.stdout + ran.stderr
-    # The store refuses once, and repeats in its answer what it was sent.
+    # The store refuses once, and its answer repeats the request.
     system.sandbox.fault(on="events", auth=403, times=1)
     system.sandbox.fault(on="events", status=500, times=1, body=f"failed for {system.sandbox.append_token}")
     with httpx.Client(trust_env=False, timeout=30) as client:
@@ -118,7 +118,7 @@ def hunted(system: System, page: Path) -> dict[str, str]:
         settings = {**system.environment, "BIRDFEED_CONSOLE_TOKEN": token}
         with console_process(settings.pop("BIRDFEED_REDIS_URL"), system.folder, **settings) as address:
             pages = every_page(address, token)
-        # Without a token no event is shown; with one every dead letter and what stands around it.
+        # Without a token no event is shown; with one, every dead letter with its data is.
         assert {f"/dead/letters/{one}" for one in letters} <= pages.keys() or not token, sorted(pages)
         assert {"/", "/dead", "/costs", "/prices"} <= pages.keys()
         found[place] = "".join(f"{path}\n{text}" for path, text in pages.items())
@@ -134,7 +134,7 @@ def hunted(system: System, page: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def world(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """A whole installation that was used once, and what it left."""
+    """A whole installation that was used once, and the text found in each place."""
     folder = tmp_path_factory.mktemp("markers")
     sandbox_process.clear_faults()
     sandbox_process.reset()
@@ -161,7 +161,7 @@ def world(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.mark.parametrize("place", sorted(KNOWN))
 def test_no_marker_is_left(world: World, place: str) -> None:
-    """No prompt, no person's name, no chat, no password, key or token; but something known, where anything is."""
+    """No prompt, person's name, chat, password, key or token; but the known text is found."""
     system, found = world
     secrets = {
         "prompt": PROMPT, "person": PERSON, "chat": CHAT, "password": PASSWORD, "HMAC key": KEY,
@@ -173,8 +173,8 @@ def test_no_marker_is_left(world: World, place: str) -> None:
     assert [name for name, secret in secrets.items() if secret in found[place]] == []
 
 
-def test_no_file_is_open_to_others(world: World) -> None:
-    """Made with a umask of 0: what birdfeed writes closes itself."""
+def test_no_file_is_readable_by_others(world: World) -> None:
+    """With a umask of 0: birdfeed sets the mode of each file it writes."""
     system, _ = world
     made = [system.folder / "page.html", system.folder / "exported.ndjson", *(system.folder / "spool").iterdir()]
 
@@ -183,6 +183,6 @@ def test_no_file_is_open_to_others(world: World) -> None:
     assert stat.S_IMODE((system.folder / "spool").stat().st_mode) == 0o700
 
 
-def test_every_place_was_looked_at(world: World) -> None:
-    """What the hunt gathers and what the test names are the same."""
+def test_every_place_is_checked(world: World) -> None:
+    """The test names exactly the places that are collected."""
     assert world[1].keys() == KNOWN.keys()

@@ -58,7 +58,7 @@ start_time_iso,amount_value,amount_currency,line_item
 def folder(
     sandbox: Sandbox, redis: Redis, keys: Keys, valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """Rows of one day, and one dead event of it, priced by this book."""
+    """A store with rows of one day and one dead event, priced by this book, and the folder of the bills."""
     book = tmp_path / "prices.toml"
     book.write_text(BOOK)
     use(sandbox, tmp_path, book, monkeypatch, BIRDFEED_REDIS_URL=valkey_url)
@@ -82,7 +82,7 @@ def run_json(*arguments: str, text: str | None = None) -> tuple[int, Any]:
 
 
 def test_a_bill_by_day_and_model(folder: Path) -> None:
-    """Every number of a line; what was dead on that day is named, with what it would have cost."""
+    """Every number of a line; that day's dead events are named, with what they would have cost."""
     code, found = run_json("bill.csv")
 
     assert code == 1
@@ -113,7 +113,7 @@ def test_a_bill_by_day_and_model(folder: Path) -> None:
     assert found["left_out"] == {"azure-openai": 1}
 
 
-def test_for_people(folder: Path) -> None:
+def test_output_for_people(folder: Path) -> None:
     """The same: totals, the lines that differ, and why."""
     code, said = run("bill.csv")
     words = " ".join(said.replace("│", " ").split())
@@ -138,8 +138,8 @@ def test_a_bill_that_agrees(folder: Path) -> None:
     assert (code, found["billed_cost"], found["lines"][0]["booked_tokens"]) == (1, None, 5050)
 
 
-def test_what_can_go_wrong(folder: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sentence, and the exit code that says whose turn it is; without Redis, dead events are left out."""
+def test_errors(folder: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence and an exit code for each kind of error; without Redis, dead events are left out."""
     assert run("nowhere.csv")[0] == 2
     (folder / "bad.csv").write_text("day,model,cost\nsoon,m,1\n")
     done = CliRunner().invoke(app, ["prices", "compare-invoice", "bad.csv"])

@@ -1,4 +1,4 @@
-"""`birdfeed prices missing`: what went out without a price is found in the store and can be pasted into a book."""
+"""`birdfeed prices missing`: usage without a price is found in the store, and its entries can be pasted into a book."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -59,7 +59,7 @@ def run(*command: str) -> tuple[int, str]:
 
 
 def test_what_is_missing(book: Path) -> None:
-    """By model that answered, with counts, tokens, and which rates; invalid usage is no missing price."""
+    """By the model that answered, with counts, tokens and missing rates; invalid usage is not a missing price."""
     code, said = run("missing", "--json")
 
     assert code == 1
@@ -86,7 +86,7 @@ def test_what_is_missing(book: Path) -> None:
 
 
 def test_the_table(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For people: the same, then the entries."""
+    """For people: the same data, then the entries."""
     monkeypatch.setattr(out, "width", 200)
     code, said = run("missing")
     words = " ".join(said.replace("│", " ").split())
@@ -98,7 +98,7 @@ def test_the_table(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_entries_go_into_a_book(book: Path) -> None:
-    """Pasted as they are, `prices check` names each rate to fill in; filled in, nothing is missing any more."""
+    """Pasted as they are, `prices check` names each rate to fill in; filled in, nothing is missing."""
     code, toml = run("missing", "--toml")
     assert code == 1
     assert "# asked for as" not in toml
@@ -140,8 +140,8 @@ def test_one_name_under_two_event_types(book: Path, sandbox: Sandbox) -> None:
     assert run("check", str(book))[0] == 0
 
 
-def test_what_has_a_price_by_now(book: Path) -> None:
-    """A book that was completed meanwhile: the rows are to be repriced, and no entry is printed."""
+def test_what_has_a_price_now(book: Path) -> None:
+    """With a book that was completed meanwhile: it says to reprice the rows, and prints no entry."""
     book.write_text(BOOK + '[[model]]\nname = "new \\"one\\" 2026"\nunit = "token"\nprice = { prompt_text = 1 }\n')
     code, toml = run("missing", "--toml")
 
@@ -150,8 +150,8 @@ def test_what_has_a_price_by_now(book: Path) -> None:
     assert 'name = "new' not in toml
 
 
-def test_the_fallback_counts(book: Path, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
-    """A text model that genai-prices knows has a price by now."""
+def test_the_fallback_is_used(book: Path, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> None:
+    """A text model that genai-prices knows has a price."""
     store(sandbox, BookSource(book), "text_generation", [(NOW, {"model": "gpt-4o", "usage": USAGE})])
     monkeypatch.setenv("BIRDFEED_PRICE_FALLBACK", "true")
     models = {one["model"]: one for one in json.loads(run("missing", "--json")[1])["models"]}
@@ -160,7 +160,7 @@ def test_the_fallback_counts(book: Path, monkeypatch: pytest.MonkeyPatch, sandbo
 
 
 def test_a_table_without_prices(book: Path, sandbox: Sandbox) -> None:
-    """The LLM template's own table can't be asked; the other one is."""
+    """The LLM template's own table can't be queried; the other one is."""
     existing = "SCHEMA >\n    `timestamp` DateTime `json:$.start_time`,\n    `cost` Float32 `json:$.cost` DEFAULT 0\n"
     sandbox.replace_datasource("llm_events", existing + '\nENGINE "MergeTree"\nENGINE_SORTING_KEY "timestamp"\n')
     done = CliRunner().invoke(app, ["prices", "missing", "--json"])
@@ -170,8 +170,8 @@ def test_a_table_without_prices(book: Path, sandbox: Sandbox) -> None:
     assert {one["model"] for one in json.loads(done.stdout)["models"]} == {"painter", "singer", "wan-fast"}
 
 
-def test_what_can_go_wrong(book: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sentence, and the exit code that says whose turn it is."""
+def test_errors(book: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence and an exit code for each kind of error."""
     assert run("missing", "--since", "soon")[0] == 2
     sandbox.fault(on="reads", outage=True)
     monkeypatch.setattr("birdfeed_worker.operations.reprice.run.QUERY_TRIES", 1)
@@ -184,7 +184,7 @@ def test_what_can_go_wrong(book: Path, sandbox: Sandbox, monkeypatch: pytest.Mon
 
 
 def test_unread_usage_by_its_shape(book: Path, sandbox: Sandbox) -> None:
-    """Incomplete, unread and missing usage, by keys, with the numbers nobody read and what to do."""
+    """Incomplete, unread and missing usage, by keys, with the unread numbers and what to do."""
     events: list[dict[str, Any]] = [
         *[{"model": "known", "usage": {**USAGE, "video_frames": 4}}] * 2,
         {"model": "known", "usage": {"units_consumed": 5}},

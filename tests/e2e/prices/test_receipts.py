@@ -1,4 +1,4 @@
-"""Receipts that went through the store: rows read back from chDB give their cost again, to the last digit."""
+"""Receipts in the store: rows read back from chDB give the same cost, to the last digit."""
 
 import json
 import random
@@ -31,7 +31,7 @@ STATUSES = {"priced", "estimated", "partial", "unpriced", "no_usage", "cache_hit
 
 
 class Dice(random.Random):
-    """Events of every kind, with the counts and amounts that doubles get wrong."""
+    """Random events of every kind, with counts and amounts that floating-point numbers get wrong."""
 
     def count(self) -> int:
         return self.choice((0, 1, self.randrange(10_000), self.randrange(2**32), self.randrange(2**60)))
@@ -98,7 +98,7 @@ class Dice(random.Random):
 
 
 def sql_of_the_docs(datasource: str) -> str:
-    """What docs/how-to/prices.md tells analysts to run: rows whose receipt doesn't give their cost."""
+    """The query in docs/how-to/prices.md for analysts: rows whose receipt doesn't give their cost."""
     found = [sql for sql in re.findall(r"```sql\n(.*?)```", DOCS.read_text(), re.DOTALL) if datasource in sql]
     assert len(found) == 1
     return str(found[0])
@@ -112,7 +112,7 @@ def sql_of_the_docs(datasource: str) -> str:
     ],
 )
 def test_rows_read_back_recompute_exactly(sandbox: Sandbox, tmp_path: Path, rows: int) -> None:
-    """Random rows, written by the real row builder, read back through the SQL API: each gives its own cost."""
+    """Random rows of the real row builder, read back through the SQL API: each receipt gives its row's cost."""
     path = tmp_path / "prices.toml"
     path.write_text(RECEIPT_BOOK)
     books, dice = BookSource(path, fallback=DEFAULT.fallback), Dice(rows)
@@ -167,7 +167,7 @@ def recomputed_by_the_script(sandbox: Sandbox, datasource: str, rows: int) -> su
     ],
 )
 def test_an_independent_script_recomputes_them(sandbox: Sandbox, tmp_path: Path, rows: int) -> None:
-    """Forty lines that import nothing of birdfeed give every cost; and notice one that was changed."""
+    """Forty lines that import nothing of birdfeed give every cost."""
     path = tmp_path / "prices.toml"
     path.write_text(RECEIPT_BOOK)
     books, dice = BookSource(path, fallback=DEFAULT.fallback), Dice(rows + 1)
@@ -182,7 +182,7 @@ def test_an_independent_script_recomputes_them(sandbox: Sandbox, tmp_path: Path,
 
 
 def test_the_script_notices_a_changed_cost() -> None:
-    """One last digit is enough."""
+    """A change of the last digit is found."""
     row = {"event_id": "e", "price_rates": '{"prompt_text":"2.5","batch_multiplier":"0.5"}', "prompt_text_tokens": "3"}
     right, wrong = (json.dumps({**row, "cost_text": cost}) for cost in ("0.00000375", "0.000003750001"))
 

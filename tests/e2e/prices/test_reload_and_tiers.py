@@ -1,4 +1,4 @@
-"""What changes under running workers: the price book, and the answers about tiers."""
+"""Changes while workers run: the price book, and users' tiers."""
 
 import json
 import threading
@@ -34,7 +34,7 @@ def system(valkey_url: str, sandbox: Sandbox, folder: Path, **settings: str) -> 
 
 
 def price_of_next(running: System, number: Iterator[int]) -> str:
-    """Send one event; the rate it is priced by."""
+    """Send one event; returns the rate it is priced by."""
     request_id = f"r{next(number)}"
     event = text(model="m", model_used=None, request_id=request_id)
     enqueue(running.redis, running.keys, [envelope(event)])
@@ -45,7 +45,7 @@ def price_of_next(running: System, number: Iterator[int]) -> str:
 
 
 def test_a_new_price_book_needs_no_restart(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> None:
-    """The next events have the new price; a broken file keeps the old one, with one line in the log."""
+    """The next events have the new price; with a broken file the old price is kept, with one line in the log."""
     book = tmp_path / "prices.toml"
     book.write_text(BOOK.format(rate="1"))
     number = iter(range(1000))
@@ -75,7 +75,7 @@ def test_a_new_price_book_needs_no_restart(valkey_url: str, sandbox: Sandbox, tm
 
 
 def tiers_of(running: System, users: dict[str, dict[str, Any]]) -> dict[str, tuple[str, str]]:
-    """One event of each user; the tier and its source that the rows have."""
+    """Send one event of each user; returns the tier and its source from the rows."""
     events = [envelope(text(request_id=name, **fields)) for name, fields in users.items()]
     enqueue(running.redis, running.keys, events)
     running.drained()
@@ -128,7 +128,7 @@ def test_tiers_from_a_file(valkey_url: str, sandbox: Sandbox, tmp_path: Path) ->
 
 
 class AuthService(ThreadingHTTPServer):
-    """The auth service of the domain: who asks with a key and a user is told {valid, userId, username, tier}."""
+    """An auth service: a request with a key and a user is answered {valid, userId, username, tier}."""
 
     daemon_threads = True
 
@@ -162,7 +162,7 @@ class Answers(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Silence."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def auth() -> Iterator[AuthService]:
 
 
 def test_tiers_from_an_auth_service(valkey_url: str, sandbox: Sandbox, tmp_path: Path, auth: AuthService) -> None:
-    """BIRDFEED_TIERS=<URL>: each user is asked about once, and an outage is nobody's tier."""
+    """BIRDFEED_TIERS=<URL>: one request for each user; in an outage users have no tier."""
     auth.down = True
     with system(valkey_url, sandbox, tmp_path, BIRDFEED_TIERS=f"{auth.url}/check?key=k1") as running:
         running.start_pool(1)
@@ -198,7 +198,7 @@ def test_tiers_from_an_auth_service(valkey_url: str, sandbox: Sandbox, tmp_path:
 
 
 def test_the_auth_services_own_parameter(auth: AuthService) -> None:
-    """A parameter with the value {user} is how this service wants the user named; failures are told for counting."""
+    """A parameter with the value {user} is how this service gets the user's name; failures are counted and logged."""
     told: list[tuple[str, int]] = []
     settings = WorkerSettings(tiers=f"{auth.url}/check?token={{user}}&key=k1")
     lookup = wire_tiers(settings, Redis(), on_failure=lambda reason, users: told.append((reason, users)))

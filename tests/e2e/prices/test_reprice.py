@@ -1,6 +1,6 @@
-"""`birdfeed prices reprice` on a store over HTTP: what it shows, writes, leaves alone, how it continues.
+"""`birdfeed prices reprice` on a store over HTTP: what it shows and writes, what it doesn't change, how it continues.
 
-Longer than other files: its tests are steps over the same filled store, which takes seconds to make.
+Longer than other files: its tests share one filled store, which takes seconds to make.
 """
 
 import json
@@ -110,7 +110,7 @@ IMAGES: list[dict[str, Any]] = [
     {"model": "pixels", "image_size": "1000x777", "num_images": 2, "request_id": "pixels"},
     {"model": "film", "video_seconds": 1 / 3, "audio_seconds": 7.1, "request_id": "film"},
 ]
-#: What the new book makes of those it changes.
+#: The new book's costs of the rows that it changes.
 CHANGED = {
     "r-full": (Decimal("0.4600035"), Decimal("1.0600065")),
     "plain": (Decimal("0.920007"), Decimal("2.120013")),
@@ -171,9 +171,10 @@ def shop(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 def test_a_new_book_for_old_rows(shop: Shop) -> None:
-    """The difference is shown, the corrections written, each event counts once and at its newest price; twice is once.
+    """The difference is shown, the corrections written, each event counts once at its newest price; a second run writes
+    nothing.
 
-    Every column of a correction but the price's own is as it was.
+    A correction changes only the price's columns.
     """
     before = {table: shop.rows(table) for table in ("llm_events", "image_events")}
     assert {name: cost for name, cost in shop.costs().items() if name in CHANGED} == {
@@ -225,7 +226,7 @@ def test_a_new_book_for_old_rows(shop: Shop) -> None:
 def test_who_repriced_is_in_the_log(
     shop: Shop, redis: Redis, keys: Keys, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before and after what was written; a dry run is nothing to note, and a Redis that is away stops nothing."""
+    """An entry before and after the rows are written; a dry run isn't logged, and it works without Redis."""
     shop.book.write_text(NEW)
     monkeypatch.setenv("BIRDFEED_REDIS_URL", "redis://127.0.0.1:1/0")
     code, said = shop.run("--yes", "--limit", "2")
@@ -245,7 +246,7 @@ def test_who_repriced_is_in_the_log(
 
 
 def test_by_model_and_time(shop: Shop) -> None:
-    """Only what was asked for: any of a model's names, and the time it was tracked."""
+    """Filtered by any of a model's names, and by the time it was tracked."""
     shop.book.write_text(NEW)
 
     assert shop.run_json("--dry-run", "--model", "chat-2026")[1]["corrections"] == 1
@@ -257,7 +258,7 @@ def test_by_model_and_time(shop: Shop) -> None:
     assert shop.run_json("--dry-run", "--until", "29h")[1]["events"] == 14
 
 
-def test_the_date_of_the_price_is_the_events(shop: Shop) -> None:
+def test_the_price_of_the_events_time_is_used(shop: Shop) -> None:
     """A price that came into force between two requests changes only the later one, by start_time."""
     start = THEN - timedelta(days=2)
     day = f"{start + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
@@ -283,7 +284,7 @@ def test_without_confirmation_nothing_is_written(shop: Shop) -> None:
 
 
 def test_declining_writes_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal the difference is shown, then it is asked; a no ends with 1."""
+    """On a terminal the difference is shown, then the question; the answer no exits with 1."""
     shop.book.write_text(NEW)
     before = shop.costs()
     monkeypatch.setattr("birdfeed_cli.prices.reprice.must_be_answerable", lambda **_: None)
@@ -298,7 +299,7 @@ def test_declining_writes_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_stored_cost_is_explained(shop: Shop) -> None:
-    """By the row's own receipt, whatever the book says today; where the table changed it, that is told."""
+    """By the row's own receipt, whatever the current book says; a receipt that the table changed is named."""
     shop.book.write_text(NEW)
     rows = shop.sandbox.sql(
         "SELECT event_id, request_id FROM llm_events UNION ALL SELECT event_id, request_id FROM image_events"
@@ -318,8 +319,8 @@ def test_a_stored_cost_is_explained(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(("since", "options"), [("zz", ()), ("7d", ("--until", "zz"))])
-def test_a_time_that_is_not_one(shop: Shop, since: str, options: tuple[str, ...]) -> None:
-    """What was given, and what a time looks like."""
+def test_an_invalid_time(shop: Shop, since: str, options: tuple[str, ...]) -> None:
+    """The message has the argument and the format of a time."""
     code, said = shop.run("--dry-run", *options, since=since)
 
     wrong = since if since != "7d" else "zz"
@@ -328,7 +329,7 @@ def test_a_time_that_is_not_one(shop: Shop, since: str, options: tuple[str, ...]
 
 
 def test_a_canary_then_the_rest(shop: Shop) -> None:
-    """--limit corrects so many; the next run goes on where this one ended."""
+    """--limit corrects this many rows; the next run continues after them."""
     shop.book.write_text(NEW)
     code, first = shop.run_json("--yes", "--limit", "2")
     assert (code, first["written"], first["limited"]) == (0, 2, True)
@@ -341,7 +342,7 @@ def test_a_canary_then_the_rest(shop: Shop) -> None:
     }
 
 
-def test_it_goes_on_after_an_outage(shop: Shop) -> None:
+def test_it_continues_after_an_outage(shop: Shop) -> None:
     """Tinybird refuses after the canary: the exit code says so, and the same command writes the rest once."""
     shop.book.write_text(NEW)
     shop.sandbox.fault(on="events", datasource="image_events", auth=403)
@@ -358,7 +359,7 @@ def test_it_goes_on_after_an_outage(shop: Shop) -> None:
 
 
 def test_an_unknown_outcome_is_tried_again(shop: Shop) -> None:
-    """Written and then a 504: the same version twice is one version."""
+    """The rows are written and answered with a 504: the same version twice counts once."""
     shop.book.write_text(NEW)
     shop.sandbox.fault(commit_then_status=504, times=1)
     code, said = shop.run_json("--yes")
@@ -368,7 +369,7 @@ def test_an_unknown_outcome_is_tried_again(shop: Shop) -> None:
 
 
 def test_a_row_that_contradicts_its_receipt_is_refused(shop: Shop) -> None:
-    """A table that changed a count (a narrow column) must not get a wrong price from it."""
+    """Where the table changed a count (a narrow column), no wrong price is written."""
     shop.sandbox.sql(
         "INSERT INTO llm_events SELECT * REPLACE(toUInt64(4464) AS prompt_text_tokens, 'x' AS event_id) "
         "FROM llm_events WHERE request_id = 'plain'"
@@ -379,8 +380,8 @@ def test_a_row_that_contradicts_its_receipt_is_refused(shop: Shop) -> None:
     assert (code, said["refused"], said["written"]) == (1, {"receipt_mismatch": 1}, len(CHANGED))
 
 
-def test_tables_that_are_not_ours_are_refused(shop: Shop) -> None:
-    """The LLM template's own table, and one with a column more: one sentence each, and the other one goes on."""
+def test_tables_of_another_schema_are_refused(shop: Shop) -> None:
+    """The LLM template's own table, and one with an extra column: one sentence each; the other table is repriced."""
     ours = (ROOT / "schemas/birdfeed_schemas/data/datasources/llm_events.datasource").read_text()
     shop.sandbox.replace_datasource(
         "llm_events", ours.replace("SCHEMA >\n", "SCHEMA >\n    `mine` String `json:$.m` DEFAULT '',\n")
@@ -418,7 +419,7 @@ def test_a_read_quota_that_is_used_up(shop: Shop) -> None:
 
 
 def test_many_rows_in_small_pages(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More rows in an hour than a page holds, over several hours: each is judged once."""
+    """More rows in an hour than a page holds, over several hours: each is processed once."""
     monkeypatch.setattr("birdfeed_worker.operations.reprice.row_reader.PAGE_ROWS", 7)
     for hour in range(3):
         when = THEN + timedelta(hours=hour)

@@ -1,4 +1,4 @@
-"""A server of its own for a file of tests, empty for each of them."""
+"""A server for each file of tests, emptied before each test."""
 
 from collections.abc import Iterator
 from pathlib import Path

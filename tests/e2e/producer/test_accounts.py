@@ -1,4 +1,4 @@
-"""Each program that once lost events silently: what it tracked is in the store, or counted.
+"""Programs that once lost events silently: each event is in the store, or counted as dropped.
 
 The table is in docs/explanation/promises.md, too.
 """
@@ -53,7 +53,7 @@ def system(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> Iterator[System
 
 @pytest.mark.slow
 def test_what_is_tracked_is_in_the_store_or_counted(system: System) -> None:
-    """Program by program; and none counts any but those that are named here."""
+    """For each program; and it drops no events but those that are named here."""
     table: dict[str, tuple[int, int]] = {}
     for program in PROGRAMS:
         code, out, err = run(program, env={**system.environment, "PROGRAM": program}, script=APPS / "accounts.py")

@@ -1,7 +1,7 @@
-"""Track, flush, close, configure, fork, exit, and a Redis that hangs or is lost, in any order: nothing is lost.
+"""Track, flush, close, configure, fork, exit, and a Redis that hangs or is lost, in any order: no event is lost.
 
-Hypothesis chooses the steps; a child process does them, with a thread that tracks all the while. In the end every
-number that was tracked is in Redis once. The gate does about 2,000 steps; `make soak` goes on for ten minutes.
+Hypothesis chooses the steps; a child process runs them, while one of its threads tracks all the time. In the end every
+tracked event is in Redis once. The gate does about 2,000 steps; `make soak` runs for ten minutes.
 """
 
 import os
@@ -28,7 +28,7 @@ STEPS, GATE = 250, 2_000
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """One process, its server, and what must be there in the end."""
+    """One process, its server, and the events that must be in Redis in the end."""
 
     server: ClassVar[Server]
 
@@ -160,14 +160,14 @@ def look(runs: int, *, derandomize: bool) -> None:
 
 
 def test_two_thousand_steps(server: Server) -> None:
-    """The same ones each time."""
+    """The same steps in each run."""
     look(GATE // STEPS, derandomize=True)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1_800)
 def test_ten_minutes(server: Server) -> None:
-    """Other ones each time."""
+    """Other steps in each run."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         look(10, derandomize=False)

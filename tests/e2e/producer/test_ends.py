@@ -1,4 +1,4 @@
-"""Processes end, fork and are killed: every event is in Redis once, or lost within what is stated."""
+"""Processes exit, fork and are killed: every event is in Redis once, or lost within the documented limits."""
 
 import os
 import signal
@@ -16,15 +16,15 @@ from tests.support.wait import eventually
 @pytest.mark.parametrize(
     ("scenario", "code"), [("exits", 0), ("raises", 1), ("exits_from_a_thread", 0), ("tracks_while_exiting", 0)]
 )
-def test_a_process_that_ends_sends_everything(server: Server, env: dict[str, str], scenario: str, code: int) -> None:
-    """At once after tracking; by an exception; from a last thread; even events tracked in exit hooks."""
+def test_a_process_that_exits_sends_everything(server: Server, env: dict[str, str], scenario: str, code: int) -> None:
+    """Immediately after tracking, by an exception, from its last thread; also events tracked in exit hooks."""
     returned, _, err = run(scenario, 999, env=env)
 
     assert returned == code, err
     assert server.final_numbers() == list(range(999))
 
 
-def test_a_process_that_ends_while_redis_is_away_leaves_its_events_in_the_spool(tmp_path: Path) -> None:
+def test_a_process_that_exits_while_redis_is_away_leaves_its_events_in_the_spool(tmp_path: Path) -> None:
     """The next process on the host sends them."""
     server = Server(tmp_path / "valkey")
     env = {"BIRDFEED_REDIS_URL": server.url, "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool")}
@@ -50,7 +50,7 @@ def test_sigterm_with_the_hook_sends_everything(server: Server, env: dict[str, s
 
 
 def test_sigterm_with_a_handler_of_the_programs_own(server: Server, env: dict[str, str]) -> None:
-    """It is left alone, hook or no hook, and everything is sent when it exits."""
+    """birdfeed doesn't replace it, with its hook or without, and everything is sent at exit."""
     with App("waits_with_a_handler", 500, env={**env, "BIRDFEED_SIGTERM_HOOK": "true"}) as app:
         app.line()
         app.signal(signal.SIGTERM)
@@ -64,7 +64,7 @@ def test_sigterm_with_a_handler_of_the_programs_own(server: Server, env: dict[st
 def test_a_kill_loses_no_more_than_the_last_flush_interval(
     server: Server, env: dict[str, str], number: signal.Signals
 ) -> None:
-    """SIGKILL, and SIGTERM that nobody handles: what was tracked 0.2 s and a round trip before is there."""
+    """SIGKILL, and SIGTERM without a handler: what was tracked 0.2 s and a round trip before is in Redis."""
 
     def seconds_lost() -> float:
         with server.client() as client:
@@ -78,7 +78,7 @@ def test_a_kill_loses_no_more_than_the_last_flush_interval(
         assert there <= tracked.keys() | {max(tracked) + 1}
         return max((killed_at - at for event, at in tracked.items() if event not in there), default=0.0)
 
-    # 200 ms of the interval, and a round.
+    # 200 ms of the interval, and a round trip.
     assert best_of_three(seconds_lost, 0.2 + 0.3) < 0.2 + 0.3
 
 
@@ -92,7 +92,7 @@ def test_a_kill_loses_nothing_with_durability_spool(server: Server, env: dict[st
 
     with App("drains", 300, env=env) as drainer:
         drainer.line()
-        # A batch the dead process had in hand is free when its lease has run out.
+        # A batch that the killed process was sending is free when its lease has expired.
         eventually(lambda: set(tracked) <= set(server.numbers()), what="every tracked event", within=120)
     assert set(server.numbers()) <= set(tracked) | {max(tracked) + 1}
 
@@ -119,7 +119,7 @@ def test_os_exit_loses_nothing_with_durability_spool_or_after_a_flush(
     ("before", "generations"), [(0, 1), (500, 1), (500, 3)], ids=["before use", "after use", "thrice"]
 )
 def test_forks(server: Server, env: dict[str, str], before: int, generations: int) -> None:
-    """The child has a buffer and a flusher of its own; the parent's events stay the parent's."""
+    """The child has a buffer and a flusher of its own; the parent's events are sent by the parent only."""
     code, _, err = run("forks", before, 200, generations, env={**env, "BIRDFEED_FLUSH_INTERVAL": "30"})
 
     assert code == 0, err
@@ -131,7 +131,7 @@ def test_forks(server: Server, env: dict[str, str], before: int, generations: in
 
 
 def test_a_double_fork(server: Server, env: dict[str, str]) -> None:
-    """As daemons and uWSGI do; the first two processes leave without a word."""
+    """As daemons and uWSGI do; the first two processes exit without exit hooks."""
     code, _, err = run("daemonizes", 300, env=env)
 
     assert code == 0, err
@@ -148,7 +148,7 @@ def test_forks_while_the_flusher_is_starting(server: Server, env: dict[str, str]
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing_children(server: Server, env: dict[str, str], method: str) -> None:
-    """They run no exit hooks of the interpreter; a pool's neither."""
+    """They run no exit hooks of the interpreter, and neither do a pool's."""
     code, _, err = run("uses_multiprocessing", method, 100, env=env)
 
     assert code == 0, err
@@ -156,14 +156,14 @@ def test_multiprocessing_children(server: Server, env: dict[str, str], method: s
 
 
 def test_ids_are_distinct_after_forks(env: dict[str, str]) -> None:
-    """Eight children of one parent that had minted before, 100,000 ids each."""
+    """Eight children of a parent that had already created ids create 100,000 ids each."""
     _, out, _ = run("mints", 100_000, env=env)
 
     assert out == "800000\n"
 
 
 def test_the_event_loop_is_not_blocked(server: Server, env: dict[str, str]) -> None:
-    """Not by the first event, which makes the flusher import a great deal; the interpreter is shared, though."""
+    """Not even by the first event, although the flusher then imports many modules in the same interpreter."""
 
     def longest() -> float:
         with server.client() as client:
@@ -179,7 +179,7 @@ def test_the_event_loop_is_not_blocked(server: Server, env: dict[str, str]) -> N
 
 
 def test_the_event_loop_is_not_blocked_by_a_redis_that_hangs(server: Server, env: dict[str, str]) -> None:
-    """It takes bytes and never answers; events are safe in the spool."""
+    """It accepts bytes and never answers; the events are in the spool."""
 
     def longest() -> float:
         with server.client() as client:
@@ -197,7 +197,7 @@ def test_the_event_loop_is_not_blocked_by_a_redis_that_hangs(server: Server, env
 
 
 def test_gevent(server: Server, env: dict[str, str]) -> None:
-    """Everything monkey-patched: the flusher is a greenlet and sends while others run."""
+    """Everything monkey-patched: the flusher is a greenlet and sends while other greenlets run."""
     code, out, err = run("is_patched_by_gevent", 500, env=env)
 
     assert code == 0, err
@@ -208,7 +208,7 @@ def test_gevent(server: Server, env: dict[str, str]) -> None:
 def best_of_three(measure: Callable[[], float], enough: float) -> float:
     """The least of up to three measurements; no more are made once one is below `enough`.
 
-    A machine with much else to do makes such times longer, never shorter; what is slow by itself is so each time.
+    Other load on the machine makes such times longer, never shorter; slow code is slow each time.
     """
     least = measure()
     for _ in range(2):
@@ -225,7 +225,7 @@ def _numbered(line: str) -> tuple[int, float]:
 
 def _handles_sigterm(pid: int) -> bool:
     if not os.path.exists(f"/proc/{pid}/status"):
-        return sys.platform != "linux"  # macOS: nothing tells; the flusher has had its time by then
+        return sys.platform != "linux"  # macOS: can't be read; the flusher has had its time by then
     with open(f"/proc/{pid}/status") as status:
         caught = next(line for line in status if line.startswith("SigCgt"))
     return bool(int(caught.split()[1], 16) & (1 << (signal.SIGTERM - 1)))

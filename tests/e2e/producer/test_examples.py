@@ -1,6 +1,6 @@
-"""The services of examples/, each as a process of its own beside its provider, with the real frameworks and SDKs.
+"""The services of examples/, each in its own process with a provider, and with the real frameworks and SDKs.
 
-What their rows count is held against the provider's own count. docs/how-to/whole-apps.md shows the same files.
+The counts in their rows are compared with the provider's own counts. docs/how-to/whole-apps.md shows the same files.
 """
 
 import signal
@@ -55,15 +55,15 @@ class Place:
         }
 
     def running(self, *command: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
-        """A process in examples/, which is told to end."""
+        """A process in examples/, which is terminated at the end."""
         return running(self.folder, self.environment, *command)
 
     def serving(self, *command: str) -> AbstractContextManager[httpx.Client]:
-        """A web service; `{port}` in the command is its own."""
+        """A web service; `{port}` in the command is its port."""
         return serving(self.folder, self.environment, *command)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """A process in examples/ that ends by itself."""
+        """A process in examples/ that exits by itself."""
         return subprocess.run(
             [sys.executable, *arguments],
             env=self.environment,
@@ -83,7 +83,7 @@ class Place:
 
 
 def captured(line: dict[str, Any]) -> CapturedEvent:
-    """An event in the queue, as a test of the program's own would see it."""
+    """An event in the queue, as the program's own test would see it."""
     kind = "image_generation" if "image_size" in line["data"] else "text_generation"
     return CapturedEvent(
         event_id=line["event_id"],
@@ -107,7 +107,7 @@ def place(provider: str, valkey_url: str, redis: Redis, tmp_path: Path) -> Place
 
 @pytest.fixture
 def since(provider: str) -> Callable[[], Counter[tuple[str, int, int, int]]]:
-    """What the provider has counted since the test began: model, tokens in, of them cached, tokens out."""
+    """The provider's counts since the test began: model, input tokens, cached tokens among them, output tokens."""
     before = len(httpx.get(f"{provider}/counted").json())
 
     def told() -> Counter[tuple[str, int, int, int]]:
@@ -118,7 +118,7 @@ def since(provider: str) -> Callable[[], Counter[tuple[str, int, int, int]]]:
 
 
 def counted(rows: list[dict[str, Any]]) -> Counter[tuple[str, int, int, int]]:
-    """The same by the rows that have a usage."""
+    """The same, from the rows that have a usage."""
 
     def total(row: dict[str, Any], side: str) -> int:
         return sum(count for name, count in row.items() if name.startswith(side) and name.endswith("_tokens"))
@@ -154,7 +154,7 @@ def test_fastapi_with_openai(place: Place, since: Any) -> None:
 
 
 def test_fastapi_with_a_decorator(place: Place, since: Any) -> None:
-    """Images, and an SDK's client that is not instrumented."""
+    """Images, and a client of an SDK that is not instrumented."""
     with place.serving("uvicorn", "image_service:app", "--port", "{port}") as client:
         assert client.post("/images", json={"prompt": PROMPT, "user": "ada"}).status_code == 200
         assert client.post("/images", json={"prompt": "fail"}).status_code == 422
@@ -168,7 +168,7 @@ def test_fastapi_with_a_decorator(place: Place, since: Any) -> None:
 
 
 def test_flask_with_anthropic(place: Place, since: Any) -> None:
-    """Context by the extension, streams, refusals, and an answer from a cache."""
+    """Context by the extension, streams, refusals, and a cached answer."""
     headers = {"x-user": "ada", "x-tier": "gold"}
     with place.serving(*GUNICORN, "flask_service:app") as client:
         for _ in range(2):
@@ -222,7 +222,7 @@ def test_celery_with_litellm(place: Place, since: Any) -> None:
 
 
 def test_rq_with_openai(place: Place, since: Any) -> None:
-    """A job that is run again has the same event."""
+    """A job that is run again gives the same event."""
     url = place.redis_url.removesuffix("/0") + "/6"
     worker = ("--worker-class", "birdfeed.integrations.rq.BirdfeedWorker", "--burst", "summaries")
     with Redis.from_url(url) as redis:

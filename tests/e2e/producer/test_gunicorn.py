@@ -1,4 +1,4 @@
-"""gunicorn with four workers under load, and a rolling restart in the middle: nothing lost, nothing twice."""
+"""gunicorn with four workers under load, and a rolling restart in the middle: no event is lost or sent twice."""
 
 import os
 import signal
@@ -20,12 +20,12 @@ from tests.support.wait import eventually
 APPS = ROOT / "tests" / "support" / "producer" / "apps"
 
 
-#: What is asked to find out whether the server answers; it is tracked any number of times.
+#: The path that is requested to find out whether the server answers; it is tracked any number of times.
 READY = -1
 
 
 class Load:
-    """Threads that ask for /1, /2, ... and note which were answered, and by whom; as a context, until its end."""
+    """Threads that request /1, /2, ... and record which were answered, and by which worker, until the context ends."""
 
     def __init__(self, port: int, threads: int = 4) -> None:
         self._port = port
@@ -46,14 +46,15 @@ class Load:
                 with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/{number}", timeout=10) as answer:
                     self.answered[number] = int(answer.read())
             except (OSError, HTTPException, ValueError):
-                # A worker that is stopping may close a connection unread; one that is killed, amid its answer.
+                # A worker that is stopping may close a connection before it reads; one that is killed, in the middle of
+                # its answer.
                 self.unanswered.append(number)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Also where a test has failed: else the threads would keep this process alive for ever."""
+        """Also after a failed test: otherwise the threads would keep this process running for ever."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -92,7 +93,7 @@ def test_a_rolling_restart_under_load(tmp_path: Path, options: list[str], at_imp
             if gunicorn.poll() is None:
                 gunicorn.kill()
                 gunicorn.wait()
-        # A worker that had no answer from Redis in its last moments leaves its events to the next process.
+        # The events of a worker that had no answer from Redis at exit are sent by the next process.
         with App("drains", 300, env=env) as drainer:
             drainer.line()
             # Tracked at import, with --preload: once, by the parent of all workers.
@@ -111,7 +112,7 @@ def _answers(port: int) -> bool:
         return False
 
 
-def test_a_killed_worker_loses_at_most_its_last_moments(tmp_path: Path) -> None:
+def test_a_killed_worker_loses_at_most_its_last_flush_interval(tmp_path: Path) -> None:
     """kill -9 of one of four workers; with durability=spool nothing is lost at all."""
     port = free_port()
     with Server(tmp_path / "valkey") as server:
@@ -133,7 +134,7 @@ def test_a_killed_worker_loses_at_most_its_last_moments(tmp_path: Path) -> None:
                 so_far = len(load.answered)
                 eventually(lambda: len(load.answered) > so_far + 100, what="requests")
             expected = set(load.answered)
-            # What the killed worker was sending is free when its lease has run out.
+            # What the killed worker was sending is free when its lease has expired.
             eventually(lambda: expected <= set(server.numbers()), what="every answered request's event", within=120)
         finally:
             gunicorn.terminate()

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 
-def test_importing_it_is_cheap_and_does_nothing(tmp_path: Path) -> None:
-    """No redis, rq, pydantic, asyncio or sqlite3; no thread; also beside modules named as our folders are."""
+def test_importing_it_is_cheap_and_starts_nothing(tmp_path: Path) -> None:
+    """No redis, rq, pydantic, asyncio or sqlite3; no thread; also beside modules with the names of our folders."""
     for name in ("schemas", "worker", "producer"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong module')")
     code = (
@@ -20,7 +20,10 @@ def test_importing_it_is_cheap_and_does_nothing(tmp_path: Path) -> None:
     compiled = {"PYTHONPYCACHEPREFIX": str(tmp_path / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
 
     def best(module: str) -> tuple[float, str]:
-        """Seconds of the processor, of four tries, the first of which compiles; and what is there afterwards."""
+        """The least CPU seconds of four runs, the first of which compiles.
+
+        And the modules that are loaded afterwards.
+        """
         tries = [
             subprocess.run(
                 [sys.executable, "-c", code.format(module)],
@@ -36,5 +39,5 @@ def test_importing_it_is_cheap_and_does_nothing(tmp_path: Path) -> None:
 
     seconds, there = best("birdfeed")
     assert there == "1 []"
-    # About half of it, as it is (a third of that is msgspec); milliseconds would be about the machine.
+    # It takes about half of it (a third of that is msgspec); a bound in milliseconds would depend on the machine.
     assert seconds < best("redis")[0] * 0.8

@@ -1,6 +1,6 @@
 """LiteLLM's proxy as an operator runs it: its own environment, birdfeed's producer alone, the callback by dotted path.
 
-LiteLLM pins another rq than birdfeed's workers need. Its times are local ones, so it runs in two zones.
+LiteLLM pins another version of rq than birdfeed's workers need. Its times are local, so it runs in two time zones.
 """
 
 import os
@@ -52,7 +52,7 @@ def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @contextmanager
 def proxy(folder: Path, provider: str, redis_url: str, zone: str) -> Iterator[httpx.Client]:
-    """The proxy's clients' way to it."""
+    """A function with which clients send requests to the proxy."""
     python = environment_with("litellm-proxy", PINS)
     configuration = folder / "config.yaml"
     configuration.write_text(CONFIGURATION.format(url=provider))
@@ -104,7 +104,7 @@ def row_of(line: dict[str, Any]) -> dict[str, Any]:
 def test_a_whole_answer_a_stream_and_a_failure(
     provider: str, valkey_url: str, redis: Redis, tmp_path: Path, zone: str
 ) -> None:
-    """One event each, with times of this moment, durations that fit, and the tokens that the provider counted."""
+    """One event each, with the present time, a plausible duration, and the tokens that the provider counted."""
     keys = Keys("rq", "birdfeed")
     asked = {"model": "small", "messages": [{"role": "user", "content": PROMPT}], "user": "ada"}
     with proxy(tmp_path, provider, valkey_url, zone) as client:

@@ -1,4 +1,4 @@
-"""Thirty minutes without Redis at 1,000 events a second: the clock is turned, everything else is real."""
+"""Thirty minutes without Redis at 1,000 events a second: the clock is moved, everything else is real."""
 
 import resource
 import sys
@@ -24,8 +24,11 @@ def memory() -> int:
 
 @pytest.mark.parametrize("policy", ["newest", "oldest"])
 def test_thirty_minutes_without_redis(tmp_path: Path, policy: str) -> None:
-    """Memory stays flat, the spool at its bound, every drop is counted; on return what was kept is sent once."""
-    # "oldest" packs every event to disk, which takes the machine longer: a third of the time shows as much.
+    """Memory stays flat, the spool stays at its bound, every drop is counted.
+
+    Afterwards all kept events are sent once.
+    """
+    # "oldest" writes every event to disk, which takes longer: a third of the time is enough.
     minutes = 30 if policy == "newest" else 10
     bench = Bench(tmp_path, spool_bytes=SPOOL_BYTES, drop_policy=policy, spool_drain_rate=5_000)
     assert bench.spool is not None

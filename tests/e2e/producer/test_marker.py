@@ -1,4 +1,4 @@
-"""A marker that stands for a prompt goes in by every field, and is looked for wherever events get to."""
+"""A marker in place of a prompt is put into every field, and must not be in any place where events are kept."""
 
 import json
 import logging
@@ -20,20 +20,23 @@ from tests.support.redis_contents import all_of
 from tests.support.servers.redis_servers import free_port
 from tests.support.servers.system import TABLES, System
 
-#: Stands where text may stand: it has to be found, or looking finds nothing anywhere.
+#: The control, in fields for text: it must be found, or the search itself doesn't work.
 CONTROL = "control-model-1"
 
 
 @pytest.fixture
 def system(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> Iterator[System]:
-    """A system on the session's Valkey, empty; so many dead letters are no reason to stop here."""
+    """A system on the session's Valkey, empty; many dead letters don't trip the circuit breaker here."""
     with System(valkey_url, sandbox, tmp_path, BIRDFEED_BREAKER_EVENTS="1000000") as system:
         system.redis.flushall()
         yield system
 
 
 def track_everything() -> int:
-    """Each way to hide the marker in each field of each type, and calls that make no event; says how many events."""
+    """Track the marker, hidden in each way in each field of each type, and calls that make no event.
+
+    Returns how many events.
+    """
     events = 0
     for event_type, field in FIELDS:
         for value in hidden_in(field):
@@ -46,22 +49,22 @@ def track_everything() -> int:
 
 
 def all_of_folder(folder: Path) -> str:
-    """Every file's bytes, and what compressed data in it holds, wherever it begins."""
+    """Every file's bytes, and all compressed data in it, unpacked."""
     found = []
     for path in folder.rglob("*"):
         if path.is_file():
             data = path.read_bytes()
             found.append(data.decode("utf-8", "replace"))
-            start = data.find(b"\x78\x01")  # how zlib's level 1 begins
+            start = data.find(b"\x78\x01")  # the first byte of zlib's level 1
             while start >= 0:
-                with suppress(zlib.error):  # two bytes of something else
+                with suppress(zlib.error):  # two bytes that are not zlib
                     found.append(zlib.decompressobj().decompress(data[start:]).decode("utf-8", "replace"))
                 start = data.find(b"\x78\x01", start + 1)
     return "\n".join(found)
 
 
 def use(system: System, **settings: Any) -> Client:
-    """A client of its own for track_event."""
+    """Let track_event use a new client."""
     client = Client()
     api.use_client(client)
     birdfeed.configure(spool_dir=system.folder / "spool", close_timeout=60, **settings)
@@ -69,7 +72,10 @@ def use(system: System, **settings: Any) -> Client:
 
 
 def send_everything(system: System) -> tuple[int, dict[str, str]]:
-    """By both kinds of durability while Redis is away, then from the spool: how many events, and what was where."""
+    """By both kinds of durability while Redis is away, then from the spool.
+
+    Returns how many events, and the text in each place.
+    """
     before = api.current_client()
     away = f"redis://127.0.0.1:{free_port()}/0"
     events = 1
@@ -93,7 +99,7 @@ def send_everything(system: System) -> tuple[int, dict[str, str]]:
 
 
 def clean(texts: Mapping[str, str], caplog: pytest.LogCaptureFixture) -> None:
-    """The marker is nowhere, and the control in each text."""
+    """No text has the marker, and each has the control."""
     for name, text in texts.items():
         assert CONTROL in text, name
         assert not leaks(text), name
@@ -101,8 +107,8 @@ def clean(texts: Mapping[str, str], caplog: pytest.LogCaptureFixture) -> None:
     assert not leaks(caplog.text)
 
 
-def test_the_marker_gets_into_no_spool_and_no_redis(system: System, caplog: pytest.LogCaptureFixture) -> None:
-    """By no field, whether events wait in memory or on the disk while Redis is away; nor into the log."""
+def test_the_marker_is_in_no_spool_and_no_redis(system: System, caplog: pytest.LogCaptureFixture) -> None:
+    """From no field, whether events wait in memory or on the disk while Redis is away; nor is it in the log."""
     caplog.set_level(logging.DEBUG)
     events, found = send_everything(system)
 
@@ -111,8 +117,8 @@ def test_the_marker_gets_into_no_spool_and_no_redis(system: System, caplog: pyte
 
 
 @pytest.mark.slow
-def test_the_marker_gets_into_no_row_and_no_dead_letter(system: System, caplog: pytest.LogCaptureFixture) -> None:
-    """Nor into anything else in Redis, or what workers log, when all events are delivered."""
+def test_the_marker_is_in_no_row_and_no_dead_letter(system: System, caplog: pytest.LogCaptureFixture) -> None:
+    """Nor in anything else in Redis, or in the workers' log, when all events are delivered."""
     caplog.set_level(logging.DEBUG)
     events, _ = send_everything(system)
     system.start_pool(1)

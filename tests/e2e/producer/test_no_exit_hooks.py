@@ -1,4 +1,4 @@
-"""Processes that end past every exit hook: what the integrations save, and what is lost all the same.
+"""Processes that exit without exit hooks: what the integrations send, and what is still lost.
 
 These are the figures of the table in docs/how-to/handler.md.
 """
@@ -17,7 +17,7 @@ from tests.support.wait import eventually
 
 
 def test_a_first_event_in_an_exit_hook(server: Server, env: dict[str, str]) -> None:
-    """The hook of our own was installed at import: one that is installed while others run is never called."""
+    """birdfeed's own hook was installed at import: a hook that is installed while others run is never called."""
     code, _, err = run("first_event_in_an_exit_hook", 5, "after import", env=env, script=ENDS)
 
     assert code == 0, err
@@ -26,7 +26,7 @@ def test_a_first_event_in_an_exit_hook(server: Server, env: dict[str, str]) -> N
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_pool_in_a_with_block(server: Server, env: dict[str, str], method: str) -> None:
-    """The block's end kills the children; each event is there before its task's result is."""
+    """The end of the block kills the children; each event is in Redis before its task's result is returned."""
     code, _, err = run("pool_in_a_block", method, 10, env=env, script=ENDS)
 
     assert code == 0, err
@@ -35,7 +35,7 @@ def test_a_pool_in_a_with_block(server: Server, env: dict[str, str], method: str
 
 @pytest.mark.parametrize("worker", ["BirdfeedWorker", "BirdfeedSimpleWorker"])
 def test_rq_jobs(server: Server, env: dict[str, str], worker: str) -> None:
-    """The forking worker's child leaves by os._exit."""
+    """The forking worker's child exits with os._exit."""
     code, _, err = run("rq_jobs", 10, worker, env=env, script=ENDS)
 
     assert code == 0, err
@@ -44,7 +44,7 @@ def test_rq_jobs(server: Server, env: dict[str, str], worker: str) -> None:
 
 @pytest.mark.parametrize("tasks_per_child", [1, 5])
 def test_celery_children(server: Server, env: dict[str, str], tasks_per_child: int, tmp_path: Path) -> None:
-    """Prefork children that end after their tasks."""
+    """Prefork children that exit after their tasks."""
     code = "from celery_app import work; [work.delay(number) for number in range(10)]"
     everything = {**environment(), **env}
     subprocess.run([sys.executable, "-c", code], cwd=APPS, env=everything, check=True)
@@ -66,7 +66,7 @@ def test_celery_children(server: Server, env: dict[str, str], tasks_per_child: i
 
 
 def test_a_serverless_process_is_frozen_between_invocations(server: Server, env: dict[str, str]) -> None:
-    """As AWS Lambda does with SIGSTOP and SIGCONT: what was tracked is there while it is frozen."""
+    """As AWS Lambda does with SIGSTOP and SIGCONT: what was tracked is in Redis while it is frozen."""
     with App("serverless", 3, env=env, script=ENDS) as app:
         for number in range(3):
             app.say("invoke")
@@ -79,7 +79,7 @@ def test_a_serverless_process_is_frozen_between_invocations(server: Server, env:
 
 
 def test_os_exit_loses_what_the_docs_say(server: Server, env: dict[str, str]) -> None:
-    """A first event needs half a second where nothing was started before; it is there after a second."""
+    """A first event needs half a second, as everything is started then; after a second it is in Redis."""
     code, _, err = run("leaves_soon", 3, env=env, script=ENDS)
 
     assert code == 0, err
@@ -88,7 +88,10 @@ def test_os_exit_loses_what_the_docs_say(server: Server, env: dict[str, str]) ->
 
 @pytest.mark.parametrize("mode", ["configure", "close"])
 def test_a_thread_that_tracks_meanwhile_loses_nothing(server: Server, env: dict[str, str], mode: str) -> None:
-    """2,465 of 3,000 events were lost, and none counted; or held until the process ended."""
+    """While another thread configures birdfeed again or closes it, every event is sent or counted.
+
+    Before the fix, 2,465 of 3,000 events were lost and not counted, or kept until the process exited.
+    """
     code, out, err = run("configures_while_tracking", mode, 3_000, env=env, script=ENDS)
 
     assert code == 0, err
@@ -97,7 +100,7 @@ def test_a_thread_that_tracks_meanwhile_loses_nothing(server: Server, env: dict[
 
 
 def test_two_threads_that_fork(server: Server, env: dict[str, str]) -> None:
-    """And a third that tracks; neither a child nor the parent hangs, and every event is there."""
+    """While a third thread tracks; neither a child nor the parent hangs, and every event is in Redis."""
     code, out, err = run("forks_in_two_threads", 8, env=env, script=ENDS)
 
     assert code == 0, err
@@ -106,7 +109,7 @@ def test_two_threads_that_fork(server: Server, env: dict[str, str]) -> None:
 
 
 def test_uvicorn_reloads(server: Server, env: dict[str, str], tmp_path: Path) -> None:
-    """Each change of a file ends the serving process, which closes in order: nothing is lost."""
+    """Each change of a file restarts the serving process, which closes in order: nothing is lost."""
     program = tmp_path / "program.py"
     source = (
         "import birdfeed\n"

@@ -1,4 +1,4 @@
-"""Redis in every kind of trouble, and the spool too: each event is there once, or its loss is counted by reason."""
+"""Faults of Redis, and of the spool: each event is in Redis once, or its loss is counted by reason."""
 
 import signal
 import time
@@ -17,7 +17,7 @@ from tests.support.producer.apps.run import App, Server, arrives, run, sentinel
 from tests.support.wait import eventually
 
 #: Seconds to wait for Redis, where it answers: longer than any machine is busy, as an answer that comes too late is a
-#: case of its own. And where it doesn't.
+#: case of its own; and where it doesn't answer.
 PATIENT = {"BIRDFEED_REDIS_TIMEOUT": "20"}
 HASTY = {"BIRDFEED_REDIS_TIMEOUT": "0.5"}
 
@@ -39,7 +39,7 @@ def spool_of(env: dict[str, str]) -> Spool:
 
 
 def events_in_spool(env: dict[str, str]) -> int:
-    """How many wait there; 0 where there is no spool."""
+    """How many events are in the spool; 0 where there is none."""
     with closing(spool_of(env)) as spool:
         return spool.totals().events if spool.exists() else 0
 
@@ -63,7 +63,7 @@ def refusing(server: Server, how: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("how", ["full", "read-only", "password"])
 def test_a_redis_that_refuses_to_write(server: Server, env: dict[str, str], how: str) -> None:
-    """Events tracked meanwhile are safe in the spool at once, and arrive when it writes again."""
+    """Events tracked meanwhile are in the spool immediately, and are delivered when it writes again."""
     with App("tracks_when_told", 100, env=env) as app:
         app.line()
         app.say("flush")
@@ -90,7 +90,7 @@ def server_numbers_by_admin(server: Server, how: str) -> list[int]:
 
 
 def test_a_redis_that_is_killed_and_comes_back(server: Server, env: dict[str, str]) -> None:
-    """Twice, while events come at 500 a second."""
+    """Twice, while 500 events a second are tracked."""
     with App("tracks_steadily", 500, env=env) as app:
         app.line()
         for _ in range(2):
@@ -114,12 +114,12 @@ def is_loading(server: Server) -> bool:
         except BusyLoadingError:
             return True
         except RedisConnectionError:
-            return False  # not up yet
+            return False  # not started yet
     raise AssertionError("it was loaded before anybody looked")
 
 
 def test_a_redis_that_is_loading(tmp_path: Path) -> None:
-    """Back after a restart, and reading its file yet (LOADING): events go to the spool at once, and arrive later."""
+    """After a restart, while it reads its file (LOADING): events go to the spool immediately, and are sent later."""
     with Server(tmp_path / "valkey", **{"key-load-delay": "500"}) as server:  # µs a key
         env = {"BIRDFEED_REDIS_URL": server.url, "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool"), **PATIENT}
         with server.client() as client, client.pipeline(transaction=False) as pipe:
@@ -142,7 +142,7 @@ def test_a_redis_that_is_loading(tmp_path: Path) -> None:
 
 
 def test_a_redis_that_hangs(server: Server, env: dict[str, str]) -> None:
-    """It takes the bytes and answers too late: the batch is sent again under the same id, and marked."""
+    """It accepts the bytes and answers too late: the batch is sent again with the same id, and marked."""
     with App("tracks_when_told", 100, env=env | HASTY) as app:
         app.line()
         app.say("flush")
@@ -156,7 +156,7 @@ def test_a_redis_that_hangs(server: Server, env: dict[str, str]) -> None:
 
 
 def test_close_keeps_its_deadline_while_redis_hangs(server: Server, env: dict[str, str]) -> None:
-    """And everything is in the spool."""
+    """All events are in the spool."""
     with server.frozen():
         code, out, err = run("exits", 500, env={**env, **HASTY, "BIRDFEED_CLOSE_TIMEOUT": "5"})
         assert code == 0, err
@@ -182,7 +182,7 @@ def test_a_failover_to_a_replica(tmp_path: Path) -> None:
                 eventually(lambda: len(replica.numbers()) > 50, what="events on the replica")
                 master.kill()
                 eventually(lambda: _role(replica) == "master", what="the replica is master")
-                # One replica was asked for and none is left: batches are kept, and sent again, until there is one.
+                # One replica is required and none is left: batches are kept, and sent again, until there is one.
                 with Server(tmp_path / "second") as second:
                     with second.client() as client:
                         client.replicaof("127.0.0.1", str(replica.port))
@@ -211,7 +211,7 @@ def _linked(server: Server) -> bool:
 
 @pytest.mark.parametrize("kill_after", [0.05, 0.5])
 def test_two_processes_drain_and_one_is_killed(tmp_path: Path, kill_after: float) -> None:
-    """At the beginning, or in the middle. Each batch is there once."""
+    """Before it has sent a batch, or in the middle. Each batch is in Redis once."""
     server = Server(tmp_path / "valkey")
     env = {
         "BIRDFEED_REDIS_URL": server.url,
@@ -226,14 +226,14 @@ def test_two_processes_drain_and_one_is_killed(tmp_path: Path, kill_after: float
         other.line()
         eventually(lambda: len(server.numbers()) > 4000 * kill_after, what="some events")
         victim.signal(signal.SIGKILL)
-        # What the victim had in hand is free when its lease has run out.
+        # What the killed process was sending is free when its lease has expired.
         arrives(server, list(range(4000)), within=120)
         eventually(lambda: events_in_spool(env) == 0, what="the spool is empty", within=120)
         assert server.final_numbers() == list(range(4000))
 
 
 def test_a_full_spool_drops_and_counts(server: Server, env: dict[str, str]) -> None:
-    """What is kept plus what is counted is what was tracked; the counts reach the ledger when Redis is back."""
+    """The kept events plus the counted drops are what was tracked; the counts reach the ledger when Redis is back."""
     env |= {"BIRDFEED_SPOOL_BYTES": "20000", "BIRDFEED_BATCH_EVENTS": "50"}
     with App("tracks_when_told", 1000, env=env) as app:
         app.line()
@@ -248,8 +248,8 @@ def test_a_full_spool_drops_and_counts(server: Server, env: dict[str, str]) -> N
         assert server.ledger()["accepted:text_generation"] == 5000
 
 
-def test_the_oldest_are_dropped_where_that_is_asked_for(server: Server, env: dict[str, str]) -> None:
-    """The other policy."""
+def test_the_oldest_events_are_dropped_by_the_other_policy(server: Server, env: dict[str, str]) -> None:
+    """With the policy "oldest"."""
     env |= {"BIRDFEED_SPOOL_BYTES": "20000", "BIRDFEED_BATCH_EVENTS": "50", "BIRDFEED_DROP_POLICY": "oldest"}
     with App("tracks_when_told", 1000, env=env) as app:
         app.line()
@@ -278,8 +278,8 @@ def test_without_a_spool_and_without_redis_memory_is_bounded(server: Server, env
 
 
 @pytest.mark.parametrize("damage", ["text", "a directory", "a folder all may write to"])
-def test_a_broken_spool_never_hurts_the_handler(server: Server, env: dict[str, str], damage: str) -> None:
-    """With Redis away as well: events wait in memory, or in a new file, and arrive."""
+def test_a_broken_spool_never_harms_the_handler(server: Server, env: dict[str, str], damage: str) -> None:
+    """With Redis away as well: events wait in memory, or in a new file, and are sent later."""
     path = spool_of(env).path
     path.parent.mkdir(mode=0o700)
     if damage == "text":
@@ -308,7 +308,7 @@ def _dropped(server: Server, reason: str) -> int:
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:
-    """unix:// works as well."""
+    """A unix:// URL works as well."""
     socket = tmp_path / "s"
     with Server(tmp_path / "valkey", unixsocket=str(socket)) as server:
         env = {"BIRDFEED_REDIS_URL": f"unix://{socket}?db=0", "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool")}

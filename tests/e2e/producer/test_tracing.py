@@ -23,7 +23,7 @@ from tests.support.tools import environment_with
 
 pytestmark = pytest.mark.slow
 
-#: What the instrumentation needs beside what our environment has.
+#: What the instrumentation needs besides the packages of our environment.
 PINS: Final = (
     "opentelemetry-instrumentation-openai-v2==2.4b0",
     "opentelemetry-instrumentation==0.66b2",
@@ -33,7 +33,7 @@ PINS: Final = (
 APP: Final = Path(__file__).parents[2] / "support" / "producer" / "apps" / "traced.py"
 #: Columns that differ for any two events.
 EACH_ITS_OWN: Final = {"event_id", "occurred_at", "timestamp", "end_time", "duration", "enriched_at", "response_id"}
-#: Those in which spans say more.
+#: Columns for which spans have more data.
 ONLY_SPANS: Final = {"trace_id", "span_id"}
 
 
@@ -62,8 +62,8 @@ def rows(how: str, url: str, environment: dict[str, str]) -> list[dict[str, Any]
     return [priced(event) for event in events]
 
 
-def test_rows_of_spans_are_those_of_the_integration(tmp_path: Path) -> None:
-    """In every column that the convention, or this instrumentation, carries; the docs list the others."""
+def test_rows_of_spans_equal_those_of_the_integration(tmp_path: Path) -> None:
+    """In every column for which the convention and this instrumentation have a value; the docs list the others."""
     python = environment_with("openai-instrumentation", PINS)
     [packages] = python.parents[1].glob("lib/python*/site-packages")
     environment = clean_environment()

@@ -1,6 +1,6 @@
 """Redis fails over under a running system: a master, two replicas, Sentinel; real producer, launcher and workers.
 
-With WAIT every event is in the store once, whatever became of the master. Without, what is lost is counted.
+With WAIT every event is in the store once, whatever happened to the master. Without it, lost events are counted.
 """
 
 import os
@@ -28,7 +28,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(standing: Cluster, sandbox: Sandbox) -> Iterator[Cluster]:
-    """A whole one that is empty, before a store that shows each row."""
+    """A complete, empty cluster; duplicates in the store stay visible."""
     sandbox.sql("SYSTEM STOP MERGES")
     with standing.connect() as client:
         client.flushall()
@@ -38,7 +38,7 @@ def cluster(standing: Cluster, sandbox: Sandbox) -> Iterator[Cluster]:
 
 @contextmanager
 def running(cluster: Cluster, sandbox: Sandbox, folder: Path, wait: int) -> Iterator[tuple[System, Traffic]]:
-    """Two workers at work on what a producer sends."""
+    """Two workers, and a producer that sends."""
     settings = {"BIRDFEED_WAIT_REPLICAS": str(wait), "BIRDFEED_REDIS_TIMEOUT": "0.5"}
     with System(cluster.url, sandbox, folder, **settings) as system:
         system.start_pool(2)
@@ -60,7 +60,7 @@ def processes(system: System) -> set[int]:
 
 
 def cpu_seconds(pids: set[int]) -> float:
-    """What these processes have used."""
+    """CPU seconds that these processes have used."""
     ticks = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -69,7 +69,7 @@ def cpu_seconds(pids: set[int]) -> float:
 
 
 def goes_on(system: System, traffic: Traffic) -> None:
-    """Events tracked from now on get into the store."""
+    """Wait until an event that was tracked from now on is in the store."""
     marker = len(traffic.accepted())
     eventually(
         lambda: any(int(one.rpartition("-")[2]) > marker for one in system.rows()),
@@ -93,10 +93,11 @@ def all_once(system: System, traffic: Traffic) -> None:
         assert sum(count for name, count in counts.items() if name.startswith(f"{kind}:")) == len(ids)
 
 
-def test_a_killed_master_and_one_that_hands_over(cluster: Cluster, sandbox: Sandbox, tmp_path: Path) -> None:
-    """kill -9 of the master, with requests to the store in flight; then one that stays up and answers READONLY.
+def test_a_killed_master_and_a_demoted_one(cluster: Cluster, sandbox: Sandbox, tmp_path: Path) -> None:
+    """kill -9 of the master, with requests to the store in flight; then one that becomes a replica and answers
+    READONLY.
 
-    Nobody ends, nobody spins, nothing is lost.
+    No process exits, none loops without a pause, nothing is lost.
     """
     with running(cluster, sandbox, tmp_path, wait=1) as (system, traffic):
         sandbox.fault(answer_delay_seconds=0.5)
@@ -124,13 +125,16 @@ def test_a_killed_master_and_one_that_hands_over(cluster: Cluster, sandbox: Sand
 
 @pytest.mark.soak
 def test_an_ordered_failover(cluster: Cluster, sandbox: Sandbox, tmp_path: Path) -> None:
-    """The old master is told ten seconds late. For a second the other replica follows it still: one is not enough."""
+    """The old master is told ten seconds later.
+
+    For a second the other replica still follows it: one replica is not enough.
+    """
     with running(cluster, sandbox, tmp_path, wait=2) as (system, traffic):
         pids = processes(system)
         old = cluster.master()
         cluster.order_failover()
         cluster.switched(old)
-        # Else the new master lacks a second replica until Sentinel has told the old one.
+        # Otherwise the new master lacks a second replica until Sentinel has told the old one.
         cluster.mend()
         goes_on(system, traffic)
         all_once(system, traffic)
@@ -139,7 +143,7 @@ def test_an_ordered_failover(cluster: Cluster, sandbox: Sandbox, tmp_path: Path)
 
 @pytest.mark.soak
 def test_a_master_that_hung(cluster: Cluster, sandbox: Sandbox, tmp_path: Path) -> None:
-    """It comes back as a second master, with all its old clients: whoever works there still may send nothing."""
+    """It continues as a second master with its old clients: a worker that is connected to it may not send rows."""
     with running(cluster, sandbox, tmp_path, wait=1) as (system, traffic):
         pids = processes(system)
         old = cluster.master()
@@ -152,8 +156,8 @@ def test_a_master_that_hung(cluster: Cluster, sandbox: Sandbox, tmp_path: Path) 
 
 @pytest.mark.parametrize("wait", [1, pytest.param(0, marks=pytest.mark.soak)])
 def test_replicas_that_lag(cluster: Cluster, sandbox: Sandbox, tmp_path: Path, wait: int) -> None:
-    """The replicas have heard nothing for a while when the master is killed. With WAIT nothing comes of it. Without,
-    what only the old master knew is lost or written twice, and nothing else; both are counted.
+    """The replicas are cut off for a while when the master is killed. With WAIT nothing is lost. Without it, only what
+    the old master alone had is lost or written twice; both are counted.
     """
     with running(cluster, sandbox, tmp_path, wait) as (system, traffic):
         sandbox.fault(status=503, retry_after=3)
@@ -163,7 +167,7 @@ def test_replicas_that_lag(cluster: Cluster, sandbox: Sandbox, tmp_path: Path, w
         sandbox.clear_faults()
         if wait:
             eventually(lambda: "0 of 1 replicas have the note" in system.said(), what="a worker says why it waits")
-            # What was noted before the cut may be sent; what was tracked after it can't have been noted.
+            # Events marked before the cut may be sent; events tracked after it can't have been marked.
             assert set(list(traffic.accepted())[cut:]).isdisjoint(system.rows())
         else:
             eventually(lambda: len(system.rows()) > len(written) + RATE, what="rows are written")

@@ -1,4 +1,4 @@
-"""What `client_of` makes of a redis+sentinel:// URL: a client of the master, whatever became of the last one."""
+"""What `client_of` makes of a redis+sentinel:// URL: a client of the current master after any fault."""
 
 import socket
 import threading
@@ -34,7 +34,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(standing: Cluster) -> Iterator[Cluster]:
-    """One that is whole before, and after."""
+    """A cluster that is complete before and after each test."""
     yield standing
     standing.mend()
 
@@ -51,7 +51,7 @@ def port_of(client: Redis) -> int:
 
 @contextmanager
 def in_flight(cluster: Cluster, client: Redis) -> Iterator[list[object]]:
-    """A command that waits for its answer when the block begins; yields where its answer will be."""
+    """A command that waits for its answer when the block begins; yields its future."""
     answers: list[object] = []
 
     def ask() -> None:
@@ -70,7 +70,7 @@ def in_flight(cluster: Cluster, client: Redis) -> Iterator[list[object]]:
 
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 def test_a_command_in_flight(cluster: Cluster, client: Redis, how: str) -> None:
-    """The new master answers it, soon and without an error, where the old one was killed or answers nothing."""
+    """The new master answers it, soon and without an error, after the old one was killed or hung."""
     old = cluster.master()
     with in_flight(cluster, client) as answers, old.frozen() if how == "frozen" else nullcontext():
         began = time.monotonic()
@@ -83,7 +83,7 @@ def test_a_command_in_flight(cluster: Cluster, client: Redis, how: str) -> None:
 
 
 def test_a_planned_failover(cluster: Cluster, client: Redis) -> None:
-    """Sentinel leaves the old master a master for ten seconds; a client that goes on writing there loses it all."""
+    """Sentinel leaves the old master a master for ten seconds; whatever a client still writes to it is lost."""
     old = cluster.master()
     assert port_of(client) == old.port
     cluster.order_failover()
@@ -94,7 +94,7 @@ def test_a_planned_failover(cluster: Cluster, client: Redis) -> None:
 
 
 def test_a_coordinated_failover(cluster: Cluster, client: Redis) -> None:
-    """The old master becomes a replica at once and refuses writes: READONLY sends the client to the new one."""
+    """The old master becomes a replica immediately and refuses writes: READONLY sends the client to the new one."""
     old = cluster.master()
     client.set("x", 1)
     cluster.order_failover(coordinated=True)
@@ -105,7 +105,7 @@ def test_a_coordinated_failover(cluster: Cluster, client: Redis) -> None:
 
 
 def test_a_sentinel_that_is_gone_and_one_that_hangs(cluster: Cluster) -> None:
-    """Whoever of them answers is asked; the others cost one time limit each, not all the retries."""
+    """The first one that answers is used; each of the others costs one timeout, not all the retries."""
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         hosts = [free_port(), hanging.getsockname()[1], cluster.sentinel_ports[0]]
         url = f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in hosts)}/{SERVICE}/0"
@@ -116,7 +116,7 @@ def test_a_sentinel_that_is_gone_and_one_that_hangs(cluster: Cluster) -> None:
 
 
 def test_sentinels_that_are_all_gone(cluster: Cluster) -> None:
-    """A connection that stands is used on; nobody need be asked for it."""
+    """An open connection is used further; that needs no Sentinel."""
     with Cluster(cluster.folder / "lone", replicas=1) as lone, client_of(lone.url, OPTIONS) as client:
         client.set("x", 1)
         lone.stop_sentinels()

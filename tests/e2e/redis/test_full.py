@@ -1,6 +1,6 @@
-"""A Redis that is full can be drained: everything that frees memory, and that says how things are, works there.
+"""A Redis that is full can be drained: everything that frees memory or shows the state works.
 
-`maxmemory` is one byte: whatever has to ask Redis for memory is refused from then on, however much is freed meanwhile.
+`maxmemory` is one byte: every command that needs memory is refused from then on, however much is freed.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ N = 120
 
 @pytest.fixture(params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Each server that is supported and at hand."""
+    """Each supported server that is installed."""
     if request.param == "valkey":
         with valkey(tmp_path / "redis") as url:
             yield url
@@ -62,7 +62,7 @@ def fill(system: System) -> None:
 
 @pytest.mark.parametrize("started", ["before", "after"])
 def test_the_pool_empties_it(system: System, started: str) -> None:
-    """Whether workers were there before it was full or come after: nobody helps, and nothing is lost or doubled."""
+    """Whether workers started before or after it was full: without help, and nothing is lost or doubled."""
     system.sandbox.fault(outage=True)
     put(system)
     put(system, first=N, count=10, model=["no", "text"])
@@ -90,7 +90,7 @@ def test_the_pool_empties_it(system: System, started: str) -> None:
 
 
 def test_a_worker_killed_while_it_is_full(system: System) -> None:
-    """Its jobs go to another, which asks the store first."""
+    """Its jobs go to another worker, which queries the store first."""
     system.sandbox.fault(answer_delay_seconds=5.0, times=1)
     put(system)
     system.start_pool(1)
@@ -105,7 +105,7 @@ def test_a_worker_killed_while_it_is_full(system: System) -> None:
 
 
 def test_an_operator_at_a_full_redis(system: System) -> None:
-    """Everything one needs there can be asked, and done: what is wrong, purge, replay, resume."""
+    """All commands that are needed then work: status, purge, replay, resume."""
     put(system, count=20, model=["no", "text"])
     system.start_pool(1)
     system.drained(within=40)

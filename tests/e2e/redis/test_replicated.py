@@ -1,4 +1,4 @@
-"""With BIRDFEED_WAIT_REPLICAS, no rows are sent before the note about them is where a failover can't forget it."""
+"""With BIRDFEED_WAIT_REPLICAS no rows are sent before their mark is on the replicas, safe from a failover."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,16 +44,16 @@ def followed(tmp_path: Path) -> Iterator[tuple[Redis, Redis]]:
 
 
 def test_a_mark_that_no_replica_has(redis: Redis, keys: Keys, job: ReservedJob, impatient: None) -> None:
-    """Nothing may be sent, and `birdfeed status` says why."""
+    """No rows may be sent, and `birdfeed status` says why."""
     settler = Settler(redis, keys, "w1", wait_replicas=1)
 
-    for _ in range(2):  # the second time it changes nothing
+    for _ in range(2):  # a second mark changes nothing
         assert settler.mark(job.execution, [job.id]) == {job.id}
     assert "workers wait for replicas: 0 of 1" in "".join(read_status(redis, keys, 1_000.0).problems)
 
 
 def test_a_mark_that_a_replica_has(followed: tuple[Redis, Redis], keys: Keys) -> None:
-    """It is there when the rows may be sent; a master that doesn't know the script is told."""
+    """It is in Redis when the rows may be sent; the script is sent to a master that doesn't have it."""
     master, replica = followed
     enqueue(master, keys, [envelope(text())])
     (job,) = Reserver(master, keys, "w1", 20).reserve(**ALL)
@@ -68,7 +68,7 @@ def test_a_mark_that_a_replica_has(followed: tuple[Redis, Redis], keys: Keys) ->
 
 
 def test_a_replica_that_comes_back(followed: tuple[Redis, Redis], keys: Keys, impatient: None) -> None:
-    """What `birdfeed status` said is over at once."""
+    """The finding of `birdfeed status` disappears immediately."""
     master, replica = followed
     enqueue(master, keys, [envelope(text())])
     (job,) = Reserver(master, keys, "w1", 20).reserve(**ALL)
@@ -93,8 +93,11 @@ def test_a_mark_of_a_job_that_another_worker_has(followed: tuple[Redis, Redis], 
 
 
 @pytest.mark.parametrize("wait_replicas", [0, 1])
-def test_what_it_costs(redis: Redis, keys: Keys, job: ReservedJob, impatient: None, wait_replicas: int) -> None:
-    """One command for one mark; WAIT goes out only where it is asked for, and a note where too few have it."""
+def test_the_cost_of_a_mark(redis: Redis, keys: Keys, job: ReservedJob, impatient: None, wait_replicas: int) -> None:
+    """One command for one mark.
+
+    WAIT is sent only where replicas are required, and a note where too few have the mark.
+    """
     settler = Settler(redis, keys, "w1", wait_replicas=wait_replicas)
     settler.mark(job.execution, [job.id])
     redis.config_resetstat()

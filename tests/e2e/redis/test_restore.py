@@ -13,12 +13,12 @@ from tests.support.servers.redis_servers import valkey
 from tests.support.servers.system import System
 from tests.support.wait import eventually
 
-#: Longer than the copy takes: what has an unknown outcome is not asked about before.
+#: Longer than the copy takes: an unknown outcome is not verified before.
 SETTLE_SECONDS = "10"
 
 
 def send(system: System, name: str) -> set[str]:
-    """Five events, their request ids."""
+    """Send five events; returns their request ids."""
     ids = {f"{name}-{number}" for number in range(5)}
     done = system.send(("text_generation", text(request_id=one)) for one in sorted(ids))
     assert done.returncode == 0, done.stderr
@@ -40,8 +40,8 @@ def times(system: System, ids: Iterable[str]) -> set[int]:
 
 
 @pytest.mark.slow
-def test_an_old_copy_of_redis_doubles_what_waited_and_no_more(sandbox: Sandbox, tmp_path: Path) -> None:
-    """What was in a request is asked about; what waited in the copy is sent again; what came later may be gone."""
+def test_an_old_copy_of_redis_doubles_at_most_what_waited(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Rows of a request in flight are verified; jobs that waited in the copy are sent again; later jobs may be lost."""
     now, old = tmp_path / "now", tmp_path / "old"
     with valkey(now) as url, System(url, sandbox, tmp_path, BIRDFEED_SETTLE_SECONDS=SETTLE_SECONDS) as system:
         system.start_pool()

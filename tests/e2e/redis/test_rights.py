@@ -1,4 +1,4 @@
-"""A Redis that allows little: the rights in docs/how-to/operator.md are enough, and one that is missing is named."""
+"""Redis users with few rights: those in docs/how-to/operator.md are enough, and a missing one is named."""
 
 import re
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def test_the_least_rights_are_enough(rights: str, sandbox: Sandbox, tmp_path: Pa
     with System(rights, sandbox, tmp_path) as system:
         system.environment["BIRDFEED_REDIS_URL"] = as_user(rights, "birdfeed-worker")
         pool = system.start_pool(2)
-        system.environment["BIRDFEED_REDIS_URL"] = rights  # events are sent by a producer, who has rights of its own
+        system.environment["BIRDFEED_REDIS_URL"] = rights  # events are sent by a producer, which has its own rights
         good = [("text_generation", text(request_id=f"r{number}")) for number in range(50)]
         sandbox.fault(on="events", status=500, times=1)
         system.send([*good, ("text_generation", {"request_id": "bad"})])
@@ -71,7 +71,7 @@ def test_the_least_rights_are_enough(rights: str, sandbox: Sandbox, tmp_path: Pa
 
 
 def test_a_missing_right_is_named(tmp_path: Path, sandbox: Sandbox) -> None:
-    """The command stands in the log, not only that something failed."""
+    """The log names the command, not only a failure."""
     with valkey(tmp_path / "valkey") as url:
         with Redis.from_url(url) as admin:
             admin.execute_command("ACL", "SETUSER", "poor", "on", ">PASSWORD", "~rq:*", "-@all", "+ping", "+hello")

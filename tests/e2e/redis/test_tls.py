@@ -45,8 +45,8 @@ def _answers(url: str) -> bool:
         return False
 
 
-def test_the_whole_way_over_tls(tls_url: str, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Sent by the real producer, taken by real workers, all over TLS with the certificate checked."""
+def test_everything_works_over_tls(tls_url: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    """A real producer sends, real workers deliver, all over TLS with a checked certificate."""
     with System(tls_url, sandbox, tmp_path) as system:
         system.start_pool(1)
         sent = system.send([("text_generation", text(request_id=f"r{n}")) for n in range(20)])
@@ -57,8 +57,8 @@ def test_the_whole_way_over_tls(tls_url: str, sandbox: Sandbox, tmp_path: Path) 
         assert system.rows() == {f"r{n}": 1 for n in range(20)}
 
 
-def test_a_certificate_nobody_vouches_for_is_refused(tls_url: str, sandbox: Sandbox, tmp_path: Path) -> None:
-    """Without the authority in the URL nothing is sent, and the reason is said."""
+def test_an_untrusted_certificate_is_refused(tls_url: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    """Without the authority in the URL nothing is sent, and the message has the reason."""
     with System(tls_url, sandbox, tmp_path) as system:
         system.environment["BIRDFEED_REDIS_URL"] = tls_url.partition("?")[0]
 

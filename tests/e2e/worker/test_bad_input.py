@@ -1,4 +1,4 @@
-"""What goes wrong in front of a person: one clear sentence, a counted outcome, an exit code, and no lost neighbour."""
+"""Wrong input: one clear sentence, a counted outcome, an exit code, and no other event is lost."""
 
 import json
 import subprocess
@@ -27,13 +27,13 @@ def line(**fields: object) -> str:
 
 
 def says(done: subprocess.CompletedProcess[str]) -> str:
-    """What it said, on one line, without a traceback."""
+    """A command's output on one line; checks that it has no traceback."""
     assert "Traceback" not in done.stderr + done.stdout, done.stderr
     return " ".join((done.stdout + done.stderr).split())
 
 
-def test_bad_lines_cost_themselves_alone(system: System) -> None:
-    """A broken line and lines that are no events are told with their line numbers; a text of 20 MB is cut."""
+def test_bad_lines_affect_no_other_line(system: System) -> None:
+    """A broken line and lines that are not events are reported with their line numbers; a text of 20 MB is cut."""
     lines = [
         line(request_id="good-1"),
         '{"event_type": "text_gen',
@@ -64,7 +64,7 @@ def test_bad_lines_cost_themselves_alone(system: System) -> None:
 
 
 def test_a_file_with_a_byte_order_mark(system: System, tmp_path: Path) -> None:
-    """As editors on Windows write it: the first event is one like the others."""
+    """As editors on Windows write it: the first event is read like the others."""
     file = tmp_path / "events.ndjson"
     file.write_text(line(request_id="first") + "\n" + line(request_id="second") + "\n", encoding="utf-8-sig")
 
@@ -84,7 +84,7 @@ def test_send_without_redis(system: System) -> None:
     assert "secret" not in done.stderr
 
 
-def test_send_a_file_that_is_not_there(system: System) -> None:
+def test_send_a_missing_file(system: System) -> None:
     """The file's name and the reason."""
     done = system.run("send", "no-such-file.ndjson")
 
@@ -104,8 +104,8 @@ def test_send_a_file_that_is_not_there(system: System) -> None:
         ("BIRDFEED_TIERS", "ldap://x", "BIRDFEED_TIERS must be redis:<hash key>, file:<path>"),
     ],
 )
-def test_a_worker_with_wrong_settings_says_which(system: System, name: str, value: str, expected: str) -> None:
-    """At once, in one sentence, exit code 2; no child is started again and again."""
+def test_a_worker_with_wrong_settings_names_them(system: System, name: str, value: str, expected: str) -> None:
+    """Immediately, in one sentence, exit code 2; no child is restarted."""
     system.environment[name] = value
 
     done = system.run("worker", "--processes", "1")
@@ -114,8 +114,11 @@ def test_a_worker_with_wrong_settings_says_which(system: System, name: str, valu
     assert expected in says(done)
 
 
-def test_a_wrong_token_pauses_and_says_so(system: System) -> None:
-    """403: nothing is lost or burnt, the log names the reason without the token, and mending it is enough."""
+def test_a_wrong_token_pauses_and_is_logged(system: System) -> None:
+    """403: nothing is lost, no attempt is counted, the log names the reason without the token.
+
+    A right token is enough.
+    """
     good = system.environment["TINYBIRD_TOKEN"]
     system.environment["TINYBIRD_TOKEN"] = "p.a-token-that-is-wrong-and-must-not-be-shown"
     pool = system.start_pool(1)
@@ -133,7 +136,7 @@ def test_a_wrong_token_pauses_and_says_so(system: System) -> None:
     assert system.rows() == {"r1": 1}
 
 
-def test_a_host_that_is_not_there_waits(system: System) -> None:
+def test_an_unreachable_host_is_waited_for(system: System) -> None:
     """No connection: nothing was written, the jobs wait, the log says so."""
     system.environment["TINYBIRD_HOST"] = f"http://127.0.0.1:{free_port()}"
     system.start_pool(1)
@@ -145,8 +148,8 @@ def test_a_host_that_is_not_there_waits(system: System) -> None:
     assert system.dead() == []
 
 
-def test_price_says_what_is_wrong_with_a_line(system: System) -> None:
-    """One line out for each line in; the bad ones on standard error with their number."""
+def test_price_names_what_is_wrong_with_a_line(system: System) -> None:
+    """One line of output for each line of input; bad lines on standard error with their number."""
     done = system.run("prices", "estimate", "--json", text="{\n" + line() + "\n")
 
     assert done.returncode == 1
@@ -155,7 +158,7 @@ def test_price_says_what_is_wrong_with_a_line(system: System) -> None:
 
 
 def test_birdfeed_imports_beside_an_apps_own_modules(system: System, tmp_path: Path) -> None:
-    """An app with its own schemas.py, worker.py and producer.py: none is ours, none is in our way."""
+    """An app with its own schemas.py, worker.py and producer.py: they don't replace birdfeed's, nor disturb them."""
     for name in ("schemas", "worker", "producer", "events", "settings"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('birdfeed imported the app')\n")
 

@@ -1,4 +1,4 @@
-"""The main job, end to end: real Redis, real worker processes, the sandbox Tinybird over HTTP."""
+"""Delivery, end to end: real Redis, real worker processes, the sandbox Tinybird over HTTP."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def numbered(count: int, **fields: Any) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_honcho_start_delivers_ten_thousand_events(either_redis: str, sandbox: Sandbox, tmp_path: Path) -> None:
-    """The Procfile as it ships: every event once in the store, cost and tier as computed by hand."""
+    """With the shipped Procfile: every event once in the store, cost and tier as computed by hand."""
     (tmp_path / "birdfeed").write_text(f"#!{sys.executable}\nfrom birdfeed_cli.__main__ import main\nmain()\n")
     (tmp_path / "birdfeed").chmod(0o755)
     with System(either_redis, sandbox, tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}") as system:
@@ -87,10 +87,10 @@ def test_an_outage_loses_nothing(system: System) -> None:
     assert system.dead() == []
 
 
-def test_a_killed_worker_loses_nothing_and_its_jobs_are_back_at_once(system: System) -> None:
-    """kill -9 with jobs in hand: the launcher gives them to another worker within seconds, and nothing is doubled."""
+def test_a_killed_worker_loses_nothing_and_its_jobs_are_back_within_seconds(system: System) -> None:
+    """kill -9 with jobs in flight: the launcher gives them to another worker within seconds, and nothing is doubled."""
     system.sandbox.fault(answer_delay_seconds=4.0)
-    # Sent first: what is in hand could be settled again when `send` has come to its end.
+    # Sent first: the jobs in flight could be settled before `send` exits.
     system.send(numbered(500))
     system.start_pool(1)
     eventually(lambda: system.redis.zcard(system.keys.started), what="jobs are in hand")
@@ -104,8 +104,8 @@ def test_a_killed_worker_loses_nothing_and_its_jobs_are_back_at_once(system: Sys
     assert "back in the queue" in system.said()
 
 
-def test_a_bad_event_costs_itself_alone(system: System) -> None:
-    """Its neighbours in the same batch are written; it keeps its reason, and rq's own tools see it."""
+def test_only_the_bad_event_is_dead_lettered(system: System) -> None:
+    """The other events of its batch are written; the dead letter has its reason, and rq's own tools see it."""
     system.start_pool(1)
     events = numbered(50)
     events[7][1]["model"] = 4.1
@@ -133,7 +133,7 @@ def test_a_bad_event_costs_itself_alone(system: System) -> None:
 
 
 @pytest.mark.parametrize("tool", ["birdfeed", "rq"])
-def test_what_failed_is_replayed_when_it_is_mended(system: System, tool: str) -> None:
+def test_dead_letters_are_replayed_after_the_fix(system: System, tool: str) -> None:
     """Quarantined by a schema fault; after the fix `birdfeed dead replay` or `rq requeue` writes the rows once."""
     system.start_pool(1)
     system.sandbox.fault(quarantine_rows={"path": "$.model", "equals": "openai"})
@@ -159,8 +159,8 @@ def test_what_failed_is_replayed_when_it_is_mended(system: System, tool: str) ->
     assert system.ledger() == {"accepted:text_generation": 20, "written:text_generation": 20}
 
 
-def test_sigterm_finishes_what_is_in_hand(system: System) -> None:
-    """The pool stops with exit code 0 and leaves nothing in limbo."""
+def test_sigterm_finishes_the_jobs_in_flight(system: System) -> None:
+    """The pool stops with exit code 0 and leaves no job in flight."""
     system.sandbox.fault(answer_delay_seconds=4.0)
     system.send(numbered(100))
     pool = system.start_pool(1)
@@ -176,8 +176,8 @@ def test_sigterm_finishes_what_is_in_hand(system: System) -> None:
     assert len(written) + 100 * system.redis.llen(system.keys.queue_list) >= 100
 
 
-def test_workers_end_with_their_launcher(system: System) -> None:
-    """kill -9 of the launcher leaves no worker behind."""
+def test_workers_exit_with_their_launcher(system: System) -> None:
+    """After kill -9 of the launcher no worker is left."""
     pool = system.start_pool(2)
     pids = list(system.workers().values())
     pool.kill()

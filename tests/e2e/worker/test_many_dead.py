@@ -86,7 +86,7 @@ def test_a_hundred_thousand_dead_letters(system: System) -> None:
 
 
 def replay_cut_short(system: System, how: signal.Signals, after: int, *command: str) -> str:
-    """Start a replay, and end it by a signal once that many events are home; what it said."""
+    """Start a replay, and stop it by a signal once that many events are in the store; returns its output."""
     before = sum(system.rows().values())
     replay = subprocess.Popen(
         [*BIRDFEED, *command], env=system.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -98,10 +98,10 @@ def replay_cut_short(system: System, how: signal.Signals, after: int, *command: 
 
 
 def interrupted_twice(system: System, count: int) -> None:
-    """Ctrl-C, kill -9, and on to the end."""
+    """Ctrl-C, then kill -9, then without interruption."""
     bury_many(system.redis, system.keys, count)
     system.start_pool(2)
-    # Slow enough to be far from its end when the first rows are home, also on a slow machine.
+    # Slow enough to be far from its end when the first rows are written, also on a slow machine.
     rate = str(count / 30)
 
     said = replay_cut_short(system, signal.SIGINT, count // 10, "dead", "replay", "--all", "--rate", rate)
@@ -126,13 +126,13 @@ def interrupted_twice(system: System, count: int) -> None:
     assert {entry["replay"] for entry in log} == {replay_id}
 
 
-def test_a_replay_that_is_cut_short_twice(system: System) -> None:
+def test_a_replay_that_is_interrupted_twice(system: System) -> None:
     """Every event is in the store once."""
     interrupted_twice(system, 1_500)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_a_large_replay_that_is_cut_short_twice(system: System) -> None:
+def test_a_large_replay_that_is_interrupted_twice(system: System) -> None:
     """The same with a hundred thousand."""
     interrupted_twice(system, 100_000)

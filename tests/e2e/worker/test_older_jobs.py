@@ -1,4 +1,5 @@
-"""A Redis as commit 7167a8d left it: queued, deferred, in flight in a killed worker, dead; today's workers take over.
+"""A Redis as commit 7167a8d left it: queued, deferred, in flight in a killed worker, dead; the present workers process
+it.
 
 tests/data/redis_of_7167a8d.json holds every key, its bytes in base64, recorded from that commit's own processes.
 """
@@ -38,14 +39,14 @@ def restore(redis: Redis, recorded: Path) -> None:
 
 @pytest.fixture
 def system(sandbox: Sandbox, tmp_path: Path) -> Iterator[System]:
-    """Its Redis, an empty store, no worker yet."""
+    """A system with that Redis, an empty store, and no worker yet."""
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
         restore(system.redis, DATA / "redis_of_7167a8d.json")
         yield system
 
 
 def rows(system: System, table: str) -> list[str]:
-    """Request ids in the table."""
+    """The request ids in the table."""
     return sorted(row["request_id"] for row in system.sandbox.sql(f"SELECT request_id FROM {table} FINAL"))
 
 

@@ -1,4 +1,4 @@
-"""Events that kill the worker process: found, dead-lettered alone, and their neighbours delivered."""
+"""Events that kill the worker process: they are found and dead-lettered, all other events delivered."""
 
 import os
 from collections.abc import Iterator
@@ -30,8 +30,8 @@ def events(count: int, **poison: int) -> list[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("model", ["segfault", "killed", "exit"])
-def test_an_event_that_kills_is_found_and_its_neighbours_are_delivered(system: System, model: str) -> None:
-    """Whatever way it kills: a native crash, the kernel's memory killer, an exit."""
+def test_an_event_that_kills_is_found_and_the_others_are_delivered(system: System, model: str) -> None:
+    """However it kills: a native crash, the kernel's out-of-memory kill, an exit."""
     system.start_pool(1)
     system.send(events(60, **{model: 17}))
 
@@ -48,8 +48,8 @@ def test_an_event_that_kills_is_found_and_its_neighbours_are_delivered(system: S
     }
 
 
-def test_an_event_that_makes_our_code_raise_costs_itself_alone(system: System) -> None:
-    """A bug in a row builder is no death: the worker lives on, the event keeps the error's type."""
+def test_an_event_that_makes_our_code_raise_is_dead_lettered_alone(system: System) -> None:
+    """A bug in a row builder is not a crash: the worker continues, the dead letter has the error's type."""
     system.start_pool(1)
     (pid,) = system.workers().values()
     system.send(events(10, raises=3))
@@ -64,9 +64,11 @@ def test_an_event_that_makes_our_code_raise_costs_itself_alone(system: System) -
 
 
 def test_a_kill_from_outside_confirms_no_event(system: System) -> None:
-    """kill -9 again and again with the same jobs in hand: suspects are looked at, found innocent and delivered."""
+    """kill -9 several times with the same jobs in flight: the suspects are tested, are not confirmed, and are
+    delivered.
+    """
     system.sandbox.fault(answer_delay_seconds=2.0)
-    # Sent first: what is in hand could be settled again when `send` has come to its end.
+    # Sent first: the jobs in flight could be settled before `send` exits.
     system.send(events(100))
     system.start_pool(1)
     for _ in range(4):

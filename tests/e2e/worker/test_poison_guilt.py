@@ -1,4 +1,7 @@
-"""The search for the event that kills: bisection in forked children, three deaths alone, nobody condemned by chance."""
+"""The search for the event that kills: bisection in forked children, three crashes alone.
+
+No event is confirmed by chance.
+"""
 
 import os
 import signal
@@ -44,8 +47,8 @@ def soon() -> float:
     return time.monotonic() + 60
 
 
-def test_the_guilty_are_found_among_many() -> None:
-    """Two of a hundred events, in different jobs; their neighbours are innocent."""
+def test_poison_events_are_found_among_many() -> None:
+    """Two of a hundred events, in different jobs; no other event is confirmed."""
     jobs = [job(n, ["fine"] * 25) for n in range(4)]
     jobs[1] = job(1, ["fine"] * 7 + ["deadly"] + ["fine"] * 17)
     jobs[3] = job(3, ["deadly"] + ["fine"] * 24)
@@ -54,12 +57,12 @@ def test_the_guilty_are_found_among_many() -> None:
 
 
 def test_no_event_is_confirmed_if_the_worker_was_killed_from_outside() -> None:
-    """All survive together: one child, no verdict."""
+    """All survive together: one child, none confirmed."""
     assert search([job(0, ["fine"] * 10)], work(crash), soon()) == []
 
 
-def test_an_endless_loop_is_guilty(tmp_path: Path) -> None:
-    """A child that takes too long has died."""
+def test_an_endless_loop_is_a_poison_event(tmp_path: Path) -> None:
+    """A child that takes too long counts as crashed."""
 
     def loop(model: str) -> None:
         while model == "deadly":
@@ -69,12 +72,13 @@ def test_an_endless_loop_is_guilty(tmp_path: Path) -> None:
 
 
 def test_a_child_killed_by_chance_confirms_no_event(tmp_path: Path) -> None:
-    """Three deaths alone are needed; an event whose child dies once or twice lives."""
+    """Three crashes alone are needed; an event whose child crashes once or twice is not confirmed."""
     deaths = tmp_path / "deaths"
     deaths.write_text("")
 
     def unlucky(model: str) -> None:
-        # The first three children die: of the whole, of the half, of the event alone; the next one lives.
+        # The first three children crash: with all events, with half of them, with the event alone; the next one
+        # survives.
         if len(deaths.read_text()) < 3:
             deaths.write_text(deaths.read_text() + "x")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -83,7 +87,7 @@ def test_a_child_killed_by_chance_confirms_no_event(tmp_path: Path) -> None:
 
 
 def test_a_child_that_raises_did_not_survive(capfd: pytest.CaptureFixture[str]) -> None:
-    """Whatever ends it early."""
+    """Whatever makes it exit early."""
 
     def boom() -> None:
         raise RuntimeError

@@ -1,9 +1,9 @@
-"""The promises of docs/explanation/promises.md from the worker's side, row by row, each test named after its fault.
+"""The promises of docs/explanation/promises.md from the worker's side, row by row, each test is named after its fault.
 
 Real Valkey, real workers, the sandbox Tinybird over HTTP; each ends with every event in the store once (or in the dead
 letter that the row says) and with the ledger.
 
-Longer than other files: the page is one list, and its tests stand on one system that is started once for all of them.
+Longer than other files: the page is one list, and its tests share one system that is started once for all of them.
 """
 
 import json
@@ -40,7 +40,7 @@ def system(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> Iterator[System
 
 @pytest.fixture(scope="module")
 def standing(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """One worker on a Valkey of its own for all tests here that leave it alone."""
+    """One worker on a Valkey of its own for all tests here that don't change its settings."""
     folder = tmp_path_factory.mktemp("standing")
     with Server(folder / "valkey") as redis, System(redis.url, sandbox_process, folder) as system:
         system.environment["BIRDFEED_READ_TIMEOUT"] = "4"
@@ -50,7 +50,7 @@ def standing(sandbox_process: Sandbox, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def working(standing: System, sandbox: Sandbox) -> Iterator[System]:
-    """The standing system, with nothing in the queue, the store or the ledger."""
+    """The shared system, with nothing in the queue, the store or the ledger."""
     sandbox.sql("SYSTEM STOP MERGES")
     standing.log.write_text("")
     yield standing
@@ -62,7 +62,7 @@ def working(standing: System, sandbox: Sandbox) -> Iterator[System]:
 
 
 def put(system: System, count: int = N, **fields: Any) -> None:
-    """Events in jobs of ten, as a producer enqueues them; the ledger knows of them."""
+    """Events in jobs of ten, as a producer enqueues them; the ledger counts them."""
     for start in range(0, count, 10):
         enqueue(system.redis, system.keys, [
             envelope(text(request_id=f"r{number}", **fields)) for number in range(start, min(count, start + 10))
@@ -82,7 +82,7 @@ def all_written_once(system: System, dead: int = 0) -> None:
 
 
 def test_worker_killed_before_the_post(system: System) -> None:
-    """The limiter holds the request back; the worker dies waiting; another one sends it."""
+    """The limiter delays the request; the worker is killed while it waits; another one sends it."""
     system.start_pool(1)
     destination = system.keys.birdfeed("destination:llm_events")
     system.redis.hset(destination, mapping={"next_request": str(time.time() + 3)})
@@ -94,7 +94,7 @@ def test_worker_killed_before_the_post(system: System) -> None:
 
 
 def test_worker_killed_during_the_post(system: System) -> None:
-    """The rows are written although the worker died: the next one asks before it sends."""
+    """The rows are written although the worker was killed: the next one queries the store before it sends."""
     system.sandbox.fault(answer_delay_seconds=10.0)
     put(system)
     system.start_pool(1)
@@ -107,7 +107,7 @@ def test_worker_killed_during_the_post(system: System) -> None:
 
 
 def test_worker_killed_after_the_answer(system: System) -> None:
-    """Redis hangs while the worker settles: it dies, its hold runs out, and nothing is written twice."""
+    """Redis hangs while the worker settles: it is killed, its lease expires, and nothing is written twice."""
     put(system)
     pid = int(system.redis.info("server")["process_id"])
     system.sandbox.fault(answer_delay_seconds=1.0)
@@ -126,7 +126,7 @@ def test_worker_killed_after_the_answer(system: System) -> None:
 
 
 def worker_pids(system: System) -> list[int]:
-    """Children of the pools, asked of the system, for when Redis can't be asked."""
+    """Process ids of the pools' children, from the operating system, for when Redis doesn't answer."""
     found = []
     for pool in system.pools:
         children = Path(f"/proc/{pool.pid}/task/{pool.pid}/children")
@@ -135,12 +135,12 @@ def worker_pids(system: System) -> list[int]:
 
 
 def posts(system: System) -> list[dict[str, Any]]:
-    """What the store was asked to write so far."""
+    """The write requests to the store so far."""
     return [entry for entry in system.sandbox.state()["log"] if entry["path"].startswith("/v0/events")]
 
 
 def test_redis_restarted(sandbox: Sandbox, tmp_path: Path) -> None:
-    """kill -9 of Redis with jobs queued and in hand, and its restart from the append-only file."""
+    """kill -9 of Redis with jobs queued and in flight, and its restart from the append-only file."""
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
         sandbox.fault(answer_delay_seconds=2.0)
         system.start_pool(2)
@@ -156,7 +156,7 @@ def test_redis_restarted(sandbox: Sandbox, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_429_503(working: System, status: int) -> None:
-    """Nothing was written: the whole pool waits as long as asked, and nobody asks meanwhile."""
+    """Nothing was written: the whole pool waits as long as Retry-After says, without a request meanwhile."""
     working.sandbox.fault(status=status, retry_after=2, times=1)
     put(working)
 
@@ -186,7 +186,7 @@ UNKNOWN: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fault", UNKNOWN.values(), ids=UNKNOWN)
 def test_unknown_outcomes(working: System, fault: dict[str, Any]) -> None:
-    """Some, all or none may be in: the store is asked, not before settle_seconds, and only the rest is sent."""
+    """Some, all or none of the rows may be written: after settle_seconds the store is queried, and the rest sent."""
     working.sandbox.fault(**fault, times=1)
     put(working)
 
@@ -194,7 +194,7 @@ def test_unknown_outcomes(working: System, fault: dict[str, Any]) -> None:
 
 
 def test_a_commit_later_than_settle_seconds(working: System) -> None:
-    """Nobody can know of it in time: these rows are there twice, and counted once by whoever asks with FINAL."""
+    """It can't be known in time: these rows are written twice, and a query with FINAL counts them once."""
     working.sandbox.fault(late_commit_seconds=15.0, late_commit_status=504, times=1)
     put(working)
     working.drained()
@@ -210,7 +210,7 @@ def test_a_commit_later_than_settle_seconds(working: System) -> None:
 
 
 def test_400_for_a_batch(working: System) -> None:
-    """Only the bad row is dead-lettered, with the store's words."""
+    """Only the bad row is dead-lettered, with the store's reason."""
     working.sandbox.fault(status=400, body='{"error": "bad row"}', poison='"request_id":"r31"')
     put(working)
 
@@ -220,7 +220,7 @@ def test_400_for_a_batch(working: System) -> None:
 
 
 def test_400_whatever_is_sent(working: System) -> None:
-    """No row's fault: the data source pauses, nothing is dead, and mending it is enough."""
+    """No row is the cause: the data source pauses, no event is dead-lettered, and fixing the store is enough."""
     working.sandbox.fault(status=400)
     put(working)
     eventually(lambda: "every request is refused" in working.said(), what="the pause is in the log")
@@ -240,7 +240,7 @@ def test_413(working: System) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_401_403_404(working: System, status: int) -> None:
-    """The data source pauses and its jobs are parked; the other one goes on; one request at a time probes."""
+    """The data source pauses and its jobs are deferred; the other one continues; one request at a time probes."""
     working.sandbox.fault(auth=status, datasource="llm_events")
     put(working)
     image = envelope({"model": "flux", "request_id": "image"}, "image_generation")
@@ -256,7 +256,7 @@ def test_401_403_404(working: System, status: int) -> None:
 
 
 def test_quarantined_rows(working: System) -> None:
-    """Found by id in the quarantine, dead-lettered with the store's reason, never sent again by itself."""
+    """Found by id in the quarantine, dead-lettered with the store's reason, never sent again without a replay."""
     working.sandbox.fault(quarantine_rows={"path": "$.request_id", "equals": "r7"})
     put(working)
 
@@ -267,10 +267,10 @@ def test_quarantined_rows(working: System) -> None:
 
 
 @pytest.mark.parametrize(("usage", "status"), [({"prompt_tokens": 9}, "unpriced"), (None, "no_usage")])
-def test_unknown_model_and_missing_usage_are_no_dead_letters(
+def test_unknown_model_and_missing_usage_are_not_dead_lettered(
     working: System, usage: dict[str, int] | None, status: str
 ) -> None:
-    """The row goes out and says so."""
+    """The row is written with that status."""
     put(working, model="nobody-knows-it", model_used="nobody-knows-it", usage=usage)
 
     all_written_once(working)
@@ -279,7 +279,7 @@ def test_unknown_model_and_missing_usage_are_no_dead_letters(
 
 @pytest.mark.parametrize("seconds", [600, -600])
 def test_hosts_whose_clocks_differ(system: System, seconds: int) -> None:
-    """One asks what the other may have written by Redis's clock, not by its own: not too early, and not for ever."""
+    """One verifies what the other may have written by Redis's clock, not by its own: not too early, and not never."""
     system.sandbox.fault(late_commit_seconds=0.7, late_commit_status=504, times=1)
     put(system)
     first = system.start_pool(1)
@@ -294,7 +294,7 @@ def test_hosts_whose_clocks_differ(system: System, seconds: int) -> None:
 
 
 def test_a_host_is_lost(system: System) -> None:
-    """Nobody is left to give its jobs back: they are free when its hold has run out."""
+    """No process is left to give its jobs back: they are free when its lease has expired."""
     system.sandbox.fault(answer_delay_seconds=30)
     put(system)
     lost = system.start_pool(1)
@@ -314,7 +314,7 @@ def test_a_host_is_lost(system: System) -> None:
 
 
 def test_an_enqueue_whose_answer_was_lost(working: System) -> None:
-    """The producer sends the batch again, marked: what the first one brought is neither written nor counted twice."""
+    """The producer sends the batch again, marked: what the first one enqueued is neither written nor counted twice."""
     events = [envelope(text(request_id=f"r{number}")) for number in range(N)]
     for retried in (False, True):
         enqueue(working.redis, working.keys, events, retried=retried)
@@ -325,7 +325,7 @@ def test_an_enqueue_whose_answer_was_lost(working: System) -> None:
 
 
 def test_a_rolling_deploy(system: System) -> None:
-    """Jobs of a newer wire version wait for a newer worker and spend nothing; the others go on."""
+    """Jobs of a newer wire version wait for a newer worker without a counted attempt; the others are delivered."""
     newer = enqueue(system.redis, system.keys, [envelope(text(request_id="newer"))], version=2)
     put(system)
     system.start_pool(1)
@@ -339,7 +339,7 @@ def test_a_rolling_deploy(system: System) -> None:
 
 
 def test_redis_that_can_lose_events_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Eviction and a missing append-only file are said at the start."""
+    """Eviction and a missing append-only file are logged at the start."""
     config = {"appendonly": "no", "maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}
     with Server(tmp_path / "valkey", **config) as redis, System(redis.url, sandbox, tmp_path) as system:
         system.start_pool(1)
@@ -349,7 +349,7 @@ def test_redis_that_can_lose_events_is_named(sandbox: Sandbox, tmp_path: Path) -
 
 
 def test_redis_that_refuses_to_write(sandbox: Sandbox, tmp_path: Path) -> None:
-    """READONLY: workers wait and go on by themselves; none ends, none spins."""
+    """READONLY: workers wait and continue by themselves; none exits, none loops without a pause."""
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
         sandbox.fault(answer_delay_seconds=2.0)
         system.start_pool(2)
@@ -367,7 +367,7 @@ def test_redis_that_refuses_to_write(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def stop_workers(system: System, times: int) -> None:
-    """SIGTERM at random moments while jobs keep coming; nobody hangs, nothing is orphaned."""
+    """SIGTERM at random moments while jobs keep coming; no worker hangs, no job is orphaned."""
     draw = random.Random(7)
     system.start_pool(2)
     for number in range(times):
@@ -385,8 +385,8 @@ def stop_workers(system: System, times: int) -> None:
     assert rows.total() == system.ledger()["written:text_generation"]
 
 
-def test_a_second_signal_ends_at_once(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> None:
-    """The store's answer isn't waited for any more; what was in hand is asked about, and done, by the next workers."""
+def test_a_second_signal_exits_immediately(valkey_url: str, sandbox: Sandbox, tmp_path: Path) -> None:
+    """The worker doesn't wait for the store's answer; the next workers verify and finish the jobs in flight."""
     sandbox.sql("SYSTEM STOP MERGES")
     with System(valkey_url, sandbox, tmp_path, BIRDFEED_READ_TIMEOUT="120", BIRDFEED_STOP_TIMEOUT="120") as system:
         system.redis.flushall()
@@ -405,8 +405,8 @@ def test_a_second_signal_ends_at_once(valkey_url: str, sandbox: Sandbox, tmp_pat
         all_written_once(system)
 
 
-def test_sigterm_again_and_again(system: System) -> None:
-    """Workers are told to stop at random moments under load: no job is orphaned, no worker hangs."""
+def test_sigterm_many_times(system: System) -> None:
+    """Workers get SIGTERM at random moments under load: no job is orphaned, no worker hangs."""
     system.sandbox.fault(delay_seconds=0.05)
     stop_workers(system, 8)
 
@@ -414,13 +414,13 @@ def test_sigterm_again_and_again(system: System) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(1500)
 def test_sigterm_two_hundred_and_fifty_times(system: System) -> None:
-    """The same, long enough to meet the moments that are rare."""
+    """The same, often enough to reach rare moments."""
     system.sandbox.fault(delay_seconds=0.05)
     stop_workers(system, 250)
 
 
 def test_keys_are_rqs_own() -> None:
-    """What the producer computes is what rq uses."""
+    """The producer computes the keys that rq uses."""
     from rq import Queue
     from rq.job import Job
     from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry

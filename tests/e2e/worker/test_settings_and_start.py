@@ -1,4 +1,4 @@
-"""A pool that can't start, or not yet: one clear line each, and no traceback."""
+"""A pool that can't start, or can't start yet: one clear line each, and no traceback."""
 
 import os
 import subprocess
@@ -17,13 +17,13 @@ from tests.support.wait import eventually
 
 @pytest.fixture
 def nowhere(sandbox: Sandbox, tmp_path: Path) -> Iterator[System]:
-    """A system whose Redis isn't there."""
+    """A system whose Redis doesn't run."""
     with System(f"redis://:secret@127.0.0.1:{free_port()}/0", sandbox, tmp_path) as system:
         yield system
 
 
 def test_started_while_redis_is_away(nowhere: System) -> None:
-    """One line says what is waited for, without the password; SIGTERM ends the waiting with exit code 0."""
+    """One line says what it waits for, without the password; SIGTERM stops it with exit code 0."""
     pool = nowhere.start_pool(2, wait=False)
     eventually(lambda: "waiting for Redis at 127.0.0.1:" in nowhere.said(), what="it says so")
 
@@ -36,8 +36,8 @@ def test_started_while_redis_is_away(nowhere: System) -> None:
     assert "secret" not in nowhere.said()
 
 
-def test_redis_comes_after_the_pool(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Work begins as soon as it is there."""
+def test_redis_starts_after_the_pool(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Delivery begins as soon as Redis runs."""
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
         redis.stop()
         system.start_pool(1, wait=False)
@@ -62,8 +62,8 @@ def test_redis_comes_after_the_pool(sandbox: Sandbox, tmp_path: Path) -> None:
         ("NO_PROXY", "[::1", "NO_PROXY"),
     ],
 )
-def test_settings_that_can_not_work(nowhere: System, name: str, value: str, said: str) -> None:
-    """Exit code 2 and one sentence, before Redis is even asked."""
+def test_settings_that_cannot_work(nowhere: System, name: str, value: str, said: str) -> None:
+    """Exit code 2 and one sentence, before it connects to Redis."""
     nowhere.environment[name] = value
     done = nowhere.run("worker")
 
@@ -74,7 +74,7 @@ def test_settings_that_can_not_work(nowhere: System, name: str, value: str, said
 
 
 def test_a_cluster_is_refused_in_one_sentence(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Before it fails in the middle of a script."""
+    """At the start, not in the middle of a script."""
     from tests.support.servers.redis_servers import valkey
 
     with valkey(tmp_path / "valkey", **{"cluster-enabled": "yes"}) as url, System(url, sandbox, tmp_path) as system:
@@ -85,8 +85,8 @@ def test_a_cluster_is_refused_in_one_sentence(sandbox: Sandbox, tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
-def test_workers_that_end_in_a_circle_are_named(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Killed as fast as they come."""
+def test_workers_that_keep_exiting_are_named(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Each is killed as soon as it starts."""
     with Server(tmp_path / "valkey") as redis, System(redis.url, sandbox, tmp_path) as system:
         system.start_pool(2)
         killed: set[int] = set()

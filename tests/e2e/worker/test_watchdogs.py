@@ -1,4 +1,7 @@
-"""The two watches over a worker: its own over the delivery, and the launcher's over the process. Both leave a trace."""
+"""The two watchdogs of a worker: its own for the delivery, and the launcher's for the process.
+
+Both log stack traces.
+"""
 
 import os
 import subprocess
@@ -31,7 +34,7 @@ def look_for_ever():
 look_for_ever()
 """
 
-#: A worker whose delivery takes no step.
+#: A worker whose delivery makes no progress.
 STALL = """
 import threading
 from birdfeed_worker.process.heartbeat import Heartbeat
@@ -63,8 +66,8 @@ def hog() -> "subprocess.Popen[bytes]":
     return process
 
 
-def test_a_delivery_that_takes_no_step_ends_the_worker() -> None:
-    """With a code of its own, and with what each thread was doing."""
+def test_a_delivery_without_progress_exits_the_worker() -> None:
+    """With its own exit code, and with the stack of each thread."""
     done = subprocess.run([sys.executable, "-c", STALL], capture_output=True, timeout=60, check=False)
 
     assert done.returncode == STALLED
@@ -72,7 +75,7 @@ def test_a_delivery_that_takes_no_step_ends_the_worker() -> None:
     assert b"no progress for" in done.stderr
 
 
-def test_a_delivery_that_takes_steps_goes_on(redis: Redis, keys: Keys) -> None:
+def test_a_delivery_with_progress_continues(redis: Redis, keys: Keys) -> None:
     """However long it takes; and a worker without jobs may be idle for ever."""
     stalls: list[int] = []
     heartbeat = heartbeat_of(redis, keys, stall_seconds=0.5, stalled=lambda: stalls.append(1))
@@ -114,8 +117,8 @@ def test_leases_are_renewed(redis: Redis, keys: Keys) -> None:
     assert not heartbeat.is_alive()
 
 
-def test_one_that_fails_doesnt_stop_the_other(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases are renewed where the worker's entry can't be written, and the other way round."""
+def test_a_failed_renewal_doesnt_stop_the_other(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases are renewed where the worker's entry can't be written, and the reverse."""
     jobs = reserved(redis, keys)
     member = f"{jobs[0].id}:{jobs[0].execution}"
     heartbeat = heartbeat_of(redis, keys)
@@ -135,8 +138,8 @@ def test_one_that_fails_doesnt_stop_the_other(redis: Redis, keys: Keys, monkeypa
     assert redis.exists("rq:worker:w1")
 
 
-def test_the_launcher_hears_a_worker(redis: Redis, keys: Keys) -> None:
-    """A byte a heartbeat, through the pipe."""
+def test_a_worker_sends_heartbeats_to_the_launcher(redis: Redis, keys: Keys) -> None:
+    """One byte for each heartbeat, through the pipe."""
     read, write = os.pipe()
     os.set_blocking(read, False)
     child = Child(beat_fd=read, last_beat=100.0)
@@ -152,8 +155,8 @@ def test_the_launcher_hears_a_worker(redis: Redis, keys: Keys) -> None:
         os.close(write)
 
 
-def test_native_code_that_never_ends_leaves_its_stack() -> None:
-    """It is killed, after it said where it was."""
+def test_native_code_that_never_returns_leaves_its_stack() -> None:
+    """The worker is killed after it wrote its stack."""
     process = hog()
 
     kill_with_stacks(process)
@@ -167,7 +170,7 @@ def test_native_code_that_never_ends_leaves_its_stack() -> None:
 
 
 def test_a_silent_worker_is_killed_and_its_jobs_are_given_back(redis: Redis, keys: Keys, valkey_url: str) -> None:
-    """At once, as suspects; another one is planned in its place."""
+    """Immediately, as suspects; another worker is scheduled to replace it."""
     (job,) = reserved(redis, keys)
     settings = WorkerSettings.model_validate({"redis_url": valkey_url})
     pool = Pool(settings, redis, keys)

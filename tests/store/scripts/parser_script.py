@@ -1,4 +1,4 @@
-"""Runs in the parser's environment: reads every datafile of a folder with Tinybird's own code, prints JSON."""
+"""Runs in the parser's environment: parses every datafile of a folder with Tinybird's own code and prints JSON."""
 
 import json
 import sys

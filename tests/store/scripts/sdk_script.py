@@ -1,4 +1,4 @@
-"""Runs in the environment of one of Tinybird's SDKs: uses it against a server as its users do, and prints what it got.
+"""Runs in the environment of one of Tinybird's SDKs: uses it with a server as its users do, and prints the results.
 
 Arguments: which SDK, the server's URL, a token that may append, one that may read. On standard input: rows, as JSON.
 """

@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.support.repository import DOCS, ROOT
 
-#: What a line of shell in the docs begins with. An indented block that begins with none of these is no shell.
+#: The first words of shell lines in the docs. An indented block that doesn't begin with one of them is not shell.
 PROGRAMS = frozenset(
     {
         *("birdfeed", "make", "pip", "python", "git", "tb", "curl"),
@@ -17,11 +17,11 @@ PROGRAMS = frozenset(
         *("apt-get", "systemctl", "docker", "kubectl"),
     }
 )
-#: Pages made from the code, which has tests of its own.
+#: Pages generated from the code, which has its own tests.
 MADE = frozenset({"docs/reference/cli.md", "docs/reference/json.md"})
-#: A reason why no test runs the block below.
+#: The reason why no test runs the block below.
 NOT_RUN = re.compile(r"<!-- not run in tests: (.+?) -->\s*\Z")
-#: Programs that are replaced (stand_ins.py) when the block below is run, and why.
+#: The programs that are replaced (stand_ins.py) when the block below is run, and why.
 STAND_INS = re.compile(r"<!-- run in tests with stand-ins for ([\w, -]+): .+? -->\s*\Z")
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$|(?:(?<=\n\n)|\A)((?:    [^\n]*\n|\n(?=    \S))+)", re.MULTILINE | re.DOTALL)
 
@@ -86,7 +86,7 @@ def all_blocks() -> list[Block]:
 
 
 def calls_of(shell: str) -> Iterator[list[str]]:
-    """The calls of a block of shell, as words; without redirections, and without what a here-document holds."""
+    """The calls of a block of shell, as words, without redirections and the text of here-documents."""
     shell = re.sub(r"(<<'(\w+)'.*?\n).*?^\2$", r"\1", shell, flags=re.MULTILINE | re.DOTALL)
     for line in shell.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
@@ -107,9 +107,9 @@ def calls_of(shell: str) -> Iterator[list[str]]:
 
 
 def complaint_about(command: Any, words: Sequence[str]) -> str | None:
-    """What a command says of its command line; None where it takes it. Nothing is done.
+    """The error of a command about its command line; None if it accepts it. The command isn't run.
 
-    Typer has a click of its own, which it does not export: its errors are known by how they present themselves.
+    Typer has a click of its own, which it does not export: its errors are recognised by their attributes.
     """
     try:
         context = command.make_context(words[0], list(words[1:]))

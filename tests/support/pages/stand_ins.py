@@ -2,9 +2,9 @@
 
     python stand_ins.py STATE PROGRAM WORD...
 
-Each checks what it is given as far as it can be checked here, remembers in the folder STATE what later calls build on
-(which units and secrets there are), and ends with 1 and a sentence where something is wrong. A page's block names the
-stand-ins it is run with: `<!-- run in tests with stand-ins for pip, systemctl: needs root -->`.
+Each checks its arguments as far as possible here, stores in the folder STATE what later calls need (which units and
+secrets exist), and exits with 1 and a sentence if something is wrong. A page's block names the stand-ins with which it
+is run: `<!-- run in tests with stand-ins for pip, systemctl: needs root -->`.
 """
 
 import re
@@ -20,7 +20,7 @@ import yaml
 from packaging.requirements import InvalidRequirement, Requirement
 
 ROOT: Final = Path(__file__).parents[3]
-#: Units that a package of the distribution brings.
+#: Units that a package of the distribution installs.
 OTHERS_UNITS: Final = frozenset({"redis-server"})
 
 
@@ -29,13 +29,13 @@ class WrongError(Exception):
 
 
 def need(holds: object, what: str) -> None:
-    """Raise WrongError unless it holds."""
+    """Raise WrongError unless the condition is true."""
     if not holds:
         raise WrongError(what)
 
 
 def values_of(words: Sequence[str], *options: str) -> list[str]:
-    """What follows each of these options, as the next word or after an equals sign."""
+    """The value of each of these options: the next word, or the text after an equals sign."""
     following = [after for before, after in pairwise(words) if before in options]
     return following + [word.partition("=")[2] for word in words if word.partition("=")[0] in options and "=" in word]
 
@@ -47,7 +47,7 @@ def extras_exist(extras: set[str]) -> None:
 
 
 def pip(words: Sequence[str], state: Path) -> None:
-    """Wheels, constraints and requirements are there; extras exist; names are requirements."""
+    """Checks that wheels, constraints, requirements and extras exist, and that names are requirements."""
     need(words[0] == "install", f"pip {words[0]}")
     named = values_of(words, "-c", "-r")
     for file in named:
@@ -69,7 +69,7 @@ def pip(words: Sequence[str], state: Path) -> None:
 
 
 def python3(words: Sequence[str], state: Path) -> None:
-    """`-m venv FOLDER` makes a folder with a pip; `-m pytest FILE` looks whether the tests are there."""
+    """`-m venv FOLDER` makes a folder with a pip; `-m pytest FILE` checks that the tests exist."""
     need(words[0] == "-m" and words[1] in {"venv", "pytest"}, f"python {' '.join(words)}")
     if words[1] == "pytest":
         pytest(words[2:], state)
@@ -80,7 +80,7 @@ def python3(words: Sequence[str], state: Path) -> None:
 
 
 def pytest(words: Sequence[str], state: Path) -> None:
-    """The files of tests are there, and one of them has the marker that is asked for."""
+    """Checks that the test files exist, and that one of them has the marker."""
     files = [ROOT / word for word in words if word.startswith("tests/")]
     need(files, "no tests are named")
     for file in files:
@@ -91,19 +91,19 @@ def pytest(words: Sequence[str], state: Path) -> None:
 
 
 def make(words: Sequence[str], state: Path) -> None:
-    """Make itself says what it would do: the target is there, and so is what it needs."""
+    """Runs make without executing commands: the target and its prerequisites exist."""
     done = subprocess.run(["/usr/bin/make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=False)
     need(done.returncode == 0 and done.stdout, done.stderr)
 
 
 def git(words: Sequence[str], state: Path) -> None:
-    """A clone is a folder."""
+    """`clone` creates a folder."""
     need(words[0] == "clone", f"git {words[0]}")
     Path("birdfeed").mkdir()
 
 
 def systemctl(words: Sequence[str], state: Path) -> None:
-    """Units that are started or stopped were installed, and read again by systemd since."""
+    """Checks that units that are started or stopped were installed, and reloaded by systemd since."""
     verb, *units = [word for word in words if not word.startswith("-")]
     installed = state.parent / "etc" / "systemd" / "system"
     if verb == "daemon-reload":
@@ -117,13 +117,13 @@ def systemctl(words: Sequence[str], state: Path) -> None:
 
 
 def journalctl(words: Sequence[str], state: Path) -> None:
-    """The unit is one that was installed."""
+    """Checks that the unit was installed."""
     for unit in values_of(words, "-u"):
         systemctl(["start", unit], state)
 
 
 def curl(words: Sequence[str], state: Path) -> None:
-    """The address is one that a worker, or the console, answers on."""
+    """Checks that the address is one of a worker or the console."""
     (url,) = [word for word in words if word.startswith("http")]
     found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)(/\w+)", url)
     need(found, f"not an address of birdfeed's: {url}")
@@ -136,12 +136,12 @@ def curl(words: Sequence[str], state: Path) -> None:
 
 
 def apt_get(words: Sequence[str], state: Path) -> None:
-    """Installs without asking."""
+    """Checks that it installs without a question."""
     need(words[:2] == ["install", "-y"] and words[2:], f"apt-get {' '.join(words)}")
 
 
 def adduser(words: Sequence[str], state: Path) -> None:
-    """A system user, which the units run as."""
+    """Checks that it is the system user as which the units run."""
     unit = (ROOT / "deploy" / "systemd" / "birdfeed-worker.service").read_text()
     need("--system" in words and f"\nUser={words[-1]}\n" in unit, f"the unit has another user than {words[-1]}")
 
@@ -152,7 +152,7 @@ def documents(file: str) -> list[Any]:
 
 
 def docker(words: Sequence[str], state: Path) -> None:
-    """The Dockerfile is there; each service of the compose file has an image, or a Dockerfile to build it from."""
+    """Checks that the Dockerfile exists, and that each service of the compose file has an image or a Dockerfile."""
     (file,) = values_of(words, "-f")
     need((ROOT / file).is_file(), f"no file {file}")
     if words[0] != "compose":
@@ -163,7 +163,7 @@ def docker(words: Sequence[str], state: Path) -> None:
 
 
 def kubectl(words: Sequence[str], state: Path) -> None:
-    """Secrets that manifests refer to were created before, with the keys that they name."""
+    """Checks that the secrets in manifests were created before, with the keys that they name."""
     secrets = state / "secrets"
     secrets.mkdir(exist_ok=True)
     if words[:3] == ["create", "secret", "generic"]:
@@ -193,7 +193,7 @@ def referred(part: Any) -> Iterator[tuple[str, str]]:
 
 
 def tb(words: Sequence[str], state: Path) -> None:
-    """Deploys the project of the folder it is in."""
+    """Checks that the current folder has a project to deploy."""
     need(words[0] in {"deploy", "push"}, f"tb {words[0]}")
     need([*Path().rglob("*.datasource")], "no data source in this folder")
 
@@ -205,7 +205,7 @@ PROGRAMS: Final[dict[str, Callable[[Sequence[str], Path], None]]] = {
 
 
 def install(names: Sequence[str], state: Path) -> Path:
-    """A folder with stand-ins of these names, for the front of PATH."""
+    """Create a folder with stand-ins of these names, for the front of PATH."""
     folder = state / "bin"
     folder.mkdir(parents=True, exist_ok=True)
     for name in {*names, "pip"}:
@@ -217,7 +217,7 @@ def install(names: Sequence[str], state: Path) -> Path:
 
 
 def main() -> None:
-    """Be the program that the first words name."""
+    """Run the stand-in that the first words name."""
     state, name, *words = sys.argv[1:]
     try:
         PROGRAMS[name](words, Path(state))

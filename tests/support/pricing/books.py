@@ -62,7 +62,7 @@ completion_text = 4, completion_reasoning = 5, completion_audio = 20, completion
 )
 
 
-#: Rates and amounts that doubles get wrong.
+#: Rates and amounts that floating-point numbers get wrong.
 RECEIPT_BOOK = """
 service_tiers = { batch = 0.5, priority = 1.75, odd = 0.333333 }
 

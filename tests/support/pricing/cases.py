@@ -1,4 +1,4 @@
-"""What the tests of prices share: the cases and facts, the shipped book, and an event priced by it."""
+"""Shared by the tests of prices: the cases and facts, the shipped book, and an event priced by it."""
 
 import json
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from tests.support.repository import DATA
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 SHIPPED = Books((load(),))
-#: Books as they are by default: the shipped one, the fallback, the media book.
+#: The default books: the shipped one, the fallback, the media book.
 DEFAULT = Books((load(),), GenaiPrices(), media_book)
 
 
@@ -29,12 +29,12 @@ def book(text: str) -> Books:
 
 
 def text(books: Books = SHIPPED, **data: Any) -> PricedRecord:
-    """A text_generation event, priced."""
+    """A text_generation event, priced with the book."""
     return price_record({"event_type": "text_generation", "event_data": data}, books, NOW)
 
 
 def image(books: Books = SHIPPED, **data: Any) -> PricedRecord:
-    """An image_generation event, priced."""
+    """An image_generation event, priced with the book."""
     return price_record({"event_type": "image_generation", "event_data": data}, books, NOW)
 
 

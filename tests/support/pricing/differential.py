@@ -1,4 +1,4 @@
-"""birdfeed's price and genai-prices' own, of the same raw answers; and why the two may differ."""
+"""The prices of birdfeed and of genai-prices for the same raw answers."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A raw answer of one model's provider, as the extractor of one API flavour reads it."""
+    """A raw answer of one model's provider, read by the extractor of one API flavour."""
 
     provider: str
     model: str
@@ -41,9 +41,9 @@ class Difference:
     status: str
 
 
-#: Provider family → API flavours whose answers are tried: usage builders by what they hold.
+#: Provider family → API flavours whose answers are tried: usage builders by content.
 def openai_chat(prompt: int, cached: int, audio: int, out: int, reasoning: int) -> dict[str, Any]:
-    """Chat completions, at OpenAI and everybody who speaks like it."""
+    """Chat completions, of OpenAI and compatible providers."""
     return {
         "usage": {
             "prompt_tokens": prompt,
@@ -69,7 +69,7 @@ def responses(prompt: int, cached: int, audio: int, out: int, reasoning: int) ->
 
 
 def anthropic(prompt: int, cached: int, audio: int, out: int, reasoning: int) -> dict[str, Any]:
-    """Messages: cache beside input, writes by lifetime, searches."""
+    """Messages: cache not in the input, writes by lifetime, searches."""
     return {
         "usage": {
             "input_tokens": prompt,
@@ -115,7 +115,7 @@ def gemini(prompt: int, cached: int, audio: int, out: int, reasoning: int) -> di
 
 
 def perplexity(prompt: int, cached: int, audio: int, out: int, reasoning: int) -> dict[str, Any]:
-    """Perplexity: reasoning and citations beside, queries."""
+    """Perplexity: reasoning and citations not in the totals, queries."""
     return {
         "usage": {
             "prompt_tokens": prompt,
@@ -134,7 +134,7 @@ def cohere(prompt: int, cached: int, audio: int, out: int, reasoning: int) -> di
 
 
 def xai_chat(prompt: int, cached: int, audio: int, out: int, reasoning: int) -> dict[str, Any]:
-    """xAI's REST: reasoning beside."""
+    """xAI's REST: reasoning not in the completion."""
     made = openai_chat(prompt, cached, 0, out, reasoning)
     made["usage"]["total_tokens"] += reasoning
     return made
@@ -222,13 +222,13 @@ COUNTS = (
 
 
 def names(provider: Provider, model: ModelInfo) -> Iterator[str]:
-    """What a model may be called where its provider answers; some ids are only genai-prices' own."""
+    """The names of a model that its provider may return; some ids exist only in genai-prices."""
     yield model.id
     yield from (literal for literal, _ in _literals(model.match))
 
 
 def cases(prices: GenaiPrices) -> Iterator[tuple[Case, Provider, ModelInfo]]:
-    """One of each kind of usage, of every model of the well-known providers that answers to a name of its own."""
+    """One of each kind of usage, of every model of the well-known providers that has its own name."""
     for provider in get_snapshot().providers:
         family = family_of(provider.id)
         flavours = [one for one in BUILDERS if one[0] == family and family_of(provider.id) in (provider.id, "xai")]
@@ -246,7 +246,7 @@ def cases(prices: GenaiPrices) -> Iterator[tuple[Case, Provider, ModelInfo]]:
 
 
 def theirs(case: Case, provider: Provider, model: ModelInfo) -> Decimal | None:
-    """What genai-prices makes of it, by its own extractor; None where it can't."""
+    """The cost from genai-prices with its own extractor; None if it has none."""
     try:
         _, usage = provider.extract_usage({**case.raw, "model": model.id}, api_flavor=case.flavour)
         return model.calc_price(usage, provider, genai_request_timestamp=AT, auto_update_timestamp=None).total_price
@@ -255,7 +255,7 @@ def theirs(case: Case, provider: Provider, model: ModelInfo) -> Decimal | None:
 
 
 def compare(case: Case, provider: Provider, model: ModelInfo, books: Books, table: Table = TABLE) -> Difference | None:
-    """Both prices of a case; None where genai-prices has none."""
+    """Both prices of a case; None if genai-prices has none."""
     said = theirs(case, provider, model)
     if said is None:
         return None

@@ -1,7 +1,7 @@
-"""Usage objects as frameworks and the SDKs that the tests don't install make them, with what each comes to.
+"""Usage objects as frameworks and the SDKs that the tests don't install make them, with the expected result of each.
 
-Nothing here is imported before it is built: `make recordings` builds them in environments of their own, and writes what
-birdfeed's own producer makes of each into tests/data/sdk_usage.json.
+Nothing here is imported before it is built: `make recordings` builds them in environments of their own, and writes
+each, as birdfeed's producer sends it, into tests/data/sdk_usage.json.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 
 class Expected(NamedTuple):
-    """What a usage comes to: whose it is, its tokens by class, and its cost in USD with the arithmetic beside it."""
+    """The expected result of a usage: its provider, its tokens by class, and its cost in USD, with the arithmetic in a
+    comment.
+    """
 
     distribution: str
     make: Callable[[], Any]
@@ -268,7 +270,7 @@ FRAMEWORKS: dict[str, Expected] = {
         "0.01",
     ),
     "cohere chat": Expected(
-        # 5 at 2.50 and 418 at 10 a million: what is billed, not what was counted.
+        # 5 at 2.50 and 418 at 10 a million: the billed tokens, not the counted ones.
         *(
             "cohere",
             cohere_chat,
@@ -283,12 +285,12 @@ FRAMEWORKS: dict[str, Expected] = {
         *("cohere", cohere_rerank, "cohere", "rerank-v3.5", {}, "0.006"),
     ),
     "xai-sdk": Expected(
-        # 600 at 3, 400 at 0.75, 300 at 15 a million: reasoning stands beside completion.
+        # 600 at 3, 400 at 0.75, 300 at 15 a million: reasoning is not in the completion.
         *("xai-sdk", xai_chat, "xai", "grok-4-0709", _XAI, "0.0066"),
     ),
     "xai-sdk, as a dict": Expected("xai-sdk", xai_dict, "xai", "grok-4-0709", _XAI, "0.0066"),
     "xai-sdk, with its cost": Expected(
-        # Its sources are billed, at a rate nobody lists; its own cost has them.
+        # Its sources are billed at an unpublished rate; the reported cost includes them.
         *("xai-sdk", xai_cost, "xai", "grok-4-0709", _XAI, "0.012345", "reported", "incomplete"),
     ),
 }

@@ -1,9 +1,9 @@
-"""Builds usage objects with the SDKs of this environment and prints them as JSON, as they leave birdfeed's producer.
+"""Builds usage objects with the SDKs of this environment and prints them as JSON, as birdfeed's producer sends them.
 
     PYTHONPATH=.:producer:schemas python -m tests.support.pricing.record openai anthropic
 
-For each SDK its version, and for each usage the object itself, sent through `track_event`, and of pydantic models
-their own dumps.
+Prints the version of each SDK, and each usage object as `track_event` sends it; of pydantic models also their own
+dumps.
 """
 
 import json
@@ -27,7 +27,7 @@ def tracked(usage: Any) -> Any:
 
 
 def record(distributions: list[str]) -> dict[str, Any]:
-    """What the objects of these distributions come to in JSON, each form once."""
+    """The objects of these distributions as JSON, each form once."""
     found: dict[str, list[Any]] = {}
     for name, (distribution, make, _) in OBJECTS.items():
         if distribution in distributions:

@@ -170,7 +170,7 @@ def litellm_openai() -> Any:
 
 
 def litellm_anthropic() -> Any:
-    # LiteLLM's prompt_tokens hold the cache already.
+    # LiteLLM's prompt_tokens include the cache already.
     return _litellm(
         prompt_tokens=2309,
         completion_tokens=393,
@@ -180,7 +180,7 @@ def litellm_anthropic() -> Any:
     )
 
 
-#: Name → (the distribution it needs, its maker, what it comes to).
+#: Name → (the distribution it needs, its provider, the expected result).
 OBJECTS: dict[str, tuple[str, Callable[[], Any], dict[str, int]]] = {
     "openai chat": (
         "openai",
@@ -248,7 +248,7 @@ OBJECTS: dict[str, tuple[str, Callable[[], Any], dict[str, int]]] = {
 
 
 def dumps(usage: Any) -> list[Any]:
-    """An SDK's usage object as JSON in each way a handler may come by it."""
+    """An SDK's usage object as JSON in each form that a handler may have."""
     made = [usage.model_dump(mode="json")]
     made.append(usage.model_dump(mode="json", exclude_none=True))
     made.append(usage.model_dump(mode="json", by_alias=True))

@@ -1,4 +1,4 @@
-"""Usages and what they come to: what they are → (usage, status, the classes that are not 0)."""
+"""Usages and their expected results: description → (usage, status, the classes that are not 0)."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: Stands in each prompt and answer: it must be in no event.
+#: Is in each prompt and answer, and must be in no event.
 SECRET = "the-secret-text"
 
 #: A chat completion as OpenAI's API answers it.
@@ -57,7 +57,7 @@ GEMINI: dict[str, Any] = {
 
 
 def sse(*parts: Mapping[str, Any] | str, named: bool = False) -> bytes:
-    """Server-sent events; with `named` each is named by its type, as Anthropic and OpenAI's responses do."""
+    """Server-sent events; with `named` each has its type as its name, as from Anthropic and OpenAI's Responses API."""
     lines = []
     for part in parts:
         if named and isinstance(part, Mapping):

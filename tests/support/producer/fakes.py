@@ -1,4 +1,4 @@
-"""Hand-written stand-ins for what the producer talks to, and small ways to build it."""
+"""Hand-written fakes of what the producer uses, and helpers to build a producer."""
 
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -18,7 +18,7 @@ from birdfeed.transport.circuit_breaker import Breaker
 from birdfeed.transport.enqueuer import Answer, Outcome
 from birdfeed_schemas.fields import SPELLINGS
 
-#: Settings no environment has a say in.
+#: Settings that no environment variable changes.
 REDIS_URL = "redis://127.0.0.1:1/0"
 
 
@@ -27,7 +27,7 @@ def options(**values: Any) -> Options:
 
 
 class Clock:
-    """Seconds that pass only when told to."""
+    """A clock that only the test moves."""
 
     def __init__(self, now: float = 1_000.0) -> None:
         self.now = now
@@ -37,19 +37,19 @@ class Clock:
 
 
 class FakeRedis:
-    """Takes batches once per id, as the enqueue script does; `mood` says how it answers."""
+    """Accepts batches once per id, as the enqueue script does; `mood` says how it answers."""
 
     def __init__(self) -> None:
         self.mood = Outcome.ACCEPTED
         #: With mood REFUSED: how it refuses.
         self.refusal: Exception = ConnectionError("refused")
-        #: Takes heartbeats even then, as where a user's rights are too few for batches.
+        #: Accepts heartbeats even then, as if a user may do that but not enqueue.
         self.takes_heartbeats = False
         self.batches: dict[str, PackedBatch] = {}
         self.reports: dict[str, dict[tuple[str, str], int]] = {}
         self.heartbeats: list[tuple[str, dict[str, str | int | float]]] = []
         self.tries = 0
-        #: With mood UNKNOWN: whether the batches arrive although the answer is lost.
+        #: With mood UNKNOWN: whether the batches are written although the answer is lost.
         self.arrives = True
         self.closed = False
 
@@ -98,7 +98,7 @@ class FakeRedis:
 
 
 class Bench:
-    """A producer's inside without its thread: events in, rounds by hand, a clock by hand."""
+    """The parts of a producer without its thread: the test puts events in, runs rounds and moves the clock."""
 
     def __init__(self, tmp_path: Path | None = None, **values: Any) -> None:
         self.options = options(spool_dir=tmp_path, **values) if tmp_path else options(spool_bytes=0, **values)
@@ -148,7 +148,7 @@ class Bench:
         return ids
 
     def round(self, seconds: float = 0.2, *, closing: bool = False) -> bool:
-        """Let time pass and do a round."""
+        """Move the clock and run a round."""
         self.clock.now += seconds
         return self.delivery.round(closing=closing)
 
@@ -163,5 +163,5 @@ def add_project(event: dict[str, Any]) -> dict[str, Any]:
 
 
 def of_request(request: Any) -> Any:
-    """What a Django request's events inherit."""
+    """The fields that the events of a Django request inherit."""
     return {"referrer": f"https://{request.path.strip('/')}.example/"}

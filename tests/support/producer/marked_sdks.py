@@ -1,6 +1,6 @@
 """Calls through each SDK's integration with markers wherever a program, a provider or a span can put them.
 
-Each provider is in this process. No call may raise anything but the SDK's own error.
+Each provider is in this process. No call may raise any error but the SDK's own.
 """
 
 import contextlib
@@ -13,13 +13,16 @@ from typing import Any
 from tests.support.producer.answers import ANTHROPIC_MESSAGE, GEMINI, OPENAI_CHAT, Provider, sse
 from tests.support.wait import eventually
 
-#: A model that stands in each call: a hunt must see it, or it looks at nothing.
+#: A model that is in each call: the search must find it, or it doesn't work.
 CONTROL = "control-model-2"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """What must not be found: prose, as prompts are; a person; a chat; a provider's API key; the name of a file."""
+    """Texts that must not be found: prose, like a prompt; a person; a chat; a provider's API key.
+
+    The name of a file.
+    """
 
     prompt: str
     person: str
@@ -51,12 +54,12 @@ class Marks:
         return {"X-Prompt": self.prompt, "X-Person": self.person}
 
     def usage(self, usage: Mapping[str, Any]) -> dict[str, Any]:
-        """A usage in which a provider says more than numbers."""
+        """A usage in which a provider has more than numbers."""
         return {**usage, "note": self.prompt, self.prompt: 1, "details": {"text": self.prompt, self.prompt: {"a": 1}}}
 
     @property
     def refusal(self) -> dict[str, Any]:
-        """An error's body that repeats what was asked, unquoted, and the key."""
+        """An error's body that repeats the prompt, unquoted, and the key."""
         said = f"{self.prompt} of {self.person} in {self.file} was refused for the key {self.key}"
         return {"message": said, "type": self.prompt, "code": self.prompt, "param": self.prompt, "status": self.prompt}
 
@@ -191,7 +194,7 @@ def google_calls(marks: Marks, seen: Callable[[], int]) -> None:
 
 
 class Hostile:
-    """What an integration is given by a library of another version: whatever is read of it fails, and quotes."""
+    """An object from an incompatible version of a library: every access fails, with a quoting message."""
 
     def __init__(self, quoted: str) -> None:
         self._quoted = quoted
@@ -201,7 +204,7 @@ class Hostile:
 
 
 def litellm_calls(marks: Marks, seen: Callable[[], int]) -> None:
-    """A completion, and one that is refused with a message of the provider's; what can't be read."""
+    """A completion, one that the provider refuses with a message, and unreadable objects."""
     import httpx
     import openai
 
@@ -232,7 +235,7 @@ def litellm_calls(marks: Marks, seen: Callable[[], int]) -> None:
 
 
 def opentelemetry_calls(marks: Marks, seen: Callable[[], int]) -> None:
-    """A span with all that instrumentations capture, and two that failed; what can't be read."""
+    """A span with all that instrumentations capture, two that failed, and unreadable objects."""
     from birdfeed.integrations.opentelemetry import BirdfeedSpanProcessor
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
@@ -274,7 +277,7 @@ def opentelemetry_calls(marks: Marks, seen: Callable[[], int]) -> None:
     processor.on_end(Hostile(marks.prompt))  # type: ignore[arg-type]
 
 
-#: By the module under birdfeed.integrations.
+#: Module of birdfeed.integrations → its calls.
 CALLS: Mapping[str, Callable[[Marks, Callable[[], int]], None]] = {
     "openai": openai_calls,
     "anthropic": anthropic_calls,

@@ -1,4 +1,4 @@
-"""A marker that stands for a prompt, and everywhere a program may put one, by the fields of the models."""
+"""A marker in place of a prompt, and each place where a program may put one, from the fields of the models."""
 
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -7,9 +7,9 @@ from typing import Any
 from birdfeed_schemas.event_structs import FIELD_TYPES, STRUCTS
 from pydantic import BaseModel
 
-#: Stands for a prompt: prose, as prompts are.
+#: In place of a prompt: prose, like a prompt.
 MARKER = "TOP secret prompt"
-#: Fields that any short text may stand in; users may write what they like there, and it is sent.
+#: Fields for any short text; users may write what they like there, and it is sent.
 TEXT = {field for field in FIELD_TYPES if field not in {
     *("start_time", "end_time", "duration", "status", "error", "referrer", "cache_hit", "cost", "usage", "stream"),
     *("moderation", "num_images", "has_input_image", "video_seconds", "audio_seconds", "characters"),
@@ -75,7 +75,7 @@ HIDDEN: dict[str, Callable[[], Any]] = {
 
 
 def hidden_in(field: str) -> Iterator[Any]:
-    """Every value that hides the marker, but for text where a field is for text, as an error's own message is."""
+    """Every value that hides the marker, except plain text in fields for text, such as an error's own message."""
     for name, make in HIDDEN.items():
         if not (field in TEXT | {"error"} and name in ("as text", "a URL")):
             yield make()

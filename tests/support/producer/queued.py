@@ -11,7 +11,7 @@ from rq.serializers import JSONSerializer
 
 
 def batches_in(redis: Redis, keys: Keys) -> list[tuple[Any, list[dict[str, Any]]]]:
-    """Every batch in the queue: its header and its events. A job that is queued twice is there twice."""
+    """Every batch in the queue: its header and its events. A job that is queued twice is in the list twice."""
     found = []
     for job_id in redis.lrange(keys.queue_list, 0, -1):
         job = Job.fetch(text(job_id), connection=redis, serializer=JSONSerializer)
@@ -29,7 +29,7 @@ def events_in(redis: Redis, keys: Keys, event_type: str | None = "text_generatio
 
 
 def assert_balanced(redis: Redis, keys: Keys) -> None:
-    """The ledger counts the events in the queue as accepted, and beside them only drops."""
+    """The ledger counts the events in the queue as accepted, and besides them only drops."""
     ledger = ledger_of(redis, keys)
     accepted = sum(count for name, count in ledger.items() if name.startswith("accepted:"))
     dropped = sum(count for name, count in ledger.items() if name.startswith("dropped:"))
@@ -42,5 +42,5 @@ def ledger_of(redis: Redis, keys: Keys) -> dict[str, int]:
 
 
 def text(value: bytes | str) -> str:
-    """What redis-py gives, as text."""
+    """A value from redis-py as text."""
     return value.decode() if isinstance(value, bytes) else value

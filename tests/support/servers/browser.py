@@ -1,4 +1,4 @@
-"""The console in Chromium: a page that is signed in, and what is wrong with how a page looks."""
+"""The console in Chromium: a page that is signed in, and checks of a page's layout."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +10,13 @@ from tests.support.servers.console import TOKEN
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-#: A telephone, a tablet, a large screen.
+#: A phone, a tablet, a large screen.
 WIDTHS = (360, 800, 1600)
 
 
 @contextmanager
 def signed_in(browser: "Browser", address: str, **options: Any) -> "Iterator[Page]":
-    """A page of a new sign-in; nothing may be asked of another host, and nothing may go wrong in it."""
+    """A page after a new sign-in; it may request nothing from another host, and may have no error."""
     context = browser.new_context(**options)
     page, wrong = context.new_page(), list[str]()
     host = urlsplit(address).netloc
@@ -34,9 +34,9 @@ def signed_in(browser: "Browser", address: str, **options: Any) -> "Iterator[Pag
 
 
 def wrong_looks(page: "Page", *, axe: bool = True) -> list[object]:
-    """What is wider than the window, and what axe-core finds that keeps people out."""
+    """Elements that are wider than the window, and accessibility faults that axe-core finds."""
     found: list[object] = []
-    page.wait_for_load_state()  # what is looked for is there before the style sheet is
+    page.wait_for_load_state()  # the elements are there before the style sheet is
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     if wide > 0:
         found.append(f"{wide} px too wide")

@@ -1,4 +1,4 @@
-"""Debian's Chromium, to look at pages with."""
+"""Debian's Chromium, to view pages with."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def chromium() -> "Iterator[Browser]":
-    """It, without a window."""
+    """Chromium without a window."""
     from playwright.sync_api import sync_playwright
 
     path = shutil.which("chromium")
@@ -24,7 +24,7 @@ def chromium() -> "Iterator[Browser]":
         pytest.skip("Debian's chromium is not installed here")
     assert path is not None, "Debian's chromium"
     with sync_playwright() as playwright:
-        # Chromium's own sandbox doesn't work for root, as whom CI runs.
+        # Chromium's own sandbox doesn't work for root, which CI uses.
         browser = playwright.chromium.launch(executable_path=path, chromium_sandbox=os.getuid() != 0)
         yield browser
         browser.close()

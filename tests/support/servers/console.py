@@ -1,4 +1,4 @@
-"""The console in a process of its own, and its pages, as tests read them."""
+"""The console in its own process, and its pages, as tests read them."""
 
 import re
 import subprocess
@@ -40,7 +40,10 @@ def console_process(redis_url: str, folder: Path, **settings: str) -> Iterator[s
 
 
 def every_page(address: str, token: str = "") -> Mapping[str, str]:
-    """Path → text of each page that links lead to from the first one, with the headers; signed in with `token`."""
+    """Path → text of each page that can be reached by links from the first one, with the headers.
+
+    Signed in with `token`.
+    """
     pages: dict[str, str] = {}
     with httpx.Client(base_url=address, headers={"Origin": address}, timeout=60, trust_env=False) as client:
         if token:

@@ -1,4 +1,4 @@
-"""A handler on another host, as far as anybody can see: a process with another host name, spool and user of Redis."""
+"""A handler on another host, simulated by a process with another host name, spool and Redis user."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from tests.support.servers.system import System
 
 #: Its host.
 HOST = "web-9"
-#: Tracks as many events as each line says, until its input ends. A line that ends with "!" asks for a wrong call, too.
+#: Tracks as many events as each line says, until its input ends. A line that ends with "!" makes a wrong call, too.
 PROGRAM = f"""
 import socket, sys
 socket.gethostname = lambda: {HOST!r}
@@ -24,18 +24,18 @@ for line in sys.stdin:
         birdfeed.track_event("text_generation", 5)
     print(birdfeed.flush(), flush=True)
 """
-#: What may be done by a user of Redis who may do everything.
+#: The rights of a Redis user who may do everything.
 EVERYTHING = ["ACL", "SETUSER", "web", "on", ">secret", "~*", "+@all"]
 
 
 class Handler:
-    """What the test tells it."""
+    """The handler's process, as the test uses it."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
     def track(self, events: int, *, wrongly: bool = False) -> None:
-        """So many events, and a wrong call after them; returns once they are in Redis or on its disk."""
+        """Track `count` events, and a wrong call after them; returns once they are in Redis or in the spool."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{events}{'!' if wrongly else ''}\n")
@@ -45,7 +45,7 @@ class Handler:
 
 @contextmanager
 def handler_elsewhere(system: System, spool: Path, *, may_enqueue: bool) -> Iterator[Handler]:
-    """It runs. Without the right to enqueue its heartbeat is all that Redis takes from it; see EVERYTHING."""
+    """A running handler. Without the right to enqueue, Redis accepts only its heartbeat; see EVERYTHING."""
     system.redis.execute_command(*EVERYTHING, *([] if may_enqueue else ["-rpush"]))
     url = system.environment["BIRDFEED_REDIS_URL"].replace("redis://", "redis://web:secret@")
     environment = {**system.environment, "BIRDFEED_REDIS_URL": url, "BIRDFEED_SPOOL_DIR": str(spool)}

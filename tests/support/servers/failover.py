@@ -16,7 +16,7 @@ from tests.support.servers.redis_servers import answers, free_port
 from tests.support.wait import eventually
 
 SERVICE: Final = "mine"
-#: Milliseconds without an answer after which Sentinel takes a server for dead.
+#: Milliseconds without an answer after which Sentinel considers a server dead.
 DOWN_AFTER: Final = 1_500
 
 
@@ -59,24 +59,24 @@ class Cluster(AbstractContextManager["Cluster"]):
         self._stack.close()
 
     def connect(self) -> Redis:
-        """A client of whoever is master, as patient as a worker's."""
+        """A client of the present master, with a worker's timeouts."""
         return connect(self.url)
 
     def master(self) -> Server:
-        """The master by Sentinel's word."""
+        """The master according to Sentinel."""
         with self._ask(self.sentinel_ports[0]) as client:
             port = int(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
         return next(server for server in self.servers if server.port == port)
 
     def replicas(self) -> list[Server]:
-        """The others."""
+        """All servers but the master."""
         master = self.master()
         return [server for server in self.servers if server is not master]
 
     def switched(self, old: Server, within: float = 60.0) -> Server:
         """The new master, once Sentinel names another than the old one, and the other replicas follow it.
 
-        Sentinel names it about a second before they do, in which they follow the old one still.
+        Sentinel names it about a second before they do, while they still follow the old one.
         """
 
         def look() -> Server | None:
@@ -89,7 +89,7 @@ class Cluster(AbstractContextManager["Cluster"]):
         return found
 
     def order_failover(self, *, coordinated: bool = False) -> None:
-        """A planned failover: everybody stays up, the master becomes a replica.
+        """A planned failover: all servers stay up, the master becomes a replica.
 
         Args:
             coordinated: The master waits for the replica that follows it (Valkey 9), instead of Sentinel's promoting
@@ -110,13 +110,16 @@ class Cluster(AbstractContextManager["Cluster"]):
             eventually(order, what="Sentinel takes the order")
 
     def cut_replicas(self) -> None:
-        """The replicas hear nothing more from the master, which they don't know; a failover promotes one as it is."""
+        """The replicas get nothing more from the master without noticing.
+
+        A failover promotes one in its present state.
+        """
         for server in self.replicas():
             with server.client() as client:
                 client.replicaof("127.0.0.1", "1")
 
     def whole(self, within: float = 120.0) -> None:
-        """Until every server is up, one is master, and all the others follow it."""
+        """Wait until every server is up, one is master, and all others follow it."""
 
         def look() -> bool:
             master = self.master()
@@ -125,12 +128,12 @@ class Cluster(AbstractContextManager["Cluster"]):
         eventually(look, what="a master that all the others follow", within=within)
 
     def stop_sentinels(self) -> None:
-        """End them all; there is no failover any more, and nobody to ask for the master."""
+        """Stop all Sentinels; then no failover is possible, and no Sentinel names the master."""
         for process in self._sentinels:
             _end(process)
 
     def mend(self) -> None:
-        """Start who is down and tell the others whom to follow, which Sentinel does only after ten seconds."""
+        """Start the servers that are down and set the others' master, which Sentinel does only after ten seconds."""
         master = self.master()
         for server in self.servers:
             if not answers(server.url):
@@ -182,7 +185,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def replication(server: Server) -> dict[str, Any]:
-    """What a server says of its role; nothing while it is away."""
+    """A server's INFO about its role; empty while it is away."""
     try:
         with Redis.from_url(server.url, socket_timeout=2) as client:
             found: dict[str, Any] = client.info("replication")
@@ -192,7 +195,7 @@ def replication(server: Server) -> dict[str, Any]:
 
 
 def role(server: Server) -> str:
-    """master or slave; nothing while it is away."""
+    """master or slave; empty while it is away."""
     return str(replication(server).get("role", ""))
 
 

@@ -1,4 +1,4 @@
-"""A server that answers each request with whatever bytes a test wants, over real sockets."""
+"""A server that answers each request with any bytes, over real sockets."""
 
 import re
 import socket
@@ -6,19 +6,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-#: Writes to a connection that has asked; returns when it is done or the other side is gone.
+#: Writes the answer to a connection; returns when it is done or the client has disconnected.
 Answer = Callable[[socket.socket], None]
 
 
 def answer(body: bytes, *headers: str, status: str = "200 OK") -> Answer:
-    """An ordinary answer with this body. The connection ends with it, and says so: a client must not use it again."""
+    """An ordinary answer with this body. It says that the connection is closed: a client must not use it again."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", "Connection: close", *headers]
     head = "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
     return lambda connection: connection.sendall(head + body)
 
 
 def drip(first: bytes, again: bytes, stop: threading.Event) -> Answer:
-    """An answer that never ends: a little every twentieth of a second, until told to stop."""
+    """An endless answer: some bytes every twentieth of a second, until told to stop."""
 
     def run(connection: socket.socket) -> None:
         connection.sendall(first)
@@ -30,7 +30,7 @@ def drip(first: bytes, again: bytes, stop: threading.Event) -> Answer:
 
 @contextmanager
 def raw_server(answer: Answer, heard: list[bytes] | None = None) -> Iterator[str]:
-    """Serves that answer to every connection, once each; yields the URL. What was asked is added to `heard`."""
+    """Serves that answer to every connection, once each; yields the URL. Requests are added to `heard`."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -51,7 +51,7 @@ def raw_server(answer: Answer, heard: list[bytes] | None = None) -> Iterator[str
 def _answer_one(connection: socket.socket, answer: Answer, heard: list[bytes] | None) -> None:
     with connection:
         asked = b""
-        # A request left unread would make the end of the connection a reset, and the answer may be lost with it.
+        # An unread request would make closing the connection a reset, which may lose the answer.
         while (wanted := _length(asked)) is None or len(asked) < wanted:
             more = connection.recv(65_536)
             if not more:
@@ -61,17 +61,17 @@ def _answer_one(connection: socket.socket, answer: Answer, heard: list[bytes] | 
             heard.append(asked)
         try:
             answer(connection)
-            # Closed at once, what the client has not read yet may be lost by a reset: it goes first.
+            # If it were closed immediately, a reset might lose what the client has not read: the client closes first.
             connection.shutdown(socket.SHUT_WR)
             connection.settimeout(10)
             while connection.recv(65_536):
                 pass
-        except OSError:  # the client had enough
+        except OSError:  # the client disconnected
             return
 
 
 def _length(asked: bytes) -> int | None:
-    """Bytes of a whole request, as soon as its headers are there."""
+    """Bytes of a whole request, as soon as its headers have arrived."""
     head, end, _ = asked.partition(b"\r\n\r\n")
     if not end:
         return None

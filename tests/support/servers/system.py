@@ -1,4 +1,4 @@
-"""A system under test: where Redis and the store are, a pool of workers, and what can be asked of them."""
+"""A system under test: where Redis and the store are, a pool of workers, and queries about them."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from redis import Redis
 from tests.support.commands import birdfeed, clean_environment
 from tests.support.wait import eventually
 
-#: Waits as short as tests need them.
+#: Waits that are short enough for tests.
 HASTE = {
     "BIRDFEED_SETTLE_SECONDS": "1",
     "BIRDFEED_RETRY_BASE": "0.2",
@@ -37,12 +37,12 @@ TABLES = ("llm_events", "image_events")
 
 
 class System(AbstractContextManager["System"]):
-    """Redis and a sandbox, and whatever runs on them; `settings` override the hasty defaults."""
+    """Redis, a sandbox and the processes that use them; `settings` override the tests' short waits."""
 
     def __init__(self, redis_url: str, sandbox: Sandbox, folder: Path, **settings: str) -> None:
         self.sandbox = sandbox
         self.folder = folder
-        # As patient as a worker where the Redis behind the URL changes.
+        # With a worker's timeouts, for tests in which the Redis of the URL changes.
         self.redis = connect(redis_url) if redis_url.startswith("redis+sentinel:") else Redis.from_url(redis_url)
         self.keys = Keys("rq", "birdfeed")
         self.environment = {
@@ -52,7 +52,7 @@ class System(AbstractContextManager["System"]):
             "TINYBIRD_TOKEN": sandbox.append_token,
             "TINYBIRD_READ_TOKEN": sandbox.read_token,
             "BIRDFEED_SPOOL_DIR": str(folder / "spool"),
-            # Workers outlive many a test's patience with a buffered pipe.
+            # With a buffered pipe, output would come later than tests wait.
             "PYTHONUNBUFFERED": "1",
             **HASTE,
             **settings,
@@ -78,7 +78,7 @@ class System(AbstractContextManager["System"]):
 
     @contextmanager
     def redis_config(self, **values: Any) -> Iterator[None]:
-        """Redis with these settings (names with underscores) for as long as the block lasts."""
+        """Redis with these settings (names with underscores) while the block runs."""
         names = {name.replace("_", "-"): value for name, value in values.items()}
         before = {name: str(self.redis.config_get(name)[name]) for name in names}
         for name, value in names.items():
@@ -97,7 +97,7 @@ class System(AbstractContextManager["System"]):
         wait: bool = True,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
-        """A launcher with its workers; returns once they are registered. `environment` is set for it alone."""
+        """A launcher with its workers; returns once they are registered. `environment` is set only for it."""
         before = len(self.workers()) if wait else 0
         with self.log.open("ab") as log:
             pool = subprocess.Popen(
@@ -114,11 +114,11 @@ class System(AbstractContextManager["System"]):
         return pool
 
     def run(self, *command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-        """A command of the command line, to its end."""
+        """Run a command of the command line until it exits."""
         return birdfeed(*command, environment=self.environment, folder=self.folder, text=text)
 
     def send(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> subprocess.CompletedProcess[str]:
-        """Events through `birdfeed send -`."""
+        """Send events with `birdfeed send -`."""
         lines = (json.dumps({"event_type": kind, "event_data": data}) + "\n" for kind, data in events)
         return self.run("send", "-", text="".join(lines))
 
@@ -132,17 +132,17 @@ class System(AbstractContextManager["System"]):
         return found
 
     def kill_a_worker(self, signum: int = signal.SIGKILL) -> int:
-        """A signal to one worker process; its id."""
+        """Send a signal to one worker process; returns its id."""
         pid = next(iter(self.workers().values()))
         os.kill(pid, signum)
         return pid
 
     def waiting(self) -> int:
-        """Jobs that are queued, in hand or scheduled."""
+        """Jobs that are queued, in flight or scheduled."""
         return depth(self.redis, self.keys).total
 
     def drained(self, within: float = 120.0) -> None:
-        """Until nothing is under way."""
+        """Wait until no job is queued, in flight or scheduled."""
         eventually(lambda: self.waiting() == 0, what=f"the queue runs dry (log: {self.log})", within=within)
 
     def rows(self, column: str = "request_id") -> Counter[str]:
@@ -166,7 +166,7 @@ class System(AbstractContextManager["System"]):
         return ids
 
     def ledger(self) -> dict[str, int]:
-        """The ledger's counts that are not 0, without what they fell by and why events were purged."""
+        """The ledger's counts that are not 0, without the falls and the reasons of purges."""
         counts = {as_text(name): int(value) for name, value in self.redis.hgetall(self.keys.ledger).items()}
         return {name: count for name, count in counts.items() if count and not name.startswith(("fell:", "purged_as:"))}
 

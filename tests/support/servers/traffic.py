@@ -1,9 +1,9 @@
-"""Traffic for tests of whole systems: `python traffic.py FILE RATE PREFIX` tracks events until SIGTERM, then sees them
-off. `Traffic` runs it.
+"""Traffic for tests of whole systems: `python traffic.py FILE RATE PREFIX` tracks events until SIGTERM, then sends the
+rest. `Traffic` runs it.
 
-Every request_id is written to FILE, with the time, before track_event is called: the file is what was accepted. When
-Redis says that it has a batch, its request_ids are written to FILE.acknowledged with the time: an event that waited in
-the spool gets to Redis long after it was tracked.
+Every request_id is written to FILE, with the time, before track_event is called: the file has the accepted events. When
+Redis acknowledges a batch, its request_ids are written to FILE.acknowledged with the time: an event that waited in the
+spool is in Redis long after it was tracked.
 """
 
 import json
@@ -21,21 +21,21 @@ from birdfeed.transport.enqueuer import Answer, Enqueuer
 
 from tests.support.servers.system import System
 
-#: The model of a few events, for stores that don't like it.
+#: The model of a few events, for stores that refuse it.
 ODD_MODEL = "odd-one"
 
 
 def is_odd(request_id: str) -> bool:
-    """Whether it is one of these: every fiftieth."""
+    """Whether it is an event with that model: every fiftieth."""
     return int(request_id.rpartition("-")[2]) % 50 == 7
 
 
 class Traffic:
-    """A producer process of some events a second, with a spool of its own.
+    """A producer process that tracks some events a second, with its own spool.
 
     Args:
-        system: What it sends to.
-        prefix: Of its request_ids.
+        system: The system to which it sends.
+        prefix: Prefix of its request_ids.
         rate: Events a second.
     """
 
@@ -58,17 +58,17 @@ class Traffic:
         return _times(_acknowledged(self._file))
 
     def stop(self) -> None:
-        """Tell it to see off what it has."""
+        """Tell it to send the rest and exit."""
         self._process.terminate()
 
     def ended(self) -> dict[str, float]:
-        """Wait until it has; all it tracked."""
+        """Wait for its exit; returns all events that it tracked."""
         code = self._process.wait(180)
         assert code == 0, f"the producer ended with {code}"
         return self.accepted()
 
     def kill(self) -> None:
-        """For a test that failed."""
+        """Kill it after a failed test."""
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()

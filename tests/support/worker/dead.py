@@ -1,4 +1,4 @@
-"""Dead letters for tests, made the way workers make them; and a worker that writes nowhere."""
+"""Dead letters for tests, made as workers make them; and a worker without a store."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ def accept(redis: Redis, keys: Keys, envelopes: Sequence[Envelope], **header: ob
 def work(
     redis: Redis, keys: Keys, rule: Rule = lambda item: Written(), *, name: str = "w", now: datetime | None = None
 ) -> list[Item]:
-    """Take every waiting job and settle its events by the rule; the items, as they were settled."""
+    """Reserve every waiting job and settle its events by the rule; returns the settled items."""
     reserver, settler = Reserver(redis, keys, name, 20), Settler(redis, keys, name)
     worked: list[Item] = []
     while jobs := reserver.reserve(jobs=500, events=100_000, size=10**9):
@@ -51,7 +51,7 @@ def bury(
     each: bool = False,
     now: datetime | None = None,
 ) -> list[DeadLetterInfo]:
-    """These events as dead letters, together or each by itself; all dead letters there are now, opened."""
+    """Dead-letter these events, together or each by itself; returns all dead letters, opened."""
     for part in [[one] for one in envelopes] if each else [envelopes]:
         accept(redis, keys, part)
         work(redis, keys, lambda item: Dead(reason, detail), now=now)
@@ -69,12 +69,12 @@ def ids(items: Sequence[Item | Envelope]) -> list[str]:
 
 
 def dead_events(redis: Redis, keys: Keys) -> list[str]:
-    """Lines of every dead event that can be read."""
+    """The lines of every readable dead event."""
     return [line.decode() for letter in dead_letters_of(redis, keys) if letter.batch for line in letter.batch.lines]
 
 
 def bury_many(redis: Redis, keys: Keys, count: int) -> None:
-    """That many dead letters of one event each, as quickly as may be; the ledger knows of them."""
+    """Create that many dead letters of one event each, as fast as possible; the ledger counts them."""
     stamp = format_time(NOON)
     pipe = redis.pipeline(transaction=False)
     for number in range(count):

@@ -1,4 +1,4 @@
-"""A worker's whole way without its process: reserve, deliver to a store in memory, settle."""
+"""A worker's whole pipeline without its process: reserve, deliver to a store in memory, settle."""
 
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
@@ -30,7 +30,7 @@ def delivery_of(
     clock: Clock | None = None,
     layouts: RowLayouts | None = None,
 ) -> Delivery:
-    """A worker's stages, wired as bootstrap.py does; marks are made in Redis. It asks the store at once."""
+    """A worker's stages, wired as bootstrap.py does; marks are made in Redis. It queries the store immediately."""
     clock = clock or Clock()
     settler = Settler(redis, keys, name)
     sender = sender_of(store, limiter_of(redis, keys, name), clock, mark=settler.mark)

@@ -1,4 +1,4 @@
-"""A Tinybird in memory, for the writer's tests: keeps rows, and answers as it is told to."""
+"""A Tinybird in memory, for the writer's tests: keeps rows, and answers as the test says."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -12,12 +12,12 @@ Rule = Callable[[list[dict[str, Any]]], Answer | None]
 
 
 def taken(rows: Sequence[Any]) -> Answer:
-    """The answer to rows that are all written."""
+    """The answer if all rows are written."""
     return Answer(status=200, successful=len(rows), quarantined=0)
 
 
 class FakeStore(Tinybird):
-    """Rows by data source. `rules` are asked in turn: the first that returns an Answer decides, and nothing is
+    """Rows by data source. `rules` are called in order: the first that returns an Answer decides, and nothing is
     written; a rule may write by itself. `refuse_queries` makes the SQL API answer an error.
     """
 

@@ -1,4 +1,4 @@
-"""An event type that does to a worker what a poison event does; installed by tests as a package of its own."""
+"""An event type that crashes a worker like a poison event; installed by tests as a separate package."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ KILLER = EventType(
 
 
 def install(folder: Path) -> Path:
-    """Write the package into a folder that goes onto PYTHONPATH; returns it."""
+    """Write the package into a folder for PYTHONPATH; returns it."""
     place = folder / "site"
     info = place / "killer_events-1.0.dist-info"
     info.mkdir(parents=True)
@@ -45,6 +45,6 @@ def install(folder: Path) -> Path:
     return place
 
 
-#: What a segmentation fault looks like to a parent.
+#: The exit status of a segmentation fault.
 SEGFAULT = -signal.SIGSEGV
 PATH_SEPARATOR = os.pathsep

@@ -1,4 +1,4 @@
-"""Lua scripts called by themselves, and all that is in Redis afterwards."""
+"""Calls single Lua scripts, and reads all that is in Redis afterwards."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ from birdfeed_worker.queue.reply import as_text
 from birdfeed_worker.queue.scripts import script
 from redis import Redis
 
-#: For scripts that need what fakeredis has not: sha1hex, maxmemory.
+#: For scripts that need what fakeredis doesn't have: sha1hex, maxmemory.
 ON_A_REAL_SERVER = pytest.mark.parametrize("redis", ["valkey"], indirect=True)
 
 
 class Scripts:
-    """The scripts on one Redis, each with what it needs behind prefix and queue."""
+    """The scripts on one Redis, each called with its arguments after prefix and queue."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self.redis = redis
         self.keys = keys
 
     def __call__(self, name: str, *args: Any) -> Any:
-        """What a script answers, bytes as text."""
+        """Call a script; returns its answer, with bytes as text."""
         answer = script(self.redis, name)(keys=[self.keys.ledger], args=[self.keys.prefix, self.keys.queue, *args])
         return texts(answer)
 
@@ -30,11 +30,11 @@ class Scripts:
         return float(seconds) + micros / 1e6
 
     def all(self) -> dict[str, Any]:
-        """Every key with what it holds: text, list, set, or mapping (a sorted set's to its scores)."""
+        """Every key with its value: text, list, set, or mapping (a sorted set's to its scores)."""
         return {as_text(key): self._read(key) for key in self.redis.keys("*")}
 
     def put(self, **values: Any) -> None:
-        """Keys by their short names (job_x is x's hash): a dict of text is a hash, of numbers a sorted set."""
+        """Write keys by their short names (job_x is x's hash): a dict of text is a hash, of numbers a sorted set."""
         for name, value in values.items():
             key = self.key(name)
             if isinstance(value, dict) and all(isinstance(one, int | float) for one in value.values()):
@@ -62,7 +62,7 @@ class Scripts:
         return f"{prefix}:birdfeed:{queue}:{name.replace('_', ':', 1)}" if name != "queues" else f"{prefix}:queues"
 
     def read(self, name: str) -> Any:
-        """What a key holds; None where there is none."""
+        """The value of a key; None if it doesn't exist."""
         return self._read(self.key(name))
 
     def _read(self, key: str | bytes) -> Any:
@@ -85,7 +85,7 @@ class Scripts:
 
 
 def lease(run: Scripts, **leases: float) -> None:
-    """Leases (job_execution) that end so many seconds from now, with rq's entries for them, held by worker w."""
+    """Leases (job_execution) of worker w that expire after so many seconds, with rq's entries for them."""
     for name, ends in leases.items():
         job, _, execution = name.partition("_")
         run.put(

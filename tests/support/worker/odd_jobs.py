@@ -1,4 +1,4 @@
-"""Jobs as no producer of birdfeed's makes them: what anybody who can write to Redis may put into the queue."""
+"""Jobs that no birdfeed producer makes: any client that can write to Redis may put them into the queue."""
 
 import json
 import zlib
@@ -29,13 +29,16 @@ def header(**fields: Any) -> dict[str, Any]:
 
 
 def packed(head: Any, *lines: str) -> bytes:
-    """A job's data, as rq would have it."""
+    """A job's data in rq's format."""
     first = head if isinstance(head, str) else json.dumps(head)
     return zlib.compress(json.dumps([JOB_FUNCTION, None, ["\n".join([first, *lines])], {}]).encode())
 
 
 def put(redis: Redis, keys: Keys, job_id: str | bytes = "odd", *, front: bool = False, **fields: Any) -> None:
-    """A job in the queue (at its `front`), counted as a producer does; `fields` replace those of a valid one."""
+    """Put a job into the queue (or at its `front`), counted as a producer does.
+
+    `fields` replace those of a valid one.
+    """
     told: dict[Any, Any] = {
         "data": packed(header(), line()),
         "status": "queued",
@@ -102,7 +105,7 @@ DEADLY: Final[dict[str, Callable[[], bytes]]] = {
     "a bomb": lambda: zlib.compress(b'["birdfeed_worker.job.deliver",null,["' + b" " * 129_000_000 + b'"],{}]', 1),
 }
 
-#: Fields of a job's own hash that are junk, around data that is right: its event is written.
+#: Invalid fields of a job's own hash, with valid data: its event is written.
 JUNK_FIELDS: Final[dict[str, dict[Any, Any]]] = {
     "bf_first_taken": {"bf_first_taken": "x"},
     "bf_posted": {"bf_posted": "x"},

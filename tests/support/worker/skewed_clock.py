@@ -1,4 +1,4 @@
-"""A host whose clock is wrong: Python processes that take this environment see time.time() so many seconds off."""
+"""A host whose clock is wrong: in Python processes with this environment, time.time() is wrong by so many seconds."""
 
 import os
 import sys

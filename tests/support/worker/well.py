@@ -1,4 +1,4 @@
-"""A status with which nothing is wrong."""
+"""A status without findings."""
 
 from birdfeed_worker.flow.destinations import Destination
 from birdfeed_worker.monitoring.depth import Depth

@@ -1,4 +1,4 @@
-"""What tests of writing share: items that are valid and have rows, and what sends them."""
+"""Shared by tests of writing: valid items with rows, and the sender."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -17,14 +17,14 @@ from redis import Redis
 from tests.support.events import envelope, text
 from tests.support.worker.fake_store import FakeStore
 
-#: Writes items to llm_events; named arguments are fields of their jobs, by job id with an underscore.
+#: Writes items to llm_events; keyword arguments are fields of their jobs, by job id with an underscore.
 Write = Callable[..., None]
 Mark = Callable[[str, Sequence[str]], frozenset[str]]
 NOW = 1_800_000_000.0
 
 
 class Stop:
-    """The event that tells a worker to stop, which doesn't wait: how long it was asked to, and when it is set."""
+    """A stop event that doesn't wait: it records the waits, and is set after some of them."""
 
     def __init__(self, after: int = 99) -> None:
         self.waited: list[float] = []
@@ -32,18 +32,18 @@ class Stop:
         self.then: Callable[[], object] = lambda: None
 
     def is_set(self) -> bool:
-        """Whether there were as many waits as it is set after."""
+        """Whether it had as many waits as after which it is set."""
         return len(self.waited) >= self.after
 
     def wait(self, seconds: float) -> bool:
-        """Remember it; then whatever is told to happen meanwhile."""
+        """Record the wait, and run what the test wants to happen meanwhile."""
         self.waited.append(seconds)
         self.then()
         return self.is_set()
 
 
 def job(job_id: str, **fields: Any) -> ReservedJob:
-    """A job in hand."""
+    """A job in flight."""
     given: dict[str, Any] = {
         "execution": "e1",
         "data": b"",
@@ -57,7 +57,7 @@ def job(job_id: str, **fields: Any) -> ReservedJob:
 
 
 def items(count: int, when: datetime | None = None, **header: Any) -> list[Item]:
-    """Items that are valid and have rows."""
+    """Valid items with rows."""
     made = []
     for number in range(count):
         event = envelope(text()) if when is None else envelope(text(), when=when)
@@ -73,7 +73,7 @@ def outcomes(made: Sequence[Item]) -> list[str]:
 
 
 def limiter_of(redis: Redis, keys: Keys, name: str = "w1", requests: float = 1e6, size: float = 1e12) -> RateLimiter:
-    """A worker's pacer, by default with rates that nothing reaches."""
+    """A worker's rate limiter, by default with rates that are never reached."""
     return RateLimiter(redis, keys, name, Limits(requests, size, 1.0, 60.0, 50.0), draw=lambda: 0.5)
 
 
@@ -84,7 +84,7 @@ def sender_of(
     mark: Mark = lambda execution, job_ids: frozenset(),
     refusals: Refusals | None = None,
 ) -> Sender:
-    """A worker's sender, of a worker that is alone where it isn't said whose token is refused."""
+    """A worker's sender; by default there are no other workers whose tokens could be refused."""
     return Sender(
         store,
         limiter,

@@ -1,4 +1,4 @@
-"""The tree of commands: its groups in the help, -h everywhere, and the former words."""
+"""The tree of commands: its groups in the help, -h everywhere, and the former names."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ EVENT = '{"event_type": "text_generation", "event_data": {"model": "openai", "us
 
 
 def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command and group with its words."""
+    """Every command and group with its full name."""
 
     def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
         yield words, command
@@ -30,7 +30,7 @@ def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
 
 @pytest.fixture
 def run(valkey_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """A command, away from anybody's settings."""
+    """A command, without the user's settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BIRDFEED_REDIS_URL", valkey_url)
     for name in ("TINYBIRD_HOST", "TINYBIRD_TOKEN", "TINYBIRD_READ_TOKEN", "BIRDFEED_PRICE_BOOK"):
@@ -43,7 +43,7 @@ def outcome(done: Result) -> tuple[int, str, str]:
 
 
 def test_every_command_is_in_a_group_of_the_help() -> None:
-    """In the order of an operator's work; former words are in none."""
+    """In the order of an operator's work; former names are in none."""
     shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"}).stdout
     places = [shown.index(f"─ {panel} ─") for panel in PANELS]
 
@@ -78,7 +78,7 @@ def test_help_has_a_short_form(words: tuple[str, ...]) -> None:
         (("replay", "--reason", "invalidd"), ("dead", "replay", "--reason", "invalidd"), None),
     ],
 )
-def test_former_words_do_the_same(
+def test_former_names_do_the_same(
     run: Any, redis: Redis, keys: Keys, former: tuple[str, ...], now: tuple[str, ...], text: str | None
 ) -> None:
     """The same output and exit code, success or not."""
@@ -88,7 +88,7 @@ def test_former_words_do_the_same(
 
 
 def test_a_price_explained(run: Any) -> None:
-    """Each number of it; a line that is not an event is told with its number, and the others are explained."""
+    """With each number; a line that is not an event is reported with its number, and the others are explained."""
     done = run("prices", "explain", input=EVENT + "{}\n")
 
     assert done.exit_code == 1
@@ -97,7 +97,7 @@ def test_a_price_explained(run: Any) -> None:
 
 
 def test_a_price_estimated_for_people(run: Any, tmp_path: Path) -> None:
-    """One line for each event: its cost, status, type and price; a file that is not there is a usage error."""
+    """One line for each event: its cost, status, type and price; a missing file is a usage error."""
     (tmp_path / "events.ndjson").write_text(EVENT)
 
     done = run("prices", "estimate", "events.ndjson")
@@ -110,8 +110,8 @@ def test_a_price_estimated_for_people(run: Any, tmp_path: Path) -> None:
     )
 
 
-def test_a_bug_is_not_explained_away(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only known errors become a sentence; others keep their traceback."""
+def test_an_unexpected_error_keeps_its_traceback(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only known errors become a sentence."""
 
     def bug(*_: object) -> None:
         raise KeyError("bug")
@@ -132,15 +132,15 @@ def test_a_bug_is_not_explained_away(run: Any, monkeypatch: pytest.MonkeyPatch) 
     ],
     ids=str,
 )
-def test_a_misspelt_name_is_told_the_nearest(words: tuple[str, ...], said: str) -> None:
-    """Of a command, at any depth, and of an option."""
+def test_a_misspelt_name_gets_the_nearest_one(words: tuple[str, ...], said: str) -> None:
+    """A command at any depth, and an option."""
     done = CliRunner().invoke(app, list(words), env={"COLUMNS": "120"})
 
     assert (done.exit_code, said in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["up", "worker"])
-def test_no_worker_at_all_is_refused_in_a_sentence(command: str) -> None:
+def test_zero_workers_are_refused_in_a_sentence(command: str) -> None:
     """Before anything is started."""
     done = CliRunner().invoke(app, [command, "--processes", "0"])
 

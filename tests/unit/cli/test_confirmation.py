@@ -15,7 +15,7 @@ from tests.support.worker.dead import accept, bury, events
 
 
 def answered(answer: str, *command: str, url: str, folder: Path) -> tuple[int, str]:
-    """The exit code of a command on a terminal where this is typed at the question, and what the terminal showed."""
+    """The exit code of a command on a terminal at which this is typed as the answer, and what the terminal showed."""
     outer, inner = pty.openpty()
     process = subprocess.Popen(
         [*BIRDFEED, *command],
@@ -31,7 +31,7 @@ def answered(answer: str, *command: str, url: str, folder: Path) -> tuple[int, s
         while True:
             try:
                 part = os.read(outer, 65_536)
-            except OSError:  # Linux's way to say that the other side is closed
+            except OSError:  # on Linux: the other side is closed
                 break
             if not part:
                 break
@@ -48,7 +48,7 @@ def answered(answer: str, *command: str, url: str, folder: Path) -> tuple[int, s
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 1), ("", 1, 1), ("y", 0, 0)])
 def test_a_purge(redis: Redis, keys: Keys, valkey_url: str, tmp_path: Path, answer: str, code: int, left: int) -> None:
-    """The question says how many and which; nothing but yes deletes them."""
+    """The question says how many and which; only yes deletes them."""
     bury(redis, keys, events(3))
 
     ended, shown = answered(answer, "dead", "purge", "--reason", "invalid", url=valkey_url, folder=tmp_path)

@@ -1,4 +1,4 @@
-"""The commands on dead letters and the ledger: what they say, as people and machines read it, and their exit codes."""
+"""The commands on dead letters and the ledger: their output as text and JSON, and their exit codes."""
 
 import json
 from collections.abc import Callable
@@ -52,8 +52,8 @@ def test_list_shows_kinds(run: Run, redis: Redis, keys: Keys) -> None:
     assert json.loads(run("dead", "list", "--letters", "--json").stdout.splitlines()[0])["events"] == 3
 
 
-def test_a_letter_that_another_tool_wrote_hides_no_other(run: Run, redis: Redis, keys: Keys) -> None:
-    """Times that are none, or have no time zone, are left out."""
+def test_a_letter_written_by_another_tool_hides_no_other(run: Run, redis: Redis, keys: Keys) -> None:
+    """Times that are invalid, or have no time zone, are left out."""
     letters = bury(redis, keys, events(3, user="ann"), each=True)
     for letter, last in zip(letters, ("yesterday", "2026-11-01T00:00:00", "9" * 400), strict=True):
         facts = {"fingerprint": f"f{last[:3]}", "first": last, "last": last}
@@ -82,8 +82,8 @@ def test_show(run: Run, redis: Redis, keys: Keys) -> None:
     assert "no dead letter has the id or fingerprint 'nothing'" in missing.stderr
 
 
-def test_chosen_by_text_or_by_id(run: Run, redis: Redis, keys: Keys) -> None:
-    """A replay that was chosen by id is continued with the same ids; the log says how many, not which."""
+def test_selected_by_text_or_by_id(run: Run, redis: Redis, keys: Keys) -> None:
+    """A replay that was selected by id is continued with the same ids; the log has how many, not which."""
     first, second, _ = bury(redis, keys, events(3, user="ann"), each=True)
     bury(redis, keys, events(1, user="bob"), "quarantined", "cost: not a number")
 
@@ -99,8 +99,8 @@ def test_chosen_by_text_or_by_id(run: Run, redis: Redis, keys: Keys) -> None:
     assert redis.zcard(keys.failed) == 2
 
 
-def test_replay_says_what_went_back(run: Run, redis: Redis, keys: Keys) -> None:
-    """And the log has who did it and how to go on."""
+def test_replay_shows_what_went_back(run: Run, redis: Redis, keys: Keys) -> None:
+    """And the log has who did it and how to continue."""
     bury(redis, keys, events(3))
 
     dry = run("dead", "replay", "--all", "--dry-run")
@@ -119,8 +119,8 @@ def test_replay_says_what_went_back(run: Run, redis: Redis, keys: Keys) -> None:
     assert "replay begins" in run("dead", "log").stdout
 
 
-def test_replay_mends(run: Run, redis: Redis, keys: Keys) -> None:
-    """--set, --unset; what would still be refused is told with the reason and makes the exit code 1."""
+def test_replay_fixes_fields(run: Run, redis: Redis, keys: Keys) -> None:
+    """--set, --unset; what would still be refused is listed with the reason, and the exit code is 1."""
     bury(redis, keys, [envelope(text(model=4.1)), envelope(text(model=4.1, duration=-1))])
 
     done = run("dead", "replay", "--all", "--set", "model=openai")
@@ -154,7 +154,7 @@ def test_replay_mends(run: Run, redis: Redis, keys: Keys) -> None:
         (("dead", "export", "/no/such/folder/file"), "can't write /no/such/folder/file"),
     ],
 )
-def test_wrong_use_is_told_in_a_sentence(run: Run, command: tuple[str, ...], expected: str) -> None:
+def test_wrong_use_is_one_sentence(run: Run, command: tuple[str, ...], expected: str) -> None:
     """Exit code 2, and nothing was done."""
     done = run(*command)
 
@@ -163,8 +163,8 @@ def test_wrong_use_is_told_in_a_sentence(run: Run, command: tuple[str, ...], exp
 
 
 @pytest.mark.parametrize("command", ["list", "export", "replay", "purge"])
-def test_a_misspelt_filter_is_told_with_the_closest_name(run: Run, command: str) -> None:
-    """Exit code 2: nothing is chosen, rather than nothing found."""
+def test_a_misspelt_filter_gets_the_nearest_name(run: Run, command: str) -> None:
+    """Exit code 2: an error, rather than an empty result."""
     reason = run("dead", command, "--reason", "quarantind")
     kind = run("dead", command, "--type", "text_generatoin")
 
@@ -173,8 +173,8 @@ def test_a_misspelt_filter_is_told_with_the_closest_name(run: Run, command: str)
     assert "'--type': 'text_generatoin' is not an event type; did you mean text_generation?" in kind.stderr
 
 
-def test_a_type_that_only_dead_letters_have_can_be_chosen(run: Run, redis: Redis, keys: Keys) -> None:
-    """No event type of that name is installed, which is why they are dead."""
+def test_a_type_that_only_dead_letters_have_can_be_selected(run: Run, redis: Redis, keys: Keys) -> None:
+    """No event type of that name is installed, which is why they are dead letters."""
     bury(redis, keys, [envelope({"model": "m"}, "speech")], "unknown_event_type")
 
     listed = run("dead", "list", "--type", "speech", "--json")
@@ -202,8 +202,8 @@ def test_export_edit_import(run: Run, redis: Redis, keys: Keys, tmp_path: Path) 
     assert json.loads(run("dead", "log", "--json").stdout)[-1]["action"] == "export"
 
 
-def test_an_export_leaves_a_file_alone(run: Run, redis: Redis, keys: Keys, tmp_path: Path) -> None:
-    """Unless it is told to write over it; what is no file can be written to."""
+def test_an_export_does_not_overwrite_a_file(run: Run, redis: Redis, keys: Keys, tmp_path: Path) -> None:
+    """Unless told to; a path that is not a regular file can be written to."""
     bury(redis, keys, events(2))
     file = tmp_path / "dead.ndjson"
     file.write_text("edited\n" * 9)
@@ -219,7 +219,7 @@ def test_an_export_leaves_a_file_alone(run: Run, redis: Redis, keys: Keys, tmp_p
 
 
 def test_export_to_standard_output(run: Run, redis: Redis, keys: Keys) -> None:
-    """Lines only."""
+    """Only the events' lines."""
     bury(redis, keys, events(2))
 
     lines = run("dead", "export", "--limit", "1").stdout.splitlines()
@@ -242,7 +242,7 @@ def test_purge(run: Run, redis: Redis, keys: Keys) -> None:
 
 
 def test_ledger(run: Run, redis: Redis, keys: Keys) -> None:
-    """It balances, or says by how much it doesn't and who may be behind it; written off, it balances again."""
+    """It balances, or shows the difference and its likely cause; after a write-off it balances again."""
     lost = accept(redis, keys, events(2))
     accept(redis, keys, [envelope({"model": "flux"}, "image_generation")])
     good = run("ledger")
@@ -265,8 +265,8 @@ def test_ledger(run: Run, redis: Redis, keys: Keys) -> None:
     assert "dead: invalid 1" in run("ledger").stdout
 
 
-def test_a_write_off_for_machines(run: Run, redis: Redis, keys: Keys) -> None:
-    """JSON and nothing else, whether something was missing or not."""
+def test_a_write_off_as_json(run: Run, redis: Redis, keys: Keys) -> None:
+    """Only JSON, whether something was missing or not."""
     lost = accept(redis, keys, events(2))
     redis.delete(keys.job(lost))
 

@@ -1,4 +1,4 @@
-"""`birdfeed doctor` and `birdfeed.check()`: what is wrong with a set-up, and what to do about it."""
+"""`birdfeed doctor` and `birdfeed.check()`: faults of a set-up, and what to do about them."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ MISSING = Mismatch("llm_events", "cost_exact", "no_column", "is missing: costs l
 
 
 def beat(redis: Redis, at: datetime) -> None:
-    """A worker showed a heartbeat then."""
+    """Write a worker's heartbeat with this time."""
     redis.sadd("rq:workers:birdfeed", "rq:worker:w")
     redis.hset("rq:worker:w", mapping={"hostname": "h", "pid": "1", "last_heartbeat": at.isoformat()})
 
@@ -39,7 +39,7 @@ def beat(redis: Redis, at: datetime) -> None:
 def setup(
     valkey_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[pytest.MonkeyPatch]:
-    """All is well: a Redis that keeps its events, a worker that lives, and a store whose columns fit."""
+    """A healthy set-up: a Redis that keeps its events, a running worker, and a store whose columns fit."""
     monkeypatch.chdir(tmp_path)
     for name, value in {
         "BIRDFEED_REDIS_URL": valkey_url,
@@ -59,7 +59,7 @@ def setup(
 
 
 def examined(*options: str) -> tuple[int, dict[str, list[Check]]]:
-    """The exit code, and what is not well, by name."""
+    """The exit code, and the findings by name."""
     done = CliRunner().invoke(app, ["doctor", "--json", *options])
     told = json.loads(done.stdout)
     assert told["exit_code"] == done.exit_code
@@ -82,7 +82,7 @@ def test_nothing_is_wrong(setup: pytest.MonkeyPatch) -> None:
     assert "append" not in done.stdout
 
 
-#: How each set-up is broken: variables (None: unset), the exit code, which line says it, with which words.
+#: How each set-up is broken: variables (None: unset), the exit code, the line that reports it, and its words.
 BROKEN: dict[str, tuple[dict[str, str | None], int, str, str, str]] = {
     "no Redis is set": ({"BIRDFEED_REDIS_URL": None}, 2, "sends", "no Redis is configured", "set BIRDFEED_REDIS_URL"),
     "turned off": ({"BIRDFEED_ENABLED": "false"}, 2, "sends", "turned off", "unset BIRDFEED_ENABLED"),
@@ -192,7 +192,7 @@ def test_a_system_without_a_table_of_mounts(setup: pytest.MonkeyPatch, tmp_path:
     ],
 )
 def test_an_unsafe_redis(setup: pytest.MonkeyPatch, facts: RedisFacts, code: int, said: str) -> None:
-    """What can lose events is a warning; what can't work is wrong."""
+    """A Redis that can lose events is a warning; one that can't work is an error."""
     setup.setattr(look, "redis_facts", lambda connection: facts)
 
     ended, wrong = examined()
@@ -203,13 +203,13 @@ def test_an_unsafe_redis(setup: pytest.MonkeyPatch, facts: RedisFacts, code: int
 
 
 def test_a_replica(setup: pytest.MonkeyPatch) -> None:
-    """It answers, and takes nothing."""
+    """It answers, and refuses writes."""
     setup.setattr(look, "_is_replica", lambda client: True)
 
     assert "is a replica, which takes no events" in examined()[1]["redis"][0].found
 
 
-def test_workers_that_are_silent(setup: pytest.MonkeyPatch, redis: Redis) -> None:
+def test_silent_workers(setup: pytest.MonkeyPatch, redis: Redis) -> None:
     """A pool that was killed leaves its names behind."""
     beat(redis, datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -218,8 +218,8 @@ def test_workers_that_are_silent(setup: pytest.MonkeyPatch, redis: Redis) -> Non
     assert (ended, list(wrong)) == (3, ["pool"])
 
 
-def test_what_status_finds_is_told_too(setup: pytest.MonkeyPatch, redis: Redis) -> None:
-    """With the section of the runbook; and a key that is none of birdfeed's."""
+def test_findings_of_status_are_shown_too(setup: pytest.MonkeyPatch, redis: Redis) -> None:
+    """With the section of the runbook; and a key of the wrong kind."""
     redis.hset("rq:birdfeed:birdfeed:breaker", "text_generation", '{"reason":"invalid","dead":9,"seen":9,"since":1}')
     code, wrong = examined()
 
@@ -253,7 +253,7 @@ def test_a_store_that_does_not_fit(setup: pytest.MonkeyPatch) -> None:
     ("status", "code", "advice"), [("403 Forbidden", 2, "replace TINYBIRD_TOKEN"), (None, 3, "check TINYBIRD_HOST")]
 )
 def test_a_store_that_does_not_answer(setup: pytest.MonkeyPatch, status: str | None, code: int, advice: str) -> None:
-    """A refused token, and nobody there."""
+    """A refused token, and no answer."""
     setup.undo()
     for name in ("BIRDFEED_REDIS_URL", "REDIS_URL"):
         setup.delenv(name, raising=False)
@@ -268,8 +268,8 @@ def test_a_store_that_does_not_answer(setup: pytest.MonkeyPatch, status: str | N
     assert advice in check.advice
 
 
-def test_a_host_of_producers_needs_no_tinybird(setup: pytest.MonkeyPatch) -> None:
-    """Nothing is wrong; but an event can't be followed from there."""
+def test_a_producers_host_needs_no_tinybird(setup: pytest.MonkeyPatch) -> None:
+    """No finding, but an event can't be followed from there."""
     for name in ("TINYBIRD_HOST", "TINYBIRD_TOKEN", "TINYBIRD_READ_TOKEN"):
         setup.delenv(name)
     done = CliRunner().invoke(app, ["doctor", "--send"])
@@ -281,7 +281,7 @@ def test_a_host_of_producers_needs_no_tinybird(setup: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("arrives", [True, False])
 def test_an_event_is_followed(setup: pytest.MonkeyPatch, redis: Redis, arrives: bool) -> None:
-    """Into its row, or until the time is over."""
+    """To its row, or until the timeout."""
 
     class Store:
         can_read = True
@@ -304,8 +304,8 @@ def test_an_event_is_followed(setup: pytest.MonkeyPatch, redis: Redis, arrives: 
     assert list(wrong) == ([] if arrives else ["send"])
 
 
-def test_a_program_may_ask(setup: pytest.MonkeyPatch, valkey_url: str) -> None:
-    """By the settings that configure() was given; with wrong ones it says so, and raises nothing."""
+def test_a_program_can_check(setup: pytest.MonkeyPatch, valkey_url: str) -> None:
+    """With the settings of configure(); wrong ones are a finding, not an exception."""
     assert exit_code(birdfeed.check()) == 0
     birdfeed.configure(redis_url=valkey_url, queue="other")
     assert [check.name for check in birdfeed.check() if check.state == "down"] == ["pool"]

@@ -1,4 +1,4 @@
-"""`birdfeed prices check | diff | show`: what they say, in words and JSON, and their exit codes."""
+"""`birdfeed prices check | diff | show`: their output as text and JSON, and their exit codes."""
 
 import json
 from pathlib import Path
@@ -41,7 +41,7 @@ price = { prompt_tex = 1 }
 
 
 def run(*command: str) -> tuple[int, str]:
-    """The exit code, and all it said on one line."""
+    """The exit code, and the output on one line."""
     done = CliRunner().invoke(app, ["prices", *command])
     return done.exit_code, " ".join(done.output.split())
 
@@ -53,7 +53,7 @@ def run_json(*command: str) -> tuple[int, Any]:
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Away from anybody's .env and environment."""
+    """Without the user's .env and environment variables."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BIRDFEED_PRICE_BOOK", raising=False)
 
@@ -80,7 +80,7 @@ def test_a_book_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     assert run("check", str(path))[0] == 0
 
 
-def test_check_names_every_problem_at_once(bad: str) -> None:
+def test_check_names_every_problem(bad: str) -> None:
     """Those of single fields and those between models, each with line and field; exit code 1."""
     code, said = run("check", bad)
 
@@ -91,7 +91,7 @@ def test_check_names_every_problem_at_once(bad: str) -> None:
     assert "3 problems; the book can't be used" in said
 
 
-def test_check_for_machines(bad: str) -> None:
+def test_check_as_json(bad: str) -> None:
     """The same as JSON."""
     code, said = run_json("check", bad)
 
@@ -104,7 +104,7 @@ def test_check_for_machines(bad: str) -> None:
 
 
 def test_check_of_a_good_book(good: str) -> None:
-    """A summary, what changes against the shipped book, and whose names it takes."""
+    """A summary, what changes against the shipped book, and whose names it replaces."""
     code, said = run("check", good)
 
     assert code == 0
@@ -117,7 +117,7 @@ def test_check_of_a_good_book(good: str) -> None:
     assert "is gone" in run("diff", "shipped", good)[1]
 
 
-def test_check_notes_what_may_surprise(tmp_path: Path) -> None:
+def test_check_notes_possible_mistakes(tmp_path: Path) -> None:
     """Gaps between dates, and service tiers that the shipped book knows and this one doesn't."""
     path = tmp_path / "book.toml"
     path.write_text(
@@ -135,7 +135,7 @@ def test_check_notes_what_may_surprise(tmp_path: Path) -> None:
 
 
 def test_diff(good: str, bad: str, tmp_path: Path) -> None:
-    """Differences line by line; none is said too; a book that can't be read is a wrong command."""
+    """Differences line by line; no difference is reported too; an unreadable book is a usage error."""
     other = tmp_path / "other.toml"
     other.write_text(GOOD.replace("0.01", "0.02"))
 
@@ -149,7 +149,7 @@ def test_diff(good: str, bad: str, tmp_path: Path) -> None:
     assert run("diff", good, "nowhere.toml")[0] == 2
 
 
-def test_show_tells_which_layer_prices(good: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_names_the_layer_that_prices(good: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every layer that knows the name, in order; the first with a price in force is used."""
     monkeypatch.setenv("BIRDFEED_PRICE_BOOK", good)
     code, said = run_json("show", "gpt-4.1", "--at", "2026-02-01")
@@ -172,7 +172,7 @@ def test_show_tells_which_layer_prices(good: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_show_variants_and_service_tiers(good: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that a price depends on."""
+    """Everything on which a price depends."""
     monkeypatch.setenv("BIRDFEED_PRICE_BOOK", good)
     said = run("show", "flux")[1]
 
@@ -180,8 +180,8 @@ def test_show_variants_and_service_tiers(good: str, monkeypatch: pytest.MonkeyPa
     assert "service tiers: default x 1, standard x 1" in said
 
 
-def test_show_of_what_has_no_price() -> None:
-    """Exit code 1, and names that are near."""
+def test_show_of_a_model_without_a_price() -> None:
+    """Exit code 1, and similar names."""
     code, said = run("show", "opnai")
 
     assert code == 1
@@ -190,7 +190,7 @@ def test_show_of_what_has_no_price() -> None:
     assert run_json("show", "opnai")[1]["priced"] is False
 
 
-def test_show_of_a_price_that_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_of_an_expired_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The layer is shown, and that it isn't in force."""
     path = tmp_path / "book.toml"
     path.write_text('[[model]]\nname = "m"\nunit = "token"\nprice = { until = 2026-01-01, prompt_text = 1 }\n')
@@ -202,7 +202,7 @@ def test_show_of_a_price_that_is_over(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "no price for 'm' at 2026-02-01 10:00 UTC" in said
 
 
-def test_show_with_a_date_that_is_not_one() -> None:
+def test_show_with_an_invalid_date() -> None:
     """One sentence."""
     code, said = run("show", "m", "--at", "tomorrow")
 

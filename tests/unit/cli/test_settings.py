@@ -1,4 +1,4 @@
-"""Settings as people set them: empty variables, secrets in URLs, hosts that are none."""
+"""Settings as people set them: empty variables, secrets in URLs, invalid hosts."""
 
 import os
 
@@ -11,15 +11,15 @@ from birdfeed_worker.settings import WorkerSettings
 
 @pytest.fixture(autouse=True)
 def nobodys(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No variable of the environment, no .env."""
+    """Without environment variables and .env."""
     monkeypatch.chdir(tmp_path_factory.mktemp("empty"))
     for name in list(os.environ):
         if name.startswith(("BIRDFEED_", "TINYBIRD_")) or name == "REDIS_URL":
             monkeypatch.delenv(name)
 
 
-def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compose files pass on what is not set as an empty text; it must not hide what is."""
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files pass an unset variable as an empty text; it must not hide one that is set."""
     monkeypatch.setenv("BIRDFEED_REDIS_URL", "")
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere:6379/1")
     monkeypatch.setenv("BIRDFEED_PROCESSES", "")
@@ -31,7 +31,7 @@ def test_an_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passwords and keys stand in URLs too."""
+    """Also passwords and keys in URLs."""
     secrets = {
         "BIRDFEED_REDIS_URL": "redis://user:secret@host:6379/0?password=secret",
         "TINYBIRD_TOKEN": "secret",
@@ -62,7 +62,7 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_host_is_scheme_and_host(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
-    """Said at once, with an example, without what may be secret in it."""
+    """Reported immediately, with an example, without its possible secrets."""
     monkeypatch.setenv("TINYBIRD_HOST", host)
 
     with pytest.raises(ConfigurationError, match="TINYBIRD_HOST") as raised:
@@ -72,7 +72,7 @@ def test_a_host_is_scheme_and_host(monkeypatch: pytest.MonkeyPatch, host: str) -
 
 
 def test_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A region's, with or without a slash, and this machine's."""
+    """That of a region, with or without a slash, and this machine's."""
     for host in ("https://api.us-east.tinybird.co", "https://api.us-east.tinybird.co/", "http://127.0.0.1:7181"):
         monkeypatch.setenv("TINYBIRD_HOST", host)
         assert WorkerSettings.load().host == host.rstrip("/")

@@ -18,7 +18,7 @@ from tests.support.producer.apps.run import Server
 
 @pytest.mark.parametrize("hangs", ["from the start", "half-way"])
 def test_a_redis_that_hangs(hangs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sentence, and exit code 3, after one late answer: with the program's start, in less than three seconds."""
+    """One sentence, and exit code 3, after one timeout: in less than three seconds, including the program's start."""
     read_time = redis_time
     with Server(tmp_path / "valkey") as server, ExitStack() as until_the_end:
         monkeypatch.setenv("BIRDFEED_REDIS_URL", server.url)
@@ -35,7 +35,7 @@ def test_a_redis_that_hangs(hangs: str, tmp_path: Path, monkeypatch: pytest.Monk
         began = time.monotonic()
         found: Any = CliRunner().invoke(app, ["status", "--json"])
 
-        # Without the limit each answer has ten seconds, and a second try.
+        # Without this limit the timeout is ten seconds, with a second try.
         assert time.monotonic() - began < module.ANSWER_SECONDS + 6
         assert found.exit_code == 3
         assert json.loads(found.stdout)["problems"] == ["Redis can't be reached"]

@@ -19,14 +19,14 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
         ("2026-01-31T12:00:00+02:00", "2026-01-31T10:00:00+00:00"),
     ],
 )
-def test_times_that_can_be_read(text: str, expected: str) -> None:
-    """So long ago, or ISO 8601; UTC where nothing else is said."""
+def test_valid_times(text: str, expected: str) -> None:
+    """A time ago, or ISO 8601; UTC by default."""
     assert read_when(text, NOON).isoformat() == expected
 
 
 @pytest.mark.parametrize("text", ["", "soon", "7", "7y", "-1d", "2026", "2026-13-01", "nan", "zz"])
-def test_times_that_can_not(text: str) -> None:
-    """A bare number could be anything. The error holds what was given, and what to write instead."""
+def test_invalid_times(text: str) -> None:
+    """A bare number is ambiguous. The error has the argument, and what to write instead."""
     with pytest.raises(ValueError, match=r"is not a time; write 30m, 24h") as caught:
         read_when(text, NOON)
     assert str(caught.value).startswith(repr(text))

@@ -1,4 +1,4 @@
-"""`birdfeed up` where a part stops by itself: a sentence that says which, and where to look."""
+"""`birdfeed up` where a part stops by itself: a sentence names it and its log."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ from birdfeed_cli.local import up
 
 
 class Stopped:
-    """Servers of which one has stopped."""
+    """Servers, one of which has stopped."""
 
     def __init__(self, *_: object, pool: int | None = None, sandbox: int | None = None, valkey: bool = True) -> None:
         self.pool = SimpleNamespace(poll=lambda: pool, returncode=pool)
@@ -22,10 +22,10 @@ class Stopped:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing runs."""
+        """Nothing to stop."""
 
     def start_pool(self, processes: int | None) -> Any:
-        """The pool."""
+        """Start nothing."""
         return self.pool
 
 

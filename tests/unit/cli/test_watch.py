@@ -1,4 +1,4 @@
-"""`--watch`: q ends it, each view says when it was read, and a pipe gets one view after another."""
+"""`--watch`: q stops it, each view has its time, and a pipe gets one view after another."""
 
 import os
 import re
@@ -21,15 +21,15 @@ STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$", re.MULTILINE)
 
 @pytest.fixture
 def keyboard(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """The end of a terminal at which keys are pressed; standard input is the other."""
+    """The end of a pseudo-terminal where keys are typed; standard input is the other end."""
     pressing, terminal = os.openpty()
     with os.fdopen(terminal) as stdin, os.fdopen(pressing, "wb"):
         monkeypatch.setattr("sys.stdin", stdin)
         yield pressing
 
 
-def test_q_ends_it_at_once(keyboard: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not at the next view; other keys don't."""
+def test_q_stops_it_immediately(keyboard: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only at the next view."""
     monkeypatch.setattr(module, "EVERY", 600.0)
 
     def view() -> Text:
@@ -40,7 +40,7 @@ def test_q_ends_it_at_once(keyboard: int, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_other_keys_do_not(keyboard: int) -> None:
-    """They are not shown either, and the terminal is afterwards as it was."""
+    """They are not shown, and the terminal is restored afterwards."""
     before = termios.tcgetattr(keyboard)
 
     with keys_of_terminal() as pressed:
@@ -55,7 +55,7 @@ def test_other_keys_do_not(keyboard: int) -> None:
 
 
 def test_a_pipe_gets_every_view(redis: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each with when it was read; one that could not be read says so, and the next is tried."""
+    """Each with its time; a view that could not be read says so, and the next one is tried."""
     monkeypatch.setenv("BIRDFEED_REDIS_URL", valkey_url)
     views, read = list[str](), status.view
 

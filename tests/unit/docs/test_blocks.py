@@ -1,6 +1,6 @@
 """Code blocks of the documentation: shell is read by bash and by the commands it calls, Python is run.
 
-What runs blocks of shell is named in RUN_BY. Other blocks say in a comment above them which programs are replaced
+RUN_BY names the tests that run blocks of shell. Other blocks say in a comment above them which programs are replaced
 where they are run (tests/e2e/cli/test_pages.py), or why no test runs them.
 """
 
@@ -57,7 +57,7 @@ TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MUL
 
 
 def checked(block: Block) -> list[str]:
-    """What is wrong with a block of shell, without running it."""
+    """The faults of a block of shell, found without running it."""
     wrong = []
     done = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -80,7 +80,7 @@ def is_of_repository(word: str) -> bool:
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "sh"], ids=str)
 def test_shell_is_what_its_commands_accept(block: Block) -> None:
-    """Bash reads it, every birdfeed command takes its options, and every file and make target is there."""
+    """Bash parses it, every birdfeed command accepts its options, and every file and make target exists."""
     assert checked(block) == []
 
 
@@ -120,7 +120,7 @@ def test_blocks_are_found() -> None:
 
 
 def unknown_commands(text: str) -> list[str]:
-    """Commands that a page's sentences name between backticks, and that are not shown by the help."""
+    """Commands that a page's sentences name between backticks, but that the help doesn't show."""
     wrong = []
     for named in re.findall(r"`birdfeed ((?!is down)[a-z][^`]*)`", text):
         command: Any = COMMANDS
@@ -136,12 +136,12 @@ def unknown_commands(text: str) -> list[str]:
 
 @pytest.mark.parametrize("page", [page for page in pages() if page.name != "upgrade.md"], ids=lambda path: path.name)
 def test_commands_in_sentences_exist(page: Path) -> None:
-    """`birdfeed prices reprice`, not `birdfeed reprice`, which only the page of upgrades may name."""
+    """`birdfeed prices reprice`, not `birdfeed reprice`, which only the page about upgrades may name."""
     assert unknown_commands(page.read_text()) == []
 
 
 def test_a_planted_command_is_found() -> None:
-    """The check itself: of a group, of the whole, and of a command with a word of its own."""
+    """The check itself: in a group, at the top, and for a command with an argument."""
     text = "`birdfeed dead lst`, `birdfeed reprice`, `birdfeed dead show ID`, `birdfeed dead`, `birdfeed`"
 
     assert unknown_commands(text) == ["dead lst", "reprice"]
@@ -153,7 +153,7 @@ def is_run(block: Block) -> bool:
 
 
 def test_every_block_is_run_or_says_why_not() -> None:
-    """What runs them names the page. Three of four are run with nothing replaced."""
+    """RUN_BY names the page. Three of four are run with nothing replaced."""
     runs = [*RUN_BY.items(), *PYTHON_RUN_BY.items()]
 
     assert [str(block) for block in BLOCKS if not is_run(block) and block.why_not is None] == []
@@ -164,13 +164,13 @@ def test_every_block_is_run_or_says_why_not() -> None:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with the price book that commands name: some look whether it is there."""
+    """A folder with the price book that commands name: some commands check that it exists."""
     (tmp_path / "prices.toml").touch()
     monkeypatch.chdir(tmp_path)
 
 
 class Anything(SimpleNamespace):
-    """What a program around an example has: any attribute, and a call of any."""
+    """An object of the program around an example: it has every attribute, and can be called."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -186,16 +186,16 @@ class Anything(SimpleNamespace):
 
 
 class App:
-    """A program's ASGI application; runs what a middleware is given, on one request."""
+    """A program's ASGI application; runs an added middleware on one request."""
 
     def add_middleware(self, middleware: Any, *, context: Any) -> None:
-        """As Starlette has it."""
+        """As in Starlette."""
         assert inspect.isclass(middleware)
         assert context({"headers": [(b"x-request-id", b"r1")]}) == {"request_id": "r1"}
 
 
 class Client:
-    """A web application's test client, whose handler tracks a generation."""
+    """A web application's test client, whose handler tracks one generation."""
 
     def post(self, path: str, json: dict[str, str]) -> None:
         """Answer a request."""
@@ -207,7 +207,7 @@ class Client:
 
 
 def surroundings() -> dict[str, Any]:
-    """The names that the examples take from the program around them."""
+    """The names that the examples use from the program around them."""
 
     async def generate(prompt: str) -> Any:
         return SimpleNamespace(usage={"input_tokens": 3, "output_tokens": 4, "total_tokens": 7})
@@ -229,7 +229,7 @@ def surroundings() -> dict[str, Any]:
 
 
 def run(code: str, page: str) -> Captured:
-    """Run an example, its functions too; what it tracked."""
+    """Run an example and its functions; returns what it tracked."""
     names = surroundings()
     with capture() as events:
         compiled: CodeType = compile(code, page, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -246,7 +246,7 @@ def run(code: str, page: str) -> Captured:
     "block", [block for block in BLOCKS if block.language == "python" and block.page not in PYTHON_RUN_BY], ids=str
 )
 def test_python_runs(block: Block) -> None:
-    """With the names that the program around it has; the worker takes what it tracks."""
+    """With the names of the program around it; the worker accepts what it tracks."""
     for event in run(block.text, str(block)):
         event.validated()
 

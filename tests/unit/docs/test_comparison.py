@@ -12,7 +12,7 @@ PAGE = (DOCS / "explanation" / "comparison.md").read_text()
 
 
 def result(**other: float) -> Result:
-    """A scenario in which all went well."""
+    """The result of a scenario without losses."""
     numbers = {"tracked": 100, "stored": 100, "twice": 0, "kept": 0, "requests": 1, "median": 2.5, "p99": 1500}
     return Result(**{**numbers, "longest": 2e6, **other})  # type: ignore[arg-type]
 
@@ -22,8 +22,8 @@ def test_the_page_has_every_peer() -> None:
     assert [name for name in PEERS if PAGE.count(f"\n| {name} | ") != 2] == []
 
 
-def test_the_tables_say_what_was_measured() -> None:
-    """Lost, what waits, rows twice, and times in the unit they are read in."""
+def test_the_tables_show_what_was_measured() -> None:
+    """Lost and waiting events, duplicate rows, and times in a suitable unit."""
     seen = dict.fromkeys(SCENARIOS, result())
     seen |= {"kill": result(stored=90), "bad row": result(stored=99, kept=1), "no answer": result(twice=7)}
     made = tables({"birdfeed": seen}, "a machine")
@@ -33,8 +33,8 @@ def test_the_tables_say_what_was_measured() -> None:
     assert "plain rq" not in made
 
 
-def test_the_tables_are_put_into_their_place() -> None:
-    """And nowhere else; a page without one is an error."""
+def test_the_tables_are_put_between_their_markers() -> None:
+    """And nowhere else; a page without the markers is an error."""
     assert with_tables("a\n<!-- measured -->\nold\n<!-- end -->\nb", "new") == (
         "a\n<!-- measured -->\n\nnew\n<!-- end -->\nb"
     )
@@ -43,7 +43,7 @@ def test_the_tables_are_put_into_their_place() -> None:
 
 
 def test_the_sink_counts_each_event_once() -> None:
-    """Rows that come again are counted apart; a bad row's request is refused whole."""
+    """Duplicate rows are counted separately; a request with a bad row is refused completely."""
     sink = Sink(bad=True)
     with serving(sink) as url, httpx.Client(trust_env=False) as client:
         statuses = [
@@ -56,8 +56,8 @@ def test_the_sink_counts_each_event_once() -> None:
     assert sink.twice == 1
 
 
-def test_the_sink_is_away_and_loses_answers_as_told() -> None:
-    """Away, it takes nothing; without an answer, it has the rows."""
+def test_the_sink_fails_on_demand() -> None:
+    """While away it accepts nothing; without an answer it has the rows."""
     away, silent = Sink(away=60), Sink(lost=60)
     with serving(away) as url, httpx.Client(trust_env=False) as client:
         client.post(f"{url}/begin")

@@ -1,4 +1,4 @@
-"""Docs that can't drift: what the code can do stands in them."""
+"""Docs that can't drift: everything that the code can do is in them."""
 
 import ast
 import json
@@ -46,7 +46,7 @@ def test_the_api_reference_is_up_to_date() -> None:
 
 
 def test_the_api_reference_has_every_public_name() -> None:
-    """What `birdfeed` exports and what each module beside it defines, with what it is for."""
+    """All that `birdfeed` exports and that each public module defines, with a description."""
     page = (DOCS / "reference" / "api.md").read_text()
     entries = dict(re.findall(r"^### (\w+)\n\n(?:```text\n.*?```\n\n)?(.*?)$", page, re.MULTILINE | re.DOTALL))
     integrations = {path.stem for path in (ROOT / "producer/birdfeed/integrations").glob("*.py")}
@@ -54,7 +54,7 @@ def test_the_api_reference_has_every_public_name() -> None:
 
     assert entries.keys() == names - {"__version__"}
     assert [name for name, meaning in entries.items() if not re.match(r"[\w`\[]", meaning)] == []
-    # sdk_calls is what three of them share.
+    # sdk_calls is shared by three of them.
     assert {f"birdfeed.integrations.{name}" for name in integrations - {"__init__", "sdk_calls"}} < {
         *api_reference.MODULES
     }
@@ -117,7 +117,7 @@ def reasons() -> set[str]:
 
 
 def test_every_reason_of_a_dead_letter_is_in_the_docs() -> None:
-    """In the table of reasons, with what it means; the runbook says what to type."""
+    """In the table of reasons, with its meaning; the runbook has the commands."""
     table = (DOCS / "reference" / "outcomes.md").read_text().split("## Reasons of dead letters")[1].split("\n## ")[0]
     listed = set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
     runbook = (DOCS / "how-to" / "runbook.md").read_text()
@@ -144,7 +144,7 @@ def listed(page: str, title: str) -> set[str]:
     ],
 )
 def test_every_status_is_in_the_docs(title: str, values: tuple[str, ...]) -> None:
-    """With what it means; and the page names none that no row can have."""
+    """With its meaning; and the page names no other."""
     assert listed("statuses.md", title) == set(values)
 
 
@@ -155,7 +155,7 @@ def test_every_reason_of_a_drop_is_in_the_docs() -> None:
 
 
 def exit_codes(source: str) -> set[str]:
-    """What a module's code ends a process with: numbers, and names of numbers in it."""
+    """The exit codes in a module: numbers, and names of numbers."""
     numbers = dict(re.findall(r"^(\w+): Final = (\d+)$", source, re.MULTILINE))
     ends = re.findall(r"(?:sys\.exit|os\._exit|SystemExit)\((\d+ \+ \w+|\w+)\)", source)
     return {
@@ -164,7 +164,7 @@ def exit_codes(source: str) -> set[str]:
 
 
 def test_every_exit_code_is_in_the_docs() -> None:
-    """Of the commands, the workers and the producer's hook; and the page names none that nothing ends with."""
+    """Of the commands, the workers and the producer's hook; and the page names no other."""
     section = (DOCS / "reference" / "outcomes.md").read_text().split("\n## Exit codes\n")[1].split("\n## ")[0]
     sources = [path for top in ("cli", "worker", "producer") for path in (ROOT / top).rglob("*.py")]
     commands = {console.OK, console.PARTLY, console.USAGE, console.UNREACHABLE, *EXIT_CODES.values()}
@@ -182,7 +182,7 @@ def test_a_planted_exit_code_is_found() -> None:
 
 
 def test_the_columns_reference_is_up_to_date() -> None:
-    """docs/reference/columns.md is made from the datafiles: `make docs` writes it."""
+    """docs/reference/columns.md is generated from the datafiles: `make docs` writes it."""
     assert (DOCS / "reference" / "columns.md").read_text() == columns.page()
 
 
@@ -201,7 +201,7 @@ def test_every_column_has_a_meaning() -> None:
     assert {meter.name for meter in METERS} == columns._COUNTED.keys()
 
 
-def test_where_a_column_comes_from_is_a_field() -> None:
+def test_the_source_of_a_column_is_a_field() -> None:
     """That a handler can send."""
     fields = {*COMMON, *TEXT_GENERATION, *IMAGE_GENERATION}
     named = {field for field, _ in columns.MEANINGS.values() if re.fullmatch(r"\w+", field)}
@@ -209,7 +209,7 @@ def test_where_a_column_comes_from_is_a_field() -> None:
     assert named <= fields
 
 
-def test_links_outside_the_site_lead_somewhere() -> None:
+def test_links_outside_the_site_work() -> None:
     """Those of README and the like, with their anchors; mkdocs checks those between the site's pages."""
     broken = []
     for page in sorted(ROOT.glob("*.md")):
@@ -222,13 +222,13 @@ def test_links_outside_the_site_lead_somewhere() -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's titles."""
+    """The anchors of a page's headings."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
 
 
 def commands() -> list[str]:
-    """Every command, groups included, as one types it; not the hidden former words."""
+    """Every command, groups included, as it is typed; not the hidden former names."""
     found = []
 
     def walk(command: object, path: str) -> None:

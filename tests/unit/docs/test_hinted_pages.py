@@ -1,4 +1,4 @@
-"""Hints name pages of the documentation by title: each page, and each section, is there."""
+"""Hints name pages of the documentation by title: each page and section exists."""
 
 import ast
 import re
@@ -37,7 +37,7 @@ def named_pages() -> set[str]:
     }
 
 
-def test_every_hinted_page_is_there() -> None:
+def test_every_hinted_page_exists() -> None:
     """By its title; and the runbook's sections, which the verdict's rules name."""
     there = headings()
     assert "Run workers" in named_pages()
@@ -89,13 +89,13 @@ class Metadata:
     ids=["unpublished", "published", "none"],
 )
 def test_where_the_documentation_is(monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...], place: str) -> None:
-    """The address that whoever publishes birdfeed puts into its metadata; nobody has one under .example."""
+    """The URL in the package's metadata, set by its publisher; one under .example is ignored."""
     monkeypatch.setattr("importlib.metadata.metadata", lambda name: Metadata(*addresses))
     assert pages.page("Runbook", "A bad deploy") == f'see "Runbook: A bad deploy" in the documentation ({place})'
 
 
 def test_sources_without_a_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a path, not installed."""
+    """On sys.path, not installed."""
 
     def metadata(name: str) -> Metadata:
         raise PackageNotFoundError(name)

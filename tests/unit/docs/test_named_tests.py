@@ -1,4 +1,4 @@
-"""Tests that pages name exist: a promise is as good as the test beside it."""
+"""Tests that pages name exist: each promise has its test."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.support.repository import DOCS, ROOT
 
 PROMISES = DOCS / "explanation" / "promises.md"
 PAGES = [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "tests").rglob("*.md"), *(ROOT / "sandbox").rglob("*.md")]
-#: A page's examples: files that its reader writes.
+#: Files in a page's examples that its reader writes.
 THE_READERS = {"tests/test_audio.py"}
 _TEST_FILE = re.compile(r"(?:[\w/]+/)?test_\w+\.py")
 
@@ -24,7 +24,7 @@ def defined() -> dict[str, set[str]]:
 
 
 def missing(text: str, tests: dict[str, set[str]]) -> Iterator[str]:
-    """What a page names and isn't there."""
+    """Names on a page that don't exist."""
     every = set().union(*tests.values(), re.findall(r"^def (test_\w+)", text, re.M))
     for name in set(re.findall(r"\btest_\w+\b(?![.\w/])", text)) - every:
         yield name
@@ -59,7 +59,7 @@ def test_every_promise_names_its_test() -> None:
     assert [row[0] for row in rows if len(row) != 3 or "test_" not in row[2]] == []
 
 
-def test_a_name_that_is_gone_is_noticed() -> None:
+def test_a_missing_name_is_found() -> None:
     tests = {"tests/e2e/test_a.py": {"test_one"}, "tests/e2e/test_b.py": {"test_two"}}
     page = (
         "`test_one` (test_a.py), `..._one`, `test_two` (test_a.py), `test_three`, `..._four`, tests/test_b.py, "

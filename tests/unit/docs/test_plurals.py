@@ -43,7 +43,7 @@ IN_LOG = re.compile("(?<! of )%d (?:%s )?" + WORDS)
 
 
 def glued(text: str) -> Iterator[str]:
-    """`line: text` of each count in a module's messages whose noun is always in the plural; fixed counts aside."""
+    """`line: text` of each count in a module's messages whose noun is always in the plural, except fixed counts."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.JoinedStr):
             before = ""
@@ -66,7 +66,7 @@ def is_number(value: ast.FormattedValue) -> bool:
     return not called and value.conversion == -1 and "%" not in shape and "f" not in shape.strip("f'\"")
 
 
-#: Counts that are never 1, or names: file, what is printed.
+#: Counts that are never 1, or names: file, and the printed expression.
 RIGHT = {
     "cli/birdfeed_cli/console/overview.py": {"each minutes"},
     "cli/birdfeed_cli/operate/ledger.py": {"name events"},
@@ -79,7 +79,7 @@ RIGHT = {
 
 @pytest.mark.parametrize("root", SOURCES)
 def test_a_count_and_its_noun_agree(root: str) -> None:
-    """The place stands in the message: write counted(number, "event") there."""
+    """The message has the place: write counted(number, "event") there."""
     found = []
     for path in sorted((ROOT / root).rglob("*.py")):
         name = str(path.relative_to(ROOT))
@@ -118,5 +118,5 @@ def test_a_planted_plural_is_found(source: str, expected: list[str]) -> None:
     ],
 )
 def test_counted(number: int, words: tuple[str, ...], expected: str) -> None:
-    """One event, many events; with its verb where that is given."""
+    """One event, many events; with its verb if one is given."""
     assert counted(number, *words) == expected

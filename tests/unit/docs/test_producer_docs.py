@@ -1,4 +1,4 @@
-"""docs/how-to/handler.md tells everything a handler can use."""
+"""docs/how-to/handler.md documents everything a handler can use."""
 
 import birdfeed
 import pytest
@@ -11,19 +11,19 @@ HANDLER = (ROOT / "docs" / "how-to" / "handler.md").read_text()
 
 
 @pytest.mark.parametrize("name", sorted({*COMMON, *TEXT_GENERATION, *IMAGE_GENERATION}))
-def test_every_field_is_told(name: str) -> None:
+def test_every_field_is_documented(name: str) -> None:
     """By its own name."""
     assert f"`{name}`" in HANDLER
 
 
 @pytest.mark.parametrize("name", [name for name in birdfeed.__all__ if name[0].islower()])
-def test_every_function_is_told(name: str) -> None:
-    """In an example, or in words."""
+def test_every_function_is_documented(name: str) -> None:
+    """In an example or in the text."""
     assert name in HANDLER
 
 
-def test_reasons_are_those_that_are_used() -> None:
-    """Each reason for a drop stands in the code, and each in the code is explained."""
+def test_reasons_are_those_in_the_code() -> None:
+    """Each documented reason for a drop is in the code, and each one in the code is documented."""
     code = "".join(
         path.read_text() for path in (ROOT / "producer" / "birdfeed").glob("*.py") if path.name != "counters.py"
     )

@@ -1,4 +1,4 @@
-"""docs/explanation/security.md: how long things are kept is what the code does."""
+"""docs/explanation/security.md: the documented times are those of the code."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ from tests.support.repository import DOCS, ROOT
 
 #: A constant of the code, or a setting's default, and its value.
 STATED = re.findall(r"\| `([\w.]+)` = (-?[\d.]+) \|$", (DOCS / "explanation" / "security.md").read_text(), re.MULTILINE)
-#: Names of constants by which the code says how long it keeps something in Redis.
+#: Names of constants for how long the code keeps something in Redis.
 KEPT = re.compile(r"\w*(?:_TTL|KEPT|KEPT_SECONDS|REMEMBER_SECONDS|UNREPLICATED_SECONDS)|SAMPLES")
 
 
@@ -26,7 +26,7 @@ def defaults() -> dict[str, object]:
 
 
 def constants(path: Path) -> set[str]:
-    """Dotted names of the constants in a file that say how long something is kept."""
+    """Dotted names of the constants in a file for how long something is kept."""
     package = next(parent for parent in path.parents if not (parent / "__init__.py").exists())
     module = ".".join(path.relative_to(package).with_suffix("").parts)
     return {
@@ -37,7 +37,7 @@ def constants(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(("name", "value"), STATED, ids=[name for name, _ in STATED])
-def test_a_time_on_the_page_is_the_codes(name: str, value: str) -> None:
+def test_a_documented_time_is_the_codes(name: str, value: str) -> None:
     """Constants by their dotted name, settings by their variable."""
     module, _, constant = name.rpartition(".")
     found = getattr(import_module(module), constant) if module else defaults()[name]
@@ -45,7 +45,7 @@ def test_a_time_on_the_page_is_the_codes(name: str, value: str) -> None:
     assert float(value) == found
 
 
-def test_every_time_of_the_code_is_on_the_page() -> None:
+def test_every_time_in_the_code_is_documented() -> None:
     """A new kind of key in Redis needs its row."""
     found = {
         name

@@ -1,6 +1,6 @@
 """What a program calls: states, settings, flush and close, in one process with a real Redis.
 
-Longer than other files: every test stands on the same few fixtures, which would be copied by splitting it.
+Longer than other files: all tests use the same few fixtures, which a split would copy.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from tests.support.wait import eventually
 
 @pytest.fixture(autouse=True)
 def producer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Client]:
-    """A producer of the test's own, in a folder of its own, with nothing from the environment."""
+    """A producer for one test, with its own folder and nothing from the environment."""
     for name in [name for name in os.environ if name.startswith("BIRDFEED_") or name == "REDIS_URL"]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
@@ -47,10 +47,10 @@ def track(times: int = 1) -> None:
         birdfeed.track_event("text_generation", {"model": "m", "user": "u"})
 
 
-def test_the_first_events_are_sent_by_the_environments_settings(
+def test_the_first_events_are_sent_with_the_environments_settings(
     monkeypatch: pytest.MonkeyPatch, valkey_url: str, redis: Redis, keys: Keys
 ) -> None:
-    """Nobody called configure: events wait for the settings, and get their privacy."""
+    """Without configure(): events wait for the settings, and are filtered by them."""
     monkeypatch.setenv("BIRDFEED_REDIS_URL", valkey_url)
     monkeypatch.setenv("BIRDFEED_USER_HMAC_KEY", "key")
     monkeypatch.setenv("BIRDFEED_EXTRA_FIELDS", "team, shift")
@@ -67,7 +67,7 @@ def test_the_first_events_are_sent_by_the_environments_settings(
 
 
 def test_no_dotenv_file_is_read(tmp_path: Path, valkey_url: str) -> None:
-    """The working directory is the host program's; its .env is none of ours."""
+    """The working directory is the host program's; its .env isn't birdfeed's."""
     (tmp_path / ".env").write_text(f"REDIS_URL={valkey_url}\nBIRDFEED_QUEUE=other\n")
     birdfeed.start()
     track()
@@ -75,8 +75,8 @@ def test_no_dotenv_file_is_read(tmp_path: Path, valkey_url: str) -> None:
     assert birdfeed.stats().state == "off"
 
 
-def test_with_no_redis_telemetry_is_off_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    """What was tracked until that was known is forgotten; it is no loss, nobody wanted it."""
+def test_without_redis_telemetry_is_off_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Events tracked before that are discarded and not counted as lost."""
     with caplog.at_level(logging.INFO, "birdfeed"):
         for _ in range(10):
             track()
@@ -98,7 +98,7 @@ def test_with_no_redis_telemetry_is_off_and_says_so_once(caplog: pytest.LogCaptu
 def test_wrong_settings_turn_telemetry_off_and_are_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The handler is unharmed; the log names the setting, and never its value."""
+    """The handler is not affected; the log names the setting, never its value."""
     monkeypatch.setenv("BIRDFEED_REDIS_URL", "mysql://user:secret@host")
     monkeypatch.setenv("BIRDFEED_FLUSH_INTERVAL", "soon")
     track()
@@ -113,24 +113,22 @@ def test_wrong_settings_turn_telemetry_off_and_are_named(
 @pytest.mark.parametrize(
     "given", [{"redis_url": "mysql://secret@host"}, {"queu": "typo"}, {"flush_interval": 0}, {"drop_policy": "all"}]
 )
-def test_configure_tells_what_is_wrong(given: dict[str, Any]) -> None:
-    """It is called where a program starts, so it may raise."""
+def test_configure_raises_for_wrong_settings(given: dict[str, Any]) -> None:
+    """It is called when a program starts, so it may raise."""
     with pytest.raises(birdfeed.ConfigurationError, match=f"(?i){next(iter(given))}") as told:
         birdfeed.configure(**given)
     assert "secret" not in str(told.value)
 
 
 @pytest.mark.parametrize("name", ["redis_ulr", "BIRDFEED_REDIS_ULR"])
-def test_configure_tells_what_was_meant(name: str) -> None:
-    """In either spelling, as Django's settings may have it."""
+def test_configure_names_the_probable_setting(name: str) -> None:
+    """In either spelling, as in Django's settings."""
     with pytest.raises(birdfeed.ConfigurationError, match=rf"no setting named {name}; did you mean redis_url\?"):
         birdfeed.configure(**{name: "redis://h"})  # type: ignore[arg-type]
 
 
-def test_configure_tells_of_misspelt_variables(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Once, and never what they hold."""
+def test_configure_logs_misspelt_variables(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, and never their values."""
     monkeypatch.setenv("BIRDFEED_USER_HMAC_KEYS", "hunter2")
     birdfeed.configure(enabled=False)
     birdfeed.configure(enabled=False)
@@ -140,15 +138,15 @@ def test_configure_tells_of_misspelt_variables(
 
 
 def test_configure_takes_settings_or_overrides() -> None:
-    """Not a mixture, of which it would be unclear what wins."""
+    """Not both, as their priority would be unclear."""
     with pytest.raises(birdfeed.ConfigurationError):
         birdfeed.configure(ProducerSettings(), queue="q")
 
 
-def test_overrides_win_over_the_environment(
+def test_overrides_have_priority_over_the_environment(
     monkeypatch: pytest.MonkeyPatch, valkey_url: str, redis: Redis, keys: Keys
 ) -> None:
-    """Also for the Redis URL, which has two names there."""
+    """Also for the Redis URL, which has two variables."""
     monkeypatch.setenv("REDIS_URL", REDIS_URL)
     monkeypatch.setenv("BIRDFEED_REDIS_URL", REDIS_URL)
     monkeypatch.setenv("BIRDFEED_QUEUE", "env")
@@ -159,8 +157,8 @@ def test_overrides_win_over_the_environment(
     assert len(events_in(redis, keys)) == 1
 
 
-def test_a_new_configuration_flushes_what_was_tracked_by_the_old(valkey_url: str, redis: Redis) -> None:
-    """Each event goes where it was meant to."""
+def test_a_new_configuration_flushes_what_was_tracked_before(valkey_url: str, redis: Redis) -> None:
+    """Each event is sent to the Redis that was configured when it was tracked."""
     for queue in ("one", "two"):
         birdfeed.configure(redis_url=valkey_url, queue=queue, flush_interval=60)
         track()
@@ -170,8 +168,8 @@ def test_a_new_configuration_flushes_what_was_tracked_by_the_old(valkey_url: str
     assert len(events_in(redis, Keys("rq", "two"))) == 1
 
 
-def test_disabled_means_off(valkey_url: str, redis: Redis) -> None:
-    """With a Redis configured, too; and the log keeps quiet about what was asked for."""
+def test_disabled_sends_and_logs_nothing(valkey_url: str, redis: Redis) -> None:
+    """Also with a configured Redis; nothing is logged, as it is intended."""
     birdfeed.configure(redis_url=valkey_url, enabled=False)
     track()
     birdfeed.flush()
@@ -180,8 +178,8 @@ def test_disabled_means_off(valkey_url: str, redis: Redis) -> None:
     assert redis.keys("*") == []
 
 
-def test_events_leave_within_the_flush_interval(valkey_url: str, redis: Redis, keys: Keys) -> None:
-    """With nobody asking for a flush."""
+def test_events_are_sent_within_the_flush_interval(valkey_url: str, redis: Redis, keys: Keys) -> None:
+    """Without a call of flush."""
     birdfeed.configure(redis_url=valkey_url)
     track()
     eventually(lambda: events_in(redis, keys), what="the event is in Redis")
@@ -198,8 +196,8 @@ def test_tracking_after_close_starts_again(valkey_url: str, redis: Redis, keys: 
     assert len(events_in(redis, keys)) == 3
 
 
-def test_close_is_quick_and_honest_without_redis_and_spool(caplog: pytest.LogCaptureFixture) -> None:
-    """What can't be placed within the time is counted, logged, and given up."""
+def test_close_is_quick_and_counts_losses_without_redis_and_spool(caplog: pytest.LogCaptureFixture) -> None:
+    """Events that can't be stored within the timeout are counted, logged, and dropped."""
     birdfeed.configure(redis_url=REDIS_URL, spool_bytes=0, flush_interval=60)
     for _ in range(5):
         track()
@@ -209,8 +207,8 @@ def test_close_is_quick_and_honest_without_redis_and_spool(caplog: pytest.LogCap
     assert "5 events were lost" in caplog.text
 
 
-def test_flush_tells_whether_all_is_safe(tmp_path: Path) -> None:
-    """In the spool is safe; only in memory is not."""
+def test_flush_returns_whether_all_events_are_safe(tmp_path: Path) -> None:
+    """Events in the spool are safe; events only in memory are not."""
     birdfeed.configure(redis_url=REDIS_URL, spool_dir=tmp_path / "s")
     track()
     assert birdfeed.flush() is True
@@ -222,7 +220,7 @@ def test_flush_tells_whether_all_is_safe(tmp_path: Path) -> None:
 
 
 def test_aflush_lets_the_event_loop_run(valkey_url: str, redis: Redis, keys: Keys) -> None:
-    """And tells the same as flush."""
+    """And returns the same as flush."""
     birdfeed.configure(redis_url=valkey_url, flush_interval=60)
 
     async def main() -> tuple[bool, int]:
@@ -240,8 +238,8 @@ def test_aflush_lets_the_event_loop_run(valkey_url: str, redis: Redis, keys: Key
     assert len(events_in(redis, keys)) == 1
 
 
-def test_aflush_gives_up_after_its_time(valkey_url: str, monkeypatch: pytest.MonkeyPatch, producer: Client) -> None:
-    """A flusher that comes back later finds nobody waiting, and lives on."""
+def test_aflush_returns_after_its_timeout(valkey_url: str, monkeypatch: pytest.MonkeyPatch, producer: Client) -> None:
+    """A flusher that finishes later notifies no caller, and continues."""
     birdfeed.configure(redis_url=valkey_url)
     track()
     birdfeed.flush()
@@ -270,7 +268,7 @@ def test_aflush_gives_up_after_its_time(valkey_url: str, monkeypatch: pytest.Mon
 )
 @pytest.mark.parametrize("warm", [False, True])
 def test_a_bad_call_is_counted(call: Callable[[], None], warm: bool, valkey_url: str, redis: Redis, keys: Keys) -> None:
-    """Before and after the settings are known; the drop reaches the ledger."""
+    """Before and after the settings are known; the drop is in the ledger."""
     birdfeed.configure(redis_url=valkey_url)
     if warm:
         track()
@@ -284,7 +282,7 @@ def test_a_bad_call_is_counted(call: Callable[[], None], warm: bool, valkey_url:
     assert ledger[b"accepted:unknown"] == b"1"
 
 
-def test_an_unknown_type_is_sent_without_what_nobody_stores(
+def test_an_unknown_type_is_sent_without_unknown_fields(
     valkey_url: str, redis: Redis, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The worker makes a dead letter of it; one warning, however many events."""
@@ -298,10 +296,10 @@ def test_an_unknown_type_is_sent_without_what_nobody_stores(
     assert caplog.text.count("video_generation") == 1
 
 
-def test_types_made_up_from_ids_do_not_fill_the_memory(
+def test_types_made_from_ids_do_not_fill_the_memory(
     valkey_url: str, redis: Redis, keys: Keys, producer: Client
 ) -> None:
-    """They are all sent, filtered, but not remembered."""
+    """They are all sent, filtered, but not cached."""
     birdfeed.configure(redis_url=valkey_url)
     for round_ in range(2):
         for number in range(400):
@@ -328,7 +326,7 @@ def test_a_subclass_of_str_is_an_event_type(valkey_url: str, redis: Redis, keys:
 
 
 def test_a_dict_that_another_thread_changes_is_still_taken(valkey_url: str) -> None:
-    """Reading it fails half-way; a copy is made in one step."""
+    """Reading it fails in the middle; a copy is made in one step."""
 
     class Changing(dict[str, Any]):
         failed = False
@@ -347,8 +345,8 @@ def test_a_dict_that_another_thread_changes_is_still_taken(valkey_url: str) -> N
     assert birdfeed.stats().tracked == 2
 
 
-def test_a_hook_and_credentials_come_by_configure(redis: Redis, valkey_url: str, keys: Keys) -> None:
-    """The name and password are asked for when a connection is made."""
+def test_a_hook_and_credentials_are_set_by_configure(redis: Redis, valkey_url: str, keys: Keys) -> None:
+    """User name and password are requested for each new connection."""
     asked: list[int] = []
 
     def credentials() -> tuple[str, str]:
@@ -362,7 +360,7 @@ def test_a_hook_and_credentials_come_by_configure(redis: Redis, valkey_url: str,
         assert birdfeed.flush() is True
         assert len(events_in(redis, keys)) == 1
         assert asked
-        # The old password is revoked and the connection cut: the next one asks again.
+        # The old password is revoked and the connection cut: the next one requests new credentials.
         redis.execute_command("ACL", "SETUSER", "app", "resetpass", ">rotated")
         redis.execute_command("CLIENT", "KILL", "USER", "app")
         track()
@@ -373,8 +371,8 @@ def test_a_hook_and_credentials_come_by_configure(redis: Redis, valkey_url: str,
         redis.execute_command("ACL", "DELUSER", "app")
 
 
-def test_hundreds_of_threads_track_at_once(valkey_url: str, redis: Redis, keys: Keys) -> None:
-    """From the very first event on, each is in Redis once."""
+def test_hundreds_of_threads_track_concurrently(valkey_url: str, redis: Redis, keys: Keys) -> None:
+    """From the first event on, each is in Redis once."""
     os.environ["BIRDFEED_REDIS_URL"] = valkey_url
     try:
         threads = [threading.Thread(target=track, args=(20,)) for _ in range(200)]
@@ -391,8 +389,8 @@ def test_hundreds_of_threads_track_at_once(valkey_url: str, redis: Redis, keys: 
     assert birdfeed.stats().tracked == 4_000
 
 
-def test_the_face_is_small_and_complete() -> None:
-    """Forty lines, and every name of __all__ is there."""
+def test_the_public_interface_is_small_and_complete() -> None:
+    """At most forty lines, and every name in __all__ exists."""
     lines = Path(birdfeed.__file__).read_text().splitlines()
 
     assert len(lines) <= 40
@@ -401,7 +399,7 @@ def test_the_face_is_small_and_complete() -> None:
 
 
 def test_every_setting_is_described() -> None:
-    """The settings' reference is made from these."""
+    """The reference of settings is generated from these."""
     undescribed = [name for name, field in ProducerSettings.model_fields.items() if not field.description]
 
     assert undescribed == []
@@ -410,7 +408,7 @@ def test_every_setting_is_described() -> None:
 def test_a_url_that_cannot_be_read_turns_telemetry_off(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every event is counted, nothing is kept, and neither flush nor close says that all is well."""
+    """Every event is counted, nothing is kept, and neither flush nor close reports success."""
     monkeypatch.setenv("BIRDFEED_REDIS_URL", "redis://:secret@host:port/0")
     track(3)
 

@@ -29,7 +29,7 @@ def users(events: Captured) -> list[Any]:
 
 
 def test_both_calls_inherit(events: Captured) -> None:
-    """track_event and track; outside of the block nothing does."""
+    """track_event and track; outside of the block no event does."""
     with context(user="ada", tier="gold", request_id=7):
         track_event("text_generation", {"model": "m"})
         with track("image_generation", model="m") as event:
@@ -41,8 +41,8 @@ def test_both_calls_inherit(events: Captured) -> None:
 
 
 @pytest.mark.parametrize("own", [{"user": "eve"}, {"userId": "eve"}, {"user": None}])
-def test_an_events_own_field_wins(events: Captured, own: dict[str, Any]) -> None:
-    """In whatever spelling, None too."""
+def test_an_events_own_field_has_priority(events: Captured, own: dict[str, Any]) -> None:
+    """In any spelling, None too."""
     with context(user="ada", tier="gold"):
         track_event(EventType("text_generation"), {"model": "m", **own})
 
@@ -51,7 +51,7 @@ def test_an_events_own_field_wins(events: Captured, own: dict[str, Any]) -> None
 
 
 def test_blocks_nest(events: Captured) -> None:
-    """The inner one adds to the outer one, and is undone by an exception too."""
+    """The inner one adds to the outer one, and also ends with an exception."""
     with context(user="ada", tier="gold"):
         with pytest.raises(RuntimeError), context(user="bob", project="p"):  # noqa: PT012 - the block is what is tested
             track_event("text_generation", {"model": "m"})
@@ -64,7 +64,7 @@ def test_blocks_nest(events: Captured) -> None:
 
 
 def test_across_await_tasks_and_threads(events: Captured) -> None:
-    """Each of many requests at once has its own."""
+    """Each of many concurrent requests has its own."""
 
     async def request(user: str) -> None:
         with context(user=user):
@@ -86,7 +86,7 @@ def test_across_await_tasks_and_threads(events: Captured) -> None:
 
 
 def test_a_bare_thread_does_not_inherit(events: Captured) -> None:
-    """As documented; contextvars.copy_context() takes it along."""
+    """As documented; contextvars.copy_context() passes it on."""
     with context(user="ada"):
         thread = threading.Thread(target=track_event, args=("text_generation", {"model": "m"}))
         thread.start()
@@ -97,8 +97,8 @@ def test_a_bare_thread_does_not_inherit(events: Captured) -> None:
     assert users(events) == [None, "ada"]
 
 
-def test_a_stream_keeps_what_it_was_begun_with(events: Captured) -> None:
-    """It may be read, or forgotten, in another request's context."""
+def test_a_stream_keeps_the_context_in_which_it_began(events: Captured) -> None:
+    """It may be read, or garbage-collected, in another request's context."""
 
     @track("text_generation", model="m")
     def answer() -> Iterator[int]:
@@ -123,7 +123,7 @@ def test_a_stream_keeps_what_it_was_begun_with(events: Captured) -> None:
 
 
 def test_a_field_that_cannot_be_inherited(events: Captured, caplog: pytest.LogCaptureFixture) -> None:
-    """It is left out, and told of once: a handler is no place to raise."""
+    """It is left out and logged once; a handler must not raise."""
     forget()
     for _ in range(2):
         with context(usr="ada", tier="gold"):  # type: ignore[call-arg]
@@ -133,8 +133,8 @@ def test_a_field_that_cannot_be_inherited(events: Captured, caplog: pytest.LogCa
     assert caplog.text.count("did you mean user?") == 1
 
 
-def test_bad_calls_are_counted_as_ever(events: Captured) -> None:
-    """Data that is no mapping."""
+def test_bad_calls_are_counted_as_without_a_context(events: Captured) -> None:
+    """With data that is not a mapping."""
     with context(user="ada"):
         track_event(EventType("text_generation"), None)  # type: ignore[call-overload]
 
@@ -142,5 +142,5 @@ def test_bad_calls_are_counted_as_ever(events: Captured) -> None:
 
 
 def test_what_may_be_inherited_is_a_field_of_every_type() -> None:
-    """Else events of the other type would lose it."""
+    """Otherwise events of the other type would lose it."""
     assert set(ContextFields.__annotations__) <= set(COMMON)

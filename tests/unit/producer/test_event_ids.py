@@ -1,4 +1,4 @@
-"""Ids that track_event returns, keys of the caller's own, and what is added to events that don't say it."""
+"""Ids that track_event returns, the caller's own keys, and fields that are added to events without them."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ def events() -> Iterator[Captured]:
 
 @pytest.fixture
 def producer(valkey_url: str, redis: Redis, tmp_path: Path) -> Iterator[Client]:
-    """One that sends for real, when told to."""
+    """A producer that sends to a real Redis when told to."""
     made = Client()
     before = api.use_client(made)
     birdfeed.configure(redis_url=valkey_url, spool_dir=tmp_path, flush_interval=60, max_event_bytes=300)
@@ -40,8 +40,8 @@ def producer(valkey_url: str, redis: Redis, tmp_path: Path) -> Iterator[Client]:
     api.use_client(before)
 
 
-def test_the_id_is_the_rows(producer: Client, redis: Redis, keys: Keys) -> None:
-    """Each its own, a UUIDv7, as it lies in Redis."""
+def test_the_returned_id_is_the_rows(producer: Client, redis: Redis, keys: Keys) -> None:
+    """Each event has its own, a UUIDv7, which is in Redis."""
     ids = [track_event("text_generation", {"model": "m"}) for _ in range(100)]
     birdfeed.flush(60)
     ids += [track_event("text_generation", {"model": "m"}) for _ in range(100)]
@@ -52,8 +52,8 @@ def test_the_id_is_the_rows(producer: Client, redis: Redis, keys: Keys) -> None:
     assert {UUID(one or "").version for one in ids} == {7}
 
 
-def test_what_is_dropped_has_none(producer: Client) -> None:
-    """Whatever it is dropped for; and where telemetry is off."""
+def test_a_dropped_event_has_no_id(producer: Client) -> None:
+    """For any reason of a drop; and with telemetry off."""
     assert track_event("text_generation", {"model": "m" * 500}) is None
     assert birdfeed.stats().dropped == {"too_large": 1}
     bad: Any = 5
@@ -66,8 +66,8 @@ def test_what_is_dropped_has_none(producer: Client) -> None:
     assert track_event("text_generation", {"model": "m"}) is None
 
 
-def test_a_mapping_that_changes_while_it_is_read_has_one(events: Captured) -> None:
-    """It is taken at the second try."""
+def test_a_mapping_that_changes_while_it_is_read_has_an_id(events: Captured) -> None:
+    """It is read at the second try."""
 
     class Changing(dict[str, Any]):
         def keys(self) -> Any:
@@ -80,7 +80,7 @@ def test_a_mapping_that_changes_while_it_is_read_has_one(events: Captured) -> No
 
 
 def test_forked_children_share_no_id() -> None:
-    """What makes them begins anew in the child."""
+    """The generator is seeded again in the child."""
     code = """
 import os, birdfeed
 from birdfeed import api
@@ -99,7 +99,7 @@ os._exit(0)
 
 
 def test_a_retried_handler_counts_once(events: Captured) -> None:
-    """One id for one key and type, whatever else the event says; the key itself stays here."""
+    """One id for one key and type, whatever the other fields are; the key itself is not sent."""
     ids = [
         track_event("text_generation", {"model": "m", "idempotency_key": "job-1"}),
         track_event("text_generation", {"model": "n", "idempotency_key": "job-1"}),
@@ -116,15 +116,15 @@ def test_a_retried_handler_counts_once(events: Captured) -> None:
 
 
 @pytest.mark.parametrize("key", [None, ""])
-def test_no_key_is_no_key(events: Captured, key: Any) -> None:
-    """A header that was not sent must not make one event of all."""
+def test_an_empty_key_is_not_a_key(events: Captured, key: Any) -> None:
+    """A missing header must not give all events the same id."""
     for _ in range(2):
         track_event("text_generation", {"model": "m", "idempotency_key": key})
 
     assert len({event.event_id for event in events}) == 2
 
 
-def test_a_key_and_what_is_filtered(events: Captured) -> None:
+def test_a_key_in_a_filtered_mapping(events: Captured) -> None:
     """Of another mapping, with fields that may not leave."""
 
     class Other(Mapping[str, Any]):
@@ -143,11 +143,11 @@ def test_a_key_and_what_is_filtered(events: Captured) -> None:
     assert [(event.data, event.dropped_fields) for event in events] == [({"model": "m"}, 1), ({"model": "m"}, 0)]
 
 
-# ---- what is added
+# ---- fields that are added
 
 
 def test_defaults_of_the_process() -> None:
-    """Its own words win, None too; the context's, too; types without such a field get none."""
+    """The event's own fields and the context's have priority, None too; types without such a field don't get it."""
     with capture(environment="production", organization="org") as events:
         track_event("text_generation", {"model": "m"})
         track_event("text_generation", {"model": "m", "environment": None})
@@ -167,7 +167,7 @@ def test_defaults_of_the_process() -> None:
 
 
 def test_defaults_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a wrong one is named."""
+    """A wrong one is named."""
     monkeypatch.setenv("BIRDFEED_PROJECT", "apollo")
     with capture() as events:
         track_event("text_generation", {"model": "m"})
@@ -179,7 +179,10 @@ def test_defaults_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_active_span(events: Captured) -> None:
-    """Its ids, as OpenTelemetry writes them; a stream has those it began under; an event's own win, in any spelling."""
+    """Its ids, as OpenTelemetry writes them; a stream has those with which it began.
+
+    An event's own have priority, in any spelling.
+    """
     import opentelemetry.sdk.trace  # noqa: F401 - what a program with spans has imported
     from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
@@ -204,8 +207,8 @@ def test_the_active_span(events: Captured) -> None:
     assert ids == {"none": (None, None), "in": began, "own": ("t", None), "streamed": began}
 
 
-def test_an_opentelemetry_that_fails_costs_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that another thread is importing has no get_current_span yet."""
+def test_an_opentelemetry_that_fails_loses_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another thread imports it, it has no get_current_span yet."""
     for name in ("opentelemetry.sdk.trace", "opentelemetry.trace"):
         monkeypatch.setitem(sys.modules, name, type(sys)(name))
     with capture() as events, track("text_generation", model="m"):
@@ -215,7 +218,7 @@ def test_an_opentelemetry_that_fails_costs_no_event(monkeypatch: pytest.MonkeyPa
 
 
 def test_opentelemetry_is_never_imported() -> None:
-    """A program without it tracks without it; one that imports it later is seen at the next flush."""
+    """A program without it tracks without it; a later import is noticed at the next flush."""
     code = """
 import sys, birdfeed
 from birdfeed import api

@@ -1,4 +1,4 @@
-"""The client where other threads, hooks and a Redis that hangs get in its way: nothing lost without a count."""
+"""The client with other threads, hooks and a Redis that hangs: no event is lost without a count."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ from tests.support.wait import eventually
 
 @pytest.fixture(autouse=True)
 def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Client]:
-    """A client of the test's own, with nothing from the environment."""
+    """A client for one test, with nothing from the environment."""
     for name in [name for name in os.environ if name.startswith("BIRDFEED_") or name == "REDIS_URL"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("BIRDFEED_SPOOL_DIR", str(tmp_path / "spool"))
@@ -41,7 +41,7 @@ def client(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Client]:
 
 @pytest.fixture
 def hung() -> Iterator[str]:
-    """The URL of a server that takes connections and never answers."""
+    """The URL of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=50) as server:
         yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
 
@@ -52,14 +52,14 @@ def track(times: int = 1) -> None:
 
 
 def balance() -> int:
-    """Events tracked that are nowhere."""
+    """Tracked events that are neither sent, kept nor counted."""
     stats = birdfeed.stats()
     known = stats.buffered + stats.in_flight + stats.enqueued + stats.spooled - stats.drained
     return stats.tracked - known - sum(stats.dropped.values())
 
 
-def test_close_that_gives_up_on_a_hung_redis_counts_what_is_lost(hung: str) -> None:
-    """It counted nothing, and the events in flight were in no count."""
+def test_close_with_a_hung_redis_counts_what_is_lost(hung: str) -> None:
+    """It counted none, and the events in flight were in no count."""
     birdfeed.configure(redis_url=hung, spool_bytes=0, redis_timeout=20)
     track(10)
     eventually(lambda: birdfeed.stats().in_flight == 10, what="the events are in flight")
@@ -70,8 +70,8 @@ def test_close_that_gives_up_on_a_hung_redis_counts_what_is_lost(hung: str) -> N
     assert (birdfeed.stats().in_flight, birdfeed.stats().buffered, balance()) == (0, 0, 0)
 
 
-def test_close_that_gives_up_on_a_hung_redis_leaves_all_in_the_spool(hung: str) -> None:
-    """What was under way may have arrived: it is marked, so that Redis takes it once."""
+def test_close_with_a_hung_redis_leaves_all_in_the_spool(hung: str) -> None:
+    """The batch in flight may be in Redis: it is marked, so that Redis accepts it once."""
     birdfeed.configure(redis_url=hung, redis_timeout=20)
     track(10)
     eventually(lambda: birdfeed.stats().in_flight == 10, what="the events are in flight")
@@ -82,8 +82,8 @@ def test_close_that_gives_up_on_a_hung_redis_leaves_all_in_the_spool(hung: str) 
     assert birdfeed.stats().dropped == {}
 
 
-def test_an_event_after_a_close_that_gave_up_is_sent(hung: str, valkey_url: str, redis: Redis, keys: Keys) -> None:
-    """There was a state with no flusher, in which events were held until the process ended."""
+def test_an_event_after_a_close_that_timed_out_is_sent(hung: str, valkey_url: str, redis: Redis, keys: Keys) -> None:
+    """There was a state without a flusher, in which events were kept until the process exited."""
     birdfeed.configure(redis_url=hung, spool_bytes=0, redis_timeout=20)
     track()
     eventually(lambda: birdfeed.stats().in_flight == 1, what="the event is in flight")
@@ -95,10 +95,10 @@ def test_an_event_after_a_close_that_gave_up_is_sent(hung: str, valkey_url: str,
     assert len(events_in(redis, keys)) == 1
 
 
-def test_an_event_before_configure_goes_where_it_was_meant_to(
+def test_an_event_before_configure_is_sent_by_the_environments_settings(
     monkeypatch: pytest.MonkeyPatch, valkey_url: str, redis: Redis
 ) -> None:
-    """By the environment; what comes after goes by configure(), however soon."""
+    """Each later one is sent by configure()'s, however soon."""
     monkeypatch.setenv("BIRDFEED_REDIS_URL", valkey_url)
     monkeypatch.setenv("BIRDFEED_QUEUE", "environment")
     for _ in range(3):
@@ -113,8 +113,8 @@ def test_an_event_before_configure_goes_where_it_was_meant_to(
 
 
 @pytest.mark.parametrize("end", ["configure", "close"])
-def test_threads_that_track_while_it_ends(end: str, valkey_url: str, redis: Redis, keys: Keys) -> None:
-    """Eight threads, a hundred ends: every event is in Redis once."""
+def test_threads_that_track_during_close(end: str, valkey_url: str, redis: Redis, keys: Keys) -> None:
+    """Eight threads, a hundred closes: every event is in Redis once."""
     birdfeed.configure(redis_url=valkey_url, flush_interval=0.01)
     threads = [threading.Thread(target=track, args=(500,)) for _ in range(8)]
     for thread in threads:
@@ -134,7 +134,7 @@ def test_threads_that_track_while_it_ends(end: str, valkey_url: str, redis: Redi
 
 
 def test_an_event_put_into_a_sealed_buffer_is_moved(valkey_url: str, redis: Redis, keys: Keys, client: Client) -> None:
-    """By a thread that lost the processor between reading the pipeline and putting into it."""
+    """By a thread that was interrupted between reading the pipeline and putting into it."""
     birdfeed.configure(redis_url=valkey_url)
     track()
     pipeline = client._pipeline
@@ -158,8 +158,8 @@ def test_an_event_put_into_a_sealed_buffer_is_moved(valkey_url: str, redis: Redi
     assert len(events_in(redis, keys)) == 2
 
 
-def test_flush_and_close_inside_the_hook_do_not_wait_for_themselves(valkey_url: str, redis: Redis, keys: Keys) -> None:
-    """It waited out its timeout."""
+def test_flush_and_close_inside_the_hook_do_not_deadlock(valkey_url: str, redis: Redis, keys: Keys) -> None:
+    """Each waited until its timeout."""
     seen: list[bool] = []
 
     def hook(event: dict[str, Any]) -> dict[str, Any]:
@@ -175,8 +175,8 @@ def test_flush_and_close_inside_the_hook_do_not_wait_for_themselves(valkey_url: 
     assert birdfeed.flush() is True
 
 
-def test_flush_inside_a_delivery_says_no_at_once(valkey_url: str) -> None:
-    """Credentials are asked for in the flusher's thread."""
+def test_flush_inside_a_delivery_returns_false_immediately(valkey_url: str) -> None:
+    """For example from the credentials function, which runs in the flusher's thread."""
     asked: list[tuple[bool, bool]] = []
 
     def credentials() -> tuple[str]:
@@ -192,7 +192,7 @@ def test_flush_inside_a_delivery_says_no_at_once(valkey_url: str) -> None:
     assert time.monotonic() - before < 25
 
 
-def test_a_program_of_bad_calls_alone_has_its_drops_in_the_ledger(
+def test_a_program_with_only_bad_calls_has_its_drops_in_the_ledger(
     monkeypatch: pytest.MonkeyPatch, valkey_url: str, redis: Redis, keys: Keys
 ) -> None:
     """From the first call on."""
@@ -203,10 +203,10 @@ def test_a_program_of_bad_calls_alone_has_its_drops_in_the_ledger(
     assert redis.hget(keys.ledger, "dropped:unknown:bad_call") == b"1"
 
 
-def test_which_redis_is_used_is_said_once(
+def test_which_redis_is_used_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, valkey_url: str, redis: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By which variable, and without the password; and where the spool is."""
+    """With the variable's name, without the password; and with the spool's path."""
     monkeypatch.setenv("REDIS_URL", valkey_url.replace("redis://", "redis://default:secret@"))
     redis.config_set("requirepass", "secret")
     try:
@@ -224,10 +224,10 @@ def test_which_redis_is_used_is_said_once(
     assert "secret" not in caplog.text
 
 
-def test_a_spool_that_cannot_be_written_is_said_at_the_start(
+def test_a_spool_that_cannot_be_written_is_logged_at_the_start(
     valkey_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And not in the first outage, when it is needed."""
+    """Not only in the first outage."""
     (tmp_path / "file").write_text("")
     birdfeed.configure(redis_url=valkey_url, spool_dir=tmp_path / "file" / "spool")
     birdfeed.start()
@@ -236,7 +236,7 @@ def test_a_spool_that_cannot_be_written_is_said_at_the_start(
 
 
 def test_two_threads_fork_and_each_releases_its_own_locks() -> None:
-    """One gate never opened again: the second fork's timeout was taken for the first's success."""
+    """One lock was never released: the second fork's timeout was taken for the first's success."""
     lock = ForkLock(0.05)
     held, go_on = threading.Event(), threading.Event()
 
@@ -265,7 +265,7 @@ def test_two_threads_fork_and_each_releases_its_own_locks() -> None:
 
 
 def test_waking_is_one_step() -> None:
-    """Set any number of times, from anywhere; it wakes once."""
+    """Set any number of times, from any thread; it wakes once."""
     wake = Wake()
     for _ in range(3):
         wake.set()
@@ -297,7 +297,7 @@ def test_track_event_waits_for_no_other_processs_write(valkey_url: str, client: 
     other.execute("ROLLBACK")
     other.close()
 
-    assert sorted(took)[len(took) // 2] < 0.5  # 50 ms and what a slow machine adds
+    assert sorted(took)[len(took) // 2] < 0.5  # 50 ms, and more for a slow machine
     assert birdfeed.flush() is True
     assert (birdfeed.stats().dropped, birdfeed.stats().tracked) == ({}, 11)
 

@@ -1,4 +1,4 @@
-"""Settings read without pydantic are those that pydantic reads, and a wrong one is named and not quoted."""
+"""Settings read without pydantic equal those that pydantic reads; a wrong one is named and not quoted."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ SECRET = "hunter2"
 
 @pytest.fixture(autouse=True)
 def nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting from this environment."""
+    """Without the settings of this environment."""
     for name in option_names():
         for variable in variables_of(name):
             monkeypatch.delenv(variable, raising=False)
 
 
 def both(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> tuple[Options | None, Options | None]:
-    """What each side reads; None for an error."""
+    """What each of the two reads; None for an error."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     try:
@@ -37,13 +37,13 @@ def both(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> tuple[
     return plain, validated
 
 
-def test_the_names_are_the_models() -> None:
-    """Every setting is read on both ways."""
+def test_the_names_are_those_of_the_model() -> None:
+    """Both read every setting."""
     assert set(option_names()) == set(ProducerSettings.model_fields)
 
 
-def test_the_defaults_are_the_models() -> None:
-    """With nothing set."""
+def test_the_defaults_are_those_of_the_model() -> None:
+    """With no variable set."""
     assert options_from({}) == ProducerSettings().options() == Options()
 
 
@@ -70,7 +70,7 @@ NUMBERS = ["-1", "0", "1", "9", "10", "0.5", "99", "600", "1e3", "nan", "inf", "
 
 @pytest.mark.parametrize("name", list(option_names()))
 def test_both_ways_read_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Good and bad values of every setting; both take it, with the same result, or both refuse it."""
+    """Good and bad values of every setting; both accept it, with the same result, or both refuse it."""
     for value in VALUES.get(name, NUMBERS):
         plain, validated = both(monkeypatch, {variables_of(name)[0]: value})
         assert plain == validated, value
@@ -86,7 +86,7 @@ def test_a_wrong_setting_is_named_and_never_quoted() -> None:
 
 
 def test_empty_variables_count_as_not_set() -> None:
-    """Compose files pass on what isn't as an empty text; and the source of the URL is told."""
+    """Compose files pass an unset variable as an empty text; and the source of the URL is named."""
     options = options_from({"BIRDFEED_REDIS_URL": "", "REDIS_URL": "redis://h/1", "BIRDFEED_QUEUE": ""})
 
     assert (options.redis_url, options.redis_source, options.queue) == ("redis://h/1", "REDIS_URL", "birdfeed")
@@ -103,8 +103,8 @@ def test_empty_variables_count_as_not_set() -> None:
         "redis://[::1]:6379/0",
     ],
 )
-def test_a_good_url_passes(url: str) -> None:
-    """As it is."""
+def test_a_good_url_is_accepted(url: str) -> None:
+    """Unchanged."""
     assert checked_redis_url(url) == url
     assert SECRET not in shown(url)
 
@@ -131,7 +131,7 @@ def test_a_good_url_passes(url: str) -> None:
     ],
 )
 def test_an_invalid_url_is_reported_without_quoting_it(url: str, why: str) -> None:
-    """It was db 0, "Redis is away", or off without a reason; and pieces of the password were logged."""
+    """Such URLs gave db 0, "Redis is away", or off without a reason; and parts of the password were logged."""
     with pytest.raises(ValueError, match=r"(?i)url") as told:
         checked_redis_url(url)
     assert why in str(told.value)
@@ -139,14 +139,14 @@ def test_an_invalid_url_is_reported_without_quoting_it(url: str, why: str) -> No
 
 
 def test_secrets_are_not_shown() -> None:
-    """In a traceback or a debugger's log."""
+    """Neither in a traceback nor in a log."""
     shown: Any = repr(Options(redis_url=f"redis://:{SECRET}@h", user_hmac_key=SECRET))
 
     assert SECRET not in shown
 
 
-def test_a_misspelt_variable_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    """Where a program configures nothing, at its first event; a worker's is none."""
+def test_a_misspelt_variable_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """At the first event if the program doesn't call configure(); a worker's variable is not misspelt."""
     forget()
     options_from({"BIRDFEED_FLUSH_INTERVALL": SECRET, "BIRDFEED_PROCESSES": "4"})
 

@@ -1,4 +1,4 @@
-"""birdfeed.testing: what a program's own tests see of its events."""
+"""birdfeed.testing: a program's events in its own tests."""
 
 import threading
 
@@ -13,7 +13,7 @@ birdfeed_events = pytest_plugin.birdfeed_events
 
 
 def test_capture_shows_what_would_be_sent() -> None:
-    """Filtered, renamed and hashed, and nothing goes anywhere."""
+    """Filtered, renamed and hashed; nothing is sent."""
     with capture(user_hmac_key="key", extra_fields="team") as events:
         birdfeed.track_event(
             EventType("text_generation"), {"modelRequested": "m", "user": "u", "prompt": "p", "team": "blue"}
@@ -36,8 +36,8 @@ def test_capture_shows_what_would_be_sent() -> None:
     assert len(events) == 0
 
 
-def test_capture_applies_the_programs_own_configuration() -> None:
-    """A program under test calls configure(), with its hook."""
+def test_capture_uses_the_programs_own_configuration() -> None:
+    """The program under test calls configure() with its hook."""
     with capture() as events:
         birdfeed.configure(before_send=lambda event: {**event, "event_data": {"model": "changed"}})
         birdfeed.track_event("text_generation", {"model": "m"})
@@ -46,7 +46,7 @@ def test_capture_applies_the_programs_own_configuration() -> None:
 
 
 def test_captured_events_can_be_validated() -> None:
-    """As the worker will."""
+    """As in the worker."""
     with capture() as events:
         birdfeed.track_event("text_generation", {"model": "m"})
         birdfeed.track_event(EventType("text_generation"), {"model": 5})
@@ -60,7 +60,7 @@ def test_captured_events_can_be_validated() -> None:
 
 
 def test_a_misspelt_field_is_named() -> None:
-    """By the captured event, and by validated(), with the name that was meant; not what is dropped on purpose."""
+    """In the captured event and by validated(), with the probable name; not fields that are dropped on purpose."""
     wrong = {"model": "m", "usages": {}, "imagesize": "1x1", "prompt": "p", "team": "blue", "x y": 1}
     with capture(extra_fields="team") as events:
         birdfeed.track_event(EventType("image_generation"), wrong)
@@ -75,8 +75,8 @@ def test_a_misspelt_field_is_named() -> None:
     assert right.validated().model == "m"
 
 
-def test_capturing_ends() -> None:
-    """The producer before is back, also after an error."""
+def test_the_end_of_a_capture() -> None:
+    """The previous producer is restored, also after an error."""
     before = api.current_client()
     with pytest.raises(RuntimeError), capture():
         raise RuntimeError
@@ -84,14 +84,14 @@ def test_capturing_ends() -> None:
 
 
 def test_the_fixture(birdfeed_events: Captured) -> None:
-    """Pytest finds it by the plugin."""
+    """Pytest gets it from the plugin."""
     birdfeed.track_event("text_generation", {"model": "m"})
 
     assert birdfeed_events.only.data == {"model": "m"}
 
 
 def test_capture_refuses_what_production_refuses() -> None:
-    """And a bad call starts nothing."""
+    """A bad call starts nothing."""
     with capture() as events:
         for event_type in ("x" * 101, "", "a\nb", None):
             birdfeed.track_event(EventType(event_type), {"model": "a"})  # type: ignore[arg-type]

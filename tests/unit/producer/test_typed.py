@@ -1,4 +1,4 @@
-"""The types that a type checker reads say what the models say."""
+"""The types for type checkers agree with the models."""
 
 import inspect
 
@@ -14,18 +14,18 @@ from birdfeed_schemas.fields import SPELLINGS
     ("event_type", "fields"),
     [("text_generation", TextGenerationFields), ("image_generation", ImageGenerationFields)],
 )
-def test_fields_are_the_models_own(event_type: str, fields: type) -> None:
+def test_fields_are_those_of_the_models(event_type: str, fields: type) -> None:
     """In every spelling that is read."""
     assert set(fields.__annotations__) - {IDEMPOTENCY_KEY} == set(SPELLINGS[event_type])
 
 
-def test_settings_are_the_models_own() -> None:
-    """Each can be given to configure()."""
+def test_settings_are_those_of_the_model() -> None:
+    """Each can be passed to configure()."""
     assert set(SettingsFields.__annotations__) == set(ProducerSettings.model_fields)
 
 
-def test_all_that_is_public_is_named() -> None:
-    """What `import birdfeed` offers is in __all__, and says by itself what it is."""
+def test_all_public_names_are_listed() -> None:
+    """All that `import birdfeed` offers is in __all__ and has its own docstring."""
     offered = {
         name
         for name, value in vars(birdfeed).items()

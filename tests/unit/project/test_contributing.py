@@ -1,4 +1,4 @@
-"""What contributors read and run: targets, hooks, classifiers."""
+"""What contributors use: targets, hooks, classifiers."""
 
 import re
 import tomllib
@@ -14,7 +14,7 @@ def targets() -> set[str]:
 
 
 def test_every_target_is_explained() -> None:
-    """CONTRIBUTING.md's table has all that `make help` shows, and names none that is not there."""
+    """CONTRIBUTING.md's table has all that `make help` shows, and no other."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
 
     assert set(re.findall(r"^\| `make ([a-z-]+)` \|", text, re.MULTILINE)) == targets() - {"help"}

@@ -1,4 +1,4 @@
-"""Docstrings that describe what is there: each name under `Args:` is a parameter."""
+"""Docstrings agree with the code: each name under `Args:` is a parameter."""
 
 import ast
 import re
@@ -29,7 +29,7 @@ def parameters(function: Function) -> set[str]:
 
 
 def stale(text: str) -> Iterator[tuple[str, str]]:
-    """(Function or class, name under `Args:`) where there is no such parameter or field."""
+    """(Function or class, name under `Args:`) without such a parameter or field."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, Function):
             known = parameters(node)
@@ -58,7 +58,7 @@ def test_arguments_in_docstrings_exist(root: str) -> None:
     assert found == [], "\n" + "\n".join(found)
 
 
-def test_a_stale_name_is_noticed() -> None:
+def test_a_stale_name_is_found() -> None:
     """The check itself, for a function and for a class with fields and with an `__init__`."""
     text = '''
 def one(new: int) -> None:

@@ -1,4 +1,4 @@
-"""What start-up doesn't import: each of these packages costs every command or worker process time and memory."""
+"""Packages that start-up must not import: each costs every command or worker process time and memory."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.repository import ROOT
 
-#: What a process imports, in this order, and what must not have been imported by then.
+#: What a process imports, in order, and what must not have been imported after that.
 COMMANDS = (
     ("birdfeed_cli.app", "redis rq httpx pydantic rich birdfeed birdfeed_worker prometheus_client"),
     ("birdfeed_cli.operate.status", "rq httpx httpcore prometheus_client birdfeed_schemas.prices structlog"),
@@ -32,18 +32,18 @@ for modules, unused in %r:
 
 
 def imports(cases: tuple[tuple[str, str], ...]) -> str:
-    """What is imported for nothing; empty where nothing is."""
+    """Packages that are imported without need; empty if there are none."""
     done = subprocess.run([sys.executable, "-c", CODE % (cases,)], cwd=ROOT, capture_output=True, text=True)
     return done.stderr
 
 
 @pytest.mark.parametrize("cases", [COMMANDS, WORKERS], ids=["commands", "workers"])
-def test_start_up_imports_nothing_it_never_uses(cases: tuple[tuple[str, str], ...]) -> None:
+def test_start_up_imports_no_unused_package(cases: tuple[tuple[str, str], ...]) -> None:
     """The command line and `birdfeed status`; a worker process and its launcher."""
     assert imports(cases) == ""
 
 
 @pytest.mark.parametrize("unused", ["json", "email colorsys json"])
-def test_a_package_imported_for_nothing_is_noticed(unused: str) -> None:
+def test_an_unused_import_is_found(unused: str) -> None:
     """The check itself, on a module of the standard library."""
     assert imports((("json", unused),)) == "json imports json\n"

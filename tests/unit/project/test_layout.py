@@ -1,4 +1,4 @@
-"""The layout a newcomer reads: small folders, no circles between modules."""
+"""The layout: small folders, no cyclic imports between modules."""
 
 from collections import Counter
 from pathlib import Path
@@ -14,7 +14,7 @@ MOST_MODULES = 12
 
 
 def crowded(root: Path) -> dict[str, int]:
-    """Folders below that hold more than MOST_MODULES modules (`__init__` and `conftest` aside), and how many."""
+    """Folders below that hold more than MOST_MODULES modules (without `__init__` and `conftest`), and how many."""
     modules = Counter(
         str(path.parent.relative_to(root))
         for top in SOURCES
@@ -25,11 +25,11 @@ def crowded(root: Path) -> dict[str, int]:
 
 
 def test_no_folder_is_crowded() -> None:
-    """A folder of more than twelve modules is to be split."""
+    """A folder of more than twelve modules must be split."""
     assert crowded(ROOT) == {}
 
 
-def test_a_thirteenth_module_is_noticed(tmp_path: Path) -> None:
+def test_a_thirteenth_module_is_found(tmp_path: Path) -> None:
     """The check itself: twelve modules pass, thirteen do not."""
     folder = tmp_path / "worker" / "birdfeed_worker" / "pipeline"
     folder.mkdir(parents=True)
@@ -44,13 +44,16 @@ def test_a_thirteenth_module_is_noticed(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def imports() -> dict[str, set[str]]:
-    """Module -> our modules it imports, type checking aside."""
+    """Module -> our modules it imports, without imports for type checking."""
     graph = build_graph(*PACKAGES, cache_dir=None, exclude_type_checking_imports=True)
     return {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
 
 
-def test_no_modules_import_each_other_in_a_circle(imports: dict[str, set[str]]) -> None:
-    """Modules without imports of ours are taken away until none is left; what stays is in a circle or above one."""
+def test_no_modules_import_each_other_in_a_cycle(imports: dict[str, set[str]]) -> None:
+    """Modules without imports of other modules are removed until none is left.
+
+    The rest is in a cycle or imports one.
+    """
     left = {module: set(others) - {module} for module, others in imports.items()}
     while free := {module for module, others in left.items() if not others}:
         left = {module: others - free for module, others in left.items() if module not in free}
@@ -58,7 +61,7 @@ def test_no_modules_import_each_other_in_a_circle(imports: dict[str, set[str]]) 
 
 
 def test_test_helpers_import_no_tests() -> None:
-    """tests/support stands below every test."""
+    """tests/support is below every test."""
     named = [
         f"{path.name}: {line}"
         for path in (ROOT / "tests" / "support").rglob("*.py")

@@ -1,4 +1,4 @@
-"""What a user of birdfeed installs with it has a licence that asks for no more than to be named."""
+"""All packages that are installed with birdfeed have a licence that requires only attribution."""
 
 import re
 from email.message import Message
@@ -8,8 +8,8 @@ import pytest
 
 from tests.support.repository import ROOT
 
-#: Permissive licences, and MPL-2.0, whose conditions concern changes to its own files alone. SPDX names, and what
-#: packages without them write.
+#: Permissive licences, and MPL-2.0, whose conditions concern changes to its own files alone. SPDX names, and the texts
+#: of packages without them.
 ALLOWED = frozenset(
     {
         "0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MPL-2.0", "PSF-2.0", "Zlib",
@@ -21,7 +21,7 @@ RUN = ROOT / "requirements" / "run.txt"
 
 
 def licence(of: PackageMetadata) -> str:
-    """A package's licence as it says it: an SPDX expression, or its classifiers, each of which it has."""
+    """A package's licence in its metadata: an SPDX expression, or its classifiers, each of which it has."""
     said = dict(of.items()) if isinstance(of, Message) else {}
     if expression := said.get("License-Expression"):
         return str(expression)
@@ -36,7 +36,7 @@ def refused(expression: str) -> list[str]:
 
 
 def test_every_package_has_a_licence_that_is_allowed() -> None:
-    """Those that this platform doesn't install are left to the others; they are few."""
+    """Except the few packages that this platform doesn't install."""
     names = sorted(set(re.findall(r"^([A-Za-z0-9_.-]+)(?:\[[^\]]*\])?==", RUN.read_text(), re.MULTILINE)))
     found, absent = {}, []
     for name in names:
@@ -62,5 +62,5 @@ def test_every_package_has_a_licence_that_is_allowed() -> None:
         ("", [""]),
     ],
 )
-def test_what_is_refused(expression: str, parts: list[str]) -> None:
+def test_forbidden_licences(expression: str, parts: list[str]) -> None:
     assert refused(expression) == parts

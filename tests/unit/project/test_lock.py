@@ -1,4 +1,4 @@
-"""The lock files hold all that the project's environments need, so that nothing is resolved when they are installed."""
+"""The lock files contain all that the project's environments need, so that an install resolves nothing."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ from tests.support.lock import complaints, pins
 from tests.support.repository import ROOT
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-#: Each lock file with the dependency group it holds beside the project and all of its extras, as in `make lock`.
+#: Each lock file with the dependency group that it contains besides the project and all its extras, as in `make lock`.
 LOCKS = {"dev.txt": "dev", "run.txt": "build"}
 
 
@@ -21,7 +21,7 @@ def lock(name: str) -> str:
 
 
 def roots(name: str) -> list[Requirement]:
-    """What a lock file is made for."""
+    """The requirements for which a lock file is made."""
     extras = PROJECT["project"]["optional-dependencies"].values()
     groups = resolve_dependency_groups(PROJECT["dependency-groups"], LOCKS[name])
     lines = [*PROJECT["project"]["dependencies"], *(line for extra in extras for line in extra), *groups]
@@ -29,8 +29,8 @@ def roots(name: str) -> list[Requirement]:
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_the_lock_holds_what_the_installed_packages_require(name: str) -> None:
-    """Every requirement within reach, with its extras, in a version that satisfies it; and nothing else."""
+def test_the_lock_has_what_the_installed_packages_require(name: str) -> None:
+    """Every direct or indirect requirement, with its extras, in a version that satisfies it; and nothing else."""
     assert complaints(lock(name), roots(name)) == []
 
 
@@ -42,7 +42,7 @@ def test_every_build_system_requirement_is_locked(name: str) -> None:
         assert requirement.specifier.contains(pins(lock(name))[requirement.name].version)
 
 
-def test_the_demo_runs_what_the_tests_run() -> None:
+def test_the_demo_uses_the_versions_of_the_tests() -> None:
     """The smaller lock has the same versions as the larger one."""
     dev = {name: pin.version for name, pin in pins(lock("dev.txt")).items()}
     run = {name: pin.version for name, pin in pins(lock("run.txt")).items()}
@@ -52,15 +52,15 @@ def test_the_demo_runs_what_the_tests_run() -> None:
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_the_lock_names_no_index(name: str) -> None:
-    """Lines are pins and hashes: whose index they come from is the machine's own affair."""
+    """Lines are pins and hashes: the index is a setting of the machine."""
     for line in lock(name).splitlines():
         assert re.fullmatch(
             r"[a-z0-9-]+(\[[a-z0-9,-]+\])?==\S+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?", line
         ), line
 
 
-def test_a_lock_without_an_extra_is_noticed() -> None:
-    """Each extra taken out of the lock, one by one; the case that stopped the set-up was google-auth[requests]."""
+def test_a_lock_without_an_extra_is_found() -> None:
+    """Each extra taken out of the lock, one by one; google-auth[requests] was missing once."""
     text, wanted = lock("dev.txt"), roots("dev.txt")
     with_extras = {name: extra for name, pin in pins(text).items() for extra in pin.extras}
     assert with_extras["google-auth"] == "requests"
@@ -72,7 +72,7 @@ def test_a_lock_without_an_extra_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("name", LOCKS)
-def test_a_lock_without_a_line_is_noticed(name: str) -> None:
+def test_a_lock_without_a_line_is_found(name: str) -> None:
     """Each line that applies here taken out of the lock, one by one."""
     text, wanted = lock(name), roots(name)
     entries = re.split(r"^(?=\S)", text, flags=re.MULTILINE)[1:]
@@ -87,7 +87,7 @@ def test_a_lock_without_a_line_is_noticed(name: str) -> None:
     assert unnoticed == []
 
 
-def test_another_version_is_noticed() -> None:
+def test_another_version_is_found() -> None:
     """A pin below what is required, and one that is not what is installed."""
     older = re.sub(r"^orjson==\S+", "orjson==3.9", lock("run.txt"), flags=re.MULTILINE)
     newer = re.sub(r"^orjson==\S+", "orjson==999", lock("run.txt"), flags=re.MULTILINE)
@@ -96,8 +96,8 @@ def test_another_version_is_noticed() -> None:
     assert any("is installed, the lock has 999" in complaint for complaint in complaints(newer, roots("run.txt")))
 
 
-def test_a_line_nobody_needs_is_noticed() -> None:
-    """What was required once goes from the lock as well."""
+def test_an_unneeded_line_is_found() -> None:
+    """What is no longer required must be removed from the lock."""
     text = lock("run.txt") + "left-over==1.0 \\\n"
 
     assert complaints(text, roots("run.txt")) == ["left-over: nothing requires it"]

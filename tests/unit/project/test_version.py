@@ -11,7 +11,7 @@ from tests.support.repository import ROOT
 
 
 def test_package_metadata_command_and_changelog_agree() -> None:
-    """Where the metadata differs, the editable install is older than the file: `make test` installs it anew."""
+    """If the metadata differs, the editable install is older than the file: `make test` installs it again."""
     told = CliRunner().invoke(app, ["--version"])
     entries = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
 
@@ -30,7 +30,7 @@ def test_the_version_is_written_once() -> None:
     assert naming == ["_version.py"]
 
 
-def test_the_support_page_says_what_the_package_says() -> None:
+def test_the_support_page_agrees_with_the_package() -> None:
     """Python's versions and rq's."""
     project = (ROOT / "pyproject.toml").read_text()
     page = (ROOT / "docs" / "reference" / "support.md").read_text()
@@ -42,7 +42,7 @@ def test_the_support_page_says_what_the_package_says() -> None:
 
 
 def test_every_sdk_is_tested_in_the_version_that_its_page_names() -> None:
-    """That of the lock."""
+    """That in the lock file."""
     locked = dict(re.findall(r"^([\w-]+)==(\d+\.\d+)", (ROOT / "requirements" / "dev.txt").read_text(), re.MULTILINE))
     page = (ROOT / "docs" / "how-to" / "sdks.md").read_text()
     named = dict(re.findall(r"\| ([\w-]+) (\d+\.\d+) \|$", page, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Events: lenient where SDKs differ, strict where a wrong value makes a wrong row."""
+"""Events: tolerant where SDKs differ, strict where a wrong value makes a wrong row."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,8 +16,8 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("name", list(registry()))
-def test_the_names_without_pydantic_are_the_models_names(name: str) -> None:
-    """fields.py is what the producer filters by; events.py is what the worker validates: they must agree."""
+def test_the_names_without_pydantic_are_those_of_the_models(name: str) -> None:
+    """The producer filters with fields.py, the worker validates with events.py: they must agree."""
     event_type = registry()[name]
     names = {}
     for field, info in event_type.event.model_fields.items():
@@ -30,7 +30,7 @@ def test_the_names_without_pydantic_are_the_models_names(name: str) -> None:
 
 
 def test_camel_case_names_are_read() -> None:
-    """What the JavaScript services send."""
+    """As JavaScript services send them."""
     event = TextGeneration.model_validate(
         {"model": "m", "modelUsed": "u", "startTime": NOON.isoformat(), "requestId": 7, "userId": 42, "cacheHit": True}
     )
@@ -52,7 +52,7 @@ def test_camel_case_names_are_read() -> None:
         NOON.replace(tzinfo=None),
     ],
 )
-def test_times_in_all_their_forms(when: object) -> None:
+def test_times_in_all_formats(when: object) -> None:
     """ISO text, epoch seconds and milliseconds, datetimes with and without a zone."""
     assert read_time(when) == NOON
 
@@ -83,7 +83,7 @@ def test_epoch_milliseconds_are_the_same_as_text_and_as_a_number(number: int) ->
 
 @given(st.floats() | st.integers())
 def test_no_number_breaks_a_time(number: float) -> None:
-    """An absurd time is clamped here and flagged later; only NaN is none."""
+    """An impossible time is clamped here and flagged later; only NaN is invalid."""
     if number != number:
         with pytest.raises(ValueError, match="NaN"):
             read_time(number)
@@ -113,7 +113,7 @@ def test_no_number_breaks_a_time(number: float) -> None:
     ],
 )
 def test_a_wrong_value_is_an_error(field: str, value: object) -> None:
-    """A number where text belongs, a status nobody knows: never guessed at."""
+    """A number in place of text, an unknown status: never guessed."""
     with pytest.raises(ValidationError) as caught:
         TextGeneration.model_validate({"model": "m", field: value})
     assert field in str(caught.value)
@@ -128,7 +128,7 @@ def test_a_wrong_value_is_an_error(field: str, value: object) -> None:
         (None, None),
     ],
 )
-def test_errors_in_all_their_forms(given_: object, read: EventError | None) -> None:
+def test_errors_in_all_formats(given_: object, read: EventError | None) -> None:
     """Text, or an object with type, message, code and traceback."""
     assert TextGeneration.model_validate({"model": "m", "error": given_}).error == read
 
@@ -152,7 +152,7 @@ def test_image_fields() -> None:
 
 @pytest.mark.parametrize("images", [2**63, 2**64, 10**400, -1, 1.5])
 def test_a_number_of_images_that_no_column_holds_is_invalid(images: object) -> None:
-    """It is that event's dead letter, with a sentence that is short."""
+    """The event is dead-lettered, with a short sentence."""
     with pytest.raises(ValidationError) as caught:
         ImageGeneration.model_validate({"model": "flux", "num_images": images})
 

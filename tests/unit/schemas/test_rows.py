@@ -1,4 +1,4 @@
-"""Rows: every field has a column and a path, and what goes in comes out of the event."""
+"""Rows: every field has a column and a path, and its value is the event's."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -36,7 +36,7 @@ ID = "019afc3e-5a3c-7d10-8000-000000000001"
 TYPES = list(registry().values())
 
 
-#: An event with a value in every field a row keeps.
+#: An event with a value in every field that a row has.
 LOADED: dict[str, Any] = {
     **{name: f"a {name}" for name in ("model_used", "provider", "user", "username", "tier", "request_id", "referrer")},
     **{
@@ -95,7 +95,7 @@ def datasource(name: str) -> Datasource:
 
 @pytest.mark.parametrize("event_type", TYPES, ids=lambda one: one.name)
 def test_every_row_field_has_a_column_and_every_column_a_field(event_type: EventType) -> None:
-    """Walked both ways: a path without a field would always be its default, a field without a column be lost."""
+    """Both ways: a column without a field would always be its default, a field without a column would be lost."""
     paths = {str(column.path) for column in datasource(event_type.datasource).columns}
     fields = set(paths_of(event_type.row))
     for_other_tables = {"$.cost"}  # the template's Float32 column; ours reads $.cost_exact
@@ -107,7 +107,7 @@ def test_every_row_field_has_a_column_and_every_column_a_field(event_type: Event
 
 @pytest.mark.parametrize("event_type", TYPES, ids=lambda one: one.name)
 def test_what_may_be_left_out_is_its_columns_default(event_type: EventType) -> None:
-    """Or a row would say something else than the event: in our tables, and in the existing llm_events."""
+    """Otherwise a row would differ from the event: in our tables, and in the existing llm_events."""
     columns = {str(column.path): column.default for column in datasource(event_type.datasource).columns}
     existing = {column["json_path"]: column["default"] for column in existing_columns()}
     left_out = {
@@ -137,8 +137,8 @@ def test_a_built_row_is_the_model(event_type: EventType, data: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("event_type", TYPES, ids=lambda one: one.name)
-def test_a_row_says_all_that_the_event_said(event_type: EventType) -> None:
-    """Nothing is taken for a default that isn't one."""
+def test_a_row_has_all_that_the_event_had(event_type: EventType) -> None:
+    """No value is left out that is not a default."""
     row = row_of(
         event_type,
         {**LOADED, "start_time": 0},
@@ -169,8 +169,8 @@ def test_a_row_says_all_that_the_event_said(event_type: EventType) -> None:
 
 
 @pytest.mark.parametrize("event_type", TYPES, ids=lambda one: one.name)
-def test_a_row_says_its_share_only_where_it_stands_for_others(event_type: EventType) -> None:
-    """Rows of types that are sent whole are as they were before there was sampling."""
+def test_a_row_has_its_sample_rate_only_with_sampling(event_type: EventType) -> None:
+    """Rows of types without sampling are unchanged by it."""
     plain = row_of(event_type, {"model": "m"})
 
     assert "sample_rate" not in plain
@@ -178,8 +178,8 @@ def test_a_row_says_its_share_only_where_it_stands_for_others(event_type: EventT
     assert row_of(event_type, {"model": "m", "sampleRate": 0.1}) == {**plain, "sample_rate": 0.1}
 
 
-def test_tracebacks_are_kept_only_if_asked_for() -> None:
-    """They can hold parts of prompts."""
+def test_tracebacks_are_kept_only_if_configured() -> None:
+    """They can contain parts of prompts."""
     kind = registry()["text_generation"]
 
     assert "traceback" not in row_of(kind, LOADED)
@@ -211,10 +211,10 @@ S = timedelta(seconds=1)
         (None, None, 1e12, (NOON, NOON, 0.0, True)),
     ],
 )
-def test_times_follow_from_what_is_known(
+def test_times_are_computed_from_what_is_known(
     start: datetime | None, end: datetime | None, duration: float | None, expected: tuple[Any, ...]
 ) -> None:
-    """What is missing follows from the rest; what can't be true is replaced and flagged."""
+    """A missing time is computed from the others; an impossible one is replaced and flagged."""
     assert times(NOON, start, end, duration) == expected
 
 
@@ -222,8 +222,8 @@ moments = st.none() | st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), t
 
 
 @given(moments, moments, st.none() | st.floats(min_value=0, max_value=1e12))
-def test_no_times_make_an_absurd_row(start: datetime | None, end: datetime | None, duration: float | None) -> None:
-    """Start and end stay near occurred_at, in order, whatever came in."""
+def test_no_times_give_an_impossible_row(start: datetime | None, end: datetime | None, duration: float | None) -> None:
+    """Start and end are near occurred_at, in order, for any input."""
     first, last, length, _ = times(NOON, start, end, duration)
 
     assert NOON - timedelta(days=14) <= first <= last <= NOON + timedelta(days=8)
@@ -231,7 +231,7 @@ def test_no_times_make_an_absurd_row(start: datetime | None, end: datetime | Non
 
 
 def test_moderation_keeps_verdicts_and_no_text() -> None:
-    """Severities and booleans are data; what was matched is a prompt."""
+    """Severities and booleans are kept; the matched text is part of a prompt."""
     said = {"prompt": {"hate": {"filtered": True, "severity": "high"}, "quote": "what the user wrote, word by word"}}
 
     assert moderation_verdicts(said) == ({"prompt": {"hate": {"filtered": True, "severity": "high"}}}, True)
@@ -251,11 +251,11 @@ def test_moderation_keeps_verdicts_and_no_text() -> None:
     ],
 )
 def test_image_sizes(size: str | None, pixels: tuple[int, int]) -> None:
-    """Text that is no size is no size."""
+    """Text that isn't a size gives no size."""
     assert image_dimensions(size) == pixels
 
 
 def test_extra_fields_are_bounded() -> None:
-    """An allowed field can't carry a prompt of any length into the store."""
+    """An allowed field can't bring a prompt of any length into the store."""
     assert orjson.loads(bounded_json({"a": 1})) == {"a": 1}
     assert orjson.loads(bounded_json({"a": "x" * MAX_EXTRA, "b": 1})) == {"too_large": ["a", "b"]}

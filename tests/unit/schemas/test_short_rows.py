@@ -1,4 +1,4 @@
-"""Short rows: for birdfeed's llm_events as it is shipped now, with nothing in them twice."""
+"""Short rows, for birdfeed's present llm_events: no value is in them twice."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -75,12 +75,12 @@ def by_path(value: Any, prefix: str = "$") -> dict[str, Any]:
 
 
 def test_an_ordinary_row_is_small() -> None:
-    """Tinybird takes 20 MB/s: at 1,150 bytes a row, 17,000 of them."""
+    """Tinybird accepts 20 MB/s: 17,000 rows of 1,150 bytes."""
     traced = {**ORDINARY, "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736", "span_id": "00f067aa0ba902b7"}
 
     assert len(row_of(ORDINARY, short=True)) <= 900
     assert len(row_of(traced, short=True, usage_raw=USAGE_RAW)) <= 1_150
-    assert len(row_of(ORDINARY, short=False, usage_raw=USAGE_RAW)) > 1_500  # what it saves
+    assert len(row_of(ORDINARY, short=False, usage_raw=USAGE_RAW)) > 1_500  # the saving
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_an_ordinary_row_is_small() -> None:
         ({"model": "m", "stream": True, "response_id": "r", "chat_id": "c"}, {"usage": Usage("inconsistent")}),
     ],
 )
-def test_a_short_row_says_what_a_whole_one_says(data: dict[str, Any], facts: dict[str, Any]) -> None:
-    """For every column of the present table: what is left out is its default there."""
+def test_a_short_row_equals_a_whole_one(data: dict[str, Any], facts: dict[str, Any]) -> None:
+    """In every column of the present table: a missing value is the column's default."""
     short = by_path(msgspec.json.decode(row_of(data, short=True, **facts)))
     whole = by_path(msgspec.json.decode(row_of(data, short=False, **facts)))
     defaults = {f"$.{name}": default for name, default in DEFAULTS.items()}
@@ -109,15 +109,15 @@ def test_a_short_row_says_what_a_whole_one_says(data: dict[str, Any], facts: dic
 
 
 def test_the_defaults_are_the_columns() -> None:
-    """Or rows would say something else; and of fields that other rows always have."""
+    """Otherwise rows would differ; also for fields that other rows always have."""
     required = {path for path, field in paths_of(LlmEventRow).items() if field.required}
     for name, default in DEFAULTS.items():
         assert f"`json:$.{name}` DEFAULT '{default}'" in shipped()
         assert f"$.{name}" in required
 
 
-def test_a_table_is_known_by_its_columns() -> None:
-    """One former column is enough for whole rows; so is a table that isn't ours, or of another type."""
+def test_the_kind_of_rows_follows_from_the_columns() -> None:
+    """One former column is enough for whole rows; another table, or one of another type, gets them too."""
     ours = {column.name for column in columns_of("llm_events")}
 
     assert is_short("llm_events", ours)

@@ -23,7 +23,7 @@ price = { prompt_text = 2, completion_text = 4 }
 
 
 def captured(event_type: str = "text_generation", **fields: Any) -> CapturedEvent:
-    """One event as it leaves a program."""
+    """One event as a program sends it."""
     with capture(extra_fields="team") as events:
         birdfeed.track_event(EventType(event_type), fields)
     return events.only
@@ -55,7 +55,7 @@ def test_a_row_has_its_cost_and_every_column(tmp_path: Path) -> None:
 
 
 def test_shipped_prices_and_given_tiers() -> None:
-    """Without a file of its own; a user's tier comes from the dict."""
+    """Without the operator's own file; a user's tier comes from the dict."""
     event = captured(model="gpt-4o-mini", provider="openai", user="ada", usage={"prompt_tokens": 1_000_000})
 
     assert (row := priced(event, tiers={"ada": "gold"}))["tier"] == "gold"
@@ -64,7 +64,7 @@ def test_shipped_prices_and_given_tiers() -> None:
 
 
 def test_an_image() -> None:
-    """The other table."""
+    """A row of the other table."""
     row = priced(captured("image_generation", model="m", image_size="10x20", cost="0.5"))
 
     assert list(row) == [column.name for column in columns_of("image_events")]
@@ -78,10 +78,8 @@ def test_an_image() -> None:
         ("text_generaton", {"model": "m"}, "unknown_event_type", "text_generation"),
     ],
 )
-def test_what_would_be_a_dead_letter_has_no_row(
-    event_type: str, fields: dict[str, Any], reason: str, detail: str
-) -> None:
-    """The error says why, as the dead letter would."""
+def test_a_dead_letter_has_no_row(event_type: str, fields: dict[str, Any], reason: str, detail: str) -> None:
+    """The error has the dead letter's reason."""
     with pytest.raises(DeadEventError, match=detail) as told:
         priced(captured(event_type, **fields))
 

@@ -1,7 +1,7 @@
 """Programs in which events were once lost without a count: `python accounts.py NAME`, set up by the environment alone.
 
-Each says in the end how many events it tracked, and how many of them were counted as dropped. Its events bear the
-program's name (their `environment`, which the environment variable PROGRAM says), so that their rows can be counted.
+Each prints at the end how many events it tracked, and how many of them were counted as dropped. Its events have the
+program's name as their `environment` (from the variable PROGRAM), so that their rows can be counted.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ def track(events: int = 1) -> None:
 
 @contextmanager
 def tracking() -> Iterator[None]:
-    """A thread tracks for as long as the block lasts."""
+    """A thread tracks while the block runs."""
     stop = threading.Event()
 
     def steadily() -> None:
@@ -50,7 +50,7 @@ def tracking() -> Iterator[None]:
 
 
 def rounds() -> Iterator[None]:
-    """Some changes, far enough apart that events come between them."""
+    """Some changes, with enough time for events between them."""
     for _ in range(20):
         yield
         time.sleep(0.02)
@@ -58,7 +58,7 @@ def rounds() -> Iterator[None]:
 
 @contextmanager
 def silence() -> Iterator[str]:
-    """The URL of a server that takes connections and says nothing."""
+    """The URL of a server that accepts connections and never answers."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(50)
@@ -88,7 +88,7 @@ def configures_after_the_first_event() -> None:
 
 
 def closes_on_a_redis_that_hangs() -> None:
-    """Without a spool there is nowhere to put them."""
+    """There is no spool for the events."""
     with silence() as url:
         birdfeed.configure(redis_url=url, spool_bytes=0, redis_timeout=8, close_timeout=1)
         track(10)
@@ -122,7 +122,7 @@ def forks_while_tracking() -> None:
 
 
 def is_killed_with_events_on_the_disk() -> None:
-    """Another process sends what it leaves."""
+    """Another process sends its events from the spool."""
     birdfeed.configure(durability="spool", spool_wait=60, flush_interval=60)
     child = os.fork()
     if child == 0:
@@ -166,7 +166,7 @@ def has_no_rq() -> None:
 
 
 def flushes_in_a_hook() -> None:
-    """A hook that flushes would wait for itself."""
+    """A flush in a hook would wait for itself."""
 
     def hook(event: dict[str, Any]) -> dict[str, Any]:
         birdfeed.flush(3)
@@ -177,7 +177,7 @@ def flushes_in_a_hook() -> None:
 
 
 def calls_wrongly() -> None:
-    """An event type that is none, and data that are none."""
+    """An invalid event type, and invalid data."""
     global _tracked
     for kind, data in (("x" * 101, {"model": "m"}), ("", {"model": "m"}), ("a\nb", {"model": "m"}), ("a", "text")):
         birdfeed.track_event(birdfeed.EventType(kind), data)  # type: ignore[arg-type]
@@ -186,7 +186,7 @@ def calls_wrongly() -> None:
 
 
 def shares_a_track_object() -> None:
-    """Two tasks use one at once; and a coroutine function behind another decorator is tracked to its end."""
+    """Two tasks use one at once; and a coroutine function behind another decorator is tracked until it finishes."""
     global _tracked
     shared = tracked("text_generation", model="m", environment=PROGRAM)
 

@@ -1,15 +1,15 @@
-"""A program that does what it is told through a pipe, a word a line, while a thread of its own tracks all the time.
+"""A program that runs commands from standard input, one a line, while one of its threads tracks all the time.
 
     track N        N events, in the main thread
-    flush          says True or False, whether all that was tracked before is safe
+    flush prints True or False: whether all events tracked before are safe
     close          the same, by close()
-    configure      anew, by the environment
-    fork N         a child tracks N events and closes; says its exit code
-    kill           the end, without a word
-    exit           the end, in order
+    configure again, from the environment
+    fork N         a child tracks N events and closes; prints its exit code
+    kill           the process is killed
+    exit           the process exits normally
 
-Events are numbered (request_id); each word is answered by the number of events tracked so far, and what was counted as
-dropped. What was tracked by a child is numbered from a million on.
+Events are numbered (request_id); each command is answered with the number of events tracked so far, and the number
+counted as dropped. A child's events are numbered from a million.
 """
 
 import os
@@ -32,7 +32,7 @@ def track(count: int) -> None:
 
 
 def fork(count: int, generation: int) -> int:
-    with _lock:  # so that the child doesn't find it held
+    with _lock:  # so that it isn't locked in the child
         pid = os.fork()
     if pid == 0:
         for number in range(count):
@@ -43,7 +43,7 @@ def fork(count: int, generation: int) -> int:
 
 
 def obey() -> None:
-    """Do what each line says."""
+    """Run the command of each line."""
     generation = 0
     for line in sys.stdin:
         word, _, argument = line.strip().partition(" ")
@@ -76,7 +76,7 @@ def main() -> None:
     thread.start()
     try:
         obey()
-    finally:  # also where birdfeed raises: the program ends, and the test sees it
+    finally:  # also if birdfeed raises: the program exits, and the test notices
         stop.set()
         thread.join()
     print(_number, sum(birdfeed.stats().dropped.values()), flush=True)

@@ -1,6 +1,6 @@
-"""Programs whose processes end in ways that run no exit hook: `python ends.py NAME ARGUMENT...`, as scenarios.py.
+"""Programs whose processes exit without exit hooks: `python ends.py NAME ARGUMENT...`, like scenarios.py.
 
-Each tracks events numbered from 0 (request_id) and is set up by the environment alone.
+Each tracks events numbered from 0 (request_id) and is configured only by environment variables.
 """
 
 import atexit
@@ -26,7 +26,10 @@ def say(*words: object) -> None:
 
 
 def first_event_in_an_exit_hook(count: str, when: str) -> None:
-    """Registered after birdfeed was imported, so that it runs before birdfeed's own; or before, so after."""
+    """Registered after birdfeed was imported, so that it runs before birdfeed's own.
+
+    Or before, so that it runs after.
+    """
     for number in range(int(count)):
         atexit.register(track, number)
     assert when == "after import"
@@ -40,12 +43,12 @@ def pool_in_a_block(method: str, count: str) -> None:
 
 
 def job(number: int) -> None:
-    """What an rq worker runs."""
+    """The job that an rq worker runs."""
     track(number)
 
 
 def rq_jobs(count: str, worker: str) -> None:
-    """Enqueues jobs to a queue of its own and works them off."""
+    """Enqueues jobs to its own queue and runs them."""
     from birdfeed.integrations import rq as integration
     from redis import Redis
     from rq import Queue
@@ -65,7 +68,7 @@ def lambda_handler(number: int) -> str:
 
 
 def serverless(count: str) -> None:
-    """Invocations, each at a word from outside; between them the process is frozen, and never told that it ends."""
+    """Invocations, each on a line of input; between them the process is frozen, and in the end killed."""
     for number in range(int(count)):
         sys.stdin.readline()
         say(lambda_handler(number))
@@ -73,14 +76,14 @@ def serverless(count: str) -> None:
 
 
 def leaves_soon(seconds: str) -> None:
-    """A first event, and os._exit some time later: what is promised of the last flush interval."""
+    """A first event, and os._exit some time later: only the last flush interval may be lost."""
     track(0)
     time.sleep(float(seconds))
     os._exit(0)
 
 
 def configures_while_tracking(mode: str, count: str) -> None:
-    """A thread tracks while the main thread configures anew, or closes, many times."""
+    """A thread tracks while the main thread configures again, or closes, many times."""
     done = threading.Event()
 
     def work() -> None:
@@ -101,7 +104,7 @@ def configures_while_tracking(mode: str, count: str) -> None:
 
 
 def forks_in_two_threads(forks: str) -> None:
-    """Two threads fork at once while a third tracks; every child tracks one event and leaves in order."""
+    """Two threads fork at once while a third tracks; every child tracks one event and exits normally."""
     stop = threading.Event()
     counted = [0]
 

@@ -1,4 +1,4 @@
-"""The services of examples/ as processes: each beside its provider, which counts the tokens."""
+"""The services of examples/ as processes: each with a provider that counts the tokens."""
 
 import signal
 import subprocess
@@ -20,7 +20,7 @@ EXAMPLES: Final = ROOT / "examples"
 
 @contextmanager
 def running(folder: Path, environment: Mapping[str, str], *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of this Python's in examples/; it is told to end, and does so in order."""
+    """Run a program in examples/ with this Python; it is terminated at the end, and must exit normally."""
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", *command], env=environment, cwd=EXAMPLES, stdout=log, stderr=log
@@ -37,7 +37,7 @@ def running(folder: Path, environment: Mapping[str, str], *command: str) -> Iter
 
 @contextmanager
 def serving(folder: Path, environment: Mapping[str, str], *command: str) -> Iterator[httpx.Client]:
-    """A web service; `{port}` in the command is its own."""
+    """A web service; `{port}` in the command is its port."""
     port = free_port()
     with (
         running(folder, environment, *(word.format(port=port) for word in command)),

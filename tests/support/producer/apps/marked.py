@@ -1,6 +1,6 @@
-"""An ASGI program in whose requests, errors and answers stand markers; driven once, from its start to its end.
+"""An ASGI program with markers in its requests, errors and answers; run once, from start-up to shutdown.
 
-Its environment says where the events go; it prints nothing but what a program's logs would show.
+Its environment variables say where the events go; it prints only what a program's log would have.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ PROMPT, PERSON, CHAT = (os.environ[f"MARK_{name}"] for name in ("PROMPT", "PERSO
 
 
 def generation(number: str, **more: Any) -> dict[str, Any]:
-    """What a handler that isn't careful passes on."""
+    """The fields that a careless handler passes."""
     return {
         "model": "gpt-4.1-nano",
         "request_id": number,
@@ -38,7 +38,7 @@ def generation(number: str, **more: Any) -> dict[str, Any]:
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Tracks a generation, one that failed, one that can't be written, and one of a type that nobody knows."""
+    """Tracks a generation, one that failed, one that can't be written, and one of an unknown type."""
     number = scope["path"].strip("/")
     try:
         raise ValueError(f"the model refused the input '{PROMPT}' of user: {PERSON}")
@@ -53,7 +53,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def main() -> None:
-    """Three requests, through the middleware."""
+    """Send three requests through the middleware."""
     transport = httpx.ASGITransport(app=BirdfeedMiddleware(app))
     async with httpx.AsyncClient(transport=transport, base_url="http://app.example") as client:
         for number in range(3):

@@ -1,4 +1,4 @@
-"""Run the scenarios, and servers that can be killed, stopped and brought back."""
+"""Run the scenarios, and servers that can be killed, stopped and started again."""
 
 import os
 import signal
@@ -23,12 +23,12 @@ from tests.support.wait import eventually
 
 KEYS = Keys("rq", "birdfeed")
 APPS = Path(__file__).parent
-#: Programs that meet a fault, and programs that end in unusual ways.
+#: Programs with a fault, and programs that exit in unusual ways.
 SCENARIOS, ENDS = APPS / "scenarios.py", APPS / "ends.py"
 
 
 class Server:
-    """A Valkey of the test's own, with an append-only file, always at the same port."""
+    """A Valkey for one test, with an append-only file, always on the same port."""
 
     def __init__(self, folder: Path, **config: str) -> None:
         self._folder = folder
@@ -53,18 +53,19 @@ class Server:
         assert self._server is not None
         assert self._server._process is not None
         self._server._process.kill()
-        # terminate() alone gives it one second to be gone, and then forgets it.
+        # terminate() alone waits one second for its exit, and then forgets it.
         self._server._process.wait(60)
         self._server.terminate()
 
     def stop(self) -> None:
-        # Not is_running(): it gives a busy server one second to answer, and what isn't stopped here stays.
+        # Not is_running(): it gives a busy server one second to answer, and a server that isn't stopped here keeps
+        # running.
         if self._server is not None and self._server._process is not None:
             self._server.stop(timeout=60)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Takes connections and bytes, and answers nothing, for as long as the block lasts."""
+        """The server accepts connections and bytes, and answers nothing, while the block runs."""
         with self.client() as client:
             pid = int(client.info("server")["process_id"])
         os.kill(pid, signal.SIGSTOP)
@@ -84,7 +85,7 @@ class Server:
     ) -> None:
         self.stop()
 
-    # ---- what arrived
+    # ---- what is in the queue
 
     def numbers(self) -> list[int]:
         """The events in the queue by their numbers, sorted; checks that no event_id is there twice."""
@@ -95,7 +96,7 @@ class Server:
         return sorted(int(event["data"]["request_id"]) for event in events)
 
     def final_numbers(self) -> list[int]:
-        """`numbers`, when nobody sends any more; checks that the ledger balances."""
+        """`numbers`, once no process sends; checks that the ledger balances."""
         with self.client() as client:
             assert_balanced(client, KEYS)
         return self.numbers()
@@ -138,12 +139,12 @@ def _sees_a_replica(client: Redis) -> bool:
 
 
 class App:
-    """A scenario running as a process."""
+    """A scenario that runs as a process."""
 
     def __init__(self, scenario: str, *arguments: object, env: Mapping[str, str], script: Path = SCENARIOS) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", "-W", "error", str(script), scenario, *map(str, arguments)],
-            # Time to end in order, which takes a slow machine longer than users are asked to wait.
+            # Time for a normal exit, which takes longer on a slow machine than users are asked to wait.
             env={**environment(), "BIRDFEED_CLOSE_TIMEOUT": "60", **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -152,11 +153,11 @@ class App:
             start_new_session=True,
         )
         self.pid = self._process.pid
-        #: What was read of its output after the last line.
+        #: The output that was read after the last line.
         self._read = b""
 
     def say(self, word: str) -> None:
-        """Give the program a word it waits for."""
+        """Write a line to the program's input."""
         assert self._process.stdin is not None
         self._process.stdin.write(word + "\n")
         self._process.stdin.flush()
@@ -164,7 +165,7 @@ class App:
     def line(self) -> str:
         """The next line it prints."""
         assert self._process.stdout is not None
-        # Not readline(): what that reads ahead, communicate() never sees.
+        # Not readline(): communicate() never gets what that reads ahead.
         while b"\n" not in self._read:
             more = os.read(self._process.stdout.fileno(), 65_536)
             assert more, self.ended()
@@ -176,7 +177,7 @@ class App:
         self._process.send_signal(number)
 
     def ended(self, within: float = 120.0) -> tuple[int, str, str]:
-        """Wait for its end: exit code, the rest of its output, and its errors."""
+        """Wait for its exit; returns exit code, the rest of its output, and its errors."""
         try:
             out, err = self._process.communicate(timeout=within)
         except subprocess.TimeoutExpired:
@@ -194,13 +195,13 @@ class App:
         self._process.communicate()
 
     def _kill_all(self) -> None:
-        """The program and its children, which would else keep its pipes open."""
+        """Kill the program and its children, which would otherwise keep its pipes open."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
 
 def environment() -> dict[str, str]:
-    """This environment, with the sources, without anyone's settings."""
+    """This environment, with the sources, without birdfeed's settings."""
     env = {
         name: value for name, value in os.environ.items() if not name.startswith("BIRDFEED_") and name != "REDIS_URL"
     }
@@ -208,7 +209,7 @@ def environment() -> dict[str, str]:
 
 
 def run(scenario: str, *arguments: object, env: Mapping[str, str], script: Path = SCENARIOS) -> tuple[int, str, str]:
-    """Run a scenario to its end."""
+    """Run a scenario until it exits."""
     with App(scenario, *arguments, env=env, script=script) as app:
         return app.ended()
 

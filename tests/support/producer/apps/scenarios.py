@@ -1,7 +1,7 @@
-"""Programs that track events and then meet a fault: `python scenarios.py NAME ARGUMENT...`.
+"""Programs that track events and then have a fault: `python scenarios.py NAME ARGUMENT...`.
 
-Each is a process of its own, as a user's program is. They are set up by the environment alone, number their events
-(request_id), and print what the test has to know, a line at a time.
+Each is a separate process, like a user's program. They are configured only by environment variables, number their
+events (request_id), and print what the test needs, one line at a time.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ def say(*words: object) -> None:
 
 
 def wait_for_word() -> str:
-    """The test says when to go on."""
+    """Wait for a line from the test."""
     return sys.stdin.readline().strip()
 
 
 def steadily(first: int, rate: float, until: Callable[[], bool]) -> int:
-    """Track at a rate (events per second), saying each number and when (monotonic s), until told to stop."""
+    """Track at a rate (events per second), printing each number and its time (monotonic s), until told to stop."""
     number = first
     while not until():
         track(number, 1)
@@ -45,11 +45,11 @@ def steadily(first: int, rate: float, until: Callable[[], bool]) -> int:
     return number
 
 
-# ---- ends of a process
+# ---- exits of a process
 
 
 def exits(count: str) -> None:
-    """Says when it begins to end."""
+    """Prints when it begins to exit."""
     track(0, int(count))
     say(time.monotonic())
 
@@ -60,7 +60,7 @@ def raises(count: str) -> None:
 
 
 def exits_from_a_thread(count: str) -> None:
-    """The main thread is done long before; the interpreter waits for the other."""
+    """The main thread finishes long before; the interpreter waits for the other one."""
 
     def late() -> None:
         time.sleep(0.3)
@@ -70,7 +70,7 @@ def exits_from_a_thread(count: str) -> None:
 
 
 def tracks_while_exiting(count: str) -> None:
-    """In exit hooks that run before and after birdfeed's own, and in a __del__ at the very end."""
+    """In exit hooks that run before and after birdfeed's own, and in a __del__ at the end."""
     third = int(count) // 3
     atexit.register(track, 0, third)  # registered before birdfeed's hook, so it runs after it
 
@@ -84,14 +84,14 @@ def tracks_while_exiting(count: str) -> None:
 
 
 def waits(count: str) -> None:
-    """Tracks, and waits to be killed by whatever signal."""
+    """Tracks, and waits for a signal that kills it."""
     track(0, int(count))
     say("tracked")
     signal.pause()
 
 
 def waits_with_a_handler(count: str) -> None:
-    """A program that handles SIGTERM itself; birdfeed must not meddle."""
+    """A program that handles SIGTERM itself; birdfeed must not replace its handler."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     birdfeed.start()
@@ -111,7 +111,7 @@ def leaves_by_os_exit(count: str) -> None:
 
 
 def is_serverless(count: str) -> None:
-    """An invocation that flushes at its end, after which the process may be gone for good."""
+    """An invocation that flushes at its end, after which the process may never run again."""
     track(0, int(count))
     say(birdfeed.flush())
     os._exit(0)
@@ -135,7 +135,7 @@ def forks(before: str, after: str, generations: str) -> None:
 
 
 def daemonizes(count: str) -> None:
-    """As uWSGI and daemons do: fork twice, the first two leave at once, the grandchild works on."""
+    """As uWSGI and daemons do: fork twice, the first two exit immediately, the grandchild continues."""
     track(0, int(count))
     birdfeed.flush()
     if os.fork():
@@ -150,7 +150,7 @@ def daemonizes(count: str) -> None:
 
 
 def forks_while_starting(children: str) -> None:
-    """Forks at once after the first event, while the flusher's thread still imports what it needs."""
+    """Forks immediately after the first event, while the flusher's thread still imports what it needs."""
     pids = []
     for child in range(int(children)):
         track(child * 100, 1)
@@ -169,7 +169,7 @@ def _child(first: int, count: int) -> None:
 
 
 def uses_multiprocessing(method: str, count: str) -> None:
-    """Children that leave past atexit, started by fork, spawn or forkserver, and a pool's."""
+    """Children that exit without atexit hooks, started by fork, spawn or forkserver, and a pool's."""
     context: Any = multiprocessing.get_context(method)
     each = int(count)
     track(0, each)
@@ -206,11 +206,11 @@ def mints(count: str) -> None:
     say(len(distinct))
 
 
-# ---- Redis in trouble
+# ---- faults of Redis
 
 
 def tracks_when_told(count: str) -> None:
-    """Tracks `count` events at each word, flushes, and says whether all were safe; ends at "end"."""
+    """Tracks `count` events for each line, flushes, and prints whether all were safe; exits at "end"."""
     number = 0
     say("ready")
     while (word := wait_for_word()) not in ("end", ""):
@@ -220,7 +220,7 @@ def tracks_when_told(count: str) -> None:
 
 
 def tracks_steadily(rate: str) -> None:
-    """Tracks at a rate until a word comes, then ends in order; says how many it tracked."""
+    """Tracks at a rate until a line comes, then exits normally; prints how many it tracked."""
     told = threading.Event()
 
     def listen() -> None:
@@ -249,7 +249,7 @@ def drains(seconds: str) -> None:
 
 
 def keeps_the_loop_free(count: str) -> None:
-    """Says the longest time (ms) the event loop was blocked while events were tracked, the first among them."""
+    """Prints the longest time (ms) that the event loop was blocked while events were tracked, including the first."""
 
     async def main() -> None:
         longest = 0.0

@@ -1,4 +1,4 @@
-"""A program that asks OpenAI's SDK, whose events come from its integration, or from OpenTelemetry's instrumentation.
+"""A program that uses OpenAI's SDK, with events from its integration or from OpenTelemetry's instrumentation.
 
 `python traced.py direct|traced URL` prints each event as JSON.
 """
@@ -15,7 +15,7 @@ from birdfeed.testing import capture
 
 
 def instrumented(client: Any, how: str) -> Any:
-    """The client, followed."""
+    """The client, instrumented in one of the two ways."""
     if how == "direct":
         from birdfeed.integrations.openai import instrument
 
@@ -31,7 +31,7 @@ def instrumented(client: Any, how: str) -> Any:
 
 
 def ask(client: Any, prompt: str, **more: Any) -> None:
-    """One call; a stream is read to its end."""
+    """Make one call; a stream is read to its end."""
     answer = client.chat.completions.create(
         model="gpt-4o-mini", messages=[{"role": "user", "content": prompt}], user="ada", service_tier="default", **more
     )

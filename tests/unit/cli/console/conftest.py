@@ -1,4 +1,4 @@
-"""The console's pages, asked for in this process, over an embedded Valkey."""
+"""The console's pages, requested in this process, with an embedded Valkey."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any

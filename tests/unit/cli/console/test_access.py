@@ -1,4 +1,4 @@
-"""Who may see and do what: foreign hosts and pages get nothing, actions need the token and a form of the page."""
+"""Access to the console: other hosts and sites get nothing, actions need the token and a form of the page."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_this_machine_is_served(console: Make, host: str) -> None:
 
 
 def test_another_site_gets_nothing(console: Make) -> None:
-    """Neither with its own Origin, nor with none where something would change."""
+    """Neither with its own Origin, nor without an Origin for a change."""
     client = console(TOKEN)
     key = form_key(client.get("/").text)
 
@@ -50,8 +50,8 @@ def test_another_site_gets_nothing(console: Make) -> None:
     assert "birdfeed is" in client.get("/").text
 
 
-def test_every_answer_has_a_policy(console: Make) -> None:
-    """Pages, static files, refusals: nothing is loaded from elsewhere, framed, or kept."""
+def test_every_response_has_a_policy(console: Make) -> None:
+    """Pages, static files, refusals: nothing is loaded from other hosts, framed, or cached."""
     client = console()
     for answer in (
         client.get("/"),
@@ -66,8 +66,8 @@ def test_every_answer_has_a_policy(console: Make) -> None:
         assert answer.headers["Cache-Control"] == "no-store"
 
 
-def test_with_a_token_every_page_asks_for_it(console: Make) -> None:
-    """What a page shows, nobody sees without it."""
+def test_with_a_token_every_page_needs_it(console: Make) -> None:
+    """No page shows anything without it."""
     client = console(TOKEN, sign_in=False)
 
     asked, wrong = client.get("/"), client.post("/sign-in", data={"token": "not-the-token"})
@@ -83,7 +83,7 @@ def test_with_a_token_every_page_asks_for_it(console: Make) -> None:
 
 
 def test_signing_out(console: Make) -> None:
-    """A form that the page did not make ends nothing; the page's own does, and the cookie is worth nothing then."""
+    """A form that the page did not make has no effect; after the page's own the cookie is invalid."""
     client = console(TOKEN)
     cookie = client.cookies["birdfeed_console"]
 
@@ -95,8 +95,8 @@ def test_signing_out(console: Make) -> None:
     assert client.get("/").url.path == "/sign-in"
 
 
-def test_a_sign_in_ends_by_itself() -> None:
-    """After twelve hours; and a hundred and first pushes out the oldest."""
+def test_a_sign_in_expires() -> None:
+    """After twelve hours; and the hundred-and-first removes the oldest."""
     from birdfeed_cli.console.access import COOKIE, SIGNED_IN_SECONDS, Access
     from starlette.requests import Request
 
@@ -118,8 +118,8 @@ def test_a_form_that_is_too_long(console: Make) -> None:
     assert console(TOKEN, sign_in=False).post("/sign-in", data={"token": "x" * 100_001}).status_code == 413
 
 
-def test_others_reach_it_only_with_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An address of other machines needs one; the sentence says what to set."""
+def test_other_machines_need_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address that other machines can reach needs one; the message says what to set."""
     monkeypatch.setenv("BIRDFEED_REDIS_URL", "redis://127.0.0.1:1/0")
     monkeypatch.delenv("BIRDFEED_CONSOLE_TOKEN", raising=False)
 
@@ -130,7 +130,7 @@ def test_others_reach_it_only_with_a_token(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_token_from_a_file(tmp_path: Path) -> None:
-    """Without the line end; one that is too short is refused, and so are two."""
+    """Without the line end; a token that is too short is refused, and so are two tokens."""
     path = tmp_path / "token"
     path.write_text(f"{TOKEN}\n")
     assert console_token_of(WorkerSettings(console_token_file=path)) == TOKEN

@@ -1,4 +1,4 @@
-"""The console on the launcher's port: off unless asked for, with the same guards, and no burden for probes."""
+"""The console on the launcher's port: off by default, with the same access checks, and without effect on probes."""
 
 import socket
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def settings(redis: Redis, **more: Any) -> WorkerSettings:
 
 @pytest.fixture
 def launcher(redis: Redis, keys: Keys) -> Iterator[Address]:
-    """Its port with both, and the address."""
+    """The launcher's port with both, and its address."""
     from birdfeed_cli.console.server import beside
 
     server = Server(Pages(Pulse("p", workers=1), redis, keys), "127.0.0.1", 0, beside(settings(redis), keys)).start()
@@ -36,7 +36,7 @@ def launcher(redis: Redis, keys: Keys) -> Iterator[Address]:
 
 
 def test_both_are_served(launcher: Address) -> None:
-    """Probes and Prometheus need no sign-in and may use any name; the console does as on its own port."""
+    """Probes and Prometheus need no sign-in and may use any host name; the console works as on its own port."""
     _, address = launcher
     with httpx.Client(base_url=address, headers={"Origin": address}, timeout=60, trust_env=False) as client:
         pages = {path: client.get(path, headers={"Host": "pod-7.svc"}) for path in ("/healthz", "/readyz", "/metrics")}
@@ -61,7 +61,7 @@ def test_both_are_served(launcher: Address) -> None:
         assert client.get("/static/console.css").status_code == 200
 
 
-def test_it_ends_and_leaves_the_port(launcher: Address) -> None:
+def test_it_stops_and_frees_the_port(launcher: Address) -> None:
     """With a connection that is still open."""
     server, address = launcher
     with httpx.Client(base_url=address, trust_env=False) as client:
@@ -88,7 +88,7 @@ def test_off_by_default(redis: Redis, keys: Keys) -> None:
         server.close()
 
 
-def test_what_it_can_not_do_is_said(redis: Redis, keys: Keys) -> None:
+def test_settings_that_cannot_work_are_named(redis: Redis, keys: Keys) -> None:
     """Each in a sentence, before a worker starts."""
     from birdfeed_cli.console.server import beside
 

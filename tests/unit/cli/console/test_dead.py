@@ -1,4 +1,4 @@
-"""Pages of dead letters: kinds, one with an example, and the list by filters."""
+"""Pages of dead letters: kinds, one letter with an example, and the list with filters."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ Make = Callable[..., "TestClient"]
 
 
 def test_kinds_and_letters(console: Make, redis: Redis, keys: Keys) -> None:
-    """Kinds by events, the letters newest first, with their trend."""
+    """Kinds sorted by events, letters newest first, with their trend."""
     now = datetime.now(UTC)
     bury(redis, keys, events(3), now=now - timedelta(minutes=90))
     letters = bury(redis, keys, events(2), "quarantined", "cost: not a number", now=now)
@@ -40,7 +40,7 @@ def test_kinds_and_letters(console: Make, redis: Redis, keys: Keys) -> None:
     ],
 )  # fmt: skip
 def test_filters(console: Make, redis: Redis, keys: Keys, query: dict[str, str], found: int) -> None:
-    """Each by itself and together; what was typed stays in the form."""
+    """Each by itself and together; the form keeps what was typed."""
     now = datetime.now(UTC)
     bury(redis, keys, events(3, user="ann"), now=now - timedelta(hours=3))
     bury(redis, keys, events(2, user="bob"), "quarantined", "cost: not a number", now=now)
@@ -52,8 +52,8 @@ def test_filters(console: Make, redis: Redis, keys: Keys, query: dict[str, str],
         assert f'value="{value}"' in page or f"<option selected>{value}</option>" in page
 
 
-def test_a_filter_that_makes_no_sense(console: Make) -> None:
-    """One sentence, as the command says it."""
+def test_an_invalid_filter(console: Make) -> None:
+    """One sentence, the same as from the command."""
     client = console()
 
     wrong_time, wrong_reason = client.get("/dead?since=yesterday"), client.get("/dead?reason=invald")
@@ -81,7 +81,9 @@ def test_many_letters_are_read_a_page_at_a_time(
 
 
 def test_an_example_needs_a_sign_in(console: Make, redis: Redis, keys: Keys) -> None:
-    """Every user of the machine reaches a console without a token: it shows no event's data, nor lets one probe it."""
+    """Every user of the machine reaches a console without a token: it shows no event's data, and can't be used to guess
+    it.
+    """
     [letter] = bury(redis, keys, events(3, user="ann-the-user"))
     paths = (f"/dead/kinds/{letter.fingerprint}", f"/dead/letters/{letter.id}")
     anybody, operator = console(), console(TOKEN)
@@ -94,8 +96,8 @@ def test_an_example_needs_a_sign_in(console: Make, redis: Redis, keys: Keys) -> 
     assert "One event of 3" in operator.get(paths[0]).text
 
 
-def test_what_is_not_there(console: Make) -> None:
-    """A page with 404 that says what."""
+def test_what_does_not_exist(console: Make) -> None:
+    """A page with 404 that names it."""
     client = console()
 
     assert "no dead letter has the fingerprint abc" in client.get("/dead/kinds/abc").text

@@ -1,4 +1,4 @@
-"""Costs and prices missing: what the store says, or what to set where it can't be asked."""
+"""Pages of costs and missing prices: the store's numbers, or what to set if it can't be queried."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ def test_without_a_read_token(console: Make, path: str) -> None:
 
 @pytest.mark.parametrize("path", ["/costs", "/prices"])
 def test_without_a_host(console: Make, path: str) -> None:
-    """What is missing is said, and no secret."""
+    """The message names what is missing, and no secret."""
     page = console(tinybird_read_token="a-read-token").get(path)
 
     assert page.status_code == 502
@@ -33,7 +33,7 @@ def test_without_a_host(console: Make, path: str) -> None:
 
 
 def test_costs_by_model_tier_and_day(console: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The report's own numbers; users are named after a sign-in only, whatever the address asks for."""
+    """The report's own numbers; users are named only after a sign-in, whatever the URL asks for."""
     from datetime import UTC, datetime
     from decimal import Decimal
 

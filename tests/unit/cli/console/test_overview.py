@@ -1,4 +1,4 @@
-"""The first page: what `status` and `ledger` say, with the commands that fix it."""
+"""The first page: what `status` and `ledger` show, with the commands that fix it."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def test_the_verdict_and_what_fixes_it(console: Make, redis: Redis, keys: Keys) 
         assert f"Runbook: {one.rule.section}" in page.text
 
 
-def test_everything_at_a_glance(console: Make, redis: Redis, keys: Keys) -> None:
+def test_everything_on_one_page(console: Make, redis: Redis, keys: Keys) -> None:
     """Counts of the last hours, dead letters by kind, data sources, workers, the ledger."""
     letters = bury(redis, keys, events(3), now=datetime.now(UTC))
     redis.hset(
@@ -70,7 +70,7 @@ def test_everything_at_a_glance(console: Make, redis: Redis, keys: Keys) -> None
 
 
 def test_no_redis(console: Make) -> None:
-    """A page that says so, with 503, and that looks again by itself."""
+    """A page with 503 that says so and reloads by itself."""
     page = console(connection=connect("redis://127.0.0.1:1/0", tries=0, timeout=5)).get("/")
 
     assert page.status_code == 503
@@ -79,7 +79,7 @@ def test_no_redis(console: Make) -> None:
 
 
 def test_an_empty_redis(console: Make) -> None:
-    """Nothing was ever sent: the page says that, and fails nowhere."""
+    """The page says that no event was sent yet, without an error."""
     said = words(console().get("/").text)
 
     assert "No dead letters." in said
@@ -92,7 +92,7 @@ HOSTILE = "=1+1<script>alert(1)</script>\x1b]52;c;aGk=\x07\n\"onload='x' {{ 7*7 
 
 @pytest.fixture
 def hostile(redis: Redis, keys: Keys) -> DeadLetterInfo:
-    """Hostile names wherever a name can be; a dead letter with them."""
+    """Hostile names in every place for a name; a dead letter with them."""
     [letter] = bury(redis, keys, [envelope(text(model=HOSTILE, user=HOSTILE))], reason="invalid", detail=HOSTILE)
     redis.hincrby(keys.ledger, f"accepted:{HOSTILE}", 7)
     redis.hset(keys.birdfeed("destination:llm_events"), mapping={"backoff_until": "9999999999", "reason": HOSTILE})
@@ -104,8 +104,8 @@ def hostile(redis: Redis, keys: Keys) -> DeadLetterInfo:
     return letter
 
 
-#: Every page of Redis's that shows what somebody may have made up; tests/e2e/cli/test_hostile_names.py has the store's.
-#: FINGERPRINT and LETTER stand for those of `hostile`, NAME for HOSTILE.
+#: Every page from Redis that shows text from outside; tests/e2e/cli/test_hostile_names.py has the store's. FINGERPRINT
+#: and LETTER are those of `hostile`, NAME for HOSTILE.
 PAGES = (
     "/", "/dead", "/dead?text=alert", "/dead/kinds/FINGERPRINT", "/dead/letters/LETTER", "/replays",
     "/replays/new?of=filter&user=NAME",
@@ -114,7 +114,7 @@ PAGES = (
 
 @pytest.mark.parametrize("path", PAGES)
 def test_hostile_values_stay_text(path: str, console: Make, hostile: DeadLetterInfo) -> None:
-    """No markup, no control character, no template of theirs; seen on the page all the same."""
+    """No markup, control character or template from them; the page still shows them."""
     page = console(TOKEN).get(
         path.replace("FINGERPRINT", hostile.fingerprint).replace("LETTER", hostile.id).replace("NAME", quote(HOSTILE))
     )

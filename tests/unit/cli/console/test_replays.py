@@ -1,4 +1,4 @@
-"""Replays by forms: a dry run, all that fit or those that were chosen, edits, and what stands in the log."""
+"""Replays by forms: a dry run, all matching letters or selected ones, edits, and the entries in the log."""
 
 import re
 import threading
@@ -31,7 +31,7 @@ def hidden(page: str) -> dict[str, Any]:
 
 
 def ask(client: "TestClient", query: str, how: str, **fields: str) -> Any:
-    """Fill in the form before a replay and send it; the replay's page when it has ended."""
+    """Fill in the form before a replay and send it; returns the replay's page when it has ended."""
     form = client.get(f"/replays/new?{query}").text.partition("<h1>")[2]
     begun: Any = client.post("/replays", data={**hidden(form), "how": how, **fields}, follow_redirects=False)
     if begun.status_code != 303:
@@ -50,7 +50,7 @@ def actions(redis: Redis, keys: Keys) -> list[str]:
 
 
 def test_a_dry_run_then_the_replay(console: Make, redis: Redis, keys: Keys) -> None:
-    """The first changes nothing and leads to the second; that is in the log, with where it was asked for."""
+    """The first changes nothing and leads to the second, which is in the log, with where it was started."""
     bury(redis, keys, events(3))
     bury(redis, keys, events(2), "quarantined")
     client = console(TOKEN)
@@ -69,7 +69,7 @@ def test_a_dry_run_then_the_replay(console: Make, redis: Redis, keys: Keys) -> N
     assert "via console" in client.get("/replays").text
 
 
-def test_those_that_were_chosen(console: Make, redis: Redis, keys: Keys) -> None:
+def test_selected_letters(console: Make, redis: Redis, keys: Keys) -> None:
     """Only these letters go back."""
     letters = [letter.id for letter in bury(redis, keys, events(4), each=True)]
 
@@ -101,7 +101,7 @@ def test_everything_with_a_limit_and_an_edit(console: Make, redis: Redis, keys: 
         ("of=filter", {"set_type": "text_generatoin"}, "did you mean text_generation?"),
     ],
 )
-def test_what_makes_no_sense_changes_nothing(
+def test_an_invalid_form_changes_nothing(
     console: Make, redis: Redis, keys: Keys, query: str, fields: dict[str, str], sentence: str
 ) -> None:
     bury(redis, keys, events(1))
@@ -113,8 +113,8 @@ def test_what_makes_no_sense_changes_nothing(
     assert redis.zcard(keys.failed) == 1
 
 
-def test_nothing_chosen(console: Make) -> None:
-    """A form without a tick is not a replay of everything."""
+def test_nothing_selected(console: Make) -> None:
+    """A form without a selection is not a replay of everything."""
     assert "no dead letter is selected" in console(TOKEN).get("/replays/new?of=letters").text
 
 
@@ -137,7 +137,7 @@ def test_actions_need_the_token_and_the_pages_form(console: Make, redis: Redis, 
 
 
 def test_one_at_a_time_and_stopped(console: Make, redis: Redis, keys: Keys) -> None:
-    """A second replay is refused while one runs; one that is stopped says how to continue it."""
+    """A second replay is refused while one runs; a stopped one shows how to continue it."""
     bury(redis, keys, events(30), each=True)
     client = console(TOKEN)
     form = hidden(client.get("/replays/new?of=filter").text.partition("<h1>")[2])
@@ -156,8 +156,8 @@ def test_one_at_a_time_and_stopped(console: Make, redis: Redis, keys: Keys) -> N
     assert redis.zcard(keys.failed) > 0  # all of them would take five minutes
 
 
-def test_a_console_that_ends_stops_its_replay(console: Make, redis: Redis, keys: Keys) -> None:
-    """Between two steps; nothing runs on in the background."""
+def test_a_console_that_stops_also_stops_its_replay(console: Make, redis: Redis, keys: Keys) -> None:
+    """Between two steps; nothing continues in the background."""
     from birdfeed_cli.console.replays import Runs
 
     bury(redis, keys, events(20), each=True)
@@ -172,7 +172,7 @@ def test_a_console_that_ends_stops_its_replay(console: Make, redis: Redis, keys:
 
 
 def test_resume_by_a_button(console: Make, redis: Redis, keys: Keys) -> None:
-    """The page offers it where something is paused; it is in the log."""
+    """The page has it if something is paused; the resume is in the log."""
     redis.hset(keys.birdfeed("breaker"), "text_generation", '{"reason":"invalid","dead":9,"seen":9,"since":1}')
     client = console(TOKEN)
     page = client.get("/").text

@@ -31,7 +31,7 @@ def operator(redis: Redis, valkey_url: str) -> Iterator[Redis]:
 
 
 def test_the_operators_rights_are_enough(console: Make, operator: Redis, redis: Redis, keys: Keys) -> None:
-    """Pages, filters, a replay and a resume; also where rq failed a job by itself."""
+    """Pages, filters, a replay and a resume; also with a job that rq failed by itself."""
     *_, letter = bury(redis, keys, events(3), each=True)
     client = console(TOKEN, connection=operator)
     pages = ("/", "/dead?text=model", f"/dead/kinds/{letter.fingerprint}", f"/dead/letters/{letter.id}", "/replays")

@@ -1,4 +1,4 @@
-"""The buffer: bounds by events and bytes, what is dropped at them, and many threads at once."""
+"""The buffer: bounds by events and bytes, what is dropped at them, and concurrent threads."""
 
 import sys
 import threading
@@ -50,8 +50,8 @@ def test_bytes_over_the_bound_are_dropped_by_the_policy(policy: Any, kept: list[
     assert counters.dropped() == {"buffer_full": 2}
 
 
-def test_room_comes_back_when_events_are_taken() -> None:
-    """The count of bytes goes down too, however often."""
+def test_room_is_free_again_when_events_are_taken() -> None:
+    """The count of bytes falls too, after many rounds as well."""
     buffer, counters = make()
 
     for _ in range(50):
@@ -65,7 +65,7 @@ def test_room_comes_back_when_events_are_taken() -> None:
 
 
 def test_taking_stops_at_either_limit() -> None:
-    """By count, and by bytes, of which the last may go over."""
+    """By count, and by bytes, which the last event may exceed."""
     buffer, _ = make()
     for number in range(6):
         buffer.put(item(number, 100))
@@ -76,7 +76,7 @@ def test_taking_stops_at_either_limit() -> None:
 
 
 def test_what_is_put_back_comes_first() -> None:
-    """In its order, before what came later."""
+    """In its order, before later events."""
     buffer, _ = make()
     for number in range(4):
         buffer.put(item(number))
@@ -89,7 +89,7 @@ def test_what_is_put_back_comes_first() -> None:
 
 @pytest.mark.parametrize(("events", "size"), [(5, 10), (2, 200)])
 def test_a_filling_buffer_wakes_the_flusher(events: int, size: int) -> None:
-    """From half full on, by count or by bytes, rather than at its interval."""
+    """From half full on, by count or by bytes, before its interval is over."""
     counters = Counters()
     wake = threading.Event()
     buffer = Buffer(counters=counters, wake=wake, max_events=10, max_bytes=1_000)  # type: ignore[arg-type]  # it can tell
@@ -103,7 +103,7 @@ def test_a_filling_buffer_wakes_the_flusher(events: int, size: int) -> None:
 
 
 def test_hundreds_of_threads_lose_nothing() -> None:
-    """Two hundred threads put while one takes, switched as often as Python can."""
+    """Two hundred threads put while another takes, with the shortest switch interval."""
     buffer, counters = make(events=10**6, size=10**9)
 
     def fill(start: int) -> None:

@@ -43,8 +43,8 @@ def test_events_reach_redis_in_batches(bench: Bench) -> None:
     assert bench.delivery.breaker.state == "up"
 
 
-def test_in_an_outage_batches_wait_in_the_spool_and_come_back_once(bench: Bench) -> None:
-    """Down, up again, everything once and unmarked: nothing was ever sent."""
+def test_in_an_outage_batches_wait_in_the_spool_and_are_sent_once(bench: Bench) -> None:
+    """After the outage every batch is sent once, unmarked, because none was sent before."""
     bench.redis.mood = Outcome.REFUSED
     ids = bench.track(25)
     assert bench.round() is True  # safe on disk
@@ -60,8 +60,8 @@ def test_in_an_outage_batches_wait_in_the_spool_and_come_back_once(bench: Bench)
     assert (bench.counters.spooled, bench.counters.drained, bench.counters.enqueued) == (25, 25, 25)
 
 
-def test_an_outage_costs_one_try_a_second(bench: Bench) -> None:
-    """A minute of five flushes a second."""
+def test_an_outage_causes_one_try_a_second(bench: Bench) -> None:
+    """In a minute with five flushes a second."""
     bench.redis.mood = Outcome.REFUSED
     for _ in range(300):
         bench.track(1)
@@ -71,8 +71,8 @@ def test_an_outage_costs_one_try_a_second(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("arrives", [True, False])
-def test_a_lost_answer_is_tried_again_under_the_same_id_and_marked(bench: Bench, arrives: bool) -> None:
-    """Whether the batch had arrived or not, it is there once, and the retry says that it is one."""
+def test_a_lost_answer_is_tried_again_with_the_same_id_and_marked(bench: Bench, arrives: bool) -> None:
+    """Whether or not the batch was written, it is in Redis once, and the retry is marked as one."""
     bench.redis.mood, bench.redis.arrives = Outcome.UNKNOWN, arrives
     ids = bench.track(5)
     assert bench.round() is True
@@ -104,7 +104,7 @@ def test_without_a_spool_events_wait_in_memory_within_the_buffers_bound() -> Non
 
 
 def test_a_spool_that_fails_leaves_events_in_memory(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Disk full and Redis away at once: nothing is lost while there is memory."""
+    """With a full disk and without Redis nothing is lost while there is memory."""
 
     def broken(self: Spool, batches: list[PackedBatch]) -> None:
         raise SpoolError("no space")
@@ -123,7 +123,7 @@ def test_a_spool_that_fails_leaves_events_in_memory(bench: Bench, monkeypatch: p
 
 
 def test_over_the_spools_bound_events_are_dropped_and_reported(tmp_path: Path) -> None:
-    """Memory stays empty; the drops wait and reach the ledger when Redis is back."""
+    """Memory stays empty; the drop counts wait and are in the ledger when Redis is back."""
     bench = Bench(tmp_path, batch_events=10, spool_bytes=3_000)
     bench.redis.mood = Outcome.REFUSED
     ids = bench.track(500)
@@ -146,7 +146,7 @@ def test_over_the_spools_bound_events_are_dropped_and_reported(tmp_path: Path) -
 
 
 def test_drop_counts_survive_the_process(tmp_path: Path) -> None:
-    """It ends in the outage; the next process reports for it."""
+    """It exits in the outage; the next process reports its drops."""
     first = Bench(tmp_path, spool_bytes=500)
     first.redis.mood = Outcome.REFUSED
     first.track(100)
@@ -171,7 +171,7 @@ def test_a_report_whose_answer_was_lost_keeps_its_id(bench: Bench) -> None:
 
 
 def test_draining_keeps_to_its_rate(tmp_path: Path) -> None:
-    """A hundred events a second, while new events go out at once."""
+    """A hundred events a second, while new events are sent immediately."""
     bench = Bench(tmp_path, batch_events=10, spool_drain_rate=100)
     bench.redis.mood = Outcome.REFUSED
     bench.track(1000)
@@ -188,7 +188,7 @@ def test_draining_keeps_to_its_rate(tmp_path: Path) -> None:
 
 
 def test_a_recovering_redis_that_fails_again_loses_nothing(bench: Bench) -> None:
-    """Refused, accepted, unknown, refused, accepted, in every round another mood."""
+    """Refused, accepted, unknown, refused, accepted, a different answer in every round."""
     ids = []
     for mood in [Outcome.REFUSED, Outcome.ACCEPTED, Outcome.UNKNOWN, Outcome.REFUSED, Outcome.ACCEPTED] * 4:
         bench.redis.mood = mood
@@ -202,7 +202,7 @@ def test_a_recovering_redis_that_fails_again_loses_nothing(bench: Bench) -> None
 
 
 def test_a_fault_in_a_round_leaves_the_events_for_the_next(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever it is: packing, sending, or storing."""
+    """In packing, sending, or storing."""
     ids = bench.track(25)
     for owner, name in ((Delivery, "_pack"), (Sending, "enqueue"), (Delivery, "_chunk")):
         with monkeypatch.context() as patch:
@@ -214,8 +214,8 @@ def test_a_fault_in_a_round_leaves_the_events_for_the_next(bench: Bench, monkeyp
     assert bench.redis.event_ids == ids
 
 
-def test_what_cannot_be_placed_at_the_end_is_counted() -> None:
-    """No Redis, no spool: the process ends, and says what it lost."""
+def test_what_cannot_be_stored_at_exit_is_counted() -> None:
+    """Without Redis and spool the process logs what it lost."""
     bench = Bench(batch_events=10)
     bench.redis.mood = Outcome.REFUSED
     bench.track(20)
@@ -228,7 +228,7 @@ def test_what_cannot_be_placed_at_the_end_is_counted() -> None:
 
 
 def test_single_events_in_the_spool_are_sent(tmp_path: Path) -> None:
-    """durability=spool: also those another process left."""
+    """With durability=spool, also those that another process left."""
     bench = Bench(tmp_path, durability="spool", batch_events=10)
     assert bench.spool is not None
     for number in range(25):
@@ -242,7 +242,7 @@ def test_single_events_in_the_spool_are_sent(tmp_path: Path) -> None:
 
 
 def test_the_log_has_no_event_data_and_no_flood(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """An outage of a minute is one line, and it says where events are kept."""
+    """An outage of a minute is one line, which says where events are kept."""
     bench.redis.mood = Outcome.REFUSED
     with caplog.at_level(logging.DEBUG, "birdfeed"):
         for _ in range(300):
@@ -254,7 +254,7 @@ def test_the_log_has_no_event_data_and_no_flood(bench: Bench, caplog: pytest.Log
 
 
 def test_a_heartbeat_every_ten_seconds(bench: Bench) -> None:
-    """What waits, in memory and on disk, how old it is, and what was dropped; only while Redis answers."""
+    """The waiting events in memory and on disk, their age, and the dropped ones; only while Redis answers."""
     bench.counters.drop("text_generation", "too_large", 2)
     bench.track(3)
     for _ in range(110):
@@ -276,7 +276,7 @@ def test_a_heartbeat_every_ten_seconds(bench: Bench) -> None:
 
 
 def test_heartbeats_while_redis_refuses_events(bench: Bench) -> None:
-    """It answers, so operators see from anywhere what waits here; one that is away is not asked."""
+    """While it answers, operators on any host see what waits here; while it is away none is tried."""
     bench.redis.mood, bench.redis.takes_heartbeats = Outcome.REFUSED, True
     bench.redis.refusal = NoPermissionError("no rights")
     bench.track(5)
@@ -291,7 +291,7 @@ def test_heartbeats_while_redis_refuses_events(bench: Bench) -> None:
 
 
 def test_single_events_are_sent_whatever_the_durability_is_now(tmp_path: Path) -> None:
-    """They were stranded when durability went back to buffer."""
+    """They stayed in the spool when durability was changed back to buffer."""
     bench = Bench(tmp_path, batch_events=10)
     assert bench.spool is not None
     for number in range(15):
@@ -304,7 +304,7 @@ def test_single_events_are_sent_whatever_the_durability_is_now(tmp_path: Path) -
 
 
 def test_a_flush_is_done_when_what_waited_is_safe(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another thread that tracks quicker than Redis answers made every flush say no."""
+    """With another thread that tracks faster than Redis answers, every flush returned False."""
     real = bench.redis.enqueue
 
     def slow(batches: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What `birdfeed spool list` and `birdfeed spool drain` stand on."""
+"""The functions behind `birdfeed spool list` and `birdfeed spool drain`."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -36,7 +36,7 @@ def fill(spool: Spool, batches: int = 5) -> None:
 
 
 def test_batches_single_events_and_reports_are_sent(live: Options, spool: Spool, redis: Redis, keys: Keys) -> None:
-    """All that a spool may hold."""
+    """All that a spool may contain."""
     fill(spool)
     for _ in range(15):
         spool.add_event("image_generation", b'{"event_id":"y"}', 0)
@@ -53,16 +53,16 @@ def test_batches_single_events_and_reports_are_sent(live: Options, spool: Spool,
     assert_balanced(redis, keys)
 
 
-def test_there_may_be_nothing(live: Options) -> None:
-    """No outage, no file."""
+def test_an_empty_or_missing_spool(live: Options) -> None:
+    """Without an outage there is no file."""
     done = drain(live)
 
     assert (done.events, done.left.events, done.redis) == (0, 0, "unknown")
     assert spool_files(live) == ([], [])
 
 
-def test_a_redis_that_is_away_leaves_everything(live: Options, spool: Spool) -> None:
-    """And says so at once."""
+def test_without_redis_everything_stays(live: Options, spool: Spool) -> None:
+    """And the drain fails immediately."""
     fill(spool)
     gone = replace(live, redis_url=REDIS_URL)
 
@@ -72,7 +72,7 @@ def test_a_redis_that_is_away_leaves_everything(live: Options, spool: Spool) -> 
 
 
 def test_a_spool_of_a_redis_that_has_moved(live: Options, redis: Redis, tmp_path: Path) -> None:
-    """It is drained by its path into the Redis there is now."""
+    """It is drained by its path into the present Redis."""
     old = Spool.of(Options(redis_url=REDIS_URL, spool_dir=tmp_path / "spool"))
     fill(old)
     old.close()
@@ -82,8 +82,8 @@ def test_a_spool_of_a_redis_that_has_moved(live: Options, redis: Redis, tmp_path
     assert drain(live, path=found).events == 50
 
 
-def test_what_another_process_is_sending_is_left_to_it(live: Options, spool: Spool, redis: Redis) -> None:
-    """The drain ends all the same."""
+def test_what_another_process_is_sending_is_skipped(live: Options, spool: Spool, redis: Redis) -> None:
+    """The drain still finishes."""
     fill(spool, 2)
     spool.claim(10)
 
@@ -120,8 +120,8 @@ def database(path: Path) -> None:
     [lambda path: path.write_text("precious"), database, lambda path: path.mkdir(), lambda path: None],
     ids=["text", "another database", "a folder", "nothing"],
 )
-def test_what_is_no_spool_is_left_alone(live: Options, tmp_path: Path, make: Callable[[Path], None]) -> None:
-    """A path given by mistake: told so, and not a byte of it is changed, moved or made."""
+def test_a_file_that_is_not_a_spool_is_not_changed(live: Options, tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """A wrong path is an error, and nothing in it is changed, moved or created."""
     path = tmp_path / "notes.txt"
     make(path)
     before = path.read_bytes() if path.is_file() else None
@@ -134,7 +134,7 @@ def test_what_is_no_spool_is_left_alone(live: Options, tmp_path: Path, make: Cal
 
 
 def test_damaged_files_are_listed(live: Options, spool: Spool) -> None:
-    """So that a person finds them."""
+    """So an operator finds them."""
     fill(spool)
     spool.close()
     spool.path.write_bytes(b"text" * 1000)

@@ -1,4 +1,4 @@
-"""durability="spool": what the program is told about each event."""
+"""durability="spool": what track_event returns for each event."""
 
 from pathlib import Path
 from typing import Literal

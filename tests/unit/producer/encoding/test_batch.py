@@ -27,7 +27,7 @@ def test_rq_reads_the_data() -> None:
     assert batch.events == 2
 
 
-def test_a_retried_batch_says_so_and_is_else_the_same() -> None:
+def test_a_retried_batch_is_marked_and_otherwise_the_same() -> None:
     """The same id and events; marking it twice changes nothing more."""
     batch = pack("text_generation", [b"1", b"2"], compression=6)
     marked = mark_retried(batch)
@@ -41,12 +41,12 @@ def test_a_retried_batch_says_so_and_is_else_the_same() -> None:
 
 @pytest.mark.parametrize("level", range(10))
 def test_every_compression_level_is_read(level: int) -> None:
-    """None included: rq wants zlib's frame in any case."""
+    """No compression included: rq needs zlib's format in any case."""
     assert lines_of(pack("t", [b"x" * 1000], compression=level)) == (b"x" * 1000,)
 
 
-def test_a_line_over_the_bound_travels_alone() -> None:
-    """It is below max_event_bytes, so it is sent, but nobody else's batch grows by it."""
+def test_a_line_over_the_bound_is_a_batch_of_its_own() -> None:
+    """It is below max_event_bytes, so it is sent, but it makes no other batch larger."""
     items = [("t", b"a"), ("t", b"b" * 100), ("t", b"c")]
 
     assert list(cut(items, batch_events=10, batch_bytes=50)) == [("t", [b"a"]), ("t", [b"b" * 100]), ("t", [b"c"])]
@@ -57,7 +57,7 @@ def test_a_line_over_the_bound_travels_alone() -> None:
     batch_events=st.integers(1, 20),
     batch_bytes=st.integers(50, 500),
 )
-def test_cutting_keeps_everything_in_order_and_in_bounds(
+def test_cutting_keeps_everything_in_order_and_within_bounds(
     items: list[tuple[str, bytes]], batch_events: int, batch_bytes: int
 ) -> None:
     """Every event once, in its type's order; no batch is over a bound unless it holds one event."""

@@ -1,4 +1,4 @@
-"""An event's line: the wire's own form, with only what may leave the process."""
+"""An event's line in the wire format, with only the fields that may leave the process."""
 
 import hashlib
 import hmac
@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 TEXT = SPELLINGS["text_generation"]
-#: Fields that any short text may stand in, and that leave as they came.
+#: Fields for any short text, which are sent unchanged.
 TEXT_FIELDS = {
     "model",
     "model_used",
@@ -39,8 +39,8 @@ def encode(data: Any, counters: Counters | None = None, **policy: Any) -> dict[s
     return None if done is None else dict(orjson.loads(line_of(done)), dropped=done[2])
 
 
-def test_a_line_is_what_the_schemas_write() -> None:
-    """The producer's own writing and the schemas' give the same bytes, dropped fields included."""
+def test_a_line_is_what_the_schemas_would_write() -> None:
+    """The producer's own code and the schemas' give the same bytes, dropped fields included."""
     data = {"model": "m", "usage": {"prompt_tokens": 3}, "prompt": "never", "userId": "u"}
     done = Encoder(Policy(), Counters()).encode("text_generation", data, Policy().shape(TEXT))
     assert done is not None
@@ -58,7 +58,7 @@ def test_a_line_is_what_the_schemas_write() -> None:
 
 
 def test_the_time_is_written_as_the_schemas_write_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Microseconds always have six digits, also right after a full second."""
+    """Microseconds always have six digits, also at a full second."""
     for nanoseconds in (1_700_000_000_000_000_000, 1_700_000_000_000_001_999, 1_700_000_059_999_999_999):
         monkeypatch.setattr("birdfeed.encoding.encoder.time.time_ns", lambda at=nanoseconds: at)
         written = now_text()
@@ -80,7 +80,7 @@ def test_the_time_is_written_as_the_schemas_write_it(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_names_are_filtered_and_renamed(data: Any, stored: dict[str, Any], dropped: int) -> None:
-    """The field's own name wins over another spelling, whichever comes first; unknown names are counted."""
+    """The field's own name has priority over another spelling, in either order; unknown names are counted."""
     line = encode(data)
 
     assert line is not None
@@ -90,7 +90,7 @@ def test_names_are_filtered_and_renamed(data: Any, stored: dict[str, Any], dropp
 
 
 def test_a_lines_own_bytes_count_towards_the_bound() -> None:
-    """An event's line is refused from its first byte too many."""
+    """An event's line is refused if it is one byte too long."""
     done = Encoder(Policy(), Counters()).encode("text_generation", {"model": "m"}, Policy().shape(TEXT))
     assert done is not None
     size = len(line_of(done))
@@ -100,7 +100,7 @@ def test_a_lines_own_bytes_count_towards_the_bound() -> None:
 
 
 def test_what_was_passed_is_not_changed() -> None:
-    """The handler's own dict stays as it is, error and user included."""
+    """The handler's own dict is unchanged, error and user included."""
     data = {"model": "m", "user": "u", "error": ValueError("x")}
     before = dict(data)
 
@@ -109,8 +109,8 @@ def test_what_was_passed_is_not_changed() -> None:
     assert data == before
 
 
-def test_other_mappings_are_read() -> None:
-    """Any mapping will do."""
+def test_other_mappings_are_accepted() -> None:
+    """Any mapping."""
     line = encode(OrderedDict(model="m"))
 
     assert line is not None
@@ -118,14 +118,14 @@ def test_other_mappings_are_read() -> None:
 
 
 @pytest.mark.parametrize("data", [["model"], "model", 5, None, {"model"}])
-def test_what_is_no_mapping_raises(data: Any) -> None:
+def test_data_that_is_not_a_mapping_raises(data: Any) -> None:
     """The caller counts it as a bad call; it must never become an event."""
     with pytest.raises(TypeError):
         encode(data)
 
 
-def test_extra_fields_pass() -> None:
-    """Names the operator allows are sent beside the models' own."""
+def test_allowed_extra_fields_are_sent() -> None:
+    """Names that the operator allows are sent with the models' own."""
     line = encode({"model": "m", "team": "blue", "prompt": "p"}, extra=frozenset({"team"}))
 
     assert line is not None
@@ -133,8 +133,8 @@ def test_extra_fields_pass() -> None:
     assert line["dropped_fields"] == 1
 
 
-def test_an_unknown_type_is_filtered_by_every_known_name() -> None:
-    """Nobody knows the type, so it will be a dead letter; a prompt has no business in one either."""
+def test_an_unknown_type_keeps_only_known_names() -> None:
+    """The names of all types; the event will be a dead letter, which must not have a prompt either."""
     done = Encoder(Policy(), Counters()).encode("video", {"videoSeconds": 2, "prompt": "p"}, Policy().shape(None))
 
     assert done is not None
@@ -142,7 +142,7 @@ def test_an_unknown_type_is_filtered_by_every_known_name() -> None:
 
 
 def test_an_event_over_the_limit_is_refused_alone() -> None:
-    """Its neighbours are not its fault."""
+    """Other events are not affected."""
     counters = Counters()
 
     long = dict.fromkeys(("model", "model_used", "provider"), "m" * 500)
@@ -153,7 +153,7 @@ def test_an_event_over_the_limit_is_refused_alone() -> None:
 
 
 def test_users_are_hashed_with_a_key() -> None:
-    """user and username leave as HMAC-SHA256, cut to 128 bits; a number as its digits."""
+    """user and username are sent as HMAC-SHA256, cut to 128 bits; a number is hashed as its digits."""
     line = encode({"model": "m", "user": "u1", "username": 17, "tier": "seed"}, hmac_key=b"key")
 
     assert line is not None
@@ -161,16 +161,16 @@ def test_users_are_hashed_with_a_key() -> None:
     assert line["data"] == {"model": "m", "user": digest, "username": pseudonym(b"key", "17"), "tier": "seed"}
 
 
-def test_no_user_stays_no_user_with_a_key() -> None:
-    """Anonymous events must not all become one person."""
+def test_a_missing_user_stays_missing_with_a_key() -> None:
+    """Anonymous events must not all get the same user."""
     line = encode({"model": "m", "user": None}, hmac_key=b"key")
 
     assert line is not None
     assert line["data"]["user"] is None
 
 
-def test_the_hook_sees_a_copy_and_its_answer_is_sent() -> None:
-    """It can change what it sees as it likes; names outside the allow-list stay out."""
+def test_the_hook_gets_a_copy_and_its_result_is_sent() -> None:
+    """It can change the copy in any way; names outside the allow-list are not sent."""
     usage = {"prompt_tokens": 1}
 
     def hook(event: Event) -> Event:
@@ -197,7 +197,7 @@ def test_the_hook_sees_a_copy_and_its_answer_is_sent() -> None:
     ],
 )
 def test_a_hook_that_drops_or_fails_is_counted(hook: Any, reason: str) -> None:
-    """A hook is there for privacy: where it fails, the event is not sent unseen."""
+    """A hook is for privacy: if it fails, the event is not sent."""
     counters = Counters()
 
     assert encode({"model": "m"}, counters, before_send=hook) is None
@@ -205,7 +205,7 @@ def test_a_hook_that_drops_or_fails_is_counted(hook: Any, reason: str) -> None:
 
 
 def test_users_are_hashed_after_the_hook() -> None:
-    """A hook can't send a raw user, whatever it puts where."""
+    """A hook can't send a raw user in any field."""
     seen: list[Any] = []
 
     def hook(event: Event) -> Event:
@@ -220,7 +220,7 @@ def test_users_are_hashed_after_the_hook() -> None:
     assert line["data"] == {"model": "m", "user": pseudonym(b"key", "u1"), "username": pseudonym(b"key", "Ann")}
 
 
-def test_tracebacks_are_not_sent_unless_asked_for() -> None:
+def test_tracebacks_are_sent_only_if_configured() -> None:
     """An exception and a dict with a traceback are treated alike."""
     try:
         raise ValueError("broken")
@@ -244,8 +244,8 @@ def test_tracebacks_are_not_sent_unless_asked_for() -> None:
         st.none() | st.integers(-9, 9) | st.text(st.characters(codec="utf-8"), max_size=20),
     )
 )
-def test_every_accepted_spelling_arrives_under_the_fields_name(data: dict[str, Any]) -> None:
-    """Whatever the mixture of spellings: each field once, with the value of its own name if that was given."""
+def test_every_accepted_spelling_is_sent_under_the_fields_name(data: dict[str, Any]) -> None:
+    """With any mixture of spellings each field is sent once, with the value of its own name if that was given."""
     line = encode(data)
 
     assert line is not None
@@ -258,12 +258,12 @@ def test_every_accepted_spelling_arrives_under_the_fields_name(data: dict[str, A
 
 
 class Name(str):
-    """A name of another type than text."""
+    """A subclass of str as a name."""
 
 
 @pytest.mark.parametrize("usage", [{"prompt_tokens": 1}, {"prompt_tokens": 1, "service_tier": "flex", "new_tokens": 2}])
 def test_names_of_a_texts_subclass_are_names(usage: dict[str, Any]) -> None:
-    """JSON knows no such names; they are written as text."""
+    """They are written to JSON as text."""
     line = encode({Name("model"): "m", "usage": {Name(name): count for name, count in usage.items()}})
 
     assert line is not None
@@ -273,8 +273,8 @@ def test_names_of_a_texts_subclass_are_names(usage: dict[str, Any]) -> None:
 @given(
     st.dictionaries(st.sampled_from([*UsageData.__struct_encode_fields__, "new_tokens"]), st.none() | st.integers(0))
 )
-def test_known_usages_pass_as_others_do(usage: dict[str, int | None]) -> None:
-    """Usages that pass at once by their struct arrive as those that are looked through name by name."""
+def test_known_usages_are_sent_like_others(usage: dict[str, int | None]) -> None:
+    """A usage that is encoded by its struct is sent like one that is checked name by name."""
     flat = {name: count for name, count in usage.items() if "etails" not in name and name != "service_tier"}
     line = encode({"model": "m", "usage": flat})
 

@@ -1,4 +1,4 @@
-"""A misspelt field is told of once, with the name that was meant; what is dropped on purpose is not."""
+"""A misspelt field is logged once, with the probable name; fields that are dropped on purpose are not."""
 
 import logging
 
@@ -15,8 +15,8 @@ def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     return caplog
 
 
-def test_a_misspelt_field_is_told_of_once(said: pytest.LogCaptureFixture) -> None:
-    """Each name of each type, without its value; the event goes its way without it."""
+def test_a_misspelt_field_is_logged_once(said: pytest.LogCaptureFixture) -> None:
+    """Each name of each type, without its value; the event is sent without it."""
     with capture() as captured:
         for _ in range(3):
             track_event(EventType("text_generation"), {"model": "m", "usr": "hunter2", "prompt": "p", "xyzzy": 1})
@@ -30,8 +30,8 @@ def test_a_misspelt_field_is_told_of_once(said: pytest.LogCaptureFixture) -> Non
     assert [event.dropped_fields for event in captured] == [3, 3, 3, 1]
 
 
-def test_what_is_dropped_inside_a_field_is_not_told_of(said: pytest.LogCaptureFixture) -> None:
-    """Only a name at the top is a field's; and what is dropped on purpose, or is no name, is passed over."""
+def test_what_is_dropped_inside_a_field_is_not_logged(said: pytest.LogCaptureFixture) -> None:
+    """Only names at the top level are fields; names that are dropped on purpose, or invalid, are ignored."""
     with capture():
         track_event(EventType("text_generation"), {"model": "m", "usage": {"a b": 1}, "messages": [], "two words": 1})
 
@@ -39,7 +39,7 @@ def test_what_is_dropped_inside_a_field_is_not_told_of(said: pytest.LogCaptureFi
 
 
 def test_there_is_a_bound(said: pytest.LogCaptureFixture) -> None:
-    """Names may come from outside."""
+    """Because names may come from outside."""
     with capture():
         for number in range(200):
             track_event(EventType("text_generation"), {"model": "m", f"name_{number}": 1})
@@ -49,13 +49,13 @@ def test_there_is_a_bound(said: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_structs_have_every_field() -> None:
-    """One that is missing would send its events the slow way."""
+    """Events with a field that is missing there would take the slow path."""
     for event_type, struct in STRUCTS.items():
         assert set(struct.__struct_fields__) == set(registry()[event_type].event.model_fields)
 
 
-def test_an_unknown_type_is_told_with_the_nearest_known_one(said: pytest.LogCaptureFixture) -> None:
-    """Once; a type that is like none gets no guess."""
+def test_an_unknown_type_is_logged_with_the_nearest_known_one(said: pytest.LogCaptureFixture) -> None:
+    """Once; without a similar type there is no guess."""
     with capture():
         for name in ("text_generaton", "text_generaton", "audio_generation"):
             track_event(EventType(name), {"model": "m"})

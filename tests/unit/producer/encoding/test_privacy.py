@@ -1,4 +1,4 @@
-"""What may leave the process: a marker is put everywhere, and is found only where it may be."""
+"""What may leave the process: a marker is put into every field, and is found only where it may be."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -31,34 +31,34 @@ def sent(data: dict[str, Any], event_type: str = "text_generation", **policy: An
 
 
 @pytest.mark.parametrize(("event_type", "field"), FIELDS)
-def test_a_prompt_leaves_by_no_field(event_type: str, field: str) -> None:
-    """By no field of any type, however it is hidden; only a text field's own text is sent, which is no prompt."""
+def test_a_prompt_is_sent_in_no_field(event_type: str, field: str) -> None:
+    """In no field of any type, however it is hidden; only a text field's own text is sent, which is not a prompt."""
     for value in hidden_in(field):
         for data in ({"model": "m", field: value}, {"model": "m", "prompt": MARKER, field: value}):
             assert not leaks(sent(data, event_type))
 
 
 def found_by(hunt: Callable[[], Iterator[str]]) -> bool:
-    """Whether the marker is in a line that a hunt has made."""
+    """Whether the marker is in a line from one of the functions below."""
     return any(leaks(line) for line in hunt())
 
 
 def hunt_fields() -> Iterator[str]:
-    """Every field, by every way to hide the marker."""
+    """Lines of every field with the marker, hidden in every way."""
     for event_type, field in FIELDS:
         for value in hidden_in(field):
             yield sent({"model": "m", field: value}, event_type)
 
 
 def hunt_fields_strictly() -> Iterator[str]:
-    """The same where JSON refuses a neighbour, so that each value is looked at."""
+    """The same with a second value that JSON refuses, so that each value is checked."""
     for event_type, field in FIELDS:
         for value in hidden_in(field):
             yield sent({"model": "\ud800", field: value}, event_type)
 
 
 def hunt_hooks() -> Iterator[str]:
-    """A hook puts the marker into the event that it was given."""
+    """Lines of events into which a hook put the marker."""
 
     def hook(event: dict[str, Any]) -> dict[str, Any]:
         event["event_data"] |= {
@@ -72,7 +72,7 @@ def hunt_hooks() -> Iterator[str]:
 
 
 def hunt_persons() -> Iterator[str]:
-    """A person's name is the marker, as the program passed it or as a hook put it there."""
+    """Lines of events with the marker as the user's name, set by the program or by a hook."""
     yield sent({"user": MARKER, "username": MARKER}, hmac_key=b"k")
     yield sent(
         {"model": "m"},
@@ -82,7 +82,7 @@ def hunt_persons() -> Iterator[str]:
 
 
 def hunt_tracebacks() -> Iterator[str]:
-    """A traceback holds messages, causes and notes whole."""
+    """Lines of errors with the marker: a traceback contains messages, causes and notes."""
     yield sent({"error": chained()})
     yield sent({"error": {"type": "E", "traceback": MARKER}})
 
@@ -97,14 +97,14 @@ def test_the_marker_is_found_in_no_line(hunt: Callable[[], Iterator[str]]) -> No
 
 
 class Anything:
-    """What stands in for a set of words or names."""
+    """A set of words or names that contains everything."""
 
     def __contains__(self, word: object) -> bool:
         return True
 
 
 ENCODING = "birdfeed.encoding"
-#: Filter → what is put in its place, by the attribute's path.
+#: Path of a filter → its replacement.
 FILTERS: dict[str, dict[str, Any]] = {
     "the one conversion that lets pass": {f"{ENCODING}.encoder._convert": lambda data, struct: data},
     "the same, of what is left": {f"{ENCODING}.shape.Shape._fits": lambda shape, data: True},
@@ -141,7 +141,7 @@ FILTERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("off", FILTERS)
 def test_each_filter_is_needed(off: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With any one of them switched off, the marker is found."""
-    monkeypatch.setattr(f"{ENCODING}.shape._hosts", {})  # nothing is remembered of it afterwards
+    monkeypatch.setattr(f"{ENCODING}.shape._hosts", {})  # nothing of it is cached afterwards
     for path, instead in FILTERS[off].items():
         monkeypatch.setattr(path, instead)
     assert any(found_by(hunt) for hunt in HUNTS)
@@ -176,13 +176,13 @@ def test_an_errors_message_is_sent_as_the_setting_says(keep: Any, message: str |
         ("quoted “like this” or `that`", "quoted … or …"),
     ],
 )
-def test_what_is_left_of_a_message(message: str, left: str) -> None:
-    """Enough to know what went wrong."""
+def test_what_remains_of_a_message(message: str, left: str) -> None:
+    """Enough to find the cause."""
     assert redacted(message) == left
 
 
-def test_redacting_takes_time_in_proportion_to_a_message() -> None:
-    """Whatever stands in it: it is cut before, and no pattern tries again and again."""
+def test_redacting_takes_time_proportional_to_a_message() -> None:
+    """For any text: it is cut before, and no pattern backtracks repeatedly."""
     for text in ("'" * 10**6, "a@" * 10**6, '"\\' * 10**6, "1 " * 10**6, "x" * 10**7, "prompt" * 10**6, "://" * 10**6):
         assert len(redacted(text)) <= 8_000
 
@@ -202,11 +202,11 @@ def test_redacting_takes_time_in_proportion_to_a_message() -> None:
     ],
 )
 def test_a_referrer_is_its_host(referrer: str, host: str | None) -> None:
-    """Or nothing, where it names none."""
+    """Or nothing, if it has none."""
     assert host_of(referrer) == host
 
 
-def test_the_whole_referrer_where_a_setting_says_so() -> None:
+def test_the_whole_referrer_if_configured() -> None:
     """`BIRDFEED_REFERRER=path`."""
     assert "/chat/1" in sent({"referrer": "https://example.com/chat/1"}, referrer_path=True)
 
@@ -220,7 +220,7 @@ def test_any_field_can_be_hashed() -> None:
 
 
 class Modality(StrEnum):
-    """As google-genai has it."""
+    """As in google-genai."""
 
     AUDIO = "AUDIO"
     SECRET = MARKER
@@ -245,12 +245,12 @@ class Modality(StrEnum):
     ],
 )  # fmt: skip
 def test_usage_keeps_numbers_and_short_words(usage: Any, arrives: Any) -> None:
-    """And of text in a count's place, that there was some."""
+    """Text in place of a count is only marked as present."""
     assert orjson.loads(sent({"model": "m", "usage": usage}))["data"]["usage"] == arrives
 
 
 def test_the_log_quotes_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever is wrong with an event."""
+    """For any fault of an event."""
     with birdfeed.testing.capture(), caplog.at_level(logging.DEBUG):
         for make in HIDDEN.values():
             birdfeed.track_event("text_generation", make())
@@ -258,8 +258,8 @@ def test_the_log_quotes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     assert MARKER not in caplog.text
 
 
-def test_the_worker_judges_text_in_a_field_that_holds_none() -> None:
-    """The worker shows that the field was wrong; what stood there is not sent."""
+def test_the_worker_rejects_text_in_a_field_that_is_not_for_text() -> None:
+    """The worker reports that the field was wrong; its value is not sent."""
     line = orjson.loads(sent({"model": "m", "duration": MARKER, "start_time": MARKER}))
 
     assert line["data"] == {"model": "m", "duration": "(text)", "start_time": "(text)"}
@@ -272,7 +272,7 @@ def test_the_worker_judges_text_in_a_field_that_holds_none() -> None:
 
 @pytest.mark.parametrize("where", ["response", "body", "details"])
 @pytest.mark.parametrize(("keep", "message"), [("full", f"about {MARKER}"), ("redacted", None), ("none", None)])
-def test_a_servers_answer_is_sent_in_full_or_not_at_all(where: str, keep: Any, message: str | None) -> None:
+def test_a_servers_message_is_sent_completely_or_not_at_all(where: str, keep: Any, message: str | None) -> None:
     """Providers repeat prompts in their messages, unquoted."""
     error = ValueError(f"about {MARKER}")
     setattr(error, where, {"error": MARKER})

@@ -1,4 +1,4 @@
-"""Nothing a handler passes raises or hangs; what JSON can hold arrives."""
+"""No value from a handler raises or hangs; what JSON can represent is sent."""
 
 import dataclasses
 import enum
@@ -55,7 +55,7 @@ class Color(enum.Enum):
 
 
 class Message:
-    """As protobuf's messages."""
+    """Like protobuf's messages."""
 
     def ListFields(self) -> list[tuple[Any, Any]]:  # noqa: N802 - protobuf's name
         return [(SimpleNamespace(name="prompt_token_count"), 5)]
@@ -65,7 +65,7 @@ Point = namedtuple("Point", ["x", "y"])
 
 
 class Hostile:
-    """Raises wherever it is touched."""
+    """Raises on every access."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError("no")
@@ -96,7 +96,7 @@ class HostileMapping(UserDict[str, int]):
 
 
 class Endless:
-    """Each look makes another one."""
+    """Each access returns a new one."""
 
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
@@ -133,7 +133,7 @@ def deep(levels: int) -> list[Any]:
 
 
 def extra_of(value: Any) -> Any:
-    """What arrives where `value` is passed in a field that an operator allowed by name."""
+    """What is sent for `value` in a field that an operator allowed by name."""
     counters = Counters()
     policy = Policy(extra=frozenset({"extra"}))
     done = Encoder(policy, counters).encode(
@@ -193,8 +193,8 @@ def extra_of(value: Any) -> Any:
         (lambda: MagicMock(prompt_tokens=5), {"prompt_tokens": 5}),
     ],
 )
-def test_it_arrives_as_plain_json(make: Callable[[], Any], arrives: Any) -> None:
-    """SDKs' objects by their content, oddities by the nearest JSON, hopeless values as null; the rest is unharmed."""
+def test_it_is_sent_as_plain_json(make: Callable[[], Any], arrives: Any) -> None:
+    """SDKs' objects by their content, special values as the nearest JSON, others as null; nothing else is changed."""
     assert extra_of(make()) == arrives
 
 
@@ -213,12 +213,12 @@ def test_it_arrives_as_plain_json(make: Callable[[], Any], arrives: Any) -> None
     ],
 )
 def test_nothing_raises_or_hangs(make: Callable[[], Any]) -> None:
-    """Mocks, endless and hostile objects: the event goes out, without what can't be kept."""
+    """Mocks, endless and hostile objects: the event is sent without what can't be represented."""
     extra_of(make())
 
 
 def test_a_handlers_stream_is_not_read() -> None:
-    """An iterator that gets into an event by mistake must not be used up."""
+    """An iterator that is in an event by mistake must not be consumed."""
     stream = iter([1, 2, 3])
 
     extra_of(stream)
@@ -228,7 +228,7 @@ def test_a_handlers_stream_is_not_read() -> None:
 
 
 class Sub(int):
-    """As pydantic's ByteSize and tomlkit's Integer: a membership test of a range walks all of it for such a one."""
+    """Like pydantic's ByteSize and tomlkit's Integer: `in range(...)` iterates over the whole range for such a type."""
 
     def __int__(self) -> int:
         raise RuntimeError("no")
@@ -250,7 +250,7 @@ def nest(make: Callable[[Any], Any], levels: int, inner: Any = 1) -> Any:
     return inner
 
 
-#: Values of built-in types that would take seconds, or the process, to write out as they are.
+#: Values of built-in types that would take seconds, or crash the process, if they were written unchanged.
 HOSTILE: dict[str, Callable[[], Any]] = {
     "an int subclass": lambda: Sub(2**70),
     "an int subclass beside a lone surrogate": lambda: {"a": Sub(5), "b": "\ud800"},
@@ -277,7 +277,7 @@ HOSTILE: dict[str, Callable[[], Any]] = {
 def test_hostile_values_are_bounded_before_they_are_written(
     name: str, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In any field: no more than `items` values are looked at, and no more than some kilobytes are written."""
+    """In any field: at most `items` values are read, and at most some kilobytes are written."""
     looked = 0
     real = Sanitizer.look
 
@@ -299,7 +299,7 @@ def test_hostile_values_are_bounded_before_they_are_written(
 
 
 def test_what_is_cut_is_counted_and_flagged_on_the_event() -> None:
-    """By the event's own count, and by the number of such events."""
+    """In the event's own count, and in the number of such events."""
     counters = Counters()
     policy = Policy(extra=frozenset({"extra"}), bounds=Bounds(depth=2))
     shape = policy.shape(SPELLINGS["text_generation"])
@@ -317,7 +317,7 @@ def test_what_is_cut_is_counted_and_flagged_on_the_event() -> None:
 
 
 def test_a_mock_as_usage_is_dropped_and_counted() -> None:
-    """It was {}: a usage that says nothing, as if the model had given none."""
+    """It was sent as {}, as if the model had reported no usage."""
     done = Encoder(Policy(), Counters()).encode(
         "text_generation", {"model": "m", "usage": MagicMock()}, Policy().shape(SPELLINGS["text_generation"])
     )
@@ -338,7 +338,7 @@ def test_a_mock_as_usage_is_dropped_and_counted() -> None:
     ],
 )
 def test_a_naive_datetime_is_local_time(zone: str, naive: datetime, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Python says, in two zones and a fold; LiteLLM hands such over."""
+    """As in Python, in two zones and with a fold; LiteLLM passes such times."""
     monkeypatch.setenv("TZ", zone)
     time.tzset()
     try:

@@ -1,4 +1,4 @@
-"""Whose the spool's directory and files are: closed to the machine's other users, and never somebody else's."""
+"""Ownership of the spool's directory and files: only their owner has access, and no other user's are used."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ def batch() -> PackedBatch:
 
 
 def test_the_directory_and_the_file_are_the_users_own(tmp_path: Path) -> None:
-    """0700 and 0600, whatever the umask."""
+    """Modes 0700 and 0600, with any umask."""
     before = os.umask(0)
     try:
         path = spool_path(options(spool_dir=tmp_path / "a" / "b"))
@@ -34,8 +34,8 @@ def test_the_directory_and_the_file_are_the_users_own(tmp_path: Path) -> None:
     assert set(modes.values()) == {0o600}
 
 
-def test_in_a_shared_directory_the_spool_has_one_of_its_own(tmp_path: Path) -> None:
-    """A volume of a container (a Kubernetes emptyDir) that all may write to."""
+def test_in_a_shared_directory_the_spool_has_its_own(tmp_path: Path) -> None:
+    """In a container's volume (a Kubernetes emptyDir) to which all users may write."""
     tmp_path.chmod(0o777)
     path = spool_path(options(spool_dir=tmp_path))
     with closing(Spool(path, max_bytes=10**6)) as spool:
@@ -47,8 +47,8 @@ def test_in_a_shared_directory_the_spool_has_one_of_its_own(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("there", [[], ["spool-v1-older.sqlite3"]])
-def test_an_open_directory_that_holds_nothing_else_is_closed(tmp_path: Path, there: list[str]) -> None:
-    """Made by hand, or by an older version; its files too."""
+def test_an_open_directory_with_nothing_else_in_it_is_closed(tmp_path: Path, there: list[str]) -> None:
+    """Created by hand, or by an older version; its files too."""
     folder = tmp_path / "spool"
     folder.mkdir()
     folder.chmod(0o755)
@@ -64,8 +64,8 @@ def test_an_open_directory_that_holds_nothing_else_is_closed(tmp_path: Path, the
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_an_open_directory_with_other_things_in_it_is_left_as_it_is(tmp_path: Path) -> None:
-    """Others may need what is there: the spool goes into a closed one inside, and is found there again."""
+def test_an_open_directory_with_other_files_is_not_changed(tmp_path: Path) -> None:
+    """Other users may need its files: the spool is in a closed directory inside, and is found there again."""
     folder = tmp_path / "app"
     folder.mkdir()
     folder.chmod(0o755)
@@ -81,7 +81,7 @@ def test_an_open_directory_with_other_things_in_it_is_left_as_it_is(tmp_path: Pa
 
 
 def test_a_link_in_a_shared_directory_is_refused(tmp_path: Path) -> None:
-    """Another user may have laid it, to have a folder of ours filled or closed."""
+    """Another user may have made it, so that one of our folders would be filled or closed."""
     shared, private = tmp_path / "tmp", tmp_path / "home"
     shared.mkdir()
     shared.chmod(0o777)
@@ -95,8 +95,8 @@ def test_a_link_in_a_shared_directory_is_refused(tmp_path: Path) -> None:
     assert stat.S_IMODE(private.stat().st_mode) == 0o755
 
 
-def test_a_directory_that_somebody_else_made_for_us_is_refused(tmp_path: Path) -> None:
-    """Whoever made it first could read and change what is written there."""
+def test_a_directory_that_another_user_made_is_refused(tmp_path: Path) -> None:
+    """Its owner could read and change what is written there."""
     tmp_path.chmod(0o777)
     path = spool_path(options(spool_dir=tmp_path))
     path.parent.mkdir()

@@ -1,4 +1,4 @@
-"""Erase one person's events from a spool: their neighbours stay, and nothing of them is left in the files."""
+"""Erase one person's events from a spool: all others stay, and nothing of the person's is left in the files."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -25,8 +25,11 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
         yield spool
 
 
-def test_only_the_persons_events_go(spool: Spool) -> None:
-    """Of batches and of single events; batches of hers alone go whole, and the ledger is told of all."""
+def test_only_the_persons_events_are_erased(spool: Spool) -> None:
+    """From batches and single events.
+
+    A batch with only the person's events is deleted, and all are reported to the ledger.
+    """
     spool.add([pack("text_generation", [line("marker-ann"), line("bob")], compression=0)])
     spool.add([pack("text_generation", [line("marker-ann")], compression=0)])
     spool.add_event("image_generation", line("marker-ann"), 0)
@@ -48,12 +51,12 @@ def test_only_the_persons_events_go(spool: Spool) -> None:
         {("text_generation", "forgotten"): 1},
         {("image_generation", "forgotten"): 1},
     ]
-    # Totals are kept by triggers; what is counted there is what is there.
+    # Triggers keep the totals; they equal what is in the tables.
     assert spool.totals().events == sum(one.events for one in spool.batches())
 
 
 def test_nothing_is_left_in_the_files(spool: Spool) -> None:
-    """SQLite keeps deleted rows in free pages, and in its log, unless it is told not to."""
+    """SQLite keeps deleted rows in free pages, and in its log, unless configured otherwise."""
     spool.add([pack("text_generation", [line("marker-ann"), line("bob")], compression=0) for _ in range(50)])
     assert any(b"marker-ann" in file.read_bytes() for file in spool.path.parent.iterdir())
 
@@ -65,7 +68,7 @@ def test_nothing_is_left_in_the_files(spool: Spool) -> None:
 
 
 def test_what_a_process_is_sending_stays(spool: Spool) -> None:
-    """It is counted, and not touched: that process has it in memory."""
+    """It is counted, and not changed, as that process has it in memory."""
     spool.add([pack("text_generation", [line("marker-ann")], compression=0)])
     (claimed,), _ = spool.claim(99)
 
@@ -76,7 +79,7 @@ def test_what_a_process_is_sending_stays(spool: Spool) -> None:
 
 
 def test_a_damaged_batch_is_counted(spool: Spool) -> None:
-    """Nobody knows whose events it holds."""
+    """The users of its events can't be read."""
     spool.add([pack("text_generation", [line("marker-ann")], compression=0)])
     with spool._file.transaction() as db:
         db.execute("UPDATE batches SET data = x'00'")

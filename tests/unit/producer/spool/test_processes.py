@@ -1,4 +1,4 @@
-"""Several processes, each with several connections, on one spool: what one writes all see, whoever comes and goes."""
+"""Several processes on one spool, each with several connections: what one writes all read, whichever start and exit."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from birdfeed.spool.store import Spool
 
 from tests.support.producer.fakes import options
 
-#: Opens the spool named by its argument, says how many events are in it, and closes it, as a process does at its end.
+#: Opens the spool named by its argument, prints how many events are in it, and closes it, as at a process's exit.
 LOOK = """
 import sys
 from pathlib import Path
@@ -22,7 +22,7 @@ spool = Spool(Path(sys.argv[1]), max_bytes=10**6, busy_seconds=60)
 print(spool.totals().events)
 spool.close()
 """
-#: Writes events, takes what it finds and writes that down, by two connections that are opened again now and then.
+#: Writes events, and takes and records events, with two connections that are reopened now and then.
 WORK = """
 import sys
 from pathlib import Path
@@ -45,7 +45,7 @@ for number in range(rounds):
 drain.close()
 writer.close()
 """
-#: Opens the spool and forks; the parent ends, and the child writes two events and says what others see after each.
+#: Opens the spool and forks; the parent exits, and the child writes two events and prints what others read after each.
 FORK = """
 import os, subprocess, sys
 from pathlib import Path
@@ -64,8 +64,8 @@ for _ in range(2):
 """
 
 
-def test_a_process_that_comes_and_goes_leaves_the_others_their_log(tmp_path: Path) -> None:
-    """The last connection to close deletes SQLite's log: a process must not take itself for it while others write."""
+def test_a_process_that_starts_and_exits_keeps_the_others_log(tmp_path: Path) -> None:
+    """The last connection to close deletes SQLite's log: no process may close as the last one while others write."""
     path = spool_path(options(spool_dir=tmp_path))
     with ExitStack() as stack:
         first, second = (stack.enter_context(closing(Spool(path, max_bytes=10**6))) for _ in range(2))
@@ -77,13 +77,13 @@ def test_a_process_that_comes_and_goes_leaves_the_others_their_log(tmp_path: Pat
 
 
 def test_a_child_whose_parent_had_the_spool_open_keeps_its_log(tmp_path: Path) -> None:
-    """As a daemon does that forks itself away after its first event."""
+    """As in a daemon that forks after its first event."""
     path = spool_path(options(spool_dir=tmp_path))
     done = subprocess.run([sys.executable, "-c", FORK, path, LOOK], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "2"]
 
 
-def test_each_event_is_taken_once_by_processes_that_come_and_go(tmp_path: Path) -> None:
+def test_each_event_is_taken_once_by_processes_that_start_and_exit(tmp_path: Path) -> None:
     """Four processes, 50 events each: every event is found once, by one of them or at the end."""
     path = spool_path(options(spool_dir=tmp_path))
     programs = [

@@ -1,4 +1,4 @@
-"""The spool: bounded, leased, shared, and never a danger to what uses it."""
+"""The spool: bounded, leased, shared, and safe for the process that uses it."""
 
 import os
 import sqlite3
@@ -52,13 +52,13 @@ def spool(tmp_path: Path, clock: Clock) -> Spool:
     return make(tmp_path, clock)
 
 
-def test_nothing_is_made_before_it_is_needed(spool: Spool) -> None:
-    """A process that never meets an outage has no file."""
+def test_nothing_is_created_before_it_is_needed(spool: Spool) -> None:
+    """A process without an outage has no file."""
     assert not spool.exists()
 
 
-def test_what_is_kept_comes_back_oldest_first(spool: Spool) -> None:
-    """As it was, and only once it is claimed by nobody."""
+def test_kept_batches_are_returned_oldest_first(spool: Spool) -> None:
+    """Unchanged, and only while no process has claimed them."""
     batches = [batch() for _ in range(3)]
     assert spool.add(batches) == (6, {})
 
@@ -70,14 +70,14 @@ def test_what_is_kept_comes_back_oldest_first(spool: Spool) -> None:
 
 
 def test_at_least_one_batch_is_claimed(spool: Spool) -> None:
-    """A batch larger than what may be sent now is still sent some time."""
+    """A batch larger than what may be sent now is still sent."""
     spool.add([batch(events=50)])
 
     assert len(spool.claim(1)[0]) == 1
 
 
 def test_the_same_batch_is_kept_once(spool: Spool) -> None:
-    """A commit whose answer was lost is tried again."""
+    """Because a commit without an answer is tried again."""
     one = batch()
     spool.add([one])
     spool.add([one])
@@ -85,8 +85,8 @@ def test_the_same_batch_is_kept_once(spool: Spool) -> None:
     assert spool.totals().events == 2
 
 
-def test_settled_batches_are_gone(spool: Spool) -> None:
-    """And their room is free again."""
+def test_settled_batches_are_deleted(spool: Spool) -> None:
+    """And their bytes are free again."""
     spool.add([batch(), batch()])
     claimed, _ = spool.claim(100)
     spool.settle(claimed)
@@ -97,7 +97,7 @@ def test_settled_batches_are_gone(spool: Spool) -> None:
 
 @pytest.mark.parametrize("unsure", [False, True])
 def test_released_batches_can_be_claimed_again(spool: Spool, unsure: bool) -> None:
-    """Marked as retried where Redis may have them."""
+    """Marked as retried if Redis may have them."""
     one = batch()
     spool.add([one])
     spool.release(spool.claim(100)[0], unsure=unsure)
@@ -128,7 +128,7 @@ def test_a_dead_holders_batches_are_free_after_the_lease(tmp_path: Path, clock: 
 
 @pytest.mark.parametrize(("drop_oldest", "kept"), [(False, [0, 1, 2]), (True, [2, 3, 4])])
 def test_over_the_bound_the_policy_decides(tmp_path: Path, clock: Clock, drop_oldest: bool, kept: list[int]) -> None:
-    """Five batches into room for three; what is given up is told."""
+    """Five batches into room for three; dropped batches are returned."""
     batches = [batch() for _ in range(5)]
     room = 3 * (len(batches[0].data) + ROW_OVERHEAD) + 50
     spool = make(tmp_path, clock, max_bytes=room, drop_oldest=drop_oldest)
@@ -141,8 +141,8 @@ def test_over_the_bound_the_policy_decides(tmp_path: Path, clock: Clock, drop_ol
     assert spool.totals().bytes <= room
 
 
-def test_what_is_being_sent_is_not_given_up(tmp_path: Path, clock: Clock) -> None:
-    """It would be counted as dropped and arrive all the same."""
+def test_what_is_being_sent_is_not_dropped(tmp_path: Path, clock: Clock) -> None:
+    """It would be counted as dropped and still be sent."""
     first, second, third = batch(), batch(), batch()
     spool = make(tmp_path, clock, max_bytes=2 * (len(first.data) + ROW_OVERHEAD), drop_oldest=True)
     spool.add([first])
@@ -153,7 +153,7 @@ def test_what_is_being_sent_is_not_given_up(tmp_path: Path, clock: Clock) -> Non
     assert [one.id for one in spool.batches()] == [first.id, third.id]
 
 
-def test_a_batch_that_can_never_fit_is_given_up(tmp_path: Path, clock: Clock) -> None:
+def test_a_batch_that_can_never_fit_is_dropped(tmp_path: Path, clock: Clock) -> None:
     """With either policy."""
     for number, drop_oldest in enumerate((False, True)):
         spool = open_spool(tmp_path / str(number), max_bytes=100, drop_oldest=drop_oldest, clock=clock)
@@ -162,7 +162,7 @@ def test_a_batch_that_can_never_fit_is_given_up(tmp_path: Path, clock: Clock) ->
 
 @pytest.mark.parametrize(("drop_oldest", "kept"), [(False, [0, 1, 2]), (True, [2, 3, 4])])
 def test_single_events_have_the_same_bound(tmp_path: Path, clock: Clock, drop_oldest: bool, kept: list[int]) -> None:
-    """They count towards it until they are packed."""
+    """They count towards it until they are packed into batches."""
     spool = make(tmp_path, clock, max_bytes=3 * (10 + ROW_OVERHEAD), drop_oldest=drop_oldest)
     dropped = 0
     for number in range(5):
@@ -174,7 +174,7 @@ def test_single_events_have_the_same_bound(tmp_path: Path, clock: Clock, drop_ol
 
 
 def test_single_events_become_batches_that_are_held(tmp_path: Path, clock: Clock) -> None:
-    """If the packer dies, the next process sends the very same batches."""
+    """If the process that packs them crashes, the next process sends the same batches."""
     dead, other = make(tmp_path, clock), make(tmp_path, clock)
     for number in range(5):
         dead.add_event("ab"[number % 2], b"%d" % number, number)
@@ -207,8 +207,8 @@ def test_reports_are_claimed_and_settled(spool: Spool, clock: Clock) -> None:
     assert spool.claim_report() is None
 
 
-def test_two_processes_worth_of_drainers_never_share_a_batch(tmp_path: Path) -> None:
-    """Four spools on one file, claiming at once: each batch has one holder."""
+def test_concurrent_drainers_never_share_a_batch(tmp_path: Path) -> None:
+    """Four spools on one file claim at the same time: each batch has one holder."""
     filler = open_spool(tmp_path / "spool.sqlite3", max_bytes=10**7)
     batches = [batch() for _ in range(100)]
     filler.add(batches)
@@ -232,8 +232,8 @@ def test_two_processes_worth_of_drainers_never_share_a_batch(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("damage", ["header", "middle", "empty", "text"])
-def test_a_damaged_file_is_set_aside(tmp_path: Path, clock: Clock, damage: str) -> None:
-    """The next use has a new one; the old one stays for a person to look at."""
+def test_a_damaged_file_is_renamed(tmp_path: Path, clock: Clock, damage: str) -> None:
+    """The next use has a new one; the old one is kept for an operator."""
     spool = make(tmp_path, clock)
     spool.add([batch(size=2000) for _ in range(20)])
     spool.close()
@@ -260,8 +260,8 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, clock: Clock, damage: str) 
     assert bool(set_aside) == (damage != "empty")
 
 
-def test_a_damaged_batch_costs_that_batch(tmp_path: Path, clock: Clock) -> None:
-    """Its bytes changed on disk: it is counted, its neighbours are sent."""
+def test_a_damaged_batch_is_counted_alone(tmp_path: Path, clock: Clock) -> None:
+    """Its bytes changed on disk: it is counted, the others are sent."""
     spool = make(tmp_path, clock)
     good, bad = batch(), batch(3)
     spool.add([bad, good])
@@ -277,7 +277,7 @@ def test_a_damaged_batch_costs_that_batch(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_a_removed_file_is_created_again(tmp_path: Path, clock: Clock) -> None:
-    """Somebody cleaned up; writing on into a file without a name would lose events."""
+    """After a clean-up, writing further into the deleted file would lose events."""
     spool = make(tmp_path, clock)
     spool.add([batch()])
     for found in tmp_path.iterdir():
@@ -292,7 +292,7 @@ def test_a_removed_file_is_created_again(tmp_path: Path, clock: Clock) -> None:
 def test_a_write_of_another_process_is_waited_for(
     tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, made: bool
 ) -> None:
-    """Also at the first use, when another process makes the file: with durability=spool the event must be on disk."""
+    """Also at the first use, while another process creates the file, as durability=spool needs the event on disk."""
     if made:
         with closing(open_spool(tmp_path / "spool.sqlite3", clock=clock)) as other:
             other.add([batch()])
@@ -311,8 +311,8 @@ def test_a_write_of_another_process_is_waited_for(
     assert len(pauses) == 1
 
 
-def test_another_process_writing_for_long_is_told_as_such(tmp_path: Path, clock: Clock) -> None:
-    """The caller keeps its events and comes back."""
+def test_a_long_write_of_another_process_is_reported_as_such(tmp_path: Path, clock: Clock) -> None:
+    """The caller keeps its events and tries again."""
     spool = open_spool(tmp_path / "spool.sqlite3", max_bytes=10**6, busy_seconds=0.05, clock=clock)
     spool.add([batch()])
     writer = sqlite3.connect(tmp_path / "spool.sqlite3", isolation_level=None)
@@ -326,8 +326,8 @@ def test_another_process_writing_for_long_is_told_as_such(tmp_path: Path, clock:
 
 
 @pytest.mark.parametrize("back", [3_600.0, 10**6])
-def test_a_claim_is_over_after_the_lease_whatever_the_clock_did(tmp_path: Path, clock: Clock, back: float) -> None:
-    """Claimed by a process that died, before the clock was set back, or before the host started again."""
+def test_a_claim_expires_with_the_lease_whatever_the_clock_did(tmp_path: Path, clock: Clock, back: float) -> None:
+    """Claimed by a process that crashed before the clock was set back, or before the host was restarted."""
     dead, other = make(tmp_path, clock), make(tmp_path, clock)
     dead.add([batch()])
     assert len(dead.claim(100)[0]) == 1
@@ -337,7 +337,7 @@ def test_a_claim_is_over_after_the_lease_whatever_the_clock_did(tmp_path: Path, 
 
 
 def test_single_events_are_listed(spool: Spool) -> None:
-    """Those of durability=spool, before they are packed: nobody else says that they are there."""
+    """Those of durability=spool, before they are packed: no other list has them."""
     spool.add_event("text_generation", b"{}", 0)
     spool.add_event("text_generation", b"{}", 0)
 
@@ -346,7 +346,7 @@ def test_single_events_are_listed(spool: Spool) -> None:
     ]
 
 
-def test_a_directory_that_cannot_be_made_is_told_as_such(tmp_path: Path, clock: Clock) -> None:
+def test_a_directory_that_cannot_be_created_is_reported_as_such(tmp_path: Path, clock: Clock) -> None:
     """A file is in its place."""
     (tmp_path / "file").write_text("")
     with pytest.raises(SpoolError, match="can't be created"):
@@ -354,7 +354,7 @@ def test_a_directory_that_cannot_be_made_is_told_as_such(tmp_path: Path, clock: 
 
 
 def test_each_target_has_a_file_of_its_own(tmp_path: Path) -> None:
-    """Staging is never drained into production; a rotated password changes nothing."""
+    """Staging is never drained into production; a rotated password doesn't change the file."""
     one = "redis://user:secret@host:6379/0"
     names = [
         spool_path(options(spool_dir=tmp_path, redis_url=url, **more))

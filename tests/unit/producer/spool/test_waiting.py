@@ -1,4 +1,4 @@
-"""The spool's file is waited for, whoever holds it and whatever it is wanted for."""
+"""Every use of the spool waits for its file while another process has locked it."""
 
 import sqlite3
 import threading
@@ -29,8 +29,11 @@ USES: dict[str, Callable[[Spool], object]] = {
 
 @pytest.mark.parametrize("made", [False, True], ids=["while it is made", "later"])
 @pytest.mark.parametrize("use", USES.values(), ids=USES)
-def test_whoever_holds_the_file_is_waited_for(tmp_path: Path, use: Callable[[Spool], object], made: bool) -> None:
-    """Another process makes it, or has it alone as a copying program may; reads failed at once, with a lock's name."""
+def test_every_use_waits_for_a_lock(tmp_path: Path, use: Callable[[Spool], object], made: bool) -> None:
+    """Another process creates it, or locks it like a copying program.
+
+    Reads failed immediately with "database is locked".
+    """
     path = tmp_path / "spool.sqlite3"
     if made:
         with closing(Spool(path, max_bytes=10**6)) as first:

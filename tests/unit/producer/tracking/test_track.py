@@ -1,4 +1,4 @@
-"""`track`: exactly one event, whatever becomes of the work."""
+"""`track`: exactly one event, however the work ends."""
 
 import asyncio
 import gc
@@ -48,7 +48,7 @@ def test_a_block_is_timed_and_sent(events: Captured) -> None:
     sent.validated()
 
 
-def test_the_blocks_exception_goes_on(events: Captured) -> None:
+def test_the_blocks_exception_is_raised(events: Captured) -> None:
     """And is in the event."""
     with pytest.raises(Broken, match="no"), track("text_generation", model="m"):
         raise Broken("no")
@@ -58,7 +58,7 @@ def test_the_blocks_exception_goes_on(events: Captured) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
-def test_what_is_no_exception_goes_on_too(events: Captured, error: type[BaseException]) -> None:
+def test_exceptions_that_are_not_errors_are_raised_too(events: Captured, error: type[BaseException]) -> None:
     """Ctrl-C, exit, cancellation."""
     with pytest.raises(error), track("text_generation", model="m"):
         raise error
@@ -67,7 +67,7 @@ def test_what_is_no_exception_goes_on_too(events: Captured, error: type[BaseExce
     assert events.only.data["error"]["type"] == expected
 
 
-def test_what_the_handler_says_wins(events: Captured) -> None:
+def test_what_the_handler_sets_has_priority(events: Captured) -> None:
     """Its own times and duration, and an error it handled itself."""
     with track("text_generation", model="m") as event:
         event.update(duration=5, start_time=1_700_000_000, error={"type": "Overloaded"})
@@ -77,8 +77,8 @@ def test_what_the_handler_says_wins(events: Captured) -> None:
     assert events.only.data["status"] == "error"
 
 
-def test_an_error_status_of_the_handlers_stays(events: Captured) -> None:
-    """A refusal that is no exception."""
+def test_an_error_status_set_by_the_handler_stays(events: Captured) -> None:
+    """A refusal without an exception."""
     with track("text_generation", model="m") as event:
         event.status = "error"
 
@@ -86,7 +86,7 @@ def test_an_error_status_of_the_handlers_stays(events: Captured) -> None:
 
 
 def test_a_function_is_tracked_at_each_call(events: Captured) -> None:
-    """The decorator keeps name and result; current_event is the call's own, also when calls nest."""
+    """The decorator keeps name and result; current_event() is that of the call, also in nested calls."""
 
     @track("text_generation", model="m")
     def answer(depth: int) -> int:
@@ -106,8 +106,8 @@ def test_a_function_is_tracked_at_each_call(events: Captured) -> None:
     ]
 
 
-def test_outside_of_tracked_work_the_current_event_goes_nowhere(events: Captured) -> None:
-    """Code that sets fields works untracked, too."""
+def test_outside_of_tracked_work_the_current_event_is_discarded(events: Captured) -> None:
+    """Code that sets fields also works untracked."""
     current_event()["usage"] = 5
 
     assert isinstance(current_event(), TrackedEvent)
@@ -119,7 +119,7 @@ def run(coroutine: Any) -> Any:
 
 
 def test_an_async_function_is_tracked(events: Captured) -> None:
-    """It stays a coroutine function, and tasks don't mix their events."""
+    """It stays a coroutine function, and each task has its own event."""
 
     @track("text_generation")
     async def answer(number: int) -> int:
@@ -140,8 +140,8 @@ def test_an_async_function_is_tracked(events: Captured) -> None:
     ]
 
 
-def test_cancelled_work_is_an_error_named_so(events: Captured) -> None:
-    """A client that goes away cancels the request's task."""
+def test_cancelled_work_is_an_error_of_type_cancelled(events: Captured) -> None:
+    """As when a client disconnects and the request's task is cancelled."""
 
     @track("text_generation", model="m")
     async def answer() -> None:
@@ -185,7 +185,7 @@ def parts(fail: bool = False) -> Generator[int, Any, int]:
 
 
 def test_a_generator_is_tracked_to_its_end(events: Captured) -> None:
-    """Sent and returned values pass through; the event is sent at the end, not before."""
+    """Sent and returned values are passed on; the event is sent at the end, not before."""
     stream = parts()
     assert next(stream) == 1
     assert stream.send("r") == 2
@@ -201,7 +201,7 @@ def test_a_generator_is_tracked_to_its_end(events: Captured) -> None:
 
 
 def test_a_generator_that_fails(events: Captured) -> None:
-    """By its own fault, or by an exception thrown in."""
+    """By its own error, or by an exception thrown into it."""
     with pytest.raises(Broken):
         list(parts(fail=True))
     stream = parts()
@@ -213,7 +213,7 @@ def test_a_generator_that_fails(events: Captured) -> None:
 
 
 def test_a_generator_that_is_closed(events: Captured) -> None:
-    """The client went away; the generator's clean-up still adds to the event."""
+    """The client disconnected; the generator's clean-up still adds to the event."""
     stream = parts()
     next(stream)
     next(stream)
@@ -224,7 +224,7 @@ def test_a_generator_that_is_closed(events: Captured) -> None:
 
 
 def test_current_event_does_not_leak_between_steps(events: Captured) -> None:
-    """Between two parts the caller's code runs, whose current event is its own."""
+    """Between two parts the caller's code runs, with its own current event."""
     with track("image_generation", model="outer"):
         for _ in parts():
             current_event()["user"] = "outer"
@@ -245,7 +245,7 @@ async def async_parts(fail: bool = False) -> AsyncIterator[int]:
 
 
 def test_an_async_generator_is_tracked_to_its_end(events: Captured) -> None:
-    """Well, with an error, and closed early."""
+    """Finished, with an error, and closed early."""
 
     async def main() -> None:
         assert [part async for part in async_parts()] == [1, 2]
@@ -261,7 +261,7 @@ def test_an_async_generator_is_tracked_to_its_end(events: Captured) -> None:
 
 
 def test_a_function_that_returns_a_generator_is_tracked_to_its_end(events: Captured) -> None:
-    """Its event waits for the last part; a stream nobody reads ends the work when it is forgotten."""
+    """Its event waits for the last part; an unread stream ends the work when it is garbage-collected."""
 
     @track("text_generation", model="m")
     def answer() -> Iterator[int]:
@@ -294,7 +294,7 @@ def test_one_context_manager_used_again_and_inside_itself(events: Captured) -> N
 
 
 def test_nothing_a_handler_sets_makes_track_raise(events: Captured) -> None:
-    """An event that can't be sent is counted, and the work's result is unharmed."""
+    """An event that can't be sent is counted, and the work's result is not affected."""
 
     class Odd:
         def __bool__(self) -> bool:
@@ -307,7 +307,7 @@ def test_nothing_a_handler_sets_makes_track_raise(events: Captured) -> None:
     assert len(events) + sum(events.dropped.values()) == 1
 
 
-def test_one_object_in_two_tasks_at_once(events: Captured) -> None:
+def test_one_object_in_two_concurrent_tasks(events: Captured) -> None:
     """Each block has its own event, in whatever order they end."""
     shared = track("text_generation", model="m")
 
@@ -329,7 +329,7 @@ def test_one_object_in_two_tasks_at_once(events: Captured) -> None:
 
 
 def test_a_function_that_returns_a_coroutine(events: Captured) -> None:
-    """As any plain decorator around a coroutine function makes: the event is the coroutine's."""
+    """As from a plain decorator around a coroutine function: the event covers the coroutine."""
 
     def other(function: Any) -> Any:
         return lambda *args: function(*args)
@@ -372,7 +372,7 @@ def test_a_function_that_returns_a_task(events: Captured) -> None:
 
 
 def test_a_mock_as_a_result_ends_the_work(events: Captured) -> None:
-    """It has every attribute one could ask for, and will never be done."""
+    """It has every attribute, and would never finish."""
 
     @track("text_generation", model="m")
     def work() -> Any:
@@ -382,8 +382,8 @@ def test_a_mock_as_a_result_ends_the_work(events: Captured) -> None:
     assert len(events) == 1
 
 
-def test_the_bare_form_is_refused_where_it_stands() -> None:
-    """It recorded nonsense, and the function never ran."""
+def test_the_bare_form_is_refused_when_it_is_applied() -> None:
+    """It recorded a wrong event, and the function never ran."""
     with pytest.raises(TypeError, match="text_generation"):
 
         @track  # type: ignore[call-overload]

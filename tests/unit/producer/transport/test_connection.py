@@ -1,4 +1,4 @@
-"""Every form of URL becomes a client with time limits."""
+"""Every form of URL gives a client with timeouts."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def options_of(client: Redis) -> dict[str, Any]:
     ],
 )
 def test_urls(url: str, kind: str) -> None:
-    """Name, password and database are read; every wait has an end; nothing is tried twice by redis-py itself."""
+    """User, password and database are read; every wait has a timeout; redis-py itself retries nothing."""
     client = connect(url, timeout=0.7)
     options = options_of(client)
 
@@ -53,14 +53,14 @@ def test_sentinel() -> None:
 @pytest.mark.parametrize(
     "url", ["redis+sentinel://host", "redis+sentinel:///mine", "redis+sentinel://host/mine/x", "redis://host:port"]
 )
-def test_urls_that_are_none(url: str) -> None:
-    """They raise where the client is made, not at the first command."""
+def test_invalid_urls(url: str) -> None:
+    """They raise when the client is created, not at the first command."""
     with pytest.raises(ValueError, match=r".+"):
         connect(url, timeout=1)
 
 
-def test_credentials_win_over_the_urls() -> None:
-    """They are asked for at each connection."""
+def test_credentials_have_priority_over_the_url() -> None:
+    """They are requested for each connection."""
     client = connect("redis://user:old@host/0", timeout=1, credentials=lambda: ("user", "new"))
     connection: Any = client.connection_pool.make_connection()
 

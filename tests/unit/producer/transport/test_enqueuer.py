@@ -1,4 +1,4 @@
-"""Batches in Redis: rq's own jobs, once each, counted once, whatever goes wrong on the way."""
+"""Batches in Redis: rq jobs, each enqueued and counted once, with any failure."""
 
 import socket
 import threading
@@ -28,7 +28,7 @@ def enqueuer(valkey_url: str, keys: Keys) -> Iterator[Enqueuer]:
 
 
 def test_the_jobs_fields_are_rqs_own(redis: Redis) -> None:
-    """Every field rq writes for such a job, with the same value; beside them only birdfeed's."""
+    """Every field rq writes for such a job, with the same value; besides them only birdfeed's."""
     one = batch()
     job = Job.create(
         func=JOB_FUNCTION,
@@ -58,7 +58,7 @@ def test_the_jobs_fields_are_rqs_own(redis: Redis) -> None:
 
 
 def test_rq_fetches_the_job_and_counts_the_queue(redis: Redis, enqueuer: Enqueuer) -> None:
-    """As `rq info` and rq-dashboard do."""
+    """Like `rq info` and rq-dashboard."""
     one = batch()
     assert enqueuer.enqueue([one]).outcomes == [Outcome.ACCEPTED]
 
@@ -74,7 +74,7 @@ def test_rq_fetches_the_job_and_counts_the_queue(redis: Redis, enqueuer: Enqueue
 
 
 def test_a_batch_is_enqueued_and_counted_once(redis: Redis, keys: Keys, enqueuer: Enqueuer) -> None:
-    """However often it is sent, alone or in company."""
+    """However often it is sent, alone or with others."""
     one, other = batch(2), batch(3)
 
     assert enqueuer.enqueue([one, other]).outcomes == [Outcome.ACCEPTED, Outcome.ACCEPTED]
@@ -86,7 +86,7 @@ def test_a_batch_is_enqueued_and_counted_once(redis: Redis, keys: Keys, enqueuer
 
 
 def test_a_settled_batch_is_not_enqueued_again(redis: Redis, keys: Keys, enqueuer: Enqueuer) -> None:
-    """Its job is gone, but the worker left a mark."""
+    """Its job is deleted, but the worker left a mark."""
     one = batch()
     redis.set(keys.done(one.id), "1")
 
@@ -97,7 +97,7 @@ def test_a_settled_batch_is_not_enqueued_again(redis: Redis, keys: Keys, enqueue
 def test_a_script_that_fails_in_the_middle_leaves_nothing_that_counts_as_done(
     redis: Redis, keys: Keys, enqueuer: Enqueuer
 ) -> None:
-    """Scripts are not rolled back; the next try must not find the job and believe all is well."""
+    """Scripts are not rolled back; the next try must not find the job and count it as done."""
     one = batch()
     redis.set(keys.ledger, "in the way")
     assert enqueuer.enqueue([one]).outcomes == [Outcome.REFUSED]
@@ -108,7 +108,7 @@ def test_a_script_that_fails_in_the_middle_leaves_nothing_that_counts_as_done(
     assert redis.exists(keys.job(one.id))
 
 
-def test_the_script_is_loaded_again_where_redis_forgot_it(redis: Redis, keys: Keys, enqueuer: Enqueuer) -> None:
+def test_the_script_is_loaded_again_if_redis_lost_it(redis: Redis, keys: Keys, enqueuer: Enqueuer) -> None:
     """After a restart or a failover, in the same call."""
     enqueuer.enqueue([batch()])
     redis.script_flush()
@@ -137,10 +137,10 @@ def test_an_answer_that_never_comes_leaves_the_batch_unknown(keys: Keys) -> None
     ("config", "value", "error"),
     [("maxmemory", "1", "OutOfMemoryError"), ("min-replicas-to-write", "1", "ResponseError")],
 )
-def test_a_server_that_refuses_to_write_took_nothing(
+def test_a_server_that_refuses_to_write_has_nothing(
     redis: Redis, keys: Keys, enqueuer: Enqueuer, config: str, value: str, error: str
 ) -> None:
-    """Full, or without the replicas it wants."""
+    """It is full, or has too few replicas."""
     redis.config_set(config, value)
     try:
         answer = enqueuer.enqueue([batch()])
@@ -153,7 +153,7 @@ def test_a_server_that_refuses_to_write_took_nothing(
 
 
 def test_reports_of_drops_are_counted_once(redis: Redis, keys: Keys, enqueuer: Enqueuer) -> None:
-    """Each drop is accepted and dropped, so that the ledger balances."""
+    """Each drop counts as accepted and as dropped, so that the ledger balances."""
     drops = {("text_generation", "spool_full"): 3, ("unknown", "bad_call"): 2}
     assert enqueuer.report("r1", drops) is None
     assert enqueuer.report("r1", drops) is None
@@ -180,11 +180,11 @@ def test_a_batch_on_too_few_replicas_counts_as_unknown(valkey_url: str, redis: R
 
 @contextmanager
 def _server_that_answers(answer: bytes) -> Iterator[str]:
-    """Answers the connection's set-up, and then nothing."""
+    """Answers the connection's handshake, and then nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
-            # The client leaves when it likes: its end of the connection, or the whole test's, may be gone by now.
+            # The client may have closed the connection, or the test may be over.
             with suppress(OSError), server.accept()[0] as connection:
                 while received := connection.recv(65536):
                     if b"EVALSHA" not in received:

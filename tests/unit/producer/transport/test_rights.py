@@ -1,4 +1,4 @@
-"""A user with the least rights, a Redis that denies single commands, and what a refused try leaves behind."""
+"""A user with the least rights, a Redis that denies single commands, and the effects of a refused try."""
 
 import os
 import socket
@@ -19,14 +19,14 @@ DOCS = (ROOT / "docs" / "how-to" / "handler.md").read_text()
 
 
 def rules() -> list[str]:
-    """The rules of the user that the docs tell to make for handlers."""
+    """The rules of the user for handlers in the docs."""
     (line,) = [line for line in DOCS.splitlines() if line.startswith("ACL SETUSER birdfeed-producer")]
     return line.split()[3:]
 
 
 @pytest.fixture
 def least(redis: Redis, valkey_url: str, keys: Keys) -> Iterator[Enqueuer]:
-    """As the user of the docs."""
+    """A client as that user."""
     redis.execute_command("ACL", "SETUSER", "birdfeed-producer", *rules())
     url = valkey_url.replace("redis://", "redis://birdfeed-producer:PASSWORD@")
     with closing(Enqueuer(connect(url, timeout=5), keys, wait_replicas=0)) as enqueuer:
@@ -35,7 +35,7 @@ def least(redis: Redis, valkey_url: str, keys: Keys) -> Iterator[Enqueuer]:
 
 
 def test_the_least_rights_are_enough(redis: Redis, keys: Keys, least: Enqueuer) -> None:
-    """Batches, reports of drops, heartbeats, and a script that was forgotten; nothing else may be done."""
+    """Batches, reports of drops, heartbeats, and a script that must be loaded again; nothing else is allowed."""
     one = pack("text_generation", [b"{}"] * 3, compression=1)
     for _ in range(2):
         redis.script_flush()
@@ -53,7 +53,7 @@ def test_the_least_rights_are_enough(redis: Redis, keys: Keys, least: Enqueuer) 
 
 @pytest.mark.parametrize("denied", ["client|setname", "client|setinfo", "client", "hset", "hincrby", "rpush", "lrem"])
 def test_a_redis_that_denies_a_command(redis: Redis, valkey_url: str, keys: Keys, denied: str) -> None:
-    """A name is no condition; and a try that was refused counts nothing, however often it is made."""
+    """CLIENT SETNAME may fail; and a refused try counts nothing, however often it is made."""
     redis.execute_command("ACL", "SETUSER", "some", "on", ">p", "~*", "&*", "+@all", f"-{denied}")
     one = pack("text_generation", [b"{}"] * 3, compression=1)
     try:
@@ -82,8 +82,8 @@ def test_the_connection_has_a_name(redis: Redis, valkey_url: str, keys: Keys) ->
         assert "birdfeed-producer" in {client["name"] for client in redis.client_list()}
 
 
-def test_a_heartbeat_is_seen_and_goes_away(redis: Redis, valkey_url: str, keys: Keys) -> None:
-    """By Redis's own clock, and found without a scan."""
+def test_a_heartbeat_is_found_and_expires(redis: Redis, valkey_url: str, keys: Keys) -> None:
+    """By Redis's own clock; it is found without a scan."""
     with closing(Enqueuer(connect(valkey_url, timeout=5), keys)) as enqueuer:
         assert enqueuer.heartbeat("a", {"host": socket.gethostname(), "pid": os.getpid(), "gone": 1}) is None
         assert enqueuer.heartbeat("a", {"host": socket.gethostname(), "pid": os.getpid()}) is None

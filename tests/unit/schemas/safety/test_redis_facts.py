@@ -1,4 +1,4 @@
-"""What is known of a Redis, what makes it unsuitable, and what is left open where it may not be asked."""
+"""Facts about a Redis, what makes it unsuitable, and what is unknown if INFO or CONFIG is denied."""
 
 from typing import Any
 
@@ -45,8 +45,8 @@ def facts(info: dict[str, Any] | Exception, config: dict[str, str] | Exception =
     return redis_facts(Asked(info, config))  # type: ignore[arg-type]
 
 
-def test_a_real_one_tells_everything(redis: Redis) -> None:
-    """By INFO alone."""
+def test_info_has_all_facts(redis: Redis) -> None:
+    """On a real server, without CONFIG."""
     found = redis_facts(redis)
 
     assert found.valkey
@@ -58,7 +58,7 @@ def test_a_real_one_tells_everything(redis: Redis) -> None:
 
 
 def test_info_is_enough() -> None:
-    """Managed ones forbid CONFIG. What isn't counted towards the limit is left out."""
+    """Managed servers forbid CONFIG. Memory that doesn't count towards the limit is excluded."""
     found = facts(INFO)
 
     assert (found.version, found.policy, found.append_only) == ((7, 0, 15), "noeviction", True)
@@ -66,8 +66,8 @@ def test_info_is_enough() -> None:
     assert (found.unsuitable, found.warnings, found.notes) == ("", [], [])
 
 
-def test_config_tells_what_info_may_not() -> None:
-    """All but how full it is."""
+def test_config_replaces_a_denied_info() -> None:
+    """All facts but the used memory."""
     found = facts(DENIED, CONFIG)
 
     assert (found.policy, found.append_only, found.memory_max, found.memory_used) == ("allkeys-lru", False, 500, None)
@@ -76,15 +76,15 @@ def test_config_tells_what_info_may_not() -> None:
 
 
 @pytest.mark.parametrize("refusal", [DENIED, ABSENT])
-def test_nothing_known_is_nothing_wrong(refusal: Exception) -> None:
-    """No warning, so that status can be healthy and BIRDFEED_REDIS_CHECK=refuse starts; it is said once at start."""
+def test_unknown_facts_are_not_warnings(refusal: Exception) -> None:
+    """So status can be healthy and BIRDFEED_REDIS_CHECK=refuse starts; it is logged once at start."""
     found = facts(refusal, refusal)
 
     assert (found.unsuitable, found.warnings, len(found.notes)) == ("", [], 2)
 
 
-def test_one_that_does_not_answer_is_another_matter() -> None:
-    """It may come back."""
+def test_one_that_does_not_answer_raises() -> None:
+    """Because it may come back."""
     with pytest.raises(RedisConnectionError):
         facts(RedisConnectionError("gone"))
 
@@ -101,7 +101,7 @@ def test_one_that_does_not_answer_is_another_matter() -> None:
         ({"redis_mode": "cluster"}, "this Redis is a Cluster, which is not supported"),
     ],
 )
-def test_which_will_not_do(changes: dict[str, Any], said: str) -> None:
+def test_unsuitable_servers(changes: dict[str, Any], said: str) -> None:
     """In one sentence, before any worker starts."""
     found = facts({**INFO, **changes}).unsuitable
 
@@ -118,7 +118,7 @@ def test_which_will_not_do(changes: dict[str, Any], said: str) -> None:
         ({"aof_enabled": 0}, "Redis keeps no append-only file"),
     ],
 )
-def test_which_can_lose_events(changes: dict[str, Any], said: str) -> None:
-    """Eviction only where there is a limit."""
+def test_servers_that_can_lose_events(changes: dict[str, Any], said: str) -> None:
+    """Eviction matters only with a memory limit."""
     assert said in "".join(facts({**INFO, **changes}).warnings)
     assert bool(said) == bool(facts({**INFO, **changes}).warnings)

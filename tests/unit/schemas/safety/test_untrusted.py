@@ -1,4 +1,4 @@
-"""Text from outside, for each place where it goes."""
+"""Text from outside, for each kind of output."""
 
 import json
 import unicodedata
@@ -14,8 +14,8 @@ PLAIN = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 @given(text=TEXT)
-def test_what_is_shown_moves_nothing(text: str) -> None:
-    """One character for one, on one line; what is printable stays as it is."""
+def test_shown_text_has_no_control_effect(text: str) -> None:
+    """Each character is replaced by one, on one line; printable ones are unchanged."""
     shown = visible(text)
 
     assert len(shown) == len(text)
@@ -41,8 +41,8 @@ def test_examples(text: str, shown: str) -> None:
 
 
 @given(text=PLAIN)
-def test_json_says_the_same(text: str) -> None:
-    """Escaped for terminals, whole for machines."""
+def test_json_has_the_same_text(text: str) -> None:
+    """Escaped for terminals, complete when parsed."""
     document = json_text(orjson.dumps({text: [text]}, option=orjson.OPT_INDENT_2).decode())
 
     assert json.loads(document) == {text: [text]}
@@ -52,13 +52,13 @@ def test_json_says_the_same(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["=1", "+cmd", "-cmd|' /C x'!A0", "@SUM(A1)", "  =1", "\t=1", "\uff1d1", "-", "|", "%"]
 )
-def test_a_formula_is_text(text: str) -> None:
+def test_a_formula_becomes_text(text: str) -> None:
     assert csv_cell(text) == f"'{visible(text)}"
 
 
 @pytest.mark.parametrize("value", ["gpt-4.1", "-5", "+0.25", "-1e-7", "", "a=b", 5, 0.5, None])
-def test_other_cells_stay(value: object) -> None:
-    """Numbers above all."""
+def test_other_cells_are_unchanged(value: object) -> None:
+    """Numbers in particular."""
     assert csv_cell(value) == value
 
 

@@ -1,4 +1,4 @@
-"""URLs are taken apart in one way, and shown without what is secret in them."""
+"""URLs are parsed in one place, and shown without their secrets."""
 
 from urllib.parse import quote, unquote
 
@@ -15,7 +15,7 @@ SECRETS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 @given(user=SECRETS | st.just(""), password=SECRETS)
 def test_no_part_of_a_password_is_shown(user: str, password: str) -> None:
-    """Whatever is in it, percent-encoded or not: the login is hidden whole, or the URL is."""
+    """With any character, percent-encoded or not: the whole login is hidden, or the whole URL."""
     for login in (f"{user}:{password}", f"{quote(user, safe='')}:{quote(password, safe='')}", password):
         assert shown(f"redis://{login}@h.example:6379/0") in ("redis://***@h.example:6379/0", "***")
         assert shown(f"rediss://{login}@h:1?password={password}") in ("rediss://***@h:1?***", "***")
@@ -38,8 +38,8 @@ def test_a_percent_encoded_password_reaches_redis(user: str, password: str) -> N
 
 
 @given(password=SECRETS)
-def test_a_url_is_refused_or_read_by_redis_as_it_is_meant(password: str) -> None:
-    """redis-py would connect to another host, or name a piece of the password in its error."""
+def test_a_url_is_refused_or_redis_py_reads_it_the_same_way(password: str) -> None:
+    """Otherwise redis-py would connect to another host, or name a part of the password in its error."""
     url = f"redis://:{password}@h.example:6379/0"
     try:
         options = client_of(url, OPTIONS).connection_pool.connection_kwargs
@@ -66,7 +66,7 @@ def test_a_url_is_refused_or_read_by_redis_as_it_is_meant(password: str) -> None
         "hunter2",
     ],
 )
-def test_what_is_wrong_is_said_without_it(url: str) -> None:
+def test_errors_have_no_secret(url: str) -> None:
     with pytest.raises(UrlError) as caught:
         client_of(url, OPTIONS)
 

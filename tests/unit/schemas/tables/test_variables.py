@@ -1,4 +1,4 @@
-"""A misspelt variable is found; what others put into an environment is not told of."""
+"""A misspelt variable is found; other programs' variables are not reported."""
 
 import re
 
@@ -10,7 +10,7 @@ from birdfeed_worker.settings import WorkerSettings
 
 from tests.support.repository import DOCS
 
-#: The table of the upgrade guide: a setting's former name → its name now.
+#: The table of the upgrade guide: a setting's former name → its present name.
 RENAMED = dict(
     re.findall(
         r"^ *\| `(BIRDFEED_\w+)` \| `(BIRDFEED_\w+)` \|$", (DOCS / "how-to" / "upgrade.md").read_text(), re.MULTILINE
@@ -18,8 +18,8 @@ RENAMED = dict(
 )
 
 
-def test_the_names_are_the_models_own() -> None:
-    """Of both sides, for they may share an environment."""
+def test_the_names_are_those_of_both_models() -> None:
+    """Of producer and worker, as they may share an environment."""
     names = {
         name
         for model in (ProducerSettings, WorkerSettings)
@@ -41,7 +41,7 @@ def test_the_names_are_the_models_own() -> None:
     ],
 )
 def test_misspelt_variables(name: str, meaning: str) -> None:
-    """With the setting that was probably meant."""
+    """With the most similar setting."""
     assert unknown_variables({name: "5"}) == {name: meaning}
 
 
@@ -61,8 +61,8 @@ def test_misspelt_variables(name: str, meaning: str) -> None:
         ("BIRDFEED_PORT_80_TCP_ADDR", "10.0.0.1"),
     ],
 )
-def test_what_is_not_told_of(name: str, value: str) -> None:
-    """Settings, and what is not meant for birdfeed."""
+def test_what_is_not_reported(name: str, value: str) -> None:
+    """Settings, and variables that are not for birdfeed."""
     assert unknown_variables({name: value}) == {}
 
 
@@ -73,6 +73,6 @@ def test_a_hint_is_given_only_where_there_is_one() -> None:
 
 
 def test_the_upgrade_guide_lists_renamed_settings() -> None:
-    """To names that there are."""
+    """With new names that exist."""
     assert len(RENAMED) == 4
     assert {name.removeprefix("BIRDFEED_") for name in RENAMED.values()} <= VARIABLES

@@ -1,4 +1,4 @@
-"""What is kept in great numbers takes the memory it needs: lines that wait in a producer, rows in a worker's hands."""
+"""Data that is kept in large numbers needs little memory: lines that wait in a producer, rows in flight in a worker."""
 
 import gc
 import tracemalloc
@@ -24,7 +24,7 @@ COUNT = 200
 
 
 def kept(make: Callable[[], list[bytes]]) -> float:
-    """Bytes of memory for each byte of what is made."""
+    """Bytes of memory for each byte of the created objects."""
     make()
     tracemalloc.start()
     try:
@@ -53,12 +53,12 @@ def tracked() -> list[bytes]:
     ids=["tracked", "by the schemas"],
 )
 def test_lines_take_their_own_size(make: Callable[[], list[bytes]]) -> None:
-    """The buffer's bound in bytes would mean nothing else."""
+    """Otherwise the buffer's bound in bytes would be wrong."""
     assert kept(make) < 1.3
 
 
 def test_rows_take_their_own_size(tmp_path: Path) -> None:
-    """A worker holds thousands."""
+    """A worker has thousands of them."""
     book = tmp_path / "prices.toml"
     book.write_text("")
     enricher = Enricher(BookSource(book), NoTiers(), extra_fields=frozenset(), keep_traceback=False)

@@ -1,4 +1,4 @@
-"""The wire: what is written is read again, and damage costs what it hits and no more."""
+"""The wire format: what is written can be read, and damage affects only the damaged event."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -47,7 +47,7 @@ envelopes = st.builds(
 @pytest.mark.heavy
 @given(st.lists(envelopes, max_size=5), st.booleans(), st.text(st.characters(codec="utf-8"), max_size=20))
 def test_decode_after_encode_is_identity(events: list[Envelope], retried: bool, detail: str) -> None:
-    """Any JSON a handler sends arrives as it was, whatever characters it holds."""
+    """Any JSON of a handler is decoded unchanged, with any characters."""
     header = Header(batch_id="b1", event_type="text_generation", count=len(events), retried=retried, detail=detail)
 
     batch = split_batch(encode_batch(header, [encode_event(one) for one in events]))
@@ -58,7 +58,7 @@ def test_decode_after_encode_is_identity(events: list[Envelope], retried: bool, 
 
 
 def test_an_old_payload_is_still_read() -> None:
-    """Jobs that lie in Redis today are a promise: this text was written by version 1 and must stay readable."""
+    """Jobs that are in Redis must stay readable: version 1 wrote this text."""
     packed = (
         '{"version":1,"batch_id":"b1","event_type":"text_generation","count":1}\n'
         '{"event_id":"'
@@ -84,13 +84,13 @@ def test_an_old_payload_is_still_read() -> None:
     "packed",
     ["", "not json", "[]", "{}", '{"version":1}', '{"version":"1","batch_id":"b","event_type":"t","count":1}', "null"],
 )
-def test_a_header_that_is_none(packed: str) -> None:
-    """A batch that is no batch says so."""
+def test_an_invalid_header(packed: str) -> None:
+    """Is an error that says so."""
     with pytest.raises(WireError):
         split_batch(packed)
 
 
-def test_a_newer_version_is_told_apart() -> None:
+def test_a_newer_version_is_distinguished() -> None:
     """It waits for a newer worker, so it must not look like damage."""
     with pytest.raises(NewerVersionError, match="wire version 2") as caught:
         split_batch('{"version":2,"something":"else"}')
@@ -108,20 +108,20 @@ def test_a_newer_version_is_told_apart() -> None:
         (b'{"event_id":"%s","occurred_at":"2026-11-23T12:00:00Z","data":[]}' % ID.encode(), "is a list"),
     ],
 )
-def test_a_damaged_line_says_what_is_wrong(line: bytes, says: str) -> None:
-    """Each costs its own event alone."""
+def test_a_damaged_line_has_its_error(line: bytes, says: str) -> None:
+    """Each affects only its own event."""
     with pytest.raises(WireError, match=says):
         read_event(Header(batch_id="b", event_type="t", count=1), line)
 
 
 def test_two_values_on_a_line_do_not_shift_the_others() -> None:
-    """Lines are counted, so that an outcome can never be booked on a neighbour."""
+    """Lines are counted, so that an outcome can never be recorded for another event."""
     with pytest.raises(WireError, match="more than one value"):
         read_events(Batch(Header(batch_id="b", event_type="t", count=1), (b"{},{}",)))
 
 
-def test_times_travel_as_utc() -> None:
-    """Whatever zone they had."""
+def test_times_are_sent_as_utc() -> None:
+    """From any time zone."""
     when = datetime(2026, 11, 23, 13, 30, tzinfo=timezone(timedelta(hours=1)))
     assert format_time(when) == "2026-11-23T12:30:00.000000Z"
     assert orjson.loads(encode_event(Envelope(event_id=ID, event_type="t", occurred_at=when, data={})))[

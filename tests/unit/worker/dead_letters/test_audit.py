@@ -1,4 +1,4 @@
-"""The log of what was done to the dead: whose name is in it, how much of it is kept, and in which order."""
+"""The log of actions on dead letters: who did them, how many entries are kept, and in which order."""
 
 import getpass
 import socket
@@ -25,7 +25,7 @@ def put(redis: Redis, keys: Keys, stream: str, entry_id: str, **fields: Any) -> 
 
 
 @pytest.mark.parametrize("error", [None, KeyError("uid 1000"), OSError("no user")])
-def test_who_it_is(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_did_it(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The user, if there is one, and the host without its domain."""
     if error is not None:
 
@@ -37,8 +37,8 @@ def test_who_it_is(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> 
     assert audit.who() == ("ann@web-1" if error is None else "?@web-1")
 
 
-def test_what_is_noted(redis: Redis, keys: Keys) -> None:
-    """What people do and what retention does, each in its stream."""
+def test_what_is_logged(redis: Redis, keys: Keys) -> None:
+    """Actions of people and of retention, each in its own stream."""
     note(redis, keys, "purge", events=3, why="x")
     note_retention(redis, keys, events=4)
 
@@ -48,7 +48,7 @@ def test_what_is_noted(redis: Redis, keys: Keys) -> None:
     assert by_retention == {b"who": b"ann@web-1", b"action": b"swept", b"details": b'{"events":4}'}
 
 
-def test_how_many_are_kept(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_many_entries_are_kept(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exactly, in each stream."""
     monkeypatch.setattr(audit, "KEPT", 3)
     for number in range(5):
@@ -78,8 +78,8 @@ def test_an_empty_log(redis: Redis, keys: Keys) -> None:
     assert rewrite(redis, keys, lambda details: {}) == 0
 
 
-def test_an_entry_of_somebody_elses(redis: Redis, keys: Keys) -> None:
-    """What it doesn't say is empty."""
+def test_an_entry_written_by_another_tool(redis: Redis, keys: Keys) -> None:
+    """Its missing fields are empty."""
     redis.xadd(keys.birdfeed(BY_PEOPLE), {"x": "y"}, id="1000-0")
 
     (entry,) = entries(redis, keys)
@@ -89,7 +89,7 @@ def test_an_entry_of_somebody_elses(redis: Redis, keys: Keys) -> None:
 
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_details_are_rewritten(redis: Redis, keys: Keys, dry_run: bool) -> None:
-    """Those that change, in their place, with all else they say; a dry run only counts them."""
+    """Only entries that change, with their position and other fields; a dry run only counts them."""
     put(redis, keys, BY_PEOPLE, "1000-0", details={"user": "eve", "events": 1})
     put(redis, keys, BY_PEOPLE, "1000-1", details={"events": 2})
     put(redis, keys, BY_PEOPLE, "1000-2", action="b", details={"user": "eve"})
@@ -111,8 +111,8 @@ def test_details_are_rewritten(redis: Redis, keys: Keys, dry_run: bool) -> None:
     ]
 
 
-def test_a_dry_run_is_asked_for(redis: Redis, keys: Keys) -> None:
-    """By name; nobody gets one by itself."""
+def test_a_dry_run_needs_its_argument(redis: Redis, keys: Keys) -> None:
+    """Without it the entries are rewritten."""
     put(redis, keys, BY_PEOPLE, "1000-0", details={"user": "eve"})
 
     rewrite(redis, keys, lambda details: {"user": "forgotten"})

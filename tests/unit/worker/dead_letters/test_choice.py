@@ -1,4 +1,4 @@
-"""What a letter says of itself, and which letters and events fit a choice: row by row."""
+"""The fields of a dead letter, and which letters and events match a filter: row by row."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta
@@ -55,8 +55,8 @@ LETTER = DeadLetterInfo(
     ],
     ids=str,
 )
-def test_which_letters_fit(choice: dict[str, Any], expected: bool) -> None:
-    """Everything that is asked for; what is about events is looked at in the opened letter."""
+def test_which_letters_match(choice: dict[str, Any], expected: bool) -> None:
+    """All conditions must be true; those about events are tested on the opened letter."""
     assert Choice(**choice).fits(LETTER) is expected
 
 
@@ -90,8 +90,8 @@ LINES = [
     ],
     ids=str,
 )
-def test_which_events_fit(choice: dict[str, Any], expected: list[int]) -> None:
-    """By any of a field's spellings; text fits in the data, or in why all of them failed."""
+def test_which_events_match(choice: dict[str, Any], expected: list[int]) -> None:
+    """With any of a field's spellings; text may be in the data, or in the letter's reason."""
     batch = Batch(
         Header(batch_id="b", event_type="text_generation", count=5, reason="invalid", detail="model: missing"), LINES
     )
@@ -100,11 +100,11 @@ def test_which_events_fit(choice: dict[str, Any], expected: list[int]) -> None:
 
 
 @pytest.mark.parametrize("choice", [{"model": "m"}, {"user": "u"}, {"text": "t"}], ids=str)
-def test_what_letters_are_opened_for(choice: dict[str, Any]) -> None:
+def test_what_needs_opened_letters(choice: dict[str, Any]) -> None:
     assert Choice(**choice).by_event is True
 
 
-def test_what_no_letter_is_opened_for() -> None:
+def test_what_needs_no_opened_letter() -> None:
     everything = Choice(reason="r", fingerprint="f", event_type="t", since=WHEN, until=WHEN, ids=("i",))
     assert everything.by_event is False
 
@@ -121,7 +121,7 @@ def known(**fields: Any) -> bytes:
     return orjson.dumps(fields)
 
 
-def test_a_letter_that_says_everything(redis: Redis, keys: Keys) -> None:
+def test_a_letter_with_every_field(redis: Redis, keys: Keys) -> None:
     fields = {
         "bf_type": "t",
         "bf_reason": "invalid",
@@ -148,8 +148,8 @@ def test_a_letter_that_says_everything(redis: Redis, keys: Keys) -> None:
     )
 
 
-def test_a_letter_that_says_nothing(redis: Redis, keys: Keys) -> None:
-    """As one that rq failed by itself: with the time of its end where there is one."""
+def test_a_letter_without_fields(redis: Redis, keys: Keys) -> None:
+    """As when rq failed the job by itself: with the time of its end if there is one."""
     bare = DeadLetterInfo(
         id="x",
         event_type="unknown",
@@ -174,15 +174,15 @@ def test_a_letter_that_says_nothing(redis: Redis, keys: Keys) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"), [(0, 0), (1, 1), (MAX_COUNT, MAX_COUNT), (MAX_COUNT + 1, 0), (-1, 0), (True, 0), (1.0, 0)]
 )
-def test_how_often_a_letter_may_say(redis: Redis, keys: Keys, value: Any, expected: int) -> None:
-    """A count that no header could hold is none."""
+def test_the_largest_count_of_attempts(redis: Redis, keys: Keys, value: Any, expected: int) -> None:
+    """A larger count than a header can contain is ignored."""
     letter = told(redis, keys, bf_dead=known(attempts=value, replays=value))
 
     assert (letter.attempts, letter.replays) == (expected, expected)
 
 
-def test_letters_that_are_gone_are_left_out(redis: Redis, keys: Keys) -> None:
-    """So are keys that are no hash, and what has none of a letter's fields; the order stays."""
+def test_missing_letters_are_left_out(redis: Redis, keys: Keys) -> None:
+    """So are keys that are not hashes, and hashes without a letter's fields; the order is kept."""
     for name in ("a", "b"):
         redis.hset(keys.job(name), "bf_type", name)
     redis.set(keys.job("text"), "x")
@@ -201,7 +201,7 @@ def test_letters_that_are_gone_are_left_out(redis: Redis, keys: Keys) -> None:
     ],
 )
 def test_an_opened_letter(redis: Redis, keys: Keys, header: dict[str, Any], detail: str) -> None:
-    """Its batch says how many events there are, and in full why they died."""
+    """Its batch has the number of events and their complete reasons."""
     data, _ = repack(Header(batch_id="x", event_type="t", count=2, **header), [b"{}", b"[]"])
     redis.hset(
         keys.job("x"),
@@ -218,7 +218,7 @@ def test_an_opened_letter(redis: Redis, keys: Keys, header: dict[str, Any], deta
 
 
 def test_a_letter_that_cant_be_opened(redis: Redis, keys: Keys) -> None:
-    """It is as its fields say, with its digest, so that it can be purged."""
+    """It has the values of its fields and a digest, so that it can be purged."""
     redis.hset(keys.job("x"), mapping={"data": "junk", "bf_reason": "undecodable", "bf_events": 4})
     assert find(redis, keys, "x") is None, "a job that is not dead"
     redis.zadd(keys.failed, {"x": -1})
@@ -230,7 +230,7 @@ def test_a_letter_that_cant_be_opened(redis: Redis, keys: Keys) -> None:
 
 
 def test_chosen_ids_are_read_a_page_at_a_time(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In their order; a letter that its choice doesn't fit otherwise is not among them."""
+    """In their order, without letters that don't match the other conditions."""
     monkeypatch.setattr(query, "PAGE", 2)
     header = Header(batch_id="x", event_type="t", count=1, reason="invalid")
     for name in "abcde":

@@ -1,4 +1,4 @@
-"""Dead letters added up by type and reason in Redis: the same as reading each of them."""
+"""Sums of dead letters by type and reason, computed in Redis: the same as from reading each of them."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -61,7 +61,7 @@ def test_a_page_has_one_sum_of_a_kind(redis: Redis, keys: Keys) -> None:
 
 
 def junk(redis: Redis, keys: Keys) -> None:
-    """What else may lie there: jobs rq failed, one that is gone, no hash, no number, no text, a letter of nothing."""
+    """Other entries: jobs that rq failed, a missing one, not a hash, not a number, not text, an empty letter."""
     redis.hset(keys.job("failed-untyped"), mapping={"data": "x", "ended_at": "2026-01-01"})
     redis.hset(keys.job("failed-by-rq"), mapping={"data": "x", "ended_at": "2026-01-01", "bf_type": "t"})
     redis.set(keys.job("no-hash"), "x")
@@ -74,7 +74,7 @@ def junk(redis: Redis, keys: Keys) -> None:
 
 @pytest.mark.parametrize("score", [-1, 5])
 def test_the_same_as_reading_them(redis: Redis, keys: Keys, score: int) -> None:
-    """Whatever lies there, and where a job that rq failed has an expiry (score), so that ids are not in order."""
+    """With any entries, and with a job that rq failed and that has an expiry (score), so that ids are not in order."""
     bury(redis, keys, events(3), each=True)
     bury(redis, keys, events(2), "rejected")
     junk(redis, keys)

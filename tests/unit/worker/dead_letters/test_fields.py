@@ -1,4 +1,4 @@
-"""What a dead letter's hash and the log hold, field by field; and in which order letters are read."""
+"""A dead letter's hash and the log, field by field; and the order in which letters are read."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ HEADER: dict[str, Any] = {
 
 
 def test_a_letters_hash() -> None:
-    """As rq reads a failed job that never expires."""
+    """rq reads it as a failed job that never expires."""
     found = hash_fields(Header(**HEADER), b"data", 9, "birdfeed")
 
     known = found.pop("bf_dead")
@@ -57,7 +57,7 @@ def test_a_letters_hash() -> None:
 
 
 def test_a_letter_that_was_replayed() -> None:
-    """It says so."""
+    """It has the replay's name."""
     known = hash_fields(Header(**HEADER, replays=4), b"", 0, "q", replay_id="r1")["bf_dead"]
 
     assert isinstance(known, bytes)
@@ -69,8 +69,8 @@ def test_a_long_description_is_cut() -> None:
     assert len(describe(Header(**{**HEADER, "detail": "x" * 5_000}))) == DESCRIPTION
 
 
-def test_what_people_did_is_told(redis: Redis, keys: Keys) -> None:
-    """Who did what, newest first; details that somebody else wrote are none."""
+def test_the_log_of_actions(redis: Redis, keys: Keys) -> None:
+    """Who did what, newest first; details in another format are left out."""
     note(redis, keys, "purge", events=3)
     redis.xadd(keys.birdfeed(BY_PEOPLE), {"who": "you", "details": "[1]"})
     redis.xadd(keys.birdfeed(BY_PEOPLE), {"action": "odd", "details": "junk"})
@@ -92,7 +92,7 @@ def test_what_people_did_is_told(redis: Redis, keys: Keys) -> None:
 def test_letters_are_read_in_order(
     redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, scores: list[int], pages: list[list[str]]
 ) -> None:
-    """Of their ids, a page at a time."""
+    """In the order of their ids, a page at a time."""
     monkeypatch.setattr(query, "PAGE", 2)
     if scores:
         redis.zadd(keys.failed, dict(zip("abcde", scores, strict=False)))
@@ -100,7 +100,7 @@ def test_letters_are_read_in_order(
     assert list(query.pages(redis, keys)) == pages
 
 
-def test_letters_among_jobs_that_rq_failed(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_letters_with_jobs_that_rq_failed(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     """They have other scores: all are read once, in any order, a page at a time."""
     monkeypatch.setattr(query, "PAGE", 2)
     redis.zadd(keys.failed, {"a": -1, "b": 5, "c": 4, "d": -1, "e": 3})
@@ -111,8 +111,8 @@ def test_letters_among_jobs_that_rq_failed(redis: Redis, keys: Keys, monkeypatch
     assert [len(page) for page in found] == [2, 2, 1]
 
 
-def test_while_another_worker_does_it(redis: Redis, keys: Keys) -> None:
-    """It is looked at again when that one's lease may be over; and not before the next round is due."""
+def test_while_another_worker_runs_retention(redis: Redis, keys: Keys) -> None:
+    """It tries again when the other's lease may have expired, and not before the next round is due."""
     now = [0.0]
     lease = keys.birdfeed("retention")
     worker = Retention(redis, keys, "w", Caps(0, 0.0), Clock(monotonic=lambda: now[0]))
@@ -139,7 +139,7 @@ def test_while_another_worker_does_it(redis: Redis, keys: Keys) -> None:
 def test_which_letters_are_small(
     redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, sizes: list[int], remembered: int, left: list[int]
 ) -> None:
-    """Letters of three events are not, here; and no more are remembered in a round than may be."""
+    """Here letters of three events are not; and a round remembers only a limited number."""
     monkeypatch.setattr(retention, "SMALL_EVENTS", 3)
     monkeypatch.setattr(retention, "MERGE_LETTERS", 2)
     monkeypatch.setattr(retention, "REMEMBERED", remembered)
@@ -154,7 +154,7 @@ def test_which_letters_are_small(
     assert worker.step() == (len(left) < len(sizes)), "what was merged is measured again at once"
 
 
-def test_what_is_too_much_is_purged_at_once(redis: Redis, keys: Keys) -> None:
+def test_an_excess_is_purged_immediately(redis: Redis, keys: Keys) -> None:
     """The round after the one that measured it follows without a pause."""
     bury(redis, keys, events(1))
     bury(redis, keys, events(1), "rejected")

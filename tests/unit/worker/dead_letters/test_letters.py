@@ -1,4 +1,4 @@
-"""Dead events become letters, and letters jobs: what each says of itself, to the last field."""
+"""Dead events become letters, and letters become jobs: every field of each."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -44,7 +44,7 @@ def test_what_differs_from_event_to_event(detail: str, expected: str) -> None:
 
 
 def test_a_fingerprint_stays_the_same() -> None:
-    """In every release: letters that are years apart are of one kind, and people look for them by it."""
+    """In every release: letters of different years are of one kind, and people search by it."""
     assert fingerprint("t", "invalid", "row 17: bad") == fingerprint("t", "invalid", "row #: bad") == "0e95522f0a08"
 
 
@@ -66,7 +66,7 @@ def header_of(letter: DeadLetter) -> Header:
 
 
 def test_a_letter_of_several_jobs() -> None:
-    """The first event's reason in words, the most attempts, and where all of them came from."""
+    """The first event's reason, the most attempts, and the origin of all of them."""
     made = dead(4)
     made[1].outcome, made[2].envelope = Written(), None
 
@@ -88,8 +88,8 @@ def test_a_letter_of_several_jobs() -> None:
     assert letter.fields["origin"] == "q"
 
 
-def test_a_letter_of_events_that_died_before() -> None:
-    """Attempts add up, the first time stays, the replay is named, and no replay is under way any more."""
+def test_a_letter_of_events_that_were_dead_before() -> None:
+    """Attempts add up, the first time stays, the replay is named, and no replay is in progress."""
     before: dict[str, Any] = {"attempts": 7, "replays": 2, "replay_id": "r1"}
     made = dead(1, **before) + dead(1, first_failed_at="2026-01-01T00:00:00.000Z", **before)
 
@@ -102,7 +102,7 @@ def test_a_letter_of_events_that_died_before() -> None:
 
 
 @pytest.mark.parametrize("other", [{"replays": 1}, {"replay_id": "r1"}])
-def test_what_is_no_letter_of_the_same(other: dict[str, Any]) -> None:
+def test_letters_that_differ(other: dict[str, Any]) -> None:
     """Another history, or another kind of failure."""
     made = dead(1) + dead(1, **other) + dead(1, "worse")
 
@@ -127,7 +127,7 @@ def test_how_large_a_letter_is(monkeypatch: pytest.MonkeyPatch, most: int, count
 
 
 def test_a_job_that_cant_be_opened() -> None:
-    """Its data stays as it is, and what the producer said of it counts."""
+    """Its data stays as it is, and the producer's fields are used."""
     odd = job("odd", data=b"junk", event_type="t", events=5, size=9, attempts=2)
 
     letter = unreadable_letter(Unreadable(odd, "undecodable", "no JSON"), NOW, "q")
@@ -161,7 +161,7 @@ def lines_of(letter: DeadLetterInfo, *numbers: int) -> dict[int, bytes]:
 def test_a_job_that_goes_back(
     redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover, event_type: str | None
 ) -> None:
-    """Its header says what the letter's did, and that it is a replay; its fields say how much it is."""
+    """Its header is the letter's, marked as a replay; its fields have its size."""
     one = step(letter, lines_of(letter, 0, 2), "r1", event_type)
 
     assert mover.back([one]) == [Moved.DONE]
@@ -190,8 +190,8 @@ def test_a_job_that_goes_back(
     assert redis.hget(keys.ledger, f"accepted:{name}") == (b"3" if event_type is None else b"2")
 
 
-def test_what_stays_in_a_letter(redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover) -> None:
-    """The other lines, with all that was known."""
+def test_what_remains_in_a_letter(redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover) -> None:
+    """The other lines, with all other fields."""
     mover.back([step(letter, lines_of(letter, 1), "r1")])
 
     left = find(redis, keys, letter.id)
@@ -210,8 +210,8 @@ def test_what_stays_in_a_letter(redis: Redis, keys: Keys, letter: DeadLetterInfo
     )
 
 
-def test_steps_that_come_too_late(redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover) -> None:
-    """Of a letter that changed, and of one that is gone; others are carried out, in one round trip."""
+def test_steps_that_are_too_late(redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover) -> None:
+    """For a changed and for a deleted letter; the others are executed, in one round trip."""
     late = step(letter, lines_of(letter, 0), "r1")
     mover.back([step(letter, lines_of(letter, 1), "r1")])
     assert mover.back([late]) == [Moved.CHANGED]
@@ -225,8 +225,8 @@ def test_steps_that_come_too_late(redis: Redis, keys: Keys, letter: DeadLetterIn
     assert mover.purge([]) == []
 
 
-def test_purging_remembers_nothing(redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover) -> None:
-    """Once its answer was heard; in the order it was asked for."""
+def test_purging_keeps_nothing(redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover) -> None:
+    """After its answer; in the given order."""
     bury(redis, keys, events(1), "rejected")
     other = replace(letter, id="dead-gone")
 

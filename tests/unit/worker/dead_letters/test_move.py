@@ -1,4 +1,4 @@
-"""Events that leave a dead letter: what rq's own fields say of the new job, and letters that changed meanwhile."""
+"""Events that leave a dead letter: rq's own fields of the new job, and letters that changed meanwhile."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,8 +17,8 @@ from tests.support.worker.dead import bury, events
 WHEN = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
 
 
-def test_a_replayed_job_is_as_rq_expects_one(redis: Redis, keys: Keys) -> None:
-    """It may run as long as any job, and no expiry of rq's ever takes it, whatever becomes of it."""
+def test_a_replayed_job_has_the_fields_that_rq_expects(redis: Redis, keys: Keys) -> None:
+    """It may run as long as any job, and rq never lets it expire, whatever its result."""
     bury(redis, keys, events(2))
 
     replay(redis, keys)
@@ -42,7 +42,7 @@ def test_a_replayed_job_is_as_rq_expects_one(redis: Redis, keys: Keys) -> None:
 
 
 def test_a_letter_that_is_not_as_it_was_seen_is_not_purged(redis: Redis, keys: Keys) -> None:
-    """One event of it is asked for, and somebody else has changed it: -1, and nothing is gone."""
+    """One of its events is requested, but the letter was changed meanwhile: -1, and nothing is deleted."""
     (letter,) = bury(redis, keys, events(3))
 
     assert Mover(redis, keys).purge([replace(letter, digest="0" * 40)], [[0]]) == [-1]
@@ -50,8 +50,8 @@ def test_a_letter_that_is_not_as_it_was_seen_is_not_purged(redis: Redis, keys: K
     assert [one.events for one in letters_of(redis, keys)] == [1]
 
 
-def test_since_includes_its_moment_and_until_does_not(redis: Redis, keys: Keys) -> None:
-    """So that two spans that meet share no letter, and lose none."""
+def test_since_is_inclusive_and_until_is_exclusive(redis: Redis, keys: Keys) -> None:
+    """So adjacent spans share no letter, and miss none."""
     (letter,) = bury(redis, keys, events(1), now=WHEN)
 
     assert Choice(since=WHEN).fits(letter)
@@ -59,15 +59,15 @@ def test_since_includes_its_moment_and_until_does_not(redis: Redis, keys: Keys) 
 
 
 @pytest.mark.parametrize("line", [b"{", b"[]", b'{"data":1}', b"{}"])
-def test_a_line_that_cant_be_read_fits_no_user(line: bytes) -> None:
-    """Nor a model; without either it fits as any."""
+def test_a_line_that_cant_be_read_matches_no_user(line: bytes) -> None:
+    """Nor a model; without these conditions it matches like any other."""
     batch = Batch(Header(batch_id="b", event_type="text_generation", count=1), [line])
 
     assert Choice(user="ann").chosen(batch) == Choice(model="m").chosen(batch) == []
     assert Choice().chosen(batch) == [0]
 
 
-def test_whether_everything_was_asked_for() -> None:
-    """Only where nothing was said."""
+def test_whether_everything_is_selected() -> None:
+    """Only without conditions."""
     assert Choice().everything
     assert not Choice(reason="invalid").everything

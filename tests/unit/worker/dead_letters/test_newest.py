@@ -1,4 +1,4 @@
-"""Newest first, a page at a time: nothing twice, nothing hidden, and never more read than the limits allow."""
+"""Newest first, a page at a time: no letter twice or missing, and never more is read than the limits allow."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -26,7 +26,7 @@ def all_pages(redis: Redis, keys: Keys, choice: Choice, **limits: int) -> tuple[
 @pytest.mark.parametrize("limits", [{"most": 2}, {"most": 100, "look_at": 3}, {"most": 1, "look_at": 1}, {"most": 100}])
 @pytest.mark.parametrize("by_rq", [False, True], ids=["ours", "some failed by rq"])
 def test_every_letter_once_newest_first(redis: Redis, keys: Keys, limits: dict[str, int], by_rq: bool) -> None:
-    """Whatever the limits; also where rq failed a job by itself, whose place is by its time."""
+    """With any limits; also with a job that rq failed by itself, which is sorted by its time."""
     letters = [letter.id for letter in bury(redis, keys, events(7), each=True)]
     if by_rq:
         redis.zadd(keys.failed, {letters[2]: 5_000_000_000})
@@ -38,8 +38,8 @@ def test_every_letter_once_newest_first(redis: Redis, keys: Keys, limits: dict[s
     assert pages >= 7 // min(limits.get("most", 100), limits.get("look_at", 100))
 
 
-def test_new_letters_move_no_page(redis: Redis, keys: Keys) -> None:
-    """One that comes between two pages is neither shown nor hides an older one; one that has gone is not missed."""
+def test_new_letters_shift_no_page(redis: Redis, keys: Keys) -> None:
+    """A letter that is added between two pages is not shown and hides no older one; a deleted one doesn't matter."""
     old = [letter.id for letter in bury(redis, keys, events(4), each=True)]
     first = newest(redis, keys, Choice(), most=2)
     bury(redis, keys, events(3), each=True)
@@ -50,8 +50,8 @@ def test_new_letters_move_no_page(redis: Redis, keys: Keys) -> None:
     assert [letter.id for letter, _ in second.letters] == old[1::-1]
 
 
-def test_filters_by_event_count_those_that_fit(redis: Redis, keys: Keys) -> None:
-    """Model, user, and text in the data or in why they failed, upper and lower case alike."""
+def test_filters_by_event_count_the_matches(redis: Redis, keys: Keys) -> None:
+    """Model, user, and text in the data or in why they failed, ignoring case."""
     bury(redis, keys, [*events(2, user="ann"), *events(3, user="bob")])
     [*_, letter] = bury(redis, keys, events(2, user="eve"), "quarantined", "Cost: Not a number")
 
@@ -67,7 +67,7 @@ def test_filters_by_event_count_those_that_fit(redis: Redis, keys: Keys) -> None
 
 
 def test_one_page_reads_a_bounded_number(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of many letters none of which fits: a page without any, and where to go on; bytes that are opened count, too."""
+    """If no letter matches: an empty page with its continuation; the bytes of opened letters count, too."""
     bury(redis, keys, events(12), each=True)
 
     page = newest(redis, keys, Choice(reason="too_large"), look_at=5)
@@ -79,8 +79,8 @@ def test_one_page_reads_a_bounded_number(redis: Redis, keys: Keys, monkeypatch: 
     assert (list(opened.letters), opened.looked_at, bool(opened.after)) == ([], 2, True)
 
 
-def test_choice_by_id_reads_those_alone(redis: Redis, keys: Keys) -> None:
-    """Ids that are not dead are passed over, a job that waits among them."""
+def test_a_selection_by_id_reads_only_those(redis: Redis, keys: Keys) -> None:
+    """Ids that are not dead letters are skipped, such as that of a waiting job."""
     letters = [letter.id for letter in bury(redis, keys, events(3), each=True, now=datetime.now(UTC))]
 
     found = letters_of(redis, keys, Choice(ids=(letters[2], "dead-nothing", letters[0])))
@@ -89,8 +89,8 @@ def test_choice_by_id_reads_those_alone(redis: Redis, keys: Keys) -> None:
 
 
 @pytest.mark.parametrize("after", ["#9", "#x", "#-1", "zzz", "\x00", "dead-", "#" + "9" * 40])
-def test_any_place_to_go_on_is_harmless(redis: Redis, keys: Keys, after: str) -> None:
-    """It comes from an address that anybody may have typed."""
+def test_any_continuation_is_harmless(redis: Redis, keys: Keys, after: str) -> None:
+    """Because it comes from a URL."""
     bury(redis, keys, events(2), each=True)
 
     assert newest(redis, keys, Choice(), after=after).looked_at in (0, 2)

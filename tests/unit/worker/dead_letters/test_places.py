@@ -1,4 +1,4 @@
-"""Pages of the newest letters: how many are looked at, and where exactly the next page begins."""
+"""Pages of the newest letters: how many are read, and where exactly the next page begins."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from birdfeed_worker.dead_letters.query import Choice
 from birdfeed_worker.dead_letters.record import letter_fields
 from redis import Redis
 
-#: From the newest: ten letters of two events each, of which every third is one of Ann's and one of Bob's.
+#: From the newest: ten letters of two events each; every third has one event of Ann and one of Bob.
 NEWEST_FIRST = "jihgfedcba"
 ANNS = {"i", "f", "c"}
 
 
 @pytest.fixture(autouse=True)
 def ten(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten letters of ten bytes, looked at three, and opened two, at a time."""
+    """Ten letters of ten bytes; three are read, and two opened, at a time."""
     monkeypatch.setattr(module, "STEP", 3)
     monkeypatch.setattr(module, "OPENED", 2)
     for name in NEWEST_FIRST:
@@ -31,7 +31,7 @@ def ten(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def page(redis: Redis, keys: Keys, choice: Choice | None = None, **limits: Any) -> tuple[str, list[int], int, str]:
-    """The letters of a page, how many of their events fit, how many letters were looked at, and what comes after."""
+    """The letters of a page, the number of matching events, the number of letters read, and the continuation."""
     found = newest(redis, keys, choice or Choice(), **limits)
     names = "".join(letter.id for letter, _ in found.letters)
     return names, [events for _, events in found.letters], found.looked_at, found.after
@@ -61,7 +61,7 @@ def page(redis: Redis, keys: Keys, choice: Choice | None = None, **limits: Any) 
 def test_a_page(
     redis: Redis, keys: Keys, choice: dict[str, Any], limits: dict[str, Any], expected: tuple[str, list[int], int, str]
 ) -> None:
-    """No letter that was looked at is looked at again on the next page, and none is left out."""
+    """The next page reads no letter again, and none is left out."""
     assert page(redis, keys, Choice(**choice), **limits) == expected
 
 
@@ -85,7 +85,7 @@ def test_how_much_is_opened_for_a_page(
     size: int,
     expected: tuple[str, list[int], int, str],
 ) -> None:
-    """Two letters at a time, until their bytes are as many as may be; what isn't opened costs none."""
+    """Two letters at a time, up to the limit of bytes; letters that aren't opened don't count."""
     monkeypatch.setattr(module, "OPENED_BYTES", size)
 
     assert page(redis, keys, Choice(**choice)) == expected
@@ -109,7 +109,7 @@ def test_how_much_is_opened_for_a_page(
 def test_a_page_where_rq_failed_a_job(
     redis: Redis, keys: Keys, limits: dict[str, Any], expected: tuple[str, int, str]
 ) -> None:
-    """It is first, by its time, and places are numbers; a place that is none is the beginning."""
+    """It is first, by its time, and continuations are numbers; an invalid one is the beginning."""
     redis.zadd(keys.failed, {"e": 9e9})
 
     names, _, looked_at, after = page(redis, keys, **limits)
@@ -117,21 +117,21 @@ def test_a_page_where_rq_failed_a_job(
     assert (names, looked_at, after) == expected
 
 
-def test_a_number_is_no_place_where_rq_failed_none(redis: Redis, keys: Keys) -> None:
-    """Such a place is left from before: the page begins anew."""
+def test_a_number_is_not_a_continuation_without_a_job_that_rq_failed(redis: Redis, keys: Keys) -> None:
+    """It is from an earlier state: the list starts again."""
     assert page(redis, keys, most=1, after="#4")[0] == "j"
 
 
-def test_a_letter_that_cant_be_opened_fits_no_user(redis: Redis, keys: Keys) -> None:
-    """It has events, but nobody knows whose."""
+def test_a_letter_that_cant_be_opened_matches_no_user(redis: Redis, keys: Keys) -> None:
+    """It has events, but their users are unknown."""
     redis.hset(keys.job("j"), "data", "junk")
 
     assert page(redis, keys, Choice(user="bob"), most=1) == ("i", [1], 2, "i")
     assert page(redis, keys, Choice(), most=1) == ("j", [2], 1, "j")
 
 
-def test_a_page_is_of_fifty(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing else is asked for."""
+def test_a_page_has_fifty_letters(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default."""
     monkeypatch.setattr(module, "STEP", 500)
     fields = redis.hgetall(keys.job("a"))
     for number in range(60):

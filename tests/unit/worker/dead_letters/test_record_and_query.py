@@ -1,4 +1,4 @@
-"""Dead letters: small, grouped by what killed the events, and plain rq failed jobs to every tool of rq's."""
+"""Dead letters: small, grouped by reason, and ordinary failed jobs for every rq tool."""
 
 from datetime import UTC, datetime
 
@@ -22,12 +22,12 @@ DETAIL = "usage.prompt_tokens: Input should be a valid integer; duration: Input 
 
 
 def size_of(redis: Redis, key: str) -> int:
-    """Bytes of a key with all that belongs to it."""
+    """Bytes of a key and its related data."""
     return redis.memory_usage(key, samples=0) or 0
 
 
-def test_a_lone_dead_event_costs_under_two_kilobytes(redis: Redis, keys: Keys) -> None:
-    """Hash, registry and whatever else there is of it."""
+def test_one_dead_event_takes_less_than_two_kilobytes(redis: Redis, keys: Keys) -> None:
+    """Hash, registry and everything else."""
     (letter,) = bury(redis, keys, events(1, user="user-1234", duration=612.7), detail=DETAIL)
 
     mine = [key for key in map(as_text, redis.keys("*")) if letter.id in key]
@@ -37,7 +37,7 @@ def test_a_lone_dead_event_costs_under_two_kilobytes(redis: Redis, keys: Keys) -
 
 
 @pytest.mark.parametrize("count", [100, 500, 1_000])
-def test_a_group_costs_little_more_than_when_it_was_queued(redis: Redis, keys: Keys, count: int) -> None:
+def test_a_group_takes_little_more_than_when_it_was_queued(redis: Redis, keys: Keys, count: int) -> None:
     """At most 1.3 times the bytes of its job; rq alone takes 4.4 times."""
     batch = [envelope(text(request_id=f"r{n * 7919}", user=f"user-{n % 50}", duration=n * 13.7)) for n in range(count)]
     job_id = accept(redis, keys, batch)
@@ -61,13 +61,13 @@ def test_a_group_costs_little_more_than_when_it_was_queued(redis: Redis, keys: K
     ],
 )
 def test_ids_and_numbers_do_not_split_a_kind(one: str, other: str, same: bool) -> None:
-    """The fingerprint is about the failure, not about the event."""
+    """The fingerprint depends on the failure, not on the event."""
     assert (fingerprint("t", "invalid", one) == fingerprint("t", "invalid", other)) is same
     assert fingerprint("t", "invalid", one) != fingerprint("t", "rejected", one)
 
 
-def test_what_fails_together_for_one_thing_is_one_letter(redis: Redis, keys: Keys) -> None:
-    """From several jobs of a take; with the attempts and times of all."""
+def test_events_that_fail_together_for_one_reason_are_one_letter(redis: Redis, keys: Keys) -> None:
+    """From several jobs of a reservation; with the attempts and times of all."""
     for _ in range(2):
         accept(redis, keys, events(3))
 
@@ -81,15 +81,15 @@ def test_what_fails_together_for_one_thing_is_one_letter(redis: Redis, keys: Key
 
 
 def test_a_large_group_is_several_letters(redis: Redis, keys: Keys) -> None:
-    """So that none grows past what one job may carry."""
+    """So none is larger than a job may be."""
     accept(redis, keys, events(LETTER_EVENTS + 1))
     work(redis, keys, lambda item: Dead("invalid", "x"))
 
     assert sorted(letter.events for letter in letters_of(redis, keys)) == [1, LETTER_EVENTS]
 
 
-def test_times_and_attempts_add_up_over_deaths(redis: Redis, keys: Keys) -> None:
-    """A dead letter that rq brings back and that dies again keeps its first time and counts on."""
+def test_times_and_attempts_add_up(redis: Redis, keys: Keys) -> None:
+    """A dead letter that rq requeues and that fails again keeps its first time, and its count continues."""
     first, second = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
     (letter,) = bury(redis, keys, events(1), now=first)
     FailedJobRegistry(keys.queue, connection=redis, serializer=JSONSerializer).requeue(letter.id)
@@ -102,8 +102,8 @@ def test_times_and_attempts_add_up_over_deaths(redis: Redis, keys: Keys) -> None
     assert letter.attempts == 2
 
 
-def test_rq_sees_a_failed_job_with_everything_said(redis: Redis, keys: Keys) -> None:
-    """The description and the times say what happened; nothing of it expires."""
+def test_rq_sees_a_failed_job_with_all_details(redis: Redis, keys: Keys) -> None:
+    """In the description and the times; nothing of it expires."""
     (letter,) = bury(redis, keys, events(2))
 
     registry = FailedJobRegistry(queue=Queue(keys.queue, connection=redis, serializer=JSONSerializer))
@@ -118,7 +118,7 @@ def test_rq_sees_a_failed_job_with_everything_said(redis: Redis, keys: Keys) -> 
 
 
 def test_a_tool_that_expects_pickle_sees_it_too(redis: Redis, keys: Keys) -> None:
-    """rq-dashboard without --json: everything its pages ask of a job, and its requeue button."""
+    """rq-dashboard without --json: everything that its pages read from a job, and its requeue button."""
     (letter,) = bury(redis, keys, events(2))
 
     job = Job.fetch(letter.id, connection=redis)
@@ -129,8 +129,8 @@ def test_a_tool_that_expects_pickle_sees_it_too(redis: Redis, keys: Keys) -> Non
     assert len(work(redis, keys)) == 2
 
 
-def test_letters_of_somebody_elses_making_are_listed_as_well_as_may_be(redis: Redis, keys: Keys) -> None:
-    """Whatever stands in their fields."""
+def test_letters_written_by_other_tools_are_listed_as_far_as_possible(redis: Redis, keys: Keys) -> None:
+    """With any values in their fields."""
     redis.hset(keys.job("x"), mapping={"status": "failed", "bf_events": "many", "bf_bytes": "-", "bf_dead": "[}"})
     redis.zadd(keys.failed, {"x": -1})
 
@@ -139,10 +139,10 @@ def test_letters_of_somebody_elses_making_are_listed_as_well_as_may_be(redis: Re
     assert (letter.event_type, letter.reason, letter.events, letter.batch) == ("unknown", "failed", 1, None)
 
 
-def test_letters_are_read_in_order_while_others_come_and_go(
+def test_letters_are_read_in_order_while_others_are_added_and_deleted(
     redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page is cut by id, so letters that vanish or appear meanwhile hide none."""
+    """A page continues by id, so letters that are deleted or added meanwhile hide none."""
     monkeypatch.setattr("birdfeed_worker.dead_letters.query.PAGE", 50)
     bury(redis, keys, events(70), each=True)
     reader = letters_of(redis, keys)
@@ -158,7 +158,7 @@ def test_letters_are_read_in_order_while_others_come_and_go(
 
 
 def test_a_job_that_rq_failed_itself_is_listed_too(redis: Redis, keys: Keys) -> None:
-    """A stock worker took it; with an expiry, so that ids are no order any more."""
+    """rq's own worker took it; it has an expiry, so that the order is no longer that of ids."""
     bury(redis, keys, events(3), each=True)
     job_id = accept(redis, keys, events(2))
     job = Job.fetch(job_id, connection=redis, serializer=JSONSerializer)
@@ -172,7 +172,7 @@ def test_a_job_that_rq_failed_itself_is_listed_too(redis: Redis, keys: Keys) -> 
 
 
 def test_filters(redis: Redis, keys: Keys) -> None:
-    """Everything given must fit; models and users are found under all their spellings."""
+    """All conditions must be true; models and users are found in all their spellings."""
     old = datetime(2026, 1, 1, tzinfo=UTC)
     bury(redis, keys, [envelope(text(user="ann")), envelope({"modelUsed": "m2", "userId": "ann"})], now=old)
     bury(redis, keys, [envelope({"model": "m1"}, "image_generation")], "rejected", "HTTP 400")
@@ -192,8 +192,8 @@ def test_filters(redis: Redis, keys: Keys) -> None:
     assert found(Choice(fingerprint=fingerprint("image_generation", "rejected", "HTTP 400")[:4])) == 1
 
 
-def test_what_waits_is_not_dead(redis: Redis, keys: Keys) -> None:
-    """Later is not a death."""
+def test_a_deferred_job_is_not_dead(redis: Redis, keys: Keys) -> None:
+    """Jobs that are scheduled for later are not dead letters."""
     accept(redis, keys, events(2))
     work(redis, keys, lambda item: Deferred(10**10))
 

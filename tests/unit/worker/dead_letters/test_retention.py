@@ -1,4 +1,4 @@
-"""The sweeper: caps that are counted, small letters merged, nothing of rq's own failures forgotten."""
+"""Retention: purges up to the caps are counted, small letters are merged, and jobs that rq failed are kept."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -27,7 +27,7 @@ NO_CAPS = Caps(0, 0.0)
 
 
 def sweep(redis: Redis, keys: Keys, caps: Caps = NO_CAPS, rounds: int = 1) -> None:
-    """Whole rounds."""
+    """Run whole rounds of retention."""
     retention = Retention(redis, keys, "w", caps, Clock(monotonic=lambda: 0.0))
     for _ in range(rounds):
         redis.delete(keys.birdfeed("sweeper"))
@@ -37,7 +37,7 @@ def sweep(redis: Redis, keys: Keys, caps: Caps = NO_CAPS, rounds: int = 1) -> No
 
 
 def test_small_letters_of_a_kind_are_merged(redis: Redis, keys: Keys) -> None:
-    """A thousand lone deaths in one letter: every event once, times of all, a tenth of the memory."""
+    """A thousand letters of one event become one: every event once, times of all, a tenth of the memory."""
     first, last = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
     lone = events(30)
     bury(redis, keys, lone[:29], each=True, now=first)
@@ -61,7 +61,7 @@ def test_small_letters_of_a_kind_are_merged(redis: Redis, keys: Keys) -> None:
 
 
 def test_merging_comes_before_purging(redis: Redis, keys: Keys) -> None:
-    """What fits once it is merged is not purged."""
+    """If the merged letters fit, nothing is purged."""
     letters = bury(redis, keys, events(40), each=True)
     one = OVERHEAD_BYTES + redis.hstrlen(keys.job(letters[0].id), "data")
 
@@ -70,7 +70,7 @@ def test_merging_comes_before_purging(redis: Redis, keys: Keys) -> None:
     assert [letter.events for letter in letters_of(redis, keys)] == [40]
 
 
-def test_what_differs_is_not_merged(redis: Redis, keys: Keys) -> None:
+def test_different_letters_are_not_merged(redis: Redis, keys: Keys) -> None:
     """Another kind, or a letter that was replayed before."""
     bury(redis, keys, events(8), each=True)
     Replay(redis, keys, Order(limit=4)).run()
@@ -81,8 +81,8 @@ def test_what_differs_is_not_merged(redis: Redis, keys: Keys) -> None:
     assert sorted((letter.replays, letter.events) for letter in letters_of(redis, keys)) == [(0, 1)] * 4 + [(1, 4)]
 
 
-def test_nothing_is_merged_while_somebody_replays(redis: Redis, keys: Keys) -> None:
-    """A letter must not slip from behind a replay's back to before its eyes, or the other way round."""
+def test_nothing_is_merged_during_a_replay(redis: Redis, keys: Keys) -> None:
+    """Otherwise a replay could miss an event, or see one again."""
     bury(redis, keys, events(10), each=True)
     redis.set(keys.birdfeed("replaying"), "replay-1")
 
@@ -94,7 +94,7 @@ def test_nothing_is_merged_while_somebody_replays(redis: Redis, keys: Keys) -> N
 def test_a_letter_that_changes_meanwhile_is_not_merged(
     redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of them are as they were seen, or nothing is done."""
+    """If one of them changed since it was read, nothing is done."""
     bury(redis, keys, events(10), each=True)
     look = letters_module.opened
 
@@ -111,8 +111,8 @@ def test_a_letter_that_changes_meanwhile_is_not_merged(
     assert read_ledger(redis, keys).balanced
 
 
-def test_old_events_are_purged_counted_and_noted(redis: Redis, keys: Keys) -> None:
-    """By when they last failed."""
+def test_old_events_are_purged_counted_and_logged(redis: Redis, keys: Keys) -> None:
+    """By the time of their last failure."""
     old = datetime.now(UTC) - timedelta(days=31)
     bury(redis, keys, events(3), now=old)
     bury(redis, keys, events(2))
@@ -125,8 +125,8 @@ def test_old_events_are_purged_counted_and_noted(redis: Redis, keys: Keys) -> No
     assert (entry.action, entry.details["events"], entry.details["why"]) == ("swept", 3, "older than 30 days")
 
 
-def test_the_oldest_go_where_all_together_are_too_large(redis: Redis, keys: Keys) -> None:
-    """In the round after it was noticed."""
+def test_the_oldest_are_purged_if_all_together_are_too_large(redis: Redis, keys: Keys) -> None:
+    """In the round after the measurement."""
     for number in range(40):
         letters = bury(redis, keys, events(1), detail=f"field {chr(97 + number % 20) * (1 + number // 20)}: missing")
     one = OVERHEAD_BYTES + redis.hstrlen(keys.job(letters[0].id), "data")
@@ -141,7 +141,7 @@ def test_the_oldest_go_where_all_together_are_too_large(redis: Redis, keys: Keys
 
 
 def test_the_size_is_current_after_moves(redis: Redis, keys: Keys) -> None:
-    """What dies, is replayed in part or whole, or is purged counts at once; the next look finds nothing else."""
+    """Dead-lettering, replaying and purging change it immediately; the next measurement gives the same."""
     bury(redis, keys, events(3), detail="field a: missing")
     sweep(redis, keys)
     mover, size = Mover(redis, keys), keys.birdfeed("dead-size")
@@ -165,8 +165,8 @@ def test_the_size_is_current_after_moves(redis: Redis, keys: Keys) -> None:
     assert known() == real() == 0
 
 
-def test_the_size_it_assumes_is_about_right(redis: Redis, keys: Keys) -> None:
-    """So that the cap is about bytes of Redis."""
+def test_the_estimated_size_is_about_right(redis: Redis, keys: Keys) -> None:
+    """So the cap limits bytes in Redis."""
     bury(redis, keys, events(1))
     bury(redis, keys, events(500))
     sweep(redis, keys)
@@ -177,7 +177,7 @@ def test_the_size_it_assumes_is_about_right(redis: Redis, keys: Keys) -> None:
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_what_rq_failed_itself_is_counted_and_kept(redis: Redis, keys: Keys, ours: bool) -> None:
-    """A stock worker's failure: a dead letter like any other from then on, that doesn't expire."""
+    """A job that rq's own worker failed is a dead letter like any other from then on, and doesn't expire."""
     job_id = accept(redis, keys, events(2))
     if not ours:
         redis.hdel(keys.job(job_id), "bf_events", "bf_type")
@@ -195,7 +195,7 @@ def test_what_rq_failed_itself_is_counted_and_kept(redis: Redis, keys: Keys, our
 
 
 def test_an_entry_without_a_job_is_removed(redis: Redis, keys: Keys) -> None:
-    """Its job was deleted; nothing is counted for it."""
+    """Its job was deleted; nothing is counted."""
     redis.zadd(keys.failed, {"dead-gone": -1})
     bury(redis, keys, events(1))
     redis.zadd(keys.failed, {"other": 9999999999})
@@ -205,8 +205,8 @@ def test_an_entry_without_a_job_is_removed(redis: Redis, keys: Keys) -> None:
     assert reconcile(redis, keys)[1].balanced
 
 
-def test_one_sweeps_at_a_time(redis: Redis, keys: Keys) -> None:
-    """The others look again when its lease may have ended."""
+def test_one_process_runs_retention_at_a_time(redis: Redis, keys: Keys) -> None:
+    """The others try again when its lease may have expired."""
     bury(redis, keys, events(1))
     first = Retention(redis, keys, "w1", NO_CAPS, Clock())
     second = Retention(redis, keys, "w2", NO_CAPS, Clock())
@@ -225,7 +225,7 @@ def test_the_fewest_letters_that_are_merged(redis: Redis, keys: Keys, letters: i
     assert len(list(letters_of(redis, keys))) == left
 
 
-def test_a_merged_letter_is_no_larger_than_any(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_merged_letter_is_no_larger_than_the_limit(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     """A group that is full is merged, and the next one begins."""
     monkeypatch.setattr(retention_module, "LETTER_EVENTS", 10)
     bury(redis, keys, events(24), each=True)

@@ -1,4 +1,4 @@
-"""Retention measures before it purges, and nobody's old measure counts; what can't tell its age isn't old."""
+"""Retention measures before it purges, and ignores outdated measurements; a letter without a time isn't old."""
 
 import time
 
@@ -26,15 +26,15 @@ def whole_round(retention: Retention) -> None:
 
 
 def letters_of_their_own(redis: Redis, keys: Keys, count: int) -> int:
-    """So many letters of one event, none like the other; the bytes of one."""
+    """Create so many letters of one event, each of another kind; returns the bytes of one."""
     for number in range(count):
         letters = bury(redis, keys, events(1), detail=f"{chr(97 + number % 26) * (1 + number // 26)}: missing")
     return OVERHEAD_BYTES + redis.hstrlen(keys.job(letters[0].id), "data")
 
 
 @pytest.mark.parametrize("lease_of_b", [True, False], ids=["somebody has the lease", "nobody has it"])
-def test_an_excess_is_forgotten_with_the_lease(redis: Redis, keys: Keys, lease_of_b: bool) -> None:
-    """A measures too much and loses its lease; B purges; A, later, purges nothing of what is left within the cap."""
+def test_an_excess_is_discarded_with_the_lease(redis: Redis, keys: Keys, lease_of_b: bool) -> None:
+    """A measures an excess and loses its lease; B purges; later A purges nothing, as the rest is within the cap."""
     cap = Caps(letters_of_their_own(redis, keys, 40) * 30, 0.0)
     now = [0.0]
     a = Retention(redis, keys, "wa", cap, Clock(monotonic=lambda: now[0]))
@@ -96,7 +96,7 @@ def failed_without_a_time(redis: Redis, keys: Keys) -> str:
 
 @pytest.mark.parametrize("fail", [failed_by_clean_up, failed_by_a_stock_worker, failed_without_a_time])
 def test_what_rq_failed_is_kept(redis: Redis, keys: Keys, fail: object) -> None:
-    """Whether or not rq wrote when: it counts as failed from now on, and no event of it is purged."""
+    """With or without rq's time of failure: it counts as failed now, and none of its events is purged."""
     job_id = fail(redis, keys)  # type: ignore[operator]
     retention = Retention(redis, keys, "w", BY_DEFAULT, Clock())
     for _ in range(2):
@@ -109,8 +109,8 @@ def test_what_rq_failed_is_kept(redis: Redis, keys: Keys, fail: object) -> None:
     assert redis.ttl(keys.job(job_id)) == -1
 
 
-def test_junk_among_the_failed(redis: Redis, keys: Keys) -> None:
-    """Entries that are no jobs go; junk in a letter's fields stops nothing."""
+def test_junk_among_failed_jobs(redis: Redis, keys: Keys) -> None:
+    """Entries without a job are removed; junk in a letter's fields stops nothing."""
     redis.set(keys.job("text"), "x")
     redis.zadd(keys.failed, {"text": -1, "gone": 5})
     (letter,) = bury(redis, keys, events(1))
@@ -126,8 +126,11 @@ def test_junk_among_the_failed(redis: Redis, keys: Keys) -> None:
     assert read_ledger(redis, keys).total.dead == {"invalid": 1}
 
 
-def test_what_people_did_stays_in_the_log(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much retention purges: it has its own stream, one line a round and reason; the log shows both by time."""
+def test_peoples_actions_stay_in_the_log(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much retention purges: it has its own stream, with one entry per round and reason.
+
+    The log shows both by time.
+    """
     monkeypatch.setattr("birdfeed_worker.dead_letters.audit.KEPT", 5)
     note(redis, keys, "replay begins", replay="replay-1")
     retention = Retention(redis, keys, "w", Caps(0, 1.0), Clock(time=lambda: time.time() + 100))

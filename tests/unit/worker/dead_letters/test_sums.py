@@ -1,4 +1,4 @@
-"""What a round of retention adds up, purges, notes and merges, letter by letter."""
+"""What a round of retention measures, purges, logs and merges, letter by letter."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,7 +36,7 @@ def whole_round(retention: Retention) -> None:
 
 
 def put(redis: Redis, keys: Keys, name: str, lines: int = 1, replay_id: str = "", **header: Any) -> int:
-    """A dead letter, by default of another kind than any other; its bytes."""
+    """Create a dead letter, by default of a new kind; returns its bytes."""
     told: dict[str, Any] = {
         "batch_id": name,
         "event_type": "t",
@@ -82,8 +82,8 @@ def test_what_is_measured(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("over", "left"), [(0, "abcd"), (1, "bcd"), (OVERHEAD_BYTES, "bcd"), (OVERHEAD_BYTES + 200, "cd")]
 )
-def test_no_more_is_purged_than_is_too_much(redis: Redis, keys: Keys, over: int, left: str) -> None:
-    """The oldest, until what is left is no larger than the cap; what is left is measured."""
+def test_no_more_than_the_excess_is_purged(redis: Redis, keys: Keys, over: int, left: str) -> None:
+    """The oldest, until the rest is within the cap; the rest is measured."""
     sizes = {name: put(redis, keys, name) for name in "abcd"}
     assert set(sizes.values()) <= set(range(OVERHEAD_BYTES + 1, OVERHEAD_BYTES + 200))
     retention = retention_of(redis, keys, cap=sum(sizes.values()) - over)
@@ -99,8 +99,8 @@ def test_no_more_is_purged_than_is_too_much(redis: Redis, keys: Keys, over: int,
     assert (total.purged, sum(total.dead.values()), total.missing) == (4 - len(left), len(left), 0)
 
 
-def test_an_excess_of_exactly_a_letter_is_a_letter(redis: Redis, keys: Keys) -> None:
-    """Not two."""
+def test_an_excess_of_exactly_one_letter_purges_one(redis: Redis, keys: Keys) -> None:
+    """Not two letters."""
     sizes = [put(redis, keys, name) for name in "abc"]
     retention = retention_of(redis, keys, cap=sum(sizes[1:]))
 
@@ -110,7 +110,7 @@ def test_an_excess_of_exactly_a_letter_is_a_letter(redis: Redis, keys: Keys) -> 
     assert names(redis, keys) == ["b", "c"]
 
 
-def test_without_a_cap_nothing_is_too_much(redis: Redis, keys: Keys) -> None:
+def test_without_a_cap_there_is_no_excess(redis: Redis, keys: Keys) -> None:
     put(redis, keys, "a")
     retention = retention_of(redis, keys)
 
@@ -121,8 +121,8 @@ def test_without_a_cap_nothing_is_too_much(redis: Redis, keys: Keys) -> None:
 
 
 @pytest.mark.parametrize(("age", "left"), [(0.0, "abc"), (60.0, "bc"), (59.999, "c"), (10.0, "c")])
-def test_how_old_a_letter_may_be(redis: Redis, keys: Keys, age: float, left: str) -> None:
-    """By when it last failed; one that is exactly that old is not older."""
+def test_the_age_limit_of_a_letter(redis: Redis, keys: Keys, age: float, left: str) -> None:
+    """From its last failure; one of exactly that age is kept."""
     for name, seconds in (("a", 61), ("b", 60), ("c", 10)):
         put(redis, keys, name, last_failed_at=format_time(NOW - timedelta(seconds=seconds)))
 
@@ -131,7 +131,7 @@ def test_how_old_a_letter_may_be(redis: Redis, keys: Keys, age: float, left: str
     assert names(redis, keys) == list(left)
 
 
-def test_each_reason_is_noted_once_a_round(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_reason_is_logged_once_a_round(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its events, of all steps together."""
     monkeypatch.setattr(module, "STEP", 1)
     for name in "ab":
@@ -170,8 +170,8 @@ KIND: dict[str, Any] = {"detail": "x: missing", "attempts": 3, "replays": 2, "re
     ],
     ids=str,
 )
-def test_what_is_of_a_kind(redis: Redis, keys: Keys, other: dict[str, Any], letters: int) -> None:
-    """All that a merged letter says once must be the same."""
+def test_letters_of_one_kind(redis: Redis, keys: Keys, other: dict[str, Any], letters: int) -> None:
+    """All fields that a merged letter has only once must be equal."""
     put(redis, keys, "a", **KIND)
     put(redis, keys, "b", **{**KIND, **other})
 
@@ -181,7 +181,7 @@ def test_what_is_of_a_kind(redis: Redis, keys: Keys, other: dict[str, Any], lett
 
 
 def test_a_merged_letter(redis: Redis, keys: Keys) -> None:
-    """It says what each of them said, spans their times, and holds their lines in order."""
+    """It has their common fields, spans their times, and has their lines in order."""
     times = ["2026-01-01T03:00:00.000Z", "2026-01-01T01:00:00.000Z", "2026-01-01T02:00:00.000Z"]
     for name, first, last in zip("abc", times, reversed(times), strict=True):
         put(redis, keys, name, 2, **KIND, first_failed_at=first, last_failed_at=last)
@@ -219,7 +219,7 @@ def test_a_merged_letter(redis: Redis, keys: Keys) -> None:
 def test_how_many_are_merged(
     redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int], events: list[int]
 ) -> None:
-    """A merged letter stays below what a letter may hold, in events and in bytes; six letters of two events, here of
+    """A merged letter stays within the limits of a letter, in events and in bytes; six letters of two events, here of
     one byte each.
     """
     for name, value in limits.items():
@@ -233,8 +233,8 @@ def test_how_many_are_merged(
     assert sorted(letter.events for letter in letters_of(redis, keys)) == events
 
 
-def test_room_for_others_once_a_group_is_merged(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of three letters that may be remembered, those of a full group are merged, and forgotten."""
+def test_a_full_group_frees_room(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three letters can be remembered; those of a full group are merged and removed from memory."""
     monkeypatch.setattr(module, "REMEMBERED", 3)
     monkeypatch.setattr(module, "LETTER_EVENTS", 3)
     for name in "abcdef":
@@ -246,7 +246,7 @@ def test_room_for_others_once_a_group_is_merged(redis: Redis, keys: Keys, monkey
 
 
 def test_nothing_is_read_inside_a_transaction(redis: Redis, keys: Keys) -> None:
-    """A Redis that is full refuses that, even to read; and its other clients need not wait."""
+    """A full Redis refuses even a read in a transaction; and other clients need not wait."""
     for name in "abc":
         put(redis, keys, name, **KIND)
     redis.config_resetstat()
@@ -262,10 +262,10 @@ def test_nothing_is_read_inside_a_transaction(redis: Redis, keys: Keys) -> None:
     [({"bf_events": 2, "bf_type": "t"}, ["2 events"]), ({"description": "x"}, ["1 event"]), ({"bf_reason": "x"}, [])],
     ids=str,
 )
-def test_a_job_that_rq_failed_is_told(
+def test_a_job_that_rq_failed_is_logged(
     redis: Redis, keys: Keys, caplog: pytest.LogCaptureFixture, fields: dict[str, Any], told: list[str]
 ) -> None:
-    """Once, as an error: somebody runs a worker that isn't birdfeed's."""
+    """Once, as an error: a worker that isn't birdfeed's is running."""
     given: dict[Any, Any] = {"data": "x", **fields}
     redis.hset(keys.job("d"), mapping=given)
     redis.zadd(keys.failed, {"d": 9e9})

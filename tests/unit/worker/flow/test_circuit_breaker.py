@@ -1,4 +1,6 @@
-"""The circuit breaker: a bad deploy makes a type wait instead of die, until somebody has looked."""
+"""The circuit breaker: after a bad deploy a type's events wait instead of being dead-lettered, until an operator
+resumes it.
+"""
 
 import time
 from datetime import UTC, datetime
@@ -41,7 +43,7 @@ def breaker(redis: Redis, keys: Keys) -> DeadLetterBreaker:
 
 
 def test_what_counts() -> None:
-    """Events with an outcome, but not those an operator brought back, nor those that kill workers."""
+    """Events with an outcome, but not replayed ones, nor poison events."""
     items = [
         *[item(Written())] * 3,
         *[item(BAD)] * 2,
@@ -64,7 +66,7 @@ def test_what_counts() -> None:
 def test_above_the_share_from_a_hundred_events_on(
     redis: Redis, keys: Keys, breaker: DeadLetterBreaker, written: int, dead: int, pauses: bool
 ) -> None:
-    """In one delivery: then none of them dies, and the others stay as they are."""
+    """In one delivery: then none of them is dead-lettered, and the others are not changed."""
     items = [item(Written()) for _ in range(written)] + [item(BAD) for _ in range(dead)]
 
     breaker.judge(items, JOBS)
@@ -75,7 +77,7 @@ def test_above_the_share_from_a_hundred_events_on(
 
 
 def test_recent_events_are_remembered_over_deliveries(redis: Redis, keys: Keys, breaker: DeadLetterBreaker) -> None:
-    """A long good past delays it by some hundred deaths, not by thousands."""
+    """A long time without failures delays it by some hundred dead letters, not by thousands."""
     for _ in range(100):
         breaker.judge([item(Written()) for _ in range(100)], JOBS)
     died = 0
@@ -88,15 +90,15 @@ def test_recent_events_are_remembered_over_deliveries(redis: Redis, keys: Keys, 
     assert all(isinstance(one.outcome, Deferred) for one in last)
 
 
-def test_many_small_reasons_are_no_bad_deploy(redis: Redis, keys: Keys, breaker: DeadLetterBreaker) -> None:
-    """Each reason is held against the share by itself."""
+def test_many_small_reasons_are_not_a_bad_deploy(redis: Redis, keys: Keys, breaker: DeadLetterBreaker) -> None:
+    """Each reason is compared with the share by itself."""
     breaker.judge([item(Dead(f"r{n % 3}", "x")) for n in range(300)], JOBS)
 
     assert tripped(redis, keys) == {}
 
 
-def test_a_paused_type_waits_and_others_go_on(redis: Redis, keys: Keys, breaker: DeadLetterBreaker) -> None:
-    """Without being looked at; what was sent with unknown outcome keeps its mark; a replay goes through."""
+def test_a_paused_type_waits_and_others_continue(redis: Redis, keys: Keys, breaker: DeadLetterBreaker) -> None:
+    """Without being decoded; jobs with an unknown outcome keep their mark; a replay is delivered."""
     breaker.judge([item(BAD) for _ in range(100)], JOBS)
     waiting, other, replayed = item(None), item(None, "u"), item(None, replay_id="replay-1")
     job = ReservedJob(
@@ -119,7 +121,9 @@ def test_a_paused_type_waits_and_others_go_on(redis: Redis, keys: Keys, breaker:
     assert (state.reason, state.dead, state.seen) == ("invalid", 100, 100)
 
 
-def test_quarantined_rows_are_in_the_store_and_stay_dead(redis: Redis, keys: Keys, breaker: DeadLetterBreaker) -> None:
+def test_quarantined_rows_are_in_the_store_and_stay_dead_letters(
+    redis: Redis, keys: Keys, breaker: DeadLetterBreaker
+) -> None:
     """But the type pauses, so that no more follow them."""
     items = [item(Dead("quarantined", "cost")) for _ in range(150)]
 
@@ -129,10 +133,10 @@ def test_quarantined_rows_are_in_the_store_and_stay_dead(redis: Redis, keys: Key
     assert all(isinstance(one.outcome, Dead) for one in items)
 
 
-def test_after_a_reset_it_judges_again_and_can_be_disabled(
+def test_after_a_reset_it_counts_again_and_can_be_disabled(
     redis: Redis, keys: Keys, breaker: DeadLetterBreaker
 ) -> None:
-    """Earlier deaths no longer count; with the breaker disabled, events are dead-lettered."""
+    """Earlier dead letters no longer count; with the breaker disabled, events are dead-lettered."""
     breaker.judge([item(BAD) for _ in range(150)], JOBS)
     assert reset(redis, keys, "t", now=NOW)
     breaker.judge([item(BAD) for _ in range(99)], JOBS)
@@ -169,7 +173,10 @@ def deliver(redis: Redis, keys: Keys, breaker: DeadLetterBreaker, outcome: Outco
 
 
 def test_a_bad_deploy_from_first_to_last(redis: Redis, keys: Keys) -> None:
-    """Nothing dies, everything waits in Redis, and goes on when it is lifted; the ledger balances all the time."""
+    """Nothing is dead-lettered, everything waits in Redis and is delivered after the resume.
+
+    The ledger always balances.
+    """
     breaker = DeadLetterBreaker(redis, keys, Clock(), share=0.5, least=100)
     for _ in range(5):
         accept(redis, keys, events(100))
@@ -190,8 +197,8 @@ def test_a_bad_deploy_from_first_to_last(redis: Redis, keys: Keys) -> None:
     assert (ledger.total.written, ledger.balanced) == (550, True)
 
 
-def test_resume_knows_data_sources_too(redis: Redis, keys: Keys) -> None:
-    """A paused one is tried at once; a name nobody knows is told."""
+def test_resume_accepts_data_sources_too(redis: Redis, keys: Keys) -> None:
+    """A paused one is tried immediately; an unknown name is reported."""
     key = keys.birdfeed("destination:llm_events")
     until = str(time.time() + 3600)
     redis.hset(key, mapping={"backoff_until": until, "failures": "3", "paused": "1", "reason": "HTTP 403"})

@@ -1,4 +1,4 @@
-"""Refused tokens: one host's stops that host's workers; everybody's pauses the data source."""
+"""Refused tokens: one host's stops that host's workers; all hosts' pause the data source."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ REFUSED = Answer(status=403, detail="invalid authentication token")
 
 
 class Host:
-    """A worker on a host of its own, with its own token; `now` is its clock."""
+    """A worker on its own host with its own token; `now` is its clock."""
 
     def __init__(self, redis: Redis, keys: Keys, name: str) -> None:
         self.name = name
@@ -50,8 +50,8 @@ def state(redis: Redis, keys: Keys) -> str:
     return destinations(redis, keys, NOW)["llm_events"].state
 
 
-def test_one_hosts_token_stops_that_host_alone(redis: Redis, keys: Keys, host: Callable[[str], Host]) -> None:
-    """It hands its jobs back and takes no others; the pool goes on; it is named."""
+def test_one_hosts_token_stops_only_that_host(redis: Redis, keys: Keys, host: Callable[[str], Host]) -> None:
+    """It gives its jobs back and reserves no others; the pool continues; the host is named."""
     good, bad = host("w1"), host("w2")
     bad.store.rules.append(lambda rows: REFUSED)
 
@@ -92,7 +92,7 @@ def test_it_tries_again_at_growing_waits(redis: Redis, keys: Keys, host: Callabl
 def test_a_token_that_is_good_again_is_found_without_a_job(
     redis: Redis, keys: Keys, host: Callable[[str], Host]
 ) -> None:
-    """Nothing need be sent for a host that was mended to be well; until then it takes no job."""
+    """A fixed host recovers without a request for a job; until then it reserves none."""
     host("w1")
     bad = host("w2")
     answers = [False, False, None, True]
@@ -114,8 +114,8 @@ def test_a_token_that_is_good_again_is_found_without_a_job(
     assert refusals(redis, keys) == []
 
 
-def test_where_all_are_refused_the_data_source_pauses(redis: Redis, keys: Keys, host: Callable[[str], Host]) -> None:
-    """Then nobody is stopped: one probes, whoever comes, and the other data source goes on."""
+def test_if_all_are_refused_the_data_source_pauses(redis: Redis, keys: Keys, host: Callable[[str], Host]) -> None:
+    """Then no worker is stopped: the next one probes, and the other data source continues."""
     hosts = [host("w1"), host("w2")]
     for one in hosts:
         one.store.rules.append(lambda rows: REFUSED)
@@ -128,7 +128,7 @@ def test_where_all_are_refused_the_data_source_pauses(redis: Redis, keys: Keys, 
     assert state(redis, keys) == "paused"
     assert destinations(redis, keys, NOW)["llm_events"].reason == "HTTP 403: invalid authentication token"
 
-    redis.delete(keys.birdfeed("destination:llm_events"))  # as `birdfeed resume` does
+    redis.delete(keys.birdfeed("destination:llm_events"))  # like `birdfeed resume`
     hosts[0].store.rules.clear()
     assert hosts[0].send() == ["Written"]
     assert refusals(redis, keys) == [], "what was everybody's is over for everybody"
@@ -136,7 +136,7 @@ def test_where_all_are_refused_the_data_source_pauses(redis: Redis, keys: Keys, 
     assert [one.worker for one in refusals(redis, keys)] == ["w2"], "whose token is still refused says so again"
 
 
-def test_workers_that_are_gone_do_not_count(redis: Redis, keys: Keys, host: Callable[[str], Host]) -> None:
+def test_workers_that_have_exited_do_not_count(redis: Redis, keys: Keys, host: Callable[[str], Host]) -> None:
     """A host that was lost can't take the jobs, and isn't named."""
     gone, bad = host("w1"), host("w2")
     for one in (gone, bad):
@@ -150,10 +150,10 @@ def test_workers_that_are_gone_do_not_count(redis: Redis, keys: Keys, host: Call
 
 
 @pytest.mark.parametrize("status", [503, 500, 404, 429])
-def test_an_answer_that_says_nothing_of_the_token_changes_nothing(
+def test_an_answer_unrelated_to_the_token_changes_nothing(
     redis: Redis, keys: Keys, host: Callable[[str], Host], status: int
 ) -> None:
-    """A gateway that is down doesn't know tokens."""
+    """A gateway that is down doesn't check tokens."""
     host("w1")
     bad = host("w2")
     bad.store.rules.append(lambda rows: REFUSED)
@@ -166,8 +166,8 @@ def test_an_answer_that_says_nothing_of_the_token_changes_nothing(
     assert [one.worker for one in refusals(redis, keys)] == ["w2"]
 
 
-def test_junk_among_the_notes_is_left_out(redis: Redis, keys: Keys, host: Callable[[str], Host]) -> None:
-    """Whoever wrote it."""
+def test_junk_among_the_entries_is_ignored(redis: Redis, keys: Keys, host: Callable[[str], Host]) -> None:
+    """Whatever wrote it."""
     host("w1")
     redis.hset(
         refusals_key(keys),
@@ -177,10 +177,10 @@ def test_junk_among_the_notes_is_left_out(redis: Redis, keys: Keys, host: Callab
     assert refusals(redis, keys) == []
 
 
-def test_without_redis_others_are_taken_to_be_well(
+def test_without_redis_other_hosts_count_as_accepted(
     redis: Redis, keys: Keys, host: Callable[[str], Host], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither is the pool paused on no knowledge, nor does the worker end."""
+    """The pool is not paused without knowledge, and the worker doesn't exit."""
     bad = host("w1")
 
     def away(*args: object, **named: object) -> None:
@@ -196,8 +196,8 @@ def test_without_redis_others_are_taken_to_be_well(
     assert not bad.refusals.stopped()
 
 
-def test_a_write_is_not_needed_to_see_a_token_accepted(redis: Redis, keys: Keys, host: Callable[[str], Host]) -> None:
-    """A request that is refused for its rows was let in."""
+def test_a_token_is_accepted_without_a_successful_write(redis: Redis, keys: Keys, host: Callable[[str], Host]) -> None:
+    """The token of a request that is refused because of its rows was accepted."""
     host("w1")
     bad = host("w2")
     bad.store.rules.append(lambda rows: REFUSED)

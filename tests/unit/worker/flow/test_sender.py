@@ -1,4 +1,4 @@
-"""One request and what follows from its answer: until when rows wait, and who is to blame for what."""
+"""One request and the result of its answer: until when rows wait, and which row or store is the cause."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -43,14 +43,14 @@ def always(**answer: Any) -> Callable[[Sequence[Any]], Answer]:
 @pytest.mark.parametrize(
     ("answer", "seconds", "since"),
     [
-        # As asked, and half of a tenth more.
+        # As in Retry-After, and half of a tenth more.
         ({"status": 429, "retry_after": 100.0}, 105.0, None),
         # The first wait of the backoff: three quarters of a second.
         ({"status": 503}, 0.75, None),
         ({"status": 0, "sent": False}, 0.75, None),
         ({"status": 404}, 0.75, None),
         ({"status": 401}, 0.75, None),
-        # Nobody knows: asked after the settle time.
+        # Unknown outcome: queried after the settle time.
         ({"status": 500}, 60.0, NOW),
         ({"status": 0}, 60.0, NOW),
     ],
@@ -59,7 +59,7 @@ def always(**answer: Any) -> Callable[[Sequence[Any]], Answer]:
 def test_until_when_rows_wait(
     sender: Sender, store: FakeStore, answer: dict[str, Any], seconds: float, since: float | None
 ) -> None:
-    """All of the request, and it was one."""
+    """All rows of the request, and there was one request."""
     store.rules.append(always(**answer))
 
     outcomes = {item.outcome for item in send(sender)}
@@ -71,7 +71,7 @@ def test_until_when_rows_wait(
     assert len(store.requests) == 1
 
 
-def test_where_nobody_can_be_asked(sender: Sender, store: FakeStore, stop: Stop) -> None:
+def test_without_a_read_token_the_bytes_are_sent_again(sender: Sender, store: FakeStore, stop: Stop) -> None:
     """The same bytes three times, at growing waits; then they wait as long as the destination backs off."""
     store.readable = False
     store.rules.append(always(status=500))
@@ -88,7 +88,7 @@ def test_where_nobody_can_be_asked(sender: Sender, store: FakeStore, stop: Stop)
 
 
 @pytest.mark.parametrize(("tries", "answers"), [(2, [500, 200]), (1, [429]), (2, [502, 429])])
-def test_where_nobody_can_be_asked_a_known_outcome_ends_it(
+def test_without_a_read_token_a_known_outcome_ends_it(
     sender: Sender, store: FakeStore, tries: int, answers: list[int]
 ) -> None:
     store.readable = False
@@ -101,7 +101,7 @@ def test_where_nobody_can_be_asked_a_known_outcome_ends_it(
     assert {type(item.outcome) for item in made} == {Written if answers[-1] == 200 else Deferred}
 
 
-def test_a_stop_ends_the_blind_tries(sender: Sender, store: FakeStore, stop: Stop) -> None:
+def test_a_stop_ends_the_repeated_tries(sender: Sender, store: FakeStore, stop: Stop) -> None:
     store.readable, stop.after = False, 1
     store.rules.append(always(status=500))
 
@@ -110,8 +110,8 @@ def test_a_stop_ends_the_blind_tries(sender: Sender, store: FakeStore, stop: Sto
     assert len(store.bodies) == 1
 
 
-def test_told_to_stop_nothing_is_sent(sender: Sender, store: FakeStore, stop: Stop) -> None:
-    """The rows are free for others at once."""
+def test_after_a_stop_nothing_is_sent(sender: Sender, store: FakeStore, stop: Stop) -> None:
+    """The rows are free for other workers immediately."""
     stop.after = 0
 
     assert {item.outcome for item in send(sender)} == {Deferred()}
@@ -123,10 +123,10 @@ def backs_off(redis: Redis, seconds: float) -> None:
     redis.hset(STATE, mapping={"backoff_until": now + micros / 1e6 + seconds, "failures": 1, "reason": "HTTP 503"})
 
 
-def test_a_short_wait_is_waited(
+def test_a_short_wait_keeps_the_jobs(
     sender: Sender, store: FakeStore, stop: Stop, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the jobs in flight."""
+    """They stay in flight."""
     monkeypatch.setattr("birdfeed_worker.pipeline.send.SHORT_WAIT", 99.0)
     backs_off(redis, 50)
     stop.then = lambda: redis.delete(STATE)
@@ -142,7 +142,7 @@ def test_a_short_wait_is_waited(
 def test_a_long_wait_gives_rows_back(
     sender: Sender, store: FakeStore, stop: Stop, redis: Redis, stopped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until it is over; so does a stop."""
+    """With the time of its end; so does a stop."""
     if stopped:
         monkeypatch.setattr("birdfeed_worker.pipeline.send.SHORT_WAIT", 99.0)
     backs_off(redis, 50)
@@ -156,7 +156,7 @@ def test_a_long_wait_gives_rows_back(
 
 
 def test_rows_of_lost_jobs_are_left_out(sender: Sender, store: FakeStore) -> None:
-    """Of all of a request, too."""
+    """Even if those are all rows of a request."""
     made = send(sender, 6, execution="lost")
 
     assert [item.outcome for item in made] == [Deferred() if item.job_id == "job-2" else Written() for item in made]
@@ -168,7 +168,7 @@ def test_rows_of_lost_jobs_are_left_out(sender: Sender, store: FakeStore) -> Non
 
 
 def test_a_row_that_is_too_large(sender: Sender, store: FakeStore) -> None:
-    """Alone; its neighbours are written, in order."""
+    """Only it is dead-lettered; the others are written, in order."""
     store.rules.append(lambda rows: Answer(status=413, detail="big") if any(row["n"] == 2 for row in rows) else None)
 
     made = send(sender, 5)
@@ -179,7 +179,7 @@ def test_a_row_that_is_too_large(sender: Sender, store: FakeStore) -> None:
 
 
 def refuse(*bad: int, then: dict[int, Answer] | None = None) -> Callable[[Sequence[Any]], Answer | None]:
-    """400 for requests with these rows; another answer to a request that is one row alone."""
+    """400 for requests with these rows; optionally another answer to a request of a single row."""
 
     def rule(rows: Sequence[Any]) -> Answer | None:
         if then and len(rows) == 1 and rows[0]["n"] in then:
@@ -193,7 +193,7 @@ REJECTED = Dead("rejected", "HTTP 400: bad")
 
 
 def test_a_row_that_is_refused(sender: Sender, store: FakeStore) -> None:
-    """Alone, while the store takes the others: it is tried once more after these, and dies."""
+    """While the store accepts the others: it is tried once more after these, and is dead-lettered."""
     store.rules.append(refuse(0))
 
     made = send(sender, 2)
@@ -202,8 +202,8 @@ def test_a_row_that_is_refused(sender: Sender, store: FakeStore) -> None:
     assert [len(request) for request in store.requests] == [2, 1, 1, 1]
 
 
-def test_a_row_that_is_refused_after_others_were_taken(sender: Sender, store: FakeStore) -> None:
-    """It needs no other chance."""
+def test_a_row_that_is_refused_after_others_were_accepted(sender: Sender, store: FakeStore) -> None:
+    """It is not tried again."""
     store.rules.append(refuse(1))
 
     made = send(sender, 2)
@@ -212,16 +212,16 @@ def test_a_row_that_is_refused_after_others_were_taken(sender: Sender, store: Fa
     assert [len(request) for request in store.requests] == [2, 1, 1]
 
 
-def test_a_row_alone_that_is_refused(sender: Sender, store: FakeStore) -> None:
-    """Nothing else can be asked: it dies."""
+def test_a_single_row_that_is_refused(sender: Sender, store: FakeStore) -> None:
+    """There is no other row to compare with: it is dead-lettered."""
     store.rules.append(refuse(0))
 
     assert send(sender, 1)[0].outcome == REJECTED
 
 
 @pytest.mark.parametrize("answer", [Answer(status=429, retry_after=50.0), Answer(status=500), Answer(status=404)])
-def test_a_row_refused_beside_rows_that_were_given_back(sender: Sender, store: FakeStore, answer: Answer) -> None:
-    """The store took nothing, and nobody knows whether it would have: no row dies."""
+def test_a_row_refused_while_others_were_given_back(sender: Sender, store: FakeStore, answer: Answer) -> None:
+    """The store accepted nothing, and might refuse all rows: none is dead-lettered."""
     store.rules.append(refuse(0, 1, 2, then={1: answer}))
 
     made = send(sender, 3)
@@ -230,8 +230,8 @@ def test_a_row_refused_beside_rows_that_were_given_back(sender: Sender, store: F
     assert all(isinstance(item.outcome, Deferred) for item in made)
 
 
-def test_where_every_row_is_refused_the_destination_pauses(sender: Sender, store: FakeStore, redis: Redis) -> None:
-    """No row dies, and all wait for the probe."""
+def test_if_every_row_is_refused_the_destination_pauses(sender: Sender, store: FakeStore, redis: Redis) -> None:
+    """No row is dead-lettered, and all wait for the probe."""
     store.rules.append(always(status=400, detail="bad"))
 
     (found,) = {item.outcome for item in send(sender, 3)}
@@ -245,7 +245,10 @@ def test_where_every_row_is_refused_the_destination_pauses(sender: Sender, store
 def test_rows_that_were_quarantined(
     sender: Sender, store: FakeStore, quarantined: dict[int, str], dead: list[int], keys: Keys, redis: Redis
 ) -> None:
-    """Those that are found are dead for Tinybird's reason; the others are written, and the destination is well."""
+    """Those that are found are dead-lettered with Tinybird's reason.
+
+    The others are written, and the destination stays open.
+    """
 
     def rule(rows: Sequence[Any]) -> Answer:
         store.quarantine["llm_events"] = {rows[number]["event_id"]: why for number, why in quarantined.items()}
@@ -263,8 +266,8 @@ def test_rows_that_were_quarantined(
     assert redis.hget(keys.birdfeed("destination:llm_events"), "failures") is None
 
 
-def test_a_destination_that_is_well_again(sender: Sender, store: FakeStore, redis: Redis) -> None:
-    """The probe that is taken ends its backoff."""
+def test_a_destination_that_recovers(sender: Sender, store: FakeStore, redis: Redis) -> None:
+    """The accepted probe ends its backoff."""
     redis.hset(STATE, mapping={"failures": "3", "reason": "HTTP 503"})
 
     send(sender)

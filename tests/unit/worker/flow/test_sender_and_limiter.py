@@ -1,4 +1,4 @@
-"""One request, by a rate limiter that does as the test says: what it is asked and told, and how long rows wait."""
+"""One request with a fake rate limiter: its calls, and how long rows wait."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ def always(**answer: Any) -> Callable[[Sequence[Any]], Answer]:
 
 
 class Lets:
-    """A rate limiter that admits as it is told to (then at once), and remembers what it was asked and told."""
+    """A rate limiter with given answers (then it admits immediately), which records its calls."""
 
     def __init__(self, *waits: float, probe: bool = False) -> None:
         self.waits = list(waits)
@@ -78,8 +78,8 @@ def let(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Lets]:
     return let
 
 
-def test_the_rate_is_about_bytes_on_the_wire(sender: Sender, let: Callable[..., Lets]) -> None:
-    """Each row with its end of line."""
+def test_the_rate_is_of_bytes_in_the_request(sender: Sender, let: Callable[..., Lets]) -> None:
+    """Each row with its line end."""
     limiter = let()
 
     send(sender)  # which drops the rows that are written
@@ -98,7 +98,7 @@ def test_the_rate_is_about_bytes_on_the_wire(sender: Sender, let: Callable[..., 
         ((0.5, 60.0), [0.5], NOW + 60),
     ],
 )
-def test_how_long_is_waited(
+def test_the_length_of_a_wait(
     sender: Sender,
     store: FakeStore,
     stop: Stop,
@@ -107,7 +107,7 @@ def test_how_long_is_waited(
     waited: list[float],
     until: float | None,
 ) -> None:
-    """A short wait with the jobs in flight, and then the limiter is asked again."""
+    """A short wait keeps the jobs in flight, and then the limiter is called again."""
     limiter = let(*waits)
 
     outcomes = {item.outcome for item in send(sender)}
@@ -132,10 +132,10 @@ def test_how_long_is_waited(
     ids=str,
 )
 @pytest.mark.parametrize("probe", [True, False])
-def test_what_the_limiter_is_told(
+def test_what_is_reported_to_the_limiter(
     sender: Sender, store: FakeStore, let: Callable[..., Lets], answer: dict[str, Any], told: list[str], probe: bool
 ) -> None:
-    """And a probe is over, whatever came of it; nobody else's is."""
+    """A probe ends with any result; another worker's probe doesn't."""
     limiter = let(probe=probe)
     store.rules.append(always(**answer))
 
@@ -158,10 +158,10 @@ def test_rows_wait_as_long_as_the_limiter_says(
     ("rows", "requests", "pause"),
     [(1, 1, False), (2, 3, True), (REFUSED_ROWS_UNTIL_PAUSE, 2 * REFUSED_ROWS_UNTIL_PAUSE - 1, True)],
 )
-def test_how_many_refused_rows_pause(
+def test_how_many_refused_rows_pause_the_destination(
     sender: Sender, store: FakeStore, let: Callable[..., Lets], rows: int, requests: int, pause: bool
 ) -> None:
-    """All of a request, but not one row alone."""
+    """All rows of a request, but not a single row."""
     limiter = let()
     store.rules.append(always(status=400, detail="bad"))
 
@@ -175,7 +175,7 @@ def test_how_many_refused_rows_pause(
 
 
 def test_after_eight_refused_rows_no_other_is_tried(sender: Sender, store: FakeStore, let: Callable[..., Lets]) -> None:
-    """The other rows wait with them, untried but in parts that were halved by then."""
+    """The other rows wait with them, and were only tried in the parts that were halved before."""
     let()
     store.rules.append(always(status=400))
 
@@ -188,7 +188,7 @@ def test_after_eight_refused_rows_no_other_is_tried(sender: Sender, store: FakeS
 
 
 @pytest.mark.parametrize(("budget", "requests"), [(1, [2]), (2, [4, 2, 2]), (3, [4, 2, 1, 1, 2])])
-def test_what_the_search_for_a_bad_row_may_cost(
+def test_the_limit_of_the_search_for_a_bad_row(
     sender: Sender,
     store: FakeStore,
     let: Callable[..., Lets],
@@ -196,7 +196,7 @@ def test_what_the_search_for_a_bad_row_may_cost(
     budget: int,
     requests: list[int],
 ) -> None:
-    """Refused requests."""
+    """In refused requests."""
     limiter = let()
     monkeypatch.setattr(sender, "_bisect_requests", budget)
     store.rules.append(always(status=400))
@@ -207,10 +207,10 @@ def test_what_the_search_for_a_bad_row_may_cost(
     assert limiter.told
 
 
-def test_columns_are_asked_for_again_after_a_quarantine(
+def test_columns_are_read_again_after_a_quarantine(
     sender: Sender, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rows may be made for a table that was exchanged."""
+    """The rows may be for a table that was exchanged."""
     forgotten: list[str] = []
     monkeypatch.setattr(store, "forget_columns", forgotten.append)
     send(sender)
@@ -223,7 +223,7 @@ def test_columns_are_asked_for_again_after_a_quarantine(
 
 
 @pytest.mark.parametrize(("everybody", "expected"), [(False, Deferred()), (True, Deferred(NOW + 20))])
-def test_a_token_that_is_refused(
+def test_a_refused_token(
     sender: Sender,
     store: FakeStore,
     let: Callable[..., Lets],
@@ -231,7 +231,7 @@ def test_a_token_that_is_refused(
     everybody: bool,
     expected: Deferred,
 ) -> None:
-    """Where others have a good one they take the rows at once; where nobody has, all wait."""
+    """If others have a valid one the rows are free immediately; if none has, all wait."""
     limiter = let()
     monkeypatch.setattr(Refusals, "_everybody", lambda self, datasource: everybody)
     store.rules.append(always(status=403))
@@ -245,7 +245,7 @@ def test_a_token_that_is_refused(
 def test_a_worker_whose_token_is_refused_leaves_rows_to_others(
     sender: Sender, store: FakeStore, let: Callable[..., Lets], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It asks no more for now, and its rows are free at once."""
+    """It sends nothing for now, and its rows are free immediately."""
     limiter = let()
     monkeypatch.setattr(Refusals, "_everybody", lambda self, datasource: False)
     store.rules.append(always(status=403))
@@ -255,8 +255,8 @@ def test_a_worker_whose_token_is_refused_leaves_rows_to_others(
     assert (len(store.requests), len(limiter.asked)) == (1, 1)
 
 
-def test_a_row_refused_beside_one_that_is_too_large(sender: Sender, store: FakeStore, let: Callable[..., Lets]) -> None:
-    """Both had their answer, and nothing was given back untried: both die."""
+def test_a_row_refused_with_one_that_is_too_large(sender: Sender, store: FakeStore, let: Callable[..., Lets]) -> None:
+    """Both had an answer, and no row was given back untried: both are dead-lettered."""
     let()
     answers = {(0, 1): 413, (0,): 413, (1,): 400}
     store.rules.append(lambda rows: Answer(status=answers[tuple(row["n"] for row in rows)], detail="bad"))

@@ -1,4 +1,4 @@
-"""A store that can't be asked what it has is noted, and the note goes with the first answer."""
+"""A store that can't be queried is recorded, until the first answer."""
 
 import pytest
 from birdfeed_schemas.wire.keys import Keys
@@ -16,7 +16,7 @@ KEY = "unanswered:llm_events"
 
 
 class Asking:
-    """A worker that has to ask about three events."""
+    """A worker that has to verify three events."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self.store = FakeStore()
@@ -34,10 +34,10 @@ class Asking:
             writing.add("llm_events", made)
 
 
-def test_a_question_that_fails_is_noted_until_one_is_answered(
+def test_a_failed_query_is_recorded_until_one_is_answered(
     redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By whom, why, and since when; the note outlives the wait for the next question."""
+    """With the host, the reason and the start; the record is kept longer than the wait for the next query."""
     asking = Asking(redis, keys)
     asking.store.refuse_queries = True
     asking.ask()
@@ -67,15 +67,15 @@ def test_a_question_that_fails_is_noted_until_one_is_answered(
 
 
 @pytest.mark.parametrize("note", [b"\xff", b"null", b"[1]", b'{"host":1}', b'{"host":"h","reason":"r","since":[]}'])
-def test_junk_is_no_note(redis: Redis, keys: Keys, note: bytes) -> None:
-    """Whoever wrote it."""
+def test_junk_is_not_a_record(redis: Redis, keys: Keys, note: bytes) -> None:
+    """Whatever wrote it."""
     redis.set(keys.birdfeed(KEY), note)
 
     assert unanswered(redis, keys, ["llm_events"]) == {}
 
 
-def test_a_redis_that_takes_no_notes_changes_nothing(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The events wait as they would."""
+def test_a_redis_that_refuses_writes_changes_nothing(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events wait as with the record."""
     asking = Asking(redis, keys)
 
     def away(*args: object, **named: object) -> None:

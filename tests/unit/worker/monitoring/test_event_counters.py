@@ -1,4 +1,4 @@
-"""Counters of events, as alerts need them: they only grow, are there from the start, and are not too many."""
+"""Counters of events, as alerts need them: they only grow, exist from the start, and are limited in number."""
 
 import json
 from collections import Counter
@@ -29,7 +29,7 @@ def parsed(text: bytes) -> Found:
 
 
 def test_event_counters_only_grow(redis: Redis, keys: Keys) -> None:
-    """A replay takes an event from the dead, not from those that ever died; purged ones have their reason."""
+    """A replay reduces the dead letters, not the count of all dead-lettered events; purged ones have their reason."""
     letter, mover = bury(redis, keys, events(3))[0], Mover(redis, keys)
     assert letter.batch is not None
     mover.back([step(letter, {0: letter.batch.lines[0]}, "replay-1")])
@@ -63,13 +63,13 @@ def test_event_counters_only_grow(redis: Redis, keys: Keys) -> None:
         ({"dropped:a:closed": 4, "x:a": 1, "fell:x": 2}, {("dropped", "a", "closed"): 4}),
     ],
 )
-def test_totals_from_the_ledgers_counts(counts: dict[str, int], totals: dict[tuple[str, str, str], int]) -> None:
-    """The count and what it fell by."""
+def test_totals_from_the_ledger(counts: dict[str, int], totals: dict[tuple[str, str, str], int]) -> None:
+    """The present count plus all reductions."""
     assert totals_of(counts) == totals
 
 
 def test_every_known_series_is_at_0_from_the_start(redis: Redis, keys: Keys) -> None:
-    """An alert on an increase never sees a first loss that brings its series with it."""
+    """An alert on an increase would miss a first loss that creates its series."""
     parts = of_pool({}, workers=0, ends=0)
     found = parsed(expose(of_queue(redis, keys), parts))
 
@@ -84,8 +84,8 @@ def test_every_known_series_is_at_0_from_the_start(redis: Redis, keys: Keys) -> 
     assert {value for (name, _), value in found.items() if name in counters} == {0.0}
 
 
-def test_hosts_beyond_some_number_are_one_series(redis: Redis, keys: Keys) -> None:
-    """Pods come and go; those with most events keep their names."""
+def test_many_hosts_are_one_series(redis: Redis, keys: Keys) -> None:
+    """Pods change; the hosts with most events keep their names."""
     for number in range(MOST_HOSTS + 20):
         note = json.dumps({"events": 100 + number, "bytes": 10, "oldest_at": 5.0 + number})
         redis.hset(keys.birdfeed("spools"), f"pod-{number:03}", note)

@@ -1,4 +1,4 @@
-"""The ledger: every event is counted once and is in one place, whatever happens to its job."""
+"""The ledger: every event is counted once and is in one state, whatever happens to its job."""
 
 import random
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ from tests.support.worker.dead import accept, bury, events, work
 
 
 def test_accounts_are_read_from_the_hash() -> None:
-    """By type; fields nobody knows are ignored; what was never accepted is an excess."""
+    """By type; unknown fields are ignored; events that were never accepted are an excess."""
     counts = {"accepted:a": 10, "written:a": 4, "dead:a:invalid": 3, "dropped:a:closed": 1, "purged:a": 1, "x:a": 9}
 
     accounts = accounts_of({**counts, "written:b:c": 2, "dead:b:c:invalid": 0}, {"a": 1, "d": 5})
@@ -47,7 +47,7 @@ def test_accounts_are_read_from_the_hash() -> None:
 
 
 class Life:
-    """A queue to which anything may happen; every step keeps the ledger's promise."""
+    """Random operations on a queue; the ledger balances after every step."""
 
     def __init__(self, redis: Redis, keys: Keys, seed: int) -> None:
         self.redis = redis
@@ -72,19 +72,19 @@ class Life:
         self.enqueuer.enqueue([made] * self.draw.randint(1, 2))
 
     def enqueue_again(self) -> None:
-        """An answer was lost long ago: the same batch once more."""
+        """After a lost answer the same batch is enqueued again."""
         if self.batches:
             self.enqueuer.enqueue([self.draw.choice(self.batches)])
 
     def drop(self) -> None:
-        """A producer reports drops, twice."""
+        """A producer reports the same drops twice."""
         report, amount = str(uuid7()), self.draw.randint(1, 3)
         for _ in range(2):
             self.enqueuer.report(report, {("text_generation", "closed"): amount})
         self.tracked += amount
 
     def reserve(self) -> None:
-        """A worker takes some."""
+        """A worker reserves some."""
         name = f"w{self.draw.randint(0, 2)}"
         if not self.hands.get(name):
             self.hands[name] = Reserver(self.redis, self.keys, name, 20).reserve(
@@ -92,7 +92,7 @@ class Life:
             )
 
     def settle(self) -> None:
-        """A worker settles what it has (or had) in hand."""
+        """A worker settles the jobs that it has (or had) in flight."""
         for name, jobs in list(self.hands.items()):
             if jobs and self.draw.random() < 0.7:
                 decoded = decode(jobs)
@@ -102,20 +102,20 @@ class Life:
                 self.hands[name] = []
 
     def outcome(self, item: Item) -> Outcome:
-        """Any."""
+        """A random outcome."""
         dead = [Dead("invalid", "x"), Dead("rejected", "HTTP 400")]
         outcomes: list[Outcome] = [Written(), Written(), *dead, Deferred(), Deferred(1.0), Deferred(2.0, 1.0)]
         return self.draw.choice(outcomes)
 
     def lose(self) -> None:
-        """A worker is gone; its jobs go back. It may still think that it has them."""
+        """A worker is lost; its jobs go back. It may still try to settle them."""
         name = f"w{self.draw.randint(0, 2)}"
         Reserver(self.redis, self.keys, "", 20).recover(name)
         if self.draw.random() < 0.7:
             self.hands[name] = []
 
     def promote(self) -> None:
-        """What was put off is due."""
+        """Deferred jobs are due."""
         Reserver(self.redis, self.keys, "", 20).promote()
 
     def rq_cleans(self) -> None:
@@ -132,16 +132,16 @@ class Life:
             self.failed.requeue(job_id)
 
     def replay(self) -> None:
-        """All, or those of one user."""
+        """Replay all, or one user's."""
         choice = self.draw.choice([Choice(), Choice(user="a"), Choice(reason="invalid")])
         Replay(self.redis, self.keys, Order(choice=choice, limit=self.draw.randint(1, 6), max_replays=99)).run()
 
     def purge(self) -> None:
-        """A few."""
+        """Purge a few."""
         purge(self.redis, self.keys, self.draw.choice([Choice(), Choice(user="b")]), limit=self.draw.randint(1, 3))
 
     def forget(self) -> None:
-        """One person, rarely: nothing would be left to play with."""
+        """Erase one person, rarely: otherwise nothing would be left."""
         if self.draw.random() < 0.2:
             Forget(self.redis, self.keys, Person(frozenset({"a"}))).run()
 
@@ -163,15 +163,15 @@ class Life:
     )
 
     def step(self) -> str:
-        """Anything."""
+        """One random operation."""
         action = self.draw.choice((*self.STEPS, Life.purge))
         action(self)
         return action.__name__
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_ledger_balances_at_every_moment(redis: Redis, keys: Keys, seed: int) -> None:
-    """Double enqueues, retries, lost workers, replays, purges, erasure, rq's clean-up and requeue: after each step."""
+def test_the_ledger_balances_after_every_step(redis: Redis, keys: Keys, seed: int) -> None:
+    """Double enqueues, retries, lost workers, replays, purges, erasure, rq's clean-up and requeue."""
     life = Life(redis, keys, seed)
     steps = []
     for _ in range(150):
@@ -203,7 +203,7 @@ def test_made_up_types_share_an_account(redis: Redis, keys: Keys) -> None:
     enqueuer.report("r", {(f"dropped-{number}", "closed"): 1 for number in range(1_500)})
 
     def check(**expected: int) -> None:
-        # Per account: what was accepted, written, dead, dropped and purged, by reason, and what of it moved on.
+        # Per account: what was accepted, written, dead, dropped and purged, by reason, and the reductions.
         assert redis.hlen(keys.ledger) <= 6 * LEDGER_FIELDS
         ledger, findings = reconcile(redis, keys)
         blunt = read_ledger(redis, keys, consistent_jobs=0)
@@ -234,8 +234,8 @@ def pack_batch(kind: str, lines: list[bytes]) -> PackedBatch:
     return producer_pack(kind, lines, compression=1)
 
 
-def test_the_long_look_sees_what_the_short_one_sees(redis: Redis, keys: Keys) -> None:
-    """With more jobs than one step may look at."""
+def test_the_full_count_equals_the_quick_one(redis: Redis, keys: Keys) -> None:
+    """With more jobs than one step may read."""
     life = Life(redis, keys, 3)
     for _ in range(150):
         life.step()
@@ -250,8 +250,8 @@ def test_the_long_look_sees_what_the_short_one_sees(redis: Redis, keys: Keys) ->
     )
 
 
-def test_a_quick_look_takes_for_granted_what_it_does_not_look_at(redis: Redis, keys: Keys) -> None:
-    """For a screen and for metrics, where a million jobs wait."""
+def test_a_quick_count_trusts_what_it_does_not_read(redis: Redis, keys: Keys) -> None:
+    """For status and metrics, where a million jobs wait."""
     accept(redis, keys, events(4))
 
     quick = read_ledger(redis, keys, consistent_jobs=0, quick=True)
@@ -259,8 +259,8 @@ def test_a_quick_look_takes_for_granted_what_it_does_not_look_at(redis: Redis, k
     assert (quick.total.in_flight, quick.consistent, quick.balanced) == (4, False, True)
 
 
-def test_a_job_nobody_of_ours_made_is_counted_when_it_is_taken(redis: Redis, keys: Keys) -> None:
-    """It is named before, and dead after."""
+def test_a_foreign_job_is_counted_when_it_is_reserved(redis: Redis, keys: Keys) -> None:
+    """It is reported before, and dead-lettered after."""
     Queue(keys.queue, connection=redis, serializer=JSONSerializer).enqueue("os.system", "true")
     before = read_ledger(redis, keys)
     work(redis, keys)
@@ -270,8 +270,8 @@ def test_a_job_nobody_of_ours_made_is_counted_when_it_is_taken(redis: Redis, key
     assert (after.balanced, after.total.accepted, after.total.dead) == (True, 1, {"undecodable": 1})
 
 
-def test_dead_letters_that_another_tool_deleted_are_missed(redis: Redis, keys: Keys) -> None:
-    """The sum would balance; the letters don't. Written off, they count as purged."""
+def test_dead_letters_deleted_by_another_tool_are_noticed(redis: Redis, keys: Keys) -> None:
+    """The ledger's sums balance; the letters in Redis don't. After a write-off they count as purged."""
     letters = bury(redis, keys, events(3), each=True)
     Job.fetch(letters[0].id, connection=redis, serializer=JSONSerializer).delete()
 
@@ -287,7 +287,7 @@ def test_dead_letters_that_another_tool_deleted_are_missed(redis: Redis, keys: K
     assert (ledger.total.purged, ledger.total.dead) == (1, {"invalid": 2})
 
 
-def test_suspects_are_named(redis: Redis, keys: Keys) -> None:
+def test_anomalies_are_named(redis: Redis, keys: Keys) -> None:
     """Jobs in registries birdfeed never uses, jobs in no registry, entries without a job."""
     lost, cancelled, gone = (accept(redis, keys, events(2)) for _ in range(3))
     redis.lrem(keys.queue_list, 0, lost)
@@ -303,8 +303,8 @@ def test_suspects_are_named(redis: Redis, keys: Keys) -> None:
     assert "4 events are in 2 jobs without a registry, such as rq:job:" in said
 
 
-def test_what_a_stock_worker_failed_is_named(redis: Redis, keys: Keys) -> None:
-    """Until it is counted as dead, nothing is written off."""
+def test_what_rqs_own_worker_failed_is_named(redis: Redis, keys: Keys) -> None:
+    """Until it is counted as a dead letter, nothing is written off."""
     job_id = accept(redis, keys, events(2))
     job = Job.fetch(job_id, connection=redis, serializer=JSONSerializer)
     redis.lrem(keys.queue_list, 0, job_id)
@@ -317,8 +317,8 @@ def test_what_a_stock_worker_failed_is_named(redis: Redis, keys: Keys) -> None:
     assert write_off(redis, keys)[0] == 0
 
 
-def test_a_look_that_is_blurred_gives_no_verdict(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Things moved while many jobs were looked at."""
+def test_an_inconsistent_count_gives_no_verdict(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs moved while many were counted."""
     accept(redis, keys, events(2))
     look = ledger_module._under_way
 
@@ -331,7 +331,7 @@ def test_a_look_that_is_blurred_gives_no_verdict(redis: Redis, keys: Keys, monke
     assert not read_ledger(redis, keys, consistent_jobs=0).consistent
 
 
-def test_nothing_at_all_balances(redis: Redis, keys: Keys) -> None:
+def test_an_empty_ledger_balances(redis: Redis, keys: Keys) -> None:
     """An empty Redis."""
     ledger, findings = reconcile(redis, keys)
 
@@ -340,7 +340,7 @@ def test_nothing_at_all_balances(redis: Redis, keys: Keys) -> None:
 
 
 def test_an_excess_is_never_written_off(redis: Redis, keys: Keys) -> None:
-    """More events than were accepted is a fault to be found; what is missing of another type is counted."""
+    """More events than were accepted is a bug; the missing events of another type are written off."""
     redis.hset(
         keys.ledger,
         mapping={

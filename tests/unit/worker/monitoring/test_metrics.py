@@ -53,7 +53,7 @@ def test_names_are_prometheus_names_and_each_has_a_meaning() -> None:
 
 
 def test_the_queues_metrics_are_what_status_shows(redis: Redis, keys: Keys) -> None:
-    """Every one of them is there."""
+    """Every one of them is exported."""
     bury(redis, keys, events(3))
     accept(redis, keys, events(2))
     redis.hset(keys.birdfeed("destination:llm_events"), mapping={"backoff_until": "9999999999", "failures": "1"})
@@ -74,8 +74,8 @@ def test_the_queues_metrics_are_what_status_shows(redis: Redis, keys: Keys) -> N
         assert (f"# TYPE {one.name} {one.kind}".encode() in text) == (one.scope == "queue"), one.name
 
 
-def test_a_pools_counts_add_up_over_its_workers(redis: Redis, keys: Keys) -> None:
-    """Two workers, one of which is gone; histograms are cumulative."""
+def test_a_pools_counts_are_sums_over_its_workers(redis: Redis, keys: Keys) -> None:
+    """Two workers, one of which has exited; histograms are cumulative."""
     for seconds, died in ((0.3, False), (3.0, True)):
         accept(redis, keys, events(4))
         items = work(redis, keys, lambda item, died=died: Dead("invalid", "x") if died else Written())  # type: ignore[misc]
@@ -97,8 +97,8 @@ def test_a_pools_counts_add_up_over_its_workers(redis: Redis, keys: Keys) -> Non
     assert other["birdfeed_delivery_seconds_bucket", (("le", "+Inf"),)] == 1
 
 
-def test_types_that_anybody_makes_up_are_one_series(redis: Redis, keys: Keys) -> None:
-    """Or a stream of them would fill Prometheus."""
+def test_made_up_types_are_one_series(redis: Redis, keys: Keys) -> None:
+    """Otherwise many of them would fill Prometheus."""
     from dataclasses import replace
 
     for name in ("a", "b"):
@@ -112,7 +112,7 @@ def test_types_that_anybody_makes_up_are_one_series(redis: Redis, keys: Keys) ->
 
 
 def test_made_up_types_do_not_fill_the_page(redis: Redis, keys: Keys) -> None:
-    """1,500 types that nobody registered are as many lines as one, with the right sums; labels hold no controls."""
+    """1,500 unregistered types are as many lines as one, with the right sums; labels have no control characters."""
     page = expose(of_queue(redis, keys))
     for number in range(1_500):
         redis.hincrby(keys.ledger, f"accepted:made up {number}", 2)
@@ -129,7 +129,7 @@ def test_made_up_types_do_not_fill_the_page(redis: Redis, keys: Keys) -> None:
 
 
 def test_requests_are_counted_by_status(redis: Redis, keys: Keys) -> None:
-    """0 where there was no answer."""
+    """0 means no answer."""
     meter = Meter(keys, "p")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -150,13 +150,13 @@ def test_requests_are_counted_by_status(redis: Redis, keys: Keys) -> None:
 
 
 def test_a_worker_knows_its_launcher_by_its_own_name() -> None:
-    """So that they count in one hash."""
+    """So both count in one hash."""
     assert pool_of(worker_name()) == pool_name()
 
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A slow machine is no Redis that hangs."""
+    """Longer timeouts, so that a slow machine isn't taken for a Redis that hangs."""
     monkeypatch.setattr("birdfeed_worker.process.http.LOOK_SECONDS", 60.0)
 
 
@@ -195,7 +195,7 @@ def test_the_pages(base: str, pulse: Pulse) -> None:
     assert get(f"{base}/secrets")[0] == 404
 
 
-def test_ready_and_healthy_are_different_things(base: str, pulse: Pulse) -> None:
+def test_ready_and_healthy_are_different(base: str, pulse: Pulse) -> None:
     """A launcher without workers, or one that stops, is not ready; one whose loop hangs is not healthy."""
     pulse.workers = 0
     status, _, body = get(f"{base}/readyz")
@@ -209,7 +209,7 @@ def test_ready_and_healthy_are_different_things(base: str, pulse: Pulse) -> None
 
 
 def test_without_redis_the_launcher_still_answers(keys: Keys, pulse: Pulse) -> None:
-    """With what it knows itself."""
+    """With its own values."""
     with Redis(port=1, retry=Retry(NoBackoff(), 0)) as nowhere:
         pages = Pages(pulse, nowhere, keys)
 
@@ -220,10 +220,10 @@ def test_without_redis_the_launcher_still_answers(keys: Keys, pulse: Pulse) -> N
         assert pages.page("/healthz").status == 200
 
 
-def test_a_port_that_is_taken_is_had_once_it_is_free(
+def test_a_port_in_use_is_bound_once_it_is_free(
     redis: Redis, keys: Keys, pulse: Pulse, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As where a new launcher is started before the old one has gone."""
+    """As when a new launcher is started before the old one has exited."""
     monkeypatch.setattr("birdfeed_worker.process.http.PORT_SECONDS", 0.05)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -239,7 +239,7 @@ def test_a_port_that_is_taken_is_had_once_it_is_free(
 
 
 def test_a_launcher_that_never_got_its_port_stops(redis: Redis, keys: Keys, pulse: Pulse) -> None:
-    """Nothing waits for the port for ever."""
+    """It doesn't wait for the port for ever."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -249,13 +249,13 @@ def test_a_launcher_that_never_got_its_port_stops(redis: Redis, keys: Keys, puls
 
 
 def test_ready_lists_what_status_finds(base: str) -> None:
-    """What doesn't stop all writing here is listed, and no reason not to be ready."""
+    """A finding that doesn't stop all writes of this host is listed, but the launcher is ready."""
     ready = json.loads(get(f"{base}/readyz")[2])
     assert (ready["ready"], [one["rule"] for one in ready["found"]]) == (True, ["no_worker"])
 
 
 def test_this_hosts_refused_token_is_not_ready(redis: Redis, keys: Keys, pulse: Pulse) -> None:
-    """Another host's is that host's affair."""
+    """Another host's refused token doesn't matter here."""
     for number, host in enumerate(("elsewhere", socket.gethostname())):
         redis.sadd("rq:workers:birdfeed", f"rq:worker:w{number}")
         redis.hset(f"rq:worker:w{number}", "state", "idle")
@@ -278,10 +278,10 @@ def test_every_rule_is_a_series(redis: Redis, keys: Keys) -> None:
     assert found["birdfeed_redis_memory_bytes", (("kind", "used"),)] > 100_000
 
 
-def test_tier_lookups_that_fail_reach_a_metric(
+def test_failed_tier_lookups_are_in_a_metric(
     redis: Redis, keys: Keys, valkey_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """From the source through a worker as it is wired, to its pool's counts."""
+    """From the source through a wired worker to its pool's counts."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BIRDFEED_REDIS_URL", valkey_url)
     monkeypatch.setenv("TINYBIRD_HOST", "http://127.0.0.1:1")
@@ -296,14 +296,14 @@ def test_tier_lookups_that_fail_reach_a_metric(
         worker._delivery.counters.count(count_outcomes([]))
         return read_pool(redis, keys, "p").get(("birdfeed_tier_lookup_failures_total", "error"), 0)
 
-    # On a slow machine the answer is late, and its failure is counted when it comes.
+    # On a slow machine the answer is late, and its failure is counted then.
     assert eventually(counted, what="the failures in the pool's counts") == 2
 
 
-def test_a_redis_that_hangs_leaves_the_last_known_values(
+def test_a_redis_that_hangs_keeps_the_last_values(
     redis: Redis, keys: Keys, pulse: Pulse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With their age, within the time a page has; a supervisor hears that Redis doesn't answer."""
+    """With their age, within a page's time limit; the health page says that Redis doesn't answer."""
     monkeypatch.setattr("birdfeed_worker.process.http.KEEP_SECONDS", -1.0)
     accept(redis, keys, events(2))
     pages, hang = Pages(pulse, redis, keys), threading.Event()
@@ -327,10 +327,10 @@ def test_a_redis_that_hangs_leaves_the_last_known_values(
     assert ready["problems"] == ["Redis doesn't answer: it took more than 0.05 s"]
 
 
-def test_the_pages_come_back_with_redis(
+def test_the_pages_recover_with_redis(
     redis: Redis, keys: Keys, pulse: Pulse, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A failed look is no reason for the next to fail; a fault of our own is no outage of Redis."""
+    """A failed read doesn't affect the next one; a bug of our own is not reported as an outage of Redis."""
     monkeypatch.setattr("birdfeed_worker.process.http.KEEP_SECONDS", -1.0)
     pages = Pages(pulse, redis, keys)
 

@@ -1,4 +1,4 @@
-"""Counts by the minute: bounded in names and in time, and nothing counted twice."""
+"""Counts per minute: bounded in names and in time, and nothing is counted twice."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ NOW = 1_800_000_030.0
 
 
 def test_what_is_settled_counts_in_its_minute(redis: Redis, keys: Keys) -> None:
-    """By type, reason and cost status; what waits again is nobody's yet."""
+    """By type, reason and cost status; jobs that wait again are not counted yet."""
     accept(redis, keys, events(6))
     items = work(redis, keys)
     outcomes: list[Outcome] = [
@@ -50,8 +50,8 @@ def test_what_is_settled_counts_in_its_minute(redis: Redis, keys: Keys) -> None:
     assert KEEP_SECONDS - 5 < redis.ttl(minute_key(keys, NOW)) <= KEEP_SECONDS
 
 
-def test_names_that_anybody_makes_up_are_one_field(redis: Redis, keys: Keys) -> None:
-    """Or a stream of them would fill Redis."""
+def test_made_up_names_are_one_field(redis: Redis, keys: Keys) -> None:
+    """Otherwise many of them would fill Redis."""
     for name in ("a", "b", "c:d"):
         accept(redis, keys, [replace(one, event_type=name) for one in events(1)])
         redis.hincrby(keys.ledger, f"dropped:{name}:whatever-{name}", 2)
@@ -64,8 +64,8 @@ def test_names_that_anybody_makes_up_are_one_field(redis: Redis, keys: Keys) -> 
     assert minute == {"dead:other:unknown_event_type": 3, "accepted:other": 3, "dropped:other:other": 6}
 
 
-def test_the_past_of_an_older_installation_is_not_this_minutes(redis: Redis, keys: Keys) -> None:
-    """A ledger with a million events, and no such counts yet."""
+def test_the_past_of_an_older_installation_is_not_counted_in_this_minute(redis: Redis, keys: Keys) -> None:
+    """With a ledger of a million events, and no such counts yet."""
     redis.xadd(keys.birdfeed("samples"), {"accepted": 1_000_000})
     count_changes(redis, keys, {"accepted:text_generation": 1_000_000}, NOW)
     count_changes(redis, keys, {"accepted:text_generation": 1_000_007, "purged:text_generation": 3}, NOW)
@@ -75,7 +75,7 @@ def test_the_past_of_an_older_installation_is_not_this_minutes(redis: Redis, key
 
 
 def test_two_days_of_a_busy_system_are_small(redis: Redis, keys: Keys) -> None:
-    """Under two kilobytes a minute with every field there is of our own."""
+    """Less than two kilobytes a minute with each of birdfeed's own fields."""
     accept(redis, keys, events(1))
     (item,) = work(redis, keys)
     counters = Counters(redis, keys, Meter(keys, "p"), Clock(time=lambda: NOW))
@@ -90,8 +90,8 @@ def test_two_days_of_a_busy_system_are_small(redis: Redis, keys: Keys) -> None:
     assert size < 2_000
 
 
-def test_junk_in_a_minute_is_left_out(redis: Redis, keys: Keys) -> None:
-    """Whoever wrote it."""
+def test_junk_in_a_minute_is_ignored(redis: Redis, keys: Keys) -> None:
+    """Whatever wrote it."""
     redis.hset(minute_key(keys, NOW), mapping={"written:text_generation": "many", "dead:x:y": "-4", b"\xc3\xa4": "1"})
 
     assert read_minutes(redis, keys, NOW, 1) == [{"\xe4": 1}]

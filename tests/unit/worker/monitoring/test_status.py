@@ -1,4 +1,4 @@
-"""Status: what one screen tells, and the verdict on it."""
+"""Status: the screen and the verdict."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -89,7 +89,7 @@ def test_the_verdict(change: dict[str, Any], health: Health, said: str) -> None:
     ids=["nothing written", "written", "down"],
 )
 def test_healthy_before_anything_was_written(change: dict[str, Any], said: str) -> None:
-    """No fault, so the verdict and its exit code stay; but a new set-up is not proven by it."""
+    """The verdict and its exit code are those of a healthy system, but the text says that nothing was written yet."""
     console = Console(width=80, file=StringIO())
 
     console.print(view(judged(replace(WELL, **change)), None))
@@ -109,16 +109,16 @@ def test_a_destination_is_read_from_the_limiters_hash() -> None:
     assert read_destination({**closed, "paused": "1"}, 2_000.0).state == "paused", "until a probe gets through"
 
 
-def test_when_a_job_was_made_is_part_of_its_id() -> None:
-    """Of the producer's, of replays, of dead letters; not of others'."""
+def test_when_a_job_was_made_is_in_its_id() -> None:
+    """In the ids of the producer, of replays and of dead letters; not in others."""
     assert made_at("01890a5d-ac96-774b-bcce-b302099a8057") == pytest.approx(1688194100, abs=600_000)
     assert made_at("replay-01890a5d-ac96-774b-bcce-b302099a8057") is not None
     assert made_at("6f9619ff-8b86-4d01-b42d-00cf4fc964ff") is None
     assert made_at("junk") is None
 
 
-def test_the_oldest_of_a_reason_that_came_late(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is looked for up to a bound; what lies beyond is dead for no known time."""
+def test_the_oldest_letter_of_a_late_reason(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search has a limit; beyond it the age is unknown."""
     now = datetime(2026, 1, 3, tzinfo=UTC)
     monkeypatch.setattr("birdfeed_worker.dead_letters.sums.PAGE", 2)
     monkeypatch.setattr(module, "PAGE", 2)
@@ -134,7 +134,7 @@ def test_the_oldest_of_a_reason_that_came_late(redis: Redis, keys: Keys, monkeyp
 
 
 def test_everything_is_read(redis: Redis, keys: Keys) -> None:
-    """From a queue with all that there can be."""
+    """From a queue with everything that can be in it."""
     bury(redis, keys, events(3), now=datetime(2026, 1, 1, tzinfo=UTC))
     bury(redis, keys, events(2), "rejected", "HTTP 400")
     accept(redis, keys, events(4))
@@ -164,7 +164,7 @@ def test_everything_is_read(redis: Redis, keys: Keys) -> None:
     assert status.health is Health.HEALTHY
 
 
-def test_a_system_that_does_nothing(redis: Redis, keys: Keys) -> None:
+def test_an_idle_system(redis: Redis, keys: Keys) -> None:
     """An empty Redis."""
     status = read_status(redis, keys, 1_000.0)
 
@@ -180,8 +180,8 @@ def run(valkey_url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch, tmp_path
     return lambda *command: CliRunner().invoke(app, list(command))
 
 
-def test_one_screen(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
-    """80 columns, 24 lines; the exit code is the verdict; --json has the same."""
+def test_the_screen(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
+    """80 columns, 24 lines; the exit code is that of the verdict; --json has the same."""
     bury(redis, keys, events(3))
     accept(redis, keys, events(4))
     assert (run("status").exit_code, json.loads(run("status", "--json").stdout)["health"]) == (3, "down")
@@ -209,7 +209,7 @@ def test_one_screen(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
 
 
 def test_status_without_redis(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Down, also for machines."""
+    """Down, also as JSON."""
     monkeypatch.setenv("BIRDFEED_REDIS_URL", "redis://127.0.0.1:1/0")
 
     done = run("status", "--json")
@@ -267,10 +267,10 @@ def test_a_screen_with_everything_on_it() -> None:
         assert words in shown, (words, shown)
 
 
-def test_watching_goes_on_while_redis_is_away(
+def test_watching_continues_while_redis_is_away(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And ends with Ctrl-C."""
+    """Until Ctrl-C."""
     looks: Iterator[Any] = iter(["first", RedisConnectionError("gone"), "second", KeyboardInterrupt()])
 
     def look() -> Any:
@@ -286,7 +286,7 @@ def test_watching_goes_on_while_redis_is_away(
 
 
 def test_metrics_without_a_launcher(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
-    """From the command line."""
+    """On the command line."""
     accept(redis, keys, events(4))
 
     done = run("metrics")
@@ -295,7 +295,7 @@ def test_metrics_without_a_launcher(run: Callable[..., Any], redis: Redis, keys:
 
 
 def test_resume(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
-    """It lists what is resumed, and the log has it."""
+    """It lists what is resumed, and logs it."""
     redis.hset(keys.birdfeed("breaker"), "text_generation", GUARDED)
 
     done = run("resume")
@@ -313,8 +313,8 @@ def test_resume(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
     work(redis, keys, lambda item: Dead("invalid", "x"))
 
 
-def test_a_breaker_that_is_switched_off_shows(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
-    """Until when, for people and for machines; not once that has passed, and nothing where it is on."""
+def test_a_disabled_breaker_is_shown(run: Callable[..., Any], redis: Redis, keys: Keys) -> None:
+    """With its end, as text and as JSON; not after that, and not if it is enabled."""
     on = run("status")
     run("resume", "text_generation", "--breaker-off", "10m")
     redis.hset(keys.birdfeed("breaker-off"), "image_generation", "1000.0")
@@ -333,6 +333,6 @@ def test_a_breaker_that_is_switched_off_shows(run: Callable[..., Any], redis: Re
     ("seconds", "words"),
     [(0.4, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3_600, "1 h"), (7_320, "2 h 2 min"), (90_000, "1 d 1 h")],
 )
-def test_spans_for_people(seconds: float, words: str) -> None:
+def test_durations_for_people(seconds: float, words: str) -> None:
     """Two parts at most."""
     assert age(seconds) == words

@@ -1,4 +1,4 @@
-"""The verdict: each rule is made to find something by what lies in Redis or in a status, and to find nothing again."""
+"""The verdict: for each rule a state of Redis or a status with its finding, and one without it."""
 
 import json
 import re
@@ -33,7 +33,7 @@ from tests.unit.docs.test_docs import reasons
 
 
 def minutes(*counts: dict[str, int]) -> dict[str, Any]:
-    """An hour, whose last minutes have these counts; events are dead."""
+    """An hour whose last minutes have these counts; `events` are dead-lettered."""
     return {
         "dead": {"invalid": DeadReason(events=1, oldest=None)},
         "minutes": [Counter[str]()] * (60 - len(counts)) + [Counter(one) for one in counts],
@@ -51,7 +51,7 @@ def spool(**fields: Any) -> dict[str, Any]:
 
 REFUSAL = Refusal(worker="w9", host="host-9", datasource="llm_events", reason="HTTP 403: no", since=1.0)
 PAUSED: dict[str, Any] = {"destinations": {"llm_events": Destination(state="paused", reason="HTTP 403: no")}}
-#: For each rule what it finds, in words, and what is just not enough.
+#: For each rule a status with its finding, the finding's text, and a status that is just below it.
 CASES: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {
     "no_worker": ({"workers": [replace(WORKER, silent=60.0)]}, "no worker is running", {}),
     "workers_restarting": (
@@ -145,8 +145,8 @@ def test_every_rule_has_a_case() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_rule_finds_what_it_says_and_nothing_else(name: str) -> None:
-    """One sentence, the rule's name, section and health; and nothing where it is just not so."""
+def test_a_rule_has_only_its_own_finding(name: str) -> None:
+    """One sentence, the rule's name, section and health; and nothing just below its limit."""
     change, said, not_enough = CASES[name]
     rule = next(one for one in RULES if one.name == name)
 
@@ -159,21 +159,21 @@ def test_a_rule_finds_what_it_says_and_nothing_else(name: str) -> None:
     assert judged(replace(WELL, **not_enough)).findings == ()
 
 
-def test_all_is_well() -> None:
+def test_a_healthy_status_has_no_finding() -> None:
     """No rule finds anything."""
     assert (judged(WELL).findings, judged(WELL).health) == ((), Health.HEALTHY)
 
 
-def test_the_worst_counts() -> None:
-    """Down beats degraded, whichever comes first."""
+def test_the_worst_finding_decides() -> None:
+    """Down has priority over degraded, in any order."""
     status = judged(replace(WELL, workers=[], lag=301.0, unreplicated="0 of 1"))
 
     assert status.health is Health.DOWN
     assert {one.rule.name for one in status.findings} == {"no_worker", "replicas_missing"}
 
 
-def test_one_fault_is_said_once() -> None:
-    """Late events are explained by whatever else is wrong; a token that all are refused by is no host's."""
+def test_one_fault_has_one_finding() -> None:
+    """Late events are explained by any other finding; a token that is refused on all hosts is not one host's."""
     for change in (PAUSED, {"unanswered": CASES["verification_impossible"][0]["unanswered"]}):
         assert len(judged(replace(WELL, lag=9_999.0, **change)).findings) == 1
     assert [one.rule.name for one in judged(replace(WELL, refusals=[REFUSAL], **PAUSED)).findings] == [
@@ -184,8 +184,8 @@ def test_one_fault_is_said_once() -> None:
     assert judged(replace(WELL, **{**dying, "dead": {}})).findings == (), "all are replayed or purged"
 
 
-def test_every_rule_stands_in_the_runbook_with_a_section() -> None:
-    """The table is made from the rules."""
+def test_every_rule_is_in_the_runbook() -> None:
+    """With a section; the table is generated from the rules."""
     runbook = (DOCS / "how-to" / "runbook.md").read_text()
 
     assert rules() in runbook
@@ -193,17 +193,17 @@ def test_every_rule_stands_in_the_runbook_with_a_section() -> None:
     assert {rule.section for rule in RULES} - sections == set()
 
 
-def test_the_reasons_that_are_counted_are_those_there_are() -> None:
-    """Of the workers' code and of the producer's."""
+def test_the_counted_reasons_are_those_in_the_code() -> None:
+    """In the workers' code and in the producer's."""
     assert reasons() == DEAD_REASONS
     assert set(REASONS) == DROP_REASONS
 
 
-# What lies in Redis, as it is read.
+# Findings from what is in Redis.
 
 
 def beat(redis: Redis, keys: Keys, host: str, number: int = 1, **fields: Any) -> None:
-    """A producer's heartbeat, as the producer writes it."""
+    """A producer's heartbeat, as a producer writes it."""
     name = f"{host}:{number}:x"
     told: dict[str, Any] = {
         "beat_at": 1,
@@ -220,12 +220,12 @@ def beat(redis: Redis, keys: Keys, host: str, number: int = 1, **fields: Any) ->
 
 @pytest.fixture
 def found(redis: Redis, keys: Keys) -> Callable[[], set[str]]:
-    """The rules that find something now, but for the worker that no unit test has."""
+    """The rules with findings now, except that about workers, as unit tests have none."""
     return lambda: {one.rule.name for one in read_status(redis, keys, redis_time(redis)).findings} - {"no_worker"}
 
 
-def test_spools_of_living_and_of_lost_producers(redis: Redis, keys: Keys, found: Callable[[], set[str]]) -> None:
-    """What a host's producers said of its spool is remembered when they are gone, until somebody drains it."""
+def test_spools_of_running_and_of_lost_producers(redis: Redis, keys: Keys, found: Callable[[], set[str]]) -> None:
+    """The last state of a host's spool is kept after its producers exit, until the spool is drained."""
     spooled = {"spooled_events": 1_921, "spooled_bytes": 99, "spooled_oldest_seconds": 300.0}
     beat(redis, keys, "web-1", 1, **spooled)
     beat(redis, keys, "web-1", 2)
@@ -251,8 +251,8 @@ def test_spools_of_living_and_of_lost_producers(redis: Redis, keys: Keys, found:
     assert found() == set()
 
 
-def test_heartbeats_that_can_not_be_read_are_left_out(redis: Redis, keys: Keys, found: Callable[[], set[str]]) -> None:
-    """Whoever wrote them."""
+def test_unreadable_heartbeats_are_ignored(redis: Redis, keys: Keys, found: Callable[[], set[str]]) -> None:
+    """Whatever wrote them."""
     for number, junk in enumerate(({"pid": "x"}, {"dropped": "[1]"}, {"dropped": "{"}, {"spooled_events": "1.5"})):
         beat(redis, keys, "web-1", number, **junk)
     redis.hset(keys.birdfeed("spools"), mapping={"a": b"\xff", "b": "null", "c": "[1]", "d": '{"events":"x"}'})
@@ -261,8 +261,8 @@ def test_heartbeats_that_can_not_be_read_are_left_out(redis: Redis, keys: Keys, 
     assert found() == set()
 
 
-def test_drops_are_counted_by_the_minute(redis: Redis, keys: Keys, found: Callable[[], set[str]]) -> None:
-    """They stand in the ledger; how many came lately is seen by the samples."""
+def test_drops_are_counted_per_minute(redis: Redis, keys: Keys, found: Callable[[], set[str]]) -> None:
+    """The ledger has the total; the samples show how many are recent."""
     redis.hset(keys.ledger, mapping={"accepted:text_generation": 5, "dropped:text_generation:spool_full": 5})
     Sampler(redis, keys, Clock()).step()
     assert found() == {"events_dropped"}
@@ -273,8 +273,8 @@ def test_drops_are_counted_by_the_minute(redis: Redis, keys: Keys, found: Callab
     assert found() == set(), "what was counted is not counted again"
 
 
-def test_workers_that_keep_ending(redis: Redis, keys: Keys, found: Callable[[], set[str]]) -> None:
-    """As the launcher counts them."""
+def test_workers_that_keep_exiting(redis: Redis, keys: Keys, found: Callable[[], set[str]]) -> None:
+    """Counted by the launcher."""
     with redis.pipeline() as pipe:
         add_counts(pipe, keys, redis_time(redis), {"worker_ends": 5})
         pipe.execute()
@@ -283,7 +283,7 @@ def test_workers_that_keep_ending(redis: Redis, keys: Keys, found: Callable[[], 
 
 
 def test_a_redis_that_fills_up(redis: Redis, keys: Keys, found: Callable[[], set[str]]) -> None:
-    """From 80 % on it is said, long before nothing fits; without a limit there is nothing to say."""
+    """Reported from 80 % on, long before it is full; never without a limit."""
     used = redis.info("memory")["used_memory"]
     try:
         redis.config_set("maxmemory", int(used / 0.85))

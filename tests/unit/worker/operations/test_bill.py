@@ -1,4 +1,4 @@
-"""Bills as OpenAI and Anthropic export them, and plain ones: what is read, and what is refused in one sentence."""
+"""Bills as OpenAI and Anthropic export them, and plain ones: what is read, and what is refused with one sentence."""
 
 import json
 import re
@@ -159,7 +159,7 @@ READ: dict[str, tuple[str, str, list[tuple[str, str | None, int | None, int | No
 
 @pytest.mark.parametrize("name", READ)
 def test_what_is_read(name: str) -> None:
-    """Day, model, cost, tokens and requests, summed by day and model; and whose bill it is."""
+    """Day, model, cost, tokens and requests, summed by day and model; and the provider."""
     text, provider, expected = READ[name]
 
     bill = read_bill(text.encode())
@@ -201,7 +201,7 @@ def test_what_is_read(name: str) -> None:
     ],
 )
 def test_what_is_refused(text: str, expected: str) -> None:
-    """One sentence, with the line where there is one."""
+    """One sentence, with the line if there is one."""
     with pytest.raises(BillError, match=re.escape(expected)):
         read_bill(text.encode())
 
@@ -212,6 +212,6 @@ def test_what_is_not_text_is_refused() -> None:
         read_bill(b"PK\x03\x04\xff")
 
 
-def test_lines_that_say_nothing_are_counted() -> None:
+def test_empty_lines_are_counted() -> None:
     """An export has a row for each minute, whether anything happened or not."""
     assert read_bill(OPENAI_USAGE_CSV.encode()).passed_over == 1

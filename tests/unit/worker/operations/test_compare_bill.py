@@ -1,4 +1,4 @@
-"""A bill against what is booked: which rows are whose line, what agrees, and what explains the rest."""
+"""A bill compared with the store: which rows belong to a line, what agrees, and what explains a difference."""
 
 from datetime import date
 from decimal import Decimal
@@ -53,8 +53,8 @@ def test_names_of_one_model(on_the_bill: str, in_the_store: str) -> None:
     assert (line.model, line.booked_as, line.difference) == (on_the_bill, {in_the_store}, Decimal(0))
 
 
-def test_versions_are_apart_where_both_have_them() -> None:
-    """And together where one side doesn't say which version it was."""
+def test_versions_are_separate_if_both_have_them() -> None:
+    """And together if one side doesn't have the version."""
     two = bill(billed("gpt-4o-2024-05-13", "5"), billed("gpt-4o-2024-08-06", "1"))
     apart = compare(two, [booked("gpt-4o-2024-05-13", "5"), booked("gpt-4o-2024-08-06", "1")], "openai")
     together = compare(two, [booked("gpt-4o-2024-05-13", "5"), booked("gpt-4o", "1")], "openai")
@@ -68,7 +68,7 @@ def test_versions_are_apart_where_both_have_them() -> None:
     ]
 
 
-def test_days_are_apart() -> None:
+def test_days_are_separate() -> None:
     """A row counts on its own day."""
     found = compare(bill(billed("m"), billed("m", day=NEXT)), [booked("m"), booked("m", "3", day=NEXT)], "")
 
@@ -93,7 +93,7 @@ def test_a_bill_that_names_no_models() -> None:
     ],
 )
 def test_the_tolerance(theirs: str, ours: str, agrees: bool) -> None:
-    """A share of the bill, and a cent in any case."""
+    """A share of the bill, but at least a cent."""
     assert only(booked("gpt-4o", ours), line=billed("gpt-4o", theirs)).agrees(PERCENT, by_cost=True) is agrees
 
 
@@ -149,8 +149,8 @@ REASONS: dict[str, tuple[list[Booked], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", REASONS)
-def test_what_explains_a_difference(name: str) -> None:
-    """By status, then what is missing; and what it may be where nothing explains it."""
+def test_the_reasons_for_a_difference(name: str) -> None:
+    """By status, then what is missing; and possible reasons if nothing explains it."""
     rows, counts, expected = REASONS[name]
 
     line = only(*rows, line=billed("gpt-4o", **counts))
@@ -161,8 +161,8 @@ def test_what_explains_a_difference(name: str) -> None:
         assert name == "unknown" or not any("every row is priced" in reason for reason in line.why(PERCENT))
 
 
-def test_what_the_bill_has_not() -> None:
-    """A model that only the store has is a line of its own."""
+def test_what_is_not_in_the_bill() -> None:
+    """A model that is only in the store has its own line."""
     found = compare(bill(billed("gpt-4o")), [booked("gpt-4o"), booked("o3", "4")], "openai")
 
     [other] = found.differing(PERCENT)
@@ -175,7 +175,10 @@ def test_what_the_bill_has_not() -> None:
 
 
 def test_what_is_not_compared() -> None:
-    """Cache hits never reached the provider; rows of other families are counted by name; rows without one are ours."""
+    """Cache hits were never sent to the provider; rows of other families are counted by name.
+
+    Rows without a provider belong to the bill.
+    """
     rows = [
         booked("gpt-4o", "0", "cache_hit", events=50, prompt=5),
         booked("gpt-4o", "0.25", provider="unknown"),
@@ -192,8 +195,8 @@ def test_what_is_not_compared() -> None:
     assert len(compare(bill(billed("gpt-4o")), rows, "").lines) == 2
 
 
-def test_days_in_parts() -> None:
-    """Every day once, the last one included."""
+def test_queries_by_day() -> None:
+    """Every day once, including the last one."""
     first, last = date(2026, 2, 25), date(2026, 3, 31)
     parts = list(windows(first, last))
 

@@ -1,4 +1,7 @@
-"""Forget: one person's events go, wherever they wait; their neighbours stay, and the ledger counts what went."""
+"""Forget: one person's events are erased, wherever they wait.
+
+All others stay, and the ledger counts the erased ones.
+"""
 
 import json
 import threading
@@ -28,7 +31,7 @@ ANN = Person(frozenset({"ann", "4711"}))
 
 
 def of(*users: object) -> list[Any]:
-    """Events, one of each user."""
+    """Events, one for each user."""
     return [envelope(text(user=user, request_id=f"of-{user}")) for user in users]
 
 
@@ -49,20 +52,23 @@ def forget(redis: Redis, keys: Keys, **options: Any) -> Forgotten:
         ("text_generation", {"usage": {"user": "ann"}}, False),
     ],
 )
-def test_whose_event_it_is(event_type: str, data: dict[str, Any], hers: bool) -> None:
-    """By every spelling of user and username, whole values only."""
+def test_the_events_of_a_user(event_type: str, data: dict[str, Any], hers: bool) -> None:
+    """By every spelling of user and username; only whole values match."""
     assert ANN.owns(event_type, orjson.dumps({"data": data})) is hers
 
 
-def test_a_name_behind_an_escape_is_found() -> None:
-    """JSON may write a letter as an escape; lines that are none name nobody."""
+def test_a_name_with_an_escape_is_found() -> None:
+    """JSON may write a character as an escape; invalid lines match no user."""
     assert ANN.owns("text_generation", b'{"data": {"user": "\\u0061nn"}}')
     assert not ANN.owns("text_generation", b'{"data": {"user": "ann"')
     assert not ANN.owns("text_generation", b'["ann"]')
 
 
-def test_only_the_persons_events_go(redis: Redis, keys: Keys) -> None:
-    """From the queue, from what waits for its time, and from dead letters; a job of hers alone goes whole."""
+def test_only_the_persons_events_are_erased(redis: Redis, keys: Keys) -> None:
+    """From the queue, from what waits for its time, and from dead letters.
+
+    A job with only the person's events is deleted.
+    """
     accept(redis, keys, of("ann", "bob"))
     work(redis, keys, lambda item: Deferred(4e9))
     bury(redis, keys, of("ann", "eve", 4711))
@@ -90,8 +96,8 @@ def test_only_the_persons_events_go(redis: Redis, keys: Keys) -> None:
     assert forget(redis, keys).events == 0
 
 
-def test_what_a_worker_holds_is_counted_and_found_when_it_comes_back(redis: Redis, keys: Keys) -> None:
-    """A job in flight is the worker's; after it was given back, the next run erases it."""
+def test_what_a_worker_has_in_flight_is_counted_and_erased_later(redis: Redis, keys: Keys) -> None:
+    """A job in flight isn't changed; after it was given back, the next run erases it."""
     accept(redis, keys, of("ann", "bob"))
     jobs = Reserver(redis, keys, "w", 20).reserve(jobs=9, events=99, size=10**6)
 
@@ -108,10 +114,10 @@ def test_what_a_worker_holds_is_counted_and_found_when_it_comes_back(redis: Redi
     assert read_ledger(redis, keys).balanced
 
 
-def test_a_job_reserved_between_the_look_and_the_step(
+def test_a_job_reserved_between_the_read_and_the_step(
     redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is left to its worker, whole, and the ledger still balances."""
+    """It is left unchanged to its worker, and the ledger still balances."""
     accept(redis, keys, of("ann", "bob"))
     one = Forget(redis, keys, ANN)
     look = one._look
@@ -134,7 +140,7 @@ def test_a_job_reserved_between_the_look_and_the_step(
     assert read_ledger(redis, keys).balanced
 
 
-def test_a_batch_that_is_sent_again_does_not_bring_the_events_back(redis: Redis, keys: Keys) -> None:
+def test_a_batch_that_is_sent_again_does_not_restore_the_events(redis: Redis, keys: Keys) -> None:
     """A producer whose answer was lost sends the same batch: an emptied one is remembered."""
     job_id = accept(redis, keys, of("ann"))
 
@@ -146,7 +152,7 @@ def test_a_batch_that_is_sent_again_does_not_bring_the_events_back(redis: Redis,
 
 
 def test_what_cant_be_read_is_counted(redis: Redis, keys: Keys) -> None:
-    """Nobody knows whose events a job holds that can't be opened; it stays."""
+    """The users of an unreadable job's events are unknown; it stays."""
     accept(redis, keys, of("ann"))
     job_id = accept(redis, keys, of("ann"))
     redis.hset(keys.job(job_id), "data", b"no zlib, ann")
@@ -157,7 +163,7 @@ def test_what_cant_be_read_is_counted(redis: Redis, keys: Keys) -> None:
     assert redis.exists(keys.job(job_id)) == 1
 
 
-def test_the_log_no_longer_names_the_person(redis: Redis, keys: Keys) -> None:
+def test_the_log_no_longer_has_the_person(redis: Redis, keys: Keys) -> None:
     """Entries keep their time, order and other details."""
     note(redis, keys, "purge", choice={"user": "ann", "reason": "invalid"}, events=4711)
     note(redis, keys, "resume", types=["ann", "text_generation"])
@@ -177,8 +183,8 @@ def test_the_log_no_longer_names_the_person(redis: Redis, keys: Keys) -> None:
     ]
 
 
-def test_a_text_that_was_looked_for_names_nobody_either(redis: Redis, keys: Keys) -> None:
-    """The person may be a part of it, in any spelling; others' texts stay."""
+def test_a_searched_text_in_the_log_has_no_person_either(redis: Redis, keys: Keys) -> None:
+    """The person may be a part of it, in any spelling; other texts stay."""
     note(redis, keys, "purge", choice={"text": '"USER":"Ann"'})
     note(redis, keys, "purge", choice={"text": "no such column"})
 
@@ -188,8 +194,8 @@ def test_a_text_that_was_looked_for_names_nobody_either(redis: Redis, keys: Keys
 
 
 @pytest.mark.parametrize("details", [b"\xff", b"[1]", b"{", b""])
-def test_an_entry_that_somebody_else_wrote_hides_no_other(redis: Redis, keys: Keys, details: bytes) -> None:
-    """Neither from `birdfeed dead log` nor from an erasure."""
+def test_an_entry_written_by_another_tool_hides_no_other(redis: Redis, keys: Keys, details: bytes) -> None:
+    """Neither in `birdfeed dead log` nor in an erasure."""
     redis.xadd(keys.birdfeed("dead-log"), {"who": "x", "action": "y", "details": details})
     note(redis, keys, "purge", choice={"user": "ann"})
 
@@ -197,7 +203,7 @@ def test_an_entry_that_somebody_else_wrote_hides_no_other(redis: Redis, keys: Ke
     assert [one.details for one in entries(redis, keys)] == [{"choice": {"user": "(forgotten)"}}, {}]
 
 
-def test_a_long_queue_is_looked_at_whole(redis: Redis, keys: Keys) -> None:
+def test_a_long_queue_is_read_completely(redis: Redis, keys: Keys) -> None:
     """Over several pages."""
     for number in range(450):
         accept(redis, keys, of("ann" if number % 3 == 0 else "bob"))
@@ -207,14 +213,14 @@ def test_a_long_queue_is_looked_at_whole(redis: Redis, keys: Keys) -> None:
 
 
 def test_conditions_are_quoted() -> None:
-    """A name can't end the text it stands in."""
+    """A name can't end its string."""
     assert condition_of({"o'ne\\"}, ["user"]) == "`user` IN ('o\\'ne\\\\')"
     one = Deletion(table="llm_events", condition=condition_of({"a' b"}), rows=1)
     assert "a\\'\"'\"' b" in one.command("https://api.example")
 
 
-def test_deletes_are_asked_for_and_waited_for() -> None:
-    """The count of each table and quarantine, the form that is posted, and the job's end."""
+def test_deletes_are_requested_and_waited_for() -> None:
+    """The count of each table and quarantine, the posted form, and the end of the job."""
     asked: list[tuple[str, str, str]] = []
     states = iter(["waiting", "working", "done"])
 
@@ -243,7 +249,7 @@ def test_deletes_are_asked_for_and_waited_for() -> None:
 
 
 class _Never(threading.Event):
-    """A stop that is never set, and waits for nothing."""
+    """A stop that is never set and doesn't wait."""
 
     def wait(self, timeout: float | None = None) -> bool:
         return False

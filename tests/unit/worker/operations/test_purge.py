@@ -1,4 +1,4 @@
-"""Purge: exactly as many events as were asked for, also where an answer is lost."""
+"""Purge: exactly as many events as requested, also if an answer is lost."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def left(redis: Redis, keys: Keys) -> int:
 @pytest.mark.parametrize(("limit", "gone"), [(1, 1), (10, 10), (29, 29), (30, 30), (31, 30), (None, 30)])
 @pytest.mark.parametrize("answer_lost", [False, True])
 @pytest.mark.parametrize("each", [False, True], ids=["one letter", "a letter each"])
-def test_as_many_as_asked_for(
+def test_as_many_as_requested(
     redis: Redis,
     keys: Keys,
     monkeypatch: pytest.MonkeyPatch,
@@ -32,7 +32,7 @@ def test_as_many_as_asked_for(
     answer_lost: bool,
     each: bool,
 ) -> None:
-    """The client asks again where an answer is lost: what was deleted then is told, not deleted again."""
+    """The client repeats a call without an answer: it gets the first result, and nothing more is deleted."""
     bury(redis, keys, events(30), each=each)
     lost: list[int] = []
 
@@ -55,7 +55,7 @@ def test_as_many_as_asked_for(
 
 
 def test_a_dry_run_deletes_nothing(redis: Redis, keys: Keys) -> None:
-    """And says the same numbers."""
+    """And returns the same numbers."""
     bury(redis, keys, events(5))
 
     assert purge(redis, keys, Choice(), limit=3, dry_run=True).events == 3
@@ -63,8 +63,8 @@ def test_a_dry_run_deletes_nothing(redis: Redis, keys: Keys) -> None:
     assert left(redis, keys) == 5
 
 
-def test_only_what_was_chosen(redis: Redis, keys: Keys) -> None:
-    """By what is in an event: its neighbours in the letter stay."""
+def test_only_matching_events(redis: Redis, keys: Keys) -> None:
+    """By the content of events: the others in the letter stay."""
     bury(redis, keys, [*events(2, user="a"), *events(3, user="b")])
 
     assert purge(redis, keys, Choice(user="b")).events == 3

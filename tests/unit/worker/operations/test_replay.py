@@ -1,4 +1,4 @@
-"""Replay: what is mended goes back once, whoever else is at it and whenever it is cut short."""
+"""Replay: fixed events go back once, also with concurrent replays and interruptions."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def balanced(redis: Redis, keys: Keys) -> bool:
 
 
 def test_a_filter_splits_a_letter(redis: Redis, keys: Keys) -> None:
-    """The chosen events go back under the replay's name, the others stay in the letter, and the ledger knows."""
+    """The selected events go back under the replay's name, the others stay in the letter, and the ledger counts it."""
     mine, others = events(3, user="ann"), events(4, user="bob")
     (letter,) = bury(redis, keys, [*mine, *others])
 
@@ -58,7 +58,7 @@ def test_a_filter_splits_a_letter(redis: Redis, keys: Keys) -> None:
 
 
 def test_a_limit_is_kept_to_the_event(redis: Redis, keys: Keys) -> None:
-    """Also in the middle of a letter."""
+    """Also within a letter."""
     bury(redis, keys, events(5))
     bury(redis, keys, events(5))
 
@@ -69,8 +69,8 @@ def test_a_limit_is_kept_to_the_event(redis: Redis, keys: Keys) -> None:
     assert balanced(redis, keys)
 
 
-def test_a_rate_is_kept(redis: Redis, keys: Keys) -> None:
-    """Events a second, over the whole replay; letters are cut where they are too large for it."""
+def test_the_rate_is_kept(redis: Redis, keys: Keys) -> None:
+    """Events a second, over the whole replay; letters that are too large for it are split."""
     bury(redis, keys, events(50))
     bury(redis, keys, events(1))
     turned = Turned()
@@ -83,7 +83,7 @@ def test_a_rate_is_kept(redis: Redis, keys: Keys) -> None:
 
 
 class Turned:
-    """A clock that sleeps in no time."""
+    """A clock whose sleep returns immediately."""
 
     def __init__(self, on_sleep: Callable[[], None] = lambda: None) -> None:
         self.now = 0.0
@@ -103,7 +103,7 @@ class Turned:
 
 @pytest.mark.parametrize("lives", [True, False])
 def test_one_event_of_each_kind_goes_first(redis: Redis, keys: Keys, lives: bool) -> None:
-    """The others of its kind follow if it gets home, and stay dead if it doesn't; each kind is tried by itself."""
+    """The others of its kind follow if it is written, and stay dead letters if not; each kind is tried by itself."""
     bury(redis, keys, events(4), "invalid", "model: missing")
     bury(redis, keys, events(3), "quarantined", "cost: not a number")
     seen: list[int] = []
@@ -128,7 +128,7 @@ def test_one_event_of_each_kind_goes_first(redis: Redis, keys: Keys, lives: bool
 
 
 def test_a_canary_without_an_outcome_holds_its_kind_back(redis: Redis, keys: Keys) -> None:
-    """No worker is at it: after its patience the replay says so, and the event waits in the queue."""
+    """Without a worker: after its timeout the replay reports it, and the event waits in the queue."""
     bury(redis, keys, events(4))
     turned = Turned()
 
@@ -139,8 +139,8 @@ def test_a_canary_without_an_outcome_holds_its_kind_back(redis: Redis, keys: Key
     assert balanced(redis, keys)
 
 
-def test_what_dies_again_in_a_replay_is_left_alone_by_it(redis: Redis, keys: Keys) -> None:
-    """So that it ends; another replay takes it up, until it was replayed too often."""
+def test_events_that_fail_again_are_not_replayed_twice_by_one_replay(redis: Redis, keys: Keys) -> None:
+    """So the replay ends; another one takes them, until they were replayed too often."""
     bury(redis, keys, events(3))
     order = Order(max_replays=2)
     died = lambda item: Dead("invalid", "model: missing")  # noqa: E731
@@ -158,15 +158,15 @@ def test_what_dies_again_in_a_replay_is_left_alone_by_it(redis: Redis, keys: Key
     assert balanced(redis, keys)
 
 
-def test_what_died_after_the_replay_began_is_not_its_business(redis: Redis, keys: Keys) -> None:
-    """A stream of new deaths doesn't keep a replay going for ever."""
+def test_events_dead_lettered_after_the_start_are_not_replayed(redis: Redis, keys: Keys) -> None:
+    """So new dead letters don't keep a replay running for ever."""
     bury(redis, keys, events(2))
 
     assert run(redis, keys, started=datetime.now(UTC) - timedelta(minutes=1)).events == 0
 
 
 def test_a_dry_run_counts_and_changes_nothing(redis: Redis, keys: Keys) -> None:
-    """It also says what of it would be refused again."""
+    """It also reports which would be refused again."""
     good, bad = events(2), [envelope({"model": 4.1}) for _ in range(3)]
     bury(redis, keys, [*good, *bad])
     before = {key: redis.dump(key) for key in redis.keys("*")}
@@ -178,8 +178,8 @@ def test_a_dry_run_counts_and_changes_nothing(redis: Redis, keys: Keys) -> None:
     assert {key: redis.dump(key) for key in redis.keys("*")} == before
 
 
-def test_events_are_mended_on_the_way_and_what_is_not_valid_stays(redis: Redis, keys: Keys) -> None:
-    """Ids and times stay, old spellings go, and only what the worker would take travels."""
+def test_events_are_fixed_on_replay_and_invalid_ones_stay(redis: Redis, keys: Keys) -> None:
+    """Ids and times stay, old spellings are removed, and only events that the worker would accept go back."""
     mendable = envelope({"modelUsed": "m", "model": 4.1, "status": "success"})
     hopeless = envelope({"model": 4.1, "duration": -1})
     bury(redis, keys, [mendable, hopeless])
@@ -200,7 +200,7 @@ def test_events_are_mended_on_the_way_and_what_is_not_valid_stays(redis: Redis, 
     assert balanced(redis, keys)
 
 
-def test_events_come_back_as_another_type(redis: Redis, keys: Keys) -> None:
+def test_events_are_replayed_as_another_type(redis: Redis, keys: Keys) -> None:
     """Accepted counts move with them."""
     bury(redis, keys, [replace(one, event_type="text_generaton") for one in events(3)], "unknown_event_type", "no type")
 
@@ -214,8 +214,8 @@ def test_events_come_back_as_another_type(redis: Redis, keys: Keys) -> None:
     assert balanced(redis, keys)
 
 
-def test_vanished_letters_are_skipped(redis: Redis, keys: Keys) -> None:
-    """rq's own requeue stops at the first of them."""
+def test_deleted_letters_are_skipped(redis: Redis, keys: Keys) -> None:
+    """rq's own requeue stops at the first one."""
     letters = bury(redis, keys, events(3), each=True)
     redis.delete(keys.job(letters[0].id))
     one = step(letters[0], {0: b"{}"}, "replay-x")
@@ -225,7 +225,7 @@ def test_vanished_letters_are_skipped(redis: Redis, keys: Keys) -> None:
 
 
 def test_a_step_whose_answer_was_lost_is_done_once(redis: Redis, keys: Keys) -> None:
-    """The client asks again; also when the job was worked on and is gone meanwhile."""
+    """The client repeats the call; also if the job was processed and deleted meanwhile."""
     (letter,) = bury(redis, keys, events(4))
     assert letter.batch is not None
     one = step(letter, {0: letter.batch.lines[0]}, "replay-x")
@@ -239,8 +239,8 @@ def test_a_step_whose_answer_was_lost_is_done_once(redis: Redis, keys: Keys) -> 
     assert balanced(redis, keys)
 
 
-def test_who_comes_second_looks_again(redis: Redis, keys: Keys) -> None:
-    """Two replays of one letter, filtered differently: who saw an older state takes its own events all the same."""
+def test_the_second_of_two_replays_reads_again(redis: Redis, keys: Keys) -> None:
+    """Two replays of one letter with different filters: the one with the older state still gets its own events."""
     ann, bob = events(3, user="ann"), events(4, user="bob")
     (letter,) = bury(redis, keys, [*ann, *bob])
     assert letter.batch is not None
@@ -253,10 +253,8 @@ def test_who_comes_second_looks_again(redis: Redis, keys: Keys) -> None:
     assert Counter(ids(work(redis, keys))) == Counter(ids([*ann, *bob]))
 
 
-def test_a_replay_looks_again_at_what_changes_meanwhile(
-    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody else replays from the same letters, between its look and its step."""
+def test_a_replay_reads_again_what_changes_meanwhile(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another replay changes the same letters between its read and its step."""
     everything = [envelope(text(user=("ann", "bob")[number % 2])) for number in range(20)]
     bury(redis, keys, everything[:10])
     bury(redis, keys, everything[10:])
@@ -278,8 +276,8 @@ def test_a_replay_looks_again_at_what_changes_meanwhile(
     assert balanced(redis, keys)
 
 
-def test_a_replay_is_stopped_between_two_steps(redis: Redis, keys: Keys) -> None:
-    """And says so; what is back is counted."""
+def test_a_replay_can_be_stopped_between_two_steps(redis: Redis, keys: Keys) -> None:
+    """It reports that; the replayed events are counted."""
     bury(redis, keys, events(250), each=True)
     asked = iter(range(1_000))
 
@@ -303,8 +301,10 @@ print(Replay(Redis.from_url(sys.argv[1]), Keys("rq", "birdfeed"), order).run().e
 
 
 @pytest.mark.heavy
-def test_two_replays_at_once_and_one_is_killed(redis: Redis, keys: Keys, valkey_url: str, tmp_path: Path) -> None:
-    """Of one group, filtered differently, kill -9 in the middle of the splitting: nothing doubled, nothing lost."""
+def test_two_concurrent_replays_one_of_which_is_killed(
+    redis: Redis, keys: Keys, valkey_url: str, tmp_path: Path
+) -> None:
+    """Of one group with different filters, kill -9 during the splitting: nothing is doubled or lost."""
     everything = [envelope(text(user=("ann", "bob")[number % 2])) for number in range(600)]
     for first in range(0, 600, 60):
         bury(redis, keys, everything[first : first + 60])
@@ -334,7 +334,7 @@ def test_two_replays_at_once_and_one_is_killed(redis: Redis, keys: Keys, valkey_
 
 
 def test_unreadable_letters_stay(redis: Redis, keys: Keys) -> None:
-    """There is nothing of ours to bring back in them."""
+    """They have no events that could be replayed."""
     job_id = accept(redis, keys, events(2))
     redis.hset(keys.job(job_id), "data", b"not rq's")
     work(redis, keys)

@@ -1,4 +1,4 @@
-"""Repricing a stored row gives what enriching its event by the new book would have given."""
+"""Repricing a stored row gives the same as enriching its event with the new book."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -107,7 +107,7 @@ def rows(books: BookSource, event_type: str, events: list[dict[str, Any]]) -> li
 
 
 def some_events(dice: random.Random, number: int) -> list[dict[str, Any]]:
-    """Of what a row keeps: no start_time (rows keep theirs), no zeros that say what nothing says."""
+    """Events with what a row keeps: no start_time (rows keep theirs), no zeros that mean the same as nothing."""
 
     def count() -> int:
         return dice.choice((0, 1, dice.randrange(10_000), dice.randrange(2**60)))
@@ -142,8 +142,8 @@ def some_events(dice: random.Random, number: int) -> list[dict[str, Any]]:
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("event_type", ["text_generation", "image_generation"])
-def test_repricing_is_enriching_by_the_new_book(event_type: str, old: BookSource, new: BookSource) -> None:
-    """For thousands of random events: the same cost and receipt, and nothing else of the row changed."""
+def test_repricing_equals_enriching_with_the_new_book(event_type: str, old: BookSource, new: BookSource) -> None:
+    """For thousands of random events: the same cost and receipt, and no other change of the row."""
     events = some_events(random.Random(7), 4_000)
     seen = set()
     for was, wanted in zip(rows(old, event_type, events), rows(new, event_type, events), strict=True):
@@ -167,8 +167,8 @@ def test_repricing_is_enriching_by_the_new_book(event_type: str, old: BookSource
     assert {"corrected", "same_price"} <= seen <= {"corrected", "same_price", "same_book"}
 
 
-def test_the_very_same_book_changes_nothing(old: BookSource) -> None:
-    """Every row that has a price is skipped by its book's hash; the others by having none still."""
+def test_the_same_book_changes_nothing(old: BookSource) -> None:
+    """Priced rows are skipped because of the book's hash; the others because they still have no price."""
     for row in rows(old, "text_generation", some_events(random.Random(8), 500)):
         judged = reprice(row, old.current(), LATER)
 
@@ -176,7 +176,7 @@ def test_the_very_same_book_changes_nothing(old: BookSource) -> None:
         assert judged.reason == ("same_book" if row["price_book"] else "same_price")
 
 
-def test_the_date_of_the_price_is_the_rows_start(old: BookSource, new: BookSource) -> None:
+def test_the_price_of_the_rows_start_is_used(old: BookSource, new: BookSource) -> None:
     """Yesterday's request has yesterday's price."""
     start = (NOON - timedelta(hours=20)).isoformat()
     row = rows(old, "text_generation", [{"model": "chat", "usage": {"prompt_tokens": 10}, "start_time": start}])[0]
@@ -197,8 +197,8 @@ def test_the_date_of_the_price_is_the_rows_start(old: BookSource, new: BookSourc
         ({"event_type": "audio_generation"}, "unknown_event_type"),
     ],
 )
-def test_what_is_not_safe_is_refused(old: BookSource, new: BookSource, changed: dict[str, Any], reason: str) -> None:
-    """With a reason there are words for."""
+def test_unsafe_rows_are_refused(old: BookSource, new: BookSource, changed: dict[str, Any], reason: str) -> None:
+    """With a documented reason."""
     row = rows(old, "text_generation", [{"model": "chat", "usage": {"prompt_tokens": 10}}])[0]
     judged = reprice({**row, **changed}, new.current(), LATER)
 
@@ -208,14 +208,14 @@ def test_what_is_not_safe_is_refused(old: BookSource, new: BookSource, changed: 
 
 
 def test_a_correction_is_always_newer() -> None:
-    """Also than a row from a worker whose clock is ahead."""
+    """Also newer than a row from a worker whose clock is ahead."""
     assert later_than("2026-11-23T12:00:00.000000Z", LATER) == "2026-11-26T12:00:00.000000Z"
     assert later_than("2027-01-01T00:00:00.999999Z", LATER) == "2027-01-01T00:00:01.000000Z"
 
 
 @pytest.mark.parametrize("datasource", ["llm_events", "image_events"])
 def test_every_column_finds_its_path(datasource: str, old: BookSource) -> None:
-    """What the worker wrote is what is rebuilt, but for `cost`, which only the older table reads."""
+    """The worker's row is rebuilt exactly, except `cost`, which only the older table reads."""
     event_type = "text_generation" if datasource == "llm_events" else "image_generation"
     row = rows(old, event_type, [{"model": "chat", "usage": {"prompt_tokens": 2**62}, "duration": 0.1}])[0]
 
@@ -240,8 +240,8 @@ def test_every_column_finds_its_path(datasource: str, old: BookSource) -> None:
     }
 
 
-def test_windows_hold_whole_hours_and_no_more_than_a_page() -> None:
-    """Empty hours are left out, an hour that is too full stands alone."""
+def test_windows_have_whole_hours_and_at_most_a_page() -> None:
+    """Empty hours are left out, an hour with too many rows is its own window."""
     hours = [
         Hour(NOON + timedelta(hours=n), eligible + 1, eligible) for n, eligible in enumerate((3, 3, 0, 50, 1, 1, 9))
     ]
@@ -250,7 +250,7 @@ def test_windows_hold_whole_hours_and_no_more_than_a_page() -> None:
     assert windows == [(0, 1), (3, 3), (4, 5), (6, 6)]
 
 
-def test_names_go_into_sql_as_text() -> None:
-    """Quotes and backslashes are no way out of a literal."""
+def test_names_are_quoted_in_sql() -> None:
+    """Quotes and backslashes don't end a literal."""
     assert sql_text("it's \\ me") == "'it\\'s \\\\ me'"
     assert "IN ('a\\'b')" in Selection(since=NOON, until=LATER, models=("a'b",)).where

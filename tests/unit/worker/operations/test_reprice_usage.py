@@ -1,4 +1,4 @@
-"""Rows that an older birdfeed read wrongly come right from the usage they keep."""
+"""Rows whose usage an older birdfeed read wrongly are corrected from the usage that they keep."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -65,7 +65,7 @@ def without(spelling: str) -> Table:
 
 
 def row_of(data: dict[str, Any], table: Table) -> dict[str, Any]:
-    """The row as a worker with this table writes it, and as the store gives it back."""
+    """The row as a worker with this table writes it, and as it is read from the store."""
     event = registry()["text_generation"].event.model_validate({**data, "start_time": NOON})
     usage = usage_of(event, table)
     price = price_event("text_generation", event, usage, NOON, DEFAULT)
@@ -87,7 +87,7 @@ def row_of(data: dict[str, Any], table: Table) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_spelling_deleted_from_the_table_is_put_right(name: str) -> None:
+def test_a_spelling_deleted_from_the_table_is_corrected(name: str) -> None:
     """The correction is the row that the whole table would have written."""
     spelling, data = CASES[name]
     wrong, right = row_of(data, without(spelling)), row_of(data, TABLE)
@@ -100,7 +100,7 @@ def test_a_spelling_deleted_from_the_table_is_put_right(name: str) -> None:
     assert recompute(outcome.row) == outcome.new
 
 
-def test_a_row_that_was_right_stays() -> None:
+def test_a_correct_row_stays() -> None:
     """Reading it again gives the same."""
     assert reprice(row_of(CASES["web searches"][1], TABLE), DEFAULT, NOON) == Unchanged("same_book")
 

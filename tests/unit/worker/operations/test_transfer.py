@@ -1,4 +1,4 @@
-"""Dead events out to an editor and back, and away for good: each under its own id, each once."""
+"""Dead events exported, edited, imported and purged: each with its own id, each once."""
 
 from dataclasses import replace
 from typing import Any
@@ -29,8 +29,8 @@ def imported(redis: Redis, keys: Keys, lines: list[Any], **options: Any) -> tupl
     return work_in.run(raw), said
 
 
-def test_out_edited_and_back(redis: Redis, keys: Keys) -> None:
-    """Ids and times survive; what wasn't edited rightly stays dead, and so does what isn't in the file."""
+def test_export_edit_and_import(redis: Redis, keys: Keys) -> None:
+    """Ids and times are kept; events that are still invalid, or missing in the file, stay dead letters."""
     bad = [envelope({"model": 4.1, "user": f"u{number}"}) for number in range(4)]
     bury(redis, keys, bad[:3])
     bury(redis, keys, bad[3:])
@@ -51,8 +51,8 @@ def test_out_edited_and_back(redis: Redis, keys: Keys) -> None:
     assert read_ledger(redis, keys).balanced
 
 
-def test_importing_twice_brings_nothing_twice(redis: Redis, keys: Keys) -> None:
-    """The second time the events are not dead any more."""
+def test_importing_twice_imports_once(redis: Redis, keys: Keys) -> None:
+    """The second time the events are no longer dead letters."""
     bury(redis, keys, events(3))
     lines = exported(redis, keys)
 
@@ -66,7 +66,7 @@ def test_importing_twice_brings_nothing_twice(redis: Redis, keys: Keys) -> None:
 
 
 def test_an_event_is_found_in_another_letter_than_it_was_exported_from(redis: Redis, keys: Keys) -> None:
-    """Letters are merged and split meanwhile."""
+    """Letters may be merged and split meanwhile."""
     bury(redis, keys, events(3))
     lines = exported(redis, keys)
     for line in lines:
@@ -93,8 +93,8 @@ def test_an_import_may_change_the_type(redis: Redis, keys: Keys) -> None:
     assert read_ledger(redis, keys).balanced
 
 
-def test_lines_that_are_no_events_are_told(redis: Redis, keys: Keys) -> None:
-    """With their numbers, and nothing else happens."""
+def test_invalid_lines_are_reported(redis: Redis, keys: Keys) -> None:
+    """With their numbers, and nothing is imported."""
     bury(redis, keys, events(1))
     (line,) = exported(redis, keys)
 
@@ -119,8 +119,8 @@ def test_lines_that_are_no_events_are_told(redis: Redis, keys: Keys) -> None:
     assert len(dead_events(redis, keys)) == 1
 
 
-def test_an_export_leaves_out_what_can_not_be_read(redis: Redis, keys: Keys) -> None:
-    """And counts it."""
+def test_an_export_leaves_out_unreadable_events(redis: Redis, keys: Keys) -> None:
+    """And counts them."""
     bury(redis, keys, events(2, user="ann"))
     job_id = accept(redis, keys, events(2))
     redis.hset(keys.job(job_id), "data", b"not rq's")
@@ -134,7 +134,7 @@ def test_an_export_leaves_out_what_can_not_be_read(redis: Redis, keys: Keys) -> 
 
 
 def test_purged_events_are_counted(redis: Redis, keys: Keys) -> None:
-    """By filter, also out of the middle of a letter."""
+    """With a filter, also within a letter."""
     bury(redis, keys, [envelope(text(user=("ann", "bob")[number % 2])) for number in range(10)])
     bury(redis, keys, events(5), "rejected", "HTTP 400")
 
@@ -151,10 +151,8 @@ def test_purged_events_are_counted(redis: Redis, keys: Keys) -> None:
     assert replay(redis, keys).events == 0
 
 
-def test_a_purge_looks_again_at_what_changes_meanwhile(
-    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Somebody replays from the same letter."""
+def test_a_purge_reads_again_what_changes_meanwhile(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a replay changes the same letter."""
     bury(redis, keys, [envelope(text(user=("ann", "bob")[number % 2])) for number in range(10)])
     look = letters_module.opened
 
@@ -172,7 +170,7 @@ def test_a_purge_looks_again_at_what_changes_meanwhile(
 
 
 def test_a_purge_can_be_stopped(redis: Redis, keys: Keys) -> None:
-    """Between two steps; what is gone is counted."""
+    """Between two steps; the purged events are counted."""
     bury(redis, keys, events(250), each=True)
     asked = iter([False, True])
 

@@ -1,4 +1,7 @@
-"""Rows of events that are like others are the rows they get alone; and what isn't like them is not taken for it."""
+"""Rows of events that are similar to earlier ones equal the rows they get alone.
+
+And different events are recognised.
+"""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,7 +35,7 @@ WHENS = ("2026-11-23T11:59:58.5Z", "2026-11-23T11:59:59+02:00", "2025-01-01T00:0
 usages = st.tuples(*(st.integers(0, 9) | st.sampled_from([0, 10**15]) for _ in range(4))).map(
     lambda n: USAGE % (n[0] + n[2], n[1] + n[3], sum(n), n[2], n[3])
 )
-#: What is an event's own, and what isn't; few values, so that most events are like another.
+#: Fields of single events, and shared fields; few values, so that most events are similar to another.
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "model": st.sampled_from(
         ["gpt-4.1-nano", "openai", "gpt-4o", "sonar-reasoning", "claude-sonnet-4-5", "gemini-2.5-pro"]
@@ -57,7 +60,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def lines(draw: st.DrawFn) -> str:
-    """A line of an event that is like many others."""
+    """A line of an event that is similar to many others."""
     names = draw(st.lists(st.sampled_from(sorted(FIELDS)), max_size=6, unique=True))
     data = {"model": "gpt-4.1-nano", **{name: draw(FIELDS[name]) for name in names}}
     usage = draw(usages | st.sampled_from(['{"input_tokens":4}', '{"prompt_tokens":2,"service_tier":"batch"}', "null"]))
@@ -69,7 +72,7 @@ def lines(draw: st.DrawFn) -> str:
 
 
 class Tiers(NoTiers):
-    """Some users have one."""
+    """Tiers for some users."""
 
     def recall(self, users: Any) -> dict[str, str]:
         return {user: "looked-up" for user in users if user == "a"}
@@ -103,7 +106,7 @@ def rows(enricher: Enricher, items: list[Item], *, short: bool = False) -> list[
 @pytest.mark.heavy
 @given(st.lists(lines(), min_size=1, max_size=8), st.booleans(), st.sampled_from(["", "r1"]))
 def test_an_event_gets_the_row_it_gets_alone(books: BookSource, some: list[str], short: bool, replay_id: str) -> None:
-    """Whatever came before it."""
+    """With any events before it."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(alike.Alike, "learn", lambda *_: False)
         expected = rows(an_enricher(books), items_of(*some, replay_id=replay_id), short=short)
@@ -113,7 +116,7 @@ def test_an_event_gets_the_row_it_gets_alone(books: BookSource, some: list[str],
 
 
 def plain(number: int, **more: Any) -> str:
-    """A line of an ordinary event; three of them in a row are alike."""
+    """A line of an ordinary event; three of them in a row are similar."""
     data = {"model": "gpt-4.1-nano", "user": f"u{number}", "request_id": str(number), **more}
     usage = USAGE % (number + 1, number + 1, 2 * number + 2, 1, 1)
     inner = orjson.dumps(data).decode()[:-1]
@@ -121,10 +124,10 @@ def plain(number: int, **more: Any) -> str:
 
 
 @pytest.mark.parametrize("more", [{}, {"moderation": {"hate": {"filtered": False, "severity": "safe"}}}])
-def test_events_that_are_alike_need_no_row_builder(
+def test_similar_events_need_no_row_builder(
     books: BookSource, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
 ) -> None:
-    """Or the test above would compare one way with itself."""
+    """Otherwise the test above would compare one path with itself."""
     enricher, built = an_enricher(books), list[Item]()
     real = enricher._enriched
 
@@ -139,8 +142,8 @@ def test_events_that_are_alike_need_no_row_builder(
     assert 1 <= len(built) <= 2, "the first, whose usage's shape may be new, and the first of its kind"
 
 
-def test_what_is_remembered_is_bounded(books: BookSource, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where a handler names a new environment each time."""
+def test_the_cache_is_bounded(books: BookSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if a handler sets a new environment each time."""
     monkeypatch.setattr(alike, "MAX_KINDS", 3)
     enricher = an_enricher(books)
 
@@ -150,8 +153,8 @@ def test_what_is_remembered_is_bounded(books: BookSource, monkeypatch: pytest.Mo
     assert 0 < len(enricher._alike._kinds) <= 3
 
 
-def test_a_new_price_book_counts_at_once(tmp_path: Path) -> None:
-    """What was made by the old one is forgotten."""
+def test_a_new_price_book_is_used_immediately(tmp_path: Path) -> None:
+    """What was cached with the old one is dropped."""
     book, now = tmp_path / "prices.toml", [0.0]
     text = '[[model]]\nname = "own"\nunit = "token"\nprice = {{ prompt_text = {0}, completion_text = {0} }}\n'
     book.write_text(text.format("1"))
@@ -166,8 +169,8 @@ def test_a_new_price_book_counts_at_once(tmp_path: Path) -> None:
     assert (before[2], after[2]) == ("0.000006000000", "0.000153000000")
 
 
-def test_own_fields_are_those_of_the_row() -> None:
-    """Of the same types, with the same defaults, and each of the row's fields is in one of the two parts."""
+def test_an_events_own_fields_are_fields_of_the_row() -> None:
+    """Of the same types, with the same defaults, and each of the row's fields is in one of the two groups."""
     whole = {one.name: one for one in msgspec.structs.fields(LlmEventRow)}
     for one in msgspec.structs.fields(OwnPart):
         assert (one.type, one.default) == (whole[one.name].type, whole[one.name].default), one.name

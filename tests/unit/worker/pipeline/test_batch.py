@@ -24,7 +24,7 @@ def cut(made: Sequence[Item], rows: int = 1000, size: int = 10**9) -> list[int]:
 
 
 def test_requests_are_cut_by_rows_bytes_and_months() -> None:
-    """No request passes a limit, and none touches more than 12 monthly partitions."""
+    """No request passes a limit, and none has rows of more than 12 monthly partitions."""
     assert cut(items(10), rows=4) == [4, 4, 2]
     row = len(items(1)[0].row) + 1
     assert cut(items(7), size=3 * row) == [3, 3, 1]
@@ -36,7 +36,7 @@ def test_requests_are_cut_by_rows_bytes_and_months() -> None:
 
 
 def test_the_month_of_the_row_that_opens_a_request_counts() -> None:
-    """Cut by rows, the next request holds twelve months with it, not beside it."""
+    """After a cut by rows, the month of its first row is one of the next request's twelve."""
     months = [datetime(2024 + month // 12, month % 12 + 1, 3, tzinfo=UTC) for month in range(14)]
 
     assert cut([*items(20, months[0]), *(item for when in months[1:] for item in items(1, when))], rows=20) == [

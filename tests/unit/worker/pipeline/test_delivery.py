@@ -1,4 +1,4 @@
-"""The way through a worker, stage by stage, with a store and a Redis that are not real."""
+"""A worker's pipeline, stage by stage, with a fake store and a fake Redis."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -37,7 +37,7 @@ EVENTS = 4 * CHUNK_EVENTS
 
 
 class Service:
-    """Knows everybody's tier at once, but one user's only when told to."""
+    """Knows every user's tier immediately, but one user's only when told to."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
@@ -59,7 +59,7 @@ def service() -> Iterator[Service]:
 
 
 def deliver(redis: Redis, keys: Keys, store: FakeStore, tiers: CachedTiers, folder: Path) -> None:
-    """All that waits, by one worker, in one take."""
+    """Deliver all waiting jobs by one worker, in one reservation."""
     clock = Clock()
     settler = Settler(redis, keys, "w")
 
@@ -81,8 +81,8 @@ def deliver(redis: Redis, keys: Keys, store: FakeStore, tiers: CachedTiers, fold
     delivery.deliver(Reserver(redis, keys, "w", 20).reserve(jobs=100, events=10**6, size=10**9))
 
 
-def test_one_slow_user_is_late_alone(redis: Redis, keys: Keys, service: Service, tmp_path: Path) -> None:
-    """A take is made into rows in parts, but users nobody remembers are asked about once, together."""
+def test_a_slow_user_delays_no_other(redis: Redis, keys: Keys, service: Service, tmp_path: Path) -> None:
+    """A reservation is made into rows in parts, but all unknown users are looked up once, together."""
     for start in range(0, EVENTS, 100):
         enqueue(redis, keys, [envelope(text(user=f"user-{start + number}")) for number in range(100)])
     store = FakeStore()
@@ -97,8 +97,10 @@ def test_one_slow_user_is_late_alone(redis: Redis, keys: Keys, service: Service,
     assert redis.hget(keys.ledger, "written:text_generation") == str(EVENTS).encode()
 
 
-def test_a_take_is_cut_across_its_parts(redis: Redis, keys: Keys, service: Service, tmp_path: Path) -> None:
-    """Requests are as full as the limits allow, whatever the parts; tiers that events bring are not asked about."""
+def test_requests_are_cut_across_the_parts_of_a_reservation(
+    redis: Redis, keys: Keys, service: Service, tmp_path: Path
+) -> None:
+    """Requests are as full as the limits allow, independent of the parts; tiers in events are not looked up."""
     for _ in range(0, EVENTS, 100):
         enqueue(redis, keys, [envelope(text(tier="seed")) for _ in range(100)])
     store = FakeStore()
@@ -109,7 +111,7 @@ def test_a_take_is_cut_across_its_parts(redis: Redis, keys: Keys, service: Servi
     assert service.asked == []
 
 
-#: What handlers track of requests that were malformed, and that they refused.
+#: What handlers track for malformed requests that they refused.
 MALFORMED: list[dict[str, Any]] = [
     {"status": "error"},
     {"model": None, "status": "error", "error": {"type": "client_error", "code": "400"}},
@@ -123,7 +125,7 @@ MALFORMED: list[dict[str, Any]] = [
 def test_malformed_requests_do_not_stop_telemetry(
     redis: Redis, keys: Keys, service: Service, tmp_path: Path, data: dict[str, Any]
 ) -> None:
-    """Each is a row; whoever sends many of them must not trip the breaker for everybody's events."""
+    """Each is a row; a client that sends many must not trip the circuit breaker for all events."""
     enqueue(redis, keys, [envelope(data) for _ in range(150)])
     enqueue(redis, keys, [envelope(text(tier="seed")) for _ in range(50)])
     store = FakeStore()
@@ -143,7 +145,7 @@ def test_malformed_requests_do_not_stop_telemetry(
 def test_a_success_needs_its_model(
     redis: Redis, keys: Keys, service: Service, tmp_path: Path, data: dict[str, Any]
 ) -> None:
-    """Where no error is told of, a missing model is a fault of the program's: that is what the breaker is for."""
+    """Without an error, a missing model is a bug of the program, and the event is dead-lettered."""
     enqueue(redis, keys, [envelope(data) for _ in range(150)])
 
     deliver(redis, keys, FakeStore(), CachedTiers(service, budget=5.0), tmp_path)
@@ -154,25 +156,25 @@ def test_a_success_needs_its_model(
 @pytest.mark.parametrize(
     ("name", "hint"), [("text_generaton", "; did you mean text_generation?"), ("audio_generation", "")]
 )
-def test_an_unknown_type_is_told_with_the_nearest_known_one(name: str, hint: str) -> None:
-    """In the dead letter's own words."""
+def test_an_unknown_type_gets_the_nearest_known_one(name: str, hint: str) -> None:
+    """In the dead letter's reason."""
     item = Item("j", Header(batch_id="j", event_type=name, count=1), b"{}")
 
     assert validate(name, [item]) == []
     assert item.outcome == Dead("unknown_event_type", f"no event type is named {name!r}{hint}")
 
 
-#: Names of jobs, and the version that each is of.
+#: Names of jobs, and the version of each.
 JOBS = (("d", 1), ("n", 2), ("j", 1), ("g", 1))
 
 
 def packed_job(job_id: str, *lines: str, **header: Any) -> ReservedJob:
-    """A job of these lines; `header` replaces what its header says."""
+    """A job of these lines; `header` replaces fields of its header."""
     return job(job_id, data=odd_jobs.packed(odd_jobs.header(**header), *lines))
 
 
 def test_each_job_is_decoded_by_itself() -> None:
-    """Whatever is wrong with those before it: one that kills workers, a newer one, one that can't be read."""
+    """With any fault of those before it: a poison event, a newer version, an unreadable job."""
     deadly, newer, junk, good = (packed_job(name, odd_jobs.line(), version=version) for name, version in JOBS)
     junk = replace(junk, data=b"junk")
     jobs = [deadly, newer, junk, good, replace(newer, id="n2"), replace(junk, id="j2"), replace(deadly, id="d2"), good]
@@ -192,8 +194,11 @@ def test_each_job_is_decoded_by_itself() -> None:
 
 
 @pytest.mark.parametrize("extra", [None, frozenset[str]()], ids=["as they came", "typed"])
-def test_one_line_costs_no_other(extra: frozenset[str] | None) -> None:
-    """A line that can't be read, and one that kills workers, beside two good ones; another job's line is not meant."""
+def test_one_line_affects_no_other(extra: frozenset[str] | None) -> None:
+    """An unreadable line and a poison event with two good lines.
+
+    The same line number of another job is not affected.
+    """
     one = packed_job("a", odd_jobs.line(), "{", odd_jobs.line(), odd_jobs.line())
     other = packed_job("b", odd_jobs.line(), "{", odd_jobs.line(), odd_jobs.line())
 
@@ -222,14 +227,14 @@ def test_one_line_costs_no_other(extra: frozenset[str] | None) -> None:
 )
 @pytest.mark.parametrize("extra", [None, frozenset[str]()], ids=["as they came", "typed"])
 @pytest.mark.parametrize("lines", [("",), ("", "{")], ids=["good", "one is bad"])
-def test_which_events_are_asked_about(
+def test_which_events_are_verified(
     fields: dict[str, Any],
     header: dict[str, Any],
     expected: bool,
     extra: frozenset[str] | None,
     lines: tuple[str, ...],
 ) -> None:
-    """Those that the store may have: sent before, enqueued before, or dead before."""
+    """Those that the store may have: sent before, enqueued twice, or dead-lettered before."""
     one = replace(packed_job("a", *(line or odd_jobs.line() for line in lines), **header), **fields)
 
     items = decode([one], extra=extra).items
@@ -239,7 +244,7 @@ def test_which_events_are_asked_about(
 
 
 def test_how_many_events_are_decoded_at_a_time() -> None:
-    """By what their producers said."""
+    """By the numbers in their producers' fields."""
     jobs = [job(str(events), events=events) for events in (CHUNK_EVENTS, 1, CHUNK_EVENTS - 1, 1, CHUNK_EVENTS + 1)]
 
     assert [[one.events for one in part] for part in chunks(jobs)] == [

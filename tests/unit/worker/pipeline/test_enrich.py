@@ -1,4 +1,4 @@
-"""Enrich: what a row says of its time, tier and images is what its price was found by."""
+"""Enrich: a row's time, tier and images are those with which its price was found."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -37,7 +37,7 @@ price = { image = 0.5 }
 
 
 class Everyone:
-    """Knows everybody, and who was asked about."""
+    """Knows every user, and records the lookups."""
 
     def __init__(self) -> None:
         self.asked: set[str] = set()
@@ -63,7 +63,7 @@ def enricher(tmp_path: Path, everyone: Everyone) -> Enricher:
 
 
 def row_of(enricher: Enricher, event_type: str = "text_generation", **data: Any) -> dict[str, Any]:
-    """The row of one event that was tracked at noon."""
+    """The row of one event that is tracked at noon."""
     sent = envelope(data, event_type, NOON)
     item = Item(job_id="j", header=Header(batch_id="b", event_type=event_type, count=1), source=b"", envelope=sent)
     valid = validate(event_type, [item])
@@ -83,16 +83,18 @@ def row_of(enricher: Enricher, event_type: str = "text_generation", **data: Any)
         ("2199-01-01T00:00:00Z", "2", True),
     ],
 )
-def test_an_absurd_start_does_not_choose_the_price(enricher: Enricher, start: object, rate: str, clamped: bool) -> None:
-    """The row's time is clamped to what can be true, and the price is the one in force then."""
+def test_an_impossible_start_does_not_select_the_price(
+    enricher: Enricher, start: object, rate: str, clamped: bool
+) -> None:
+    """The row's time is clamped to a possible one, and the price is the one in force then."""
     when = start.isoformat() if isinstance(start, datetime) else start
     row = row_of(enricher, model="dated", start_time=when, usage={"prompt_tokens": 9})
 
     assert (row["time_clamped"], orjson.loads(row["price_rates"])) == (clamped, {"prompt_text": rate})
 
 
-def test_without_a_start_the_time_of_tracking_counts(enricher: Enricher) -> None:
-    """A request that took fourteen hours and has no start_time is priced by occurred_at, though it began before."""
+def test_without_a_start_the_time_of_tracking_is_used(enricher: Enricher) -> None:
+    """A request of fourteen hours without start_time is priced by occurred_at, although it began before."""
     row = row_of(enricher, model="dated", duration=14 * 3_600_000, usage={"prompt_tokens": 9})
 
     assert row["start_time"].startswith("2026-11-22T22:00")
@@ -100,16 +102,16 @@ def test_without_a_start_the_time_of_tracking_counts(enricher: Enricher) -> None
 
 
 @pytest.mark.parametrize("tier", ["", "  ", None])
-def test_an_empty_tier_is_no_tier(enricher: Enricher, everyone: Everyone, tier: str | None) -> None:
-    """What isn't said is looked up."""
+def test_an_empty_tier_is_not_a_tier(enricher: Enricher, everyone: Everyone, tier: str | None) -> None:
+    """A missing tier is looked up."""
     row = row_of(enricher, model="dated", user="u1", tier=tier)
 
     assert everyone.asked == {"u1"}
     assert (row["tier"], row["tier_source"]) == ("nectar", "lookup")
 
 
-def test_who_says_a_tier_is_not_asked_about(enricher: Enricher, everyone: Everyone) -> None:
-    """Neither is nobody."""
+def test_users_with_a_tier_are_not_looked_up(enricher: Enricher, everyone: Everyone) -> None:
+    """Neither are missing users."""
     assert row_of(enricher, model="dated", user="u1", tier="seed")["tier"] == "seed"
     assert row_of(enricher, model="dated", user="")["tier"] == "anonymous"
     assert everyone.asked == set()
@@ -138,7 +140,7 @@ def test_a_failed_request_without_images_stores_none(
 def test_fields_that_are_not_stored_are_counted(
     enricher: Enricher, dropped: int, colour: dict[str, str], stored: int
 ) -> None:
-    """Those that the producer dropped, and those that nobody allowed."""
+    """Those that the producer dropped, and those that are not allowed."""
     sent = replace(envelope({"model": "dated", **colour}, when=NOON), dropped_fields=dropped)
     item = Item("j", Header(batch_id="b", event_type="text_generation", count=1), b"", sent)
 

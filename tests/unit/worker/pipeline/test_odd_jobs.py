@@ -1,4 +1,4 @@
-"""One job that is not as it should be costs no other: it is delivered, or a dead letter with its data as it was."""
+"""One malformed job affects no other: it is delivered, or becomes a dead letter with its data unchanged."""
 
 import time
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from tests.support.worker.fake_store import FakeStore
 
 
 def deliver(redis: Redis, keys: Keys, store: FakeStore) -> None:
-    """Everything that waits, by one worker, in one reservation."""
+    """Deliver all waiting jobs by one worker, in one reservation."""
     delivery_of(redis, keys, store).deliver(reserve_all(redis, keys))
 
 
@@ -39,7 +39,10 @@ def waiting(redis: Redis, keys: Keys) -> int:
 
 @pytest.mark.parametrize("data", odd_jobs.DEADLY.values(), ids=odd_jobs.DEADLY)
 def test_a_job_that_cant_be_read(redis: Redis, keys: Keys, data: Callable[[], bytes]) -> None:
-    """It dies alone and at once, with its data; those before and behind it in the same reservation are written."""
+    """Only it is dead-lettered, immediately, with its data.
+
+    Those before and after it in the same reservation are written.
+    """
     store, odd = FakeStore(), data()
     first = enqueue(redis, keys, [envelope(text())])
     odd_jobs.put(redis, keys, data=odd)
@@ -60,7 +63,7 @@ def test_a_job_that_cant_be_read(redis: Redis, keys: Keys, data: Callable[[], by
 
 @pytest.mark.parametrize("fields", odd_jobs.JUNK_FIELDS.values(), ids=odd_jobs.JUNK_FIELDS)
 def test_junk_in_a_jobs_own_fields(redis: Redis, keys: Keys, fields: dict[Any, Any]) -> None:
-    """They say how the job fared, not what is in it: its event is written all the same."""
+    """They describe the job's history, not its content: its event is still written."""
     store = FakeStore()
     odd_jobs.put(redis, keys)
     redis.hset(keys.job("odd"), mapping=fields)
@@ -74,7 +77,7 @@ def test_junk_in_a_jobs_own_fields(redis: Redis, keys: Keys, fields: dict[Any, A
 
 @pytest.mark.parametrize("job_id", ["a:b", b"\xff\xfe", "x" * 500, "with space"])
 def test_an_id_that_rq_would_refuse(redis: Redis, keys: Keys, job_id: str | bytes) -> None:
-    """It goes on under an id that can be part of other keys."""
+    """The job gets an id that can be part of other keys."""
     store = FakeStore()
     odd_jobs.put(redis, keys, job_id)
 
@@ -85,7 +88,7 @@ def test_an_id_that_rq_would_refuse(redis: Redis, keys: Keys, job_id: str | byte
 
 
 def test_keys_of_another_type(redis: Redis, keys: Keys) -> None:
-    """A string where a job's hash should be is no job; one where its leases should be is none."""
+    """A string in place of a job's hash is not a job; one in place of its leases counts as no lease."""
     store = FakeStore()
     redis.set(keys.job("text"), "x")
     redis.rpush(keys.queue_list, "text")
@@ -98,7 +101,7 @@ def test_keys_of_another_type(redis: Redis, keys: Keys) -> None:
 
 
 def test_junk_in_the_ledger(redis: Redis, keys: Keys) -> None:
-    """The count begins anew; events are settled."""
+    """The count starts again; events are settled."""
     store = FakeStore()
     redis.hset(keys.ledger, mapping={"written:text_generation": "x", "accepted:text_generation": "1e99"})
     enqueue(redis, keys, [envelope(text())])
@@ -130,7 +133,7 @@ def test_junk_in_the_breakers_hash(redis: Redis, keys: Keys, junk: str) -> None:
 
 @pytest.mark.parametrize("junk", ["x", "nan", "inf", "1e300", "99999999999"])
 def test_junk_in_the_limiters_hash(redis: Redis, keys: Keys, junk: str) -> None:
-    """A time that can't be right is waited for by nobody."""
+    """No worker waits for an impossible time."""
     store = FakeStore()
     fields = ("backoff_until", "backoff_at", "failures", "probe_until", "next_request", "next_byte", "last_success")
     redis.hset(keys.birdfeed("destination:llm_events"), mapping=dict.fromkeys(fields, junk))
@@ -142,7 +145,7 @@ def test_junk_in_the_limiters_hash(redis: Redis, keys: Keys, junk: str) -> None:
 
 
 def test_the_most_lines_of_a_batch() -> None:
-    """As many as any producer can be told to send are read, and twice that."""
+    """Twice as many as a producer can be configured to send are read."""
     head = '{"version":1,"batch_id":"b","event_type":"t","count":1}'
     read = split_batch("\n".join([head, *["{}"] * MAX_LINES]))
 
@@ -154,13 +157,13 @@ def test_the_most_lines_of_a_batch() -> None:
 
 @pytest.mark.heavy
 def test_a_job_that_unpacks_to_too_much() -> None:
-    """Nothing of it is read."""
+    """It is not decoded."""
     with pytest.raises(WireError, match="unpacks to more than"):
         unpack(odd_jobs.DEADLY["a bomb"]())
 
 
 class Fails:
-    """Fails on jobs by their id, as a fault of our own would, at a stage that looks at jobs together."""
+    """Fails on jobs by their id, like a bug of our own, in a stage that processes jobs together."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *ids: str, error: Exception | None = None) -> None:
         self.ids = ids
@@ -174,7 +177,7 @@ class Fails:
         monkeypatch.setattr(module, "decode", decode_or_fail)
 
 
-def test_a_fault_of_ours_on_one_job(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_of_ours_on_one_job(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     """That job is dead-lettered as internal_error with its data; the others are written, once."""
     store = FakeStore()
     ids = [accept(redis, keys, events(2)) for _ in range(3)]
@@ -196,10 +199,8 @@ def test_a_fault_of_ours_on_one_job(redis: Redis, keys: Keys, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a fault of ours"), ResponseError("WRONGTYPE Operation against a key")])
-def test_a_fault_that_may_be_anythings(
-    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """Where nothing of the type was delivered, no event dies of it: the jobs wait, and are suspects."""
+def test_a_bug_of_unknown_cause(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """If no event of the type was delivered, none is dead-lettered: the jobs wait, and are suspects."""
     store = FakeStore()
     ids = [accept(redis, keys, events(1)) for _ in range(3)]
     Fails(monkeypatch, *ids, error=error)
@@ -211,8 +212,8 @@ def test_a_fault_that_may_be_anythings(
         assert (redis.zscore(keys.scheduled, job_id) or 0) - time.time() == pytest.approx(module.FAILED_WAIT, abs=10)
 
 
-def test_many_faults_of_ours_trip_the_breaker(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bad deploy of ours doesn't turn the stream into dead letters."""
+def test_many_bugs_of_ours_trip_the_breaker(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad deploy of ours doesn't dead-letter all events."""
     store = FakeStore()
     good = accept(redis, keys, events(1))
     bad = [accept(redis, keys, events(40)) for _ in range(5)]
@@ -226,8 +227,8 @@ def test_many_faults_of_ours_trip_the_breaker(redis: Redis, keys: Keys, monkeypa
     assert read_ledger(redis, keys).balanced
 
 
-def test_redis_away_is_no_fault_of_a_job(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the loop's business."""
+def test_redis_away_is_not_an_error_of_a_job(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop handles it."""
     job_id = accept(redis, keys, events(1))
     Fails(monkeypatch, job_id, error=RedisConnectionError("gone"))
 
@@ -237,10 +238,8 @@ def test_redis_away_is_no_fault_of_a_job(redis: Redis, keys: Keys, monkeypatch: 
     assert redis.zcard(keys.failed) == 0
 
 
-def test_what_was_sent_before_the_fault_is_asked_about(
-    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Rows that are in the store already are not sent again when their jobs are delivered alone."""
+def test_what_was_sent_before_the_bug_is_verified(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are already in the store are not sent again when their jobs are delivered alone."""
     store, clock = FakeStore(), Clock()
     accept(redis, keys, events(2))
     accept(redis, keys, events(2))
@@ -262,7 +261,7 @@ def test_what_was_sent_before_the_fault_is_asked_about(
 
 
 def test_many_invalid_events_trip_the_breaker(redis: Redis, keys: Keys) -> None:
-    """Where most of a type's events die of one thing, they wait instead; those that are valid are written."""
+    """If most of a type's events fail for one reason, they wait instead; the valid ones are written."""
     store = FakeStore()
     accept(redis, keys, [envelope({"usage": 1}) for _ in range(120)])
     accept(redis, keys, events(2))
@@ -273,9 +272,9 @@ def test_many_invalid_events_trip_the_breaker(redis: Redis, keys: Keys) -> None:
     assert (len(store.ids()), redis.zcard(keys.failed), redis.zcard(keys.scheduled)) == (2, 0, 1)
 
 
-def test_events_that_kill_workers_die_unread(redis: Redis, keys: Keys) -> None:
-    """Of a job with three events the confirmed one is dead and never parsed; the others are written, as is the event of
-    the same number in another job.
+def test_poison_events_are_dead_lettered_undecoded(redis: Redis, keys: Keys) -> None:
+    """Of a job with three events the confirmed one is dead-lettered and never parsed; the others are written, and so is
+    the event with the same number in another job.
     """
     store = FakeStore()
     deadly = events(3)
@@ -290,8 +289,8 @@ def test_events_that_kill_workers_die_unread(redis: Redis, keys: Keys) -> None:
     assert deadly[1].event_id in letter.batch.lines[0].decode()
 
 
-def test_a_job_that_kills_workers_as_a_whole_dies_unopened(redis: Redis, keys: Keys) -> None:
-    """With its data as it was; the others are written."""
+def test_a_job_that_kills_workers_as_a_whole_is_dead_lettered_undecoded(redis: Redis, keys: Keys) -> None:
+    """With its data unchanged; the others are written."""
     store = FakeStore()
     job_id = accept(redis, keys, events(2))
     accept(redis, keys, events(1))
@@ -308,7 +307,7 @@ def test_a_job_that_kills_workers_as_a_whole_dies_unopened(redis: Redis, keys: K
 def test_redis_goes_away_while_jobs_are_delivered_alone(
     redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is no fault of the job that was being delivered then, either."""
+    """Then, too, it is not an error of the job."""
     ids = [accept(redis, keys, events(1)) for _ in range(2)]
     errors = [RuntimeError("a fault of ours"), RedisConnectionError("gone")]
 
@@ -323,8 +322,8 @@ def test_redis_goes_away_while_jobs_are_delivered_alone(
     assert [redis.hget(keys.job(job_id), "status") for job_id in ids] == [b"started"] * 2
 
 
-def test_a_type_that_nobody_knows(redis: Redis, keys: Keys) -> None:
-    """Its events are dead, by a reason of its own, and come back when a worker knows it."""
+def test_an_unknown_type(redis: Redis, keys: Keys) -> None:
+    """Its events are dead-lettered with their own reason, and can be replayed when a worker knows the type."""
     odd_jobs.put(redis, keys, data=odd_jobs.packed(odd_jobs.header(event_type="no_such"), odd_jobs.line()))
 
     deliver(redis, keys, FakeStore())

@@ -1,4 +1,4 @@
-"""Asking the store what it has: before anything is sent again, and never instead of an answer."""
+"""Verification: the store is queried before anything is sent again, but not after a known outcome."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.support.worker.writing import NOW, Write, items, job, sender_of
 
 
 @pytest.mark.parametrize("status", [0, 408, 422, 500, 502, 504, 202])
-def test_an_unknown_outcome_is_asked_about_and_only_the_rest_is_sent(
+def test_an_unknown_outcome_is_verified_and_only_the_rest_is_sent(
     write: Write, store: FakeStore, redis: Redis, status: int
 ) -> None:
     """Half of the rows were written before the answer was lost: they are not sent again."""
@@ -41,8 +41,8 @@ def test_an_unknown_outcome_is_asked_about_and_only_the_rest_is_sent(
     assert len(store.ids()) == len(set(store.ids())) == 6
 
 
-def test_nobody_is_asked_before_the_settle_time(write: Write, store: FakeStore) -> None:
-    """A write may still land: the question waits, and so does the resend."""
+def test_nothing_is_queried_before_the_settle_time(write: Write, store: FakeStore) -> None:
+    """The write may still be committed: the query waits, and so does the resend."""
     made = items(3)
     for item in made:
         item.verify = True
@@ -52,8 +52,8 @@ def test_nobody_is_asked_before_the_settle_time(write: Write, store: FakeStore) 
     assert [item.outcome for item in made] == [Deferred(NOW + 1, NOW - 59), Written(), Written()]
 
 
-def test_where_the_question_fails_nothing_is_sent(write: Write, store: FakeStore) -> None:
-    """Not knowing is no reason to resend: the events wait, still marked."""
+def test_if_the_query_fails_nothing_is_sent(write: Write, store: FakeStore) -> None:
+    """The events wait, still marked."""
     store.refuse_queries = True
     made = items(3)
     for item in made:
@@ -66,7 +66,7 @@ def test_where_the_question_fails_nothing_is_sent(write: Write, store: FakeStore
 
 
 def test_an_enqueue_tried_twice_is_written_once(write: Write, store: FakeStore) -> None:
-    """The producer lost the answer and sent the batch again: what the first one wrote is counted once."""
+    """The producer lost the answer and sent the batch again: what the first one brought is written and counted once."""
     made = items(2, retried=True)
     assert made[0].envelope is not None
     store.keep("llm_events", [{"event_id": made[0].envelope.event_id}])
@@ -78,10 +78,10 @@ def test_an_enqueue_tried_twice_is_written_once(write: Write, store: FakeStore) 
     assert [item.outcome for item in made] == [Written(already_stored=True, duplicate_enqueue=True), Written()]
 
 
-def test_where_the_read_quota_is_used_up_events_wait(
+def test_with_the_read_quota_used_up_events_wait(
     write: Write, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As long as the plan says, and nothing is sent blindly."""
+    """As long as Tinybird's answer says, and nothing is sent without verification."""
 
     def used_up(sql: str) -> list[dict[str, Any]]:
         raise QuotaError(3600)
@@ -101,8 +101,8 @@ def test_where_the_read_quota_is_used_up_events_wait(
     ]
 
 
-def test_stopped_in_the_middle_of_asking(store: FakeStore, limiter: RateLimiter) -> None:
-    """Told to stop: what was not asked about yet waits, marked as it was, and nothing more is asked."""
+def test_stopped_during_verification(store: FakeStore, limiter: RateLimiter) -> None:
+    """After the stop, events that are not verified wait with their old mark, and nothing more is queried."""
     clock = Clock(time=lambda: NOW)
     clock.stop.set()
     sender = sender_of(store, limiter, clock)
@@ -128,10 +128,10 @@ def test_stopped_in_the_middle_of_asking(store: FakeStore, limiter: RateLimiter)
         (False, 3, Dead("quarantined", QUARANTINED)),
     ],
 )
-def test_quarantined_rows_that_nobody_can_name(
+def test_quarantined_rows_that_cannot_be_identified(
     write: Write, store: FakeStore, can_read: bool, quarantined: int, expected: Outcome
 ) -> None:
-    """They are in the store either way and are not sent again: asked about later, or, where nobody can, written."""
+    """They are in the store and are not sent again: verified later, or, without a read token, counted as written."""
     store.readable, store.refuse_queries = can_read, True
     made = items(3)
     store.rules.append(lambda rows: Answer(status=200, successful=3 - quarantined, quarantined=quarantined))
@@ -142,8 +142,8 @@ def test_quarantined_rows_that_nobody_can_name(
     assert len(store.requests) == 1
 
 
-def test_what_the_store_quarantined_before_the_answer_was_lost(write: Write, store: FakeStore) -> None:
-    """The row that is found in quarantine is dead for the store's own reason; the others are sent."""
+def test_what_was_quarantined_before_the_answer_was_lost(write: Write, store: FakeStore) -> None:
+    """The row that is found in quarantine is dead-lettered with the store's reason; the others are sent."""
     made = items(3)
     store.quarantine["llm_events"] = {made[1].event_id: "not a number"}
     for item in made:
@@ -159,8 +159,8 @@ def test_what_the_store_quarantined_before_the_answer_was_lost(write: Write, sto
 
 
 @pytest.mark.parametrize("header", [{"replay_id": "r1"}, {"reason": "quarantined"}])
-def test_a_replayed_row_that_was_quarantined_once(write: Write, store: FakeStore, header: dict[str, Any]) -> None:
-    """It is sent: the old quarantined row is no answer to the replay."""
+def test_a_replayed_row_that_was_quarantined_before(write: Write, store: FakeStore, header: dict[str, Any]) -> None:
+    """It is sent: the old quarantined row says nothing about the replay."""
     made = items(1, **header)
     store.quarantine["llm_events"] = {made[0].event_id: "not a number"}
     made[0].verify = True

@@ -1,4 +1,4 @@
-"""From what became of events to what happens to their jobs, the ledger, the totals and the log: case by case."""
+"""From the outcomes of events to their jobs, the ledger, the totals and the log: case by case."""
 
 import logging
 from collections import Counter
@@ -79,7 +79,7 @@ def test_what_happens_to_a_job(outcomes: list[Outcome | None], expected: JobPlan
     assert plan(JOB, with_outcomes(*outcomes)) == expected
 
 
-def test_a_job_shrinks_to_what_is_left() -> None:
+def test_a_job_shrinks_to_its_remaining_events() -> None:
     """Its data are the events that wait, and no others."""
     made = with_outcomes(Written(), Deferred(5.0), DEAD, None)
 
@@ -91,8 +91,8 @@ def letter(reason: str, events: int, event_type: str = "t") -> DeadLetter:
     return DeadLetter("dead-1", event_type, reason, "why", events, frozenset({"b", "a"}), ("e1", "e2"), {})
 
 
-def test_what_the_ledger_is_told() -> None:
-    """Written by type, twice accepted taken back, and dead by type and reason."""
+def test_what_the_ledger_counts() -> None:
+    """Written by type, a second acceptance taken back, and dead by type and reason."""
     made = with_outcomes(Written(), Written(already_stored=True), DEAD, Deferred(), None)
     twice = with_outcomes(*[Written(already_stored=True, duplicate_enqueue=True)] * 3)
     letters = [letter("invalid", 2), letter("invalid", 3), letter("rejected", 1), letter("invalid", 1, "u")]
@@ -109,7 +109,7 @@ def test_what_the_ledger_is_told() -> None:
 
 
 def test_totals() -> None:
-    """What is dead is counted by its letters, which may hold more than can be read."""
+    """Dead events are counted by their letters, which may have more than can be read."""
     totals = Totals(lost=1)
     counted = count_outcomes(with_outcomes(Written(), Written(), DEAD, Deferred(), None, None))
 
@@ -124,8 +124,8 @@ def test_totals() -> None:
     assert totals.counted == counted + more
 
 
-def test_a_dead_letter_is_told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line each, with so many of the ids by which it is found."""
+def test_a_dead_letter_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line each, with some of the ids by which it can be found."""
     monkeypatch.setattr(module, "LOGGED_IDS", 1)
     with caplog.at_level(logging.WARNING):
         tell([letter("invalid", 2), letter("rejected", 1)])
@@ -149,7 +149,7 @@ def test_where_a_type_is_written() -> None:
 
 
 def test_a_settled_delivery(redis: Redis, keys: Keys, caplog: pytest.LogCaptureFixture) -> None:
-    """Jobs that are written, wait, are of a newer version, failed, or can't be opened: each is where it belongs."""
+    """Jobs that are written, wait, have a newer version, failed, or can't be opened: each is in the right place."""
     ids = [accept(redis, keys, events(2)) for _ in range(5)]
     jobs = reserve_all(redis, keys)
     written, waits, newer, failed, unreadable = jobs
@@ -185,7 +185,7 @@ def test_a_settled_delivery(redis: Redis, keys: Keys, caplog: pytest.LogCaptureF
 
 @pytest.mark.parametrize("step", [1, 2, 3, 200])
 def test_settling_in_steps(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Every job once, whatever the step; so it is with what is put off."""
+    """Every job once, with any size of a step; deferred jobs, too."""
     monkeypatch.setattr(module, "JOBS_PER_STEP", step)
     for _ in range(3):
         accept(redis, keys, events(1))
@@ -221,9 +221,9 @@ def test_jobs_of_two_reservations_are_not_settled_together(redis: Redis, keys: K
         Settler(redis, keys, "w1").settle(jobs, Decoded(), NOW)
 
 
-def test_marks_that_were_made_since(redis: Redis, keys: Keys) -> None:
-    """What Redis says counts; where it says nothing, or junk, a job is as it was reserved. Nothing of it is read in a
-    transaction, which a full Redis refuses.
+def test_marks_made_since_the_reservation(redis: Redis, keys: Keys) -> None:
+    """Redis's value is used; if it has none, or junk, the job keeps the reserved one. It isn't read in a transaction,
+    which a full Redis refuses.
     """
     jobs = [job("a", maybe_written_since=1.5e9), job("b"), job("c", maybe_written_since=1.6e9), job("d")]
     for name, mark in (("b", "1700000000.5"), ("c", "1800000000"), ("d", "junk")):
@@ -238,8 +238,8 @@ def test_marks_that_were_made_since(redis: Redis, keys: Keys) -> None:
 
 
 def test_too_few_replicas(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing may be sent, and status can say why; once there are enough, the note goes, but only who made it takes it
-    away.
+    """Nothing may be sent, and status shows why; once there are enough, the record is removed, but only by the worker
+    that made it.
     """
     accept(redis, keys, events(1))
     (held,) = reserve_all(redis, keys)
@@ -261,9 +261,9 @@ def test_too_few_replicas(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "a new master"])
-def test_how_many_replicas_have_it(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
-    """WAIT is asked with the script, over one connection, also where the script must be told first; and only where
-    somebody wants to know.
+def test_how_many_replicas_have_a_mark(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    """WAIT is sent with the script, over one connection, also if the script must be loaded first; and only if replicas
+    are required.
     """
     monkeypatch.setattr(replicated, "WAIT_MILLISECONDS", 1)
     call = replicated.Replicated(redis, script(redis, "promote"), 1)
@@ -292,10 +292,10 @@ def test_how_many_replicas_have_it(redis: Redis, keys: Keys, monkeypatch: pytest
         (["READONLY You can't write against a read only replica.", "ERR WAIT"], exceptions.ReadOnlyError),
     ],
 )
-def test_a_master_that_is_no_longer_the_master(
+def test_a_master_that_was_demoted(
     redis: Redis, monkeypatch: pytest.MonkeyPatch, failed: list[Any], expected: int | type[Exception]
 ) -> None:
-    """No replica has the note, as far as anybody knows: it is no fault of a job's."""
+    """It counts as no replica: it is not an error of a job."""
     answers = [BaseParser.parse_error(one) if isinstance(one, str) else one for one in failed]
     monkeypatch.setattr(Pipeline, "execute", lambda self, raise_on_error=True: answers)
     call = replicated.Replicated(redis, script(redis, "mark"), 1)
@@ -309,7 +309,7 @@ def test_a_master_that_is_no_longer_the_master(
 
 @pytest.mark.parametrize(("fields", "account"), [(0, "made:up"), (LEDGER_FIELDS, OTHER_TYPES)])
 def test_a_dead_letter_counts_by_type_and_reason(redis: Redis, keys: Keys, fields: int, account: str) -> None:
-    """Also where the type's name has a colon; types that nobody knows share an account once there are many."""
+    """Also if the type's name has a colon; unknown types share an account once there are many."""
     if fields:
         redis.hset(keys.ledger, mapping={f"x{number}": 1 for number in range(fields)})
     accept(redis, keys, events(1))

@@ -1,4 +1,4 @@
-"""Several requests of one delivery at a time."""
+"""Several concurrent requests of one delivery."""
 
 import threading
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from tests.support.worker.fake_store import FakeStore
 from tests.support.worker.writing import items, job, limiter_of, outcomes, sender_of
 
 
-def test_requests_go_side_by_side(redis: Redis, keys: Keys, store: FakeStore) -> None:
-    """As many as the limit says, and no more: each waits for the others to have come in."""
+def test_requests_are_concurrent(redis: Redis, keys: Keys, store: FakeStore) -> None:
+    """As many as the limit, and no more: each waits until the others have arrived."""
     together = threading.Barrier(3)
     limiter = limiter_of(redis, keys)
     sender = sender_of(store, limiter, Clock())
@@ -37,11 +37,11 @@ def test_requests_go_side_by_side(redis: Redis, keys: Keys, store: FakeStore) ->
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
-def test_nothing_is_under_way_after_a_failure(
+def test_no_request_is_in_flight_after_a_failure(
     store: FakeStore, redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    """Redis fails under the first of some requests: one that is under way comes to its end before the jobs are given
-    back, and those that wait for a thread are not sent.
+    """Redis fails during the first of some requests: one in flight is finished before the jobs are given back, and
+    those that wait for a thread are not sent.
     """
     begun, release, ended = threading.Event(), threading.Event(), threading.Event()
 
@@ -57,7 +57,7 @@ def test_nothing_is_under_way_after_a_failure(
         ended.set()
 
     def release_and_wait(futures: Sequence[Future[None]]) -> None:
-        """The store answers only when the failure has been seen, and the end is waited for."""
+        """The store answers only when the delivery has noticed the failure and waits for the end."""
         release.set()
         wait(futures)
 
@@ -72,7 +72,7 @@ def test_nothing_is_under_way_after_a_failure(
     with pytest.raises(RedisConnectionError), writer.delivery(jobs) as writing:
         writing.add("llm_events", made)
 
-    # The thread that met the failure may have taken one more before it was seen.
+    # The thread with the failure may have started one more before the failure was noticed.
     written = [outcome for outcome in outcomes(made) if outcome == "Written"]
     assert len(written) == len(store.requests) <= 1
     assert ended.is_set() == (len(written) == 1)

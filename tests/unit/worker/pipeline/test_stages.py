@@ -1,4 +1,4 @@
-"""The stages of a delivery together: users are asked about once, and an event that our code fails on costs no other."""
+"""A delivery's stages together: users are looked up once, and an event on which our code fails affects no other."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -32,7 +32,7 @@ TYPE = "text_generation"
 
 
 class Service:
-    """Knows everybody's tier, and remembers whom it was asked about."""
+    """Knows every user's tier, and records the lookups."""
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}
@@ -80,10 +80,10 @@ def tiers(store: FakeStore) -> dict[str, str]:
     return {row["user"]: row["tier"] for row in store.rows["llm_events"]}
 
 
-def test_users_nobody_remembers_are_asked_about_together(
+def test_unknown_users_are_looked_up_together(
     redis: Redis, keys: Keys, delivery: Delivery, service: Service, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once for all jobs, and next time not at all."""
+    """Once for all jobs, and not at all the next time."""
     monkeypatch.setattr("birdfeed_worker.pipeline.decode.CHUNK_EVENTS", 1)
     for user in ("u1", "u2", "u1"):
         accept(redis, keys, [envelope(text(user=user))])
@@ -99,10 +99,10 @@ def test_users_nobody_remembers_are_asked_about_together(
     assert read_ledger(redis, keys).balanced
 
 
-def test_tiers_at_hand_do_not_wait_for_others(
+def test_rows_with_known_tiers_do_not_wait_for_others(
     redis: Redis, keys: Keys, delivery: Delivery, service: Service, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows of known users, and of none, are made before anybody is asked about."""
+    """Rows of known users, and without a user, are made before the lookup."""
     monkeypatch.setattr("birdfeed_worker.pipeline.decode.CHUNK_EVENTS", 1)
     service.known["u1"] = "flower"
     made: list[str] = []
@@ -124,8 +124,8 @@ def test_tiers_at_hand_do_not_wait_for_others(
     assert len(store.ids()) == 3
 
 
-def test_a_batch_without_users_asks_nobody(enricher: Enricher, service: Service) -> None:
-    """Nor does one whose events say their tiers."""
+def test_a_batch_without_users_makes_no_lookup(enricher: Enricher, service: Service) -> None:
+    """Nor does one whose events have their tiers."""
     nobody = valid(text(), text(user="u1", tier="seed"), text(user=""))
 
     assert enricher.tiers_in_cache(nobody) == enricher.tiers(nobody) == {}
@@ -135,8 +135,8 @@ def test_a_batch_without_users_asks_nobody(enricher: Enricher, service: Service)
     assert all(item.row for item, _ in nobody)
 
 
-def test_tiers_that_are_given_are_taken(enricher: Enricher, service: Service) -> None:
-    """Also none: who isn't among them is not asked about."""
+def test_given_tiers_are_used(enricher: Enricher, service: Service) -> None:
+    """A user who isn't among them is not looked up."""
     made = valid(text(user="u1"), text(user="u2"))
 
     enricher.enrich(registry()[TYPE], made, NOON, {"u2": "nectar"})
@@ -159,8 +159,8 @@ def fails_on(user: str) -> Any:
     return replace(registry()[TYPE], build_row=build)
 
 
-def test_an_event_that_our_code_fails_on(enricher: Enricher) -> None:
-    """It dies, and says of what kind the error was; its neighbours have their rows."""
+def test_an_event_on_which_our_code_fails(enricher: Enricher) -> None:
+    """It is dead-lettered with the kind of error; the others have their rows."""
     made = valid(text(user="u1"), text(user="bad"), text(user="u2"))
 
     enricher.enrich(fails_on("bad"), made, NOON)
@@ -188,7 +188,7 @@ def test_it_is_not_sent(
 
 
 class Ticks:
-    """A monotonic clock that the test turns."""
+    """A monotonic clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -229,7 +229,7 @@ def test_what_a_delivery_counts(
 
 
 class Counted:
-    """Keeps what it is told."""
+    """Records what is reported."""
 
     def __init__(self, told: list[tuple[Any, ...]]) -> None:
         self.told = told
@@ -242,7 +242,7 @@ class Counted:
     ("before", "since", "dies"),
     [("written", 59.9, True), ("written", LATELY, False), ("dead", 1.0, False), ("", 1.0, False)],
 )
-def test_whose_fault_a_failure_is(
+def test_the_cause_of_a_failure(
     redis: Redis,
     keys: Keys,
     timed: Delivery,
@@ -252,7 +252,7 @@ def test_whose_fault_a_failure_is(
     since: float,
     dies: bool,
 ) -> None:
-    """The job's, where rows of its type were written lately; else it may be anything's, and the job waits."""
+    """The job, if rows of its type were written recently; otherwise the cause is unknown, and the job waits."""
     if before:
         accept(redis, keys, [envelope(text() if before == "written" else {"usage": 1})])
         timed.deliver(reserve_all(redis, keys))
@@ -270,10 +270,10 @@ def test_whose_fault_a_failure_is(
     assert redis.zcard(keys.scheduled) == (not dies)
 
 
-def test_each_job_counts_where_all_of_them_failed(
+def test_each_job_is_counted_if_all_failed_together(
     redis: Redis, keys: Keys, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The totals are those of all jobs, as each was delivered alone."""
+    """The totals are those of all jobs, each delivered alone."""
     for _ in range(3):
         accept(redis, keys, [envelope(text()), envelope(text())])
     jobs = reserve_all(redis, keys)
@@ -293,7 +293,7 @@ def test_each_job_counts_where_all_of_them_failed(
 def test_which_rows_a_table_takes(
     redis: Redis, keys: Keys, delivery: Delivery, store: FakeStore, short: bool | None
 ) -> None:
-    """Short ones where it does, as is asked about each data source; without an answer, whole ones."""
+    """Short ones if it accepts them, decided for each data source; without an answer, whole ones."""
     asked: list[str] = []
 
     class Layouts:
@@ -313,10 +313,10 @@ def test_which_rows_a_table_takes(
     assert asked == ([] if short is None else ["llm_events"])
 
 
-def test_what_rows_were_made_of_is_released(
+def test_the_source_of_a_row_is_released(
     redis: Redis, keys: Keys, delivery: Delivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A delivery holds thousands of events: once their rows are made, nothing else of them is kept."""
+    """A delivery has thousands of events: once their rows are made, nothing else of them is kept."""
     accept(redis, keys, [envelope(text())])
     made: list[Item] = []
     real = decode
@@ -335,8 +335,8 @@ def test_what_rows_were_made_of_is_released(
     assert item.event_id
 
 
-def test_where_tiers_come_from(enricher: Enricher, service: Service) -> None:
-    """The event's own before the service's; without a user there is nobody to look up, whatever was answered."""
+def test_the_source_of_a_tier(enricher: Enricher, service: Service) -> None:
+    """The event's own has priority over the service's; without a user no lookup is used."""
     made = valid(text(user="u1", tier="seed"), text(user="u1"), text(user="u2"), text())
 
     enricher.enrich(registry()[TYPE], made, NOON, {"u1": "nectar", "": "flower"})

@@ -1,5 +1,6 @@
-"""Two ways to read an event, by struct and by model: they take the same events, refuse the others with the same words,
-and make the same rows."""
+"""Two ways to read an event, by struct and by model: they accept the same events, refuse the others with the same
+reasons, and make the same rows.
+"""
 
 import json
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ from tests.support.events import text
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ID = "019afc3e-5a3c-7d10-8000-000000000001"
-#: Fields the operator stores beside the models'; one has a name that no attribute can have.
+#: Fields that the operator stores besides the models'; one has a name that no attribute can have.
 EXTRA = frozenset({"colour", "x-shape"})
 TYPES = ["text_generation", "image_generation"]
 
@@ -49,7 +50,7 @@ counts = st.dictionaries(
     numbers | st.none() | st.booleans() | words | st.dictionaries(st.sampled_from(["cached_tokens"]), numbers),
 )
 anything = words | numbers | st.none() | st.booleans() | st.lists(numbers, max_size=2) | counts
-#: Values that fit the field often enough for whole events to be ordinary.
+#: Values that are valid often enough for completely valid events.
 LIKELY: dict[str, st.SearchStrategy[Any]] = {
     "model": words,
     "start_time": times | numbers,
@@ -74,7 +75,7 @@ ALIASES = sorted({alias for kind in TYPES for aliases in registry()[kind].fields
 
 @st.composite
 def events(draw: st.DrawFn) -> dict[str, Any]:
-    """Data of an event: ordinary, with one field or two that are not."""
+    """Data of an event: valid, except for one or two fields."""
     names = draw(st.lists(st.sampled_from(OWN), max_size=8, unique=True))
     data = {"model": "gpt-4.1-nano", **{name: draw(LIKELY.get(name, words)) for name in names}}
     odd = st.sampled_from([*OWN, *ALIASES, *EXTRA, "prompt"])
@@ -102,13 +103,13 @@ def enricher() -> Enricher:
 
 
 def worked(enricher: Enricher, event_type: str, items: list[Item]) -> list[tuple[object, object, str]]:
-    """What becomes of items: their outcome, their row, and how it is priced."""
+    """The results of items: their outcome, their row, and its price."""
     enricher.enrich(registry()[event_type], validate(event_type, items), NOON)
     return [(item.outcome, orjson.loads(item.row) if item.row else None, item.cost_status) for item in items]
 
 
 def both(enricher: Enricher, event_type: str, *lines: str) -> list[tuple[object, object, str]]:
-    """What becomes of a job's events, either way."""
+    """The results of a job's events, both ways."""
     made = job(event_type, *lines)
     by_model = worked(enricher, event_type, decode([made]).items)
     by_struct = worked(enricher, event_type, decode([made], extra=EXTRA).items)
@@ -119,8 +120,8 @@ def both(enricher: Enricher, event_type: str, *lines: str) -> list[tuple[object,
 
 @pytest.mark.heavy
 @given(st.sampled_from(TYPES), st.lists(events(), min_size=1, max_size=4))
-def test_both_ways_make_the_same(enricher: Enricher, event_type: str, several: list[dict[str, Any]]) -> None:
-    """Whatever a handler sends, and whichever neighbours an event has in its job."""
+def test_both_ways_give_the_same(enricher: Enricher, event_type: str, several: list[dict[str, Any]]) -> None:
+    """For any data of a handler, and with any other events in the job."""
     lines = [line(any_json(data)) for data in several]
 
     assert len(both(enricher, event_type, *lines)) == len(several)
@@ -148,7 +149,7 @@ def test_every_field_with_every_kind_of_value(enricher: Enricher, event_type: st
 
 @pytest.mark.parametrize("event_type", TYPES)
 def test_whole_numbers_are_identifiers(enricher: Enricher, event_type: str) -> None:
-    """Whole numbers of 64 bits don't take the slow way, beside texts in one job; longer ones and true do."""
+    """Whole numbers of 64 bits don't take the slow path, also with texts in one job; longer ones and true do."""
     lines = [
         line('{"model":"m","user":17,"request_id":-3,"trace_id":9223372036854775807}'),
         line('{"model":"m","user":"u"}'),
@@ -168,7 +169,7 @@ def test_whole_numbers_are_identifiers(enricher: Enricher, event_type: str) -> N
 
 
 def any_json(data: dict[str, Any]) -> str:
-    """JSON, also of integers beyond 64 bits, which others than we may send."""
+    """JSON, also with integers beyond 64 bits, which other programs may send."""
 
     return json.dumps(data, ensure_ascii=False)
 
@@ -211,7 +212,7 @@ def any_json(data: dict[str, Any]) -> str:
     ],
 )
 def test_odd_lines(enricher: Enricher, odd: str) -> None:
-    """What is not of our making costs its own event at most, and the same either way."""
+    """Lines that birdfeed didn't write affect at most their own event, and both ways in the same way."""
     fine = line('{"model":"m","start_time":1700000000,"status":"success"}')
 
     first, _, last = both(enricher, "text_generation", fine, odd, fine)
@@ -220,7 +221,7 @@ def test_odd_lines(enricher: Enricher, odd: str) -> None:
 
 
 def test_each_item_has_its_own_line() -> None:
-    """However it was read, and though none is cut before it is asked for."""
+    """Read in either way, although lines are cut only on demand."""
     lines = [line('{"model":"a"}'), line('{"model":"ünï"}'), line('{"model":"c","user":"u"}')]
 
     for extra in (None, EXTRA):
@@ -229,8 +230,8 @@ def test_each_item_has_its_own_line() -> None:
             assert [item.line.decode() for item in items] == [*lines, *filter(None, also)], (extra, also)
 
 
-def test_ordinary_events_take_the_fast_way() -> None:
-    """Or the rest of this file would compare one way with itself."""
+def test_ordinary_events_take_the_fast_path() -> None:
+    """Otherwise the rest of this file would compare one way with itself."""
     for kind, data in {
         "text_generation": text(start_time="2026-11-23T11:59:58Z", usage={"prompt_tokens": 1}, colour="red", cost=0.5),
         "image_generation": {"model": "m", "num_images": 2, "video_seconds": 1.5, "error": {"type": "T"}},
@@ -240,7 +241,7 @@ def test_ordinary_events_take_the_fast_way() -> None:
 
 
 def test_every_field_of_a_model_is_in_its_struct() -> None:
-    """A field that is added to a model is read by both."""
+    """So both read a field that is added to a model."""
     for kind in TYPES:
         model = registry()[kind].event
         reader = typed(kind, model)
@@ -268,7 +269,9 @@ SHAPES_SENT = (
 @pytest.mark.heavy
 @given(st.lists(st.sampled_from(SHAPES_SENT), min_size=1, max_size=6), st.data())
 def test_usages_of_known_shapes(enricher: Enricher, shapes: list[str], data: st.DataObject) -> None:
-    """A shape's first usage is read from plain objects, the next by a struct: with other counts, and from others'."""
+    """The first usage of a shape is read from plain objects, the next ones by a struct: also with other counts, and
+    between other shapes.
+    """
     counts = st.integers(0, 3_000) | st.sampled_from([2**63 - 1, 2**63, 10**25])
     lines = []
     for shape in shapes:
@@ -289,13 +292,13 @@ KINDS = (
 
 @pytest.fixture(autouse=True)
 def no_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None is remembered: there is a bound, and each test has its own."""
+    """Without remembered shapes: their number is bounded, and each test starts without any."""
     monkeypatch.setattr(SHAPES, "_shapes", {})
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_usages_with_a_value_of_another_kind(enricher: Enricher, kind: str) -> None:
-    """In the place of each count of each shape, twice, as the second of a shape is read by a struct if any is."""
+    """In place of each count of each shape, twice, as the second of a shape is read by a struct."""
     for shape in SHAPES_SENT:
         parts = "".join(shape.split()).split("%d")
         for place in range(1, len(parts)):
@@ -305,7 +308,7 @@ def test_usages_with_a_value_of_another_kind(enricher: Enricher, kind: str) -> N
 
 
 def test_a_known_usage_is_read_by_a_struct() -> None:
-    """Whatever the table reads of it."""
+    """With any fields that the table reads."""
     details = {"cached_tokens": 4, "audio_tokens": None}
     usage = {"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": details}
     usages = [orjson.dumps({**usage, "completion_tokens": count}) for count in (3, 44, 555)]

@@ -1,4 +1,4 @@
-"""Validate: a bad event dies alone, with every reason; what the model doesn't hold is kept where that is allowed."""
+"""Validate: only an invalid event is dead-lettered, with every reason; fields outside the model are kept if allowed."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ def item(**data: Any) -> Item:
     return Item("j", Header(batch_id="b", event_type=TYPE, count=1), b"", envelope(data))
 
 
-def test_good_and_bad_events_together() -> None:
-    """In order; each bad one has its own reasons, and what has an outcome is left alone."""
+def test_valid_and_invalid_events_together() -> None:
+    """In order; each invalid one has its own reasons, and events with an outcome are not changed."""
     good, other = item(**text()), item(**text(user="u"))
     bad, worse = item(**text(model=5)), item(**text(model=5, duration="soon"))
     settled = item(**text(model=5))
@@ -38,7 +38,7 @@ def test_good_and_bad_events_together() -> None:
     assert worse.outcome.detail.startswith("model: Input should be a valid string; duration: ")
 
 
-def test_all_events_are_good_or_there_is_none() -> None:
+def test_all_events_are_valid_or_there_is_none() -> None:
     made = [item(**text(user=str(number))) for number in range(3)]
 
     assert [(one, event.user) for one, event in validate(TYPE, made)] == [
@@ -47,8 +47,8 @@ def test_all_events_are_good_or_there_is_none() -> None:
     assert validate(TYPE, []) == []
 
 
-def test_what_was_typed_before_is_not_validated_again() -> None:
-    """Its event is what it is; the others beside it are looked at."""
+def test_what_was_decoded_by_a_struct_is_not_validated_again() -> None:
+    """Its event is not changed; the others are validated."""
     first, second = item(**text()), item(**text(user="u"))
     first.event = registry()[TYPE].event.model_validate(text(user="typed"))
     first.envelope = None
@@ -56,8 +56,8 @@ def test_what_was_typed_before_is_not_validated_again() -> None:
     assert [event.user for _, event in validate(TYPE, [first, second])] == ["typed", "u"]
 
 
-def test_a_type_that_nobody_knows() -> None:
-    """However long its name; what has an outcome keeps it."""
+def test_an_unknown_type() -> None:
+    """With a name of any length; events with an outcome keep it."""
     one, settled = item(**text()), item(**text())
     settled.outcome = Deferred(5.0)
 
@@ -86,10 +86,8 @@ def test_a_type_that_nobody_knows() -> None:
     ],
     ids=str,
 )
-def test_an_error_event_costs_the_fields_that_are_wrong(
-    data: dict[str, Any], dropped: int, kept: dict[str, Any]
-) -> None:
-    """By whichever of their spellings; what was null is not counted, and what was dropped before still is."""
+def test_an_error_event_loses_its_invalid_fields(data: dict[str, Any], dropped: int, kept: dict[str, Any]) -> None:
+    """In any of their spellings; null fields are not counted, fields dropped before still are."""
     one = item(**data)
     assert one.envelope is not None
     one.envelope.dropped_fields = 7
@@ -102,8 +100,8 @@ def test_an_error_event_costs_the_fields_that_are_wrong(
 
 
 @pytest.mark.parametrize("data", [{"model": 5}, {"model": 5, "status": "success"}, {"status": 5}])
-def test_an_event_that_tells_of_no_error_dies_whole(data: dict[str, Any]) -> None:
-    """Nothing of it is dropped."""
+def test_an_event_without_an_error_is_dead_lettered_whole(data: dict[str, Any]) -> None:
+    """None of its fields is dropped."""
     one = item(**data)
     assert one.envelope is not None
 
@@ -114,7 +112,7 @@ def test_an_event_that_tells_of_no_error_dies_whole(data: dict[str, Any]) -> Non
 
 
 def test_reasons_name_the_field_and_never_the_value() -> None:
-    """At most so many characters of them."""
+    """Cut to a number of characters."""
     bad = item(**text(error={"code": [1, 2]}, model={"secret": 1}, user=["secret"], num_images="x" * 900))
 
     validate(TYPE, [bad])
@@ -125,8 +123,8 @@ def test_reasons_name_the_field_and_never_the_value() -> None:
     assert len(bad.outcome.detail) <= MAX_DETAIL
 
 
-def test_a_reason_names_the_place() -> None:
-    """Down to the part of a field; `event` where it is about all of it."""
+def test_a_reason_names_the_field() -> None:
+    """With the part of the field; `event` if it is about the whole event."""
 
     def told(kind: Any, value: Any) -> str:
         with pytest.raises(ValidationError) as caught:
@@ -146,19 +144,19 @@ def test_a_reason_names_the_place() -> None:
         (text(colour="red"), (), ({}, 1)),
         (text(colour="red", shape="round"), ("colour",), ({"colour": "red"}, 1)),
         (text(shape="round", colour=None), ("colour", "shape"), ({"colour": None, "shape": "round"}, 0)),
-        # A name that the operator allows is no reason to keep what the model holds.
+        # The model's own fields are not kept again, even if the operator allows their names.
         (text(colour="red", user="u"), ("colour", "user"), ({"colour": "red"}, 0)),
         ({}, ("colour",), ({}, 0)),
     ],
     ids=str,
 )
-def test_what_the_model_does_not_hold(data: dict[str, Any], extra: tuple[str, ...], left: Any) -> None:
-    """Kept where the operator named it, else counted; a model's other spellings are its own."""
+def test_fields_outside_the_model(data: dict[str, Any], extra: tuple[str, ...], left: Any) -> None:
+    """Kept if the operator allows them, else counted; a model's other spellings are its own fields."""
     found = leftover(TYPE, data, frozenset(extra))
 
     assert found == left
     assert list(found[0]) == sorted(found[0])
 
 
-def test_of_a_type_without_spellings_everything_is_left() -> None:
+def test_a_type_without_spellings_keeps_everything() -> None:
     assert leftover("no_such_type", {"a": 1, "b": 2}, frozenset({"b"})) == ({"b": 2}, 1)

@@ -19,7 +19,7 @@ from tests.support.worker.writing import NOW, Write, items, job, outcomes, sende
 
 
 def test_rows_go_in_one_request(write: Write, store: FakeStore, marks: list[tuple[str, ...]]) -> None:
-    """Nothing wrong: one POST, marked before, all written."""
+    """Without errors: one POST, marked before, all written."""
     made = items(10)
 
     write(made)
@@ -29,8 +29,8 @@ def test_rows_go_in_one_request(write: Write, store: FakeStore, marks: list[tupl
     assert marks == [("job-0", "job-1", "job-2")]
 
 
-def test_one_bad_row_is_found_and_its_neighbours_are_written(write: Write, store: FakeStore) -> None:
-    """400: halved until the bad row stands alone; about two requests for each halving."""
+def test_one_bad_row_is_found_and_the_others_are_written(write: Write, store: FakeStore) -> None:
+    """400: halved until the bad row is alone; about two requests for each halving."""
     made = items(100)
     assert made[41].envelope is not None
     bad = made[41].envelope.event_id
@@ -47,7 +47,7 @@ def test_one_bad_row_is_found_and_its_neighbours_are_written(write: Write, store
 
 
 def test_two_bad_rows_in_different_halves_do_not_pause_the_stream(write: Write, store: FakeStore) -> None:
-    """Both halves answer 400, yet two rows are to blame: the rest is written."""
+    """Both halves are answered with 400 because of one row each: the rest is written."""
     made = items(64)
     bad = {i.envelope.event_id for i in (made[3], made[60]) if i.envelope}
     store.rules.append(lambda rows: Answer(status=400) if bad & {r["event_id"] for r in rows} else None)
@@ -59,8 +59,8 @@ def test_two_bad_rows_in_different_halves_do_not_pause_the_stream(write: Write, 
 
 
 @pytest.mark.heavy
-def test_where_everything_is_refused_no_row_is_to_blame(write: Write, store: FakeStore, redis: Redis) -> None:
-    """400 for every request: the destination pauses, nothing is dead, and the budget bounds the requests."""
+def test_if_everything_is_refused_no_row_is_the_cause(write: Write, store: FakeStore, redis: Redis) -> None:
+    """400 for every request: the destination pauses, nothing is dead-lettered, and the budget limits the requests."""
     made = items(500)
     store.rules.append(lambda rows: Answer(status=400, detail="no"))
 
@@ -72,7 +72,7 @@ def test_where_everything_is_refused_no_row_is_to_blame(write: Write, store: Fak
 
 
 def test_a_store_that_recovers_in_the_middle_dead_letters_nothing(write: Write, store: FakeStore) -> None:
-    """Rows refused alone while everything was refused get another chance once the store takes rows again."""
+    """Rows refused alone while everything was refused are tried again once the store accepts rows."""
     made = items(64)
     answers = iter([Answer(status=400)] * 9)
     store.rules.append(lambda rows: next(answers, None))
@@ -83,7 +83,7 @@ def test_a_store_that_recovers_in_the_middle_dead_letters_nothing(write: Write, 
 
 
 def test_413_halves(write: Write, store: FakeStore) -> None:
-    """Too large a body: smaller ones; a single row that is too large is dead."""
+    """A body that is too large is split; a single row that is too large is dead-lettered."""
     made = items(9)
     assert made[4].envelope is not None
     huge = made[4].envelope.event_id
@@ -98,7 +98,7 @@ def test_413_halves(write: Write, store: FakeStore) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_nothing_written_waits_as_long_as_asked(write: Write, store: FakeStore, status: int) -> None:
+def test_nothing_written_waits_for_retry_after(write: Write, store: FakeStore, status: int) -> None:
     """429 and 503: back to wait, never less than Retry-After; no mark of an unknown outcome."""
     made = items(3)
     store.rules.append(lambda rows: Answer(status=status, retry_after=30))
@@ -111,8 +111,8 @@ def test_nothing_written_waits_as_long_as_asked(write: Write, store: FakeStore, 
         assert item.outcome.maybe_written_since is None
 
 
-def test_a_closed_destination_is_not_asked_again(write: Write, store: FakeStore) -> None:
-    """Once it said 503, the rest of the pool's rows wait without a request."""
+def test_a_paused_destination_gets_no_request(write: Write, store: FakeStore) -> None:
+    """After a 503 the rest of the pool's rows wait without a request."""
     store.rules.append(lambda rows: Answer(status=503, retry_after=30))
     write(items(3))
     more = items(3)
@@ -124,8 +124,8 @@ def test_a_closed_destination_is_not_asked_again(write: Write, store: FakeStore)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_misconfigured_pauses_and_parks(write: Write, store: FakeStore, redis: Redis, status: int) -> None:
-    """The stream is neither burnt nor dead-lettered: it waits until somebody mends the settings."""
+def test_misconfigured_pauses_and_defers(write: Write, store: FakeStore, redis: Redis, status: int) -> None:
+    """Events are neither lost nor dead-lettered: they wait until the settings are fixed."""
     made = items(3)
     store.rules.append(lambda rows: Answer(status=status, detail="who are you"))
 
@@ -139,7 +139,7 @@ def test_misconfigured_pauses_and_parks(write: Write, store: FakeStore, redis: R
 def test_without_a_read_token_identical_bytes_are_sent_again(
     write: Write, store: FakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody to ask: the very same bytes a few times, in case Tinybird recognises them."""
+    """Without verification the same bytes are sent a few times, in case Tinybird recognises them."""
     store.readable = False
     monkeypatch.setattr(Clock, "sleep", lambda self, seconds: False)
     answers = iter([Answer(status=500), Answer(status=502)])
@@ -154,7 +154,7 @@ def test_without_a_read_token_identical_bytes_are_sent_again(
 
 
 def test_quarantined_rows_are_found_and_recorded_with_the_reason(write: Write, store: FakeStore) -> None:
-    """Tinybird says how many; the quarantine table says which and why. None is ever sent again by itself."""
+    """Tinybird says how many; the quarantine table says which and why. None is sent again without a replay."""
     made = items(5)
 
     def set_aside(rows: list[dict[str, Any]]) -> Answer:
@@ -170,8 +170,8 @@ def test_quarantined_rows_are_found_and_recorded_with_the_reason(write: Write, s
     assert outcomes(made).count("Written") == 4
 
 
-def test_rows_of_jobs_that_somebody_else_has_are_not_sent(write: Write, store: FakeStore) -> None:
-    """The mark before the POST is a fence too."""
+def test_rows_of_jobs_that_another_worker_has_are_not_sent(write: Write, store: FakeStore) -> None:
+    """The mark before the POST is a fence, too."""
     made = items(3)
     made[0].job_id = "job-of-somebody-else"
 
@@ -182,7 +182,7 @@ def test_rows_of_jobs_that_somebody_else_has_are_not_sent(write: Write, store: F
 
 
 def test_a_job_that_keeps_failing_is_sent_in_ever_smaller_parts(write: Write, store: FakeStore) -> None:
-    """A row that makes the store fail is alone in the end: its neighbours, and other jobs, are written."""
+    """A row that makes the store fail is alone in the end: all others are written."""
     made = items(12)
     assert made[4].envelope is not None
     deadly = made[4].envelope.event_id
@@ -194,8 +194,8 @@ def test_a_job_that_keeps_failing_is_sent_in_ever_smaller_parts(write: Write, st
     assert sorted(len(request) for request in store.requests) == [1, 1, 1, 1, 8]
 
 
-def test_what_never_has_an_outcome_is_given_up(write: Write, store: FakeStore) -> None:
-    """By the time that went by while the store took other rows, never by a count that an outage burns."""
+def test_what_never_has_an_outcome_is_dead_lettered(write: Write, store: FakeStore) -> None:
+    """After a time in which the store accepted other rows, never after a count that an outage would use up."""
     made = items(3)
 
     write(made, job_1={"unknowns": 9, "spent": 86_400.0})
@@ -206,8 +206,8 @@ def test_what_never_has_an_outcome_is_given_up(write: Write, store: FakeStore) -
     )
 
 
-def test_rows_refused_before_an_outage_are_not_to_blame(write: Write, store: FakeStore) -> None:
-    """400 for all, then 503: whether the store refused these rows or everything is not known, so nobody dies."""
+def test_rows_refused_before_an_outage_are_not_the_cause(write: Write, store: FakeStore) -> None:
+    """400 for all, then 503: the store may have refused these rows or everything, so none is dead-lettered."""
     made = items(64)
     answers = iter([Answer(status=400)] * 9)
     store.rules.append(lambda rows: next(answers, Answer(status=503, retry_after=30)))
@@ -217,8 +217,8 @@ def test_rows_refused_before_an_outage_are_not_to_blame(write: Write, store: Fak
     assert set(outcomes(made)) == {"Deferred"}
 
 
-def test_a_refused_probe_does_not_hold_the_others_up(write: Write, store: FakeStore, redis: Redis) -> None:
-    """After an outage the first row is too large; the next one goes at once."""
+def test_a_refused_probe_does_not_delay_the_others(write: Write, store: FakeStore, redis: Redis) -> None:
+    """After an outage the first row is too large; the next one is sent immediately."""
     redis.hset("rq:birdfeed:birdfeed:destination:llm_events", mapping={"backoff_until": "0", "failures": "3"})
     store.rules.append(lambda rows: Answer(status=413))
     large, good = items(1), items(1)
@@ -231,7 +231,10 @@ def test_a_refused_probe_does_not_hold_the_others_up(write: Write, store: FakeSt
 
 
 def test_more_bad_rows_than_the_budget_finds_pause_nothing(write: Write, store: FakeStore, redis: Redis) -> None:
-    """The store takes the others, so it is open; what was not tried again goes back, and nobody good dies."""
+    """The store accepts the others, so it stays open.
+
+    Rows that were not tried again go back, and no good row is dead-lettered.
+    """
     made = items(600)
     bad = {item.event_id for item in made[::10]}
     store.rules.append(lambda rows: Answer(status=400) if bad & {r["event_id"] for r in rows} else None)
@@ -253,7 +256,7 @@ def test_more_bad_rows_than_the_budget_finds_pause_nothing(write: Write, store: 
     ("unknowns", "parts"),
     [(1, [12]), (2, [6, 6]), (3, [3] * 4), (4, [1] * 12), (5, [1] * 12), (1_000_000, [1] * 12)],
 )
-def test_how_small_the_parts_are(write: Write, store: FakeStore, unknowns: int, parts: list[int]) -> None:
+def test_the_size_of_the_parts(write: Write, store: FakeStore, unknowns: int, parts: list[int]) -> None:
     """Half as large each time, and never less than a row."""
     made = items(12)
     for item in made:
@@ -268,8 +271,8 @@ def test_how_small_the_parts_are(write: Write, store: FakeStore, unknowns: int, 
 @pytest.mark.parametrize(
     ("spent", "said"), [(86_399.9, None), (86_400.0, "24.0"), (3_600_000.0, "1000.0"), (90_000.0, "25.0")]
 )
-def test_when_a_job_is_given_up(write: Write, spent: float, said: str | None) -> None:
-    """From a day on; it says after how long."""
+def test_when_a_job_is_dead_lettered(write: Write, spent: float, said: str | None) -> None:
+    """After a day; the reason has the time."""
     made = items(1)
 
     write(made, job_0={"unknowns": 1, "spent": spent})
@@ -279,7 +282,7 @@ def test_when_a_job_is_given_up(write: Write, spent: float, said: str | None) ->
 
 
 def test_parts_are_requests_within_the_limits(store: FakeStore, limiter: RateLimiter) -> None:
-    """A part that is larger than a request is several."""
+    """A part that is larger than a request becomes several."""
     writer = Writer(store, sender_of(store, limiter, CLOCK), CLOCK, WriteLimits(5, 10**6))
     made = items(12)
 
@@ -290,7 +293,7 @@ CLOCK = Clock(time=lambda: NOW)
 
 
 class Asks:
-    """Whether the store answered what it has, as it was noted."""
+    """Records whether the store answered a verification."""
 
     def __init__(self) -> None:
         self.noted: list[tuple[Any, ...]] = []
@@ -310,7 +313,7 @@ class Asks:
         (QuotaError(77.0), ("llm_events", str(QuotaError(77.0)), 77.0), NOW + 77),
     ],
 )
-def test_whether_the_store_answers_is_noted(
+def test_whether_the_store_answers_is_recorded(
     store: FakeStore,
     limiter: RateLimiter,
     monkeypatch: pytest.MonkeyPatch,
@@ -318,7 +321,7 @@ def test_whether_the_store_answers_is_noted(
     noted: tuple[Any, ...],
     until: float | None,
 ) -> None:
-    """With the reason, and when it is asked again; the rows' mark stays."""
+    """With the reason, and the time of the next query; the rows' mark stays."""
     made, asks, steps = items(1), Asks(), list[int]()
     if error is not None:
 
@@ -338,10 +341,10 @@ def test_whether_the_store_answers_is_noted(
     assert (asks.noted, steps) == ([noted], [1])
 
 
-def test_many_rows_are_asked_about_in_parts(
+def test_many_rows_are_verified_in_parts(
     store: FakeStore, limiter: RateLimiter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is a step, for a question may take as long as a request; where nobody can be asked, none is."""
+    """Each is a step of progress, as a query may take as long as a request; without a read token there is none."""
     monkeypatch.setattr("birdfeed_worker.pipeline.write.IDS_PER_QUERY", 2)
     steps = list[int]()
     writer = Writer(
@@ -359,7 +362,7 @@ def test_many_rows_are_asked_about_in_parts(
 
 
 def test_rows_go_with_their_reservation(store: FakeStore, limiter: RateLimiter) -> None:
-    """The mark is made for the execution that holds them; what it raises is raised where the delivery is."""
+    """The mark is made for the execution that has them; its exception is raised in the delivery."""
     marked: list[tuple[str, list[str]]] = []
 
     def mark(execution: str, job_ids: Sequence[str]) -> frozenset[str]:
@@ -381,6 +384,6 @@ def test_rows_go_with_their_reservation(store: FakeStore, limiter: RateLimiter) 
     assert len(store.requests) == 1
 
 
-def test_taken_counts_what_it_is_given() -> None:
+def test_taken_counts_its_arguments() -> None:
     """The fake answers as the store does."""
     assert taken([1, 2]) == Answer(status=200, successful=2, quarantined=0)

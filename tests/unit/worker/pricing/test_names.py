@@ -44,7 +44,7 @@ from birdfeed_worker.pricing.names import candidates, provider_of
     ],
 )
 def test_candidates(name: str, provider: str, found: list[object], named: str) -> None:
-    """The whole name first, then with one part less at a time; what only looks like a prefix stays."""
+    """The whole name first, then with one part less each time; what only looks like a prefix is kept."""
     made = candidates(name, provider)
     names = [one.name for one in made]
 
@@ -73,12 +73,12 @@ def test_candidates(name: str, provider: str, found: list[object], named: str) -
     ],
 )
 def test_families(spelt: str | None, family: str) -> None:
-    """However it is spelt, a provider is of one family; nobody's spelling is its own."""
+    """In any spelling a provider is of one family; an unknown provider is its own family."""
     assert family == family_of(spelt)
 
 
 def test_no_spelling_is_of_two_families() -> None:
-    """Or the table would depend on its order."""
+    """Otherwise the table would depend on its order."""
     every = [spelling for family, spellings in FAMILIES.items() for spelling in (family, *spellings)]
 
     assert len(every) == len(set(every))
@@ -95,6 +95,6 @@ def test_no_spelling_is_of_two_families() -> None:
         (None, None, ""),
     ],
 )
-def test_whose_usage(provider: str | None, name: str | None, family: str) -> None:
-    """The event's own provider, else the name's prefix, else what only one maker's names hold."""
+def test_the_provider_of_a_usage(provider: str | None, name: str | None, family: str) -> None:
+    """The event's own provider, else the name's prefix, else what only one provider's names contain."""
     assert family == provider_of(provider, name)

@@ -1,4 +1,4 @@
-"""Log lines hold names that somebody made up, and stay lines."""
+"""Log lines with text from outside stay single lines."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ NAME = "m\x1b]52;c;aGk=\x07\n2026-11-01 [info] FORGED\u202e\x9b2J"
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, as it was afterwards."""
+    """The root logger, restored afterwards."""
     logger = logging.getLogger()
     handlers, level = logger.handlers[:], logger.level
     yield logger
@@ -38,7 +38,7 @@ def written(log_format: Literal["console", "json"], capsys: pytest.CaptureFixtur
 
 @pytest.mark.usefixtures("root")
 def test_a_console_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Newlines and controls are shown, not obeyed; a traceback's lines can't be taken for lines of the log."""
+    """Newlines and control characters are escaped; a traceback's lines can't be mistaken for lines of the log."""
     lines = written("console", capsys)
 
     assert sum("model m␛]52" in line for line in lines) == 1
@@ -49,7 +49,7 @@ def test_a_console_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("root")
-def test_json_is_whole_and_plain(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_complete_and_printable(capsys: pytest.CaptureFixture[str]) -> None:
     lines = written("json", capsys)
 
     assert len(lines) == 2
@@ -66,7 +66,7 @@ def test_json_is_whole_and_plain(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_json_from_the_first_line(command: list[str], environment: dict[str, str], said: str, tmp_path: Path) -> None:
-    """Also what a process says that can't start, as no terminal reads it."""
+    """Also for a process that can't start, as its output is not a terminal."""
     done = subprocess.run(
         [sys.executable, "-m", *command], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -78,7 +78,7 @@ def test_json_from_the_first_line(command: list[str], environment: dict[str, str
 
 @pytest.mark.usefixtures("root")
 def test_people_get_a_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a terminal, or where they ask for it; a format that there isn't is no reason to fail here."""
+    """On a terminal, or if configured; an unknown format is not an error here."""
     for wanted, log_format in (("console", "console"), ("nonsense", "auto"), ("json", "json")):
         monkeypatch.setenv("BIRDFEED_LOG_FORMAT", wanted)
         assert configure_first_logs() == log_format
@@ -86,8 +86,8 @@ def test_people_get_a_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert capsys.readouterr().err == "birdfeed: no\n"
 
 
-def test_a_misspelt_variable_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    """With what was probably meant, and never with its value."""
+def test_a_misspelt_variable_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """With the most similar name, and never with its value."""
     log_unknown({"BIRDFEED_PROCESES": "hunter2", "BIRDFEED_FLUSH_INTERVAL": "1", "PATH": "/bin"})
 
     assert "BIRDFEED_PROCESES is not a birdfeed setting; did you mean BIRDFEED_PROCESSES?" in caplog.text

@@ -46,7 +46,7 @@ def worker(redis: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Wo
 
 
 def test_a_registration_whose_answer_was_lost(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failover at the worker's start: it is registered already when it tries again, and works."""
+    """A failover at the worker's start: it is already registered when it tries again, and works."""
     beat, tries = worker._presence.beat, list[int]()
 
     def answered_too_late() -> None:
@@ -61,10 +61,10 @@ def test_a_registration_whose_answer_was_lost(worker: Worker, monkeypatch: pytes
     assert len(tries) == 2
 
 
-def test_a_worker_that_ends_by_an_error_gives_its_jobs_back_at_once(
+def test_a_worker_that_exits_by_an_error_gives_its_jobs_back_immediately(
     redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before rq's own goodbye would delete the set they are found by; they are suspects, and its entry is gone."""
+    """Before rq's own clean-up deletes the set that lists them; they are suspects, and its entry is deleted."""
     job_id = accept(redis, keys, events(1))
 
     def boom(jobs: Sequence[ReservedJob], *more: Any) -> None:
@@ -79,10 +79,10 @@ def test_a_worker_that_ends_by_an_error_gives_its_jobs_back_at_once(
     assert (redis.zcard(keys.started), redis.smembers("rq:workers"), redis.exists(worker.key)) == (0, set(), 0)
 
 
-def test_an_error_of_ours_doesnt_end_the_worker(
+def test_an_error_of_ours_doesnt_exit_the_worker(
     redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where not even settling works, the jobs wait, and don't come straight back to the queue's front."""
+    """If even settling fails, the jobs wait, and don't go directly back to the queue's front."""
     accept(redis, keys, events(1))
 
     def boom(*args: Any) -> None:
@@ -96,7 +96,7 @@ def test_an_error_of_ours_doesnt_end_the_worker(
 
 
 def test_a_long_delivery_sends_heartbeats(redis: Redis, keys: Keys, worker: Worker, monkeypatch: Any) -> None:
-    """The thread that renews the lease says that the worker lives, and writes its entry anew where it is gone."""
+    """The thread that renews the lease sends heartbeats, and writes the worker's entry again if it is missing."""
     accept(redis, keys, events(1))
     busy, go_on = threading.Event(), threading.Event()
 
@@ -113,7 +113,7 @@ def test_a_long_delivery_sends_heartbeats(redis: Redis, keys: Keys, worker: Work
         assert busy.wait(60)
         first = redis.hget(worker.key, "last_heartbeat")
         redis.delete(worker.key)
-        list(StockWorker.all(connection=redis))  # as `rq info` does; it forgets workers without an entry
+        list(StockWorker.all(connection=redis))  # like `rq info`; it forgets workers without an entry
         eventually(lambda: redis.hget(worker.key, "state") == b"busy", what="the entry is there again")
         (state,) = read_status(redis, keys, redis_time(redis)).workers
         assert redis.hget(worker.key, "last_heartbeat") != first
@@ -124,8 +124,8 @@ def test_a_long_delivery_sends_heartbeats(redis: Redis, keys: Keys, worker: Work
     assert not running.is_alive()
 
 
-def test_signs_of_life_are_by_rediss_clock(redis: Redis, keys: Keys, worker: Worker) -> None:
-    """A host whose clock is ten minutes off looks alive to everybody, and counts what it did."""
+def test_heartbeats_use_rediss_clock(redis: Redis, keys: Keys, worker: Worker) -> None:
+    """A host whose clock is ten minutes wrong counts as running, and its work is counted."""
     worker._presence._clock._base -= 600
 
     worker._presence.count(3, 2)
@@ -138,7 +138,7 @@ def test_signs_of_life_are_by_rediss_clock(redis: Redis, keys: Keys, worker: Wor
 
 
 def test_suspended_workers_wait(redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`rq suspend` is obeyed, and nothing is reserved meanwhile."""
+    """After `rq suspend` nothing is reserved."""
     accept(redis, keys, events(1))
     redis.set("rq:suspended", 1)
 
@@ -147,10 +147,10 @@ def test_suspended_workers_wait(redis: Redis, keys: Keys, worker: Worker, monkey
     assert redis.llen(keys.queue_list) == 1
 
 
-def test_a_suspended_worker_goes_on_when_resumed(
+def test_a_suspended_worker_continues_when_resumed(
     redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says that it is suspended, and reserves what waits as soon as it may."""
+    """It logs that it is suspended, and reserves the waiting jobs as soon as it may."""
     accept(redis, keys, events(1))
     redis.set("rq:suspended", 1)
     states: list[str] = []
@@ -169,7 +169,7 @@ def test_a_suspended_worker_goes_on_when_resumed(
 def test_reserving_takes_one_round_trip(
     redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where neither scheduled jobs nor leases nor maintenance are to be looked at."""
+    """If neither scheduled jobs nor leases nor maintenance are due."""
     worker._reserve_jobs(burst=True)
     worker._last_promote = worker._last_recover = worker._maintenance._next = float("inf")
     accept(redis, keys, events(1))
@@ -187,10 +187,10 @@ def test_reserving_takes_one_round_trip(
     assert (len(jobs), len(sent)) == (1, 1)
 
 
-def test_a_worker_that_is_alone_too_long_gives_its_jobs_back(
+def test_a_worker_without_launcher_gives_its_jobs_back(
     redis: Redis, keys: Keys, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its launcher is gone and its delivery never ends: the jobs go back before the process exits, not as suspects."""
+    """Its launcher has exited and its delivery never ends: the jobs go back before the process exits."""
     job_id = accept(redis, keys, events(1))
     worker._reserver.reserve(jobs=1, events=10, size=10**6)
     done: list[Any] = []
@@ -210,7 +210,7 @@ def fail() -> None:
 
 @contextmanager
 def text_in_place_of(redis: Redis, key: str) -> Iterator[Callable[[], None]]:
-    """What was there is put back by what is yielded."""
+    """Yields a function that restores the former value."""
     there = redis.exists(key)
     if there:
         redis.rename(key, f"{key}.aside")
@@ -224,7 +224,7 @@ def text_in_place_of(redis: Redis, key: str) -> Iterator[Callable[[], None]]:
     yield repair
 
 
-#: Last parts of keys that only what runs beside the work reads; the breaker's windows count nothing then.
+#: Last parts of keys that only secondary functions read; the circuit breaker's windows count nothing then.
 ON_NO_JOBS_WAY = frozenset(
     {
         "breaker-off",
@@ -241,7 +241,7 @@ ON_NO_JOBS_WAY = frozenset(
 
 
 @pytest.mark.parametrize("name", sorted(kinds_of(Keys("rq", "birdfeed"))))
-def test_text_where_something_else_is_meant(
+def test_text_in_place_of_another_kind(
     name: str,
     redis: Redis,
     keys: Keys,
@@ -249,7 +249,7 @@ def test_text_where_something_else_is_meant(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """In any key that all jobs share: the worker lives, nothing is lost, and whoever looks is told which key it is."""
+    """In any key that all jobs share: the worker keeps running, nothing is lost, and status names the key."""
     job_id = accept(redis, keys, events(1))
     with text_in_place_of(redis, name) as repair:
         with pytest.raises(WrongKindError, match=f"{name} holds a text, not a [a-z ]+: another program"):
@@ -257,7 +257,7 @@ def test_text_where_something_else_is_meant(
         said: list[str] = []
 
         def sleep(seconds: float) -> bool:
-            """The worker waits for Redis: somebody reads the log, and acts on it."""
+            """The worker waits for Redis: meanwhile an operator reads the log and fixes the key."""
             if not said:
                 said.extend(record.getMessage() for record in caplog.records if record.levelname == "ERROR")
                 repair()
@@ -277,7 +277,7 @@ def test_text_where_something_else_is_meant(
 
 
 def test_dead_letters_while_their_registry_is_of_the_wrong_kind(redis: Redis, keys: Keys, worker: Worker) -> None:
-    """Settling changes nothing then: an error half-way would have deleted the job before its letter was kept."""
+    """Settling changes nothing then: an error in the middle would have deleted the job before its letter was kept."""
     accept(redis, keys, [envelope({"usage": 1})])
     jobs = worker._reserver.reserve(jobs=10, events=10, size=10**6)
     with text_in_place_of(redis, keys.failed) as repair:

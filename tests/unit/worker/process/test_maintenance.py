@@ -1,4 +1,4 @@
-"""Upkeep: beside the work, and never in its way."""
+"""Maintenance: between deliveries, without delaying them."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from redis.exceptions import OutOfMemoryError
 
 
 class Steps:
-    """A sweeper or sampler that does what the test says."""
+    """A retention or sampler that does what the test says."""
 
     def __init__(self, action: Callable[[], None] = lambda: None) -> None:
         self.taken = 0
@@ -28,8 +28,8 @@ def fail(error: Exception) -> Callable[[], None]:
     return action
 
 
-def test_it_takes_a_step_now_and_then() -> None:
-    """However fast the loop turns."""
+def test_it_runs_a_step_at_intervals() -> None:
+    """However fast the loop runs."""
     at = [0.0]
     retention, sampler = Steps(), Steps()
     maintenance = Maintenance(retention, sampler, Clock(monotonic=lambda: at[0]))  # type: ignore[arg-type]
@@ -42,8 +42,8 @@ def test_it_takes_a_step_now_and_then() -> None:
 
 
 @pytest.mark.parametrize("error", [OutOfMemoryError("full"), ValueError("a letter of somebody else's making")])
-def test_what_fails_is_left_for_a_while(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    """With a word in the log; the work goes on."""
+def test_what_fails_is_skipped_for_a_while(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """With a line in the log; the work continues."""
     at = [0.0]
     retention = Steps(fail(error))
     maintenance = Maintenance(retention, Steps(), Clock(monotonic=lambda: at[0]))  # type: ignore[arg-type]
@@ -59,7 +59,7 @@ def test_what_fails_is_left_for_a_while(error: Exception, caplog: pytest.LogCapt
     assert "maintenance failed" in caplog.text
 
 
-def test_a_redis_that_is_away_is_the_loops_business() -> None:
+def test_the_loop_handles_a_redis_that_is_away() -> None:
     """It waits for it."""
     maintenance = Maintenance(Steps(fail(RedisConnectionError("gone"))), Steps(), Clock())  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""rq's job data and a job's hash, read strictly; and what a worker asks the queue for."""
+"""rq's job data and a job's hash, read strictly; and what a worker reads from the queue."""
 
 import zlib
 from typing import Any
@@ -35,13 +35,13 @@ HEADER = Header(batch_id="b", event_type="t", count=2)
         (zlib.compress(orjson.dumps([JOB_FUNCTION, None, [7], {}])), "arguments are not one packed batch"),
     ],
 )
-def test_data_that_is_no_batch_of_ours(data: bytes, why: str) -> None:
-    """Nothing is called, and the reason says what is wrong."""
+def test_data_that_is_not_a_batch_of_ours(data: bytes, why: str) -> None:
+    """No function is called, and the reason names the fault."""
     with pytest.raises(WireError, match=why):
         unpack(data)
 
 
-def test_the_most_that_a_job_unpacks_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_largest_unpacked_job(monkeypatch: pytest.MonkeyPatch) -> None:
     """To the byte."""
     data = pack("x" * 100)
     size = len(zlib.decompress(data))
@@ -53,7 +53,7 @@ def test_the_most_that_a_job_unpacks_to(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_is_packed() -> None:
-    """As rq would, unless a level is given; the size is that of the batch before compression."""
+    """In rq's format, with another level if given; the size is that of the batch before compression."""
     lines = [b'{"a":1}' * 50, b'{"b":2}' * 50]
 
     data, size = repack(HEADER, lines)
@@ -65,7 +65,7 @@ def test_what_is_packed() -> None:
     assert repack(HEADER, lines, 0) == (zlib.compress(text, 0), size)
 
 
-#: A hash's fields, and what they say.
+#: A hash's fields, and the values that are read.
 FIELDS: dict[str, tuple[bytes, str, Any]] = {
     "data": (b"x", "data", b"x"),
     "bf_type": (b"t", "event_type", "t"),
@@ -82,7 +82,7 @@ NOTHING = job("j", execution="e", data=b"", event_type="unknown", events=1, size
 
 
 def test_a_jobs_hash() -> None:
-    """Every field is read; one that is missing, or is junk, says the same."""
+    """Every field is read; a missing field and junk give the same."""
     flat = [part for name, (value, _, _) in FIELDS.items() for part in (name.encode(), value)]
 
     found = _read_job("j", flat, "e")
@@ -112,13 +112,13 @@ def test_junk_reads_as_missing(name: str, junk: bytes) -> None:
         ("bf_posted", b"", "maybe_written_since", None),
     ],
 )
-def test_the_ends_of_what_a_field_may_say(name: str, value: bytes, attribute: str, expected: Any) -> None:
-    """A mark that can't be read says that rows may have been written at any time."""
+def test_the_limits_of_fields(name: str, value: bytes, attribute: str, expected: Any) -> None:
+    """A mark that can't be read means that rows may have been written at any time."""
     assert getattr(_read_job("j", [name.encode(), value], "e"), attribute) == expected
 
 
 def test_waiting_for_a_job(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The queue is looked at, not changed; a Redis that is full refuses even that, at once."""
+    """The queue is read, not changed; a Redis that is full refuses even that immediately."""
     reserver = Reserver(redis, keys, "w1", 20)
     redis.rpush(keys.queue_list, "a", "b", "c")
     assert reserver.wait(5.0) is True
@@ -140,7 +140,7 @@ def test_waiting_for_a_job(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyP
 def test_when_the_next_scheduled_job_is_due(
     redis: Redis, keys: Keys, due: list[float], left: int, next_due: float | None
 ) -> None:
-    """Those that are due wait in the queue by then."""
+    """Those that are due are in the queue already."""
     for number, when in enumerate(due):
         redis.hset(keys.job(f"j{number}"), mapping={"status": "scheduled", "data": b"x"})
         redis.zadd(keys.scheduled, {f"j{number}": when})
@@ -151,7 +151,7 @@ def test_when_the_next_scheduled_job_is_due(
 
 
 def test_leases_of_several_reservations_are_renewed(redis: Redis, keys: Keys) -> None:
-    """Each in its own step; how many are still held."""
+    """Each in its own step; returns how many are still held."""
     held = []
     for _ in range(2):
         accept(redis, keys, events(1))

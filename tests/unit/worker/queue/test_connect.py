@@ -1,4 +1,4 @@
-"""The worker's client of Redis: its time limits, what it tries again, and what it says on a new connection."""
+"""The worker's Redis client: its timeouts, its retries, and the handshake of a new connection."""
 
 from threading import Event
 from typing import Any
@@ -21,8 +21,8 @@ NOWHERE = "redis://127.0.0.1:1/0"
         ({"tries": 3, "timeout": 60.0}, 3, 60.0, CONNECT_TIMEOUT),
     ],
 )
-def test_the_limits_of_a_connection(given: dict[str, Any], tries: int, answer: float, connecting: float) -> None:
-    """Every answer and every connect has one; a connection that was idle is looked at before it is used."""
+def test_the_timeouts_of_a_connection(given: dict[str, Any], tries: int, answer: float, connecting: float) -> None:
+    """Every answer and every connect has one; an idle connection is checked before it is used."""
     made: Any = connect(NOWHERE, **given).connection_pool.make_connection()
 
     assert (made.socket_timeout, made.socket_connect_timeout) == (answer, connecting)
@@ -44,8 +44,8 @@ def test_the_limits_of_a_connection(given: dict[str, Any], tries: int, answer: f
         TimeoutError,
     ],
 )
-def test_what_is_tried_again(error: type[Exception]) -> None:
-    """Redis is away, starts, or is a replica by now."""
+def test_what_is_retried(error: type[Exception]) -> None:
+    """If Redis is away, is starting, or has become a replica."""
     made: Any = connect(NOWHERE, tries=2).connection_pool.make_connection()
     made.retry._backoff = NoBackoff()
     calls = list[int]()
@@ -60,8 +60,8 @@ def test_what_is_tried_again(error: type[Exception]) -> None:
     assert len(calls) == 3
 
 
-def test_a_new_connection_is_greeted(valkey_url: str) -> None:
-    """It is logged in, in its database, and CLIENT LIST names it."""
+def test_the_handshake_of_a_new_connection(valkey_url: str) -> None:
+    """It signs in, selects its database, and has a name in CLIENT LIST."""
     with connect(valkey_url.replace("/0", "/1")) as client:
         client.ping()
 
@@ -89,7 +89,7 @@ class Speaks:
 
 
 def test_a_server_that_refuses_client() -> None:
-    """Its refusal is read, so that it is no answer to the next command, and nothing else follows from it."""
+    """Its error is read, so that it is not taken as the answer to the next command, and is ignored."""
     connection: Any = Speaks()
 
     greet(connection)
@@ -101,8 +101,8 @@ def test_a_server_that_refuses_client() -> None:
 
 @pytest.mark.parametrize("tries", [0, 1, 2])
 @pytest.mark.parametrize("user", ["", "default:wrong@"])
-def test_a_refused_log_in_is_an_error_of_its_own(redis: Redis, valkey_url: str, user: str, tries: int) -> None:
-    """redis-py, asked to check a new connection's health, connected again for its PING until the stack was full."""
+def test_a_refused_sign_in_is_an_error_of_its_own(redis: Redis, valkey_url: str, user: str, tries: int) -> None:
+    """With a health check of a new connection, redis-py connected again for its PING until the stack was full."""
     redis.config_set("requirepass", "hush-hush")
     try:
         with connect(valkey_url.replace("://", f"://{user}"), tries=tries) as client:

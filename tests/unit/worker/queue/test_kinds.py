@@ -1,4 +1,4 @@
-"""Keys of the wrong kind are named, by whatever error they came to light."""
+"""Keys of the wrong kind are named, whatever error they caused."""
 
 import pytest
 from birdfeed_schemas.registry import registry
@@ -12,7 +12,7 @@ WRONG = ResponseError("WRONGTYPE Operation against a key holding the wrong kind 
 
 
 def test_every_key_that_is_wrong_is_named(redis: Redis, keys: Keys) -> None:
-    """In people's words, and what to do about it; keys that are right, or not there, are not."""
+    """In plain words, with what to do about it; correct and missing keys are not named."""
     redis.rpush(keys.queue_list, "a")
     check_kinds(redis, keys)
     redis.set(keys.started, "text")
@@ -27,7 +27,7 @@ def test_every_key_that_is_wrong_is_named(redis: Redis, keys: Keys) -> None:
 
 
 @pytest.mark.parametrize("error", [WRONG, ResponseError("WRONGKIND rq:x holds a set, not a list")], ids=str)
-def test_the_error_behind_which_a_key_is(redis: Redis, keys: Keys, error: ResponseError) -> None:
+def test_an_error_caused_by_a_key(redis: Redis, keys: Keys, error: ResponseError) -> None:
     redis.set(keys.failed, "text")
 
     found = named(redis, keys, error)
@@ -37,19 +37,19 @@ def test_the_error_behind_which_a_key_is(redis: Redis, keys: Keys, error: Respon
 
 
 def test_an_error_of_another_kind_stays(redis: Redis, keys: Keys) -> None:
-    """Nothing is looked at for it."""
+    """No key is read for it."""
     redis.set(keys.failed, "text")
     error = ResponseError("NOPERM")
 
     assert named(redis, keys, error) is error
 
 
-def test_where_no_key_is_wrong_the_error_stays(redis: Redis, keys: Keys) -> None:
-    """It was another key's, or it has been mended since."""
+def test_the_error_stays_if_no_key_is_wrong(redis: Redis, keys: Keys) -> None:
+    """It was another key, or it has been fixed since."""
     assert named(redis, keys, WRONG) is WRONG
 
 
-def test_where_nobody_answers_the_error_stays(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_stays_if_redis_does_not_answer(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     redis.set(keys.failed, "text")
 
     def away(connection: Redis, keys: Keys) -> None:
@@ -61,7 +61,7 @@ def test_where_nobody_answers_the_error_stays(redis: Redis, keys: Keys, monkeypa
 
 
 def test_every_shared_key_has_a_kind(keys: Keys) -> None:
-    """As Redis calls it."""
+    """With Redis's name for it."""
     kinds = kinds_of(keys)
 
     assert set(kinds.values()) == {"list", "zset", "hash", "set", "stream"}
@@ -70,8 +70,8 @@ def test_every_shared_key_has_a_kind(keys: Keys) -> None:
     assert kinds[keys.birdfeed("breaker-window:text_generation")] == "hash"
 
 
-def test_what_each_key_holds(keys: Keys) -> None:
-    """Every key that all jobs share, by the name it has in Redis."""
+def test_the_kind_of_each_key(keys: Keys) -> None:
+    """Every key that all jobs share, by its name in Redis."""
     sources = {known.datasource for known in registry().values()}
     own = {
         **dict.fromkeys(("breaker", "breaker-off", "costs", "dead-size", "refused", "sampled", "spools"), "hash"),
@@ -97,8 +97,8 @@ def test_what_each_key_holds(keys: Keys) -> None:
 @pytest.mark.parametrize(
     ("kind", "said"), [("zset", "sorted set"), ("list", "list"), ("set", "set"), ("hash", "hash"), ("stream", "stream")]
 )
-def test_each_kind_is_told_from_text(redis: Redis, keys: Keys, kind: str, said: str) -> None:
-    """In people's words; all keys are looked at in one round trip, in no transaction."""
+def test_each_kind_is_distinguished_from_text(redis: Redis, keys: Keys, kind: str, said: str) -> None:
+    """In plain words; all keys are read in one round trip, without a transaction."""
     key = next(key for key, meant in kinds_of(keys).items() if meant == kind)
     redis.set(key, "x")
     redis.config_resetstat()

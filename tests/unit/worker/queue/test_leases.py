@@ -1,4 +1,4 @@
-"""Leases: a job is in one worker's hands, whoever is late, and comes back when they are empty."""
+"""Leases: only one worker has a job, even if another is late, and the job goes back when its lease expires."""
 
 import time
 from datetime import UTC, datetime
@@ -25,14 +25,17 @@ def settle(redis: Redis, keys: Keys, jobs: list[ReservedJob], name: str, outcome
 
 
 def run_out(redis: Redis, keys: Keys) -> None:
-    """Every lease has run out."""
+    """Let every lease expire."""
     for member, _ in redis.zscan_iter(keys.started):
         redis.zadd(keys.started, {member: time.time() - 1})
 
 
 @pytest.mark.parametrize("status", ["queued", "started"])
-def test_a_copy_of_a_job_whose_lease_ran_out(redis: Redis, keys: Keys, status: str) -> None:
-    """rq's clean-up puts a copy back; who takes it has the job alone, and the late one can settle nothing."""
+def test_a_copy_of_a_job_whose_lease_expired(redis: Redis, keys: Keys, status: str) -> None:
+    """rq's clean-up puts a copy back.
+
+    The worker that reserves it has the job alone, and the late one can settle nothing.
+    """
     job_id = accept(redis, keys, events(1))
     late = reserve_all(redis, keys, "wa")
     run_out(redis, keys)
@@ -50,8 +53,8 @@ def test_a_copy_of_a_job_whose_lease_ran_out(redis: Redis, keys: Keys, status: s
     assert Reserver(redis, keys, "wc", 20).recover() == []
 
 
-def test_a_lease_that_ran_out_beside_another_on_the_same_job(redis: Redis, keys: Keys) -> None:
-    """As an older release left it: the one that has run out is dropped, the job stays where it is."""
+def test_an_expired_lease_with_another_on_the_same_job(redis: Redis, keys: Keys) -> None:
+    """As an older release left it: the expired one is deleted, the job stays where it is."""
     job_id = accept(redis, keys, events(1))
     (held,) = reserve_all(redis, keys, "wb")
     redis.zadd(keys.started, {f"{job_id}:old": 1})
@@ -64,7 +67,7 @@ def test_a_lease_that_ran_out_beside_another_on_the_same_job(redis: Redis, keys:
 
 
 def test_the_fence_is_the_execution(redis: Redis, keys: Keys) -> None:
-    """The same worker reserved the job again: what it held before can settle nothing, and mark nothing."""
+    """The same worker reserved the job again: its earlier execution can settle and mark nothing."""
     job_id = accept(redis, keys, events(1))
     first = reserve_all(redis, keys)
     again = reserve_all(redis, keys)
@@ -74,8 +77,8 @@ def test_the_fence_is_the_execution(redis: Redis, keys: Keys) -> None:
     assert settle(redis, keys, again, "w1", Written()).written == 1
 
 
-def test_one_lost_job_keeps_the_others_of_a_step(redis: Redis, keys: Keys) -> None:
-    """The step is made again without it."""
+def test_one_lost_job_does_not_affect_the_others_of_a_step(redis: Redis, keys: Keys) -> None:
+    """The step is repeated without it."""
     ids = [accept(redis, keys, events(1)) for _ in range(3)]
     jobs = reserve_all(redis, keys)
     redis.hset(keys.job(ids[1]), "worker_name", "other")
@@ -88,7 +91,7 @@ def test_one_lost_job_keeps_the_others_of_a_step(redis: Redis, keys: Keys) -> No
 
 
 def test_recovery_takes_nothing_from_another(redis: Redis, keys: Keys) -> None:
-    """A worker's set may name a job that somebody else has by now."""
+    """A worker's set may name a job that another worker has now."""
     job_id = accept(redis, keys, events(1))
     (late,) = reserve_all(redis, keys, "wa")
     redis.hset(keys.job(job_id), "worker_name", "wb")
@@ -99,8 +102,8 @@ def test_recovery_takes_nothing_from_another(redis: Redis, keys: Keys) -> None:
     assert redis.exists(f"{keys.prefix}:execution:{job_id}:{late.execution}") == 0
 
 
-def test_a_lease_that_is_lost_is_not_made_again(redis: Redis, keys: Keys) -> None:
-    """Renewing is only for what is there."""
+def test_a_lost_lease_is_not_created_again(redis: Redis, keys: Keys) -> None:
+    """Only existing leases are renewed."""
     accept(redis, keys, events(1))
     jobs = reserve_all(redis, keys, "wa")
     Reserver(redis, keys, "", 20).recover("wa")
@@ -110,7 +113,7 @@ def test_a_lease_that_is_lost_is_not_made_again(redis: Redis, keys: Keys) -> Non
     assert redis.zcard(keys.started) == 0
 
 
-def test_renewing_moves_the_end(redis: Redis, keys: Keys) -> None:
+def test_renewing_moves_the_expiry(redis: Redis, keys: Keys) -> None:
     """By Redis's clock."""
     accept(redis, keys, events(1))
     jobs = reserve_all(redis, keys, "wa")
@@ -124,8 +127,8 @@ def test_renewing_moves_the_end(redis: Redis, keys: Keys) -> None:
 
 
 @pytest.mark.parametrize(("died", "suspect"), [(True, 1), (False, 0)])
-def test_only_a_death_makes_suspects(redis: Redis, keys: Keys, died: bool, suspect: int) -> None:
-    """Not a worker that was told to stop."""
+def test_only_a_crash_makes_suspects(redis: Redis, keys: Keys, died: bool, suspect: int) -> None:
+    """Not the stop of a worker."""
     accept(redis, keys, events(1))
     reserve_all(redis, keys, "wa")
 
@@ -135,7 +138,7 @@ def test_only_a_death_makes_suspects(redis: Redis, keys: Keys, died: bool, suspe
 
 
 def test_a_delivered_job_is_no_longer_a_suspect(redis: Redis, keys: Keys) -> None:
-    """Whatever became of it; a suspect that was put off untried still is one, and keeps its mark."""
+    """With any result; a suspect that was deferred untried still is one, and keeps its mark."""
     accept(redis, keys, events(1))
     reserve_all(redis, keys, "wa")
     Reserver(redis, keys, "", 20).recover("wa")
@@ -161,7 +164,7 @@ def test_a_delivered_job_is_no_longer_a_suspect(redis: Redis, keys: Keys) -> Non
     ids=["jobs", "events", "bytes", "none"],
 )
 def test_each_limit_of_a_reservation(redis: Redis, keys: Keys, limits: dict[str, int], taken: int) -> None:
-    """What doesn't fit any more stays at the queue's front."""
+    """Jobs over the limit stay at the queue's front."""
     ids = [accept(redis, keys, events(2)) for _ in range(4)]
     for job_id in ids:
         redis.hset(keys.job(job_id), "bf_bytes", 900)
@@ -172,8 +175,8 @@ def test_each_limit_of_a_reservation(redis: Redis, keys: Keys, limits: dict[str,
     assert redis.lrange(keys.queue_list, 0, -1) == [one.encode() for one in ids[taken:]]
 
 
-def test_entries_without_a_job_dont_hold_up_redis(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some of them a step, until a job is found."""
+def test_entries_without_a_job_dont_block_redis(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of them in each step, until a job is found."""
     redis.rpush(keys.queue_list, *(f"gone-{n}" for n in range(25)))
     job_id = accept(redis, keys, events(1))
     monkeypatch.setattr(module, "ENTRIES", 10)
@@ -185,8 +188,8 @@ def test_entries_without_a_job_dont_hold_up_redis(redis: Redis, keys: Keys, monk
     assert redis.llen(keys.queue_list) == 0
 
 
-def test_leases_are_given_back_some_at_a_time(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them, in order, but not in one step."""
+def test_leases_are_given_back_in_parts(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them, in order, in several steps."""
     ids = [accept(redis, keys, events(1)) for _ in range(7)]
     reserve_all(redis, keys)
     run_out(redis, keys)
@@ -196,7 +199,7 @@ def test_leases_are_given_back_some_at_a_time(redis: Redis, keys: Keys, monkeypa
 
 
 def test_a_clock_that_is_wrong(redis: Redis) -> None:
-    """Redis's time is what counts, however far this machine's clock is off."""
+    """Redis's time is used, however wrong this machine's clock is."""
     clock = RedisTime()
     assert clock.time() == pytest.approx(time.time(), abs=5), "before Redis was asked, this machine's"
     clock._base += 600
@@ -208,7 +211,7 @@ def test_a_clock_that_is_wrong(redis: Redis) -> None:
 
 
 def test_a_slow_answer_doesnt_set_the_clock_twice(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says when it was asked or answered, and nobody knows which; but the first is better than none."""
+    """Its time may be that of the request or of the answer; but for the first one it is better than none."""
     clock = RedisTime()
     monkeypatch.setattr("birdfeed_worker.queue.redis_time.QUICK", -1.0)
     clock._base += 600
@@ -221,8 +224,8 @@ def test_a_slow_answer_doesnt_set_the_clock_twice(redis: Redis, monkeypatch: pyt
     assert clock._base == base
 
 
-def test_what_a_worker_holds_from_an_earlier_reservation(redis: Redis, keys: Keys) -> None:
-    """What is still its own goes back and is reserved again; what it lost meanwhile is left alone."""
+def test_what_a_worker_has_from_an_earlier_reservation(redis: Redis, keys: Keys) -> None:
+    """Jobs that it still has go back and are reserved again; jobs that it lost meanwhile are not changed."""
     own, lost, done, others = (accept(redis, keys, events(1)) for _ in range(4))
     jobs = {job.id: job for job in reserve_all(redis, keys, "w1")}
     redis.zrem(keys.started, f"{lost}:{jobs[lost].execution}")
@@ -244,8 +247,8 @@ def test_what_a_worker_holds_from_an_earlier_reservation(redis: Redis, keys: Key
     assert members <= {f"{own}:{again.execution}".encode(), f"{done}:{jobs[done].execution}".encode()}
 
 
-def test_what_goes_back_is_queued(redis: Redis, keys: Keys) -> None:
-    """Also where this reservation has no room for it."""
+def test_a_job_that_goes_back_is_queued(redis: Redis, keys: Keys) -> None:
+    """Also if this reservation has no room for it."""
     ids = [accept(redis, keys, events(1)) for _ in range(2)]
     reserve_all(redis, keys, "w1")
 
@@ -256,10 +259,8 @@ def test_what_goes_back_is_queued(redis: Redis, keys: Keys) -> None:
     assert redis.lrange(keys.queue_list, 0, -1) == [left.encode()]
 
 
-def test_a_reservation_that_is_asked_for_again_is_leased_again(
-    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From now on: the first answer may have been lost for long."""
+def test_a_repeated_reservation_is_leased_again(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on: the first answer may have been lost some time ago."""
     accept(redis, keys, events(1))
     monkeypatch.setattr(module, "uuid4", lambda: type("Fixed", (), {"hex": "e1"}))
     (job,) = reserve_all(redis, keys, "w1")
@@ -271,7 +272,7 @@ def test_a_reservation_that_is_asked_for_again_is_leased_again(
 
 
 def test_a_job_that_is_no_longer_started_is_lost(redis: Redis, keys: Keys) -> None:
-    """Another tool changed it under the worker's hands: the worker settles nothing of it."""
+    """Another tool changed it while the worker had it: the worker settles nothing of it."""
     job_id = accept(redis, keys, events(1))
     jobs = reserve_all(redis, keys)
     redis.hset(keys.job(job_id), "status", "queued")
@@ -282,8 +283,8 @@ def test_a_job_that_is_no_longer_started_is_lost(redis: Redis, keys: Keys) -> No
 
 
 @pytest.mark.parametrize("status", ["finished", "canceled", "stopped", "deferred"])
-def test_an_entry_of_a_job_that_is_over(redis: Redis, keys: Keys, status: str) -> None:
-    """Another tool ended it and left its entry in the queue: it is not worked on, and not changed."""
+def test_an_entry_of_a_finished_job(redis: Redis, keys: Keys, status: str) -> None:
+    """Another tool ended it and left its entry in the queue: it is not processed, and not changed."""
     job_id = accept(redis, keys, events(1))
     redis.hset(keys.job(job_id), "status", status)
 
@@ -293,8 +294,8 @@ def test_an_entry_of_a_job_that_is_over(redis: Redis, keys: Keys, status: str) -
 
 
 @pytest.mark.parametrize("registry", ["scheduled", "failed"])
-def test_a_queued_job_counts_wherever_else_it_is_listed(redis: Redis, keys: Keys, registry: str) -> None:
-    """Its status says that it waits; an entry in another registry doesn't keep it from being worked on."""
+def test_a_queued_job_is_used_wherever_else_it_is_listed(redis: Redis, keys: Keys, registry: str) -> None:
+    """Its status says that it waits; an entry in another registry doesn't prevent its delivery."""
     job_id = accept(redis, keys, events(1))
     redis.zadd(f"{keys.prefix}:{registry}:{keys.queue}", {job_id: 9e9})
 
@@ -302,7 +303,7 @@ def test_a_queued_job_counts_wherever_else_it_is_listed(redis: Redis, keys: Keys
 
 
 def test_an_entry_of_a_job_that_waits_elsewhere(redis: Redis, keys: Keys) -> None:
-    """A copy of a scheduled job, or of a dead letter, is dropped."""
+    """A copied entry of a scheduled job, or of a dead letter, is dropped."""
     for registry, status in ((keys.scheduled, "scheduled"), (keys.failed, "failed")):
         job_id = accept(redis, keys, events(1))
         redis.hset(keys.job(job_id), "status", status)
@@ -313,8 +314,8 @@ def test_an_entry_of_a_job_that_waits_elsewhere(redis: Redis, keys: Keys) -> Non
     assert redis.zcard(keys.scheduled) == redis.zcard(keys.failed) == 1
 
 
-def test_a_reservation_is_not_added_to(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked for again, it is the same, whatever has come into the queue meanwhile."""
+def test_a_repeated_reservation_is_not_extended(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the same, whatever was enqueued meanwhile."""
     first = accept(redis, keys, events(1))
     monkeypatch.setattr(module, "uuid4", lambda: type("Fixed", (), {"hex": "e1"}))
     reserve_all(redis, keys, "w1")
@@ -324,7 +325,7 @@ def test_a_reservation_is_not_added_to(redis: Redis, keys: Keys, monkeypatch: py
 
 
 def unknown(redis: Redis, keys: Keys, since: float) -> ReservedJob:
-    """Reserve the only job and settle it as unknown since then; the job as the next worker sees it."""
+    """Reserve the only job and settle it as unknown since then; returns the job as the next worker gets it."""
     jobs = reserve_all(redis, keys)
     settle(redis, keys, jobs, "w1", Deferred(0.0, since))
     (job,) = reserve_all(redis, keys)
@@ -337,10 +338,10 @@ def unknown(redis: Redis, keys: Keys, since: float) -> ReservedJob:
     [(1_600_000_050.0, 1, 100.0), (1_599_999_999.0, 0, 0.0), (None, 0, 0.0)],
     ids=["others were taken since", "others were taken before", "nobody knows"],
 )
-def test_an_outcome_that_is_unknown_again(
+def test_a_second_unknown_outcome(
     redis: Redis, keys: Keys, taken_at: float | None, unknowns: int, spent: float
 ) -> None:
-    """It counts against the job only if its destination took other rows since the last try."""
+    """It is counted for the job only if its destination accepted other rows since the last try."""
     accept(redis, keys, events(1))
     if taken_at is not None:
         redis.hset(keys.birdfeed("destination:llm_events"), "last_success", str(taken_at))
@@ -352,8 +353,8 @@ def test_an_outcome_that_is_unknown_again(
     assert (again.unknowns, again.spent, again.maybe_written_since) == (unknowns, spent, 1_600_000_100.0)
 
 
-def test_a_job_without_a_doubt_is_not_marked(redis: Redis, keys: Keys) -> None:
-    """Settling clears the mark where nothing of the job can have been written."""
+def test_a_job_with_a_known_outcome_is_not_marked(redis: Redis, keys: Keys) -> None:
+    """Settling clears the mark if nothing of the job can have been written."""
     accept(redis, keys, events(1))
     jobs = reserve_all(redis, keys)
     Settler(redis, keys, "w1").mark(jobs[0].execution, [jobs[0].id])

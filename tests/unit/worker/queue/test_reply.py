@@ -1,4 +1,4 @@
-"""Values as Redis answers them, read strictly."""
+"""Values in Redis's answers, read strictly."""
 
 import pytest
 from birdfeed_worker.queue.reply import EARLIEST, LATEST, MAX_NAME, as_name, as_text, epoch, number, pairs, real, whole
@@ -19,7 +19,7 @@ from birdfeed_worker.queue.reply import EARLIEST, LATEST, MAX_NAME, as_name, as_
     ],
 )
 def test_a_count(value: bytes | str | None, expected: int) -> None:
-    """The default where it is missing, is no count, or is more than the most."""
+    """The default if it is missing, is not a count, or is above the maximum."""
     assert number(value, 7, most=100) == expected
 
 
@@ -32,7 +32,7 @@ def test_the_longest_count() -> None:
 
 @pytest.mark.parametrize(("value", "expected"), [(b"-3", -3), ("4", 4), (b"x", 0), (b"1.5", 0)])
 def test_a_count_that_may_be_below_0(value: bytes | str, expected: int) -> None:
-    """0 where it is not one."""
+    """0 if it is not one."""
     assert whole(value) == expected
 
 
@@ -49,8 +49,8 @@ def test_a_count_that_may_be_below_0(value: bytes | str, expected: int) -> None:
         (b"x", None),
     ],
 )
-def test_a_number_of_a_range(value: bytes | None, expected: float | None) -> None:
-    """Its ends belong to it."""
+def test_a_number_in_a_range(value: bytes | None, expected: float | None) -> None:
+    """Including its ends."""
     assert real(value, 1.0, 3.0) == expected
 
 
@@ -61,19 +61,19 @@ def test_a_time() -> None:
 
 
 def test_a_name() -> None:
-    """Fit for one line of a log, and not longer than a name."""
+    """Without line ends, and not longer than a name."""
     assert as_name(None, "unknown") == "unknown"
     assert as_name(b"a\nb\x1b", "") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}"
     assert as_name("x" * (MAX_NAME + 1), "") == "x" * MAX_NAME
 
 
 def test_text() -> None:
-    """Bytes that are no UTF-8 are shown as such."""
+    """Bytes that are not UTF-8 are escaped."""
     assert (as_text("a"), as_text(b"\xc3\xbc"), as_text(b"a\xff")) == ("a", "\u00fc", "a\N{REPLACEMENT CHARACTER}")
 
 
 def test_pairs() -> None:
-    """Names and values; a list of odd length is none of Redis's."""
+    """Names and values; a list of odd length is invalid."""
     assert list(pairs([b"a", 1, b"b", 2])) == [(b"a", 1), (b"b", 2)]
     with pytest.raises(ValueError, match="zip"):
         list(pairs([b"a", 1, b"b"]))

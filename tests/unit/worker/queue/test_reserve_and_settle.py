@@ -1,4 +1,4 @@
-"""Jobs between queue, worker and store: every step is atomic, and rq's own registries stay true."""
+"""Jobs between queue, worker and store: every step is atomic, and rq's own registries stay correct."""
 
 import zlib
 from datetime import UTC, datetime
@@ -44,8 +44,10 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def test_take_moves_jobs_into_the_started_registry(redis: Redis, keys: Keys, queue: Queue, reserver: Reserver) -> None:
-    """A taken job is started, registered for its worker, and out of the queue."""
+def test_reserve_moves_jobs_into_the_started_registry(
+    redis: Redis, keys: Keys, queue: Queue, reserver: Reserver
+) -> None:
+    """A reserved job is started, registered for its worker, and no longer in the queue."""
     batch_id = enqueue(redis, keys, [envelope(text()), envelope(text())])
 
     (job,) = reserver.reserve(**ALL)
@@ -59,8 +61,8 @@ def test_take_moves_jobs_into_the_started_registry(redis: Redis, keys: Keys, que
     assert [execution.worker_name for execution in fetched.get_executions()] == ["w1"]
 
 
-def test_take_stops_at_the_limits_and_takes_at_least_one(redis: Redis, keys: Keys) -> None:
-    """Jobs are taken in order until one more would pass a limit; a job over the limit goes alone."""
+def test_reserve_stops_at_the_limits_and_takes_at_least_one(redis: Redis, keys: Keys) -> None:
+    """Jobs are reserved in order until one more would exceed a limit; a job over the limit is reserved alone."""
     ids = [enqueue(redis, keys, [envelope(text()) for _ in range(n)]) for n in (3, 3, 3, 9)]
 
     takers = [Reserver(redis, keys, f"w{number}", 20) for number in range(4)]
@@ -69,8 +71,8 @@ def test_take_stops_at_the_limits_and_takes_at_least_one(redis: Redis, keys: Key
     assert taken == [ids[:2], ids[2:3], ids[3:], []]
 
 
-def test_a_job_that_is_in_the_queue_twice_is_taken_once(redis: Redis, keys: Keys, reserver: Reserver) -> None:
-    """A copy of an id (an enqueue tried twice, rq's clean-up) is dropped while somebody holds the job."""
+def test_a_job_that_is_in_the_queue_twice_is_reserved_once(redis: Redis, keys: Keys, reserver: Reserver) -> None:
+    """A copy of an id (an enqueue tried twice, rq's clean-up) is dropped while a worker has the job."""
     batch_id = enqueue(redis, keys, [envelope(text())])
     redis.rpush(keys.queue_list, batch_id, "a-job-that-is-gone")
 
@@ -78,8 +80,8 @@ def test_a_job_that_is_in_the_queue_twice_is_taken_once(redis: Redis, keys: Keys
     assert Reserver(redis, keys, "w2", 20).reserve(**ALL) == []
 
 
-def test_a_settled_job_is_gone(redis: Redis, keys: Keys, reserver: Reserver, settler: Settler) -> None:
-    """Written events: the job leaves every key behind it, and the ledger counts them."""
+def test_a_settled_job_is_deleted(redis: Redis, keys: Keys, reserver: Reserver, settler: Settler) -> None:
+    """The job's keys are all deleted, and the ledger counts the written events."""
     enqueue(redis, keys, [envelope(text()), envelope(text())])
     jobs = reserver.reserve(**ALL)
     decoded = decode(jobs)
@@ -97,7 +99,9 @@ def test_a_settled_job_is_gone(redis: Redis, keys: Keys, reserver: Reserver, set
 def test_killed_between_two_steps_of_settling(
     redis: Redis, keys: Keys, reserver: Reserver, settler: Settler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More jobs than one step settles: the first step's are gone for good, the others' next taker asks the store."""
+    """More jobs than one step settles: the first step's are deleted, and the next worker of the others queries the
+    store.
+    """
     ids = [enqueue(redis, keys, [envelope(text())]) for _ in range(5)]
     jobs = reserver.reserve(**ALL)
     settler.mark(jobs[0].execution, ids)
@@ -125,8 +129,8 @@ def test_killed_between_two_steps_of_settling(
     assert all(item.verify for item in decode(again).items)
 
 
-def test_a_job_that_another_worker_has_changes_nothing(redis: Redis, keys: Keys, reserver: Reserver) -> None:
-    """The fence: who lost its hold can't settle what somebody else has in hand."""
+def test_settling_changes_no_job_of_another_worker(redis: Redis, keys: Keys, reserver: Reserver) -> None:
+    """The fence: a worker that lost its lease can't settle a job that another one has."""
     enqueue(redis, keys, [envelope(text())])
     late = reserver.reserve(**ALL)
     assert reserver.recover("w1") == [late[0].id]
@@ -146,7 +150,7 @@ def test_a_job_that_another_worker_has_changes_nothing(redis: Redis, keys: Keys,
 def test_bad_events_become_one_dead_letter_and_the_rest_waits(
     redis: Redis, keys: Keys, queue: Queue, reserver: Reserver, settler: Settler
 ) -> None:
-    """Each event goes its own way; the job shrinks to what is left and is due when asked."""
+    """Each event has its own outcome; the job shrinks to the remaining ones and is due at the given time."""
     events = [envelope(text()) for _ in range(5)]
     batch_id = enqueue(redis, keys, events)
     jobs = reserver.reserve(**ALL)
@@ -185,10 +189,10 @@ def test_bad_events_become_one_dead_letter_and_the_rest_waits(
     assert redis.hgetall(keys.ledger) == {b"written:text_generation": b"1", b"dead:text_generation:invalid": b"2"}
 
 
-def test_work_not_done_goes_back_to_the_front_in_order(
+def test_unprocessed_jobs_go_back_to_the_front_in_order(
     redis: Redis, keys: Keys, queue: Queue, reserver: Reserver, settler: Settler
 ) -> None:
-    """Given back, jobs stand before all others, in the order they had."""
+    """They are before all others, in their old order."""
     first, second, third = (enqueue(redis, keys, [envelope(text())]) for _ in range(3))
     jobs = reserver.reserve(jobs=2, events=10, size=10**7)
     decoded = decode(jobs)
@@ -201,8 +205,8 @@ def test_work_not_done_goes_back_to_the_front_in_order(
     assert Job.fetch(first, connection=redis, serializer=JSONSerializer).get_status() == JobStatus.QUEUED
 
 
-def test_the_jobs_of_a_lost_worker_come_back(redis: Redis, keys: Keys, queue: Queue) -> None:
-    """Holds that ran out are given back to the front; those that are renewed are not."""
+def test_the_jobs_of_a_lost_worker_go_back(redis: Redis, keys: Keys, queue: Queue) -> None:
+    """Jobs with an expired lease go to the front of the queue; those with a renewed one don't."""
     ids = [enqueue(redis, keys, [envelope(text())]) for _ in range(2)]
     lost = Reserver(redis, keys, "lost", 20).reserve(jobs=1, events=10, size=10**7)
     alive = Reserver(redis, keys, "alive", 20).reserve(jobs=1, events=10, size=10**7)
@@ -215,10 +219,10 @@ def test_the_jobs_of_a_lost_worker_come_back(redis: Redis, keys: Keys, queue: Qu
     assert StartedJobRegistry(queue=queue).get_job_ids(cleanup=False) == [ids[1]]
 
 
-def test_a_take_without_an_answer_is_taken_up_again(
+def test_a_reservation_without_an_answer_is_repeated(
     redis: Redis, keys: Keys, reserver: Reserver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The client asks again with the same execution and gets the same jobs; nothing stays in limbo."""
+    """The client repeats it with the same execution and gets the same jobs; none stays started without a worker."""
     batch_id = enqueue(redis, keys, [envelope(text())])
     monkeypatch.setattr("birdfeed_worker.queue.reserve.uuid4", lambda: type("Fixed", (), {"hex": "e1"}))
     first = reserver.reserve(**ALL)
@@ -233,7 +237,9 @@ def test_a_take_without_an_answer_is_taken_up_again(
 def test_replay_and_requeue_bring_dead_letters_back(
     redis: Redis, keys: Keys, queue: Queue, reserver: Reserver, settler: Settler
 ) -> None:
-    """Ours and rq's own requeue: the same events come again, and the ledger's dead are no longer dead."""
+    """With our replay and rq's own requeue the same events are queued again, and the ledger no longer counts them as
+    dead.
+    """
     for _ in range(2):
         enqueue(redis, keys, [envelope(text())])
     jobs = reserver.reserve(**ALL)
@@ -258,7 +264,7 @@ def test_replay_and_requeue_bring_dead_letters_back(
 def test_a_job_that_is_not_ours_is_never_called(
     redis: Redis, keys: Keys, queue: Queue, reserver: Reserver, settler: Settler
 ) -> None:
-    """Whoever can write to Redis can name any function; it becomes a dead letter with its data as it was."""
+    """Any client of Redis can name any function; the job becomes a dead letter with its data unchanged."""
     queue.enqueue("os.system", "true")
     redis.rpush(keys.queue_list, "junk")
     redis.hset(keys.job("junk"), mapping={"status": "queued", "data": zlib.compress(b"not json")})
@@ -275,7 +281,7 @@ def test_a_job_that_is_not_ours_is_never_called(
     ]
 
 
-def test_a_newer_wire_version_waits_without_spending_anything(
+def test_a_newer_wire_version_waits_without_a_counted_attempt(
     redis: Redis, keys: Keys, queue: Queue, reserver: Reserver, settler: Settler
 ) -> None:
     """During a rolling deploy a job from a newer producer waits for a newer worker."""
@@ -292,7 +298,7 @@ def test_a_newer_wire_version_waits_without_spending_anything(
 
 
 def test_a_batch_that_was_enqueued_twice(redis: Redis, keys: Keys, reserver: Reserver, settler: Settler) -> None:
-    """Its events were accepted twice and are written once: the ledger takes the second time back."""
+    """Its events were accepted twice and are written once: the ledger corrects the second acceptance."""
     redis.hset(keys.ledger, "accepted:text_generation", 5)
     enqueue(redis, keys, [envelope(text()) for _ in range(3)])
     jobs = reserver.reserve(**ALL)
@@ -311,10 +317,10 @@ def test_a_batch_that_was_enqueued_twice(redis: Redis, keys: Keys, reserver: Res
     assert redis.hgetall(keys.ledger) == counts
 
 
-def test_putting_off_goes_on_where_one_job_is_lost(
+def test_putting_off_continues_if_one_job_is_lost(
     redis: Redis, keys: Keys, reserver: Reserver, settler: Settler
 ) -> None:
-    """Another worker has it by now: the others wait all the same, and nobody has them."""
+    """Another worker has it now: the others still wait, without a lease."""
     ids = [enqueue(redis, keys, [envelope(text())]) for _ in range(3)]
     jobs = reserver.reserve(**ALL)
     redis.hset(keys.job(ids[1]), "worker_name", "w2")
@@ -325,8 +331,8 @@ def test_putting_off_goes_on_where_one_job_is_lost(
     assert redis.hget(keys.job(ids[1]), "status") == b"started"
 
 
-def test_when_a_job_was_first_reserved_is_remembered(redis: Redis, keys: Keys, reserver: Reserver) -> None:
-    """By Redis's clock, and it stays: a job is given up by its age."""
+def test_the_first_reservation_of_a_job_is_kept(redis: Redis, keys: Keys, reserver: Reserver) -> None:
+    """By Redis's clock, and it stays: a job is dead-lettered by its age."""
     batch_id = enqueue(redis, keys, [envelope(text())])
     (job,) = reserver.reserve(**ALL)
     assert job.first_reserved == pytest.approx(now().timestamp(), abs=60)
@@ -339,7 +345,7 @@ def test_when_a_job_was_first_reserved_is_remembered(redis: Redis, keys: Keys, r
 
 
 def test_a_renewed_lease_keeps_rqs_entry_of_it(redis: Redis, keys: Keys, reserver: Reserver) -> None:
-    """An hour from now on, with the time, so that a delivery of hours doesn't lose it."""
+    """Its expiry moves to an hour from now, so that a delivery of hours doesn't lose it."""
     enqueue(redis, keys, [envelope(text())])
     (job,) = reserver.reserve(**ALL)
     entry = f"{keys.prefix}:execution:{job.id}:{job.execution}"

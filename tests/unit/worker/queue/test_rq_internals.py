@@ -1,4 +1,4 @@
-"""Every piece of rq that birdfeed stands on, pinned: an rq upgrade that changes one fails here, not at night."""
+"""Every internal of rq that birdfeed uses: an rq upgrade that changes one fails here, not in production."""
 
 import inspect
 import json
@@ -23,8 +23,8 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 from tests.support.events import enqueue, envelope, text
 
 
-def test_the_version_we_were_tested_with() -> None:
-    """rq >= 3.0, < 3.1: we stand on internals."""
+def test_the_version_with_which_we_tested() -> None:
+    """rq >= 3.0, < 3.1: we use internals."""
     assert rq.__version__.startswith("3.0.")
 
 
@@ -80,7 +80,7 @@ def test_what_our_worker_overrides_and_calls() -> None:
 
 
 def test_rqs_own_clean_up_of_an_abandoned_job_brings_it_back(redis: Redis, keys: Keys) -> None:
-    """`rq info` cleans the started registry with rq's own code: our job is queued again, whole, not failed."""
+    """`rq info` cleans the started registry with rq's own code: our job is queued again, unchanged, not failed."""
     batch_id = enqueue(redis, keys, [envelope(text())])
     redis.hset(keys.job(batch_id), "retries_left", 1_000_000)
     (job,) = Reserver(redis, keys, "lost", 20).reserve(jobs=1, events=10, size=10**7)
@@ -94,7 +94,7 @@ def test_rqs_own_clean_up_of_an_abandoned_job_brings_it_back(redis: Redis, keys:
 
 
 def test_rqs_registries_read_what_our_scripts_write(redis: Redis, keys: Keys) -> None:
-    """A taken job is started for rq, with its worker; `Worker.all` and the registries agree."""
+    """A reserved job is started for rq, with its worker; `Worker.all` and the registries agree."""
     batch_id = enqueue(redis, keys, [envelope(text())])
     Reserver(redis, keys, "w1", 20).reserve(jobs=1, events=10, size=10**7)
     queue = Queue(keys.queue, connection=redis, serializer=JSONSerializer)

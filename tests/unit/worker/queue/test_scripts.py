@@ -1,4 +1,4 @@
-"""Scripts in one round trip, also on a master that has never seen them."""
+"""Scripts in one round trip, also on a master that doesn't have them."""
 
 from importlib.resources import files
 
@@ -17,8 +17,8 @@ from redis.client import Pipeline
 from tests.support.events import enqueue, envelope, text
 
 
-def test_a_new_master_is_told_the_script(redis: Redis, keys: Keys) -> None:
-    """All calls are answered, in order, whether it knows the script or not; nothing is asked beforehand."""
+def test_a_new_master_gets_the_script(redis: Redis, keys: Keys) -> None:
+    """All calls are answered, in order, whether it has the script or not; there is no request before."""
     enqueue(redis, keys, [envelope(text())])
     promote = script(redis, "promote")
     calls = [([keys.queue_list], [keys.prefix, keys.queue, 10])] * 2
@@ -32,14 +32,14 @@ def test_a_new_master_is_told_the_script(redis: Redis, keys: Keys) -> None:
         assert "cmdstat_script|exists" not in redis.info("commandstats")
 
 
-def test_the_breaker_where_the_master_changes(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The old master knew its script, the new one doesn't: what was delivered is judged and settled all the same."""
+def test_the_breaker_when_the_master_changes(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old master had its script, the new one doesn't: what was delivered is still counted and settled."""
     enqueue(redis, keys, [envelope(text())])
     jobs = Reserver(redis, keys, "w", 20).reserve(jobs=1, events=10, size=10_000)
     decoded = decode(jobs)
     decoded.items[0].outcome = Written()
     breaker = DeadLetterBreaker(redis, keys, Clock(), share=0.5, least=10)
-    monkeypatch.setattr(Pipeline, "load_scripts", lambda self: None)  # the old one was asked
+    monkeypatch.setattr(Pipeline, "load_scripts", lambda self: None)  # the old one was used
     redis.script_flush()
 
     breaker.judge(decoded.items, {job.id: job for job in jobs})
@@ -49,7 +49,7 @@ def test_the_breaker_where_the_master_changes(redis: Redis, keys: Keys, monkeypa
 
 @pytest.mark.parametrize(("name", "writes"), [("depth", False), ("ledger", False), ("settle", True), ("reserve", True)])
 def test_which_scripts_may_write(redis: Redis, name: str, writes: bool) -> None:
-    """Those run on a Redis that is full; one that only reads asks for no more than it needs."""
+    """Those may run on a full Redis; a script that only reads declares no more than it needs."""
     folder = files("birdfeed_worker.queue") / "lua"
     common, allowed, own = ((folder / f"{part}.lua").read_text() for part in ("common", "writes", name))
 
@@ -74,8 +74,8 @@ def test_commands_in_one_step(redis: Redis, keys: Keys) -> None:
     assert redis.hget("h", "f") == b"2"
 
 
-def test_many_calls_are_no_transaction(redis: Redis, keys: Keys) -> None:
-    """Each is a step of its own: others need not wait for all."""
+def test_many_calls_are_not_a_transaction(redis: Redis, keys: Keys) -> None:
+    """Each is its own step: other clients need not wait for all of them."""
     promote = script(redis, "promote")
     run_all(redis, promote, [])
     redis.config_resetstat()

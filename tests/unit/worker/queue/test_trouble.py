@@ -1,4 +1,4 @@
-"""Which errors say that Redis can't work now; and what the worker's clock makes of Redis's."""
+"""Which errors mean that Redis is unavailable; and the worker's clock, set by Redis's."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +33,7 @@ from redis.client import Pipeline
     ids=str,
 )
 def test_whether_redis_is_unavailable(error: Exception, expected: bool) -> None:
-    """An answer to one command alone is none of these, and neither is anybody else's error."""
+    """An error of one command is not one of these, nor is any other error."""
     assert is_unavailable(error) is expected
 
 
@@ -62,7 +62,7 @@ def test_whether_redis_is_unavailable(error: Exception, expected: bool) -> None:
     ],
 )
 def test_what_redis_answers(answer: str, expected: bool, in_pipeline: bool) -> None:
-    """As redis-py hands it on: without its first word where there is a class for it, behind others in a pipeline."""
+    """As redis-py passes it on: without its first word if there is a class for it, after other text in a pipeline."""
     error: Any = BaseParser.parse_error(answer)
     if in_pipeline:
         Pipeline.annotate_exception(None, error, 2, ("SET", "of pipeline caused error: UNBLOCKED", "x"))  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def test_what_redis_answers(answer: str, expected: bool, in_pipeline: bool) -> N
 
 
 class Times:
-    """This machine's monotonic clock, and Redis's: how long its answer takes, and what it says."""
+    """This machine's monotonic clock, and Redis's: the time that its answer takes, and the answer."""
 
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -98,7 +98,7 @@ def test_redis_time(times: Times) -> None:
 
 
 def test_a_clock_set_by_redis(times: Times) -> None:
-    """Redis looked at its clock in the middle of the call, as far as anybody knows; from then on time goes on here."""
+    """Redis's time is assumed to be that of the middle of the call; after that this machine's clock is used."""
     connection: Any = times
     clock = RedisTime()
     assert clock.time() == 3_000.0
@@ -112,8 +112,8 @@ def test_a_clock_set_by_redis(times: Times) -> None:
 
 
 @pytest.mark.parametrize(("takes", "expected"), [(0.5, 7_000.25), (QUICK, 7_000.5), (QUICK + 1, 5_002.0)])
-def test_a_clock_is_set_again_by_a_quick_answer_alone(times: Times, takes: float, expected: float) -> None:
-    """A slow one says less than what is known by now."""
+def test_only_a_quick_answer_sets_the_clock_again(times: Times, takes: float, expected: float) -> None:
+    """A slow one is less exact than the present clock."""
     connection: Any = times
     clock = RedisTime()
     times.says = (5_000, 0)

@@ -1,4 +1,4 @@
-"""Each script by itself, on a real Valkey and on fakeredis: what it answers, and all that it leaves in Redis."""
+"""Each script by itself, on a real Valkey and on fakeredis: its answer, and all that is in Redis afterwards."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tests.support.worker.lua import Scripts
 
 @pytest.fixture(params=["valkey", "fakeredis"])
 def redis(request: pytest.FixtureRequest) -> Iterator[Redis]:
-    """An empty one."""
+    """An empty Redis."""
     if request.param == "fakeredis":
         from fakeredis import FakeRedis
 

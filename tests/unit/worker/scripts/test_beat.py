@@ -1,4 +1,4 @@
-"""beat.lua: a worker's entry, as rq keeps it."""
+"""beat.lua: a worker's entry in rq's format."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ def beat(run: Scripts, jobs: int = 0, dead: int = 0) -> None:
     assert run("beat", "w", 90, "now", "busy", jobs, dead, *ENTRY) == 1
 
 
-def test_an_entry_is_made(run: Scripts) -> None:
-    """Whole, among the workers of all queues and of this one, for a while."""
+def test_an_entry_is_created(run: Scripts) -> None:
+    """With all fields, among the workers of all queues and of this one, with an expiry."""
     beat(run)
 
     assert run.all() == {
@@ -27,8 +27,8 @@ def test_an_entry_is_made(run: Scripts) -> None:
     assert 80 < run.redis.ttl(WORKER) <= 90
 
 
-def test_an_entry_that_is_there_is_not_written_again(run: Scripts) -> None:
-    """Only what changes; the time it lives begins anew."""
+def test_an_existing_entry_is_not_written_again(run: Scripts) -> None:
+    """Only the changed fields; its expiry starts again."""
     run.redis.hset(WORKER, mapping={"hostname": "other", "state": "idle"})
     run.redis.expire(WORKER, 5)
 
@@ -39,7 +39,7 @@ def test_an_entry_that_is_there_is_not_written_again(run: Scripts) -> None:
 
 
 def test_jobs_are_counted(run: Scripts) -> None:
-    """Added to those before; junk is replaced, and what is none writes nothing."""
+    """Added to the earlier ones; junk is replaced, and zero jobs write nothing."""
     run.redis.hset(WORKER, mapping={"hostname": "h", "successful_job_count": "5", "failed_job_count": "x"})
     beat(run, 3, 2)
     found = run.all()[WORKER]

@@ -1,4 +1,4 @@
-"""circuit_breaker.lua: events of a type as they come out, and the share that dies of one thing."""
+"""circuit_breaker.lua: outcomes of a type's events, and the share that fails for one reason."""
 
 import json
 from typing import Any
@@ -11,12 +11,12 @@ WINDOW, TRIPPED, OFF = "breaker-window_t", "breaker", "breaker-off"
 
 
 def count(run: Scripts, came: int, *dead: Any) -> str:
-    """Above a half of at least ten events, of which forty are remembered."""
+    """Count with a limit of half of at least ten events, and a window of forty."""
     return str(run("circuit_breaker", "t", 0.5, 10, 40, came, *dead))
 
 
 def test_counts_are_kept_for_an_hour(run: Scripts) -> None:
-    """Of all events, and of each reason."""
+    """For all events, and for each reason."""
     assert count(run, 6, "invalid", 2, "rejected", 1) == ""
     assert count(run, 3, "invalid", 1) == ""
 
@@ -29,14 +29,14 @@ def test_counts_are_kept_for_an_hour(run: Scripts) -> None:
     [(9, 9, False), (10, 10, True), (20, 10, False), (20, 11, True)],
 )
 def test_it_trips_above_the_share(run: Scripts, came: int, dead: int, trips: bool) -> None:
-    """From the fewest events on."""
+    """From the minimum number of events on."""
     assert count(run, came, "invalid", dead) == ("invalid" if trips else "")
     assert (run.read(TRIPPED) is not None) == trips
 
 
 @pytest.mark.parametrize("reasons", [("a", 15, "b", 3), ("b", 3, "a", 15)])
-def test_what_most_die_of(run: Scripts, reasons: tuple[Any, ...]) -> None:
-    """Is named, with the counts and since when; what was counted is forgotten."""
+def test_the_most_frequent_reason(run: Scripts, reasons: tuple[Any, ...]) -> None:
+    """It is named, with the counts and the start; the counts are reset."""
     assert count(run, 20, *reasons) == "a"
 
     entry = json.loads(run.read(TRIPPED)["t"])
@@ -46,7 +46,7 @@ def test_what_most_die_of(run: Scripts, reasons: tuple[Any, ...]) -> None:
 
 
 def test_once_tripped_nothing_is_counted(run: Scripts) -> None:
-    """Everybody is told the reason."""
+    """Every call returns the reason."""
     count(run, 20, "a", 20)
     before = run.all()
 
@@ -57,7 +57,7 @@ def test_once_tripped_nothing_is_counted(run: Scripts) -> None:
 
 @pytest.mark.parametrize("junk", ["not JSON", "5", "{}", '{"reason":5}', '"reason"', "null"])
 def test_an_entry_that_birdfeed_did_not_write(run: Scripts, junk: str) -> None:
-    """It stops nothing, and goes."""
+    """It stops nothing, and is deleted."""
     run.put(**{TRIPPED: {"t": junk, "u": junk}})
 
     assert count(run, 3) == ""
@@ -66,8 +66,8 @@ def test_an_entry_that_birdfeed_did_not_write(run: Scripts, junk: str) -> None:
 
 
 @pytest.mark.parametrize(("until", "off"), [(50, True), (-50, False)])
-def test_where_it_is_switched_off(run: Scripts, until: float, off: bool) -> None:
-    """It counts nothing until then, and forgets what it had counted."""
+def test_while_it_is_disabled(run: Scripts, until: float, off: bool) -> None:
+    """It counts nothing until then, and resets its counts."""
     run.put(**{OFF: {"t": repr(run.now() + until)}, WINDOW: {"all": "5", "dead:a": "5"}})
 
     assert count(run, 20, "a", 20) == ("" if off else "a")
@@ -76,8 +76,8 @@ def test_where_it_is_switched_off(run: Scripts, until: float, off: bool) -> None
     assert (run.read(TRIPPED) is None) == off
 
 
-def test_old_counts_fade(run: Scripts) -> None:
-    """Above forty all are halved; junk among them is nothing."""
+def test_old_counts_are_halved(run: Scripts) -> None:
+    """Above forty events all counts are halved; junk among them counts as 0."""
     run.put(**{WINDOW: {"all": "39", "dead:a": "5", "dead:b": "x"}})
 
     assert count(run, 1) == ""

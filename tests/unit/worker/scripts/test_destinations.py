@@ -1,4 +1,4 @@
-"""admit.lua and report.lua: one limiter for the pool."""
+"""admit.lua and report.lua: one rate limiter for the pool."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError
 
 from tests.support.worker.lua import Scripts
 
-#: Who asks, the seconds of its probe; ten requests and a hundred bytes a second, and a request of five bytes.
+#: The worker, the seconds of its probe; ten requests and a hundred bytes a second, and a request of five bytes.
 ASK = ("d", 10, 100, 5, "me", 30)
 BACKOFF = "backoff_until"
 
@@ -17,7 +17,7 @@ def state(run: Scripts) -> dict[str, str]:
 
 
 def given(run: Scripts, **fields: Any) -> dict[str, str]:
-    """Fields of the destination's hash; a number is a time from now on."""
+    """Write fields of the destination's hash; a number is seconds from now."""
     at = run.now()
     texts = {name: value if isinstance(value, str) else f"{at + value:.6f}" for name, value in fields.items()}
     run.put(destination_d=texts)
@@ -29,8 +29,8 @@ def admit(run: Scripts) -> tuple[float, str, str, int]:
     return float(wait), reason, at, probing
 
 
-def test_a_request_that_may_go(run: Scripts) -> None:
-    """It takes its share of both rates, and nothing else is written."""
+def test_a_request_that_is_admitted(run: Scripts) -> None:
+    """It uses its share of both rates, and nothing else is written."""
     wait, reason, at, probing = admit(run)
 
     assert (wait, reason, probing) == (0, "", 0)
@@ -42,7 +42,7 @@ def test_a_request_that_may_go(run: Scripts) -> None:
 
 @pytest.mark.parametrize("which", ["next_request", "next_byte"])
 def test_a_request_beyond_a_rate_waits(run: Scripts, which: str) -> None:
-    """Until the bucket has room; it takes nothing."""
+    """Until the bucket has room; it uses nothing."""
     before = given(run, **{which: 50})
 
     wait, *rest = admit(run)
@@ -53,8 +53,8 @@ def test_a_request_beyond_a_rate_waits(run: Scripts, which: str) -> None:
 
 
 @pytest.mark.parametrize("reason", [{"reason": "HTTP 429"}, {}])
-def test_it_backs_off(run: Scripts, reason: dict[str, str]) -> None:
-    """Nobody asks before its time; nothing is written."""
+def test_during_a_backoff(run: Scripts, reason: dict[str, str]) -> None:
+    """No request before its end; nothing is written."""
     before = given(run, **{BACKOFF: 50}, failures="1", **reason)
 
     wait, *rest = admit(run)
@@ -77,8 +77,8 @@ def test_it_backs_off(run: Scripts, reason: dict[str, str]) -> None:
     ],
     ids=str,
 )
-def test_after_a_backoff_one_probes(run: Scripts, probe: dict[str, Any], waits: bool) -> None:
-    """And the others wait for what it finds, a second at most."""
+def test_after_a_backoff_one_worker_probes(run: Scripts, probe: dict[str, Any], waits: bool) -> None:
+    """And the others wait for its result, at most a second."""
     before = given(run, failures="1", reason="HTTP 503", **probe)
 
     wait, reason, at, probing = admit(run)
@@ -93,14 +93,14 @@ def test_after_a_backoff_one_probes(run: Scripts, probe: dict[str, Any], waits: 
 
 
 def test_a_probe_that_is_nearly_over(run: Scripts) -> None:
-    """The others wait until then."""
+    """The others wait until its end."""
     given(run, failures="1", probe="other", probe_until=0.9)
 
     assert 0 < admit(run)[0] < 0.95
 
 
 def test_a_probe_waits_for_the_rates_too(run: Scripts) -> None:
-    """And stays the probe."""
+    """And it stays the probe."""
     given(run, failures="1", next_request=50)
 
     wait, reason, at, probing = admit(run)
@@ -110,8 +110,8 @@ def test_a_probe_waits_for_the_rates_too(run: Scripts) -> None:
     assert state(run)["probe"] == "me"
 
 
-def test_nobody_probes_what_has_not_failed(run: Scripts) -> None:
-    """Whatever is left of an earlier probe."""
+def test_there_is_no_probe_without_a_failure(run: Scripts) -> None:
+    """Even with the fields of an earlier probe."""
     before = given(run, failures="0", probe="other", probe_until=50)
 
     assert admit(run)[::3] == (0, 0)
@@ -120,7 +120,7 @@ def test_nobody_probes_what_has_not_failed(run: Scripts) -> None:
 
 @pytest.mark.parametrize("junk", ["x", "", "nan", "-1", "1e12", "1e400", "9" * 16, "1.5"])
 def test_junk_in_its_state_stops_nothing(run: Scripts, junk: str) -> None:
-    """It counts as missing: also a time weeks ahead, which would stop the pool."""
+    """It counts as missing; so does a time weeks ahead, which would stop the pool."""
     given(run, **dict.fromkeys((BACKOFF, "failures", "probe_until", "next_request", "next_byte"), junk))
 
     assert admit(run)[::3] == (0, 0)
@@ -152,8 +152,8 @@ def report(run: Scripts, outcome: str, waits: str = "[4,6,9]", *, admitted: str 
 
 
 @pytest.mark.parametrize(("who", "left"), [("me", set()), ("other", {"probe", "probe_until"})])
-def test_a_probe_that_found_out_nothing(run: Scripts, who: str, left: set[str]) -> None:
-    """Only whose probe it is ends it."""
+def test_a_probe_without_a_result(run: Scripts, who: str, left: set[str]) -> None:
+    """Only the worker of the probe ends it."""
     given(run, failures="1", probe="me", probe_until=50)
 
     assert report(run, "inconclusive", who=who) == 0
@@ -162,8 +162,8 @@ def test_a_probe_that_found_out_nothing(run: Scripts, who: str, left: set[str]) 
 
 
 @pytest.mark.parametrize(("admitted", "clears"), [("", True), ("before", False), ("at", True), ("after", True)])
-def test_an_answer_that_is_good(run: Scripts, admitted: str, clears: bool) -> None:
-    """It ends the backoff, unless it went out before that began."""
+def test_a_good_answer(run: Scripts, admitted: str, clears: bool) -> None:
+    """It ends the backoff, unless the request was sent before that began."""
     at = given(
         run,
         **{BACKOFF: 50},
@@ -189,7 +189,7 @@ def test_an_answer_that_is_good(run: Scripts, admitted: str, clears: bool) -> No
 
 @pytest.mark.parametrize(("outcome", "paused"), [("backing_off", ""), ("paused", "1")])
 def test_the_first_failure(run: Scripts, outcome: str, paused: str) -> None:
-    """The first wait, and all that is to be known of it."""
+    """The first wait, and all fields about it."""
     at = run.now()
     assert report(run, outcome) == pytest.approx(4, abs=1e-3)
 
@@ -202,7 +202,7 @@ def test_the_first_failure(run: Scripts, outcome: str, paused: str) -> None:
 
 @pytest.mark.parametrize(("before", "wait"), [("1", 6), ("2", 9), ("3", 9), ("40", 9), ("x", 4)])
 def test_failures_in_a_row(run: Scripts, before: str, wait: float) -> None:
-    """Growing waits, the last of them for all that follow; since when is remembered."""
+    """Growing waits, the last of them for all that follow; the start is kept."""
     given(run, failures=before, since="5", **{BACKOFF: -1})
 
     assert report(run, "backing_off") == pytest.approx(wait, abs=1e-3)
@@ -213,7 +213,7 @@ def test_failures_in_a_row(run: Scripts, before: str, wait: float) -> None:
 
 @pytest.mark.parametrize(("failures", "left", "wait"), [("2", 50, 50), ("2", 1, 6), ("0", 1, 4)])
 def test_a_failure_during_a_backoff(run: Scripts, failures: str, left: float, wait: float) -> None:
-    """It is the same failure: the count stays, and so does a longer wait."""
+    """It counts as the same failure: the count stays, and so does a longer wait."""
     given(run, failures=failures, **{BACKOFF: left})
 
     assert report(run, "backing_off") == pytest.approx(wait, abs=1)

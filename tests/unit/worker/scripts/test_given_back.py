@@ -1,4 +1,4 @@
-"""promote.lua, recover.lua, mark.lua and renew.lua: jobs that are due, given back, marked, kept."""
+"""promote.lua, recover.lua, mark.lua and renew.lua: jobs that are due, given back, marked, renewed."""
 
 from typing import Any
 
@@ -26,8 +26,8 @@ SOON = 50.0
     ],
     ids=str,
 )
-def test_what_is_due_is_queued(run: Scripts, job: Any, moves: bool) -> None:
-    """Unless it is somewhere else, or none."""
+def test_due_jobs_are_queued(run: Scripts, job: Any, moves: bool) -> None:
+    """Unless the job is somewhere else, or doesn't exist."""
     run.put(scheduled={"a": 5})
     if job is not None:
         run.put(job_a=job)
@@ -39,8 +39,8 @@ def test_what_is_due_is_queued(run: Scripts, job: Any, moves: bool) -> None:
     assert run.read("job_a") == ({**job, "status": "queued"} if moves else job)
 
 
-def test_some_at_a_time_and_nothing_that_is_not_due(run: Scripts) -> None:
-    """Oldest first, to the queue's end; it says when the next is due."""
+def test_some_at_a_time_and_only_due_ones(run: Scripts) -> None:
+    """Oldest first, to the queue's end; returns when the next one is due."""
     run.put(queue=["z"], scheduled={"a": 5, "b": 6, "c": 7, "d": 9e9})
     for name in "abcd":
         run.put(**{f"job_{name}": {"status": "scheduled"}})
@@ -60,8 +60,8 @@ def jobs(run: Scripts, *names: str, **fields: str) -> None:
 
 
 @pytest.mark.parametrize(("died", "suspect"), [(1, "1"), (0, None)])
-def test_a_workers_jobs_come_back(run: Scripts, died: int, suspect: str | None) -> None:
-    """To the queue's front; nothing is left of the worker's leases."""
+def test_a_workers_jobs_go_back(run: Scripts, died: int, suspect: str | None) -> None:
+    """To the queue's front; the worker's leases are deleted."""
     run.put(queue=["z"])
     jobs(run, "a")
     lease(run, a_e=SOON)
@@ -75,8 +75,8 @@ def test_a_workers_jobs_come_back(run: Scripts, died: int, suspect: str | None) 
 
 
 @pytest.mark.parametrize("change", ["another worker has it", "it is not started", "another lease", "no lease"])
-def test_what_is_no_longer_the_workers(run: Scripts, change: str) -> None:
-    """It stays as it is; only the worker's own lease ends."""
+def test_jobs_that_are_no_longer_the_workers(run: Scripts, change: str) -> None:
+    """They are not changed; only the worker's own lease is deleted."""
     jobs(run, "a")
     lease(run, a_e=SOON)
     if change == "another worker has it":
@@ -97,7 +97,7 @@ def test_what_is_no_longer_the_workers(run: Scripts, change: str) -> None:
 
 
 def test_a_lease_whose_entry_has_expired(run: Scripts) -> None:
-    """rq's entry of it names the worker; without it the worker's own list of leases goes all the same."""
+    """rq's entry names the worker; without it the worker's own list of leases is still deleted."""
     jobs(run, "a")
     lease(run, a_e=SOON)
     run.redis.delete(run.key("execution_a:e"))
@@ -107,8 +107,8 @@ def test_a_lease_whose_entry_has_expired(run: Scripts) -> None:
     assert set(run.all()) == {run.key("queue"), run.key("job_a")}
 
 
-def test_leases_that_have_run_out(run: Scripts) -> None:
-    """Whoever's they are, in order, some at a time; entries that name no lease go."""
+def test_expired_leases(run: Scripts) -> None:
+    """Of any worker, in order, some at a time; entries that name no lease are removed."""
     jobs(run, "a", "b", "c", "d", worker_name="v")
     lease(run, a_e=-9, b_e=-8, c_e=-7, d_e=SOON)
     run.put(wip={"nothing": 1})
@@ -125,7 +125,7 @@ def test_leases_that_have_run_out(run: Scripts) -> None:
 
 @pytest.mark.parametrize("lost", [None, "worker", "lease", "job"])
 def test_marks(run: Scripts, lost: str | None) -> None:
-    """The time, on each job that is still this worker's; the others are named."""
+    """The time, on each job that this worker still has; the others are returned."""
     jobs(run, "a", "b")
     lease(run, a_e=SOON, b_e=SOON)
     if lost == "worker":
@@ -146,7 +146,7 @@ def test_marks(run: Scripts, lost: str | None) -> None:
 
 
 def test_a_lease_is_renewed(run: Scripts) -> None:
-    """With rq's entry of it; one that is lost is not made again."""
+    """With rq's entry; a lost one is not created again."""
     lease(run, a_e=5)
 
     assert run("renew", "w", 20, "e", "a", "b") == 1

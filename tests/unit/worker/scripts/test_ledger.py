@@ -1,4 +1,4 @@
-"""ledger.lua, depth.lua, and what is part of every script: what is in flight, and keys of the wrong kind."""
+"""ledger.lua, depth.lua, and common parts of scripts: jobs in flight, and keys of the wrong kind."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ def flat(pairs: list[str]) -> dict[str, str]:
 
 
 def look(run: Scripts, most: int = 100) -> tuple[Any, ...]:
-    """The counts, what is in flight, anomalies, what rq put back, and whether there were too many jobs."""
+    """The counts, what is in flight, anomalies, what rq queued again, and whether there were too many jobs."""
     *tables, more = run("ledger", most)
     return *(flat([str(one) for one in table]) for table in tables), more
 
@@ -42,7 +42,7 @@ def look(run: Scripts, most: int = 100) -> tuple[Any, ...]:
     ],
     ids=str,
 )
-def test_what_a_job_counts_as(
+def test_a_jobs_count_by_its_state(
     run: Scripts, where: str, job: Mapping[str, str] | None, found: tuple[dict[str, str], ...]
 ) -> None:
     """Wherever it is."""
@@ -55,7 +55,7 @@ def test_what_a_job_counts_as(
     assert run.all() == before
 
 
-def test_jobs_add_up_and_each_counts_once(run: Scripts) -> None:
+def test_jobs_are_summed_and_each_counts_once(run: Scripts) -> None:
     """However often it is listed."""
     run.put(queue=["a", "b", "a", "c", "d"], wip={"a:e": 5, "b:e": 5}, scheduled={"b": 5})
     for name in "abcd":
@@ -66,8 +66,8 @@ def test_jobs_add_up_and_each_counts_once(run: Scripts) -> None:
 
 
 @pytest.mark.parametrize(("most", "more"), [(3, "1"), (4, "")])
-def test_too_many_jobs_to_look_at(run: Scripts, most: int, more: str) -> None:
-    """Only how many there are, by where they are."""
+def test_too_many_jobs_to_read(run: Scripts, most: int, more: str) -> None:
+    """Only their number by state."""
     run.put(queue=["a", "b"], wip={"c:e": 5}, scheduled={"d": 5}, ledger={"written:t": "7"})
 
     found = look(run, most)
@@ -83,7 +83,7 @@ def test_the_depth(run: Scripts) -> None:
     assert run("depth") == [3, 1, 2]
 
 
-#: A call of each script that writes, which would do something.
+#: A call of each script that writes, with an effect.
 CALLS: dict[str, tuple[Any, ...]] = {
     "admit": ("d", 10, 100, 5, "me", 30),
     "adopt": ("x", "now"),
@@ -102,7 +102,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "rewrite_log": ("log", 0),
     "settle": ("w", "e", 600, 0, 0, 0),
 }
-#: What those that only read are given.
+#: The arguments of the scripts that only read.
 READING: dict[str, tuple[Any, ...]] = {"dead_sums": ("-", 10), "ledger": (10,)}
 KINDS = {"queue": "list", "wip": "zset", "scheduled": "zset", "failed": "zset", "ledger": "hash", "queues": "set"}
 
@@ -122,7 +122,7 @@ def test_a_shared_key_of_another_kind(run: Scripts, shared: str) -> None:
 
 @ON_A_REAL_SERVER
 def test_every_script_runs_on_a_redis_that_is_full(run: Scripts) -> None:
-    """Also what writes: else nothing could be taken out of it."""
+    """Also those that write: otherwise nothing could be removed from it."""
     run.put(ledger={"written:t": "7"})
     run.redis.config_set("maxmemory", 1)
     try:
@@ -139,7 +139,7 @@ def test_every_script_runs_on_a_redis_that_is_full(run: Scripts) -> None:
 
 
 def test_every_script_is_called_here() -> None:
-    """A new one, too."""
+    """New ones, too."""
     folder = Path(scripts.__file__).parent / "lua"
 
     assert {path.stem for path in folder.glob("*.lua")} == {*CALLS, *scripts.READ_ONLY, "common", "writes"}

@@ -1,4 +1,4 @@
-"""adopt.lua, merge.lua and rewrite_log.lua: dead letters and the log of what people did."""
+"""adopt.lua, merge.lua and rewrite_log.lua: dead letters and the log of actions."""
 
 from hashlib import sha1
 from typing import Any
@@ -14,7 +14,7 @@ def adopt(run: Scripts) -> int:
     return int(run("adopt", "x", "2026-01-01T00:00:00Z"))
 
 
-def test_what_is_no_dead_letter_is_left_alone(run: Scripts) -> None:
+def test_what_is_not_a_dead_letter_is_not_changed(run: Scripts) -> None:
     run.put(job_x={"status": "queued", "bf_events": "3"})
     before = run.all()
 
@@ -24,7 +24,7 @@ def test_what_is_no_dead_letter_is_left_alone(run: Scripts) -> None:
 
 @pytest.mark.parametrize("job", [{}, {"job_x": "text"}])
 def test_an_entry_without_a_job(run: Scripts, job: dict[str, Any]) -> None:
-    """Only the entry goes."""
+    """Only the entry is removed."""
     run.put(failed={"x": 5, "y": 5}, **job)
 
     assert adopt(run) == -1
@@ -39,10 +39,10 @@ def test_an_entry_without_a_job(run: Scripts, job: dict[str, Any]) -> None:
         ({"bf_events": "3", "bf_type": "t"}, 3, {"dead:t:failed": "3"}),
         ({"bf_events": "3", "bf_type": "t", "bf_reason": ""}, 3, {"dead:t:failed": "3"}),
         ({"bf_events": "3"}, 3, {"dead:unknown:failed": "3"}),
-        # Counted as accepted by whoever made it, with a count that is junk since.
+        # Counted as accepted when it was enqueued, with a count that is junk now.
         ({"bf_events": "x", "bf_type": "t"}, 1, {"dead:t:failed": "1"}),
         ({"bf_events": "1000001", "bf_type": "t"}, 1, {"dead:t:failed": "1"}),
-        # No producer of birdfeed's made it.
+        # Not made by a birdfeed producer.
         ({"data": "z"}, 1, {"accepted:unknown": "1", "dead:unknown:failed": "1"}),
     ],
     ids=str,
@@ -51,7 +51,7 @@ def test_an_entry_without_a_job(run: Scripts, job: dict[str, Any]) -> None:
 def test_a_job_that_rq_failed(
     run: Scripts, fields: dict[str, str], events: int, ledger: dict[str, str], ended: str | None
 ) -> None:
-    """It is counted as dead and doesn't expire; its end is now where nobody said when it was."""
+    """It is counted as dead and doesn't expire; without a time of its end that is now."""
     given = fields if ended is None else {**fields, "ended_at": ended}
     run.put(failed={"x": 5}, job_x=given)
     run.redis.expire(run.key("job_x"), 60)
@@ -66,8 +66,8 @@ def test_a_job_that_rq_failed(
     assert run.read(LEDGER) == ledger
 
 
-def test_a_letter_of_ours_is_kept_from_expiring(run: Scripts) -> None:
-    """And not counted again."""
+def test_our_letters_do_not_expire(run: Scripts) -> None:
+    """And are not counted again."""
     run.put(failed={"x": 5}, job_x={"bf_events": "3", "bf_reason": "invalid"})
     run.redis.expire(run.key("job_x"), 60)
 
@@ -85,8 +85,8 @@ def merge(run: Scripts, *letters: str, fields: tuple[str, ...] = ("data", "new",
 
 
 @ON_A_REAL_SERVER
-def test_letters_become_one(run: Scripts) -> None:
-    """The old ones leave nothing."""
+def test_letters_are_merged(run: Scripts) -> None:
+    """The old ones are deleted."""
     run.put(failed={"a": -1, "b": -1, "c": -1}, results_a="r", results_b="r")
     for name in "abc":
         run.put(**{f"job_{name}": {"data": f"data of {name}"}})
@@ -103,8 +103,8 @@ def test_letters_become_one(run: Scripts) -> None:
 @ON_A_REAL_SERVER
 @pytest.mark.parametrize("what", ["no letter", "no job", "no data", "other data"])
 @pytest.mark.parametrize("which", ["a", "b"])
-def test_letters_that_are_not_as_they_were_seen(run: Scripts, what: str, which: str) -> None:
-    """Nothing is done, whichever of them it is."""
+def test_letters_that_changed_since_they_were_read(run: Scripts, what: str, which: str) -> None:
+    """Nothing is done, whichever of them changed."""
     run.put(failed={"a": -1, "b": -1}, job_a={"data": "data of a"}, job_b={"data": "data of b"})
     key = run.key(f"job_{which}")
     if what == "no letter":
@@ -123,7 +123,7 @@ def test_letters_that_are_not_as_they_were_seen(run: Scripts, what: str, which: 
 
 
 def test_entries_of_the_log_get_other_details(run: Scripts) -> None:
-    """Those that are named; order, ids and other fields stay."""
+    """Only the given ones; order, ids and other fields stay."""
     key = run.key("log")
     for number in "123":
         run.redis.xadd(key, {"details": number, "who": "me"}, id=f"{number}-0")
@@ -138,7 +138,7 @@ def test_entries_of_the_log_get_other_details(run: Scripts) -> None:
 
 
 def test_an_entry_of_the_log_whose_value_says_details(run: Scripts) -> None:
-    """Only the field is another."""
+    """Only the field is changed."""
     key = run.key("log")
     run.redis.xadd(key, {"who": "details", "details": "1"}, id="1-0")
 

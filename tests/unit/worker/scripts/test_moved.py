@@ -8,7 +8,7 @@ import pytest
 from tests.support.worker.lua import ON_A_REAL_SERVER, Scripts, lease
 
 SEEN = sha1(b"data").hexdigest()
-#: What a letter takes beside its data.
+#: The bytes of a letter besides its data.
 OVERHEAD = 1_100
 LETTER = {"data": "data", "bf_events": "3", "bf_type": "t", "bf_reason": "x"}
 FELL = {"dead:t:x": "-{0}", "fell:dead:t:x": "{0}"}
@@ -34,7 +34,7 @@ def bytes_left(run: Scripts) -> int:
 
 
 def test_a_whole_letter_is_purged(run: Scripts) -> None:
-    """What it took is remembered for a call whose answer was lost, and not taken twice."""
+    """Its size is remembered for a call whose answer was lost, and not subtracted twice."""
     letter(run)
 
     assert purge(run) == [1, 3]
@@ -68,8 +68,8 @@ def test_part_of_a_letter(run: Scripts, action: str) -> None:
     assert run.read("ledger") == {"dead:t:x": "-1", "fell:dead:t:x": "1", **counts}
 
 
-def test_a_letter_goes_back(run: Scripts) -> None:
-    """As a job at the queue's end; asked again, nothing is done, and the same is told."""
+def test_a_letter_is_replayed(run: Scripts) -> None:
+    """As a job at the queue's end; a repeated call does nothing, and returns the same."""
     letter(run)
     run.put(queue=["q"])
 
@@ -88,8 +88,8 @@ def test_a_letter_goes_back(run: Scripts) -> None:
     }
 
 
-def test_a_letter_that_went_back_and_is_settled(run: Scripts) -> None:
-    """Its job is gone, and remembered: it goes back no second time."""
+def test_a_replayed_letter_that_is_settled(run: Scripts) -> None:
+    """Its job is deleted, and remembered: it isn't replayed a second time."""
     letter(run)
     run.put(done_new="0")
     before = run.all()
@@ -99,7 +99,7 @@ def test_a_letter_that_went_back_and_is_settled(run: Scripts) -> None:
 
 
 def test_edited_into_another_type(run: Scripts) -> None:
-    """It counts there from now on."""
+    """It is counted for that type from now on."""
     letter(run)
 
     back(run, kind="u")
@@ -118,12 +118,12 @@ def test_edited_into_another_type(run: Scripts) -> None:
             {"bf_type": None},
             {"dead:unknown:x": "-3", "fell:dead:unknown:x": "3", "purged:unknown": "3", "purged_as:unknown:x": "3"},
         ),
-        # No producer of birdfeed's made it, so nobody has counted it.
+        # Not made by a birdfeed producer, so it wasn't counted.
         (
             {"bf_events": None},
             {"dead:t:x": "-3", "fell:dead:t:x": "3", "accepted:t": "3", "purged:t": "3", "purged_as:t:x": "3"},
         ),
-        # The count in the letter is what counts, not what the caller says.
+        # The count in the letter is used, not the caller's.
         (
             {"bf_events": "2"},
             {"dead:t:x": "-2", "fell:dead:t:x": "2", "purged:t": "2", "purged_as:t:x": "2"},
@@ -144,8 +144,8 @@ def test_what_is_counted(run: Scripts, fields: dict[str, str | None], ledger: di
 
 
 @pytest.mark.parametrize("action", ["purge", "back"])
-def test_a_letter_that_is_gone(run: Scripts, action: str) -> None:
-    """Nothing is done; an entry without a letter goes."""
+def test_a_deleted_letter(run: Scripts, action: str) -> None:
+    """Nothing is done; an entry without a letter is removed."""
     move = purge if action == "purge" else back
     run.put(job_a=LETTER)
     before = run.all()
@@ -159,7 +159,7 @@ def test_a_letter_that_is_gone(run: Scripts, action: str) -> None:
 
 
 @ON_A_REAL_SERVER
-def test_a_letter_that_is_not_as_it_was_seen(run: Scripts) -> None:
+def test_a_letter_that_changed_since_it_was_read(run: Scripts) -> None:
     letter(run, data="other")
     before = run.all()
 
@@ -188,8 +188,8 @@ def forget(run: Scripts, *, taken: int = 3, left: str = "") -> list[int]:
     ],
     ids=str,
 )
-def test_a_job_is_forgotten(run: Scripts, where: str, fields: dict[str, str | None], ledger: dict[str, str]) -> None:
-    """Wherever it waits; its id is remembered, and what was taken, for a call whose answer was lost."""
+def test_a_job_is_erased(run: Scripts, where: str, fields: dict[str, str | None], ledger: dict[str, str]) -> None:
+    """Wherever it waits; its id and the result are remembered for a call whose answer was lost."""
     given: dict[str, Any] = {**LETTER, **fields}
     run.put(
         job_a={name: value for name, value in given.items() if value is not None},
@@ -221,7 +221,7 @@ def test_a_job_is_forgotten(run: Scripts, where: str, fields: dict[str, str | No
 
 @ON_A_REAL_SERVER
 @pytest.mark.parametrize("reason", ["x", ""])
-def test_part_of_a_job_is_forgotten(run: Scripts, reason: str) -> None:
+def test_part_of_a_job_is_erased(run: Scripts, reason: str) -> None:
     """The rest stays where it is."""
     run.put(failed={"a": -1}, job_a={**LETTER, "bf_reason": reason}, **{"dead-size": {"bytes": "5000"}})
 
@@ -237,8 +237,8 @@ def test_part_of_a_job_is_forgotten(run: Scripts, reason: str) -> None:
 
 @ON_A_REAL_SERVER
 @pytest.mark.parametrize(("what", "answer"), [("gone", 0), ("changed", 2), ("started", 3), ("held", 3)])
-def test_a_job_that_can_not_be_forgotten(run: Scripts, what: str, answer: int) -> None:
-    """Nothing is done, and why is told; first that a worker holds it."""
+def test_a_job_that_cannot_be_erased(run: Scripts, what: str, answer: int) -> None:
+    """Nothing is done, and the reason is returned; first that a worker has it."""
     if what != "gone":
         run.put(job_a={**LETTER, "data": "other"})
     if what == "started":

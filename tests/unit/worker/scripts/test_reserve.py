@@ -1,4 +1,4 @@
-"""reserve.lua: jobs on their way to a worker."""
+"""reserve.lua: jobs are given to a worker."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ SOON, PAST = 50.0, -50.0
 def reserve(
     run: Scripts, *, jobs: int = 9, events: int = 99, size: int = 999, execution: str = "e", entries: int = 99
 ) -> tuple[dict[str, Any], str]:
-    """What is reserved, by id; and whether it stopped because of the entries."""
+    """Reserve; returns the jobs by id, and whether it stopped at the limit of entries."""
     stopped, *answer = run("reserve", "w", 20, jobs, events, size, execution, entries)
     hashes = [dict(zip(flat[::2], flat[1::2], strict=True)) for flat in answer[1::2]]
     return dict(zip(answer[::2], hashes, strict=True)), stopped
@@ -48,7 +48,7 @@ def test_all_that_a_reservation_writes(run: Scripts) -> None:
 
 
 def test_nothing_is_reserved_while_suspended(run: Scripts) -> None:
-    """By `rq suspend`; nor is anything changed, of what this worker holds either."""
+    """By `rq suspend`; nor is anything changed, not even this worker's own jobs."""
     run.put(queue=["a"], job_a={"bf_events": "1"}, job_b={"status": "started"}, wip={"b:f": 5}, holds_w={"b:f"})
     run.redis.set(f"{run.keys.prefix}:suspended", 1)
     before = run.all()
@@ -66,14 +66,14 @@ def test_nothing_waits(run: Scripts) -> None:
 @pytest.mark.parametrize(
     ("fields", "left", "ledger"),
     [
-        # What no producer of birdfeed's made is counted from here on.
+        # A job that no birdfeed producer made is counted from here on.
         ({"data": "z"}, {"data": "z", "bf_events": "1", "bf_type": "unknown"}, {"accepted:unknown": "1"}),
         ({"bf_type": "t"}, {"bf_events": "1", "bf_type": "t"}, {"accepted:t": "1"}),
         # A count that is junk is one event, and was counted.
         ({"bf_events": "x", "bf_type": "t"}, {"bf_events": "1", "bf_type": "t"}, None),
         ({"bf_events": "1000001"}, {"bf_events": "1"}, None),
         ({"bf_events": "1000000"}, {"bf_events": "1000000"}, None),
-        # rq put a dead letter back.
+        # rq requeued a dead letter.
         (
             {"bf_events": "3", "bf_reason": "invalid", "bf_type": "t", "bf_dead": "z"},
             {"bf_events": "3", "bf_type": "t"},
@@ -85,12 +85,12 @@ def test_nothing_waits(run: Scripts) -> None:
             {"dead:unknown:x": "-3", "fell:dead:unknown:x": "3"},
         ),
         ({"bf_events": "3", "bf_reason": ""}, {"bf_events": "3", "bf_reason": ""}, None),
-        # Tries and times that are junk begin anew.
+        # Attempts and times that are junk start again.
         ({"bf_events": "1", "bf_attempts": "x"}, {"bf_events": "1"}, None),
     ],
     ids=str,
 )
-def test_what_a_jobs_fields_say(
+def test_the_fields_of_a_job(
     run: Scripts, fields: dict[str, str], left: dict[str, str], ledger: dict[str, str] | None
 ) -> None:
     run.put(queue=["a"], job_a={"status": "queued", **fields})
@@ -104,8 +104,8 @@ def test_what_a_jobs_fields_say(
 
 
 @pytest.mark.parametrize(("before", "kept"), [("1600000000.5", True), ("x", False), ("-1", False), ("1e11", False)])
-def test_when_it_was_first_taken(run: Scripts, before: str, kept: bool) -> None:
-    """Stays, where it is a time; tries are counted."""
+def test_the_time_of_the_first_reservation(run: Scripts, before: str, kept: bool) -> None:
+    """It stays, if it is a time; attempts are counted."""
     run.put(queue=["a"], job_a={"status": "queued", "bf_events": "1", "bf_first_taken": before, "bf_attempts": "4"})
 
     reserve(run)
@@ -128,7 +128,7 @@ def test_when_it_was_first_taken(run: Scripts, before: str, kept: bool) -> None:
     ids=str,
 )
 def test_each_limit(run: Scripts, limits: dict[str, Any], taken: str) -> None:
-    """At least one job; what doesn't fit stays first in the queue, as it was."""
+    """At least one job; those over the limit stay first in the queue, unchanged."""
     run.put(queue=list("abc"), **{f"job_{name}": {"bf_events": "2", "bf_bytes": "5"} for name in "abc"})
 
     found, stopped = reserve(run, **limits)
@@ -139,8 +139,8 @@ def test_each_limit(run: Scripts, limits: dict[str, Any], taken: str) -> None:
     assert [run.read(f"job_{name}") for name in left] == [{"bf_events": "2", "bf_bytes": "5"}] * len(left)
 
 
-def test_entries_looked_at_are_bounded(run: Scripts) -> None:
-    """It says that it stopped there."""
+def test_the_number_of_entries_is_bounded(run: Scripts) -> None:
+    """The answer says that it stopped there."""
     run.put(queue=["gone"] * 3 + ["a", "b"], job_a={"bf_events": "1"}, job_b={"bf_events": "1"})
 
     assert reserve(run, entries=3) == ({}, "1")
@@ -172,7 +172,7 @@ def test_entries_looked_at_are_bounded(run: Scripts) -> None:
     ],
 )
 def test_which_entries_wait(run: Scripts, status: str | None, where: str | None, waits: bool) -> None:
-    """A copy of a job that is somewhere else, or over, is dropped; the job stays as it is."""
+    """The copied entry of a job that is somewhere else, or finished, is dropped; the job isn't changed."""
     run.put(queue=["a"], job_a={"bf_events": "1", **({"status": status} if status else {})})
     if where in ("scheduled", "failed"):
         run.put(**{where: {"a": 5}})
@@ -193,7 +193,7 @@ def test_which_entries_wait(run: Scripts, status: str | None, where: str | None,
         assert run.read("job_a") == before
 
 
-def test_a_job_of_another_kind_is_no_job(run: Scripts) -> None:
+def test_a_job_of_another_kind_is_not_a_job(run: Scripts) -> None:
     run.put(queue=["a", "b"], job_a="text", job_b={"bf_events": "1"})
 
     assert list(reserve(run)[0]) == ["b"]
@@ -201,7 +201,7 @@ def test_a_job_of_another_kind_is_no_job(run: Scripts) -> None:
 
 
 def test_leases_of_another_kind(run: Scripts) -> None:
-    """rq's entries are no such thing: they go, and nobody holds the job."""
+    """If rq's entries are of another kind they are deleted, and no worker has the job."""
     run.put(queue=["a"], job_a={"status": "started", "bf_events": "1"}, executions_a="text")
 
     assert list(reserve(run)[0]) == ["a"]
@@ -211,7 +211,7 @@ def test_leases_of_another_kind(run: Scripts) -> None:
 @ON_A_REAL_SERVER
 @pytest.mark.parametrize(("name", "kept"), [("a-B_9", True), ("a:b", False), ("x" * 200, True), ("x" * 201, False)])
 def test_an_id_that_rq_would_refuse(run: Scripts, name: str, kept: bool) -> None:
-    """The job goes on under another; nothing is left under the old one."""
+    """The job gets another one; nothing is left under the old one."""
     run.redis.rpush(run.key("queue"), name, "gone:too")
     run.redis.hset(f"rq:job:{name}", "bf_events", "1")
 
@@ -222,7 +222,7 @@ def test_an_id_that_rq_would_refuse(run: Scripts, name: str, kept: bool) -> None
     assert [key for key in run.all() if key.startswith("rq:job:")] == [f"rq:job:{found}"]
 
 
-def test_asked_again_it_is_the_same(run: Scripts) -> None:
+def test_a_repeated_call_returns_the_same(run: Scripts) -> None:
     """Leased again, from now on; nothing is added, and nothing counted."""
     run.put(queue=["a"], job_a={"bf_events": "1"})
     first, _ = reserve(run)
@@ -239,8 +239,8 @@ def test_asked_again_it_is_the_same(run: Scripts) -> None:
     ("status", "leased", "goes_back"),
     [("started", True, True), ("started", False, False), ("finished", True, False), (None, True, False)],
 )
-def test_what_it_holds_from_before(run: Scripts, status: str | None, leased: bool, goes_back: bool) -> None:
-    """Goes back into the queue where it is still its own; else only its note of it goes."""
+def test_jobs_from_an_earlier_reservation(run: Scripts, status: str | None, leased: bool, goes_back: bool) -> None:
+    """A job goes back into the queue if the worker still has it; otherwise only its entry is deleted."""
     run.put(job_a={"bf_events": "1", **({"status": status} if status else {})})
     lease(run, a_old=SOON)
     if not leased:
@@ -257,8 +257,8 @@ def test_what_it_holds_from_before(run: Scripts, status: str | None, leased: boo
         assert (run.read("wip"), run.read("execution_a:old"), run.read("executions_a")) == (None, None, None)
 
 
-def test_what_it_holds_beside_another(run: Scripts) -> None:
-    """Its own lease ends, the other's and the job stay."""
+def test_a_job_that_another_worker_has_too(run: Scripts) -> None:
+    """Its own lease is deleted, the other's and the job stay."""
     run.put(job_a={"status": "started", "bf_events": "1"})
     lease(run, a_old=SOON, a_other=SOON)
     run.redis.srem(run.key("holds_w"), "a:other")

@@ -1,4 +1,4 @@
-"""settle.lua: what became of jobs, in one step."""
+"""settle.lua: the outcomes of jobs, in one step."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ SIZE = "dead-size"
 
 
 def held(run: Scripts, *names: str, **fields: str) -> None:
-    """Jobs in the hands of worker w, execution e."""
+    """Jobs of worker w, execution e."""
     for name in names:
         run.put(**{f"job_{name}": {"status": "started", "worker_name": "w", **fields}})
         lease(run, **{f"{name}_e": SOON})
@@ -32,14 +32,14 @@ def settle(
 
 
 def rest(run: Scripts) -> dict[str, Any]:
-    """All that is left but the name of the queue among rq's queues, which must be there."""
+    """All keys that are left, except the queue's name among rq's queues, which must be there."""
     found = run.all()
     assert found.pop(run.key("queues")) == {run.key("queue")}
     return found
 
 
-def test_a_job_that_is_done(run: Scripts) -> None:
-    """It leaves nothing but how many died, which is remembered for a while."""
+def test_a_finished_job(run: Scripts) -> None:
+    """Only the number of its dead events is kept, for a while."""
     held(run, "a")
     run.put(results_a="r")
 
@@ -50,8 +50,8 @@ def test_a_job_that_is_done(run: Scripts) -> None:
 
 
 @pytest.mark.parametrize("change", ["status", "worker", "lease", "gone"])
-def test_one_that_is_lost_changes_nothing(run: Scripts, change: str) -> None:
-    """Of none of the jobs: its id is told."""
+def test_a_lost_job_changes_nothing(run: Scripts, change: str) -> None:
+    """Of any job: its id is returned."""
     held(run, "a", "b")
     if change == "status":
         run.redis.hset(run.key("job_b"), "status", "queued")
@@ -70,7 +70,7 @@ def test_one_that_is_lost_changes_nothing(run: Scripts, change: str) -> None:
 
 
 def test_jobs_that_go_back(run: Scripts) -> None:
-    """To the queue's front, in order, as they were."""
+    """To the queue's front, in order, unchanged."""
     held(run, "a", "b", data="z", bf_events="2")
     run.put(queue=["z"])
 
@@ -83,7 +83,7 @@ def test_jobs_that_go_back(run: Scripts) -> None:
 
 @pytest.mark.parametrize(("action", "suspect"), [("at", None), ("suspect", "1"), ("back", None)])
 def test_a_job_that_shrinks(run: Scripts, action: str, suspect: str | None) -> None:
-    """What is left of it waits, at a time or at once; it is a suspect only where it wasn't tried."""
+    """The rest waits, until a time or in the queue; it is a suspect only if it wasn't tried."""
     held(run, "a", data="z", bf_events="2", bf_bytes="9", bf_suspect="1", bf_posted="5")
 
     assert settle(run, job("a", action, when=4e9, data="y", events=1, size=3)) == []
@@ -116,10 +116,10 @@ def test_a_job_that_shrinks(run: Scripts, action: str, suspect: str | None) -> N
     ],
     ids=str,
 )
-def test_an_outcome_that_is_unknown(
+def test_an_unknown_outcome(
     run: Scripts, before: dict[str, str], success: str | None, posted: str, found: dict[str, str]
 ) -> None:
-    """It is marked; again unknown while the destination took others since, it counts against the job."""
+    """It is marked; a second unknown outcome is counted if the destination accepted others since."""
     held(run, "a", **before)
     if success is not None:
         run.put(destination_d={"last_success": success})
@@ -130,8 +130,8 @@ def test_an_outcome_that_is_unknown(
     assert run.read("job_a") == {"status": "scheduled", "worker_name": "w", **left}
 
 
-def test_a_job_whose_outcome_is_known(run: Scripts) -> None:
-    """It has no mark any more."""
+def test_a_known_outcome(run: Scripts) -> None:
+    """The job no longer has a mark."""
     held(run, "a", bf_posted="5")
 
     settle(run, job("a", "at", when=5))
@@ -140,7 +140,7 @@ def test_a_job_whose_outcome_is_known(run: Scripts) -> None:
 
 
 def test_the_lease_of_another_stays(run: Scripts) -> None:
-    """Only the worker's own ends."""
+    """Only the worker's own is deleted."""
     held(run, "a")
     run.put(wip={"a:f": 9e9}, executions_a={"f": 9e9})
 
@@ -152,7 +152,7 @@ def test_the_lease_of_another_stays(run: Scripts) -> None:
 
 
 def test_the_ledger_counts(run: Scripts) -> None:
-    """Each entry; what falls is counted as fallen, too."""
+    """Each entry; reductions are counted, too."""
     run.put(ledger={"dead:t:x": "5", "written:t": "junk"})
 
     settle(run, counts=["written", "t", "", 2, "dead", "t", ":x", -3])
@@ -162,7 +162,7 @@ def test_the_ledger_counts(run: Scripts) -> None:
 
 @pytest.mark.parametrize(("size", "left"), [({"bytes": "50"}, "1154"), ({"bytes": "x"}, "x"), ({}, None)])
 def test_dead_letters(run: Scripts, size: dict[str, str], left: str | None) -> None:
-    """Each as a failed job that stays; their size grows by data and overhead, once it was measured."""
+    """Each as a failed job without expiry; their size grows by data and overhead, once it was measured."""
     if size:
         run.put(**{SIZE: size})
 

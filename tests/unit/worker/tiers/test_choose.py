@@ -1,4 +1,4 @@
-"""Which tier an event's user has."""
+"""The choice of an event's tier."""
 
 import pytest
 from birdfeed_worker.tiers.choose import choose_tier

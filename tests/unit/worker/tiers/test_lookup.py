@@ -1,4 +1,4 @@
-"""Looking tiers up: remembered, once per user at a time, within a budget, and no failure remembered as an answer."""
+"""Looking tiers up: cached, one request per user at a time, within a budget, and no failure is cached as an answer."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ class Clock:
 
 
 class Source:
-    """Answers from a dict, and notes who was asked about. Waits for `gate` before it answers."""
+    """Answers from a dict, and records the lookups. Waits for `gate` before it answers."""
 
     def __init__(self, tiers: dict[str, str | None] | None = None) -> None:
         self.tiers = tiers or {}
@@ -53,11 +53,11 @@ def clock() -> Clock:
 
 
 def lookup(source: TierSource, **options: Any) -> CachedTiers:
-    """One that waits for its threads as long as a slow machine may need."""
+    """A lookup that waits for its threads as long as a slow machine may need."""
     return CachedTiers(source, **{"budget": 60, **options})
 
 
-def test_answers_are_remembered_for_their_time(clock: Clock) -> None:
+def test_answers_are_cached_for_their_time(clock: Clock) -> None:
     """One request, until the answer is too old."""
     source = Source({"u": "seed"})
     tiers = lookup(source, ttl=60, clock=clock)
@@ -73,8 +73,8 @@ def test_answers_are_remembered_for_their_time(clock: Clock) -> None:
     assert source.asked == ["u", "u"]
 
 
-def test_a_batch_asks_once_for_whom_it_does_not_know(clock: Clock) -> None:
-    """The source sees only the users that nothing is known of."""
+def test_a_batch_looks_up_unknown_users_once(clock: Clock) -> None:
+    """The source gets only the users without a cached answer."""
     source = Source({"a": "seed", "b": "spore"})
     tiers = lookup(source, clock=clock)
     tiers.look_up({"a"})
@@ -85,16 +85,16 @@ def test_a_batch_asks_once_for_whom_it_does_not_know(clock: Clock) -> None:
     assert source.asked == ["a", "b"]
 
 
-def test_no_users_no_request(clock: Clock) -> None:
-    """An anonymous batch asks nobody."""
+def test_without_users_there_is_no_request(clock: Clock) -> None:
+    """For a batch of anonymous events."""
     source = Source()
 
     assert lookup(source, clock=clock).look_up(set()) == {}
     assert source.asked == []
 
 
-def test_a_failure_is_no_answer(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is claimed and nothing remembered; after a pause the source is asked again. Users are not logged."""
+def test_a_failure_is_not_an_answer(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    """No answer is returned or cached; after a pause the source is tried again. Users are not logged."""
     source, counts = Source({"user-1": "seed"}), Counts()
     source.error = ConnectionError("user-1")
     tiers = lookup(source, failure_pause=1, clock=clock, on_failure=counts)
@@ -113,8 +113,8 @@ def test_a_failure_is_no_answer(clock: Clock, caplog: pytest.LogCaptureFixture) 
     assert "user-1" not in caplog.text
 
 
-def test_one_users_failure_is_his_own(clock: Clock) -> None:
-    """Who could be asked about has an answer, and the source gets no pause."""
+def test_one_users_failure_affects_no_other(clock: Clock) -> None:
+    """The other users have their answers, and the source gets no pause."""
     source = Source({"a": "seed"})
     tiers = lookup(source, clock=clock)
     first = tiers.look_up(["a", "b"])
@@ -125,8 +125,8 @@ def test_one_users_failure_is_his_own(clock: Clock) -> None:
     assert [first, second] == [{"a": "seed"}, {"b": "spore"}]
 
 
-def test_an_answer_before_a_failure_counts(clock: Clock) -> None:
-    """A source that breaks half way keeps what it said."""
+def test_an_answer_before_a_failure_is_used(clock: Clock) -> None:
+    """The answers that a source gave before it failed are kept."""
 
     class Breaks:
         def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
@@ -140,8 +140,8 @@ def test_an_answer_before_a_failure_counts(clock: Clock) -> None:
     assert answers == {"a": "seed"}
 
 
-def test_no_tier_is_no_answer(clock: Clock) -> None:
-    """That there is none is not claimed as a tier; the user is asked about again after a while, not in every batch."""
+def test_a_missing_tier_is_not_an_answer(clock: Clock) -> None:
+    """It isn't stored as a tier; the user is looked up again after a while, not in every batch."""
     source, counts = Source({"u": None}), Counts()
     tiers = lookup(source, no_answer_ttl=30, clock=clock, on_failure=counts)
     answers = [tiers.look_up({"u"}), tiers.look_up({"u"})]
@@ -156,7 +156,7 @@ def test_no_tier_is_no_answer(clock: Clock) -> None:
 
 
 def test_an_outdated_answer_is_not_used_in_an_outage(clock: Clock) -> None:
-    """What was true five minutes ago is no answer now: unknown, not a guess."""
+    """An answer of five minutes ago is not used: unknown, not a guess."""
     source = Source({"u": "seed"})
     tiers = lookup(source, ttl=60, clock=clock)
     tiers.look_up({"u"})
@@ -168,7 +168,7 @@ def test_an_outdated_answer_is_not_used_in_an_outage(clock: Clock) -> None:
 
 
 def test_a_batch_waits_no_longer_than_its_budget() -> None:
-    """A source that hangs costs the budget once; its late answer serves the next batch."""
+    """A source that hangs delays by the budget once; its late answer is used for the next batch."""
     source, counts = Source({"u": "seed"}), Counts()
     source.gate.clear()
     tiers = lookup(source, budget=0.05, on_failure=counts)
@@ -186,8 +186,8 @@ def test_a_batch_waits_no_longer_than_its_budget() -> None:
     assert ("late", 1) in counts.failures
 
 
-def test_the_budget_is_the_batchs_not_the_users() -> None:
-    """A hundred users of a source that hangs wait as long as one."""
+def test_the_budget_is_per_batch_not_per_user() -> None:
+    """A hundred users wait for a hanging source as long as one."""
     source = Source()
     source.gate.clear()
     tiers = lookup(source, budget=0.05)
@@ -202,7 +202,7 @@ def test_the_budget_is_the_batchs_not_the_users() -> None:
 
 
 def test_one_request_per_user_at_a_time() -> None:
-    """However many threads want to know."""
+    """With any number of threads."""
     source = Source({"u": "seed"})
     source.gate.clear()
     tiers = lookup(source, budget=60)
@@ -223,8 +223,8 @@ def test_one_request_per_user_at_a_time() -> None:
     assert source.asked == ["u"]
 
 
-def test_bounded(clock: Clock) -> None:
-    """The users remembered longest go first."""
+def test_the_cache_is_bounded(clock: Clock) -> None:
+    """The oldest entries are removed first."""
     source = Source({f"u{number}": "seed" for number in range(10)})
     tiers = lookup(source, max_users=3, clock=clock)
     for number in range(10):
@@ -237,8 +237,8 @@ def test_bounded(clock: Clock) -> None:
     assert len(tiers._known) == 3
 
 
-def test_answers_about_others_are_not_taken(clock: Clock) -> None:
-    """A source that talks of users nobody asked about fills no memory."""
+def test_answers_about_other_users_are_ignored(clock: Clock) -> None:
+    """A source that answers about other users fills no memory."""
 
     class Talks:
         def answers(self, users: Collection[str]) -> Iterable[tuple[str, str | None]]:
@@ -252,8 +252,8 @@ def test_answers_about_others_are_not_taken(clock: Clock) -> None:
     assert list(tiers._known) == ["u"]
 
 
-def test_closed(clock: Clock) -> None:
-    """A worker on its way out gets what is remembered, and no exception."""
+def test_a_closed_lookup(clock: Clock) -> None:
+    """A worker that is stopping gets the cached answers, and no exception."""
     tiers = lookup(Source({"a": "seed", "b": "seed"}), clock=clock)
     tiers.look_up({"a"})
     tiers.close()

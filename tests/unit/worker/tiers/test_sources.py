@@ -1,4 +1,4 @@
-"""Where tiers are looked up: a Redis hash, an auth service, a file."""
+"""Sources of tiers: a Redis hash, an auth service, a file."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from fakeredis import FakeRedis
 
 @pytest.mark.parametrize("decode", [False, True])
 def test_redis(decode: bool) -> None:
-    """One HMGET for all; who isn't in the hash has none; the client may decode or not."""
+    """One HMGET for all; a user who isn't in the hash has none; the client may decode or not."""
     client = fakeredis.FakeRedis(decode_responses=decode)
     client.hset("tiers", mapping={"a": "seed", "b": " spore ", "c": ""})
 
@@ -30,7 +30,7 @@ def test_redis(decode: bool) -> None:
     ]
 
 
-def test_redis_asks_once() -> None:
+def test_redis_is_read_once() -> None:
     """500 users are one round trip."""
 
     class Client:
@@ -46,8 +46,8 @@ def test_redis_asks_once() -> None:
     assert client.calls == 1
 
 
-def test_redis_errors_are_the_clients() -> None:
-    """Whoever remembers answers decides what a failure is."""
+def test_redis_errors_are_raised() -> None:
+    """The lookup decides how to handle a failure."""
 
     class Client:
         def hmget(self, name: str, keys: list[str]) -> Any:
@@ -61,7 +61,7 @@ Answer = tuple[int, object]
 
 
 def auth(answers: Mapping[str, Answer | Exception], asked_by: Any = "user") -> AuthServiceTiers:
-    """A service that answers each user as given; asserts that it is asked by one parameter."""
+    """A service that answers each user as given; asserts that each request has one parameter."""
 
     def fetch(parameters: Mapping[str, str]) -> Answer:
         assert [asked_by] == list(parameters)
@@ -99,20 +99,20 @@ def auth(answers: Mapping[str, Answer | Exception], asked_by: Any = "user") -> A
     ],
 )
 def test_auth_service(answer: Answer | Exception, expected: list[tuple[str, str | None]]) -> None:
-    """A tier, a "has none", or no answer at all: three things."""
+    """A tier, no tier, or no answer: three different results."""
     assert expected == list(auth({"u": answer}).answers(["u"]))
 
 
 @pytest.mark.parametrize("asked_by", ["token", "referrer"])
 def test_auth_service_by_token_or_referrer(asked_by: str) -> None:
-    """Asked by these, the answer is about whose they are."""
+    """The answer is about the owner of the token or referrer."""
     service = auth({"t-1": (200, {"valid": True, "userId": "u", "tier": "seed"})}, asked_by)
 
     assert list(service.answers(["t-1"])) == [("t-1", "seed")]
 
 
-def test_auth_service_asks_several_at_a_time() -> None:
-    """An answer counts when it comes: a user that hangs keeps no other from it."""
+def test_auth_service_has_several_concurrent_requests() -> None:
+    """Each answer is used when it arrives: a user whose request hangs delays no other."""
     gate = threading.Event()
 
     def fetch(parameters: Mapping[str, str]) -> Answer:
@@ -128,7 +128,7 @@ def test_auth_service_asks_several_at_a_time() -> None:
     assert {"slow", "a", "b"} - first == {user for user, _ in answers}
 
 
-def test_auth_service_failures_are_logged_without_whom(caplog: pytest.LogCaptureFixture) -> None:
+def test_auth_service_failures_are_logged_without_users(caplog: pytest.LogCaptureFixture) -> None:
     """The status, not the user or the token."""
     with caplog.at_level(logging.WARNING):
         list(auth({"secret-token": (500, None)}, "token").answers(["secret-token"]))
@@ -148,7 +148,7 @@ def test_auth_service_failures_are_logged_without_whom(caplog: pytest.LogCapture
     ],
 )
 def test_files(tmp_path: Path, name: str, text: str) -> None:
-    """JSON, TOML or CSV, as the name says."""
+    """JSON, TOML or CSV, by the file's name."""
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
 
@@ -170,8 +170,8 @@ def test_files(tmp_path: Path, name: str, text: str) -> None:
         ("t", "a seed", "is .json, .toml or .csv, not ''"),
     ],
 )
-def test_files_that_are_none(tmp_path: Path, name: str, text: str, reason: str) -> None:
-    """Said with the file's name and what is wrong."""
+def test_invalid_files(tmp_path: Path, name: str, text: str, reason: str) -> None:
+    """Reported with the file's name and the fault."""
     path = tmp_path / name
     path.write_text(text, encoding="utf-8")
 
@@ -186,7 +186,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 
 def test_a_file_is_read_again_when_it_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Looked at once a second; a broken one leaves the tiers as they were, and is logged once."""
+    """Checked once a second; a broken one doesn't change the tiers, and is logged once."""
     now = [0.0]
     path = tmp_path / "t.json"
     tiers: list[Mapping[str, str]] = []
@@ -220,7 +220,7 @@ def test_a_file_is_read_again_when_it_changes(tmp_path: Path, caplog: pytest.Log
     ],
     ids=["deep json", "long number in json", "deep toml", "long number in toml"],
 )
-def test_a_file_beyond_all_bounds_is_a_sentence(tmp_path: Path, name: str, text: str) -> None:
+def test_a_file_that_is_too_large_is_one_sentence(tmp_path: Path, name: str, text: str) -> None:
     path = tmp_path / name
     path.write_text(text)
 
@@ -241,8 +241,8 @@ def test_a_file_beyond_all_bounds_is_a_sentence(tmp_path: Path, name: str, text:
         ("user:hunter2", "must be redis"),
     ],
 )
-def test_tiers_are_not_asked_for_in_clear(where: str, message: str) -> None:
-    """Users' names and tokens would be readable on the way; and what is wrong is said without the secrets in it."""
+def test_tiers_are_not_requested_without_tls(where: str, message: str) -> None:
+    """Others could read users' names and tokens in transit; the error doesn't contain the secrets."""
     with pytest.raises(ConfigurationError, match=message) as caught:
         tiers_of(WorkerSettings(tiers=where), FakeRedis())
 
@@ -252,5 +252,5 @@ def test_tiers_are_not_asked_for_in_clear(where: str, message: str) -> None:
 @pytest.mark.parametrize(
     "where", ["http://127.0.0.1:1/check", "http://localhost/", "http://[::1]/", "https://auth.example/"]
 )
-def test_tiers_are_asked_for_over_tls_or_on_this_machine(where: str) -> None:
+def test_tiers_are_requested_over_tls_or_on_this_machine(where: str) -> None:
     tiers_of(WorkerSettings(tiers=where), FakeRedis())

@@ -1,4 +1,4 @@
-"""The client of the store, without a store."""
+"""Tinybird's client, without a server."""
 
 import gc
 import weakref
@@ -10,8 +10,8 @@ import pytest
 from birdfeed_worker.tinybird.client import Tinybird
 
 
-def test_nothing_of_a_request_waits_for_the_cycle_collector() -> None:
-    """It comes rarely in a worker, and a request's body is half a megabyte."""
+def test_a_request_is_freed_without_the_garbage_collector() -> None:
+    """It runs rarely in a worker, and a request's body is half a megabyte."""
     seen: list[weakref.ref[httpx.Request]] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -38,7 +38,7 @@ SOON = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
     ids=["seconds", "a part of one", "over a day", "a date", "a moment ago"],
 )
 def test_retry_after(header: str, least: float, most: float) -> None:
-    """A wait is never made shorter than asked, up to a day."""
+    """A wait is never shorter than the header says, up to a day."""
     transport = httpx.MockTransport(lambda request: httpx.Response(429, headers={"Retry-After": header}))
     with Tinybird("https://store", "append", None, transport=transport) as tinybird:
         asked = tinybird.append("llm_events", b"{}").retry_after
@@ -48,8 +48,8 @@ def test_retry_after(header: str, least: float, most: float) -> None:
 
 
 @pytest.mark.parametrize("header", ["soon", "1795000000", "nan", "inf", ""])
-def test_what_is_no_wait(header: str) -> None:
-    """An epoch, or nonsense: the backoff decides."""
+def test_an_invalid_retry_after(header: str) -> None:
+    """An epoch time, or junk: the backoff decides."""
     transport = httpx.MockTransport(lambda request: httpx.Response(429, headers={"Retry-After": header}))
     with Tinybird("https://store", "append", None, transport=transport) as tinybird:
         assert tinybird.append("llm_events", b"{}").retry_after is None

@@ -51,7 +51,7 @@ TABLE: list[tuple[str, Answer, Decision]] = [
 
 @pytest.mark.parametrize(("answer", "expected"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_decide(answer: Answer, expected: Decision) -> None:
-    """The table of design and Tinybird's contract, row by row, for a request of three rows."""
+    """The table in the design and in Tinybird's contract, row by row, for a request of three rows."""
     assert decide(answer, 3) == expected
 
 
@@ -59,7 +59,7 @@ counts = st.none() | st.integers(min_value=0, max_value=20_000)
 
 
 @given(st.integers(min_value=0, max_value=999), counts, counts, st.integers(min_value=1, max_value=10_000))
-def test_only_full_counts_are_done(status: int, successful: int | None, quarantined: int | None, rows: int) -> None:
+def test_only_full_counts_are_written(status: int, successful: int | None, quarantined: int | None, rows: int) -> None:
     """Nothing but a 200 whose counts add up to the rows sent ever counts as written."""
     decision = decide(Answer(status=status, successful=successful, quarantined=quarantined), rows)
 
@@ -72,13 +72,13 @@ def test_only_full_counts_are_done(status: int, successful: int | None, quaranti
 
 @given(st.integers(min_value=1, max_value=10_000), st.floats(min_value=0, max_value=1))
 def test_backoff_grows_to_the_cap_and_is_never_zero(failures: int, draw: float) -> None:
-    """Half of the wait is certain, so that a pool never hammers; none passes the cap."""
+    """Half of the wait is fixed, so that a pool never retries too fast; none exceeds the cap."""
     full = min(60.0, 1.0 * 2.0 ** min(failures - 1, 32))
 
     assert full / 2 <= backoff(failures, base=1.0, cap=60.0, draw=lambda: draw) <= full
 
 
 @given(st.floats(min_value=0, max_value=86_400), st.floats(min_value=0, max_value=1))
-def test_never_less_than_asked(asked: float, draw: float) -> None:
-    """Retry-After is a promise; jitter comes on top of it."""
+def test_never_less_than_retry_after(asked: float, draw: float) -> None:
+    """Jitter is added to Retry-After."""
     assert with_jitter(asked, lambda: draw) >= asked

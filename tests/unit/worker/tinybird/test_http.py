@@ -1,4 +1,4 @@
-"""Requests over real sockets, to servers that answer as no server should."""
+"""Requests over real sockets, to servers that behave badly."""
 
 import gzip
 import threading
@@ -35,8 +35,8 @@ DRIPS = {
 
 
 @pytest.mark.parametrize(("first", "again"), DRIPS.values(), ids=list(DRIPS))
-def test_a_server_that_never_ends_is_left_at_the_deadline(first: bytes, again: bytes, stop: threading.Event) -> None:
-    """Each single read is in time; the whole is not."""
+def test_a_server_that_never_ends_times_out_at_the_deadline(first: bytes, again: bytes, stop: threading.Event) -> None:
+    """Each single read is in time; the whole answer is not."""
     with raw_server(drip(first, again, stop)) as url:
         client = HttpClient(url, connect_timeout=5, total_timeout=0.5)
         began = time.monotonic()
@@ -50,7 +50,7 @@ def test_a_server_that_never_ends_is_left_at_the_deadline(first: bytes, again: b
 
 
 def test_a_dripping_store_is_an_unknown_outcome(stop: threading.Event) -> None:
-    """The rows may be written: the store is asked before they are sent again."""
+    """The rows may be written: the store is queried before they are sent again."""
     with (
         raw_server(drip(*DRIPS["a body"], stop)) as url,
         Tinybird(url, "append", "reader", connect_timeout=0.2, read_timeout=0.3) as tinybird,
@@ -60,8 +60,8 @@ def test_a_dripping_store_is_an_unknown_outcome(stop: threading.Event) -> None:
             tinybird.query("SELECT 1")
 
 
-def test_the_next_request_has_a_deadline_of_its_own() -> None:
-    """Also over the connection that is kept."""
+def test_the_next_request_has_its_own_deadline() -> None:
+    """Also over a kept connection."""
     with raw_server(answer(COUNTS)) as url:
         client = HttpClient(url, connect_timeout=5, total_timeout=1)
         assert client.request("GET", "/", most_bytes=1_000).body == COUNTS
@@ -71,7 +71,7 @@ def test_the_next_request_has_a_deadline_of_its_own() -> None:
         client.close()
 
 
-def test_a_bomb_is_not_unpacked() -> None:
+def test_a_decompression_bomb_is_not_unpacked() -> None:
     """A hundred kilobytes of gzip that would be a hundred megabytes of memory."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = b"".join(packer.compress(bytes(10**7)) for _ in range(10)) + packer.flush()
@@ -93,7 +93,7 @@ def test_an_endless_answer_is_cut() -> None:
 
 
 def test_gzip_is_read() -> None:
-    """What is asked for is understood."""
+    """The encoding that is requested is understood."""
     with (
         raw_server(answer(gzip.compress(COUNTS), "Content-Encoding: gzip")) as url,
         Tinybird(url, "append", None) as tinybird,
@@ -111,13 +111,13 @@ def test_gzip_is_read() -> None:
         (b"xx", "gzip, gzip", "was not asked for"),
     ],
 )
-def test_what_can_not_be_unpacked_is_said(body: bytes, encoding: str, problem: str) -> None:
-    """As a problem of this answer, never as an exception."""
+def test_what_cannot_be_unpacked_is_reported(body: bytes, encoding: str, problem: str) -> None:
+    """As a fault of this answer, never as an exception."""
     assert problem in unpack(body, encoding, 1_000)[1]
 
 
 def test_junk_instead_of_http() -> None:
-    """No answer."""
+    """It counts as no answer."""
     with raw_server(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9\r\n")) as url:
         client = HttpClient(url, connect_timeout=1, total_timeout=1)
         with pytest.raises(RequestError, match="RemoteProtocolError"):
@@ -125,7 +125,7 @@ def test_junk_instead_of_http() -> None:
         client.close()
 
 
-def test_a_refused_connection_is_known_not_to_be_sent() -> None:
+def test_a_refused_connection_is_known_to_have_sent_nothing() -> None:
     """Nothing was written."""
     client = HttpClient(f"http://127.0.0.1:{free_port()}", connect_timeout=1, total_timeout=1)
     with pytest.raises(RequestError) as caught:
@@ -156,7 +156,7 @@ def test_cookies_are_not_kept() -> None:
         ("SSL_CERT_FILE", "/nonexistent/ca.pem", "No such file"),
     ],
 )
-def test_an_environment_that_can_not_work_is_a_settings_error(
+def test_an_environment_that_cannot_work_is_a_settings_error(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     """One sentence that names the variables, no traceback."""
@@ -166,8 +166,8 @@ def test_an_environment_that_can_not_work_is_a_settings_error(
         HttpClient("https://store.example", connect_timeout=1, total_timeout=1)
 
 
-def test_the_auth_service_is_asked_at_its_own_address() -> None:
-    """Not a slash more, and the users' parameter behind it."""
+def test_the_auth_service_is_requested_at_its_own_url() -> None:
+    """Without an added slash, and with the users' parameter."""
     heard: list[bytes] = []
     with raw_server(answer(b'{"valid":true}'), heard) as url, closing(JsonGetter(f"{url}/check", 5.0)) as get:
         assert get({"user": "u 1"}) == (200, {"valid": True})

@@ -1,4 +1,4 @@
-"""Whatever answers in Tinybird's place: a decision follows, or an error that a worker expects."""
+"""Any answer in Tinybird's place: the result is a decision, or an error that a worker expects."""
 
 import random
 from collections.abc import Callable
@@ -32,8 +32,8 @@ def always(**given: Any) -> Callable[[httpx.Request], httpx.Response]:
 
 @pytest.mark.parametrize("charset", CHARSETS, ids=[name[:20] for name in CHARSETS])
 @pytest.mark.parametrize("status", [200, 503])
-def test_an_unknown_charset_does_not_end_the_worker(charset: str, status: int) -> None:
-    """The page is taken for UTF-8."""
+def test_an_unknown_charset_does_not_exit_the_worker(charset: str, status: int) -> None:
+    """The page is read as UTF-8."""
     page = answer(b"<html>\xff\xfebusy</html>", f"Content-Type: text/html; charset={charset}", status=f"{status} X")
     with raw_server(page) as url, Tinybird(url, TOKEN, TOKEN + "R") as tinybird:
         told = tinybird.append("llm_events", b"x")
@@ -63,15 +63,15 @@ def test_an_unknown_charset_does_not_end_the_worker(charset: str, status: int) -
     ],
     ids=lambda body: str(body[:30]),
 )
-def test_a_200_that_says_something_else_is_an_unknown_outcome(body: bytes) -> None:
-    """Only whole counts that add up are a write."""
+def test_a_200_with_other_content_is_an_unknown_outcome(body: bytes) -> None:
+    """Only whole counts that add up mean written rows."""
     told = client(always(status_code=200, content=body)).append("llm_events", b"x")
 
     assert isinstance(decide(told, 1), Unknown)
 
 
 @pytest.mark.parametrize("status", [103, 204, 301, 302, 307, 418, 599, 999])
-def test_a_status_nobody_expects_is_an_unknown_outcome(status: int) -> None:
+def test_an_unexpected_status_is_an_unknown_outcome(status: int) -> None:
     """None of them is an exception."""
     told = client(always(status_code=status)).append("llm_events", b"x")
 
@@ -79,8 +79,8 @@ def test_a_status_nobody_expects_is_an_unknown_outcome(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_redirect_says_where_to(status: int) -> None:
-    """And which setting to look at; it is not followed, whoever it leads to would get the rows."""
+def test_a_redirect_names_its_target(status: int) -> None:
+    """And the setting to check; it is not followed, as its target would get the rows."""
     asked: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -112,8 +112,8 @@ def test_a_redirect_says_where_to(status: int) -> None:
         (b"a\r\nb\xe2\x80\x8bc\xe2\x80\xaed", "a b c d"),
     ],
 )
-def test_what_a_server_said_is_told_in_one_plain_line(body: bytes, said: str) -> None:
-    """Without tokens, markup, and characters that move a terminal's cursor."""
+def test_a_servers_message_is_one_plain_line(body: bytes, said: str) -> None:
+    """Without tokens, markup, and control characters."""
     assert client(always(status_code=500, content=body)).append("llm_events", b"x").detail == said
 
 
@@ -127,8 +127,8 @@ DATA: list[Any] = [
 
 @pytest.mark.parametrize("data", DATA, ids=str)
 @pytest.mark.parametrize("where", ["the table", "quarantine"])
-def test_rows_of_another_shape_answer_nothing(data: Any, where: str) -> None:
-    """The question failed: the events wait. No exception but that."""
+def test_rows_of_another_shape_are_no_answer(data: Any, where: str) -> None:
+    """The query failed: the events wait. There is no other exception."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         asked = request.content.decode()
@@ -142,8 +142,8 @@ def test_rows_of_another_shape_answer_nothing(data: Any, where: str) -> None:
 
 
 @pytest.mark.parametrize("meta", [None, [{}], "x", [{"name": [], "type": 1}], {"name": "a"}], ids=str)
-def test_columns_of_another_shape_answer_nothing(meta: Any) -> None:
-    """As above."""
+def test_columns_of_another_shape_are_no_answer(meta: Any) -> None:
+    """The same for columns."""
     tinybird = client(always(status_code=200, json={"meta": meta}))
 
     with pytest.raises(QueryError, match="not the API's JSON"):
@@ -152,8 +152,8 @@ def test_columns_of_another_shape_answer_nothing(meta: Any) -> None:
         client(always(status_code=200, json={"columns": meta})).describe("llm_events")
 
 
-def test_rows_that_were_not_asked_for_are_not_taken_for_ours() -> None:
-    """An id of somebody else, whatever it looks like."""
+def test_rows_that_were_not_requested_are_ignored() -> None:
+    """An id of another event, however similar."""
 
     def handler(request: httpx.Request) -> httpx.Response:
         if b"LIMIT 0" in request.content:
@@ -166,8 +166,8 @@ def test_rows_that_were_not_asked_for_are_not_taken_for_ours() -> None:
     assert (found.written, found.quarantined) == (frozenset(), {})
 
 
-def test_no_retry_after_breaks_anything() -> None:
-    """Dates of no calendar, zones beyond a day, numbers of no size: 20,000 of them."""
+def test_no_retry_after_raises() -> None:
+    """Impossible dates, time zones beyond a day, huge numbers: 20,000 of them."""
     draw = random.Random(3)
     words = [
         "Mon", "99", "Jan", "9999", "00:00:00", "GMT", "-9999", "+9999", "1e9", "nan", "inf", "1e400", "1_0", "0x1", "",
@@ -180,6 +180,6 @@ def test_no_retry_after_breaks_anything() -> None:
         assert wait is None or 0 <= wait <= 86_400, text
 
 
-def test_a_word_is_no_secret() -> None:
-    """A token of one letter, in a sandbox say, would make nonsense of every message."""
+def test_a_short_token_is_not_masked() -> None:
+    """A token of one letter, for example in a sandbox, would make every message unreadable."""
     assert redact("a man, a plan", ["a", ""]) == "a man, a plan"

@@ -1,4 +1,4 @@
-"""Row layout: rows are short once the store has said that its table takes them, and no delivery waits for that."""
+"""Rows are short once the store's answer shows that its table accepts them, and no delivery waits for that."""
 
 import threading
 from collections.abc import Callable
@@ -25,7 +25,7 @@ FORMER = PRESENT | {column.name: column.type for column in former_columns("llm_e
 
 
 class Store(FakeStore):
-    """A store whose columns can be exchanged, can't be read for a while, and may be slow to come."""
+    """A store whose columns can be exchanged, can't be read for a while, and may be slow."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,12 +66,12 @@ def layouts(store: Store, now: list[float]) -> RowLayouts:
 
 
 def asked(store: Store, layouts: RowLayouts, times: int) -> Callable[[], bool]:
-    """Whether deliveries have made the layouts ask that often; they don't while the thread that asked has not ended."""
+    """Wait until deliveries have caused that many queries; there is no new one while a query's thread runs."""
     return lambda: not layouts.is_short("llm_events") and store.asked == times
 
 
 def test_whole_rows_until_the_store_has_answered(store: Store, layouts: RowLayouts) -> None:
-    """It is asked once, and not waited for."""
+    """One query, for which no delivery waits."""
     store.answers.clear()
 
     assert not any(layouts.is_short("llm_events") for _ in range(100))
@@ -81,8 +81,8 @@ def test_whole_rows_until_the_store_has_answered(store: Store, layouts: RowLayou
     assert store.asked == 1
 
 
-def test_a_table_is_looked_at_again(store: Store, layouts: RowLayouts, now: list[float]) -> None:
-    """A former table becomes the present one while the worker runs."""
+def test_a_table_is_checked_again(store: Store, layouts: RowLayouts, now: list[float]) -> None:
+    """A former table is replaced by the present one while the worker runs."""
     store.live = FORMER
     layouts.is_short("llm_events")
     eventually(lambda: "llm_events" in store.known, what="the first answer")
@@ -94,8 +94,8 @@ def test_a_table_is_looked_at_again(store: Store, layouts: RowLayouts, now: list
     assert store.asked == 2
 
 
-def test_what_is_forgotten_is_asked_again(store: Store, layouts: RowLayouts, now: list[float]) -> None:
-    """Rows are whole meanwhile; a store that can't answer is asked once a minute."""
+def test_after_forget_the_columns_are_queried_again(store: Store, layouts: RowLayouts, now: list[float]) -> None:
+    """Rows are whole meanwhile; a store that can't answer is queried once a minute."""
     layouts.is_short("llm_events")
     eventually(lambda: layouts.is_short("llm_events"), what="short rows")
     store.live = None
@@ -112,8 +112,8 @@ def test_what_is_forgotten_is_asked_again(store: Store, layouts: RowLayouts, now
     assert not layouts.is_short("llm_events")
 
 
-def test_nobody_is_asked_without_need(store: Store, layouts: RowLayouts) -> None:
-    """Other data sources have one kind of rows; and without a read token nobody can be asked."""
+def test_there_is_no_query_without_need(store: Store, layouts: RowLayouts) -> None:
+    """Other data sources have one kind of rows; and without a read token there can be none."""
     assert not layouts.is_short("image_events")
     store.readable = False
     assert not layouts.is_short("llm_events")
@@ -121,7 +121,7 @@ def test_nobody_is_asked_without_need(store: Store, layouts: RowLayouts) -> None
 
 
 def test_rows_follow_the_table(redis: Redis, keys: Keys, store: Store, layouts: RowLayouts) -> None:
-    """Whole until it is known, then short; whole again after the first quarantine when a deployment is taken back."""
+    """Whole until it is known, then short; whole again after the first quarantine when a deployment is reverted."""
     delivery = delivery_of(redis, keys, store, layouts=layouts)
 
     def sent() -> dict[str, Any]:

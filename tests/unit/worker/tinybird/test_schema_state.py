@@ -1,4 +1,4 @@
-"""The store's columns, looked at again while workers run."""
+"""The store's columns, checked again while workers run."""
 
 import logging
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from tests.support.wait import eventually
 
 
 class Workspace:
-    """Answers what columns it has."""
+    """Answers with its columns."""
 
     def __init__(self) -> None:
         self.types = {name: {one.name: one.type for one in columns_of(name)} for name in datasources()}
@@ -46,10 +46,10 @@ def watch(workspace: Workspace, redis: Redis, keys: Keys) -> Iterator[SchemaWatc
 TIER = "llm_events.tier is missing: $.tier would not be stored"
 
 
-def test_a_dropped_column_is_found_and_said_once(
+def test_a_dropped_column_is_found_and_logged_once(
     workspace: Workspace, watch: SchemaWatch, redis: Redis, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In the log when it is news; for status as long as it is so."""
+    """Logged once; in status while it is missing."""
     caplog.set_level(logging.INFO, logger="birdfeed_worker")
 
     def look() -> tuple[str, ...]:
@@ -68,8 +68,8 @@ def test_a_dropped_column_is_found_and_said_once(
     assert caplog.messages[-1] == "the data sources match again"
 
 
-def test_it_looks_again_and_again(workspace: Workspace, redis: Redis, keys: Keys) -> None:
-    """Until it is told to stop."""
+def test_it_checks_repeatedly(workspace: Workspace, redis: Redis, keys: Keys) -> None:
+    """Until it is stopped."""
     tinybird = Tinybird("https://x", "append", "reader", transport=httpx.MockTransport(workspace))
     watch = SchemaWatch(tinybird, redis, keys, 0.05)
     thread = watch.start()
@@ -79,10 +79,10 @@ def test_it_looks_again_and_again(workspace: Workspace, redis: Redis, keys: Keys
     assert not thread.is_alive()
 
 
-def test_what_can_not_be_asked_leaves_what_is_known(
+def test_a_failed_check_keeps_the_last_result(
     workspace: Workspace, watch: SchemaWatch, redis: Redis, keys: Keys
 ) -> None:
-    """A store that is away says nothing about its columns."""
+    """Without an answer nothing is known about the columns."""
     workspace.types["llm_events"].pop("tier")
     watch.look()
     workspace.status = 503
@@ -92,7 +92,7 @@ def test_what_can_not_be_asked_leaves_what_is_known(
     assert read_mismatches(redis, keys) == (TIER,)
 
 
-def test_one_launcher_of_all_looks(workspace: Workspace, redis: Redis, keys: Keys) -> None:
+def test_one_launcher_checks_for_all(workspace: Workspace, redis: Redis, keys: Keys) -> None:
     """The free plan answers 1,000 queries a day."""
     tinybird = Tinybird("https://x", "append", "reader", transport=httpx.MockTransport(workspace))
     for _ in range(5):
@@ -101,23 +101,23 @@ def test_one_launcher_of_all_looks(workspace: Workspace, redis: Redis, keys: Key
     assert workspace.asked == 2 * len(datasources())
 
 
-def test_what_was_chosen_with_the_table_is_no_drift(watch: SchemaWatch, redis: Redis, keys: Keys) -> None:
-    """Tinybird's template and its narrow columns: said at start, and status can be healthy."""
+def test_known_differences_of_the_template_are_not_reported(watch: SchemaWatch, redis: Redis, keys: Keys) -> None:
+    """Tinybird's template and its narrow columns: logged at the start, and status can be healthy."""
     watch.note([Mismatch("llm_events", "", "template", "is"), Mismatch("llm_events", "cost", "narrow_type", "is")])
 
     assert read_mismatches(redis, keys) == ()
 
 
 @pytest.mark.parametrize("junk", [b"\xff", b"{", b'{"a":1}', b"5"])
-def test_junk_is_nothing(redis: Redis, keys: Keys, junk: bytes) -> None:
-    """Whoever wrote it."""
+def test_junk_is_ignored(redis: Redis, keys: Keys, junk: bytes) -> None:
+    """Whatever wrote it."""
     redis.set(keys.birdfeed("schema"), junk)
 
     assert read_mismatches(redis, keys) == ()
 
 
 def test_forty_mismatches_are_one_line() -> None:
-    """With the first by name."""
+    """With the name of the first."""
     line = in_one_line([f"llm_events.c{number} is missing" for number in range(40)])
 
     assert line.count("\n") == 0

@@ -1,4 +1,4 @@
-"""Tokens: what no header can carry, and rotation through a file while requests run."""
+"""Tokens: characters that no header can contain, and rotation through a file while requests run."""
 
 from pathlib import Path
 
@@ -30,16 +30,16 @@ def _nobodys_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("variable", ["TINYBIRD_TOKEN", "TINYBIRD_READ_TOKEN"])
 @pytest.mark.parametrize("place", ["environment", "file"])
-def test_a_token_that_can_not_be_sent_is_a_settings_error(
+def test_a_token_that_cannot_be_sent_is_a_settings_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, place: str, character: str, name: str
 ) -> None:
-    """The setting, the character and its place; never the token."""
+    """With the setting, the character and its position; never the token."""
     token = f"p.secret{character}half"
     if place == "file":
         (tmp_path / "token").write_text(token)
         monkeypatch.setenv(f"{variable}_FILE", str(tmp_path / "token"))
     elif character == "\x00":
-        return  # no environment holds one
+        return  # no environment variable can contain one
     else:
         monkeypatch.setenv(variable, token)
 
@@ -50,8 +50,8 @@ def test_a_token_that_can_not_be_sent_is_a_settings_error(
     assert "secret" not in str(caught.value)
 
 
-def test_blanks_and_line_ends_around_a_token_do_no_harm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As `echo` and editors leave them."""
+def test_blanks_and_line_ends_around_a_token_are_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As `echo` and editors add them."""
     (tmp_path / "token").write_text("p.read\r\n")
     monkeypatch.setenv("TINYBIRD_TOKEN", " p.append\n")
     monkeypatch.setenv("TINYBIRD_READ_TOKEN_FILE", str(tmp_path / "token"))
@@ -65,7 +65,7 @@ def test_blanks_and_line_ends_around_a_token_do_no_harm(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("content", "said"), [(None, "can't read"), ("", "is empty"), ("\n", "is empty")])
 def test_a_file_without_a_token(tmp_path: Path, content: str | None, said: str) -> None:
-    """Missing or empty: said with its path."""
+    """Missing or empty: reported with its path."""
     path = tmp_path / "token"
     if content is not None:
         path.write_text(content)
@@ -74,8 +74,8 @@ def test_a_file_without_a_token(tmp_path: Path, content: str | None, said: str) 
         Token("TINYBIRD_TOKEN_FILE", path=path)
 
 
-def test_two_places_for_one_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Which of them was meant is not guessed."""
+def test_a_token_in_two_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An error, not a guess."""
     monkeypatch.setenv("TINYBIRD_TOKEN", "p.a")
     monkeypatch.setenv("TINYBIRD_TOKEN_FILE", str(tmp_path / "token"))
 
@@ -84,7 +84,7 @@ def test_two_places_for_one_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 class Store:
-    """Accepts one token, and notes which it saw."""
+    """Accepts one token, and records those it got."""
 
     def __init__(self, good: str) -> None:
         self.good = good
@@ -98,8 +98,8 @@ class Store:
         return httpx.Response(200, json={"successful_rows": 1, "quarantined_rows": 0, "data": [], "meta": []})
 
 
-def test_a_refused_token_is_read_again_and_the_request_repeated(tmp_path: Path) -> None:
-    """Rotation without a restart: no answer but the first, good one is seen by the worker."""
+def test_after_a_refused_token_the_file_is_read_again_and_the_request_repeated(tmp_path: Path) -> None:
+    """Rotation without a restart: the worker gets only the good answer."""
     path = tmp_path / "token"
     path.write_text("old-token")
     store = Store("new-token")
@@ -121,8 +121,8 @@ def test_a_refused_token_is_read_again_and_the_request_repeated(tmp_path: Path) 
         assert tinybird.redact("old-token new-token third-token") == "[token] [token] [token]"
 
 
-def test_a_token_that_stays_refused_is_not_asked_with_twice(tmp_path: Path) -> None:
-    """Nor is one from the environment; a file that is gone for a moment changes nothing."""
+def test_a_token_that_stays_refused_is_not_sent_twice(tmp_path: Path) -> None:
+    """Nor is one from the environment; a file that is missing for a moment changes nothing."""
     path = tmp_path / "token"
     path.write_text("old-token")
     store = Store("new-token")

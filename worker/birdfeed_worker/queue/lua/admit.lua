@@ -1,9 +1,10 @@
 -- May this process send a request to a destination now? ARGV[3] destination, [4] requests/s, [5] bytes/s, [6] bytes of
--- this request, [7] who asks, [8] seconds a probe may take.
--- Returns the seconds to wait as text ('0': go), the reason, the time (epoch s), and whether this is the probe (1).
--- One limiter for the whole pool:
---   hash  backoff_until, backoff_at, failures, reason, paused (1), probe (who), probe_until; and per second tokens as GCRA
---         times.
+-- this request, [7] the worker, [8] seconds that a probe may take.
+-- Returns the seconds to wait as text ('0': send now), the reason, the time (epoch s), and whether this is the
+-- probe (1).
+-- One rate limiter for the whole pool:
+--   hash  backoff_until, backoff_at, failures, reason, paused (1), probe (worker), probe_until; and the rates'
+--         tokens as GCRA times.
 local name, per_s, bytes_s, size = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local who, probe_s = ARGV[7], tonumber(ARGV[8])
 local key = P .. ':birdfeed:' .. Q .. ':destination:' .. name
@@ -16,7 +17,7 @@ local probe_until = until_time(has[4], at)
 if backoff_until > at then return {tostring(backoff_until - at), has[7] or '', '', 0} end
 local probing = 0
 if failures > 0 then
-  -- It backed off: one request finds out whether it is available again, the others wait for what it finds.
+  -- After a backoff one request tests whether it is available again, the others wait for the result.
   if has[3] and has[3] ~= '' and has[3] ~= who and probe_until > at then
     return {tostring(math.min(1, probe_until - at)), has[7] or '', '', 0}
   end
@@ -24,7 +25,7 @@ if failures > 0 then
   probing = 1
 end
 -- GCRA: a bucket refilled at the rate. It is a twentieth of a second deep in requests and one request deep in bytes:
--- were it a second deep, the first second after a pause would get twice what is allowed.
+-- with a depth of a second, the first second after a pause would get twice the limit.
 local next_request = math.max(until_time(has[5], at), at - 0.05)
 local next_byte = math.max(until_time(has[6], at), at)
 local wait = math.max(next_request - at, next_byte - at, 0)

@@ -1,6 +1,6 @@
--- Count a job that rq failed by itself (a stock worker took it, or its own clean-up) as a dead letter, and keep it from
--- expiring. ARGV[3] id, [4] now as rq writes a time, for a job that has no time of its end.
--- Returns its events, or 0 if there was nothing to do, -1 if only its entry was left.
+-- Count a job that rq failed by itself (rq's own worker or clean-up) as a dead letter, and remove its expiry.
+-- ARGV[3] id, [4] now in rq's format of a time, for a job without a time of its end.
+-- Returns its events, or 0 if there was nothing to do, -1 if there was only its entry.
 local id = ARGV[3]
 local key = job_key(id)
 if not redis.call('ZSCORE', FAILED, id) then return 0 end

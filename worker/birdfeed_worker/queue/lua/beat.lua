@@ -1,6 +1,6 @@
--- A worker's heartbeat: its entry as rq keeps it, written again where it is gone (it expired, Redis lost it).
--- ARGV[3] worker, [4] seconds it lives without another sign, [5] last_heartbeat as rq writes a time, [6] state, [7] jobs
--- done and [8] events dead since the last sign, [9...] fields and values of a whole entry.
+-- A worker's heartbeat: its entry in rq's format, written again if it is missing (it expired, or Redis lost it).
+-- ARGV[3] worker, [4] seconds until it expires, [5] last_heartbeat in rq's format of a time, [6] state, [7] jobs done
+-- and [8] events dead since the last heartbeat, [9...] fields and values of a complete entry.
 local key = P .. ':worker:' .. ARGV[3]
 local wrong = wrong_kind(key, 'hash') or wrong_kind(P .. ':workers', 'set') or wrong_kind(P .. ':workers:' .. Q, 'set')
 if wrong then return wrong end

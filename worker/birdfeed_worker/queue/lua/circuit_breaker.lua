@@ -1,7 +1,7 @@
--- Count events of one type as they come out, and trip the type where too many of them die of one thing.
--- ARGV[3] type, [4] share above which it trips, [5] fewest events to judge by, [6] events remembered, [7] events that
--- came out, then reason, events dead of it ... Returns the reason it tripped for, or ''.
--- Remembered are counts that are halved when they pass ARGV[6]: the last few hundred events, however fast they come.
+-- Count the outcomes of one type's events, and trip its circuit breaker if too many fail for one reason.
+-- ARGV[3] type, [4] share above which it trips, [5] minimum number of events, [6] events of the window, [7] events with
+-- an outcome, then reason, events dead for it ... Returns the reason for which it tripped, or ''. The counts are halved
+-- when they exceed ARGV[6]: they are about the last few hundred events, at any rate.
 local type_of = type
 local type, share, least, most = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local window, tripped = P .. ':birdfeed:' .. Q .. ':breaker-window:' .. type, P .. ':birdfeed:' .. Q .. ':breaker'
@@ -15,7 +15,7 @@ local is = redis.call('HGET', tripped, type)
 if is then
   local _, why = pcall(cjson.decode, is)
   if type_of(why) == 'table' and type_of(why['reason']) == 'string' then return why['reason'] end
-  -- Nobody's entry: it must not stop the type.
+  -- Not written by birdfeed: it must not stop the type.
   redis.call('HDEL', tripped, type)
 end
 local all = add(window, 'all', ARGV[7])

@@ -1,5 +1,5 @@
--- Any commands, in one step, also where Redis is full: counts, notes, states. ARGV[3...]: for each command how many words
--- it has, and the words. Returns their answers.
+-- Any commands, in one step, also if Redis is full: counts, records, states. ARGV[3...]: for each command the number of
+-- its words, and the words. Returns their answers.
 local answers, i = {}, 3
 while i <= #ARGV do
   local words = tonumber(ARGV[i])

@@ -1,6 +1,6 @@
--- Sums of some dead letters by type and reason, so that they need not be read one by one. ARGV[3] where to begin among
--- the ids of all ('-', or '(' and an id) and [4] most letters; or '' and 0, and the letters' ids in [5...].
--- Returns {the last id looked at, or ''; type, reason ('' = rq failed the job itself), events, the first such letter's id;
+-- Sums of some dead letters by type and reason, so that they need not be read one by one. ARGV[3] the start among all
+-- ids ('-', or '(' and an id) and [4] most letters; or '' and 0, and the letters' ids in [5...].
+-- Returns {the last id read, or ''; type, reason ('' = rq failed the job itself), events, the first such letter's id;
 -- the next type, ...}, in the order in which they are first found.
 local ids = {unpack(ARGV, 5)}
 if ARGV[3] ~= '' then ids = redis.call('ZRANGEBYLEX', FAILED, ARGV[3], '+', 'LIMIT', 0, tonumber(ARGV[4])) end
@@ -8,7 +8,7 @@ local sums, by_type = {}, {}
 for _, id in ipairs(ids) do
   local key = job_key(id)
   local has = fields_of(key, 'bf_type', 'bf_reason', 'bf_events')
-  -- A key that is no hash is no letter, nor is one that is gone.
+  -- A key that is not a hash, or is missing, is not a letter.
   local there = has[1] or has[2] or has[3]
   if not there then
     local other = fields_of(key, 'ended_at', 'description', 'bf_dead')

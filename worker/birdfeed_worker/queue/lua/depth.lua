@@ -1,3 +1,2 @@
--- How many jobs wait, are in flight, and are scheduled, at one moment. (Inside MULTI a Redis that is full refuses even
--- to read.)
+-- How many jobs wait, are in flight, and are scheduled, in one step. (Inside MULTI a full Redis refuses even reads.)
 return {redis.call('LLEN', QUEUE), redis.call('ZCARD', WIP), redis.call('ZCARD', SCHEDULED)}

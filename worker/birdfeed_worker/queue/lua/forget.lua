@@ -1,9 +1,10 @@
--- Erase events of one person from a job that no worker holds: waiting, scheduled or dead. One step: whoever reserves,
--- replays or purges the same job at that moment, every event is counted once.
--- ARGV[3] job, [4] SHA-1 of the data as it was seen, [5] events erased, [6] the data of what is left ('' = nothing),
--- [7] its bytes, [8] its description, [9] seconds an emptied batch is remembered, [10] a key that remembers for a while
--- what this call erased from each job, for a call whose answer was lost.
--- Returns {1, events erased}, or {0} if the job is gone, {2} if it isn't as it was seen, {3} if a worker holds it.
+-- Erase one person's events from a job that no worker has: waiting, scheduled or dead. In one step, so that every event
+-- is counted once even if the job is reserved, replayed or purged at the same time.
+-- ARGV[3] job, [4] SHA-1 of the data that was read, [5] events erased, [6] the data of the rest ('' = nothing),
+-- [7] its bytes, [8] its description, [9] seconds for which an emptied batch is remembered, [10] a key in which the
+-- result of this call for each job is kept for a while, in case its answer is lost.
+-- Returns {1, events erased}, or {0} if the job is missing, {2} if it has changed since it was read, {3} if a worker
+-- has it.
 local id, seen, taken = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local key = job_key(id)
 local before = redis.call('HGET', ARGV[10], id)
@@ -20,7 +21,7 @@ if reason and reason ~= '' then
   tally('dead:' .. name .. ':' .. reason, -taken)
   dead_bytes(left > 0 and #ARGV[6] - #has[1] or -#has[1] - LETTER_OVERHEAD)
 end
--- A job that no producer of birdfeed's made was never counted.
+-- A job that no birdfeed producer made was never counted.
 if not has[2] then tally('accepted:' .. name, there) end
 tally('dropped:' .. name .. ':forgotten', taken)
 if ARGV[6] ~= '' then

@@ -1,7 +1,7 @@
--- The ledger's counts and, computed from the jobs themselves, what is in flight: one moment, whatever goes on.
--- ARGV[3] most jobs looked at. Returns {ledger as field, value ...; in flight as type, events ...; anomalies as name,
--- jobs ...; dead letters that rq put back as type:reason, events ...; '1' if there were more jobs than that: then, of the
--- rest, there are only the jobs by where they are (in place of those in flight)}.
+-- The ledger's counts and, computed from the jobs themselves, what is in flight, in one step.
+-- ARGV[3] most jobs read. Returns {ledger as field, value ...; in flight as type, events ...; anomalies as name, jobs
+-- ...; dead letters that rq requeued as type:reason, events ...; '1' if there were more jobs than that: then there are
+-- only the numbers of jobs by state (in place of those in flight)}.
 local ledger = redis.call('HGETALL', LEDGER)
 local most = tonumber(ARGV[3])
 local queued, started, scheduled = redis.call('LLEN', QUEUE), redis.call('ZCARD', WIP), redis.call('ZCARD', SCHEDULED)
@@ -25,11 +25,11 @@ local function look(id)
   if not has[1] then note('orphaned')
   elseif has[1] ~= 'queued' and has[1] ~= 'started' and has[1] ~= 'scheduled' then note('stray')
   elseif has[4] and has[4] ~= '' then
-    -- By rq; counted as dead until a worker takes it.
+    -- Requeued by rq; counted as dead until a worker reserves it.
     note('requeued')
     local entry = name_of(has[3] or 'unknown') .. ':' .. has[4]
     requeued[entry] = (requeued[entry] or 0) + whole(has[2], 1, MOST_EVENTS)
-  elseif not has[2] then note('foreign') -- counted when a worker takes it
+  elseif not has[2] then note('foreign') -- counted when a worker reserves it
   else
     local name = name_of(has[3] or 'unknown')
     flight[name] = (flight[name] or 0) + whole(has[2], 1, MOST_EVENTS)

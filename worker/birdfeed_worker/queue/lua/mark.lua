@@ -1,5 +1,5 @@
--- Note on jobs that their rows may be written from now on. ARGV[3] worker, [4] execution id, [5...] job ids.
--- Returns the ids that this worker no longer holds; those must not be sent.
+-- Mark jobs: their rows may be written from now on. ARGV[3] worker, [4] execution id, [5...] job ids.
+-- Returns the ids of jobs that this worker no longer has; their rows must not be sent.
 local lost, at = {}, string.format('%.6f', now())
 for i = 5, #ARGV do
   local key = job_key(ARGV[i])

@@ -1,5 +1,6 @@
--- Put several dead letters into one, if all of them are as they were seen. ARGV[3] the new letter's id, [4] how many
--- letters, and each: id, SHA-1 of its data; then the new letter's fields and values. Returns 1, or 0 if nothing was done.
+-- Merge several dead letters into one, if none has changed since it was read. ARGV[3] the new letter's id, [4] the
+-- number of letters, and each: id, SHA-1 of its data; then the new letter's fields and values. Returns 1, or 0 if
+-- nothing was done.
 local count = tonumber(ARGV[4])
 for n = 0, count - 1 do
   local id, seen = ARGV[5 + 2 * n], ARGV[6 + 2 * n]

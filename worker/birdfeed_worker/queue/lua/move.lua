@@ -1,14 +1,14 @@
--- Move events out of a dead letter, all or some: back into the queue, or away for good. One step, so that two who move
--- from one letter at once, or a kill in the middle, neither lose nor double an event.
--- ARGV[3] letter, [4] SHA-1 of the data the taker saw ('' = take all of whatever is there), [5] back or purge,
--- [6] events taken, [7] the data of what is left ('' = nothing), [8] its bytes, [9] its description, [10] the new job's
--- id (purge: a key that remembers for a while what this call took from each letter), [11] the new job's event type,
+-- Move all or some events out of a dead letter: back into the queue, or delete them. In one step, so that neither
+-- concurrent calls for one letter nor a kill in the middle lose or double an event.
+-- ARGV[3] letter, [4] SHA-1 of the data that was read ('' = take all events of the present data), [5] back or purge,
+-- [6] events taken, [7] the data of the rest ('' = nothing), [8] its bytes, [9] its description, [10] the new job's
+-- id (purge: a key in which this call's result for each letter is kept for a while), [11] the new job's event type,
 -- [12...] its fields and values.
--- Returns {1, events taken}, or {0} if the letter is no longer there, {2} if it isn't as it was seen.
+-- Returns {1, events taken}, or {0} if the letter is missing, {2} if it has changed since it was read.
 local id, seen, action, taken = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local key = job_key(id)
 if action == 'back' and redis.call('EXISTS', job_key(ARGV[10]), P .. ':birdfeed:' .. Q .. ':done:' .. ARGV[10]) > 0 then
-  return {1, taken} -- this very step was done before, and its answer was lost
+  return {1, taken} -- this step was done before, and its answer was lost
 end
 if action == 'purge' then
   local before = redis.call('HGET', ARGV[10], id)
@@ -26,7 +26,7 @@ local name = account(LEDGER, has[3] or 'unknown')
 local left = ARGV[7] ~= '' and math.max(0, there - taken) or 0
 taken = there - left
 if reason and reason ~= '' then tally('dead:' .. name .. ':' .. reason, -taken) end
--- A job that no producer of birdfeed's made was never counted.
+-- A job that no birdfeed producer made was never counted.
 if not has[2] then tally('accepted:' .. name, there) end
 if action == 'purge' then
   tally('purged:' .. name, taken)
@@ -34,7 +34,7 @@ if action == 'purge' then
   redis.call('HSET', ARGV[10], id, taken)
   redis.call('EXPIRE', ARGV[10], 600)
 elseif account(LEDGER, ARGV[11]) ~= name then
-  -- Edited into another type: it counts there from now on.
+  -- Edited into another type: it is counted for that one from now on.
   tally('accepted:' .. name, -taken)
   tally('accepted:' .. account(LEDGER, ARGV[11]), taken)
 end

@@ -1,7 +1,7 @@
 -- Move scheduled jobs that are due to the queue. ARGV[3] most jobs. Returns {how many moved, when the next is due}.
 local at = now()
 local due = redis.call('ZRANGEBYSCORE', SCHEDULED, '-inf', at, 'LIMIT', 0, tonumber(ARGV[3]))
--- Statuses of a job that is somewhere else, or done with.
+-- Statuses of a job that is somewhere else, or finished.
 local elsewhere = {queued = true, started = true, failed = true, finished = true, canceled = true, stopped = true}
 for _, id in ipairs(due) do
   redis.call('ZREM', SCHEDULED, id)

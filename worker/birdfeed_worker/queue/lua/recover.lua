@@ -1,6 +1,6 @@
--- Give back jobs whose worker is gone. ARGV[3]: a worker's name, or '' for every lease that has run out; ARGV[4]: '1' if
--- the worker died of itself, so that one of its jobs may have killed it; ARGV[5]: most leases looked at.
--- Returns the ids given back. Costs no retry: losing a worker is not the job's fault.
+-- Give back the jobs of a lost worker. ARGV[3]: a worker's name, or '' for every expired lease; ARGV[4]: '1' if the
+-- worker crashed, so that one of its jobs may be the cause; ARGV[5]: most leases read.
+-- Returns the ids given back. No attempt is counted for a lost worker.
 local worker, at = ARGV[3], now()
 local composites
 if worker ~= '' then
@@ -13,7 +13,7 @@ for _, composite in ipairs(composites) do
   local id, execution = split_composite(composite)
   local has = fields_of(job_key(id), 'status', 'worker_name')
   local held = drop_execution(id, execution)
-  -- Somebody else may have taken a copy of the job since.
+  -- Another worker may have reserved a copy of the job since.
   if held == 1 and has[1] == 'started' and (worker == '' or has[2] == worker) and not is_held(id, at) then
     redis.call('HSET', job_key(id), 'status', 'queued')
     if ARGV[4] == '1' then add(job_key(id), 'bf_suspect', 1) end

@@ -1,6 +1,7 @@
--- The result of a request to a destination. ARGV[3] destination, [4] outcome (available, backing_off, paused, or inconclusive),
--- [5] seconds of backoff as JSON: after the first failure in a row, the second, ... the last for all that follow;
--- [6] reason, [7] when the request was admitted (epoch s, or ''), [8] who sent it.
+-- The result of a request to a destination. ARGV[3] destination, [4] outcome (available, backing_off, paused,
+-- or inconclusive),
+-- [5] seconds of backoff as JSON: after the first failure in a row, the second, ... the last one for all later ones;
+-- [6] reason, [7] when the request was admitted (epoch s, or ''), [8] its worker.
 -- Returns the seconds it backs off from now, as text.
 local name, outcome = ARGV[3], ARGV[4]
 local key = P .. ':birdfeed:' .. Q .. ':destination:' .. name
@@ -8,12 +9,12 @@ local wrong = wrong_kind(key, 'hash')
 if wrong then return wrong end
 local at = now()
 if outcome == 'inconclusive' then
-  -- A probe that found out nothing: somebody else's turn.
+  -- A probe without a result: another worker may probe.
   if redis.call('HGET', key, 'probe') == ARGV[8] then redis.call('HDEL', key, 'probe', 'probe_until') end
   return '0'
 end
 if outcome == 'available' then
-  -- An answer to a request that went out before the destination backed off says nothing about it now.
+  -- The answer to a request that was sent before the backoff says nothing about the present state.
   local backoff_at, admitted = until_time(redis.call('HGET', key, 'backoff_at'), at), tonumber(ARGV[7]) or at
   if admitted >= backoff_at then
     redis.call('HDEL', key, 'backoff_until', 'backoff_at', 'failures', 'probe', 'probe_until', 'reason', 'paused', 'since')
@@ -23,7 +24,7 @@ if outcome == 'available' then
 end
 local backoff_until = until_time(redis.call('HGET', key, 'backoff_until'), at)
 local failures = whole(redis.call('HGET', key, 'failures'), 0)
--- Answers to requests that were under way together are one failure, not many.
+-- Failures of concurrent requests count as one.
 if backoff_until <= at then failures = add(key, 'failures', 1) end
 local waits = cjson.decode(ARGV[5])
 local seconds = waits[math.min(math.max(failures, 1), #waits)]

@@ -1,9 +1,9 @@
 -- Reserve waiting jobs: from the queue straight into the started registry, in one step.
--- ARGV[3] worker, [4] lease (s), [5] most jobs, [6] most events, [7] most bytes, [8] execution id, [9] most entries of the
--- queue looked at.
--- Returns {'1' if it stopped because of [9], else '0'; job_id, hash, job_id, hash, ...}. A reservation whose answer was
--- lost is asked again with the same execution id and returns the same jobs; what this worker holds from another execution
--- goes back to the queue. While `rq suspend` is in force, {'suspended'}, and nothing is changed.
+-- ARGV[3] worker, [4] lease (s), [5] most jobs, [6] most events, [7] most bytes, [8] execution id, [9] most entries of
+-- the queue that are read.
+-- Returns {'1' if it stopped because of [9], else '0'; job_id, hash, job_id, hash, ...}. A call whose answer was lost
+-- is repeated with the same execution id and returns the same jobs; jobs that this worker has from another execution go
+-- back to the queue. During `rq suspend` it returns {'suspended'}, and nothing is changed.
 local worker, lease = ARGV[3], tonumber(ARGV[4])
 local most_jobs, most_events, most_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local execution, most_entries = ARGV[8], tonumber(ARGV[9])
@@ -11,7 +11,7 @@ if redis.call('EXISTS', P .. ':suspended') == 1 then return {'suspended'} end
 local at = now()
 local mine = P .. ':worker:' .. worker .. ':executions'
 local answer, jobs, events, bytes = {'0'}, 0, 0, 0
--- Statuses of rq's with which a job is not waiting, whatever list it is in.
+-- rq's statuses of jobs that are not waiting, in whatever list they are.
 local over = {finished = true, canceled = true, stopped = true, deferred = true}
 
 local function hand_out(id, key)
@@ -40,7 +40,7 @@ for _, composite in ipairs(redis.call('SMEMBERS', mine)) do
 end
 if jobs > 0 then return answer end
 
--- An id that rq would refuse can't be part of other keys' names: the job goes on under one that can.
+-- An id that rq would refuse can't be part of other keys' names: the job gets another one.
 local function usable(id)
   if #id <= 200 and string.match(id, '^[%w_-]+$') then return id end
   local other = 'renamed-' .. redis.sha1hex(id)
@@ -48,8 +48,8 @@ local function usable(id)
   return other
 end
 
--- Whether the entry stands for a job that waits. A copy of one that somebody holds, or that is in another registry,
--- doesn't; rq's own clean-up puts such copies back.
+-- Whether the entry is that of a waiting job, not a copy: rq's own clean-up adds copies of jobs that a worker has, or
+-- that are in another registry.
 local function waits(id, key)
   if redis.call('TYPE', key)['ok'] ~= 'hash' then return false end
   local status = redis.call('HGET', key, 'status')
@@ -58,7 +58,7 @@ local function waits(id, key)
   return not (redis.call('ZSCORE', SCHEDULED, id) or redis.call('ZSCORE', FAILED, id) or is_held(id, at))
 end
 
--- Take a job; false where it is too much for this reservation.
+-- Reserve a job; false if it exceeds the limits of this reservation.
 local function take(id, key)
   local size = redis.call('HMGET', key, 'bf_events', 'bf_bytes', 'bf_reason', 'bf_type', 'bf_first_taken')
   local n, b = whole(size[1], 1, MOST_EVENTS), whole(size[2], 0)
@@ -69,11 +69,11 @@ local function take(id, key)
   local type = size[4] or 'unknown'
   if not whole(size[1], nil, MOST_EVENTS) then redis.call('HSET', key, 'bf_events', 1) end
   if not size[1] then
-    -- No producer of birdfeed's made it: it is counted from here on.
+    -- No birdfeed producer made it: it is counted from here on.
     redis.call('HSETNX', key, 'bf_type', 'unknown')
     tally('accepted:' .. account(LEDGER, type), 1)
   end
-  -- rq requeue (or rq-dashboard) brought a dead letter back: it is no longer dead.
+  -- rq requeue (or rq-dashboard) requeued a dead letter: it is no longer dead.
   if size[3] and size[3] ~= '' then
     tally('dead:' .. account(LEDGER, type) .. ':' .. size[3], -n)
     redis.call('HDEL', key, 'bf_reason', 'bf_dead')
@@ -107,7 +107,7 @@ while jobs < most_jobs and not full do
   id = usable(id)
   local key = job_key(id)
   if waits(id, key) then
-    -- Leases that ran out end here: whoever gives back what has run out must not find a job that is held again.
+    -- Expired leases are deleted here: giving back expired ones must not find a job that was reserved again.
     drop_executions(id)
     full = not take(id, key)
   end

@@ -1,5 +1,5 @@
--- Give entries of a log other details; all keep their ids, order and other fields. ARGV[3] the stream's key, [4] how many
--- entries change, and each: id, details. Returns how many were changed.
+-- Replace the details of entries of a log; ids, order and other fields stay. ARGV[3] the stream's key, [4] the number
+-- of changed entries, and each: id, details. Returns how many were changed.
 local key, count = ARGV[3], tonumber(ARGV[4])
 local details, changed = {}, 0
 for n = 0, count - 1 do details[ARGV[5 + 2 * n]] = ARGV[6 + 2 * n] end

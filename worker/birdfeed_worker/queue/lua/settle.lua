@@ -1,13 +1,14 @@
--- Settle jobs, all or none: if one of them is no longer held by this worker nothing changes and its id is returned.
--- ARGV[3] worker, [4] execution id, [5] seconds a settled batch is remembered, [6] number of jobs; then for each job:
+-- Settle jobs, all or none: if this worker no longer has one of them, nothing is changed and its id is returned.
+-- ARGV[3] worker, [4] execution id, [5] seconds for which a settled batch is remembered, [6] number of jobs; then for
+-- each job:
 --   id, action, when, data, events, bytes, posted, destination
 --     action  done: delete it; back: to the front of the queue; at: wait until `when` (epoch s); suspect: the same,
---             and it is still suspected of having killed a worker
---     data    the shrunk job's data, or '' if unchanged; events and bytes then are what is left. Done: events is how
---             many died, which is kept for a while with the job's id (a replay waits for it)
+--             and it is still suspected of having crashed a worker
+--     data    the shrunk job's data, or '' if unchanged; events and bytes are then those of the rest. Done: events is
+--             the number of dead events, kept for a while with the job's id (a replay waits for it)
 --     posted  epoch s of a request whose outcome is unknown, or ''
 --     destination  the data source its rows go to, or ''
--- then number of ledger entries, and each: what is counted, event type, ':' and reason or '', increment
+-- then number of ledger entries, and each: count, event type, ':' and reason or '', increment
 -- then number of dead letters, and each: id, number of hash fields, field, value ...
 local worker, execution, remember = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local i = 7
@@ -36,7 +37,8 @@ for _, job in ipairs(jobs) do
   else
     if job[4] ~= '' then redis.call('HSET', key, 'data', job[4], 'bf_events', job[5], 'bf_bytes', job[6]) end
     if job[7] ~= '' then
-      -- Unknown again, while the destination took other rows since the last try: it is this job, not the store.
+      -- Unknown again, although the destination accepted other rows since the last try: the cause is this job, not the
+      -- store.
       local last = redis.call('HMGET', key, 'bf_unknown_at', 'bf_spent')
       local before = seconds(last[1])
       local taking = seconds(fields_of(P .. ':birdfeed:' .. Q .. ':destination:' .. job[8], 'last_success')[1])

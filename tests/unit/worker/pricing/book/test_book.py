@@ -1,4 +1,4 @@
-"""The price book: the shipped one against the facts, errors with line and field, hash, dates."""
+"""The price book: the shipped one compared with the facts, errors with line and field, hash, dates."""
 
 import pickle
 from decimal import Decimal
@@ -14,7 +14,7 @@ FACTS: list[dict[str, Any]] = read_json("price_book_facts.json")["models"]
 
 
 def problems(text: str) -> list[tuple[int, str, str]]:
-    """What is wrong in a book: line, field, message."""
+    """The problems of a book: line, field, message."""
     with pytest.raises(PriceBookError) as caught:
         parse(text, origin="prices.toml")
     return [(problem.line, problem.field, problem.message) for problem in caught.value.problems]
@@ -207,25 +207,25 @@ ONE = '[[model]]\nname = "{name}"\nunit = "token"\nprice = {{ prompt_text = 1 }}
         ),
     ],
 )
-def test_what_can_be_wrong(text: str, expected: list[tuple[int, str, str]]) -> None:
+def test_every_problem(text: str, expected: list[tuple[int, str, str]]) -> None:
     """Every problem, with the line it is on and the field it is in."""
     assert expected == problems(text)
 
 
 @pytest.mark.parametrize(("text", "line"), [("[[model]\n", 1), ('[[model]]\nname = "m\n', 2), ("a = 1\nname = ", 2)])
-def test_what_is_not_toml(text: str, line: int) -> None:
-    """The parser's own words, with the line."""
+def test_invalid_toml(text: str, line: int) -> None:
+    """The parser's message, with the line."""
     assert [(line, "", "not TOML: ")] == [(at, field, message[:10]) for at, field, message in problems(text)]
 
 
-def test_all_problems_at_once() -> None:
-    """Nobody mends a book one error a time."""
+def test_all_problems_together() -> None:
+    """Not only the first one."""
     text = ONE.format(name="m") + 'original_name = 5\n[service_tiers]\nx = "y"\n'
 
     assert [found[:2] for found in problems(text)] == [(5, "m: original_name"), (7, "service_tiers.x")]
 
 
-def test_the_message_is_made_for_a_terminal() -> None:
+def test_the_message_is_for_a_terminal() -> None:
     """One line a problem: file, line, field, sentence; it survives pickling."""
     with pytest.raises(PriceBookError) as caught:
         parse(TOKEN + "price = { prompt_text = -1 }\n", origin="mine.toml")
@@ -235,7 +235,7 @@ def test_the_message_is_made_for_a_terminal() -> None:
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """Missing, a directory, or not text: said in one line."""
+    """Missing, a directory, or not text: reported in one line."""
     binary = tmp_path / "b.toml"
     binary.write_bytes(b"\xff\xfe")
 
@@ -249,7 +249,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_rates_are_read_exactly() -> None:
-    """0.1 is 0.1, quoted or not, in either notation; nothing passes through a double."""
+    """0.1 is 0.1, quoted or not, in either notation; nothing is converted to a float."""
     book = parse(
         '[[model]]\nname = "m"\nunit = "token"\n'
         'price = { prompt_text = 0.100000000001, prompt_cached = "0.100000000001", completion_text = 1e-3 }\n',
@@ -279,7 +279,7 @@ def test_rates_are_read_exactly() -> None:
     ],
 )
 def test_hash(text: str, same: bool) -> None:
-    """The hash is of what a book says: not of comments, order or notation."""
+    """The hash depends on a book's content, not on comments, order or notation."""
     hashes = {parse(ONE.format(name="m"), origin="a").hash, parse(text, origin="b").hash}
 
     assert same == (len(hashes) == 1)
@@ -306,8 +306,8 @@ MODEL = '[[model]]\nname = "a"\nprovider = "p"\nunit = "token"\n'
     ],
     ids=["deep", "digits", "exponent", "before all time", "after all time", "text"],
 )
-def test_what_no_book_can_be_is_a_sentence(price: str, message: str) -> None:
-    """A short one: the book may come from somebody who means harm, or from a script gone wrong."""
+def test_an_invalid_book_is_refused_in_a_sentence(price: str, message: str) -> None:
+    """A short one: the book may be malicious, or the output of a faulty script."""
     with pytest.raises(PriceBookError, match=message) as caught:
         parse(f"{MODEL}price = {price}\n", origin="book.toml")
 

@@ -54,7 +54,7 @@ price = { video_second = 0.08 }
 
 
 def test_no_change() -> None:
-    """A book differs in nothing from itself, written otherwise."""
+    """A book equals itself in another notation."""
     assert diff(a(OLD), a("# comment\n" + OLD.replace("= 1 ", "= 1.00 "))) == []
 
 

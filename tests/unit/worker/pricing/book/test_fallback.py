@@ -1,4 +1,4 @@
-"""genai-prices as the fallback: its rates, and none of its gaps."""
+"""genai-prices as the fallback: its rates, without its known faults."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ def model(name: str, **rates: Any) -> ModelInfo:
 
 
 def fallback(*models: ModelInfo, **providers: list[ModelInfo]) -> GenaiPrices:
-    """A fallback on data of our own: what is listed by its maker, whose models begin with "x-", and by others."""
+    """A fallback with test data: models of their provider, whose names begin with "x-", and at other providers."""
     listed = [
         Provider(id="maker", name="Maker", api_pattern="", model_match=ClauseStartsWith("x-"), models=list(models))
     ]
@@ -49,7 +49,7 @@ def fallback(*models: ModelInfo, **providers: list[ModelInfo]) -> GenaiPrices:
     set_custom_snapshot(DataSnapshot(providers=listed, from_auto_update=False))
     try:
         prices = GenaiPrices()
-        prices.find("", NOW, "", {}, 0)  # takes the snapshot
+        prices.find("", NOW, "", {}, 0)  # loads the data
     finally:
         set_custom_snapshot(None)
     return prices
@@ -62,7 +62,7 @@ def entry(prices: GenaiPrices, name: str, at: datetime = NOW, provider: str | No
 
 
 def test_a_model_no_book_has() -> None:
-    """Its price, and where it is from."""
+    """Its price and its layer."""
     price = text(BOOKS, model="gpt-4o", usage={"prompt_tokens": 1000, "completion_tokens": 100}).price
 
     assert (usd("0.0035"), "priced", "requested", "gpt-4o", "genai-prices", "openai") == (
@@ -76,25 +76,25 @@ def test_a_model_no_book_has() -> None:
     assert price.price_book.startswith("genai-prices ")
 
 
-def test_books_come_first() -> None:
-    """A model that a book has too, by a name of its own, is the book's."""
+def test_books_have_priority() -> None:
+    """A model that a book has, too, under its own name, is priced by the book."""
     assert text(BOOKS, model="gpt-4.1-nano", usage={"prompt_tokens": 1}).price.price_source == "book"
 
 
-def test_who_answered_before_who_was_asked() -> None:
-    """A model that only the fallback knows is priced as itself, not as the one that was asked for."""
+def test_the_answering_model_has_priority_over_the_requested_one() -> None:
+    """A model that only the fallback knows has its own price, not that of the requested one."""
     price = text(BOOKS, model="openai", model_used="gpt-4o", usage={"prompt_tokens": 1000}).price
 
     assert ("gpt-4o", "name", usd("0.0025")) == (price.price_model, price.price_match, price.cost)
 
 
-def test_off_by_leaving_it_out() -> None:
+def test_without_a_fallback() -> None:
     """Books without a fallback have no price for what they don't list."""
     assert text(model="gpt-4o", usage={"prompt_tokens": 1}).price.cost_status == "unpriced"
 
 
 def test_image_models_that_are_paid_by_tokens() -> None:
-    """An image event has its price from it where the provider reports tokens."""
+    """An image event gets its price from it if the provider reports tokens."""
     usage = {"input_tokens": 1000, "output_tokens": 0, "input_tokens_details": {"image_tokens": 1000}}
     price = image(BOOKS, model="gpt-image-1", provider="openai", usage=usage).price
 
@@ -102,7 +102,10 @@ def test_image_models_that_are_paid_by_tokens() -> None:
 
 
 def test_audio_without_a_rate_is_an_estimate() -> None:
-    """Their gap, and no list has this snapshot's rate. Audio goes at the text rate, and the row says estimated."""
+    """genai-prices has no such rate, and no list has this snapshot's.
+
+    Audio is priced at the text rate, and the row is estimated.
+    """
     usage = {"prompt_tokens": 1000, "prompt_tokens_details": {"audio_tokens": 900}}
     price = text(BOOKS, model="gpt-4o-audio-preview-2024-10-01", usage=usage).price
 
@@ -112,7 +115,7 @@ def test_audio_without_a_rate_is_an_estimate() -> None:
 
 @pytest.mark.parametrize("name", ["mystery", "constructor", "__proto__", "", "gpt-", "gpt-4o-ultra", "openai"])
 def test_unknown_models(name: str) -> None:
-    """None, whatever is asked."""
+    """No price, with any provider."""
     assert entry(GenaiPrices(), name) is None
 
 
@@ -136,15 +139,18 @@ def test_unknown_models(name: str) -> None:
         ("ft:gpt-4o-2024-08-06:org::id", None),
     ],
 )
-def test_a_name_that_only_contains_a_models_is_not_its(name: str, found: str | None) -> None:
-    """Their gap: names match by beginning or by a part. Here only a date, a version or a region may be added."""
+def test_a_name_that_only_contains_a_models_name_is_another_model(name: str, found: str | None) -> None:
+    """In genai-prices names match by their beginning or a part.
+
+    Here only a date, a version or a region may be added.
+    """
     price = entry(GenaiPrices(), name)
 
     assert found == (price and price.name)
 
 
 def test_a_fine_tuned_model_is_named_after_its_base() -> None:
-    """Such a name goes on with its owner's; its provider must be said, for nothing else tells."""
+    """Such a name continues with its owner's; the event must have its provider, which the name doesn't show."""
     found = entry(GenaiPrices(), "ft:gpt-4o-2024-08-06:org::id", provider="openai")
 
     assert found is not None
@@ -156,7 +162,7 @@ def test_a_fine_tuned_model_is_named_after_its_base() -> None:
     [(None, False, "maker"), ("maker", False, "maker"), ("reseller", False, "reseller"), ("stranger", True, "maker")],
 )
 def test_provider(provider: str | None, estimated: bool, listed_by: str) -> None:
-    """The event's provider's price; the maker's as an estimate where that provider isn't known."""
+    """The price of the event's provider; that of the model's own provider as an estimate if the event's isn't known."""
     prices = fallback(model("x-1", input_mtok="1"), reseller=[model("x-1", input_mtok="2")])
     found = entry(prices, "x-1", provider=provider)
 
@@ -165,7 +171,7 @@ def test_provider(provider: str | None, estimated: bool, listed_by: str) -> None
 
 
 def test_a_provider_that_does_not_list_the_model() -> None:
-    """The maker's price, as an estimate."""
+    """The price of the model's own provider, as an estimate."""
     prices = fallback(model("x-1", input_mtok="1"), reseller=[model("y", input_mtok="2")])
     price = text(Books((), prices), model="x-1", provider="reseller", usage={"prompt_tokens": 1000}).price
 
@@ -173,7 +179,10 @@ def test_a_provider_that_does_not_list_the_model() -> None:
 
 
 def test_service_tiers() -> None:
-    """Their gap: an unknown tier is ignored. Here it makes the row estimated, and so do rates known only in part."""
+    """genai-prices ignores an unknown tier.
+
+    Here it makes the row estimated, and so do rates that are known only in part.
+    """
     one = model("x-1", input_mtok="2", cache_read_mtok="1", output_mtok="8")
     one.price_variants = [
         PriceVariant(when={"processing": "batch"}, prices=ModelPrice(input_mtok=Decimal(1), output_mtok=Decimal(4))),
@@ -200,7 +209,7 @@ def test_service_tiers() -> None:
 
 
 def test_what_is_paid_per_request() -> None:
-    """One request an event, estimated where what it costs depends on a search context nobody names."""
+    """One request an event, estimated if its cost depends on a search context that isn't reported."""
     books = Books((), fallback(model("x-1", input_mtok="2", requests_kcount="5")))
     price = text(books, model="x-1", usage={"prompt_tokens": 1_000_000}).price
 
@@ -218,7 +227,7 @@ def test_models_paid_by_characters() -> None:
 
 @pytest.mark.parametrize(("prompt_tokens", "rate"), [(0, "1"), (200_000, "1"), (200_001, "2"), (2**62, "2")])
 def test_rates_that_grow_with_the_prompt(prompt_tokens: int, rate: str) -> None:
-    """Past a threshold all tokens go at the higher rate."""
+    """Above a threshold all tokens have the higher rate."""
     tiered = TieredPrices(base=Decimal(1), tiers=[Tier(start=200_000, price=Decimal(2))])
     prices = fallback(model("x-1", input_mtok=tiered))
     found = entry(prices, "x-1", prompt_tokens=prompt_tokens)
@@ -228,7 +237,7 @@ def test_rates_that_grow_with_the_prompt(prompt_tokens: int, rate: str) -> None:
 
 
 def test_dated_prices() -> None:
-    """The price at the event's time."""
+    """The price at the time of the event."""
     one = model("x-1", input_mtok="2")
     one.prices = [
         ConditionalPrice(prices=ModelPrice(input_mtok=Decimal(2))),
@@ -247,7 +256,7 @@ def test_dated_prices() -> None:
 
 
 def test_prices_by_the_hour() -> None:
-    """Off-peak prices hold off peak, on the same day."""
+    """Off-peak prices are used off peak, on the same day."""
     one = model("x-1", input_mtok="2")
     night = TimeOfDateConstraint(
         start_time=datetime(2026, 1, 1, 16, 30, tzinfo=UTC).timetz(),
@@ -268,7 +277,7 @@ def test_prices_by_the_hour() -> None:
 
 
 @pytest.mark.heavy
-def test_every_model_of_theirs_costs_what_they_say() -> None:
+def test_every_model_costs_what_genai_prices_computes() -> None:
     """For each model found by its own id at its provider: text in and out cost what calc_price says."""
     prices, at = GenaiPrices(), datetime(2030, 1, 1, 12, tzinfo=UTC)
     compared = 0
@@ -299,8 +308,8 @@ def test_every_model_of_theirs_costs_what_they_say() -> None:
     assert compared > 1500
 
 
-def test_looked_up_once() -> None:
-    """A model is looked for once, found or not."""
+def test_lookups_are_cached() -> None:
+    """A model is searched once, found or not."""
     prices = GenaiPrices()
     once = [prices.find("gpt-4o", NOW, "", {}, 5), prices.find("mystery", NOW, "", {}, 5)]
     snapshot, prices.__dict__["_snapshot"] = prices.__dict__["_snapshot"], None
@@ -311,8 +320,8 @@ def test_looked_up_once() -> None:
     assert [once[1], again[1]] == [None, None]
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names come from handlers; a flood of them doesn't fill the memory."""
+def test_the_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names come from handlers; many of them don't fill the memory."""
     monkeypatch.setattr("birdfeed_worker.pricing.book.fallback._MAX_REMEMBERED", 10)
     prices = GenaiPrices()
     for number in range(100):
@@ -322,8 +331,8 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(len(prices._known), len(prices._found)) <= 10
 
 
-def test_imported_when_first_asked() -> None:
-    """The package takes 0.1 s to import: not before a model needs it."""
+def test_imported_when_first_needed() -> None:
+    """The package takes 0.1 s to import: so not before a model needs it."""
     code = (
         "import sys; from birdfeed_worker.pricing.book.fallback import GenaiPrices; GenaiPrices(); "
         "assert not any(name.startswith('genai_prices') for name in sys.modules)"
@@ -332,7 +341,7 @@ def test_imported_when_first_asked() -> None:
 
 
 def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Said with what to do."""
+    """Reported with what to do."""
 
     def missing(name: str) -> str:
         from importlib.metadata import PackageNotFoundError

@@ -15,7 +15,7 @@ from birdfeed_worker.pricing.book.book import load, media_book
 from tests.support.pricing.cases import DEFAULT, image
 from tests.support.repository import ROOT
 
-#: What the providers' own pages say, read 2026-11: model, data of an event, USD.
+#: From the providers' own pages, read 2026-11: model, data of an event, USD.
 CHECKED: list[tuple[str, dict[str, Any], str]] = [
     *(
         ("gpt-image-1", {"quality": quality, "image_size": size}, usd)
@@ -63,8 +63,8 @@ CHECKED: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("model", "data", "usd"), CHECKED)
-def test_the_best_known(model: str, data: dict[str, Any], usd: str) -> None:
-    """Forty prices and more, by the default settings."""
+def test_well_known_models(model: str, data: dict[str, Any], usd: str) -> None:
+    """More than forty prices, with the default settings."""
     price = image(DEFAULT, model=model, **data).price
 
     assert Decimal(usd) == price.cost
@@ -80,8 +80,8 @@ def test_every_model_has_its_source_and_date() -> None:
     assert all(model["source"] and isinstance(model["as_of"], date) and model["provider"] for model in models)
 
 
-def test_it_is_read_when_first_asked() -> None:
-    """Half a second of reading that an app of text models never pays."""
+def test_it_is_read_when_first_needed() -> None:
+    """Reading takes half a second, which an app of text models never needs."""
     media_book.cache_clear()
     image(DEFAULT, model="flux", num_images=1)
 
@@ -102,7 +102,7 @@ def test_the_target_writes_what_is_shipped() -> None:
 
 
 def test_corrections_have_a_source() -> None:
-    """Of the shipped book, what is no deployment of its platform."""
+    """Entries of the shipped book that are not deployments of its platform."""
     corrections = [model for model in load().models.values() if model.source]
 
     assert {model.name for model in corrections} >= {

@@ -19,7 +19,7 @@ class Clock:
 
 
 class File:
-    """An operator's book whose date changes with every writing."""
+    """An operator's book whose file date changes with every write."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,29 +38,29 @@ def file(tmp_path: Path) -> File:
 
 
 def rate(source: BookSource) -> str:
-    """The operator's rate, as the books in use have it."""
+    """The operator's rate in the books in use."""
     return str(source.current().layers[0].models["m"].price[0].prompt_text)
 
 
 def told(caplog: pytest.LogCaptureFixture) -> int:
-    """How often the log said that the book is broken."""
+    """How often the log reported that the book is broken."""
     return caplog.text.count("the previous one stays in use")
 
 
-def test_without_a_file_the_shipped_book_is_all() -> None:
+def test_without_a_file_only_the_shipped_book_is_used() -> None:
     """No path, one layer."""
     source = BookSource()
 
     assert [layer.source for layer in source.current().layers] == ["book"]
 
 
-def test_the_operators_book_comes_first(file: File) -> None:
+def test_the_operators_book_has_priority(file: File) -> None:
     """Its entries, then the shipped ones."""
     assert [layer.source for layer in BookSource(file.path).current().layers] == ["operator", "book"]
 
 
-def test_a_change_is_seen_within_a_second(file: File) -> None:
-    """Not sooner than a second after the last look, whatever is asked meanwhile."""
+def test_a_change_is_noticed_within_a_second(file: File) -> None:
+    """Not sooner than a second after the last check, with any calls meanwhile."""
     clock = Clock()
     source = BookSource(file.path, clock)
     file.write("2")
@@ -71,8 +71,8 @@ def test_a_change_is_seen_within_a_second(file: File) -> None:
     assert (before, rate(source)) == ("1", "2")
 
 
-def test_the_file_is_looked_at_once_a_second(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thousand batches in a second cost one look."""
+def test_the_file_is_checked_once_a_second(file: File, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand batches in a second make one check."""
     clock = Clock()
     source = BookSource(file.path, clock)
     looks: list[object] = []
@@ -101,7 +101,7 @@ def test_an_unchanged_file_keeps_the_same_books(file: File) -> None:
     assert books is source.current()
 
 
-def test_a_broken_file_keeps_the_old_book_and_is_told_once(file: File, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_broken_file_keeps_the_old_book_and_is_logged_once(file: File, caplog: pytest.LogCaptureFixture) -> None:
     """One clear error; the old prices; the new ones when it is fixed."""
     clock = Clock()
     source = BookSource(file.path, clock)
@@ -118,8 +118,8 @@ def test_a_broken_file_keeps_the_old_book_and_is_told_once(file: File, caplog: p
     assert "prices.toml:4: m: price.prompt_text" in str(error)
 
 
-def test_a_file_that_vanished(file: File, caplog: pytest.LogCaptureFixture) -> None:
-    """The same for a file that is gone, and comes back."""
+def test_a_file_that_was_deleted(file: File, caplog: pytest.LogCaptureFixture) -> None:
+    """The same for a file that is deleted, and created again."""
     clock = Clock()
     source = BookSource(file.path, clock)
     file.path.unlink()
@@ -133,7 +133,7 @@ def test_a_file_that_vanished(file: File, caplog: pytest.LogCaptureFixture) -> N
 
 
 def test_a_broken_file_at_the_start_is_an_error(file: File) -> None:
-    """There is nothing to keep then."""
+    """There is no old book to keep."""
     file.write("-1")
 
     with pytest.raises(PriceBookError, match="not -1"):

@@ -1,4 +1,4 @@
-"""Where keys stand in a TOML text."""
+"""The lines of keys in a TOML text."""
 
 import tomllib
 from typing import Any
@@ -72,13 +72,13 @@ def test_lines(path: Path, line: int) -> None:
     assert line == key_lines(TEXT)[path]
 
 
-def test_nothing_is_invented() -> None:
-    """What is in strings and comments is no key."""
+def test_text_in_strings_and_comments_is_not_a_key() -> None:
+    """Keys are found only where they are keys."""
     assert set(key_lines(TEXT)) <= paths(tomllib.loads(TEXT))
 
 
-def test_line_of_what_is_not_there() -> None:
-    """A missing key is where it would belong."""
+def test_the_line_of_a_missing_key() -> None:
+    """The line of the table in which it is missing, or the first line."""
     lines = key_lines(TEXT)
 
     assert (line_of(lines, ("model", 1, "price", "x")), line_of(lines, ("nothing",))) == (21, 1)

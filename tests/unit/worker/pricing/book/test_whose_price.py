@@ -1,4 +1,4 @@
-"""Whose price: the shipped book holds one platform's deployments, and answers for no other's."""
+"""Priority of prices: the shipped book has one platform's deployments, and is used for no other platform's."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ CACHED = {**USAGE, "prompt_tokens_details": {"cached_tokens": 8_000}}
 @pytest.mark.parametrize(
     ("data", "cost", "status", "source"),
     [
-        # Another provider's events pass the deployment over.
+        # The deployment isn't used for another provider's events.
         ({"model": "gpt-4.1-nano", "provider": "openai", "usage": CACHED}, "0.0008", "priced", "genai-prices"),
         ({"model": "gpt-4.1-nano", "provider": "azure.ai.openai", "usage": CACHED}, "0.00084", "priced", "book"),
         ({"model": "gpt-4.1-nano", "usage": CACHED}, "0.00084", "priced", "book"),
         ({"model": "openai", "provider": "openai", "usage": USAGE}, "0", "unpriced", "none"),
         ({"model": "openai/gpt-4.1-nano", "usage": CACHED}, "0.0008", "priced", "genai-prices"),
-        # Found by what its provider calls it: it stands for its own platform's names, and gives way to public ones.
+        # Found by the provider's own name: used for its platform's names; public models have priority.
         ({"model": "openai-fast", "model_used": "gpt-5-nano-2025-08-07", "usage": USAGE}, "0.00085", "priced", "book"),
         (
             {"model": "my-deployment", "model_used": "gpt-5-nano-2025-08-07", "usage": USAGE},
@@ -32,7 +32,7 @@ CACHED = {**USAGE, "prompt_tokens_details": {"cached_tokens": 8_000}}
         ({"model": "gpt-5-nano", "model_used": "gpt-5-nano-2025-08-07", "usage": USAGE}, "0.0009", "priced", None),
         ({"model": "gpt-5-mini-2025-08-07", "usage": USAGE}, "0.0045", "priced", "genai-prices"),
         ({"model": "gpt-5-mini-2025-08-07", "provider": "azure", "usage": USAGE}, "0.00393", "priced", "book"),
-        # A rate of 0 needs proof.
+        # A rate of 0 must be confirmed.
         ({"model": "openai-reasoning", "model_used": "o4-mini-2025-04-16", "usage": USAGE}, "0", "priced", "book"),
         ({"model": "mine", "model_used": "o4-mini-2025-04-16", "usage": USAGE}, "0", "unpriced", "book"),
         (
@@ -45,7 +45,9 @@ CACHED = {**USAGE, "prompt_tokens_details": {"cached_tokens": 8_000}}
     ],
     ids=repr,
 )
-def test_a_deployment_is_its_platforms(data: dict[str, Any], cost: str, status: str, source: str | None) -> None:
+def test_a_deployment_is_used_for_its_platform_only(
+    data: dict[str, Any], cost: str, status: str, source: str | None
+) -> None:
     """Each rule once."""
     price = text(DEFAULT, **data).price
 
@@ -53,7 +55,7 @@ def test_a_deployment_is_its_platforms(data: dict[str, Any], cost: str, status: 
 
 
 def test_audio_by_alias() -> None:
-    """Without a provider an alias is the book's; the provider's own name makes it the provider's."""
+    """Without a provider the book is used for an alias; with the model's provider, the provider's price."""
     usage = {**USAGE, "prompt_tokens_details": {"audio_tokens": 5_000}}
     own = text(DEFAULT, model="gpt-4o-mini-audio-preview", usage=usage).price
     theirs = text(DEFAULT, model="gpt-4o-mini-audio-preview", provider="openai", usage=usage).price
@@ -62,8 +64,8 @@ def test_audio_by_alias() -> None:
 
 
 @pytest.mark.parametrize(("own_only", "source"), [(False, "operator"), (True, "genai-prices")])
-def test_the_operators_entries_answer_for_all_unless_they_say_otherwise(own_only: bool, source: str) -> None:
-    """Whoever writes a book of their own knows what they call."""
+def test_the_operators_entries_are_for_all_providers_by_default(own_only: bool, source: str) -> None:
+    """An operator knows which models the program calls."""
     toml = (
         '[[model]]\nname = "gpt-4o"\nprovider = "azure"\nunit = "token"\n'
         "price = { prompt_text = 7, completion_text = 7 }\n"
@@ -74,7 +76,7 @@ def test_the_operators_entries_answer_for_all_unless_they_say_otherwise(own_only
 
 
 def test_the_provider_column() -> None:
-    """The event's own, else the name's prefix, else that of the price used."""
+    """The event's own, else the name's prefix, else that of the used price."""
     assert [
         text(DEFAULT, usage=USAGE, **data).price.provider
         for data in (
@@ -95,7 +97,7 @@ def test_the_provider_column() -> None:
         ("somebody/unknown:online", "0", "unpriced"),
     ],
 )
-def test_openrouters_endings(name: str, cost: str, status: str) -> None:
+def test_openrouters_suffixes(name: str, cost: str, status: str) -> None:
     """`:free` costs nothing, `:online` at least the base, others about the base."""
     price = text(DEFAULT, model=name, provider="openrouter", usage=USAGE).price
 
@@ -103,7 +105,7 @@ def test_openrouters_endings(name: str, cost: str, status: str) -> None:
 
 
 def test_a_fine_tuned_model_never_takes_its_bases_price() -> None:
-    """Nor through a gateway's prefix."""
+    """Nor with a gateway's prefix."""
     base = text(DEFAULT, model="gpt-4o-mini", provider="openai", usage=USAGE).price
     tuned = text(DEFAULT, model="openai/ft:gpt-4o-mini-2024-07-18:org::id", usage=USAGE).price
 
@@ -135,15 +137,15 @@ def test_regional_is_not_global() -> None:
     ids=repr,
 )
 def test_media(data: dict[str, Any], cost: str, status: str, source: str) -> None:
-    """Public image, video and speech models, after every other layer; a model a book has never falls through."""
+    """Public image, video and speech models, after every other layer; a model in a book is never priced by them."""
     price = image(DEFAULT, **data).price
 
     assert (usd(cost), status) == (price.cost, price.cost_status)
     assert price.price_source in (source, "media")
 
 
-def test_absurd_costs_have_no_price() -> None:
-    """More than a million USD an event is a mistake, whoever says it."""
+def test_absurd_costs_are_not_prices() -> None:
+    """More than a million USD an event is a mistake, from any source."""
     events = [
         text(DEFAULT, model="gpt-4o", usage={"prompt_tokens": 2**62}),
         text(DEFAULT, model="gpt-4o", cost=1_000_001),
@@ -172,8 +174,8 @@ _AUDIO = {
         ("rerank-v4.0-pro", {"billed_units": {"search_units": 3}}, "0.0075"),
     ],
 )
-def test_what_genai_prices_has_no_rate_for(model: str, usage: dict[str, Any], cost: str) -> None:
-    """The shipped book's corrections have it."""
+def test_models_for_which_genai_prices_has_no_rate(model: str, usage: dict[str, Any], cost: str) -> None:
+    """The shipped book's corrections have one."""
     price = text(DEFAULT, model=model, usage=usage).price
 
     assert (price.cost, price.cost_status, price.price_source) == (usd(cost), "priced", "book")

@@ -16,7 +16,7 @@ USAGES: list[dict[str, Any]] = read_json("usage_cases.json")["cases"]
 @pytest.mark.parametrize("books", [SHIPPED, DEFAULT], ids=["without fallback", "default"])
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_visible_case(case: dict[str, Any], books: Books) -> None:
-    """Every field a case expects comes out as expected; cost as a number."""
+    """Every field a case expects has the expected value; cost as a number."""
     got = price_line(case, books, NOW)
     got["cost"] = Decimal(got["cost"])
     expected = {**case["expected"], "cost": Decimal(case["expected"]["cost"])}
@@ -25,8 +25,8 @@ def test_visible_case(case: dict[str, Any], books: Books) -> None:
 
 
 @pytest.mark.parametrize("case", USAGES, ids=[case["name"] for case in USAGES])
-def test_usage_as_people_have_it(case: dict[str, Any]) -> None:
-    """The cost to the last digit, and one of the statuses the case allows."""
+def test_reported_usages(case: dict[str, Any]) -> None:
+    """The cost to the last digit, and one of the case's statuses."""
     got = price_line(case, DEFAULT, NOW)
     cost = case["expected"]["cost"]
 

@@ -14,7 +14,7 @@ from birdfeed_worker.pricing.usage.plan import Table
 from tests.support.pricing import differential
 from tests.support.pricing.differential import Difference, cases, compare
 
-#: (provider, meter): why the two differ, and where it is said. At most twelve.
+#: (provider, meter): why the two differ, and where that is documented. At most twelve.
 EXCEPTIONS = {
     ("openai", "prompt_cached_audio"): (
         "no rate for cached audio nor for cached tokens: here the text rate, there the audio rate; both are guesses "
@@ -25,7 +25,7 @@ EXCEPTIONS = {
         "column), there the image rate. Source: ai.google.dev/gemini-api/docs/pricing"
     ),
 }
-#: Both round; they round what they add.
+#: Both round; genai-prices rounds each summand.
 LAST_PLACES = Decimal("2e-12")
 BOOKS = Books((), GenaiPrices())
 
@@ -52,7 +52,7 @@ def unexplained(found: list[Difference]) -> list[Difference]:
 
 @pytest.mark.heavy
 def test_every_difference_has_a_reason() -> None:
-    """Thousands of usages of every model of the well-known providers; 95 in 100 need no exception."""
+    """Thousands of usages of every model of the well-known providers; 95 % need no exception."""
     compared, found = differences()
     used = Counter(key for one in found for key in EXCEPTIONS if key[0] == one.case.provider and key[1] in one.meters)
 
@@ -64,7 +64,7 @@ def test_every_difference_has_a_reason() -> None:
 
 
 def test_a_planted_fault_is_caught_cache_writes_of_an_hour_at_the_rate_for_5_minutes() -> None:
-    """The spellings of 1-hour writes read as ordinary ones."""
+    """The spellings of 1-hour writes are read as ordinary ones."""
     meters = tuple(
         one._replace(spellings=("cache_write_1h_tokens",)) if one.name == "prompt_cache_write_1h" else one
         for one in METERS

@@ -1,4 +1,4 @@
-"""The mistakes this domain has made, each once in production somewhere: usage, price and tier never repeat theirs."""
+"""Known mistakes in pricing, each made once in production somewhere: none is repeated here."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -10,7 +10,7 @@ from tests.support.pricing.cases import book, image, nonzero, text, usd
 
 
 def test_cached_tokens_are_not_paid_twice() -> None:
-    """Cached tokens are part of the prompt tokens that contain them."""
+    """Cached tokens are already in the prompt tokens."""
     priced = text(
         model="openai",
         usage={"prompt_tokens": 1000, "prompt_tokens_details": {"cached_tokens": 400}, "cached_tokens": 400},
@@ -25,7 +25,7 @@ def test_rates_are_divided_by_a_million_once() -> None:
     assert usd("0.003") == text(model="openai", usage={"prompt_tokens": 10_000, "completion_tokens": 5_000}).price.cost
 
 
-def test_an_image_is_not_a_token() -> None:
+def test_an_image_is_not_counted_as_a_token() -> None:
     """A model priced by tokens is paid for 1,290 of them, and for none if it reported none; never for "1 image"."""
     usage = {"completion_tokens": 1290, "completion_tokens_details": {"image_tokens": 1290}}
 
@@ -33,15 +33,15 @@ def test_an_image_is_not_a_token() -> None:
     assert image(model="nanobanana", num_images=1).price.cost_status == "no_usage"
 
 
-def test_a_token_is_not_an_image() -> None:
-    """A model priced per image is paid per image, whatever tokens came with it."""
+def test_a_token_is_not_counted_as_an_image() -> None:
+    """A model priced per image is paid per image, with any reported tokens."""
     usage = {"prompt_tokens": 5000, "completion_tokens": 4000}
 
     assert usd("0.002") == image(model="flux", usage=usage).price.cost
 
 
-def test_no_cost_is_not_a_number() -> None:
-    """What can't be computed is 0 with a status that says so: never NaN, never null, never an innocent 0."""
+def test_an_unknown_cost_is_never_a_plain_number() -> None:
+    """What can't be computed is 0 with a status that says so: never NaN, null, or a 0 without a status."""
     for usage in ({"prompt_tokens": float("nan")}, {"prompt_tokens": "NaN"}, {"prompt_tokens": float("inf")}):
         price = text(model="openai", usage=usage).price
 
@@ -50,7 +50,7 @@ def test_no_cost_is_not_a_number() -> None:
 
 
 def test_an_unknown_model_takes_no_other_models_price() -> None:
-    """Neither a name that begins alike, nor one spelt otherwise, nor any default."""
+    """Not that of a name with the same beginning, of another spelling, or a default."""
     for name in ("gpt-4.1-nano-2025", "gpt-4.1-n", "openai-larger", "gpt-4", ""):
         price = text(model="mystery", model_used=name, usage={"prompt_tokens": 1000}).price
 
@@ -63,7 +63,7 @@ def test_an_unknown_model_takes_no_other_models_price() -> None:
 
 
 def test_a_missing_rate_loses_no_event() -> None:
-    """A class without a rate is left out, and the row goes out."""
+    """A class without a rate is left out, and the row is written."""
     usage = {"prompt_tokens": 1000, "prompt_tokens_details": {"audio_tokens": 1000}}
     price = text(
         book('[[model]]\nname = "m"\nunit = "token"\nprice = { completion_text = 1 }\n'), model="m", usage=usage
@@ -73,13 +73,13 @@ def test_a_missing_rate_loses_no_event() -> None:
 
 
 def test_error_events_need_no_price() -> None:
-    """An error of a model that nobody knows has a price like every row: none, and it says so."""
+    """An error of an unknown model has the status for a missing price, like every other row."""
     price = text(model="mystery", status="error", error={"type": "cancelled"}).price
 
     assert (usd("0"), "no_usage") == (price.cost, price.cost_status)
 
 
-def test_what_an_error_used_is_paid() -> None:
+def test_the_usage_of_an_error_is_paid() -> None:
     """An error event with usage costs what it used."""
     price = text(model="openai", status="error", usage={"prompt_tokens": 10}).price
 
@@ -87,7 +87,7 @@ def test_what_an_error_used_is_paid() -> None:
 
 
 def test_counts_pass_16_and_32_bits() -> None:
-    """70,000 and 2**32 tokens are that many."""
+    """70,000 and 2**32 tokens keep their value."""
     usage = {"prompt_tokens": 2**32, "completion_tokens": 70_000}
 
     assert nonzero(text(model="openai", usage=usage).usage) == {"prompt_text": 2**32, "completion_text": 70_000}

@@ -1,4 +1,4 @@
-"""What holds for any price, found by Hypothesis."""
+"""Properties of any price, tested with Hypothesis."""
 
 from decimal import ROUND_DOWN, Context, Decimal, localcontext
 from fractions import Fraction
@@ -50,7 +50,7 @@ def test_cost_is_the_exact_sum_rounded_once(rates: list[Decimal], tokens: Tokens
 @given(TOKENS, TOKENS)
 @settings(deadline=None)
 def test_cost_is_additive(one: Tokens, other: Tokens) -> None:
-    """Two requests cost as much as one with the tokens of both: at these rates nothing is rounded."""
+    """Two requests cost as much as one with the tokens of both: with these rates nothing is rounded."""
     both = Tokens(*(a + b for a, b in zip(one, other, strict=True)))
 
     assert price_of(EVERY_RATE, one).cost + price_of(EVERY_RATE, other).cost == price_of(EVERY_RATE, both).cost
@@ -91,8 +91,8 @@ def test_the_callers_decimal_context_changes_nothing(tokens: Tokens) -> None:
     assert format(expected.cost, "f") == text
 
 
-def test_the_widest_counts() -> None:
-    """Counts that only a mistake can make have no price: one absurd cost would ruin every sum."""
+def test_the_largest_counts() -> None:
+    """Impossibly large counts have no price: one absurd cost would spoil every sum."""
     usage = normalise_usage({"prompt_tokens": MAX_TOKENS, "completion_tokens": MAX_TOKENS})
     price = price_of(EVERY_RATE, usage.tokens)
 

@@ -1,4 +1,4 @@
-"""The receipt: a stored row gives its cost again to the last digit, and its arithmetic can be read."""
+"""The receipt: a stored row gives its cost again to the last digit, and can explain its arithmetic."""
 
 import json
 import random
@@ -73,7 +73,7 @@ def some_event(source: random.Random) -> tuple[str, PricedRecord]:
 
 @pytest.mark.heavy
 def test_recompute_from_the_row() -> None:
-    """6,000 random rows: each recomputes to its own cost_exact from its receipt alone."""
+    """6,000 random rows: each gives its own cost_exact from its receipt alone."""
     source = random.Random(5)
     statuses = set()
     for _ in range(6_000):
@@ -95,7 +95,7 @@ def test_recompute_reads_counts_as_text() -> None:
 
 
 def test_recompute_needs_what_the_receipt_prices() -> None:
-    """A row that lacks what its receipt counts is an error, not a cost of 0."""
+    """A row without a field that its receipt prices is an error, not a cost of 0."""
     row = row_of("image_generation", image(BOOK, model="picture", quality="hd"))
     del row["num_images"]
 
@@ -117,7 +117,7 @@ def test_the_receipt_names_the_book() -> None:
 
 
 def test_explain_tokens() -> None:
-    """Each class a line, what is left out, the tier, the sum."""
+    """A line for each class, what is left out, the tier, the sum."""
     priced = text(
         BOOK,
         model="tokens",
@@ -158,14 +158,14 @@ def test_explain_tokens() -> None:
     ],
 )
 def test_explain_others(data: dict[str, Any], lines: list[str]) -> None:
-    """So do the other units, and what has no price."""
+    """The other units, and rows without a price."""
     priced = image(BOOK, **data)
 
     assert lines == explain(priced.price, priced.usage, priced.event)[-2:]
 
 
 def test_explain_seconds_left_out() -> None:
-    """Sound that a model has no price for is named."""
+    """Sound without a price is named."""
     silent = book('[[model]]\nname = "f"\noriginal_name = "g"\nunit = "second"\nprice = { video_second = 1 }\n')
     priced = image(silent, model="e", model_used="g", video_seconds=1, audio_seconds=1)
     lines = explain(priced.price, priced.usage, priced.event)

@@ -1,4 +1,4 @@
-"""One event priced for the command line: the whole answer, and what is no event."""
+"""One event priced for the command line: the whole result, and invalid events."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +9,7 @@ from birdfeed_worker.pricing.price.record import RecordError, price_line
 from tests.support.pricing.cases import NOW, SHIPPED, book
 
 
-def test_the_whole_answer() -> None:
+def test_the_whole_result() -> None:
     """Each field as the command line prints it."""
     record = {
         "event_type": "text_generation",
@@ -40,8 +40,8 @@ def test_the_whole_answer() -> None:
         ({"model": "veo", "video_seconds": 0.000001}, "0.00000008"),
     ],
 )
-def test_cost_is_plain(data: dict[str, Any], cost: str) -> None:
-    """No exponent, no zeros at the end, no lost zeros before it."""
+def test_cost_is_a_plain_number(data: dict[str, Any], cost: str) -> None:
+    """Without exponent and trailing zeros; other zeros are kept."""
     assert cost == price_line({"event_type": "image_generation", "event_data": data}, SHIPPED)["cost"]
 
 
@@ -68,8 +68,8 @@ def test_cost_is_plain(data: dict[str, Any], cost: str) -> None:
         ),
     ],
 )
-def test_what_is_no_event(record: object, reason: str) -> None:
-    """A clear word for what is wrong."""
+def test_invalid_events(record: object, reason: str) -> None:
+    """A clear message."""
     with pytest.raises(RecordError) as caught:
         price_line(record, SHIPPED)
 

@@ -1,4 +1,4 @@
-"""The rules of cost and of which price, one test or table each."""
+"""The rules of cost and of the choice of a price, one test or table each."""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -70,7 +70,9 @@ from tests.support.pricing.cases import NOW, SHIPPED, book, image, text, usd
 def test_classes_without_a_rate(
     model: str, usage: dict[str, Any], cost: str, status: str, rates: dict[str, str]
 ) -> None:
-    """Caches go at prompt_text (estimated), reasoning at completion_text (priced), all else unpaid (partial)."""
+    """Caches are priced at prompt_text (estimated), reasoning at completion_text (priced), the rest not at all
+    (partial).
+    """
     price = text(BOOK, model=model, usage=usage).price
 
     assert (usd(cost), status, rates) == (price.cost, price.cost_status, price.rates)
@@ -90,7 +92,7 @@ def test_classes_without_a_rate(
     ],
 )
 def test_service_tier(tier: str | None, cost: str, status: str, multiplier: str | None) -> None:
-    """The book's multiplier, the model's own before the book's; one it doesn't know makes the row estimated."""
+    """The book's multiplier, the model's own before the book's; an unknown one makes the row estimated."""
     price = text(BOOK, model="full", usage=tokens(), service_tier=tier).price
 
     assert (usd(cost), status, multiplier) == (
@@ -100,7 +102,7 @@ def test_service_tier(tier: str | None, cost: str, status: str, multiplier: str 
     )
 
 
-def test_the_models_own_tiers_are_not_the_others() -> None:
+def test_a_models_own_tiers_are_not_used_for_others() -> None:
     """`priority` is the multiplier of one model; for another it is unknown."""
     price = text(BOOK, model="text-only", usage=tokens(), service_tier="priority").price
 
@@ -108,7 +110,7 @@ def test_the_models_own_tiers_are_not_the_others() -> None:
 
 
 def test_tier_of_images_and_seconds() -> None:
-    """Multipliers hold for every unit."""
+    """Multipliers apply to every unit."""
     assert usd("0.02") == image(BOOK, model="picture", service_tier="batch").price.cost
     assert image(BOOK, model="picture", service_tier="fast").price.cost_status == "estimated"
     assert usd("0.04") == image(BOOK, model="film", video_seconds=1, service_tier="batch").price.cost
@@ -134,14 +136,17 @@ def test_tier_of_images_and_seconds() -> None:
     ],
 )
 def test_which_price(used: str | None, asked: str, match: str, model: str | None) -> None:
-    """The model that answered, by name, alias, original name; then the one asked for; then none. Never a likely one."""
+    """The model that answered, by name, alias, original name; then the requested one; then none.
+
+    Never a similar one.
+    """
     price = text(BOOK, model=asked, model_used=used, usage=tokens()).price
 
     assert (match, model) == (price.price_match, price.price_model)
 
 
-def test_name_before_alias_before_original_name() -> None:
-    """Where one text is several models' names of different kinds, the order decides, not the place in the file."""
+def test_name_has_priority_over_alias_over_original_name() -> None:
+    """If one text is a name of several models, the kind of name decides, not the position in the file."""
     one = '[[model]]\nname = "{}"\n{}\nunit = "token"\nprice = {{ prompt_text = 1 }}\n'
     original = one.format("c", 'original_name = "x"')
     alias = one.format("b", 'aliases = ["x"]')
@@ -173,7 +178,7 @@ def test_the_price_at_the_time(start: object, cost: str | None) -> None:
 
 
 def test_the_time_without_a_start() -> None:
-    """An event without start_time has the price of when it was tracked."""
+    """An event without start_time has the price at the time it was tracked."""
     event = TextGeneration(model="dated", usage={})
     usage = Usage(status="ok", tokens=Tokens(prompt_text=1000))
     price = price_event("text_generation", event, usage, datetime(2026, 2, 1, tzinfo=UTC), BOOK)
@@ -182,7 +187,7 @@ def test_the_time_without_a_start() -> None:
 
 
 def test_layers() -> None:
-    """The operator's book comes first, with any of a model's names; what it hasn't, the shipped book has."""
+    """The operator's book has priority, with any of a model's names; then the shipped book."""
     operator = book('[[model]]\nname = "mine"\noriginal_name = "flux"\nunit = "image"\nprice = { image = 1 }\n')
     both = Books((*operator.layers, load()))
     mine, shipped = image(both, model="flux").price, image(both, model="zimage").price
@@ -220,14 +225,14 @@ def test_layers() -> None:
     ],
 )
 def test_statuses(data: dict[str, Any], cost: str, status: str, source: str) -> None:
-    """Cost and status where rates are not all there is to it."""
+    """Cost and status if they depend on more than rates."""
     price = text(BOOK, **data).price
 
     assert (usd(cost), status, source) == (price.cost, price.cost_status, price.price_source)
 
 
-def test_inconsistent_usage_is_an_estimate() -> None:
-    """Capped counts turn priced into estimated, and leave partial as it is."""
+def test_inconsistent_usage_is_estimated() -> None:
+    """Capped counts turn priced into estimated, and don't change partial."""
     capped = {"prompt_tokens": 10, "prompt_tokens_details": {"audio_tokens": 20}}
 
     assert text(BOOK, model="full", usage=capped).price.cost_status == "estimated"
@@ -244,7 +249,7 @@ def test_provider(model: str, provider: str | None, stored: str | None) -> None:
 
 
 def test_half_even_at_the_twelfth_place() -> None:
-    """Half a last place goes to the even neighbour, once, after everything is summed."""
+    """Half a last place is rounded to even, once, after everything is summed."""
     tiny = book(
         '[[model]]\nname = "t"\nunit = "token"\nprice = { prompt_text = 0.0000005, completion_text = 0.0000005 }\n'
     )
@@ -259,7 +264,7 @@ def test_half_even_at_the_twelfth_place() -> None:
 
 
 def test_cost_has_twelve_places() -> None:
-    """Every cost is a finite Decimal in the store's scale, nothing included."""
+    """Every cost is a finite Decimal in the store's scale, also 0."""
     prices = [
         text(model="openai", usage=tokens()).price,
         text(model="stranger").price,
@@ -271,8 +276,8 @@ def test_cost_has_twelve_places() -> None:
     assert {-12} == {price.cost.as_tuple().exponent for price in prices}
 
 
-def test_an_unknown_kind_of_event_has_no_fallback_and_no_fields_to_miss() -> None:
-    """A plugged-in type is priced by its usage; fields it hasn't are not there."""
+def test_an_unknown_event_type_has_no_fallback_and_no_missing_fields() -> None:
+    """A type from a plug-in is priced by its usage; fields that it doesn't have are not missing."""
     event = ImageGeneration(model="openai", usage={})
     usage = Usage(status="ok", tokens=Tokens(prompt_text=1000))
 

@@ -25,7 +25,7 @@ from tests.support.pricing.cases import image, text, usd
     ],
 )
 def test_variants(data: dict[str, Any], cost: str) -> None:
-    """The first variant whose every condition holds, else the base rate."""
+    """The first variant whose conditions are all true, else the base rate."""
     price = image(BOOK, model="picture", **data).price
 
     assert (usd(cost), "priced") == (price.cost, price.cost_status)
@@ -78,8 +78,8 @@ def test_seconds_without_a_rate_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("usage", "status"), [(None, "no_usage"), ({}, "no_usage"), (tokens(), "partial"), ([], "unpriced")]
 )
-def test_text_by_a_model_priced_per_image(usage: Any, status: str) -> None:
-    """A text event at a model that is priced per image: its tokens are not images, and not free either."""
+def test_text_of_a_model_priced_per_image(usage: Any, status: str) -> None:
+    """A text event of a model that is priced per image: its tokens are not images, and not free either."""
     price = text(BOOK, model="picture", usage=usage).price
 
     assert (usd("0"), status) == (price.cost, price.cost_status)

@@ -1,4 +1,4 @@
-"""What holds for any usage, found by Hypothesis."""
+"""Properties of any usage, tested with Hypothesis."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ MODALITIES = st.lists(
 
 @st.composite
 def usages(draw: st.DrawFn) -> dict[str, Any]:
-    """Objects with the names SDKs use, and values they may not."""
+    """Objects with the names that SDKs use, and valid and invalid values."""
     counts = draw(st.dictionaries(st.sampled_from(NAMES), ANY_COUNT, max_size=6))
     parts = st.dictionaries(st.sampled_from(PARTS), ANY_COUNT, max_size=4) | MODALITIES | JSON
     return {**counts, **draw(st.dictionaries(st.sampled_from(DETAILS), parts, max_size=3))}
@@ -54,7 +54,7 @@ def usages(draw: st.DrawFn) -> dict[str, Any]:
 @given(JSON | usages())
 @settings(deadline=None)
 def test_any_json_is_read_without_an_exception(raw: Any) -> None:
-    """Whatever stands where usage belongs: a status, and whole counts from 0 that fit their columns."""
+    """Any value in place of a usage gives a status, and whole counts from 0 that fit their columns."""
     usage = normalise_usage(raw)
 
     assert usage.status in ("ok", "inconsistent", "incomplete", "invalid", "missing")
@@ -66,7 +66,7 @@ def test_any_json_is_read_without_an_exception(raw: Any) -> None:
 
 @st.composite
 def chats(draw: st.DrawFn) -> tuple[dict[str, Any], int, int]:
-    """OpenAI's shape, with parts that may be too large; its totals."""
+    """A usage in OpenAI's format, with parts that may be too large; and its totals."""
     prompt, completion = draw(COUNTS), draw(COUNTS)
     part = st.none() | COUNTS | st.integers(0, 1000)
     raw: dict[str, Any] = {
@@ -83,7 +83,7 @@ def chats(draw: st.DrawFn) -> tuple[dict[str, Any], int, int]:
 @given(chats())
 @settings(deadline=None)
 def test_classes_sum_to_the_totals(case: tuple[dict[str, Any], int, int]) -> None:
-    """Whatever the parts say, the classes sum to the totals; "ok" only if no part was capped."""
+    """With any parts the classes sum to the totals; "ok" only if no part was capped."""
     raw, prompt, completion = case
     usage = normalise_usage(raw)
     parts = [
@@ -96,8 +96,8 @@ def test_classes_sum_to_the_totals(case: tuple[dict[str, Any], int, int]) -> Non
 
 @given(COUNTS, COUNTS, st.integers(0, 2**62), st.integers(0, 2**62))
 @settings(deadline=None)
-def test_anthropic_sums_what_it_reports(input_tokens: int, output: int, read: int, written: int) -> None:
-    """Anthropic's input and caches are beside each other: they sum, or are too many."""
+def test_anthropics_classes_sum_to_what_it_reports(input_tokens: int, output: int, read: int, written: int) -> None:
+    """Anthropic's input doesn't include caches: they sum, or are too many."""
     usage = normalise_usage(
         {
             "input_tokens": input_tokens,

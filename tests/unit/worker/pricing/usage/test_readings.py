@@ -1,10 +1,10 @@
-"""What `birdfeed prices explain` says of each number of a usage."""
+"""The output of `birdfeed prices explain` for each number of a usage."""
 
 from birdfeed_worker.pricing.usage.readings import readings
 
 
 def test_each_number() -> None:
-    """Read as what, not the spelling that counts, only informing, or not read."""
+    """As what it is read, another spelling of a read one, only informative, or not read."""
     raw = {
         "prompt_tokens": 10,
         "completion_tokens": 2,
@@ -47,7 +47,7 @@ def test_what_cannot_be_read() -> None:
     assert readings(None) == readings("text") == readings({"a": [[1]]}) == []
 
 
-def test_counts_that_are_none() -> None:
+def test_invalid_counts() -> None:
     """What makes a usage invalid is named; digits in a text are a count."""
     raw = {"prompt_tokens": -1, "completion_tokens": "12", "prompt_tokens_details": {"cached_tokens": "many"}}
 

@@ -1,4 +1,4 @@
-"""Usages as SDKs, gateways and frameworks report them: each comes to the cost that was worked out by hand."""
+"""Usages as SDKs, gateways and frameworks report them: each gives the cost that was computed by hand."""
 
 from decimal import Decimal
 from typing import Any
@@ -13,14 +13,14 @@ CASES: list[dict[str, Any]] = read_json("reported_usages.json")["cases"]
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
 def test_reported(case: dict[str, Any]) -> None:
-    """Cost and status, with the books as they are by default."""
+    """Cost and status, with the default books."""
     price = price_record(case, DEFAULT, NOW).price
 
     assert (price.cost, price.cost_status) == (Decimal(case["cost"]), case["cost_status"])
 
 
-def test_what_compaction_took_is_counted() -> None:
-    """Anthropic's totals leave it out, its cache writes by lifetime too."""
+def test_the_usage_of_compaction_is_counted() -> None:
+    """Anthropic's totals don't include it, nor its cache writes by lifetime."""
     usage = {
         "input_tokens": 10,
         "output_tokens": 20,
@@ -44,8 +44,8 @@ def test_what_compaction_took_is_counted() -> None:
     )
 
 
-def test_what_another_model_took_is_not_priced_as_this_one() -> None:
-    """An advisor's tokens are billed at its own rates: the row says that something is missing."""
+def test_the_usage_of_another_model_is_not_priced_as_this_one() -> None:
+    """An advisor's tokens are billed at its own rates: the row's status shows that something is missing."""
     advisor = {"type": "advisor_message", "model": "claude-opus-4-8", "input_tokens": 900, "output_tokens": 90}
     usage = {"input_tokens": 10, "output_tokens": 20, "iterations": [advisor]}
 

@@ -1,4 +1,4 @@
-"""The rules of usage, one table each: what a count is, which spelling counts, what is part of what."""
+"""The rules of usage, one table each: what a count is, which spelling is used, which counts include others."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ from tests.support.pricing.usages import MAX, TABLE
         (str(MAX), MAX),
     ],
 )
-def test_what_a_count_is(value: object, read: int) -> None:
+def test_valid_counts(value: object, read: int) -> None:
     """Whole numbers, whole floats and digits are read; null and booleans are absent."""
     assert ("ok", {"prompt_text": read} if read else {}) == counted({"prompt_tokens": value})
 
@@ -87,7 +87,7 @@ def test_what_a_count_is(value: object, read: int) -> None:
     ],
     ids=["prompt", "completion", "total", "cached", "audio", "reasoning", "flat", "nested", "gemini", "modality"],
 )
-def test_what_a_count_is_not(where: Any, value: object) -> None:
+def test_invalid_counts(where: Any, value: object) -> None:
     """One bad count anywhere makes the whole usage invalid, with no counts at all."""
     assert counted(where(value)) == ("invalid", {})
 
@@ -99,8 +99,8 @@ def test_missing(raw: object) -> None:
 
 
 @pytest.mark.parametrize("raw", [[], [1], "", "5", 5, 0, 1.5, True, False], ids=repr)
-def test_no_object_is_invalid(raw: object) -> None:
-    """A usage that is no object can't be read."""
+def test_a_usage_that_is_not_an_object_is_invalid(raw: object) -> None:
+    """It can't be read."""
     assert counted(raw) == ("invalid", {})
 
 
@@ -116,14 +116,14 @@ def test_details_of_the_wrong_kind_are_invalid(details: object) -> None:
 
 @pytest.mark.parametrize("case", TABLE)
 def test_rule(case: str) -> None:
-    """Each usage has the status and the classes its name tells."""
+    """Each usage has the status and the classes of its case."""
     raw, status, classes = TABLE[case]
 
     assert (status, classes) == counted(raw)
 
 
-def test_the_usage_is_left_as_it_was() -> None:
-    """Normalising changes nothing in what it reads."""
+def test_the_usage_is_not_changed() -> None:
+    """Normalising doesn't change its argument."""
     raw = {"promptTokens": 5, "promptTokensDetails": {"cachedTokens": 2}}
     normalise_usage(raw)
 

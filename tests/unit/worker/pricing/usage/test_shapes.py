@@ -1,4 +1,4 @@
-"""Usage as SDKs, gateways and frameworks report it: one of each kind, with what it comes to."""
+"""Usage as SDKs, gateways and frameworks report it: one of each kind, with its expected result."""
 
 from decimal import Decimal
 from typing import Any
@@ -228,7 +228,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any], dict[str, int], dict[str, Any]]] = 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_shape(name: str) -> None:
-    """Read whole: status ok, the classes, and what is billed beside them."""
+    """Read completely: status ok, the classes, and other billed counts."""
     provider, raw, classes, counters = SHAPES[name]
     usage = normalise_usage(raw, provider)
 
@@ -251,8 +251,8 @@ def test_shape(name: str) -> None:
     ],
     ids=repr,
 )
-def test_nothing_positive_is_invisible(raw: dict[str, Any], status: str) -> None:
-    """A number nobody reads makes a usage incomplete, one of which nothing is read invalid."""
+def test_every_positive_number_matters(raw: dict[str, Any], status: str) -> None:
+    """A number that isn't read makes a usage incomplete; a usage in which none is read is invalid."""
     assert status == normalise_usage(raw).status
 
 
@@ -271,7 +271,7 @@ def test_nothing_positive_is_invisible(raw: dict[str, Any], status: str) -> None
     ids=repr,
 )
 def test_words_that_change_the_price(raw: dict[str, Any], modifiers: dict[str, str]) -> None:
-    """Inside usage, and in the answer around it; those that mean none are left out."""
+    """Inside usage, and in the response around it; those without a meaning are left out."""
     assert modifiers == dict(normalise_usage(raw).modifiers)
 
 
@@ -301,8 +301,8 @@ def test_words_that_change_the_price(raw: dict[str, Any], modifiers: dict[str, s
     ],
     ids=repr,
 )
-def test_what_the_provider_says_it_cost(provider: str, raw: dict[str, Any], reported: str | None, status: str) -> None:
-    """Believed of those providers alone that are known to say it."""
+def test_costs_reported_by_the_provider(provider: str, raw: dict[str, Any], reported: str | None, status: str) -> None:
+    """Used only for providers that are known to report them."""
     usage = normalise_usage(raw, provider)
 
     assert (None if reported is None else Decimal(reported), status) == (usage.reported, usage.status)
