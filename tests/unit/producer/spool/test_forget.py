@@ -44,9 +44,9 @@ def test_only_the_persons_events_go(spool: Spool) -> None:
     assert (left.events, unreadable) == (1, {})
     reports = [spool.claim_report() for _ in range(3)]
     assert [drops for report in reports if report for drops in [report[1]]] == [
-        {("text_generation", "forgotten"): 1},
-        {("text_generation", "forgotten"): 1},
         {("image_generation", "forgotten"): 1},
+        {("text_generation", "forgotten"): 1},
+        {("text_generation", "forgotten"): 1},
     ]
     # Totals are kept by triggers; what is counted there is what is there.
     assert spool.totals().events == sum(one.events for one in spool.batches())
