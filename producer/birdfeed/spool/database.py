@@ -1,6 +1,7 @@
 """Open the spool's SQLite file safely: check who owns its directory, and handle damage, forks and concurrent use."""
 
 import contextlib
+import fcntl
 import hashlib
 import logging
 import os
@@ -53,10 +54,7 @@ CREATE TRIGGER IF NOT EXISTS event_out AFTER DELETE ON events BEGIN
 _BUSY_WAIT: Final = 0.02
 _BUSY_PAUSE: Final = 0.01
 
-#: Connections that a forked child inherited, because the fork was not Python's or could not wait. SQLite forbids using
-#: or closing them there.
-_inherited: list[sqlite3.Connection] = []
-#: The files that are open.
+#: The files that are open or in use.
 _open: Final["weakref.WeakSet[SpoolFile]"] = weakref.WeakSet()
 
 
@@ -120,8 +118,11 @@ class SpoolFile:
         self.path = path
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
+        #: Device and inode of the file that was opened last.
         self._opened: tuple[int, int] = (0, 0)
         self._process = 0
+        #: The process in which a thread is using the connection; 0 if there is none. It holds import_lock.
+        self._user = 0
 
     def exists(self) -> bool:
         """Whether there is a file; nothing is opened."""
@@ -159,47 +160,80 @@ class SpoolFile:
 
     @contextlib.contextmanager
     def _transaction(self, *begin: str) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._begun(begin) as connection:
-                try:
-                    yield connection
-                    if connection.in_transaction:
-                        connection.execute("COMMIT")
-                except BaseException:
-                    _roll_back(connection)
-                    raise
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
-
-    @contextlib.contextmanager
-    def _begun(self, begin: Sequence[str]) -> Iterator[sqlite3.Connection]:
-        """A connection in a new transaction, with the lock held. While another process writes, it waits unlocked.
+        """Yield a connection in a new transaction, with the lock held. While another process writes, wait unlocked.
 
         So a thread that tracks an event waits no longer than its own timeout, while the flusher may wait for longer.
         """
         deadline = time.monotonic() + self._busy_seconds
         while True:
-            with self._locked(deadline):
+            with self._used(deadline):
                 try:
-                    connection = self._connect()  # creating the file takes SQLite's lock, too
-                    for statement in begin:
-                        connection.execute(statement).fetchall()
-                except sqlite3.OperationalError as error:
-                    if self._connection is not None:
-                        _roll_back(self._connection)
-                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
-                        raise
-                else:
-                    yield connection
-                    return
+                    connection = self._begun(begin, deadline)
+                    if connection is not None:
+                        yield from self._ended(connection, commit=bool(begin))
+                        return
+                except (sqlite3.Error, OSError) as error:
+                    raise self._explained(error) from error
             time.sleep(_BUSY_PAUSE)
 
+    def _begun(self, begin: Sequence[str], deadline: float) -> sqlite3.Connection | None:
+        """The connection, in a new transaction; None if another process writes, and there is time to wait for it."""
+        try:
+            connection = self._connect()  # creating the file takes SQLite's lock, too
+            for statement in begin:
+                connection.execute(statement).fetchall()
+        except (BlockingIOError, sqlite3.OperationalError) as error:
+            if self._connection is not None:
+                self._roll_back(self._connection)
+            busy = isinstance(error, BlockingIOError) or error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+            return None
+        return connection
+
+    def _ended(self, connection: sqlite3.Connection, *, commit: bool) -> Iterator[sqlite3.Connection]:
+        """Yield the connection once; then commit, or roll back after an error."""
+        try:
+            yield connection
+            if self._user != os.getpid():
+                raise SpoolError(f"the process was forked while it used the spool {self.path}")
+            if commit:
+                connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back(connection)
+            raise
+        self._require_unmoved()
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        # In a forked child, the transaction is the parent's.
+        if self._user == os.getpid():
+            with contextlib.suppress(sqlite3.Error):  # the first error is the one to report
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def _require_unmoved(self) -> None:
+        if self._opened != self._identity():
+            raise SpoolError(f"the spool {self.path} was moved or removed while it was used")
+
     @contextlib.contextmanager
-    def _locked(self, deadline: float) -> Iterator[None]:
+    def _used(self, deadline: float) -> Iterator[None]:
+        """Hold the lock, and mark the connection as in use.
+
+        The lock is re-entrant. A signal handler or a __del__ that needs the spool inside a transaction of its own
+        thread is refused: it would end that transaction, or become part of it.
+        """
         if not import_lock.acquire(max(0.0, deadline - time.monotonic())):
             raise SpoolError(f"the spool {self.path} is busy")
         try:
-            yield
+            if self._user:
+                raise SpoolError(f"the spool {self.path} is in use by the code that this call or a fork interrupted")
+            self._user = os.getpid()
+            _open.add(self)
+            try:
+                yield
+            finally:
+                if self._user == os.getpid():  # not in a child that was forked meanwhile
+                    self._user = 0
         finally:
             import_lock.release()
 
@@ -217,15 +251,13 @@ class SpoolFile:
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
         with import_lock:
+            if self._user not in {0, os.getpid()}:
+                return
             connection, self._connection = self._connection, None
             _open.discard(self)
-            if connection is None:
-                return
-            if self._process != os.getpid():
-                _inherited.append(connection)
-                return
-            with contextlib.suppress(sqlite3.Error):  # nothing more can be done
-                connection.close()
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):  # nothing more can be done
+                    connection.close()
 
     def close_for_fork(self) -> None:
         """Close the connection, unless it is in use: a child must not inherit it.
@@ -235,31 +267,76 @@ class SpoolFile:
         """
         if import_lock.acquire(0):
             try:
-                if self._connection is not None and not self._connection.in_transaction:
+                if not self._user:
                     self.close()
             finally:
                 import_lock.release()
 
+    def close_inherited(self) -> None:
+        """In a forked child: close the parent's connection, if the fork was not Python's, and nothing closed it before.
+
+        SQLite warns against it, because the child's copy of a transaction would be rolled back. Without a transaction
+        it is safe: the kernel holds the parent's locks, and for them the log stays while another process has it open.
+
+        Raises:
+            SpoolError: The connection was in use during the fork. This process can't have locks of its own any more.
+        """
+        if self._user not in {0, os.getpid()}:
+            raise SpoolError(f"the process was forked while it used the spool {self.path}")
+        if self._process != os.getpid():
+            self.close()
+
     def _connect(self) -> sqlite3.Connection:
-        if self._connection is not None:
-            if self._process == os.getpid() and self._opened == self._identity():
-                return self._connection
-            self.close()  # the process has forked, or the file was moved or removed
+        if (
+            self._connection is not None
+            and self._process == os.getpid()
+            and (self._opened == self._identity())  # else it was moved or removed
+        ):
+            return self._connection
+        for file in list(_open):
+            file.close_inherited()
+        self.close()
         self._make_directory()
-        self._make_file()
-        connection = sqlite3.connect(self.path, timeout=_BUSY_WAIT, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("PRAGMA journal_size_limit=4000000")
-            connection.executescript(_SCHEMA)
-        except sqlite3.Error:
-            connection.close()
-            raise
-        self._connection, self._process, self._opened = connection, os.getpid(), self._identity()
+        with self._directory_lock(fcntl.LOCK_SH):
+            self._make_file()
+            self._opened = self._identity()
+            connection = sqlite3.connect(self.path, timeout=_BUSY_WAIT, isolation_level=None, check_same_thread=False)
+            try:
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                connection.execute("PRAGMA journal_mode=WAL")  # opens the log, by its name
+                self._require_unmoved()
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute("PRAGMA journal_size_limit=4000000")
+                connection.executescript(_SCHEMA)
+            except BaseException:
+                connection.close()
+                raise
+        self._connection, self._process = connection, os.getpid()
         _open.add(self)
         return connection
+
+    @contextlib.contextmanager
+    def _directory_lock(self, kind: int) -> Iterator[None]:
+        """A lock of the directory: shared to open the file, exclusive to rename it.
+
+        A process that opened the file, but not yet its log, would else use the log of the new file for the old one.
+
+        Raises:
+            BlockingIOError: Another process has the lock.
+        """
+        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            except OSError as error:
+                if isinstance(error, BlockingIOError):
+                    raise
+                # Some network file systems have no such locks.
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing it is not enough, if a fork has copied it
+            os.close(descriptor)
 
     def _identity(self) -> tuple[int, int]:
         try:
@@ -301,26 +378,28 @@ class SpoolFile:
         except OSError as error:
             raise SpoolError(f"the spool {self.path} can't be created: {error.strerror}") from error
 
-    def _explained(self, error: sqlite3.Error) -> SpoolError:
+    def _explained(self, error: sqlite3.Error | OSError) -> SpoolError:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
             self._set_aside()
         return SpoolError(f"the spool {self.path} can't be used: {error}")
 
     def _set_aside(self) -> None:
         """Rename a damaged file, so that the next use creates a new one and the old one can be examined."""
-        renamed = f"{self.path}.damaged-{int(time.time())}"
-        with import_lock:
-            self.close()
-            for suffix in ("-wal", "-shm", ""):
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(f"{self.path}{suffix}", f"{renamed}{suffix}")
+        damaged = self._opened
+        self.close()
+        try:
+            with self._directory_lock(fcntl.LOCK_EX):
+                if self._identity() != damaged:
+                    return  # another process has renamed it, and the file there now is a new one
+                renamed = f"{self.path}.damaged-{int(time.time())}"
+                while os.path.lexists(renamed):
+                    renamed += "1"
+                for suffix in ("-wal", "-shm", ""):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.replace(f"{self.path}{suffix}", f"{renamed}{suffix}")
+        except OSError:
+            return  # another process opens or renames it, or the directory is gone; the next use finds the damage again
         log_throttled(logging.ERROR, "spool damaged", "the spool was damaged; it was renamed to %s", renamed)
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        with contextlib.suppress(sqlite3.Error):  # the first error is the one to report
-            connection.execute("ROLLBACK")
 
 
 def _where(url: str) -> str:
