@@ -8,7 +8,6 @@ import os
 import sqlite3
 import stat
 import time
-import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -54,8 +53,47 @@ CREATE TRIGGER IF NOT EXISTS event_out AFTER DELETE ON events BEGIN
 _BUSY_WAIT: Final = 0.02
 _BUSY_PAUSE: Final = 0.01
 
-#: The files that are open or in use.
-_open: Final["weakref.WeakSet[SpoolFile]"] = weakref.WeakSet()
+#: The files that are open. Strong references: a connection that is dropped stays open until the garbage collector runs,
+#: and must be closed before a fork, too.
+_open: Final["set[SpoolFile]"] = set()
+
+
+class _Use:
+    """Whether a spool is being used. That is done with import_lock held, so there is at most one use at a time.
+
+    The lock is re-entrant. A signal handler or a __del__ that needs a spool inside a use of its own thread is refused:
+    it would end that transaction, become part of it, or wait for it forever. If the process is forked inside a use, the
+    child uses no spool any more: it can't have locks of its own, and must leave the transaction to the parent.
+    """
+
+    def __init__(self) -> None:
+        self._process = 0
+
+    @property
+    def ours(self) -> bool:
+        """Whether this process has begun a use, rather than the parent."""
+        return self._process == os.getpid()
+
+    @property
+    def inherited(self) -> bool:
+        """Whether the parent was in a use when it forked this process."""
+        return self._process not in {0, os.getpid()}
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[None]:
+        """The use; raises SpoolError inside another."""
+        if self._process:
+            user = "the process when it was forked" if self.inherited else "the call that this one interrupts"
+            raise SpoolError(f"a spool is in use by {user}")
+        self._process = os.getpid()
+        try:
+            yield
+        finally:
+            if self.ours:
+                self._process = 0
+
+
+_use: Final = _Use()
 
 
 def spool_path(options: Options) -> Path:
@@ -121,8 +159,6 @@ class SpoolFile:
         #: Device and inode of the file that was opened last.
         self._opened: tuple[int, int] = (0, 0)
         self._process = 0
-        #: The process in which a thread is using the connection; 0 if there is none. It holds import_lock.
-        self._user = 0
 
     def exists(self) -> bool:
         """Whether there is a file; nothing is opened."""
@@ -195,7 +231,7 @@ class SpoolFile:
         """Yield the connection once; then commit, or roll back after an error."""
         try:
             yield connection
-            if self._user != os.getpid():
+            if not _use.ours:
                 raise SpoolError(f"the process was forked while it used the spool {self.path}")
             if commit:
                 connection.execute("COMMIT")
@@ -206,7 +242,7 @@ class SpoolFile:
 
     def _roll_back(self, connection: sqlite3.Connection) -> None:
         # In a forked child, the transaction is the parent's.
-        if self._user == os.getpid():
+        if _use.ours:
             with contextlib.suppress(sqlite3.Error):  # the first error is the one to report
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -217,23 +253,11 @@ class SpoolFile:
 
     @contextlib.contextmanager
     def _used(self, deadline: float) -> Iterator[None]:
-        """Hold the lock, and mark the connection as in use.
-
-        The lock is re-entrant. A signal handler or a __del__ that needs the spool inside a transaction of its own
-        thread is refused: it would end that transaction, or become part of it.
-        """
         if not import_lock.acquire(max(0.0, deadline - time.monotonic())):
             raise SpoolError(f"the spool {self.path} is busy")
         try:
-            if self._user:
-                raise SpoolError(f"the spool {self.path} is in use by the code that this call or a fork interrupted")
-            self._user = os.getpid()
-            _open.add(self)
-            try:
+            with _use.begin():
                 yield
-            finally:
-                if self._user == os.getpid():  # not in a child that was forked meanwhile
-                    self._user = 0
         finally:
             import_lock.release()
 
@@ -251,7 +275,7 @@ class SpoolFile:
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
         with import_lock:
-            if self._user not in {0, os.getpid()}:
+            if _use.inherited:
                 return
             connection, self._connection = self._connection, None
             _open.discard(self)
@@ -267,24 +291,10 @@ class SpoolFile:
         """
         if import_lock.acquire(0):
             try:
-                if not self._user:
+                if not _use.ours:
                     self.close()
             finally:
                 import_lock.release()
-
-    def close_inherited(self) -> None:
-        """In a forked child: close the parent's connection, if the fork was not Python's, and nothing closed it before.
-
-        SQLite warns against it, because the child's copy of a transaction would be rolled back. Without a transaction
-        it is safe: the kernel holds the parent's locks, and for them the log stays while another process has it open.
-
-        Raises:
-            SpoolError: The connection was in use during the fork. This process can't have locks of its own any more.
-        """
-        if self._user not in {0, os.getpid()}:
-            raise SpoolError(f"the process was forked while it used the spool {self.path}")
-        if self._process != os.getpid():
-            self.close()
 
     def _connect(self) -> sqlite3.Connection:
         if (
@@ -293,9 +303,12 @@ class SpoolFile:
             and (self._opened == self._identity())  # else it was moved or removed
         ):
             return self._connection
-        for file in list(_open):
-            file.close_inherited()
         self.close()
+        # After a fork that skipped `close_for_fork`. SQLite warns against this, because a child's copy of a transaction
+        # would be rolled back. Without one it is safe: the parent's locks are the kernel's, and keep the log in place.
+        for file in list(_open):
+            if file._process != os.getpid():
+                file.close()
         self._make_directory()
         with self._directory_lock(fcntl.LOCK_SH):
             self._make_file()

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,9 +17,12 @@ from typing import Any
 import pytest
 from birdfeed.encoding.batch import PackedBatch, lines_of, pack
 from birdfeed.errors import SpoolError
+from birdfeed.spool import database
 from birdfeed.spool import forget as forgetting
 from birdfeed.spool.store import Spool
 
+#: Moves a spool's file away.
+Move = Callable[[Path, pytest.MonkeyPatch], None]
 #: Opens the spool and forks as its first argument says; the parent ends, and the child adds two events and says how
 #: many others see after each.
 FORK = """
@@ -67,6 +70,14 @@ def lines(path: Path) -> list[bytes]:
     with closing(Spool(path, max_bytes=10**6)) as spool:
         batches, _ = spool.collect(batch_events=100, batch_bytes=10**6, compression=0)
     return [line for one in batches for line in lines_of(one)]
+
+
+@contextmanager
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if another process did it, while this one uses the spool."""
+    with monkeypatch.context() as patch:
+        patch.setattr(database._use, "_process", 0)
+        yield
 
 
 @pytest.fixture
@@ -167,9 +178,10 @@ def test_two_processes_that_find_the_damage_rename_the_file_once(
     rename = spool._file._set_aside
 
     def late() -> None:
-        with pytest.raises(SpoolError, match="can't be used"):
-            other.add_event("text_generation", event(1), 0)
-        other.add_event("text_generation", event(2), 0)
+        with elsewhere(monkeypatch):
+            with pytest.raises(SpoolError, match="can't be used"):
+                other.add_event("text_generation", event(1), 0)
+            other.add_event("text_generation", event(2), 0)
         rename()
 
     monkeypatch.setattr(spool._file, "_set_aside", late)
@@ -192,19 +204,23 @@ def test_a_second_damaged_file_does_not_replace_the_first(spool: Spool, path: Pa
     assert sorted(found) == [b"one", b"two"]
 
 
-def moved(path: Path) -> None:
+def moved(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.replace(path, path.with_name("moved"))
 
 
-def made_anew(path: Path) -> None:
-    moved(path)
-    with closing(Spool(path, max_bytes=10**6)) as new:
+def removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.unlink()
+
+
+def made_anew(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.unlink()
+    with elsewhere(monkeypatch), closing(Spool(path, max_bytes=10**6)) as new:
         new.add_event("text_generation", b"{}", 0)
 
 
-@pytest.mark.parametrize("move", [moved, made_anew, Path.unlink])
+@pytest.mark.parametrize("move", [moved, removed, made_anew])
 def test_a_file_that_is_moved_while_it_is_opened_is_not_used(
-    spool: Spool, path: Path, monkeypatch: pytest.MonkeyPatch, move: Callable[[Path], None]
+    spool: Spool, path: Path, monkeypatch: pytest.MonkeyPatch, move: Move
 ) -> None:
     """Else every later event of this process would go into the moved file."""
     with closing(Spool(path, max_bytes=10**6)) as first:
@@ -214,7 +230,7 @@ def test_a_file_that_is_moved_while_it_is_opened_is_not_used(
     def moved_at_once(*arguments: Any, **options: Any) -> Any:
         monkeypatch.setattr(sqlite3, "connect", connect)
         connection = connect(*arguments, **options)
-        move(path)
+        move(path, monkeypatch)
         return connection
 
     monkeypatch.setattr(sqlite3, "connect", moved_at_once)
@@ -227,9 +243,9 @@ def test_a_file_that_is_moved_while_it_is_opened_is_not_used(
     assert lines(path) == [*([b"{}"] if move is made_anew else []), *kept]
 
 
-@pytest.mark.parametrize("move", [moved, made_anew, Path.unlink])
+@pytest.mark.parametrize("move", [moved, removed, made_anew])
 def test_what_was_written_into_a_file_that_is_moved_meanwhile_is_not_taken_for_kept(
-    spool: Spool, path: Path, move: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+    spool: Spool, path: Path, move: Move, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The caller keeps it in memory."""
     spool.add_event("text_generation", event(1), 0)
@@ -237,7 +253,7 @@ def test_what_was_written_into_a_file_that_is_moved_meanwhile_is_not_taken_for_k
 
     def interrupted(*arguments: Any) -> bool:
         stored = insert(*arguments)
-        move(path)
+        move(path, monkeypatch)
         return stored
 
     monkeypatch.setattr(spool, "_insert_event", interrupted)
