@@ -1,30 +1,24 @@
-"""Open the spool's SQLite file safely: check who owns its directory, and handle damage, forks and concurrent use."""
+"""Open and use the spool's SQLite file safely: handle damage, forks and concurrent use."""
 
 import contextlib
 import fcntl
-import hashlib
 import logging
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
 
 from birdfeed.errors import SpoolError
 from birdfeed.logging_once import log_throttled
-from birdfeed.options import Options
 from birdfeed.runtime.fork_lock import before_each_fork, import_lock
+from birdfeed.spool.location import make_directory, make_file
 
 #: Bytes counted for a row in addition to its payload.
 ROW_OVERHEAD: Final = 150
 #: SQLite's codes for a damaged file, and for one that is not a database.
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-#: Part of the file's name. It changes with the tables, so that two versions never share a file.
-_VERSION: Final = 1
-
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS batches (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, event_type TEXT NOT NULL, events INTEGER NOT NULL,
@@ -94,43 +88,6 @@ class _Use:
 
 
 _use: Final = _Use()
-
-
-def spool_path(options: Options) -> Path:
-    """The spool's file: one for each Redis, key prefix and queue, so that staging's is never sent to production."""
-    target = f"{_where(options.redis_url_text)}|{options.key_prefix}|{options.queue}"
-    digest = hashlib.sha256(target.encode()).hexdigest()[:16]
-    return private_directory(options.spool_directory) / f"spool-v{_VERSION}-{digest}.sqlite3"
-
-
-def private_directory(directory: Path) -> Path:
-    """The directory itself, or a subdirectory that only this user can access.
-
-    It is the subdirectory if the directory is shared, as a container's volume is, or if others can access it and it
-    holds other files: then birdfeed must not change its mode.
-    """
-    try:
-        found = os.stat(directory)
-        own = not _is_shared(found) and (not _is_open(found) or _has_spools(directory, alone=False))
-    except OSError:
-        return directory
-    return directory if own else directory / f"birdfeed-{os.geteuid()}"
-
-
-def _is_open(found: os.stat_result) -> bool:
-    """Whether other users can access a directory."""
-    return found.st_uid == os.geteuid() and bool(found.st_mode & (stat.S_IRWXG | stat.S_IRWXO))
-
-
-def _has_spools(directory: Path, *, alone: bool) -> bool:
-    """Whether a directory is empty or holds spools (with `alone`: and nothing else)."""
-    spools = [name.startswith("spool-v") for name in os.listdir(directory)]
-    return all(spools) or (any(spools) and not alone)
-
-
-def _is_shared(found: os.stat_result) -> bool:
-    """Whether other users can write to a directory, or one of them owns it."""
-    return bool(found.st_mode & stat.S_IWOTH) or found.st_uid not in {os.geteuid(), 0}
 
 
 def require_spool(path: Path) -> None:
@@ -267,7 +224,7 @@ class SpoolFile:
         Raises:
             SpoolError: It can't; `reason` says why.
         """
-        self._make_directory()
+        make_directory(self.path.parent)
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
             raise SpoolError(f"the spool's directory {self.path.parent} is not writable")
         return self.path
@@ -309,9 +266,9 @@ class SpoolFile:
         for file in list(_open):
             if file._process != os.getpid():
                 file.close()
-        self._make_directory()
+        make_directory(self.path.parent)
         with self._directory_lock(fcntl.LOCK_SH):
-            self._make_file()
+            make_file(self.path)
             self._opened = self._identity()
             connection = sqlite3.connect(self.path, timeout=_BUSY_WAIT, isolation_level=None, check_same_thread=False)
             try:
@@ -358,39 +315,6 @@ class SpoolFile:
             return (0, 0)
         return found.st_dev, found.st_ino
 
-    def _make_directory(self) -> None:
-        directory = self.path.parent
-        try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            found = os.stat(directory)
-        except OSError as error:
-            raise SpoolError(f"the directory {directory} can't be created: {error.strerror}") from error
-        # In a shared place such as /tmp somebody else may have made it first, to read or change what we write.
-        # Another user could make it lead to a directory of ours that is for something else.
-        if directory.is_symlink() and _is_shared(os.stat(directory.parent)):
-            raise SpoolError(f"the spool's directory {directory} is a link in a directory that every user can write to")
-        if _is_shared(found):
-            raise SpoolError(
-                f"the spool's directory {directory} belongs to another user, or every user can write to it"
-            )
-        if _is_open(found) and _has_spools(directory, alone=True):
-            directory.chmod(0o700)
-
-    def _make_file(self) -> None:
-        """Create an empty file that only this user can read; SQLite gives its log files the same mode.
-
-        An existing file is never opened: closing it would drop the locks that this process's other connections have
-        on it (https://sqlite.org/howtocorrupt.html, 2.2). The next process to close its own connection would then see
-        no other, and delete the log that they still write to.
-        """
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            if os.stat(self.path).st_uid == os.geteuid():
-                os.chmod(self.path, 0o600)  # an existing file may be readable by others
-        except OSError as error:
-            raise SpoolError(f"the spool {self.path} can't be created: {error.strerror}") from error
-
     def _explained(self, error: sqlite3.Error | OSError) -> SpoolError:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
             self._set_aside()
@@ -413,13 +337,6 @@ class SpoolFile:
         except OSError:
             return  # another process opens or renames it, or the directory is gone; the next use finds the damage again
         log_throttled(logging.ERROR, "spool damaged", "the spool was damaged; it was renamed to %s", renamed)
-
-
-def _where(url: str) -> str:
-    """A Redis URL without user and password, which may be rotated."""
-    parts = urlsplit(url)
-    database = parse_qs(parts.query).get("db", [""])[0]
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}?{database}"
 
 
 def _close_all() -> None:

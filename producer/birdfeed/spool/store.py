@@ -28,7 +28,8 @@ import orjson
 
 from birdfeed.encoding.batch import PackedBatch, cut, mark_retried, pack
 from birdfeed.options import Options
-from birdfeed.spool.database import ROW_OVERHEAD, SpoolFile, spool_path
+from birdfeed.spool.database import ROW_OVERHEAD, SpoolFile
+from birdfeed.spool.location import spool_path
 
 #: Seconds for which a claimed batch is reserved for its process; sending takes a second or two at worst.
 LEASE_SECONDS: Final = 30.0

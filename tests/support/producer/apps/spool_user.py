@@ -1,4 +1,4 @@
-"""One of several processes that use a spool at random; it writes down what it did. See spool_storm.py.
+"""One of the processes that tests/unit/producer/spool/test_storm.py starts: it uses a spool, and writes down how.
 
     python spool_user.py DIRECTORY SEED ROUNDS PLAN
 
@@ -91,7 +91,8 @@ class User:
     def names(self, many: int) -> list[str]:
         """Events that no other call and no other process names."""
         made = next(self.made)
-        return [f"{self.seed}:{made}:{number}" for number in range(many)]
+        # With the process, because a signal that arrives during a fork is handled in parent and child.
+        return [f"{self.seed}:{os.getpid()}:{made}:{number}" for number in range(many)]
 
     def add(self, spool: Spool, single: bool, many: int) -> None:
         names = self.names(1 if single else many)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 from birdfeed.encoding.batch import lines_of
-from birdfeed.spool.database import spool_path
+from birdfeed.spool.location import spool_path
 from birdfeed.spool.store import Spool
 
 from tests.support.producer.fakes import options

@@ -45,12 +45,14 @@ path, ended = Path(sys.argv[2]), os.pipe()
 spools = [Spool(path, max_bytes=10**6) for _ in range(2)]
 for spool in spools:
     spool.totals()
+if sys.argv[3] == "a dropped one":
+    spool = spools = None
 if {"os.fork": os.fork, "a fork of C": fork_of_c}[sys.argv[1]]():
     os._exit(0)
 os.close(ended[1])
 os.read(ended[0], 1)  # until the parent has ended
-if sys.argv[3] == "a new one":
-    spools = [*spools, Spool(path, max_bytes=10**6)]
+if sys.argv[3] != "the parent's":
+    spools = [*(spools or ()), Spool(path, max_bytes=10**6)]
 for _ in range(2):
     spools[-1].add_event("text_generation", b"{}", 0)
     print(subprocess.run([sys.executable, "-c", look, path], capture_output=True, text=True).stdout, flush=True)
@@ -99,7 +101,13 @@ def other(path: Path) -> Iterator[Spool]:
 
 
 @pytest.mark.parametrize(
-    ("fork", "which"), [("os.fork", "the parent's"), ("a fork of C", "the parent's"), ("a fork of C", "a new one")]
+    ("fork", "which"),
+    [
+        ("os.fork", "the parent's"),
+        ("os.fork", "a dropped one"),
+        ("a fork of C", "the parent's"),
+        ("a fork of C", "a new one"),
+    ],
 )
 def test_a_child_has_locks_of_its_own(path: Path, fork: str, which: str) -> None:
     """Else the next process to close the spool would take itself for the last one, and delete the child's log.
