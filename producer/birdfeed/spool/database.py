@@ -316,6 +316,8 @@ class SpoolFile:
         return found.st_dev, found.st_ino
 
     def _explained(self, error: sqlite3.Error | OSError) -> SpoolError:
+        if isinstance(error, BlockingIOError):
+            return SpoolError(f"the spool {self.path} is busy")
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
             self._set_aside()
         return SpoolError(f"the spool {self.path} can't be used: {error}")

@@ -178,11 +178,12 @@ class User:
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         random = self.random
         done = 0
+        actions = {"add": 50, "take": 15, "close": 6, "make": 2, "look": 3, "shrink": 2, "fork": 4}
+        if self.plan == "damage":
+            actions["close"] = 25  # it is noticed when the file is opened
         while done < self.rounds:
             random, done = self.random, done + 1
-            action = random.choices(
-                ["add", "take", "close", "make", "look", "shrink", "fork"], [50, 15, 6, 2, 3, 2, 4]
-            )[0]
+            action = random.choices(list(actions), list(actions.values()))[0]
             spool = random.choice(self.spools)
             with suppress(SpoolError):
                 if action == "add":

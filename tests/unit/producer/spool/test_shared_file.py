@@ -3,6 +3,7 @@
 An event whose `add_event` returned is in the spool's file, or in one that was renamed after that.
 """
 
+import fcntl
 import os
 import signal
 import sqlite3
@@ -199,6 +200,28 @@ def test_two_processes_that_find_the_damage_rename_the_file_once(
     spool.add_event("text_generation", event(4), 0)
     other.add_event("text_generation", event(5), 0)
     assert lines(path) == [event(2), event(4), event(5)]
+
+
+def test_a_file_is_not_renamed_while_another_process_opens_it(spool: Spool, path: Path) -> None:
+    """That process would use the renamed file with the log of the new one; nor is a file opened while it is renamed."""
+    path.write_bytes(b"this is no database, and long enough to be looked at as one" * 100)
+    opening = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(opening, fcntl.LOCK_SH)
+        with pytest.raises(SpoolError, match="not a database"):
+            spool.add_event("text_generation", event(1), 0)
+        assert os.listdir(path.parent) == [path.name]
+
+        fcntl.flock(opening, fcntl.LOCK_EX)
+        hurried = Spool(path, max_bytes=10**6, busy_seconds=0.01)
+        with pytest.raises(SpoolError, match="is busy"):
+            hurried.add_event("text_generation", event(1), 0)
+    finally:
+        os.close(opening)
+
+    with pytest.raises(SpoolError, match="not a database"):
+        spool.add_event("text_generation", event(1), 0)
+    assert ".damaged-" in os.listdir(path.parent)[0]
 
 
 def test_a_second_damaged_file_does_not_replace_the_first(spool: Spool, path: Path) -> None:
