@@ -57,7 +57,7 @@ class _Use:
 
     The lock is re-entrant. A signal handler or a __del__ that needs a spool inside a use of its own thread is refused:
     it would end that transaction, become part of it, or wait for it forever. If the process is forked inside a use, the
-    child uses no spool any more: it can't have locks of its own, and must leave the transaction to the parent.
+    child can no longer use a spool: it can't have locks of its own, and must leave the transaction to the parent.
     """
 
     def __init__(self) -> None:
