@@ -160,9 +160,9 @@ def test_every_event_is_found_once(tmp_path: Path, plan: str) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_many_storms(tmp_path: Path) -> None:
-    """BIRDFEED_STORM_SECONDS of them (600), each with a seed of its own; BIRDFEED_STORM_SEED repeats one."""
-    end = time.monotonic() + float(os.environ.get("BIRDFEED_STORM_SECONDS", "600"))
-    given = os.environ.get("BIRDFEED_STORM_SEED")
+    """STORM_SECONDS of them (600), each with a seed of its own; STORM_SEED repeats one."""
+    end = time.monotonic() + float(os.environ.get("STORM_SECONDS", "600"))
+    given = os.environ.get("STORM_SEED")
     while time.monotonic() < end:
         seed = given or str(random.SystemRandom().randrange(10**6))
         for plan in PLANS:
