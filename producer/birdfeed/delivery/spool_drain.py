@@ -10,7 +10,8 @@ from birdfeed.buffering.buffer import Buffer
 from birdfeed.delivery.delivery import Delivery
 from birdfeed.delivery.factory import enqueuer
 from birdfeed.options import Options
-from birdfeed.spool.database import private_directory, require_spool
+from birdfeed.spool.database import require_spool
+from birdfeed.spool.location import private_directory
 from birdfeed.spool.store import Spool, Totals
 from birdfeed.stats import Counters
 from birdfeed.transport.connection import Credentials

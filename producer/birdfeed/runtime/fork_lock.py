@@ -6,6 +6,7 @@ ForkLock, and a fork waits for all of them. There is one for imports and SQLite,
 pipeline: threads that track events may wait for SQLite, which takes a few milliseconds, but not for Redis.
 """
 
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable
@@ -39,15 +40,16 @@ class ForkLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self.release()
 
     def acquire(self, seconds: float) -> bool:
         """Acquire it within that time; returns whether that succeeded."""
         return self._lock.acquire(timeout=max(0.0, seconds))
 
     def release(self) -> None:
-        """Release it."""
-        self._lock.release()
+        """Release it; does nothing in a child that was forked by a signal handler while its thread held the lock."""
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
 
     def hold(self) -> None:
         """Before a fork: wait until no thread holds it, for at most `seconds`."""

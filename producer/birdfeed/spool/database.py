@@ -1,30 +1,24 @@
-"""Open the spool's SQLite file safely: check who owns its directory, and handle damage, forks and concurrent use."""
+"""Open and use the spool's SQLite file safely: handle damage, forks and concurrent use."""
 
 import contextlib
-import hashlib
+import fcntl
 import logging
 import os
 import sqlite3
-import stat
 import time
-import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
 
 from birdfeed.errors import SpoolError
 from birdfeed.logging_once import log_throttled
-from birdfeed.options import Options
 from birdfeed.runtime.fork_lock import before_each_fork, import_lock
+from birdfeed.spool.location import make_directory, make_file
 
 #: Bytes counted for a row in addition to its payload.
 ROW_OVERHEAD: Final = 150
 #: SQLite's codes for a damaged file, and for one that is not a database.
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-#: Part of the file's name. It changes with the tables, so that two versions never share a file.
-_VERSION: Final = 1
-
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS batches (
     seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, event_type TEXT NOT NULL, events INTEGER NOT NULL,
@@ -53,48 +47,47 @@ CREATE TRIGGER IF NOT EXISTS event_out AFTER DELETE ON events BEGIN
 _BUSY_WAIT: Final = 0.02
 _BUSY_PAUSE: Final = 0.01
 
-#: Connections that a forked child inherited, because the fork was not Python's or could not wait. SQLite forbids using
-#: or closing them there.
-_inherited: list[sqlite3.Connection] = []
-#: The files that are open.
-_open: Final["weakref.WeakSet[SpoolFile]"] = weakref.WeakSet()
+#: The files that are open. Strong references: a connection that is dropped stays open until the garbage collector runs,
+#: and must be closed before a fork, too.
+_open: Final["set[SpoolFile]"] = set()
 
 
-def spool_path(options: Options) -> Path:
-    """The spool's file: one for each Redis, key prefix and queue, so that staging's is never sent to production."""
-    target = f"{_where(options.redis_url_text)}|{options.key_prefix}|{options.queue}"
-    digest = hashlib.sha256(target.encode()).hexdigest()[:16]
-    return private_directory(options.spool_directory) / f"spool-v{_VERSION}-{digest}.sqlite3"
+class _Use:
+    """Whether a spool is being used. That is done with import_lock held, so there is at most one use at a time.
 
-
-def private_directory(directory: Path) -> Path:
-    """The directory itself, or a subdirectory that only this user can access.
-
-    It is the subdirectory if the directory is shared, as a container's volume is, or if others can access it and it
-    holds other files: then birdfeed must not change its mode.
+    The lock is re-entrant. A signal handler or a __del__ that needs a spool inside a use of its own thread is refused:
+    it would end that transaction, become part of it, or wait for it forever. If the process is forked inside a use, the
+    child can no longer use a spool: it can't have locks of its own, and must leave the transaction to the parent.
     """
-    try:
-        found = os.stat(directory)
-        own = not _is_shared(found) and (not _is_open(found) or _has_spools(directory, alone=False))
-    except OSError:
-        return directory
-    return directory if own else directory / f"birdfeed-{os.geteuid()}"
+
+    def __init__(self) -> None:
+        self._process = 0
+
+    @property
+    def ours(self) -> bool:
+        """Whether this process has begun a use, rather than the parent."""
+        return self._process == os.getpid()
+
+    @property
+    def inherited(self) -> bool:
+        """Whether the parent was in a use when it forked this process."""
+        return self._process not in {0, os.getpid()}
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[None]:
+        """The use; raises SpoolError inside another."""
+        if self._process:
+            user = "the process when it was forked" if self.inherited else "the call that this one interrupts"
+            raise SpoolError(f"a spool is in use by {user}")
+        self._process = os.getpid()
+        try:
+            yield
+        finally:
+            if self.ours:
+                self._process = 0
 
 
-def _is_open(found: os.stat_result) -> bool:
-    """Whether other users can access a directory."""
-    return found.st_uid == os.geteuid() and bool(found.st_mode & (stat.S_IRWXG | stat.S_IRWXO))
-
-
-def _has_spools(directory: Path, *, alone: bool) -> bool:
-    """Whether a directory is empty or holds spools (with `alone`: and nothing else)."""
-    spools = [name.startswith("spool-v") for name in os.listdir(directory)]
-    return all(spools) or (any(spools) and not alone)
-
-
-def _is_shared(found: os.stat_result) -> bool:
-    """Whether other users can write to a directory, or one of them owns it."""
-    return bool(found.st_mode & stat.S_IWOTH) or found.st_uid not in {os.geteuid(), 0}
+_use: Final = _Use()
 
 
 def require_spool(path: Path) -> None:
@@ -120,6 +113,7 @@ class SpoolFile:
         self.path = path
         self._busy_seconds = busy_seconds
         self._connection: sqlite3.Connection | None = None
+        #: Device and inode of the file that was opened last.
         self._opened: tuple[int, int] = (0, 0)
         self._process = 0
 
@@ -159,47 +153,68 @@ class SpoolFile:
 
     @contextlib.contextmanager
     def _transaction(self, *begin: str) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._begun(begin) as connection:
-                try:
-                    yield connection
-                    if connection.in_transaction:
-                        connection.execute("COMMIT")
-                except BaseException:
-                    _roll_back(connection)
-                    raise
-        except sqlite3.Error as error:
-            raise self._explained(error) from error
-
-    @contextlib.contextmanager
-    def _begun(self, begin: Sequence[str]) -> Iterator[sqlite3.Connection]:
-        """A connection in a new transaction, with the lock held. While another process writes, it waits unlocked.
+        """Yield a connection in a new transaction, with the lock held. While another process writes, wait unlocked.
 
         So a thread that tracks an event waits no longer than its own timeout, while the flusher may wait for longer.
         """
         deadline = time.monotonic() + self._busy_seconds
         while True:
-            with self._locked(deadline):
+            with self._used(deadline):
                 try:
-                    connection = self._connect()  # creating the file takes SQLite's lock, too
-                    for statement in begin:
-                        connection.execute(statement).fetchall()
-                except sqlite3.OperationalError as error:
-                    if self._connection is not None:
-                        _roll_back(self._connection)
-                    if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
-                        raise
-                else:
-                    yield connection
-                    return
+                    connection = self._begun(begin, deadline)
+                    if connection is not None:
+                        yield from self._ended(connection, commit=bool(begin))
+                        return
+                except (sqlite3.Error, OSError) as error:
+                    raise self._explained(error) from error
             time.sleep(_BUSY_PAUSE)
 
+    def _begun(self, begin: Sequence[str], deadline: float) -> sqlite3.Connection | None:
+        """The connection, in a new transaction; None if another process writes, and there is time to wait for it."""
+        try:
+            connection = self._connect()  # creating the file takes SQLite's lock, too
+            for statement in begin:
+                connection.execute(statement).fetchall()
+        except (BlockingIOError, sqlite3.OperationalError) as error:
+            if self._connection is not None:
+                self._roll_back(self._connection)
+            busy = isinstance(error, BlockingIOError) or error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= deadline:
+                raise
+            return None
+        return connection
+
+    def _ended(self, connection: sqlite3.Connection, *, commit: bool) -> Iterator[sqlite3.Connection]:
+        """Yield the connection once; then commit, or roll back after an error."""
+        try:
+            yield connection
+            if not _use.ours:
+                raise SpoolError(f"the process was forked while it used the spool {self.path}")
+            if commit:
+                connection.execute("COMMIT")
+        except BaseException:
+            self._roll_back(connection)
+            raise
+        self._require_unmoved()
+
+    def _roll_back(self, connection: sqlite3.Connection) -> None:
+        # In a forked child, the transaction is the parent's.
+        if _use.ours:
+            with contextlib.suppress(sqlite3.Error):  # the first error is the one to report
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def _require_unmoved(self) -> None:
+        if self._opened != self._identity():
+            raise SpoolError(f"the spool {self.path} was moved or removed while it was used")
+
     @contextlib.contextmanager
-    def _locked(self, deadline: float) -> Iterator[None]:
+    def _used(self, deadline: float) -> Iterator[None]:
         if not import_lock.acquire(max(0.0, deadline - time.monotonic())):
             raise SpoolError(f"the spool {self.path} is busy")
         try:
-            yield
+            with _use.begin():
+                yield
         finally:
             import_lock.release()
 
@@ -209,7 +224,7 @@ class SpoolFile:
         Raises:
             SpoolError: It can't; `reason` says why.
         """
-        self._make_directory()
+        make_directory(self.path.parent)
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
             raise SpoolError(f"the spool's directory {self.path.parent} is not writable")
         return self.path
@@ -217,15 +232,13 @@ class SpoolFile:
     def close(self) -> None:
         """Close the connection; the next use opens it again."""
         with import_lock:
+            if _use.inherited:
+                return
             connection, self._connection = self._connection, None
             _open.discard(self)
-            if connection is None:
-                return
-            if self._process != os.getpid():
-                _inherited.append(connection)
-                return
-            with contextlib.suppress(sqlite3.Error):  # nothing more can be done
-                connection.close()
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):  # nothing more can be done
+                    connection.close()
 
     def close_for_fork(self) -> None:
         """Close the connection, unless it is in use: a child must not inherit it.
@@ -235,31 +248,65 @@ class SpoolFile:
         """
         if import_lock.acquire(0):
             try:
-                if self._connection is not None and not self._connection.in_transaction:
+                if not _use.ours:
                     self.close()
             finally:
                 import_lock.release()
 
     def _connect(self) -> sqlite3.Connection:
-        if self._connection is not None:
-            if self._process == os.getpid() and self._opened == self._identity():
-                return self._connection
-            self.close()  # the process has forked, or the file was moved or removed
-        self._make_directory()
-        self._make_file()
-        connection = sqlite3.connect(self.path, timeout=_BUSY_WAIT, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("PRAGMA journal_size_limit=4000000")
-            connection.executescript(_SCHEMA)
-        except sqlite3.Error:
-            connection.close()
-            raise
-        self._connection, self._process, self._opened = connection, os.getpid(), self._identity()
+        if (
+            self._connection is not None
+            and self._process == os.getpid()
+            and (self._opened == self._identity())  # else it was moved or removed
+        ):
+            return self._connection
+        self.close()
+        # After a fork that skipped `close_for_fork`. SQLite warns against this, because a child's copy of a transaction
+        # would be rolled back. Without one it is safe: the parent's locks are the kernel's, and keep the log in place.
+        for file in list(_open):
+            if file._process != os.getpid():
+                file.close()
+        make_directory(self.path.parent)
+        with self._directory_lock(fcntl.LOCK_SH):
+            make_file(self.path)
+            self._opened = self._identity()
+            connection = sqlite3.connect(self.path, timeout=_BUSY_WAIT, isolation_level=None, check_same_thread=False)
+            try:
+                connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+                connection.execute("PRAGMA journal_mode=WAL")  # opens the log, by its name
+                self._require_unmoved()
+                connection.execute("PRAGMA synchronous=NORMAL")
+                connection.execute("PRAGMA journal_size_limit=4000000")
+                connection.executescript(_SCHEMA)
+            except BaseException:
+                connection.close()
+                raise
+        self._connection, self._process = connection, os.getpid()
         _open.add(self)
         return connection
+
+    @contextlib.contextmanager
+    def _directory_lock(self, kind: int) -> Iterator[None]:
+        """A lock of the directory: shared to open the file, exclusive to rename it.
+
+        A process that opened the file, but not yet its log, would else use the log of the new file for the old one.
+
+        Raises:
+            BlockingIOError: Another process has the lock.
+        """
+        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            except OSError as error:
+                if isinstance(error, BlockingIOError):
+                    raise
+                # Some network file systems have no such locks.
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)  # closing it is not enough, if a fork has copied it
+            os.close(descriptor)
 
     def _identity(self) -> tuple[int, int]:
         try:
@@ -268,66 +315,30 @@ class SpoolFile:
             return (0, 0)
         return found.st_dev, found.st_ino
 
-    def _make_directory(self) -> None:
-        directory = self.path.parent
-        try:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            found = os.stat(directory)
-        except OSError as error:
-            raise SpoolError(f"the directory {directory} can't be created: {error.strerror}") from error
-        # In a shared place such as /tmp somebody else may have made it first, to read or change what we write.
-        # Another user could make it lead to a directory of ours that is for something else.
-        if directory.is_symlink() and _is_shared(os.stat(directory.parent)):
-            raise SpoolError(f"the spool's directory {directory} is a link in a directory that every user can write to")
-        if _is_shared(found):
-            raise SpoolError(
-                f"the spool's directory {directory} belongs to another user, or every user can write to it"
-            )
-        if _is_open(found) and _has_spools(directory, alone=True):
-            directory.chmod(0o700)
-
-    def _make_file(self) -> None:
-        """Create an empty file that only this user can read; SQLite gives its log files the same mode.
-
-        An existing file is never opened: closing it would drop the locks that this process's other connections have
-        on it (https://sqlite.org/howtocorrupt.html, 2.2). The next process to close its own connection would then see
-        no other, and delete the log that they still write to.
-        """
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-            if os.stat(self.path).st_uid == os.geteuid():
-                os.chmod(self.path, 0o600)  # an existing file may be readable by others
-        except OSError as error:
-            raise SpoolError(f"the spool {self.path} can't be created: {error.strerror}") from error
-
-    def _explained(self, error: sqlite3.Error) -> SpoolError:
+    def _explained(self, error: sqlite3.Error | OSError) -> SpoolError:
+        if isinstance(error, BlockingIOError):
+            return SpoolError(f"the spool {self.path} is busy")
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
             self._set_aside()
         return SpoolError(f"the spool {self.path} can't be used: {error}")
 
     def _set_aside(self) -> None:
         """Rename a damaged file, so that the next use creates a new one and the old one can be examined."""
-        renamed = f"{self.path}.damaged-{int(time.time())}"
-        with import_lock:
-            self.close()
-            for suffix in ("-wal", "-shm", ""):
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(f"{self.path}{suffix}", f"{renamed}{suffix}")
+        damaged = self._opened
+        self.close()
+        try:
+            with self._directory_lock(fcntl.LOCK_EX):
+                if self._identity() != damaged:
+                    return  # another process has renamed it, and the file there now is a new one
+                renamed = f"{self.path}.damaged-{int(time.time())}"
+                while os.path.lexists(renamed):
+                    renamed += "1"
+                for suffix in ("-wal", "-shm", ""):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.replace(f"{self.path}{suffix}", f"{renamed}{suffix}")
+        except OSError:
+            return  # another process opens or renames it, or the directory is gone; the next use finds the damage again
         log_throttled(logging.ERROR, "spool damaged", "the spool was damaged; it was renamed to %s", renamed)
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    if connection.in_transaction:
-        with contextlib.suppress(sqlite3.Error):  # the first error is the one to report
-            connection.execute("ROLLBACK")
-
-
-def _where(url: str) -> str:
-    """A Redis URL without user and password, which may be rotated."""
-    parts = urlsplit(url)
-    database = parse_qs(parts.query).get("db", [""])[0]
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}?{database}"
 
 
 def _close_all() -> None:

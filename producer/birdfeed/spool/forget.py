@@ -47,12 +47,13 @@ def forget(path: Path, owns: Owns, *, dry_run: bool = False) -> Forgotten:
     try:
         with file.snapshot() as db:
             db.execute("PRAGMA secure_delete = ON")
-            batches = [seq for (seq,) in db.execute("SELECT seq FROM batches ORDER BY seq").fetchall()]
             single = [seq for (seq,) in db.execute("SELECT seq FROM events ORDER BY seq").fetchall()]
-        for seq in batches:
-            _from_batch(file, seq, owns, found, dry_run=dry_run)
         for seq in single:
             _single(file, seq, owns, found, dry_run=dry_run)
+        with file.snapshot() as db:  # now, because other processes have packed some of the single events meanwhile
+            batches = [seq for (seq,) in db.execute("SELECT seq FROM batches ORDER BY seq").fetchall()]
+        for seq in batches:
+            _from_batch(file, seq, owns, found, dry_run=dry_run)
         if not dry_run:
             file.scrub()  # free pages may still hold events that were sent before
     finally:

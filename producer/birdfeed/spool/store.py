@@ -28,7 +28,8 @@ import orjson
 
 from birdfeed.encoding.batch import PackedBatch, cut, mark_retried, pack
 from birdfeed.options import Options
-from birdfeed.spool.database import ROW_OVERHEAD, SpoolFile, spool_path
+from birdfeed.spool.database import ROW_OVERHEAD, SpoolFile
+from birdfeed.spool.location import spool_path
 
 #: Seconds for which a claimed batch is reserved for its process; sending takes a second or two at worst.
 LEASE_SECONDS: Final = 30.0
@@ -320,7 +321,7 @@ class Spool:
     def _has_room(self, db: sqlite3.Connection, size: int, dropped: dict[tuple[str, str], int]) -> bool:
         """Whether `size` bytes fit; with the policy "oldest", after dropping the oldest that no process holds."""
         while db.execute("SELECT bytes FROM totals").fetchone()[0] + size + ROW_OVERHEAD > self._max_bytes:
-            if not self._drop_oldest:
+            if not self._drop_oldest or size + ROW_OVERHEAD > self._max_bytes:  # then dropping all would not help
                 return False
             oldest = db.execute(
                 f"SELECT seq, event_type, events FROM batches WHERE {FREE} ORDER BY seq LIMIT 1",

@@ -128,7 +128,7 @@ class Bench:
         self.shape = Policy().shape(SPELLINGS["text_generation"])
 
     def make_spool(self) -> Spool:
-        from birdfeed.spool.database import spool_path
+        from birdfeed.spool.location import spool_path
 
         return Spool(
             spool_path(self.options),

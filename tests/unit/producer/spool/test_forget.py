@@ -47,9 +47,9 @@ def test_only_the_persons_events_are_erased(spool: Spool) -> None:
     assert (left.events, unreadable) == (1, {})
     reports = [spool.claim_report() for _ in range(3)]
     assert [drops for report in reports if report for drops in [report[1]]] == [
-        {("text_generation", "forgotten"): 1},
-        {("text_generation", "forgotten"): 1},
         {("image_generation", "forgotten"): 1},
+        {("text_generation", "forgotten"): 1},
+        {("text_generation", "forgotten"): 1},
     ]
     # Triggers keep the totals; they equal what is in the tables.
     assert spool.totals().events == sum(one.events for one in spool.batches())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import orjson
 from birdfeed.encoding.batch import lines_of
-from birdfeed.spool.database import spool_path
+from birdfeed.spool.location import spool_path
 from birdfeed.spool.store import Spool
 
 from tests.support.producer.fakes import options
@@ -45,23 +45,6 @@ for number in range(rounds):
 drain.close()
 writer.close()
 """
-#: Opens the spool and forks; the parent exits, and the child writes two events and prints what others read after each.
-FORK = """
-import os, subprocess, sys
-from pathlib import Path
-import birdfeed
-from birdfeed.spool.store import Spool
-path, look, ended = Path(sys.argv[1]), sys.argv[2], os.pipe()
-spool = Spool(path, max_bytes=10**6)
-spool.totals()
-if os.fork():
-    os._exit(0)
-os.close(ended[1])
-os.read(ended[0], 1)  # until the parent has ended
-for _ in range(2):
-    spool.add_event("text_generation", b"{}", 0)
-    print(subprocess.run([sys.executable, "-c", look, path], capture_output=True, text=True).stdout, flush=True)
-"""
 
 
 def test_a_process_that_starts_and_exits_keeps_the_others_log(tmp_path: Path) -> None:
@@ -74,13 +57,6 @@ def test_a_process_that_starts_and_exits_keeps_the_others_log(tmp_path: Path) ->
             assert second.totals().events == expected
             seen = subprocess.run([sys.executable, "-c", LOOK, path], capture_output=True, text=True, check=True)
             assert int(seen.stdout) == expected
-
-
-def test_a_child_whose_parent_had_the_spool_open_keeps_its_log(tmp_path: Path) -> None:
-    """As in a daemon that forks after its first event."""
-    path = spool_path(options(spool_dir=tmp_path))
-    done = subprocess.run([sys.executable, "-c", FORK, path, LOOK], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["1", "2"]
 
 
 def test_each_event_is_taken_once_by_processes_that_start_and_exit(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from birdfeed.encoding.batch import PackedBatch, lines_of, pack
 from birdfeed.errors import SpoolError
-from birdfeed.spool.database import ROW_OVERHEAD, spool_path
+from birdfeed.spool.database import ROW_OVERHEAD
+from birdfeed.spool.location import spool_path
 from birdfeed.spool.store import LEASE_SECONDS, Spool
 
 from tests.support.producer.fakes import Clock, options

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from birdfeed.encoding.batch import PackedBatch, pack
 from birdfeed.errors import SpoolError
-from birdfeed.spool.database import spool_path
+from birdfeed.spool.location import spool_path
 from birdfeed.spool.store import Spool
 
 from tests.support.producer.fakes import options
