@@ -44,7 +44,17 @@ class Storm:
         self.errors = open(directory / "errors", "wb")  # noqa: SIM115 - closed in `run`
         self.roots = [
             subprocess.Popen(
-                [sys.executable, spool_user.__file__, directory, f"{seed}-{number}", str(rounds), plan],
+                # From 3.12 on, Python warns of a fork beside threads, which is what happens here on purpose.
+                [
+                    sys.executable,
+                    "-W",
+                    "ignore::DeprecationWarning",
+                    spool_user.__file__,
+                    directory,
+                    f"{seed}-{number}",
+                    str(rounds),
+                    plan,
+                ],
                 stderr=self.errors,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
