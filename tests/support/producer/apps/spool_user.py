@@ -157,7 +157,7 @@ class User:
         if self.alone and self.random.random() < 0.5:
             libc = ctypes.PyDLL(None)
             child = libc.fork()
-            if not child:
+            if not child and sys.version_info < (3, 13):  # later ones end the process: the import lock was not acquired
                 libc.PyOS_AfterFork_Child()
         else:
             child = os.fork()

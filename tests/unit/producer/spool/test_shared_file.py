@@ -36,7 +36,7 @@ def fork_of_c():
     # As uWSGI forks: without the hooks that run before a fork.
     libc = ctypes.PyDLL(None)
     child = libc.fork()
-    if not child:
+    if not child and sys.version_info < (3, 13):  # later ones end the process: the import lock was not acquired
         libc.PyOS_AfterFork_Child()
     return child
 
