@@ -39,6 +39,7 @@ class Storm:
         self.random = random.Random(seed)
         self.spool = directory / "spool" / "spool.sqlite3"
         (directory / "journals").mkdir()
+        (directory / "sent").touch()  # in a short storm, all may be killed before they send
         self.spool.parent.mkdir(mode=0o700)
         self.read, write = os.pipe()
         self.errors = open(directory / "errors", "wb")  # noqa: SIM115 - closed in `run`
