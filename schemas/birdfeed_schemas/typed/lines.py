@@ -142,6 +142,7 @@ class Typed(NamedTuple):
         identifiers: The fields that may hold such integers.
         usage: Reads a usage's JSON.
         read: Fields that are read further, each with its function.
+        read_values: Their values; of most events all are None, which is one call to find out.
     """
 
     lines: _Lines
@@ -150,6 +151,7 @@ class Typed(NamedTuple):
     identifiers: tuple[str, ...]
     usage: Callable[[bytes], Any]
     read: tuple[tuple[str, Callable[[Any], Any]], ...]
+    read_values: Callable[[Any], tuple[Any, ...]]
 
     def read_body(self, body: bytes) -> list[Line]:
         """Every line of a batch, in one parse.
@@ -196,10 +198,8 @@ class Typed(NamedTuple):
 
     def _finish(self, lines: list[Line]) -> None:
         """Check and convert what types can't express: dates, zones, amounts, and JSON of any shape."""
-        read_further, read_usage = self.read, self.usage
-        # In most events none is set, which is one call to find out. The first is read twice, so that it is a tuple.
-        names = [name for name, _ in read_further]
-        further, nothing = attrgetter(*names, names[0]), (None,) * (len(names) + 1)
+        read_further, read_usage, values = self.read, self.usage, self.read_values
+        nothing = (None,) * (len(read_further) + 1)
         if not _are_ids([line.event_id for line in lines]) or not _are_dates([line.occurred_at for line in lines]):
             raise UntypedError
         try:
@@ -213,7 +213,7 @@ class Typed(NamedTuple):
                     data.end_time = read_time(when)
                 if data.usage is not None:
                     data.usage = read_usage(bytes(data.usage))
-                if further(data) == nothing:
+                if values(data) == nothing:
                     continue
                 for name, read in read_further:
                     value = getattr(data, name)
@@ -283,15 +283,18 @@ def typed(
         )
         return msgspec.json.Decoder(list[line]), msgspec.json.Decoder(line)  # type: ignore[valid-type]
 
+    read = (
+        *((field, read) for field, hint in fields.items() for one, read in _READ if hint == one),
+        *((attribute, _allowed) for attribute, _ in own),
+    )
+    names = [name for name, _ in read]
     return Typed(
         *decoders(Text | None),
         decoders(Text | _Key | None),
         tuple(field for field, hint in fields.items() if hint == events.Identifier | None),
         read_usage,
-        (
-            *((field, read) for field, hint in fields.items() for one, read in _READ if hint == one),
-            *((attribute, _allowed) for attribute, _ in own),
-        ),
+        read,
+        attrgetter(*names, names[0]),  # twice the first, because of one name it would not make a tuple
     )
 
 
