@@ -19,6 +19,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, Final
 
+from tests.support.wait import LOOK, pause
+
 #: Seconds for a mutant besides twice what its tests need: a mutant that takes longer hangs, and is reported, too.
 SPARE_SECONDS: Final = 30.0
 #: pytest warns about plugins that were imported before it could rewrite their asserts.
@@ -104,7 +106,7 @@ def failure(change: Callable[[], None] | None, tests: Sequence[str], seconds: fl
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 return _first_failure(output) if os.waitstatus_to_exitcode(status) else ""
-            time.sleep(0.02)
+            pause(LOOK)
         os.killpg(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         return "they take too long"

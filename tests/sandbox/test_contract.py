@@ -26,6 +26,8 @@ import pytest
 import zstandard
 from birdfeed_sandbox import Sandbox
 
+from tests.support.wait import pause
+
 #: Seconds until a written row must be visible.
 _SEEN_WITHIN = 60.0
 
@@ -62,7 +64,7 @@ class Target:
             rows: list[dict[str, Any]] = answer.json()["data"]
             if rows or time.monotonic() > deadline:
                 return rows
-            time.sleep(0.5)
+            pause(0.5)
 
     def count(self, event_id: str) -> int:
         """How many rows an event has at present, in the table and in quarantine."""

@@ -7,15 +7,13 @@ import gzip
 import json
 import socket
 import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 from birdfeed_sandbox import Sandbox
 
-#: Seconds that a test waits for what must happen.
-_DEADLINE = 60.0
+from tests.support.wait import eventually
 
 
 def lines(*names: str) -> bytes:
@@ -33,15 +31,6 @@ def impatient(seconds: float) -> httpx.Timeout:
 
 def written(tinybird: Sandbox) -> list[str]:
     return [row["event_id"] for row in tinybird.sql("SELECT event_id FROM events ORDER BY event_id")]
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + _DEADLINE
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def last(tinybird: Sandbox) -> dict[str, Any]:
@@ -299,7 +288,7 @@ def test_commit_then_hang_has_written_and_sends_nothing(tinybird: Sandbox, appen
         send(append, timeout=impatient(0.5))
 
     assert written(tinybird) == ["a"]
-    assert eventually(lambda: bool(last(tinybird)["client_gone"]))
+    eventually(lambda: bool(last(tinybird)["client_gone"]), what="the client is gone")
     assert last(tinybird)["status"] is None
 
 
@@ -320,7 +309,7 @@ def test_late_commit_is_written_after_the_client_has_gone(tinybird: Sandbox, app
         send(append, timeout=impatient(0.3))
 
     gave_up = time.time()
-    assert eventually(lambda: written(tinybird) == ["a"])
+    eventually(lambda: written(tinybird) == ["a"], what="the late write")
     entry = last(tinybird)
     assert entry["written_at"] - entry["time"] >= 2.0
     assert entry["written_at"] > gave_up
@@ -332,7 +321,7 @@ def test_late_commit_may_answer_immediately(tinybird: Sandbox, append: httpx.Cli
     tinybird.fault(late_commit_seconds=0.5, late_commit_status=504)
 
     assert send(append).status_code == 504
-    assert eventually(lambda: written(tinybird) == ["a"])
+    eventually(lambda: written(tinybird) == ["a"], what="the late write")
     assert last(tinybird)["written_at"] > last(tinybird)["answered_at"]
 
 
@@ -344,7 +333,9 @@ def test_a_late_commit_that_is_refused_is_logged(tinybird: Sandbox, append: http
     assert append.post("/v0/events?name=events", content=years.encode()).status_code == 504
 
     number = last(tinybird)["id"]
-    assert eventually(lambda: f"late write of request {number} was refused: " in tinybird.output())
+    eventually(
+        lambda: f"late write of request {number} was refused: " in tinybird.output(), what="the late write is refused"
+    )
     assert last(tinybird)["written_at"] is None
 
 
@@ -357,7 +348,7 @@ def test_reset_of_the_sandbox_drops_late_commits(tinybird: Sandbox, append: http
     tinybird.fault(late_commit_seconds=1.0, late_commit_status=504, times=1)
     assert send(append, "later").status_code == 504
 
-    assert eventually(lambda: written(tinybird) != [])
+    eventually(lambda: written(tinybird) != [], what="the late write")
     assert written(tinybird) == ["later"]
 
 
@@ -367,7 +358,7 @@ def test_a_delayed_write_continues_without_its_client(tinybird: Sandbox, append:
     with pytest.raises(httpx.ReadTimeout):
         send(append, timeout=impatient(0.2))
 
-    assert eventually(lambda: last(tinybird)["client_gone"])
+    eventually(lambda: last(tinybird)["client_gone"], what="the client is gone")
     assert written(tinybird) == ["a"]
     assert last(tinybird)["status"] is None
 
@@ -383,7 +374,7 @@ def test_a_client_that_disconnects_in_the_middle_of_its_body_has_written_nothing
     with socket.create_connection((address.host, address.port or 0)) as connection:
         connection.sendall(head + lines("a") + b"\n")
 
-    assert eventually(lambda: bool(tinybird.state()["log"]) and last(tinybird)["client_gone"])
+    eventually(lambda: bool(tinybird.state()["log"]) and last(tinybird)["client_gone"], what="the client is gone")
     assert written(tinybird) == []
     assert last(tinybird)["status"] is None
 

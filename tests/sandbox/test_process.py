@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
@@ -14,6 +13,8 @@ import pytest
 from birdfeed_sandbox import Sandbox, SandboxError
 from birdfeed_sandbox.cli import main
 from birdfeed_sandbox.errors import StartError
+
+from tests.support.wait import eventually
 
 _DEADLINE = 60.0
 _ROW = b'{"event_id": "a", "at": "2026-11-01T10:00:00Z"}'
@@ -36,9 +37,7 @@ def start(*options: str, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[byt
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    deadline = time.monotonic() + _DEADLINE
-    while not port_file.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
+    eventually(lambda: port_file.exists() or process.poll() is not None, what="it answers or ends", within=_DEADLINE)
     return process
 
 

@@ -33,12 +33,30 @@ SHORT_LEASE: Final = 0.3
 FORKS: Final = 12
 #: Bytes of the bound, where there is one.
 BOUND: Final = 6_000
+#: Opens the spool named by its argument, prints how many events are in it, and closes it, as at a process's exit.
+LOOK: Final = """
+import sys
+from pathlib import Path
+from birdfeed.spool.store import Spool
+spool = Spool(Path(sys.argv[1]), max_bytes=10**6, busy_seconds=60)
+print(spool.totals().events)
+spool.close()
+"""
 
 
 def clock(plan: str) -> Callable[[], float]:
     """The clock of all processes of a storm."""
     speed = 1.0 if plan.startswith("bound") else LEASE_SECONDS / SHORT_LEASE
     return lambda: time.monotonic() * speed
+
+
+def fork_of_c() -> int:
+    """Fork as a server written in C does, such as uWSGI: without the hooks that run before a fork in Python."""
+    libc = ctypes.PyDLL(None)
+    child: int = libc.fork()
+    if not child and sys.version_info < (3, 13):  # later ones end the process: the import lock was not acquired
+        libc.PyOS_AfterFork_Child()
+    return child
 
 
 def append(path: Path, line: str) -> None:
@@ -155,10 +173,7 @@ class User:
         self.forked += 1
         seed = f"{self.seed}.{self.forked}"
         if self.alone and self.random.random() < 0.5:
-            libc = ctypes.PyDLL(None)
-            child = libc.fork()
-            if not child and sys.version_info < (3, 13):  # later ones end the process: the import lock was not acquired
-                libc.PyOS_AfterFork_Child()
+            child = fork_of_c()
         else:
             child = os.fork()
         if not child:

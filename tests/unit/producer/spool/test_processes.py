@@ -11,17 +11,9 @@ from birdfeed.encoding.batch import lines_of
 from birdfeed.spool.location import spool_path
 from birdfeed.spool.store import Spool
 
+from tests.support.producer.apps.spool_user import LOOK
 from tests.support.producer.fakes import options
 
-#: Opens the spool named by its argument, prints how many events are in it, and closes it, as at a process's exit.
-LOOK = """
-import sys
-from pathlib import Path
-from birdfeed.spool.store import Spool
-spool = Spool(Path(sys.argv[1]), max_bytes=10**6, busy_seconds=60)
-print(spool.totals().events)
-spool.close()
-"""
 #: Writes events, and takes and records events, with two connections that are reopened now and then.
 WORK = """
 import sys

@@ -22,26 +22,19 @@ from birdfeed.spool import database
 from birdfeed.spool import forget as forgetting
 from birdfeed.spool.store import Spool
 
+from tests.support.producer.apps.run import environment
+
 #: Moves a spool's file away.
 Move = Callable[[Path, pytest.MonkeyPatch], None]
 #: Opens the spool and forks as its first argument says; the parent ends, and the child adds two events and says how
 #: many others see after each.
 FORK = """
-import ctypes, os, subprocess, sys
+import os, subprocess, sys
 from pathlib import Path
 import birdfeed
 from birdfeed.spool.store import Spool
+from tests.support.producer.apps.spool_user import LOOK, fork_of_c
 
-def fork_of_c():
-    # As uWSGI forks: without the hooks that run before a fork.
-    libc = ctypes.PyDLL(None)
-    child = libc.fork()
-    if not child and sys.version_info < (3, 13):  # later ones end the process: the import lock was not acquired
-        libc.PyOS_AfterFork_Child()
-    return child
-
-look = "import sys; from pathlib import Path; from birdfeed.spool.store import Spool; "
-look += "spool = Spool(Path(sys.argv[1]), max_bytes=10**6); print(spool.totals().events); spool.close()"
 path, ended = Path(sys.argv[2]), os.pipe()
 spools = [Spool(path, max_bytes=10**6) for _ in range(2)]
 for spool in spools:
@@ -56,7 +49,7 @@ if sys.argv[3] != "the parent's":
     spools = [*(spools or ()), Spool(path, max_bytes=10**6)]
 for _ in range(2):
     spools[-1].add_event("text_generation", b"{}", 0)
-    print(subprocess.run([sys.executable, "-c", look, path], capture_output=True, text=True).stdout, flush=True)
+    print(subprocess.run([sys.executable, "-c", LOOK, path], capture_output=True, text=True).stdout, flush=True)
 """
 
 
@@ -115,7 +108,8 @@ def test_a_child_has_locks_of_its_own(path: Path, fork: str, which: str) -> None
 
     A daemon forks itself away after its first event; a server of C forks without Python's hooks.
     """
-    done = subprocess.run([sys.executable, "-c", FORK, fork, path, which], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", FORK, fork, str(path), which]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "2"]
 
 
