@@ -207,7 +207,9 @@ def test_an_odd_answer_to_a_query(tinybird: Sandbox, read: httpx.Client) -> None
 
     with read.stream("GET", "/v0/sql", params={"q": "SELECT 1"}) as answer:
         got = answer.iter_raw()
-        assert next(got) + next(got) == b"  "
+        two = next(got) + next(got)  # on a busy machine a read may get several of the server's writes
+    assert len(two) >= 2
+    assert two.strip(b" ") == b""
 
 
 def test_max_body_bytes_refuses_longer_bodies(tinybird: Sandbox, append: httpx.Client) -> None:
