@@ -19,7 +19,17 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import POISON, Dead, Deferred, Item, Outcome, ReservedJob, Written, count_outcomes
+from birdfeed_worker.model import (
+    POISON,
+    Counted,
+    Dead,
+    Deferred,
+    Item,
+    Outcome,
+    ReservedJob,
+    Written,
+    count_outcomes,
+)
 from birdfeed_worker.queue.kinds import named
 from birdfeed_worker.queue.reply import as_text, epoch
 from birdfeed_worker.queue.scripts import run_all, run_when_full, script
@@ -54,14 +64,14 @@ class Outcomes:
     dead: Mapping[str, int]
 
 
-def outcomes_of(items: Sequence[Item]) -> dict[str, Outcomes]:
+def outcomes_of(counted: Counted) -> dict[str, Outcomes]:
     """What counts for the breaker, by event type. Pure.
 
     Deferred events have no outcome yet. Events that were dead before, and poison events (each was found individually),
     say nothing about a deploy.
     """
     came, dead = Counter[str](), dict[str, Counter[str]]()
-    for (header, outcome, _), events in count_outcomes(items).items():
+    for (header, outcome, _), events in counted.items():
         event_type = header.event_type
         if not isinstance(outcome, Written | Dead) or not counts(header, outcome):
             continue
@@ -109,11 +119,15 @@ class DeadLetterBreaker:
                 [item for item in items if item.header.event_type in types and counts(item.header, item.outcome)], jobs
             )
 
-    def judge(self, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> None:
-        """Count the outcomes; if that trips a type, defer its events that would be dead-lettered for that reason."""
-        came = outcomes_of(items)
+    def judge(self, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> Counted:
+        """Count the outcomes; if that trips a type, defer its events that would be dead-lettered for that reason.
+
+        Returns the outcomes as they are then.
+        """
+        counted = count_outcomes(items)
+        came = outcomes_of(counted)
         if not came or self._share >= 1:
-            return
+            return counted
         calls: list[tuple[list[str], list[Any]]] = []
         for event_type, outcomes in came.items():
             args: list[Any] = [self._keys.prefix, self._keys.queue, event_type, self._share, self._least]
@@ -134,6 +148,9 @@ class DeadLetterBreaker:
                 len(spared),
                 event_type,
             )
+            if spared:
+                counted = count_outcomes(items)
+        return counted
 
     def judge_job(self, job: ReservedJob, reason: str) -> bool:
         """Count a job that would be dead-lettered whole; returns whether the breaker has tripped for its type."""

@@ -5,8 +5,10 @@ growing wait), or paused because an operator has to fix it. When the backoff is 
 wait.
 """
 
+import math
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -22,6 +24,8 @@ from birdfeed_worker.queue.scripts import script
 
 #: Failures in a row after which the wait grows no further, whatever its cap.
 MOST_DOUBLED: Final = 34
+#: Seconds between two reports of successes.
+REPORT_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,8 @@ class RateLimiter:
     draw: Callable[[], float] = random.random
     _admit: Script = field(init=False)
     _report: Script = field(init=False)
+    #: Destination → when a success was last reported (monotonic s).
+    _reported: dict[str, float] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._admit = script(self.connection, "admit")
@@ -90,8 +96,15 @@ class RateLimiter:
         return Admission(float(wait), as_text(reason), as_text(at), bool(probe))
 
     def available(self, destination: str, admission: Admission) -> None:
-        """Report that a request succeeded."""
+        """Report that a request succeeded: always that of a probe, which ends the backoff; of others a few a second.
+
+        When a request that is no probe was admitted, there was no backoff, and a later one doesn't end by its success.
+        """
+        now = time.monotonic()
+        if not admission.probe and now < self._reported.get(destination, -math.inf) + REPORT_SECONDS:
+            return
         self._say(destination, "available", [], "", admission.at)
+        self._reported[destination] = now
 
     def inconclusive(self, destination: str) -> None:
         """Report that this thread's probe showed nothing about the destination, so that another request may probe."""

@@ -100,8 +100,8 @@ class Delivery:
                 tiers = self.enricher.tiers(pair for _, valid in awaiting_tiers for pair in valid)
                 for event_type, valid in awaiting_tiers:
                     self._write(event_type, valid, writing, tiers)
-        self.breaker.judge(decoded.items, by_id)
-        totals = self.settler.settle(jobs, decoded, self.clock.now())
+        counted = self.breaker.judge(decoded.items, by_id)
+        totals = self.settler.settle(jobs, decoded, self.clock.now(), counted)
         self.counters.count(totals.counted, len(jobs), totals.lost, self.clock.monotonic() - began)
         if totals.written:
             self.written_at.update(dict.fromkeys({job.event_type for job in jobs}, self.clock.monotonic()))

@@ -144,11 +144,13 @@ class Settler:
             for job, mark in zip(jobs, marks, strict=True)
         ]
 
-    def settle(self, jobs: Sequence[ReservedJob], decoded: Decoded, now: datetime) -> Totals:
-        """Record the outcome of every event; returns the totals."""
+    def settle(
+        self, jobs: Sequence[ReservedJob], decoded: Decoded, now: datetime, counted: Counted | None = None
+    ) -> Totals:
+        """Record the outcome of every event; returns the totals. `counted`: count_outcomes(decoded.items), if known."""
         totals = Totals()
         if len(jobs) <= JOBS_PER_STEP:
-            self._step(jobs, decoded.items, decoded, now, totals)
+            self._step(jobs, decoded.items, decoded, now, totals, counted)
             return totals
         by_job = _by_job(decoded.items)
         for step in batched(jobs, JOBS_PER_STEP):
@@ -172,12 +174,14 @@ class Settler:
         decoded: Decoded,
         now: datetime,
         totals: Totals,
+        counted: Counted | None = None,
     ) -> None:
         newer = {job.id for job, _ in decoded.newer}
         failed = {job.id: until for job, until in decoded.failed}
         while jobs:
             ids = {job.id for job in jobs}
-            counted = count_outcomes(items)
+            if counted is None:
+                counted = count_outcomes(items)
             # Where all are written, as nearly always, there is nothing to say of any event by itself.
             all_written = all(isinstance(outcome, Written) for _, outcome, _ in counted)
             unusual: Sequence[Item] = () if all_written else items
@@ -205,6 +209,7 @@ class Settler:
             totals.lost += len(lost)
             jobs = [job for job in jobs if job.id not in lost]
             items = [item for item in items if item.job_id not in lost]
+            counted = None
 
     def _send(self, plans: Sequence[JobPlan], entries: Counter[str], letters: Sequence[DeadLetter]) -> frozenset[str]:
         executions = {plan.job.execution for plan in plans}

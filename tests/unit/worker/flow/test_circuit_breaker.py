@@ -11,7 +11,17 @@ from birdfeed_schemas.wire.envelope import Header
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker, Outcomes, outcomes_of, reset, tripped
-from birdfeed_worker.model import POISON, Dead, Decoded, Deferred, Item, Outcome, ReservedJob, Written
+from birdfeed_worker.model import (
+    POISON,
+    Dead,
+    Decoded,
+    Deferred,
+    Item,
+    Outcome,
+    ReservedJob,
+    Written,
+    count_outcomes,
+)
 from birdfeed_worker.monitoring.ledger import read_ledger
 from birdfeed_worker.operations.resume import resume
 from birdfeed_worker.pipeline.decode import decode
@@ -56,7 +66,10 @@ def test_what_counts() -> None:
         item(POISON),
     ]
 
-    assert outcomes_of(items) == {"t": Outcomes(6, {"invalid": 2, "rejected": 1}), "u": Outcomes(1, {"invalid": 1})}
+    assert outcomes_of(count_outcomes(items)) == {
+        "t": Outcomes(6, {"invalid": 2, "rejected": 1}),
+        "u": Outcomes(1, {"invalid": 1}),
+    }
 
 
 @pytest.mark.parametrize(
@@ -153,9 +166,11 @@ def test_after_a_reset_it_counts_again_and_can_be_disabled(
 
 
 def test_a_share_of_one_turns_it_off(redis: Redis, keys: Keys) -> None:
-    """Nothing is counted then."""
-    DeadLetterBreaker(redis, keys, Clock(), share=1, least=100).judge([item(BAD) for _ in range(500)], JOBS)
+    """Nothing is counted in Redis then."""
+    items = [item(BAD) for _ in range(500)]
+    counted = DeadLetterBreaker(redis, keys, Clock(), share=1, least=100).judge(items, JOBS)
 
+    assert sum(counted.values()) == 500
     assert redis.keys("*") == []
 
 
@@ -166,9 +181,10 @@ def deliver(redis: Redis, keys: Keys, breaker: DeadLetterBreaker, outcome: Outco
     breaker.defer(breaker.tripped(), decoded.items, by_id)
     for one in decoded.items:
         one.outcome = one.outcome or outcome
-    breaker.judge(decoded.items, by_id)
+    counted = breaker.judge(decoded.items, by_id)
+    assert counted == count_outcomes(decoded.items), "the outcomes after it deferred some"
     if jobs:
-        Settler(redis, keys, "w").settle(jobs, decoded, datetime.now(UTC))
+        Settler(redis, keys, "w").settle(jobs, decoded, datetime.now(UTC), counted)
     return decoded
 
 

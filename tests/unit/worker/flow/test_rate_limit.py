@@ -3,7 +3,9 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from birdfeed_schemas.wire.keys import Keys
+from birdfeed_worker.flow import rate_limit
 from birdfeed_worker.flow.rate_limit import RateLimiter
 from redis import Redis
 
@@ -17,6 +19,31 @@ def test_an_older_answer_does_not_reopen_a_destination(limiter: RateLimiter) -> 
     limiter.available("llm_events", early)
 
     assert limiter.admit("llm_events", 1).wait > 29
+
+
+def test_of_many_successes_a_few_a_second_are_reported(
+    limiter: RateLimiter, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But a probe's always is, because it ends the backoff, and each destination's by itself."""
+    key = "rq:birdfeed:birdfeed:destination:llm_events"
+
+    def reported(destination: str = "llm_events") -> bool:
+        redis.hdel(key, "last_success")
+        limiter.available(destination, limiter.admit(destination, 1))
+        return redis.hexists(key, "last_success")
+
+    assert [reported(), reported(), reported()] == [True, False, False]
+
+    limiter.back_off("llm_events", 0.0, "HTTP 503")
+    redis.hset(key, "backoff_until", "0")
+    assert reported()
+    assert not limiter.admit("llm_events", 1).probe, "its success ended the backoff"
+
+    limiter.available("image_events", limiter.admit("image_events", 1))
+    assert redis.hexists(key.replace("llm", "image"), "last_success")
+
+    monkeypatch.setattr(rate_limit, "REPORT_SECONDS", 0.0)
+    assert reported()
 
 
 def test_after_a_probe_without_result_another_one_may_start(limiter: RateLimiter, redis: Redis) -> None:
