@@ -115,8 +115,8 @@ FAULTS: Final = (
     Fault(
         "no limit to what a job unpacks to",
         "queue/codec.py",
-        "unzip.decompress(data, MAX_UNPACKED_BYTES)",
-        "unzip.decompress(data)",
+        "inflate(data, MAX_UNPACKED_BYTES)",
+        "inflate(data, 10**12)",
         (ODD,),
     ),
     Fault(

@@ -1,11 +1,11 @@
 """Pack events' lines into batches of one event type, limited in events and bytes, as the data of an rq job."""
 
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import orjson
+from birdfeed_schemas.wire.deflate import MAX_UNPACKED_BYTES, deflate, inflate
 from birdfeed_schemas.wire.envelope import Header, encode_batch, split_batch
 from birdfeed_schemas.wire.keys import JOB_FUNCTION
 from uuid_utils import uuid7
@@ -83,7 +83,7 @@ def with_lines(batch: PackedBatch, lines: Sequence[bytes]) -> PackedBatch:
 
 def lines_of(batch: PackedBatch) -> Sequence[bytes]:
     """The events' lines of a packed batch."""
-    _, _, (packed,), _ = orjson.loads(zlib.decompress(batch.data))
+    _, _, (packed,), _ = orjson.loads(inflate(batch.data, MAX_UNPACKED_BYTES))
     return split_batch(packed).lines
 
 
@@ -97,6 +97,6 @@ def _packed(header: Header, lines: Sequence[bytes], compression: int) -> PackedB
         event_type=header.event_type,
         events=header.count,
         size=len(packed),
-        data=zlib.compress(data, compression),
+        data=deflate(data, compression),
         retried=header.retried,
     )

@@ -75,7 +75,7 @@ def _from_batch(file: SpoolFile, seq: int, owns: Owns, found: Forgotten, *, dry_
         )
         try:
             lines = lines_of(batch) if zlib.crc32(data) == crc else None
-        except (ValueError, zlib.error):
+        except ValueError:
             lines = None
         if lines is None:
             found.unreadable += 1

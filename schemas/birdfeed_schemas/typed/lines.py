@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeAlias, get_type_hints
 
 import msgspec
 import orjson
@@ -20,8 +20,6 @@ from birdfeed_schemas import events
 from birdfeed_schemas.events import Event, read_time
 from birdfeed_schemas.fields import SPELLINGS
 from birdfeed_schemas.wire.envelope import EARLIEST, LATEST, MAX_DROPPED, VERSION
-
-T = TypeVar("T")
 
 Text: TypeAlias = Annotated[str, Meta(max_length=events.MAX_TEXT)]
 Whole: TypeAlias = Annotated[int, Meta(ge=0, le=events.MAX_COUNT)]
@@ -125,8 +123,8 @@ _EXTRA: Final = "extra_"
 
 #: A 64-bit integer; the model reads longer ones.
 _Key: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-_Lines: TypeAlias = msgspec.json.Decoder[list[Line]]
-_Line: TypeAlias = msgspec.json.Decoder[Line]
+_Decoder: TypeAlias = msgspec.json.Decoder[Line]
+_Decode: TypeAlias = Callable[[bytes], list[Line]]
 
 
 class UntypedError(Exception):
@@ -137,56 +135,49 @@ class Typed(NamedTuple):
     """Decodes the lines of one event type.
 
     Attributes:
-        lines, line: Decoders of many lines, and of one.
-        with_keys: The same two, but they accept integers (database keys) as identifiers.
+        line: Decodes lines.
+        with_keys: The same, but it accepts integers (database keys) as identifiers.
         identifiers: The fields that may hold such integers.
         usage: Reads a usage's JSON.
         read: Fields that are read further, each with its function.
         read_values: Their values; of most events all are None, which is one call to find out.
     """
 
-    lines: _Lines
-    line: _Line
-    with_keys: tuple[_Lines, _Line]
+    line: _Decoder
+    with_keys: _Decoder
     identifiers: tuple[str, ...]
     usage: Callable[[bytes], Any]
     read: tuple[tuple[str, Callable[[Any], Any]], ...]
     read_values: Callable[[Any], tuple[Any, ...]]
 
-    def read_body(self, body: bytes) -> list[Line]:
+    def read_body(self, body: bytes, ends: int) -> list[Line]:
         """Every line of a batch, in one parse.
 
         Args:
             body: The lines as they are in the batch.
+            ends: How often a line ends in it.
 
         Raises:
             UntypedError: A line doesn't fit, or is empty; read_line finds which.
         """
-        listed = body.replace(b"\n", b",\n")
-        found = self._decoded(self.lines, self.with_keys[0], b"[" + listed + b"]", list)
-        if len(found) != (len(listed) - len(body) + 1 if body else 0):  # by a comma for each end of a line
+        found = self._decoded(self.line.decode_lines, self.with_keys.decode_lines, body)
+        if len(found) != (ends + 1 if body else 0):
             raise UntypedError
         self._finish(found)
         return found
 
     def read_line(self, line: bytes) -> Line:
         """One line; raises UntypedError if it doesn't fit."""
-        (found,) = self._decoded(self.line, self.with_keys[1], line, lambda one: [one])
-        self._finish([found])
-        return found
+        found = self._decoded(lambda text: [self.line.decode(text)], lambda text: [self.with_keys.decode(text)], line)
+        self._finish(found)
+        return found[0]
 
-    def _decoded(
-        self,
-        usual: msgspec.json.Decoder[T],
-        with_keys: msgspec.json.Decoder[T],
-        text: bytes,
-        listed: Callable[[T], list[Line]],
-    ) -> list[Line]:
-        """Decode with the usual decoder; if that fails, accept integers as identifiers and turn them into text."""
+    def _decoded(self, usual: _Decode, with_keys: _Decode, text: bytes) -> list[Line]:
+        """Decode with `usual`; if that fails, accept integers as identifiers and turn them into text."""
         with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-            return listed(usual.decode(text))
+            return usual(text)
         try:
-            found = listed(with_keys.decode(text))
+            found = with_keys(text)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             raise UntypedError from None
         for line in found:
@@ -265,7 +256,7 @@ def typed(
     fields = {field: hints[field] for field in model.model_fields}
     own = [(f"{_EXTRA}{number}", other) for number, other in enumerate(sorted(extra - SPELLINGS[name].keys()))]
 
-    def decoders(identifier: Any) -> tuple[_Lines, _Line]:
+    def decoder(identifier: Any) -> _Decoder:
         struct = msgspec.defstruct(
             model.__name__,
             [
@@ -281,7 +272,7 @@ def typed(
         line = msgspec.defstruct(
             "Line", [("data", struct), ("event_type", Literal[name], name)], bases=(Line,), gc=False, kw_only=True
         )
-        return msgspec.json.Decoder(list[line]), msgspec.json.Decoder(line)  # type: ignore[valid-type]
+        return msgspec.json.Decoder(line)
 
     read = (
         *((field, read) for field, hint in fields.items() for one, read in _READ if hint == one),
@@ -289,8 +280,8 @@ def typed(
     )
     names = [name for name, _ in read]
     return Typed(
-        *decoders(Text | None),
-        decoders(Text | _Key | None),
+        decoder(Text | None),
+        decoder(Text | _Key | None),
         tuple(field for field, hint in fields.items() if hint == events.Identifier | None),
         read_usage,
         read,

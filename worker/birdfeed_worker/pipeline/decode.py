@@ -58,14 +58,14 @@ def decode(
             decoded.unreadable.append(Unreadable(job, POISON.reason, POISON.detail))
             continue
         try:
-            header, body = open_batch(unpack(job.data))
+            header, body, ends = open_batch(unpack(job.data))
         except NewerVersionError as error:
             decoded.newer.append((job, error.version))
             continue
         except WireError as error:
             decoded.unreadable.append(Unreadable(job, "undecodable", error.reason))
             continue
-        decoded.items.extend(_items(job, header, body, poison, extra))
+        decoded.items.extend(_items(job, header, body, ends, poison, extra))
     return decoded
 
 
@@ -85,7 +85,7 @@ class CutWhenAsked:
 
 
 def _items(
-    job: ReservedJob, header: Header, body: bytes, poison: PoisonEvents, extra: frozenset[str] | None
+    job: ReservedJob, header: Header, body: bytes, ends: int, poison: PoisonEvents, extra: frozenset[str] | None
 ) -> Iterable[Item]:
     # It was sent, enqueued or dead before: Tinybird may have it.
     verify = job.maybe_written_since is not None or header.retried or bool(header.replay_id or header.reason)
@@ -96,7 +96,7 @@ def _items(
             source, job_id = CutWhenAsked(job.data), job.id
             return [
                 Item(job_id, header, source, one, b"", None, verify, "", one.data, number)
-                for number, one in enumerate(reader.read_body(body))
+                for number, one in enumerate(reader.read_body(body, ends))
             ]
     lines = [line for line in body.split(b"\n") if line]
     if reader is None and not deadly:

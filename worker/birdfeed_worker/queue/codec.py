@@ -1,15 +1,11 @@
 """rq's job data: zlib over the JSON of a call with one packed batch."""
 
-import zlib
 from collections.abc import Sequence
-from typing import Final
 
 import orjson
+from birdfeed_schemas.wire.deflate import MAX_UNPACKED_BYTES, DeflateError, deflate, inflate
 from birdfeed_schemas.wire.envelope import Header, WireError, encode_batch
 from birdfeed_schemas.wire.keys import JOB_FUNCTION
-
-#: A batch that unpacks to more than this is rejected (zip bomb); producers' batches are far smaller.
-MAX_UNPACKED_BYTES: Final = 128_000_000
 
 
 def unpack(data: bytes) -> str:
@@ -20,14 +16,10 @@ def unpack(data: bytes) -> str:
             ever called.
     """
     try:
-        unzip = zlib.decompressobj()
-        text = unzip.decompress(data, MAX_UNPACKED_BYTES)
-        if unzip.unconsumed_tail:
-            raise WireError(f"the job unpacks to more than {MAX_UNPACKED_BYTES} bytes")
-        function, _instance, args, _kwargs = orjson.loads(text)
-    except WireError:
-        raise
-    except (zlib.error, ValueError, TypeError) as error:
+        function, _instance, args, _kwargs = orjson.loads(inflate(data, MAX_UNPACKED_BYTES))
+    except DeflateError as error:
+        raise WireError(f"the job's data can't be unpacked: {error}") from error
+    except (ValueError, TypeError) as error:
         raise WireError(f"the job's data is not rq's JSON: {type(error).__name__}") from error
     if function != JOB_FUNCTION:
         raise WireError("the job calls a function other than birdfeed's")
@@ -39,7 +31,7 @@ def unpack(data: bytes) -> str:
 
 def pack(packed: str, level: int = 6) -> bytes:
     """rq's job data for a packed batch, as rq's JSONSerializer and zlib make it."""
-    return zlib.compress(orjson.dumps([JOB_FUNCTION, None, [packed], {}]), level)
+    return deflate(orjson.dumps([JOB_FUNCTION, None, [packed], {}]), level)
 
 
 def repack(header: Header, lines: Sequence[bytes], level: int = 6) -> tuple[bytes, int]:

@@ -23,8 +23,9 @@ HEADER = Header(batch_id="b", event_type="t", count=2)
 @pytest.mark.parametrize(
     ("data", "why"),
     [
-        (b"", "is not rq's JSON: JSONDecodeError"),
-        (b"no zlib", "is not rq's JSON: error"),
+        (b"", "can't be unpacked: it ends too early"),
+        (b"no zlib", "can't be unpacked: it is not zlib's: Error "),
+        (zlib.compress(b"[1, 2, 3]")[:-1], "can't be unpacked: it ends too early"),
         (zlib.compress(b"[1, 2"), "is not rq's JSON: JSONDecodeError"),
         (zlib.compress(b"7"), "is not rq's JSON: TypeError"),
         (zlib.compress(b"[1, 2, 3]"), "is not rq's JSON: ValueError"),
