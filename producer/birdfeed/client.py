@@ -34,13 +34,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from birdfeed_schemas.fields import SPELLINGS
 
-from birdfeed.delivery.pipeline import Pipeline
+from birdfeed.delivery.pipeline import Pipeline, load_factory
 from birdfeed.encoding.allowlist import load_plugged_in, usable
 from birdfeed.encoding.encoder import BeforeSend
 from birdfeed.errors import ConfigurationError
 from birdfeed.logging_once import error_location, log_once, log_throttled
 from birdfeed.options import Options, options_from
 from birdfeed.runtime import process_hooks
+from birdfeed.runtime.fork_mark import mark
 from birdfeed.stats import UNKNOWN_TYPE, Counters, Stats
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ class Client:
 
     def record(self, event_type: str, event_data: Mapping[str, Any]) -> str | None:
         """Take one event; returns its id, or None if it was dropped. May raise; then call `handle_failure`."""
+        if not mark[0]:
+            process_hooks.notice_fork()
         pipeline = self._pipeline
         if pipeline is None and (pipeline := self._taking(event_type)) is None:
             return None
@@ -215,6 +218,7 @@ class Client:
         credentials: "Credentials | None" = None,
     ) -> None:
         """Use these settings from now on. Events tracked before are flushed with the settings of that time."""
+        process_hooks.notice_fork()
         with self._lock:
             self._options, self._before_send, self._credentials = options, before_send, credentials
             self._state, self._wrong = "idle", ""
@@ -234,7 +238,10 @@ class Client:
 
     def start(self) -> None:
         """Start now instead of at the first event."""
+        process_hooks.notice_fork()
         load_plugged_in()
+        # The flusher would import this, but a server that forks right after must not meet a thread in the middle of it.
+        load_factory()
         self._taking(None)
 
     def close(self, timeout: float | None = None) -> bool:
@@ -244,6 +251,7 @@ class Client:
             Whether every event reached Redis or the spool; the others are counted as dropped, with the reason "closed".
             False also if the settings are wrong.
         """
+        process_hooks.notice_fork()
         if self._pipeline is not None and self._pipeline.current:
             return False  # called in the flusher's thread, by a hook of the program such as `credentials`
         with self._lock:
@@ -300,6 +308,7 @@ class Client:
 
     def request_flush(self) -> "list[Future[bool]]":
         """Request a flush; all futures are True if all events tracked before are in Redis or the spool."""
+        process_hooks.notice_fork()
         with self._lock:
             pipelines = [*self._ending, *([self._pipeline] if self._pipeline is not None else [])]
             done = not self._wrong
@@ -329,6 +338,7 @@ class Client:
 
     def stats(self) -> Stats:
         """Counts of what this client has done so far."""
+        process_hooks.notice_fork()
         with self._lock:
             pipelines = [*self._ending, *([self._pipeline] if self._pipeline is not None else [])]
             state = self._state

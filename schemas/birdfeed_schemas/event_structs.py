@@ -172,9 +172,10 @@ class UsageData(Struct, forbid_unknown_fields=True, gc=False):
 
 
 class EventData(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
-    """The fields that every event type may send. All are optional: a missing field reveals nothing.
+    """The fields that every event type may send, besides `usage`. All are optional: a missing field reveals nothing.
 
-    `error` always takes the slow path, because its message may quote a prompt.
+    msgspec looks for a name from where it found the one before, so the fields are in the order in which handlers write
+    them, and the rare ones come last. `error` always takes the slow path, because its message may quote a prompt.
     """
 
     model: Text | None = None
@@ -187,12 +188,12 @@ class EventData(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     end_time: Time | None = None
     duration: Number | None = None
     status: Literal["success", "error"] | None = None
-    error: None = None
     request_id: Identifier | None = None
     environment: Text | None = None
+    referrer: Text | None = None
     organization: Identifier | None = None
     project: Identifier | None = None
-    referrer: Text | None = None
+    error: None = None
     cache_hit: bool | None = None
     cache_key: Identifier | None = None
     service_tier: Text | None = None
@@ -200,7 +201,6 @@ class EventData(Struct, forbid_unknown_fields=True, gc=False, kw_only=True):
     trace_id: Identifier | None = None
     span_id: Identifier | None = None
     sample_rate: Number | None = None
-    usage: UsageData | None = None
 
 
 class TextGenerationData(EventData, forbid_unknown_fields=True, gc=False, kw_only=True):
@@ -208,8 +208,9 @@ class TextGenerationData(EventData, forbid_unknown_fields=True, gc=False, kw_onl
 
     stream: bool | None = None
     response_id: Identifier | None = None
-    chat_id: Identifier | None = None
+    usage: UsageData | None = None
     moderation: ModerationData | None = None
+    chat_id: Identifier | None = None
 
 
 class ImageGenerationData(EventData, forbid_unknown_fields=True, gc=False, kw_only=True):
@@ -219,6 +220,7 @@ class ImageGenerationData(EventData, forbid_unknown_fields=True, gc=False, kw_on
     num_images: Count | None = None
     quality: Text | None = None
     has_input_image: bool | None = None
+    usage: UsageData | None = None
     video_seconds: Count | None = None
     audio_seconds: Count | None = None
     characters: Count | None = None

@@ -113,12 +113,12 @@ class Pipeline:
 
     def _prepare(self) -> None:
         """Do slow work that no request may wait for. Called in the flusher's thread before its first round."""
-        _factory().announce(self.options)
+        load_factory().announce(self.options)
         load_plugged_in()
 
     def _assembled(self) -> "Delivery | None":
         try:
-            factory = _factory()
+            factory = load_factory()
             with import_lock:
                 self._delivery = factory.assemble(self.options, self.buffer, self._counters, self._credentials)
         except ValueError as error:
@@ -190,7 +190,7 @@ class Pipeline:
 
 
 @cache
-def _factory() -> ModuleType:
+def load_factory() -> ModuleType:
     """The factory module, which imports redis. It is cached, because modules are gone during interpreter shutdown."""
     with import_lock:
         from birdfeed.delivery import factory

@@ -2,7 +2,8 @@
 
 The hooks for exit and fork are installed when birdfeed is imported: a hook that is registered while others run is never
 called, and a program may track its first event in an exit hook of its own. Python has no hook for a process that is
-killed or calls os._exit, and nothing is patched: docs/how-to/handler.md says how to save events there.
+killed or calls os._exit, and nothing is patched: docs/how-to/handler.md says how to save events there. A fork that runs
+no hooks is noticed at the next call (fork_mark.py).
 """
 
 import atexit
@@ -19,8 +20,11 @@ import weakref
 from types import FrameType
 from typing import Final, Protocol
 
+from uuid_utils import reseed_rng
+
 from birdfeed.logging_once import error_location, log_once, logger
 from birdfeed.runtime import fork_lock
+from birdfeed.runtime.fork_mark import mark
 
 
 class Living(Protocol):
@@ -36,6 +40,7 @@ class Living(Protocol):
 _living: Final["weakref.WeakSet[Living]"] = weakref.WeakSet()
 #: The id of the process for which a multiprocessing finalizer was installed.
 _finalized_in = 0
+_noticing: Final = threading.RLock()
 
 
 def watch(client: Living) -> None:
@@ -75,6 +80,7 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 
 def _at_exit() -> None:
+    notice_fork()
     for client in list(_living):
         try:
             client.at_exit()
@@ -84,8 +90,22 @@ def _at_exit() -> None:
 
 def _after_fork_in_child() -> None:
     fork_lock.in_child()
+    reseed_rng()  # uuid-utils has a hook of its own, but that may not have run either
     for client in list(_living):
         client.after_fork()
+    mark[0] = 1
+
+
+def notice_fork() -> None:
+    """If this is a forked child in which Python's hooks didn't run, do now what ours would have done.
+
+    In it nothing tracked before is this process's to send, and the flusher's thread doesn't run.
+    """
+    if mark[0]:
+        return
+    with _noticing:  # of several threads, the others wait until the first has done it
+        if not mark[0]:
+            _after_fork_in_child()
 
 
 os.register_at_fork(before=fork_lock.before, after_in_parent=fork_lock.in_parent, after_in_child=_after_fork_in_child)

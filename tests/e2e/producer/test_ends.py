@@ -130,8 +130,20 @@ def test_forks(server: Server, env: dict[str, str], before: int, generations: in
     assert server.final_numbers() == sorted(expected)
 
 
+@pytest.mark.parametrize("first", ["track", "flush", "close", "start", "stats", "configure", "exit"])
+def test_a_fork_without_hooks(server: Server, env: dict[str, str], first: str) -> None:
+    """It is noticed at the first call in the child, whichever that is; also where there is none until the exit."""
+    with App("forks_without_hooks", 100, first, env={**env, "BIRDFEED_FLUSH_INTERVAL": "30"}) as app:
+        assert app.line() == "ready"
+        app.say("fork")
+        code, _, err = app.ended()
+
+    assert code == 0, err
+    assert server.final_numbers() == list(range(200 if first == "exit" else 400))
+
+
 def test_a_double_fork(server: Server, env: dict[str, str]) -> None:
-    """As daemons and uWSGI do; the first two processes exit without exit hooks."""
+    """As daemons do; the first two processes exit without exit hooks."""
     code, _, err = run("daemonizes", 300, env=env)
 
     assert code == 0, err

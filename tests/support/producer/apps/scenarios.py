@@ -6,6 +6,7 @@ events (request_id), and print what the test needs, one line at a time.
 
 import asyncio
 import atexit
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -134,8 +135,43 @@ def forks(before: str, after: str, generations: str) -> None:
         next_number += 10_000
 
 
+def forks_without_hooks(count: str, first: str) -> None:
+    """Forks as a server written in C may, such as uWSGI: no hook runs. `first` is what the child calls before all else.
+
+    At the fork the parent has `count` events in Redis and as many in memory; the child tracks as many in two threads.
+    """
+    each = int(count)
+    birdfeed.start()
+    track(0, each)
+    assert birdfeed.flush()
+    track(each, each)
+    say("ready")
+    wait_for_word()  # meanwhile the flusher goes to sleep: a fork of C while a thread runs may hang Python in the child
+    child = ctypes.PyDLL(None).fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        sys.exit(os.waitstatus_to_exitcode(status))
+    if first == "exit":
+        return
+    calls: dict[str, Callable[[], object]] = {
+        "track": lambda: True,
+        "flush": birdfeed.flush,
+        "close": birdfeed.close,
+        "start": birdfeed.start,
+        "stats": lambda: birdfeed.stats().tracked == 0,
+        "configure": birdfeed.configure,
+    }
+    assert calls[first]() in {None, True}
+    threads = [threading.Thread(target=track, args=(each * n, each)) for n in (2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert birdfeed.stats().tracked == 2 * each
+
+
 def daemonizes(count: str) -> None:
-    """As uWSGI and daemons do: fork twice, the first two exit immediately, the grandchild continues."""
+    """As daemons do: fork twice, the first two exit immediately, the grandchild continues."""
     track(0, int(count))
     birdfeed.flush()
     if os.fork():

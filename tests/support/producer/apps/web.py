@@ -1,4 +1,4 @@
-"""A WSGI program that tracks one event per request; gunicorn runs it."""
+"""A WSGI program that tracks one event per request; gunicorn and uWSGI run it."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -8,6 +8,9 @@ import birdfeed
 
 if os.environ.get("TRACK_AT_IMPORT"):
     birdfeed.track_event("text_generation", {"model": "m", "request_id": "0"})
+if os.environ.get("FLUSH_AT_IMPORT"):
+    birdfeed.start()
+    assert birdfeed.flush()
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

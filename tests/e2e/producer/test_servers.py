@@ -1,4 +1,4 @@
-"""gunicorn with four workers under load, and a rolling restart in the middle: no event is lost or sent twice."""
+"""gunicorn and uWSGI under load, and a rolling restart in the middle: no event is lost or sent twice."""
 
 import os
 import signal
@@ -102,6 +102,52 @@ def test_a_rolling_restart_under_load(tmp_path: Path, options: list[str], at_imp
             eventually(lambda: set(expected) <= set(server.numbers()), what="every event")
         assert [number for number in server.final_numbers() if number not in tolerated] == expected
         assert len(load.unanswered) < len(load.answered) / 10
+
+
+@pytest.mark.parametrize("option", ["--py-call-uwsgi-fork-hooks", "--lazy-apps", "--need-app"])
+def test_uwsgi(tmp_path: Path, option: str) -> None:
+    """With the app imported before the fork, in which the flusher ran; and without one of the options that docs name.
+
+    uWSGI forks in C and by default runs none of Python's hooks. (--need-app changes nothing here.)
+    """
+    pytest.importorskip("pyuwsgi", reason="pyuwsgi has no package for this machine")
+    port = free_port()
+    with Server(tmp_path / "valkey") as server:
+        env = {
+            **environment(),
+            **{"BIRDFEED_REDIS_URL": server.url, "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool")},
+            **{"TRACK_AT_IMPORT": "1", "FLUSH_AT_IMPORT": "1"},
+        }
+        run = "import pyuwsgi, sys; pyuwsgi.run(sys.argv[1:])"
+        command = [
+            sys.executable,
+            "-c",
+            run,
+            "--http-socket",
+            f"127.0.0.1:{port}",
+            "--module",
+            "web:app",
+            "--die-on-term",
+        ]
+        with (tmp_path / "log").open("w") as log:
+            uwsgi = subprocess.Popen(
+                [*command, "--master", "--processes", "3", "--enable-threads", option], cwd=APPS, env=env, stderr=log
+            )
+        try:
+            eventually(lambda: _answers(port), what="uWSGI answers")
+            with Load(port) as load:
+                # A worker that is told to end while it imports the app doesn't end.
+                eventually(lambda: len(set(load.answered.values())) == 3, what="requests at all workers")
+                eventually(lambda: len(server.numbers()) > 300, what="events while it runs")
+            uwsgi.send_signal(signal.SIGTERM)
+            uwsgi.wait(30)
+        finally:
+            if uwsgi.poll() is None:
+                uwsgi.kill()
+                uwsgi.wait()
+        found = [number for number in server.final_numbers() if number not in {0, READY, *load.unanswered}]
+
+    assert found == sorted(load.answered), (tmp_path / "log").read_text()
 
 
 def _answers(port: int) -> bool:
