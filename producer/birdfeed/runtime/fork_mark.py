@@ -1,8 +1,8 @@
 """How a process notices that it is a fork for which no hook of Python ran.
 
 A server written in C may fork by itself and not run them; uWSGI doesn't unless an option says so. Linux clears a page
-of memory in every child (MADV_WIPEONFORK in madvise(2)), and reading a byte of it takes 0.02 µs: fifteen times less
-than asking for the process's id, which is compared on other systems.
+of memory in every child (MADV_WIPEONFORK in madvise(2)), and reading a byte of it takes 0.02 µs. Asking for the id of
+the process, which is compared on other systems, takes 0.1.
 """
 
 import mmap
