@@ -214,5 +214,5 @@ def work(packed: str) -> None:
     )
     items = decode([job]).items
     enricher.enrich(registry()["text_generation"], validate("text_generation", items), Clock().now())
-    answer = tinybird.append("llm_events", tinybird.encode(item.row for item in items))
+    answer = tinybird.append("llm_events", tinybird.encode([item.row for item in items]))
     assert answer.successful == len(items), answer

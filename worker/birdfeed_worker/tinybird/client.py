@@ -1,7 +1,7 @@
 """Tinybird's client: append rows, and query. http.py makes the requests, responses.py reads the answers."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote, urlencode
@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 #: zstd's level, chosen by measurement (docs/explanation/performance.md).
 COMPRESSION_LEVEL: Final = 1
+#: Rows joined and compressed at a time.
+PACKED_AT_ONCE: Final = 64
 #: Bytes at most of the answer to an append, or of an error page; and of a query's answer: a page of 5,000 whole rows
 #: (reprice) is about 10 MB.
 MAX_ANSWER_BYTES: Final = 1_000_000
@@ -90,13 +92,19 @@ class Tinybird:
         """Whether there is a read token."""
         return bool(self._read_token.value)
 
-    def encode(self, rows: Iterable[bytes]) -> bytes:
+    def encode(self, rows: Sequence[bytes]) -> bytes:
         """The request body for these rows: NDJSON, zstd. The caller keeps it, so that a resend is identical."""
         try:
             compressor: zstandard.ZstdCompressor = self._local.compressor
         except AttributeError:  # one per thread, because compressors can't be shared
             compressor = self._local.compressor = zstandard.ZstdCompressor(level=COMPRESSION_LEVEL)
-        return compressor.compress(b"\n".join(rows))
+        packing = compressor.compressobj(size=sum(map(len, rows)) + max(0, len(rows) - 1))
+        pieces, before = [], b""
+        for start in range(0, len(rows), PACKED_AT_ONCE):
+            # Joining all rows first would take the memory of all of them once more.
+            pieces.append(packing.compress(before + b"\n".join(rows[start : start + PACKED_AT_ONCE])))
+            before = b"\n"
+        return b"".join((*pieces, packing.flush()))
 
     def append(self, datasource: str, body: bytes) -> Answer:
         """POST an encoded body with wait=true. Never raises, whatever happens to the request."""

@@ -7,7 +7,10 @@ from email.utils import format_datetime
 
 import httpx
 import pytest
-from birdfeed_worker.tinybird.client import Tinybird
+import zstandard
+from birdfeed_worker.tinybird.client import PACKED_AT_ONCE, Tinybird
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 
 def test_a_request_is_freed_without_the_garbage_collector() -> None:
@@ -27,6 +30,21 @@ def test_a_request_is_freed_without_the_garbage_collector() -> None:
             assert [one() for one in seen] == [None, None]
     finally:
         gc.enable()
+
+
+@given(st.lists(st.binary(max_size=40).map(bytes.hex).map(str.encode), max_size=3 * PACKED_AT_ONCE + 1))
+@example([b"x"] * PACKED_AT_ONCE)
+@example([b"x"] * (PACKED_AT_ONCE + 1))
+@example([b""] * 3)
+def test_a_body_is_one_frame_of_all_rows(rows: list[bytes]) -> None:
+    """With its length in front, which some readers need; the same rows are always the same bytes."""
+    with Tinybird("https://store", "append", None) as tinybird:
+        body = tinybird.encode(rows)
+        assert tinybird.encode(rows) == body
+
+    whole = b"\n".join(rows)
+    assert zstandard.frame_content_size(body) == len(whole)
+    assert zstandard.ZstdDecompressor().decompress(body) == whole
 
 
 SOON = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
