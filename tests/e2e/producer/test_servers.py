@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import Self
@@ -60,6 +62,22 @@ class Load:
             thread.join()
 
 
+@contextmanager
+def serving(command: list[str], port: int, log: Path, env: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
+    """A server of web.py, from when it answers; after the block it is told to end, and does."""
+    with log.open("w") as file:
+        server = subprocess.Popen(command, cwd=APPS, env=env, stderr=file)
+    try:
+        eventually(lambda: _answers(port), what="the server answers")
+        yield server
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+    finally:
+        if server.poll() is None:
+            server.kill()
+            server.wait()
+
+
 @pytest.mark.parametrize(
     ("options", "at_import"),
     [([], False), (["--preload"], True), (["--worker-class", "gthread", "--threads", "4"], False)],
@@ -76,23 +94,13 @@ def test_a_rolling_restart_under_load(tmp_path: Path, options: list[str], at_imp
             **({"TRACK_AT_IMPORT": "1"} if at_import else {}),
         }
         command = [sys.executable, "-m", "gunicorn", "--workers", "4", "--bind", f"127.0.0.1:{port}", *options]
-        with (tmp_path / "log").open("w") as log:
-            gunicorn = subprocess.Popen([*command, "web:app"], cwd=APPS, env=env, stderr=log)
-        try:
-            eventually(lambda: _answers(port), what="gunicorn answers")
-            with Load(port) as load:
-                eventually(lambda: len(load.answered) > 200, what="requests")
-                before = set(load.answered.values())
-                gunicorn.send_signal(signal.SIGHUP)
-                eventually(lambda: len(set(load.answered.values()) - before) >= 4, what="four new workers")
-                so_far = len(load.answered)
-                eventually(lambda: len(load.answered) > so_far + 200, what="requests")
-            gunicorn.send_signal(signal.SIGTERM)
-            gunicorn.wait(60)
-        finally:
-            if gunicorn.poll() is None:
-                gunicorn.kill()
-                gunicorn.wait()
+        with serving([*command, "web:app"], port, tmp_path / "log", env) as gunicorn, Load(port) as load:
+            eventually(lambda: len(load.answered) > 200, what="requests")
+            before = set(load.answered.values())
+            gunicorn.send_signal(signal.SIGHUP)
+            eventually(lambda: len(set(load.answered.values()) - before) >= 4, what="four new workers")
+            so_far = len(load.answered)
+            eventually(lambda: len(load.answered) > so_far + 200, what="requests")
         # The events of a worker that had no answer from Redis at exit are sent by the next process.
         with App("drains", 300, env=env) as drainer:
             drainer.line()
@@ -118,33 +126,14 @@ def test_uwsgi(tmp_path: Path, option: str) -> None:
             **{"BIRDFEED_REDIS_URL": server.url, "BIRDFEED_SPOOL_DIR": str(tmp_path / "spool")},
             **{"TRACK_AT_IMPORT": "1", "FLUSH_AT_IMPORT": "1"},
         }
-        run = "import pyuwsgi, sys; pyuwsgi.run(sys.argv[1:])"
-        command = [
-            sys.executable,
-            "-c",
-            run,
-            "--http-socket",
-            f"127.0.0.1:{port}",
-            "--module",
-            "web:app",
-            "--die-on-term",
-        ]
-        with (tmp_path / "log").open("w") as log:
-            uwsgi = subprocess.Popen(
-                [*command, "--master", "--processes", "3", "--enable-threads", option], cwd=APPS, env=env, stderr=log
-            )
-        try:
-            eventually(lambda: _answers(port), what="uWSGI answers")
-            with Load(port) as load:
-                # A worker that is told to end while it imports the app doesn't end.
-                eventually(lambda: len(set(load.answered.values())) == 3, what="requests at all workers")
-                eventually(lambda: len(server.numbers()) > 300, what="events while it runs")
-            uwsgi.send_signal(signal.SIGTERM)
-            uwsgi.wait(30)
-        finally:
-            if uwsgi.poll() is None:
-                uwsgi.kill()
-                uwsgi.wait()
+        options = (
+            f"--http-socket 127.0.0.1:{port} --module web:app --die-on-term --master --processes 3 --enable-threads"
+        )
+        command = [sys.executable, "-c", "import pyuwsgi, sys; pyuwsgi.run(sys.argv[1:])", *options.split(), option]
+        with serving(command, port, tmp_path / "log", env), Load(port) as load:
+            # A worker that is told to end while it imports the app doesn't end.
+            eventually(lambda: len(set(load.answered.values())) == 3, what="requests at all workers")
+            eventually(lambda: len(server.numbers()) > 300, what="events while it runs")
         found = [number for number in server.final_numbers() if number not in {0, READY, *load.unanswered}]
 
     assert found == sorted(load.answered), (tmp_path / "log").read_text()
