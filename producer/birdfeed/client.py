@@ -30,6 +30,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from birdfeed_schemas.fields import SPELLINGS
@@ -240,9 +241,11 @@ class Client:
         """Start now instead of at the first event."""
         process_hooks.notice_fork()
         load_plugged_in()
-        # The flusher would import this, but a server that forks right after must not meet a thread in the middle of it.
-        load_factory()
-        self._taking(None)
+        if self._taking(None) is not None:
+            # The flusher imports this, too, and logs what fails. A server may fork right after this call, and must not
+            # do so while the flusher is in the middle of that.
+            with suppress(Exception):
+                load_factory()
 
     def close(self, timeout: float | None = None) -> bool:
         """Send everything, within `timeout` seconds, and end the flusher; a later event starts it again.

@@ -32,9 +32,13 @@ def _made() -> mmap.mmap | _ProcessId:
         page.madvise(_WIPE_ON_FORK)
     except (OSError, ValueError, AttributeError):  # not Linux, or older than 4.14
         return _ProcessId()
-    return page
+    try:
+        page.madvise(-1)
+    except OSError:
+        return page
+    return _ProcessId()  # an emulator that accepts any advice and follows none
 
 
-#: `mark[0]` is 0 in a fork, until process_hooks.py has begun anew in it.
+#: `mark[0]` is 0 in a fork, until process_hooks.py has started again in it.
 mark: Final = _made()
 mark[0] = 1

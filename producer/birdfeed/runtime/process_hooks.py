@@ -40,6 +40,8 @@ class Living(Protocol):
 _living: Final["weakref.WeakSet[Living]"] = weakref.WeakSet()
 #: The id of the process for which a multiprocessing finalizer was installed.
 _finalized_in = 0
+#: The id of the forked process that has started again.
+_started_in = 0
 _noticing: Final = threading.RLock()
 
 
@@ -88,24 +90,31 @@ def _at_exit() -> None:
             logger.error("events may be lost: closing failed: %s", error_location(error))
 
 
-def _after_fork_in_child() -> None:
+def _start_again() -> None:
+    """In a forked child: nothing tracked before is this process's to send, and the flusher's thread doesn't run."""
+    global _started_in
     fork_lock.in_child()
     reseed_rng()  # uuid-utils has a hook of its own, but that may not have run either
     for client in list(_living):
+        if _started_in == os.getpid():
+            return  # a signal handler has tracked an event meanwhile
         client.after_fork()
+    _started_in = os.getpid()
     mark[0] = 1
 
 
-def notice_fork() -> None:
-    """If this is a forked child in which Python's hooks didn't run, do now what ours would have done.
+def _after_fork_in_child() -> None:
+    if _started_in != os.getpid():  # an earlier hook may have tracked an event
+        _start_again()
 
-    In it nothing tracked before is this process's to send, and the flusher's thread doesn't run.
-    """
+
+def notice_fork() -> None:
+    """If this is a forked child in which Python's hooks didn't run, do now what ours would have done."""
     if mark[0]:
         return
     with _noticing:  # of several threads, the others wait until the first has done it
         if not mark[0]:
-            _after_fork_in_child()
+            _start_again()
 
 
 os.register_at_fork(before=fork_lock.before, after_in_parent=fork_lock.in_parent, after_in_child=_after_fork_in_child)

@@ -123,8 +123,7 @@ _EXTRA: Final = "extra_"
 
 #: A 64-bit integer; the model reads longer ones.
 _Key: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-_Decoder: TypeAlias = msgspec.json.Decoder[Line]
-_Decode: TypeAlias = Callable[[bytes], list[Line]]
+_Lines: TypeAlias = msgspec.json.Decoder[list[Line]]
 
 
 class UntypedError(Exception):
@@ -135,7 +134,7 @@ class Typed(NamedTuple):
     """Decodes the lines of one event type.
 
     Attributes:
-        line: Decodes lines.
+        lines: Decodes a JSON list of lines.
         with_keys: The same, but it accepts integers (database keys) as identifiers.
         identifiers: The fields that may hold such integers.
         usage: Reads a usage's JSON.
@@ -143,8 +142,8 @@ class Typed(NamedTuple):
         read_values: Their values; of most events all are None, which is one call to find out.
     """
 
-    line: _Decoder
-    with_keys: _Decoder
+    lines: _Lines
+    with_keys: _Lines
     identifiers: tuple[str, ...]
     usage: Callable[[bytes], Any]
     read: tuple[tuple[str, Callable[[Any], Any]], ...]
@@ -160,7 +159,8 @@ class Typed(NamedTuple):
         Raises:
             UntypedError: A line doesn't fit, or is empty; read_line finds which.
         """
-        found = self._decoded(self.line.decode_lines, self.with_keys.decode_lines, body)
+        # As a list, because msgspec's decode_lines would also read two values on a line, or one on two.
+        found = self._decoded(b"".join((b"[", body.replace(b"\n", b",\n"), b"]")))
         if len(found) != (ends + 1 if body else 0):
             raise UntypedError
         self._finish(found)
@@ -168,16 +168,18 @@ class Typed(NamedTuple):
 
     def read_line(self, line: bytes) -> Line:
         """One line; raises UntypedError if it doesn't fit."""
-        found = self._decoded(lambda text: [self.line.decode(text)], lambda text: [self.with_keys.decode(text)], line)
+        found = self._decoded(b"".join((b"[", line, b"]")))
+        if len(found) != 1:
+            raise UntypedError
         self._finish(found)
         return found[0]
 
-    def _decoded(self, usual: _Decode, with_keys: _Decode, text: bytes) -> list[Line]:
-        """Decode with `usual`; if that fails, accept integers as identifiers and turn them into text."""
+    def _decoded(self, listed: bytes) -> list[Line]:
+        """Decode as usual; if that fails, accept integers as identifiers and turn them into text."""
         with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-            return usual(text)
+            return self.lines.decode(listed)
         try:
-            found = with_keys(text)
+            found = self.with_keys.decode(listed)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             raise UntypedError from None
         for line in found:
@@ -256,7 +258,7 @@ def typed(
     fields = {field: hints[field] for field in model.model_fields}
     own = [(f"{_EXTRA}{number}", other) for number, other in enumerate(sorted(extra - SPELLINGS[name].keys()))]
 
-    def decoder(identifier: Any) -> _Decoder:
+    def decoder(identifier: Any) -> _Lines:
         struct = msgspec.defstruct(
             model.__name__,
             [
@@ -272,7 +274,7 @@ def typed(
         line = msgspec.defstruct(
             "Line", [("data", struct), ("event_type", Literal[name], name)], bases=(Line,), gc=False, kw_only=True
         )
-        return msgspec.json.Decoder(line)
+        return msgspec.json.Decoder(list[line])  # type: ignore[valid-type]
 
     read = (
         *((field, read) for field, hint in fields.items() for one, read in _READ if hint == one),

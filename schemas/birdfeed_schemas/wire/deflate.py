@@ -1,7 +1,8 @@
 """zlib streams, which is how rq keeps a job's data.
 
-ISA-L makes and reads them, where there is a package of it: it takes a quarter of zlib's time, and its streams are
-shorter (docs/explanation/performance.md). Elsewhere, and for other levels than 1, the standard library's zlib does.
+ISA-L makes and reads them, where there is a package of it: it takes a quarter of zlib's time, and its streams of
+full batches are shorter (docs/explanation/performance.md). Elsewhere, and for other levels than 1, the standard
+library's zlib does.
 """
 
 import zlib

@@ -6,6 +6,8 @@ Longer than other files: all tests use the same few fixtures, which a split woul
 import asyncio
 import logging
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -421,3 +423,39 @@ def test_a_url_that_cannot_be_read_turns_telemetry_off(
     assert birdfeed.close() is False
     with pytest.raises(birdfeed.ConfigurationError, match="BIRDFEED_REDIS_URL"):
         birdfeed.start()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_start_imports_what_the_flusher_needs(enabled: bool) -> None:
+    """All of it, so that a server that forks right after meets no thread in the middle of an import; nothing if off."""
+    code = """
+import sys, birdfeed
+on = sys.argv[1] == "True"
+birdfeed.configure(redis_url="redis://127.0.0.1:1/0", spool_bytes=0, close_timeout=0.1, enabled=on)
+birdfeed.start()
+needed = {"redis": "Redis", "birdfeed.delivery.factory": "assemble"}
+print([hasattr(sys.modules.get(name), last) for name, last in needed.items()])
+"""
+    env = {"PYTHONPATH": ":".join(sys.path), "PYTHONWARNINGS": "ignore"}
+    run = [sys.executable, "-c", code, str(enabled)]
+    assert subprocess.run(run, env=env, capture_output=True, text=True, check=True).stdout == f"{[enabled] * 2}\n"
+
+
+def test_an_event_of_another_librarys_fork_hook() -> None:
+    """The hook runs in the child before birdfeed's own; its event belongs to the child, as later ones do."""
+    code = """
+import os
+os.register_at_fork(after_in_child=lambda: birdfeed.track_event("text_generation", {"model": "m"}))
+import birdfeed
+birdfeed.configure(redis_url="redis://127.0.0.1:1/0", spool_bytes=0, flush_interval=60, close_timeout=0.1)
+birdfeed.track_event("text_generation", {"model": "m"})
+if child := os.fork():
+    os.waitpid(child, 0)
+else:
+    birdfeed.track_event("text_generation", {"model": "m"})
+    print(birdfeed.stats().tracked, flush=True)
+os._exit(0)
+"""
+    env = {"PYTHONPATH": ":".join(sys.path), "PYTHONWARNINGS": "ignore"}
+    run = [sys.executable, "-c", code]
+    assert subprocess.run(run, env=env, capture_output=True, text=True, check=True).stdout == "2\n"

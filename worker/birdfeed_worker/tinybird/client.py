@@ -67,6 +67,7 @@ class Tinybird:
         self._append_token = _token("TINYBIRD_TOKEN", append_token)
         self._read_token = _token("TINYBIRD_READ_TOKEN", read_token)
         self._columns: dict[str, dict[str, str]] = {}
+        self._append_urls: dict[str, httpx.URL] = {}
         self._local = threading.local()
         self._http = HttpClient(
             host,
@@ -112,8 +113,7 @@ class Tinybird:
             reply = self._request(
                 self._append_token,
                 "POST",
-                "/v0/events",
-                params={"name": datasource, "wait": "true"},
+                self._append_url(datasource),
                 content=body,
                 headers={"Content-Encoding": "zstd", "Content-Type": "application/x-ndjson"},
                 most_bytes=MAX_ANSWER_BYTES,
@@ -121,6 +121,13 @@ class Tinybird:
         except RequestError as error:
             return Answer(status=0, sent=error.sent, detail=self.redact(error.detail))
         return answer_of(reply, self._secrets())
+
+    def _append_url(self, datasource: str) -> httpx.URL:
+        url = self._append_urls.get(datasource)
+        if url is None:
+            url = self._http.url("/v0/events", {"name": datasource, "wait": "true"})
+            self._append_urls[datasource] = url
+        return url
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         """The rows of a SELECT, through the SQL API by POST.
@@ -201,7 +208,9 @@ class Tinybird:
             raise QueryError(reply.status, detail(reply, self._secrets()))
         return parsed(model, reply)
 
-    def _request(self, token: Token, method: str, path: str, *, headers: Mapping[str, str], **named: Any) -> Reply:
+    def _request(
+        self, token: Token, method: str, path: str | httpx.URL, *, headers: Mapping[str, str], **named: Any
+    ) -> Reply:
         used = token.value
         reply = self._http.request(method, path, headers={**headers, "Authorization": f"Bearer {used}"}, **named)
         if reply.status in REFUSED and token.replaced(used):

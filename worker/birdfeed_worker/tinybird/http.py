@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
@@ -28,8 +27,6 @@ log = logging.getLogger(__name__)
 CHUNK_BYTES: Final = 65_536
 #: Characters of a Location header that are shown.
 MAX_LOCATION: Final = 200
-#: URLs that are kept; a worker has a few different ones.
-MOST_URLS: Final = 64
 #: For zlib: gzip's header, and the largest window.
 _GZIP: Final = 31
 #: Errors after which nothing was sent.
@@ -77,7 +74,6 @@ class HttpClient:
     ) -> None:
         self._total_timeout = total_timeout
         self._deadline = Deadline()
-        self._url = lru_cache(MOST_URLS)(self._read_url)
         try:
             self._client = httpx.Client(
                 base_url=base_url,
@@ -105,29 +101,37 @@ class HttpClient:
         """Close the connections."""
         self._client.close()
 
-    def _read_url(self, path: str, params: tuple[tuple[str, str], ...]) -> httpx.URL:
-        """The whole URL. Reading one takes httpx longer than all else that it does before sending."""
-        return self._client.build_request("GET", path, params=dict(params)).url
+    def url(self, path: str, params: Mapping[str, str]) -> httpx.URL:
+        """The whole URL of a request that is made often: reading it takes httpx longer than all else before sending.
+
+        Raises:
+            RequestError: It is not a URL.
+        """
+        try:
+            return self._client.build_request("GET", path, params=params).url
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise RequestError(describe(error), sent=False) from None
 
     def request(
         self,
         method: str,
-        path: str,
+        path: str | httpx.URL,
         *,
         most_bytes: int,
         params: Mapping[str, str] | None = None,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """Make one request; its answer may have at most `most_bytes`, both packed and unpacked.
+        """Make one request, to a path or a URL from `url`.
+
+        The answer may have at most `most_bytes`, both packed and unpacked.
 
         Raises:
             RequestError: There was no complete answer, or it is not HTTP.
         """
         try:
             with self._deadline.after(self._total_timeout):
-                url = self._url(path, tuple((params or {}).items()))
-                request = self._client.build_request(method, url, content=content, headers=headers)
+                request = self._client.build_request(method, path, content=content, headers=headers, params=params)
                 response = self._client.send(request, stream=True)
                 try:
                     return _reply(response, most_bytes)

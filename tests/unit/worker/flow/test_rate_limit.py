@@ -32,6 +32,7 @@ def test_of_many_successes_a_few_a_second_are_reported(
         limiter.available(destination, limiter.admit(destination, 1))
         return redis.hexists(key, "last_success")
 
+    monkeypatch.setattr(rate_limit, "REPORT_SECONDS", 3_600.0)
     assert [reported(), reported(), reported()] == [True, False, False]
 
     limiter.back_off("llm_events", 0.0, "HTTP 503")

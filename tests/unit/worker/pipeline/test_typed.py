@@ -230,6 +230,39 @@ def test_each_item_has_its_own_line() -> None:
             assert [item.line.decode() for item in items] == [*lines, *filter(None, also)], (extra, also)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{A}{B}\n",
+        "\n{A} {B}",
+        "{A} {B}\n{C}\n",
+        "{A}{half of B,\nrest of B}",
+        "{A}\n{half of B,\nrest of B}{C}",
+        "{A}\n\n{B}",
+        "{A}\n \n{B}",
+        "{A},{B}\n{C}",
+        "{A}],[{B}",
+        "\r\n{A}\r\n{B}\r\n",
+    ],
+)
+def test_each_item_of_an_odd_body_has_its_own_line(body: str) -> None:
+    """Values that share a line or take several: what is decoded from a line is what that line says."""
+    whole = {name: line(json.dumps(text(request_id=name)), f"{ID[:-1]}{n}") for n, name in enumerate("ABC", 1)}
+    body = body.replace("{half of B", whole["B"].partition(",")[0]).replace("rest of B}", whole["B"].partition(",")[2])
+    for name, one in whole.items():
+        body = body.replace(f"{{{name}}}", one)
+
+    items = decode([job(TYPES[0], body)], extra=EXTRA).items
+
+    assert [item.line.decode() for item in items] == [one for one in body.split("\n") if one]
+    for item in items:
+        if item.event is not None and item.envelope is not None:
+            assert json.loads(item.line)["event_id"] == item.envelope.event_id
+        else:
+            with pytest.raises(ValueError, match=r"Expecting|Extra data"):
+                json.loads(item.line)
+
+
 def test_ordinary_events_take_the_fast_path() -> None:
     """Otherwise the rest of this file would compare one way with itself."""
     for kind, data in {
