@@ -3,6 +3,7 @@
 - Without extras, resolved as a user's pip resolves it: only what a request handler needs.
 - With rq 1 and with rq 2 beside it, as an app has that uses rq for work of its own; its jobs track events, too.
 - With all extras, from the lock: `birdfeed up`; an event of each environment above is delivered by its workers.
+- With all extras, and of each package that birdfeed names the lowest version that it accepts: the same with one event.
 
 Usage: check_wheel.py [WHEEL], which is built where none is named.
 """
@@ -14,11 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from environments import ROOT, install_locked, locked_versions, new_environment, pip, run
+from packaging.requirements import Requirement
 
 #: What only workers, commands and tests need.
 NOT_IN_BASE = {
@@ -123,6 +126,23 @@ def stored(bin_folder: Path, environment: Mapping[str, str], number: int) -> lis
     return rows
 
 
+def lowest_environment(work: Path, wheel: Path) -> Path:
+    """Create an environment with all extras, in the lowest versions that are accepted; returns its bin folder."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = project["dependencies"] + [one for extra in project["optional-dependencies"].values() for one in extra]
+    pins = set()
+    for one in map(Requirement, named):
+        (lowest,) = [bound.version for bound in one.specifier if bound.operator == ">="]
+        pins.add(f"{one.name}=={lowest}")
+    constraints = work / "constraints-lowest.txt"
+    constraints.write_text("\n".join(sorted(pins)))
+    bin_folder = new_environment(work / "venv-lowest")
+    extras = ",".join(project["optional-dependencies"])
+    pip(bin_folder, "install", "--quiet", "--retries", "10", "-c", constraints, f"{wheel}[{extras}]")
+    pip(bin_folder, "check")
+    return bin_folder
+
+
 def check_delivery(bin_folder: Path, apps: Mapping[str, Path], folder: Path) -> None:
     """Check that each event has a priced row: those of the command line, of each app, and of each app's rq jobs."""
     (folder / "jobs.py").write_text(JOB)
@@ -163,6 +183,9 @@ def main() -> None:
         (elsewhere := work / "elsewhere").mkdir()
         check_delivery(full, apps, elsewhere)
         print(f"wheel, full, with events of apps that use {', '.join(APPS_RQ.values())}: good")
+        (apart := work / "apart").mkdir()
+        check_delivery(lowest_environment(work, wheel), {}, apart)
+        print("wheel, full, with the lowest versions: good")
 
 
 if __name__ == "__main__":
