@@ -19,7 +19,7 @@ from pydantic import StrictBool, StrictStr
 from birdfeed_schemas import events
 from birdfeed_schemas.events import Event, read_time
 from birdfeed_schemas.fields import SPELLINGS
-from birdfeed_schemas.wire.envelope import EARLIEST, LATEST, MAX_DROPPED, VERSION
+from birdfeed_schemas.wire.envelope import EARLIEST, LATEST, MAX_DROPPED, VERSION, check_lines
 
 Text: TypeAlias = Annotated[str, Meta(max_length=events.MAX_TEXT)]
 Whole: TypeAlias = Annotated[int, Meta(ge=0, le=events.MAX_COUNT)]
@@ -149,18 +149,20 @@ class Typed(NamedTuple):
     read: tuple[tuple[str, Callable[[Any], Any]], ...]
     read_values: Callable[[Any], tuple[Any, ...]]
 
-    def read_body(self, body: bytes, ends: int) -> list[Line]:
+    def read_body(self, body: bytes) -> list[Line]:
         """Every line of a batch, in one parse.
 
         Args:
             body: The lines as they are in the batch.
-            ends: How often a line ends in it.
 
         Raises:
+            WireError: There are too many lines.
             UntypedError: A line doesn't fit, or is empty; read_line finds which.
         """
         # As a list, because msgspec's decode_lines would also read two values on a line, or one on two.
-        found = self._decoded(b"".join((b"[", body.replace(b"\n", b",\n"), b"]")))
+        listed = body.replace(b"\n", b",\n")
+        ends = check_lines(body, listed)
+        found = self._decoded(b"".join((b"[", listed, b"]")))
         if len(found) != (ends + 1 if body else 0):
             raise UntypedError
         self._finish(found)

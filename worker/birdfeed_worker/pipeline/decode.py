@@ -14,6 +14,7 @@ from birdfeed_schemas.wire.envelope import (
     Header,
     NewerVersionError,
     WireError,
+    check_lines,
     open_batch,
     read_event,
     read_events,
@@ -58,14 +59,15 @@ def decode(
             decoded.unreadable.append(Unreadable(job, POISON.reason, POISON.detail))
             continue
         try:
-            header, body, ends = open_batch(unpack(job.data))
+            header, body = open_batch(unpack(job.data))
+            items = _items(job, header, body, poison, extra)
         except NewerVersionError as error:
             decoded.newer.append((job, error.version))
             continue
         except WireError as error:
             decoded.unreadable.append(Unreadable(job, "undecodable", error.reason))
             continue
-        decoded.items.extend(_items(job, header, body, ends, poison, extra))
+        decoded.items.extend(items)
     return decoded
 
 
@@ -85,7 +87,7 @@ class CutWhenAsked:
 
 
 def _items(
-    job: ReservedJob, header: Header, body: bytes, ends: int, poison: PoisonEvents, extra: frozenset[str] | None
+    job: ReservedJob, header: Header, body: bytes, poison: PoisonEvents, extra: frozenset[str] | None
 ) -> Iterable[Item]:
     # It was sent, enqueued or dead before: Tinybird may have it.
     verify = job.maybe_written_since is not None or header.retried or bool(header.replay_id or header.reason)
@@ -96,8 +98,9 @@ def _items(
             source, job_id = CutWhenAsked(job.data), job.id
             return [
                 Item(job_id, header, source, one, b"", None, verify, "", one.data, number)
-                for number, one in enumerate(reader.read_body(body, ends))
+                for number, one in enumerate(reader.read_body(body))
             ]
+    check_lines(body)
     lines = [line for line in body.split(b"\n") if line]
     if reader is None and not deadly:
         with suppress(WireError):
