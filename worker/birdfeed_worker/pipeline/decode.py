@@ -14,11 +14,11 @@ from birdfeed_schemas.wire.envelope import (
     Header,
     NewerVersionError,
     WireError,
-    check_lines,
     open_batch,
     read_event,
     read_events,
     split_batch,
+    split_lines,
 )
 
 from birdfeed_worker.chunks import bounded
@@ -100,8 +100,7 @@ def _items(
                 Item(job_id, header, source, one, b"", None, verify, "", one.data, number)
                 for number, one in enumerate(reader.read_body(body))
             ]
-    check_lines(body)
-    lines = [line for line in body.split(b"\n") if line]
+    lines = split_lines(body)
     if reader is None and not deadly:
         with suppress(WireError):
             pairs = zip(lines, read_events(Batch(header, lines)), strict=True)
