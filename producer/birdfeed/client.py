@@ -173,7 +173,6 @@ class Client:
             self.counters,
             before_send=self._before_send,
             credentials=self._credentials,
-            on_unusable=self._drop_unusable,
         )
         # Before the start, so that a signal handler that tracks during it doesn't start a second one.
         self._pipeline = pipeline
@@ -198,18 +197,6 @@ class Client:
                 "off",
                 "telemetry is off: no Redis is configured; set BIRDFEED_REDIS_URL (or REDIS_URL) to turn it on",
             )
-
-    def _drop_unusable(self, pipeline: Pipeline, why: str) -> None:
-        """Turn off and drop the events of a pipeline whose Redis URL is invalid: nothing can be sent through it."""
-        with self._lock:
-            if self._pipeline is pipeline:
-                self._pipeline = None
-                self._turn_off(f"the Redis URL can't be used: {why}")
-        for event in pipeline.buffer.seal():
-            self.counters.taken += 1
-            self.counters.drop(event[0], "misconfigured")
-        if (flusher := pipeline.flusher) is not None:
-            flusher.end()
 
     def configure(
         self,

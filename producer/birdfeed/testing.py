@@ -138,7 +138,6 @@ class _CapturingClient(Client):
             self.counters,
             before_send=self._before_send,
             credentials=None,
-            on_unusable=lambda pipeline, why: None,
         )
         pipeline.put = self._keep
         self._pipeline = pipeline

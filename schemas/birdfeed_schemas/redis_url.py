@@ -1,32 +1,28 @@
-"""Make a Redis client from any URL that birdfeed accepts; producer and worker set their own time limits and retries.
-
-    redis://[user:password@]host:port/db                                  plain
-    rediss://...                                                          TLS
-    unix:///path/to/socket?db=0                                           a socket on this host
-    redis+sentinel://[user:password@]host:port,host:port/service/db       the master that Sentinel names
-        ?sentinel_username=...&sentinel_password=...&ssl=true
+"""Make a Redis client from any URL that safety/redis_url.py lists; producer and worker set time limits and retries.
 
 This is the only module of the schemas that imports redis; only code that connects imports it.
 """
 
+import ssl
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import quote
 
 from redis import Redis, SSLConnection
 from redis.backoff import NoBackoff
 from redis.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
-from birdfeed_schemas.safety.urls import parts_of
+from birdfeed_schemas.safety.redis_url import SENTINEL, RedisPlace, redis_place
+from birdfeed_schemas.safety.untrusted import without_arguments
 
-_SENTINEL_SCHEME: Final = "redis+sentinel"
-_SENTINEL_PORT: Final = 26379
 #: Sentinel is asked again after this many seconds, but at least this many times as long as the last query took.
 _ASK_SECONDS: Final = 1.0
 _ASK_SHARE: Final = 10.0
@@ -74,58 +70,77 @@ class MasterPool(SentinelConnectionPool):
         return super().get_connection()
 
 
-def client_of(url: str, options: Mapping[str, Any]) -> Redis:
+def client_of(url: str, name: str, options: Mapping[str, Any]) -> Redis:
     """A client; it doesn't connect before the first command.
 
     Args:
-        url: Any of the forms above.
-        options: What redis.Redis takes: time limits, retry, client_name, credential_provider, ...
+        url: Any of the forms that safety/redis_url.py lists.
+        name: Shown by CLIENT LIST, if this user may set it.
+        options: What redis.Redis takes: time limits, retry, credential_provider, ...
 
     Raises:
         ValueError: The URL has none of the forms above; the message quotes nothing of it.
     """
-    chosen = dict(options)
-    parts_of(url)  # redis-py could read part of a password as host or port, and quote it in its errors
-    if urlsplit(url).scheme == _SENTINEL_SCHEME:
-        return _from_sentinel(url, chosen)
-    if not url.startswith("unix:"):
-        chosen["socket_keepalive"] = True
-    client = Redis.from_url(url, **chosen)
-    if "credential_provider" in chosen:  # redis-py accepts a provider or the URL's credentials, but not both
-        for name in ("username", "password"):
-            client.connection_pool.connection_kwargs.pop(name, None)
-    return client
+    place = redis_place(url)
+    chosen = {
+        **options,
+        **_tls(place),
+        "db": place.db,
+        "protocol": 2,
+        "redis_connect_func": partial(_greet, name=name),
+    }
+    if "credential_provider" not in chosen:  # redis-py accepts a provider or the URL's credentials, but not both
+        chosen |= place.login
+    if place.scheme == SENTINEL:
+        return _from_sentinel(place, chosen)
+    if place.hosts:
+        ((host, port),) = place.hosts
+        chosen |= {"host": host, "port": port, "socket_keepalive": True}
+    # Redis() has no time limit for connecting to a socket.
+    return Redis.from_url(f"{place.scheme}://{quote(place.path)}", **chosen)
 
 
-def _from_sentinel(url: str, options: dict[str, Any]) -> Redis:
-    parts = urlsplit(url)
-    login, _, hosts = parts.netloc.rpartition("@")
-    service, _, database = parts.path.strip("/").partition("/")
-    query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    if not service or not hosts:
-        raise ValueError("a Sentinel URL is redis+sentinel://host:port,host:port/service/db")
-    user, _, password = login.partition(":")
-    if password and "credential_provider" not in options:
-        options["password"] = unquote(password)
-        options["username"] = unquote(user) or None
-    sentinel_options = {name: options[name] for name in options if name.startswith("socket_")}
+def _greet(connection: Connection, *, name: str) -> None:
+    _log_in(connection)
+    with suppress(ResponseError):  # an ACL without CLIENT; the name is optional
+        connection.send_command("CLIENT", "SETNAME", name, check_health=False)
+        connection.read_response()
+
+
+def _log_in(connection: Connection) -> None:
+    """Set up a new connection as redis-py does: log in, choose the database.
+
+    Raises:
+        ResponseError: Redis refuses. A server that doesn't know a command quotes what it was sent, which would bring
+            the password into logs: the error ends before that.
+    """
+    # Without redis-py's health check at a new connection's first command: if the log-in is refused, it would reconnect
+    # for its PING, and recurse until the stack overflows.
+    interval, connection.health_check_interval = connection.health_check_interval, 0
+    try:
+        connection.on_connect()
+        return
+    except ResponseError as error:
+        refused = type(error)(without_arguments(error))
+    finally:
+        connection.health_check_interval = interval
+    raise refused
+
+
+def _tls(place: RedisPlace) -> dict[str, Any]:
+    given = dict(place.tls or {})
+    if (version := given.get("ssl_min_version")) is not None:
+        given["ssl_min_version"] = ssl.TLSVersion[version]
+    return given
+
+
+def _from_sentinel(place: RedisPlace, options: dict[str, Any]) -> Redis:
+    sentinel_options = {name: options[name] for name in options if name.startswith(("socket_", "ssl_"))}
     # No retries here: callers retry themselves, and these would multiply with each Sentinel that is down.
     sentinel_options["socket_timeout"] = min(options["socket_timeout"], options["socket_connect_timeout"])
-    sentinel_options |= {
-        "retry": Retry(NoBackoff(), 0),
-        "username": query.get("sentinel_username"),
-        "password": query.get("sentinel_password"),
-    }
-    if query.get("ssl", "").lower() in {"1", "true", "yes"}:
+    sentinel_options |= {"retry": Retry(NoBackoff(), 0), "redis_connect_func": _log_in, **place.sentinel_login}
+    if place.tls is not None:
         options["ssl"] = sentinel_options["ssl"] = True
-    sentinels = [_address(host) for host in hosts.split(",") if host]
-    manager = Sentinel(sentinels, sentinel_kwargs=sentinel_options)
-    master: Redis = manager.master_for(service, connection_pool_class=MasterPool, db=int(database or 0), **options)
+    manager = Sentinel(place.hosts, sentinel_kwargs=sentinel_options)
+    master: Redis = manager.master_for(place.path, connection_pool_class=MasterPool, **options)
     return master
-
-
-def _address(host: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{host}")
-    if parts.hostname is None:
-        raise ValueError("a Sentinel URL is redis+sentinel://host:port,host:port/service/db")
-    return parts.hostname, parts.port or _SENTINEL_PORT

@@ -28,7 +28,8 @@ class RedisSettings(BaseSettings):
         None,
         validation_alias=AliasChoices("BIRDFEED_REDIS_URL", "REDIS_URL"),
         description="Redis or Valkey: redis://, rediss:// (TLS) or unix:// URL, or redis+sentinel://host:port,host:port/"
-        "service/db for the master that Sentinel names. BIRDFEED_REDIS_URL, else REDIS_URL.",
+        "service/db for the master that Sentinel names (?ssl=true for TLS). With TLS, redis-py's ssl_ options may "
+        "follow after ?; options for time limits and pools are ignored. BIRDFEED_REDIS_URL, else REDIS_URL.",
     )
     queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = Field(
         "birdfeed", description="Name of the rq queue; staging and production may share a Redis under two names."

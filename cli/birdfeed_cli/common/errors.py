@@ -30,6 +30,7 @@ def explained(error: Exception) -> tuple[str, int] | None:
     """The sentence and the exit code for an error; None for one that is a bug."""
     # Imported here: most commands end without an error, and import this module for its classes.
     from birdfeed.errors import BirdfeedError as ProducerError
+    from birdfeed_schemas.safety.untrusted import redis_error
     from birdfeed_schemas.settings import explain
     from birdfeed_worker.queue.kinds import WrongKindError
     from pydantic import ValidationError
@@ -47,7 +48,7 @@ def explained(error: Exception) -> tuple[str, int] | None:
         case WrongKindError():
             return str(error), UNREACHABLE
         case RedisError():
-            return f"Redis failed: {type(error).__name__}: {error}", UNREACHABLE
+            return f"Redis failed: {redis_error(error)}", UNREACHABLE
         case TinybirdError():
             return str(error), store_code(error)
         case ValidationError():

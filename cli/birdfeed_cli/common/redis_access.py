@@ -1,5 +1,6 @@
 """Redis for short commands, which fail fast if it isn't there."""
 
+from birdfeed_schemas.safety.untrusted import redis_error, without_arguments
 from birdfeed_schemas.safety.urls import shown
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.errors import ConfigurationError
@@ -31,9 +32,9 @@ def open_redis(*, tries: int = 1, timeout: float = SOCKET_TIMEOUT) -> tuple[Redi
     try:
         connection.ping()
     except (AuthenticationError, AuthorizationError) as error:
-        raise Unreachable(f"Redis at {shown(url)} refuses the login: {error} {LOG_IN}") from None
+        raise Unreachable(f"Redis at {shown(url)} refuses the login: {without_arguments(error)} {LOG_IN}") from None
     except RedisError as error:
         raise Unreachable(
-            f"Redis at {shown(url)} doesn't answer ({type(error).__name__}); is it running? `birdfeed up` starts one"
+            f"Redis at {shown(url)} doesn't answer ({redis_error(error)}); is it running? `birdfeed up` starts one"
         ) from None
     return connection, Keys(settings.key_prefix, settings.queue)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
+from birdfeed_schemas.safety.untrusted import redis_error
 from birdfeed_worker.queue.kinds import WrongKindError
 from redis.exceptions import RedisError
 from rich.console import Group, RenderableType
@@ -52,7 +53,7 @@ def _look(view: Callable[[], RenderableType]) -> RenderableType:
     try:
         shown = view()
     except RedisError as error:
-        what = str(error) if isinstance(error, WrongKindError) else f"Redis doesn't answer ({type(error).__name__})"
+        what = str(error) if isinstance(error, WrongKindError) else f"Redis doesn't answer ({redis_error(error)})"
         shown = Text(f"{what}; trying again", style="red")
     hint = "; press q to quit" if out.is_terminal and sys.stdin.isatty() else ""
     return Group(Text(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC{hint}", style="dim"), shown)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from birdfeed_sandbox.settings import TOKENS, token_of, token_variable
 from birdfeed_schemas.safety.private_files import private_folder, secret_in
+from birdfeed_schemas.safety.untrusted import redis_error
 from birdfeed_schemas.safety.urls import shown
 from birdfeed_worker.process.main import PARENT_FD
 from birdfeed_worker.queue.connect import connect
@@ -128,7 +129,7 @@ class Stack:
             raise StackError(str(error)) from None
         except RedisError as error:
             raise StackError(
-                f"the Redis of your settings, {shown(url)}, doesn't answer ({type(error).__name__}); to start the "
+                f"the Redis of your settings, {shown(url)}, doesn't answer ({redis_error(error)}); to start the "
                 "embedded servers: unset BIRDFEED_REDIS_URL REDIS_URL TINYBIRD_HOST TINYBIRD_TOKEN TINYBIRD_READ_TOKEN"
             ) from None
 

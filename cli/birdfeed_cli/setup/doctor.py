@@ -12,6 +12,7 @@ from birdfeed.checks.findings import Check, State, exit_code
 from birdfeed.checks.look import look, variables, wrong_settings
 from birdfeed.settings import ProducerSettings
 from birdfeed_schemas.datafiles import datasources
+from birdfeed_schemas.safety.untrusted import redis_error
 from birdfeed_schemas.settings import explain
 from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.tables.pages import page
@@ -118,7 +119,7 @@ def _status(settings: WorkerSettings) -> Iterator[Check]:
         yield Check(
             name="queue",
             state="unknown",
-            found=f"this Redis user is not allowed to read the queue ({type(error).__name__}: {error})",
+            found=f"this Redis user is not allowed to read the queue ({redis_error(error)})",
             advice=f"give it the rights that workers need: {page('Run workers')}",
         )
         return

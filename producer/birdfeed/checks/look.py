@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from birdfeed_schemas.safety.redis_facts import redis_facts
+from birdfeed_schemas.safety.untrusted import redis_error
 from birdfeed_schemas.safety.urls import shown
 from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.tables.pages import page
@@ -140,7 +141,7 @@ def _redis(options: Options, url: str, credentials: Credentials | None) -> Itera
             yield Check(
                 name="redis",
                 state="down",
-                found=f"Redis at {place} doesn't answer ({type(error).__name__})",
+                found=f"Redis at {place} doesn't answer ({redis_error(error)})",
                 advice=f"start it, or correct {options.redis_source}; until then events wait in the spool",
             )
 

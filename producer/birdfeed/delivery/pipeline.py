@@ -37,13 +37,10 @@ class Pipeline:
         *,
         before_send: BeforeSend | None,
         credentials: "Credentials | None",
-        on_unusable: Callable[["Pipeline", str], None],
     ) -> None:
-        """`on_unusable` is called in the flusher's thread if the Redis URL turns out to be invalid."""
         self.options = options
         self._counters = counters
         self._credentials = credentials
-        self._on_unusable = on_unusable
         policy = policy_of(options, before_send)
         self.allowed = Allowed(policy)
         #: Event type → what its events may send; `allowed.resolve` adds types that are not in it.
@@ -104,26 +101,16 @@ class Pipeline:
         """Deliver the buffered events; returns whether nothing is left in memory."""
         self._encoder.added.look()
         with self._round_lock:
-            delivery = self._delivery
-            if delivery is None:
-                delivery = self._assembled()
-                if delivery is None:
-                    return False
-            return delivery.round(closing=closing)
+            if self._delivery is None:
+                factory = load_factory()
+                with import_lock:
+                    self._delivery = factory.assemble(self.options, self.buffer, self._counters, self._credentials)
+            return self._delivery.round(closing=closing)
 
     def _prepare(self) -> None:
         """Do slow work that no request may wait for. Called in the flusher's thread before its first round."""
         load_factory().announce(self.options)
         load_plugged_in()
-
-    def _assembled(self) -> "Delivery | None":
-        try:
-            factory = load_factory()
-            with import_lock:
-                self._delivery = factory.assemble(self.options, self.buffer, self._counters, self._credentials)
-        except ValueError as error:
-            self._on_unusable(self, str(error))
-        return self._delivery
 
     # ---- ending
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from birdfeed_schemas.safety.untrusted import redis_error
 from birdfeed_schemas.tables.counted import counted
 from redis.exceptions import ResponseError
 
@@ -73,9 +74,8 @@ class Sending:
         log_throttled(
             logging.WARNING,
             "redis away",
-            "Redis did not take events (%s: %s); they are kept %s",
-            type(error).__name__,
-            error,
+            "Redis did not take events (%s); they are kept %s",
+            redis_error(error),
             self._keeps,
         )
         return False

@@ -1,20 +1,63 @@
-"""Check a Redis URL without connecting, without importing redis, and without quoting it: it may hold a password."""
+"""Parse a Redis URL without connecting and without importing redis. No error quotes it, as it may hold a password.
 
-from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+redis://[user:password@]host:port/db                                  plain
+rediss://...                                                          TLS, with redis-py's ssl_ options in its query
+unix:///path/to/socket?db=0                                           a socket on this host
+redis+sentinel://[user:password@]host:port,host:port/service/db       the master that Sentinel names
+    ?sentinel_username=...&sentinel_password=...&ssl=true             ssl=true: TLS, also to the Sentinels
+"""
 
-#: The schemes that redis_url.py reads.
-SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel")
-#: Options in a URL's query that redis-py knows.
-_OPTIONS: Final = frozenset(
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from birdfeed_schemas.safety.urls import UrlError, parts_of
+
+SENTINEL: Final = "redis+sentinel"
+SCHEMES: Final = ("redis", "rediss", "unix", SENTINEL)
+_DEFAULT_PORTS: Final = {SENTINEL: 26379}
+_LOGIN: Final = ("db", "username", "password")
+_SENTINEL_LOGIN: Final = ("ssl", "sentinel_username", "sentinel_password")
+#: Options that redis-py reads from a URL, but which are birdfeed's own affair: a URL that other programs use too may
+#: have them, and they would undo the time limits that the promises rest on.
+_IGNORED: Final = frozenset(
     {
-        *("db", "username", "password", "client_name", "protocol", "timeout", "max_connections"),
-        *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval", "retry_on_timeout"),
-        *("ssl_check_hostname", "ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path", "ssl_ca_data", "ssl_certfile"),
-        *("ssl_keyfile", "ssl_password", "ssl_min_version", "ssl_ciphers"),
+        *(
+            "client_name",
+            "decode_responses",
+            "encoding",
+            "encoding_errors",
+            "health_check_interval",
+            "legacy_responses",
+        ),
+        *("max_connections", "protocol", "retry_on_error", "retry_on_timeout", "socket_connect_timeout"),
+        *("socket_keepalive", "socket_read_size", "socket_timeout", "timeout"),
     }
 )
-_SENTINEL_OPTIONS: Final = frozenset({"sentinel_username", "sentinel_password", "ssl"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisPlace:
+    """What a Redis URL says.
+
+    Attributes:
+        scheme: One of SCHEMES.
+        hosts: Names or addresses with their ports; none for a socket, several only for Sentinel.
+        path: The socket's path, or the name of Sentinel's service; otherwise "".
+        db: The database's number.
+        login: Redis's `username` and `password`, if given.
+        sentinel_login: The Sentinels' own.
+        tls: redis-py's ssl_ options; None without TLS.
+    """
+
+    scheme: str
+    hosts: tuple[tuple[str, int], ...]
+    path: str
+    db: int
+    login: Mapping[str, str] = field(repr=False)
+    sentinel_login: Mapping[str, str] = field(repr=False)
+    tls: Mapping[str, Any] | None = field(repr=False)
 
 
 def checked_redis_url(url: str) -> str:
@@ -23,47 +66,136 @@ def checked_redis_url(url: str) -> str:
     Raises:
         ValueError: It is not a valid Redis URL; the message says what is wrong, but quotes nothing of it.
     """
-    url = url.strip()
-    scheme, separator, rest = url.partition("://")
-    scheme = scheme.lower()
-    if not separator or scheme not in SCHEMES:
-        raise ValueError("a Redis URL starts with redis://, rediss://, unix:// or redis+sentinel://")
-    url = f"{scheme}://{rest}"
-    try:
-        parts = urlsplit(url)
-        query = parse_qsl(parts.query, keep_blank_values=True)
-    except ValueError:
-        raise ValueError("the Redis URL can't be read; write special characters in its password as %XX") from None
-    if "#" in rest or "@" in parts.path + parts.query or parts.netloc.count("@") > 1:
-        raise ValueError("in a Redis URL's password write / as %2F, # as %23, ? as %3F and @ as %40")
-    known = _OPTIONS | _SENTINEL_OPTIONS if scheme == "redis+sentinel" else _OPTIONS
-    if any(name not in known for name, _ in query):
-        raise ValueError("the Redis URL's query, after its ?, has an option that redis-py doesn't know")
-    _check_place(scheme, parts.netloc, parts.path)
-    _check_database(next((value for name, value in query if name == "db"), ""))
+    scheme, separator, rest = url.strip().partition("://")
+    url = f"{scheme.lower()}{separator}{rest}"
+    redis_place(url)
     return url
 
 
-def _check_place(scheme: str, netloc: str, path: str) -> None:
-    hosts = netloc.rpartition("@")[2]
+def redis_place(url: str) -> RedisPlace:
+    """Parse a URL.
+
+    Raises:
+        ValueError: It is not a valid Redis URL; the message says what is wrong, but quotes nothing of it.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in SCHEMES:
+        raise UrlError("a Redis URL starts with redis://, rediss://, unix:// or redis+sentinel://")
+    try:
+        parts = parts_of(url)
+    except UrlError as error:
+        raise UrlError(f"the Redis URL can't be read: {error}") from None
+    path, database = _path(scheme, unquote(parts.path))
+    # The first of several, as redis-py reads them.
+    query = dict(reversed(parse_qsl(parts.query, keep_blank_values=True)))
+    tls = _tls(scheme, query)
+    user, _, password = map(unquote, parts.login.partition(":"))
+    login = {"username": user or query.get("username", ""), "password": password or query.get("password", "")}
+    return RedisPlace(
+        scheme=scheme,
+        hosts=_hosts(scheme, parts.hosts),
+        path=path,
+        db=_database(query.get("db") or database),
+        login=_given(login),
+        sentinel_login=_given({name: query.get(f"sentinel_{name}", "") for name in login}),
+        tls=tls,
+    )
+
+
+def _given(login: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in login.items() if text}
+
+
+def _path(scheme: str, path: str) -> tuple[str, str]:
+    """The socket's path or the service, and the database."""
     if scheme == "unix":
         if not path.strip("/"):
-            raise ValueError("a unix:// URL names a socket's path: unix:///path/to/socket")
-        return
-    if scheme == "redis+sentinel":
+            raise UrlError("a unix:// URL names a socket's path: unix:///path/to/socket")
+        return path, ""
+    if scheme == SENTINEL:
         service, _, database = path.strip("/").partition("/")
-        if not service or not hosts:
-            raise ValueError("a Sentinel URL is redis+sentinel://host:port,host:port/service/db")
-    else:
-        database = path.strip("/")
-    for host in hosts.split(","):
+        if not service:
+            raise UrlError("a Sentinel URL is redis+sentinel://host:port,host:port/service/db")
+        return service, database
+    return "", path.strip("/")
+
+
+def _hosts(scheme: str, text: str) -> tuple[tuple[str, int], ...]:
+    if scheme == "unix":
+        return ()
+    found = []
+    for one in filter(None, text.split(",")):
         try:
-            _ = urlsplit(f"//{host}").port
+            parts = urlsplit(f"//{one}")
+            port = parts.port
         except ValueError:
-            raise ValueError("the port in the Redis URL is not a number from 0 to 65535") from None
-    _check_database(database)
+            raise UrlError("a host in the Redis URL is not valid, or its port is not a number up to 65535") from None
+        found.append((parts.hostname or "localhost", port or _DEFAULT_PORTS.get(scheme, 6379)))
+    if scheme != SENTINEL:
+        if len(found) > 1:
+            raise UrlError("a Redis URL has one host; several are Sentinels: redis+sentinel://host,host/service/db")
+        return tuple(found or [("localhost", 6379)])
+    if not found:
+        raise UrlError("a Sentinel URL is redis+sentinel://host:port,host:port/service/db")
+    return tuple(found)
 
 
-def _check_database(database: str) -> None:
-    if database and not (database.isascii() and database.isdigit()):
-        raise ValueError("the database in the Redis URL, after its last /, is not a number")
+def _database(text: str) -> int:
+    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise UrlError("the database in the Redis URL, after its last / or as db=, is not a number")
+    return int(text or 0)
+
+
+def _tls(scheme: str, query: Mapping[str, str]) -> dict[str, Any] | None:
+    """The ssl_ options, each read; None without TLS. Refuses options that are unknown."""
+    on = scheme == "rediss" or (scheme == SENTINEL and _flag("ssl", query.get("ssl", "false")))
+    known = {*_LOGIN, *_IGNORED, *_TLS, *(_SENTINEL_LOGIN if scheme == SENTINEL else ())}
+    if not query.keys() <= known:
+        raise UrlError("the Redis URL's query, after its ?, has an option that is unknown")
+    given = {name: read(name, query[name]) for name, read in _TLS.items() if name in query}
+    if given and not on:
+        raise UrlError("the Redis URL has ssl_ options, but no TLS: that is rediss://, or ssl=true for Sentinel")
+    if "ssl_keyfile" in given and "ssl_certfile" not in given:
+        raise UrlError("the Redis URL has an ssl_keyfile, but not the ssl_certfile that it belongs to")
+    return given if on else None
+
+
+def _flag(name: str, text: str) -> Any:
+    return _one_of(
+        name, text, {**dict.fromkeys(("1", "true", "yes"), True), **dict.fromkeys(("0", "false", "no"), False)}
+    )
+
+
+def _one_of(name: str, text: str, choices: Mapping[str, Any]) -> Any:
+    try:
+        return choices[text.lower()]
+    except KeyError:
+        raise UrlError(f"{name} in the Redis URL must be one of {', '.join(choices)}") from None
+
+
+def _requirement(name: str, text: str) -> Any:
+    # Celery writes CERT_NONE where redis-py writes none.
+    return _one_of(name, text.lower().removeprefix("cert_"), {one: one for one in ("none", "optional", "required")})
+
+
+def _version(name: str, text: str) -> Any:
+    """A name of ssl.TLSVersion, as redis_url.py looks it up."""
+    return _one_of(name, text.replace(".", "_"), {"tlsv1_2": "TLSv1_2", "tlsv1_3": "TLSv1_3"})
+
+
+def _text(name: str, text: str) -> str:
+    if not text or "\0" in text:
+        raise UrlError(f"{name} in the Redis URL is empty, or has a control character")
+    return text
+
+
+#: What each option of TLS may be.
+_TLS: Final[Mapping[str, Callable[[str, str], Any]]] = {
+    "ssl_cert_reqs": _requirement,
+    "ssl_check_hostname": _flag,
+    "ssl_min_version": _version,
+    **dict.fromkeys(
+        ("ssl_ca_certs", "ssl_ca_data", "ssl_ca_path", "ssl_certfile", "ssl_ciphers", "ssl_keyfile", "ssl_password"),
+        _text,
+    ),
+}

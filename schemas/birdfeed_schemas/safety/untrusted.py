@@ -41,6 +41,17 @@ def label(text: str) -> str:
     return visible(text[:MAX_SHOWN])
 
 
+def without_arguments(error: Exception) -> str:
+    """What a Redis error says, without a command's arguments: a server that doesn't know it quotes what it was sent."""
+    return str(error).partition(", with args beginning with")[0]
+
+
+def redis_error(error: Exception) -> str:
+    """The class of a Redis error and what it says, on one line."""
+    text = label(without_arguments(error).rstrip("."))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def csv_cell(value: object) -> object:
     """A value as a CSV cell; text that a spreadsheet would run as a formula gets an apostrophe in front."""
     if not isinstance(value, str):

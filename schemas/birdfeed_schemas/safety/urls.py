@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}")
 #: Characters that all parsers read alike. (The standard library drops tabs, and quotes non-ASCII text in its errors.)
-_LOGIN = re.compile(r"[!-Z\\^-~]*")
+_LOGIN = re.compile(r"[!-?A-Z\\^-~]*")
 #: One or several hosts (several in Sentinel's URLs), each with or without a port.
 _HOSTS = re.compile(r"(?:(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?,?)*", re.ASCII)
 _ENCODE: Final = "in a user name or password, / ? # @ [ ] and what is not ASCII are percent-encoded: %2F for /"
@@ -56,7 +56,7 @@ def parts_of(url: str) -> Parts:
         raise UrlError(_ENCODE)
     path, _, query = behind.partition("#")[0].partition("?")
     if not _HOSTS.fullmatch(hosts):
-        raise UrlError(f"its host is not valid; {_ENCODE}")
+        raise UrlError(f"its host or port is not valid; {_ENCODE}")
     if not _PATH.fullmatch(path):
         raise UrlError("its path has characters that are to be percent-encoded")
     return Parts(scheme=scheme, login=login, hosts=hosts, path=path, query=query)

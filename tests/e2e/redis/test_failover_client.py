@@ -41,7 +41,7 @@ def cluster(standing: Cluster) -> Iterator[Cluster]:
 
 @pytest.fixture
 def client(cluster: Cluster) -> Iterator[Redis]:
-    with client_of(cluster.url, OPTIONS) as client:
+    with client_of(cluster.url, "test", OPTIONS) as client:
         yield client
 
 
@@ -109,7 +109,7 @@ def test_a_sentinel_that_is_gone_and_one_that_hangs(cluster: Cluster) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         hosts = [free_port(), hanging.getsockname()[1], cluster.sentinel_ports[0]]
         url = f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in hosts)}/{SERVICE}/0"
-        with client_of(url, OPTIONS) as client:
+        with client_of(url, "test", OPTIONS) as client:
             began = time.monotonic()
             assert port_of(client) == cluster.master().port
             assert time.monotonic() - began < 3
@@ -117,7 +117,7 @@ def test_a_sentinel_that_is_gone_and_one_that_hangs(cluster: Cluster) -> None:
 
 def test_sentinels_that_are_all_gone(cluster: Cluster) -> None:
     """An open connection is used further; that needs no Sentinel."""
-    with Cluster(cluster.folder / "lone", replicas=1) as lone, client_of(lone.url, OPTIONS) as client:
+    with Cluster(cluster.folder / "lone", replicas=1) as lone, client_of(lone.url, "test", OPTIONS) as client:
         client.set("x", 1)
         lone.stop_sentinels()
         until = time.monotonic() + 3

@@ -80,7 +80,7 @@ def test_send_without_redis(system: System) -> None:
     done = system.run("send", "-", text=line())
 
     assert done.returncode == 3
-    assert "doesn't answer (ConnectionError); is it running? `birdfeed up` starts one" in says(done)
+    assert "Connection refused); is it running? `birdfeed up` starts one" in says(done)
     assert "secret" not in done.stderr
 
 

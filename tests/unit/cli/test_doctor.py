@@ -104,7 +104,7 @@ BROKEN: dict[str, tuple[dict[str, str | None], int, str, str, str]] = {
         {"BIRDFEED_REDIS_URL": "redis://127.0.0.1:{port}/0"},
         3,
         "redis",
-        "doesn't answer (ConnectionError)",
+        "Connection refused)",
         "correct BIRDFEED_REDIS_URL; until then events wait in the spool",
     ),
     "a wrong password": (

@@ -415,7 +415,7 @@ def test_a_url_that_cannot_be_read_turns_telemetry_off(
     track(3)
 
     assert birdfeed.stats().state == "off"
-    assert "BIRDFEED_REDIS_URL: the port in the Redis URL is not a number" in caplog.text
+    assert "BIRDFEED_REDIS_URL: the Redis URL can't be read: its host or port is not valid" in caplog.text
     assert "secret" not in caplog.text
     assert birdfeed.stats().dropped == {"misconfigured": 3}
     assert (birdfeed.stats().tracked, birdfeed.stats().buffered) == (3, 0)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from birdfeed_schemas.safety.redis_facts import RedisFacts, redis_facts
+from birdfeed_schemas.safety.urls import shown
 from birdfeed_schemas.tables.variables import unknown_variables
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
@@ -127,7 +128,7 @@ def wait_for_redis(url: str, stop: threading.Event) -> RedisFacts | None:
     Raises:
         ConfigurationError: It refuses the user or password.
     """
-    place = url.rpartition("@")[2]
+    place = shown(url)
     next_line = float("-inf")
     with connect(url, tries=1) as connection:
         while True:

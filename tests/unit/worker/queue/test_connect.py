@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.process.main import wait_for_redis
-from birdfeed_worker.queue.connect import CLIENT_NAME, CONNECT_TIMEOUT, SOCKET_TIMEOUT, connect, greet
+from birdfeed_worker.queue.connect import CLIENT_NAME, CONNECT_TIMEOUT, SOCKET_TIMEOUT, connect
 from redis import Redis, exceptions
 from redis.backoff import NoBackoff
 
@@ -31,7 +31,6 @@ def test_the_timeouts_of_a_connection(given: dict[str, Any], tries: int, answer:
     waits = [made.retry._backoff.compute(failures) for failures in (1, 30)]
     assert 0.05 <= waits[0] <= 0.1
     assert 0.5 <= waits[1] <= 1.0
-    assert made.redis_connect_func is greet
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ class Speaks:
         self.said: list[tuple[Any, ...]] = []
 
     def on_connect(self) -> None:
-        self.said.append(("on_connect",))
+        self.said.append(("on_connect", self.health_check_interval))
 
     def send_command(self, *words: str, **options: bool) -> None:
         self.said.append((*words, options))
@@ -90,13 +89,14 @@ class Speaks:
 
 def test_a_server_that_refuses_client() -> None:
     """Its error is read, so that it is not taken as the answer to the next command, and is ignored."""
-    connection: Any = Speaks()
+    speaks: Any = Speaks()
+    made: Any = connect(NOWHERE).connection_pool.make_connection()
 
-    greet(connection)
+    made.redis_connect_func(speaks)
 
     named = ("CLIENT", "SETNAME", CLIENT_NAME, {"check_health": False})
-    assert connection.said == [("on_connect",), named, ("read",)]
-    assert connection.health_check_interval == 15
+    assert speaks.said == [("on_connect", 0), named, ("read",)]
+    assert speaks.health_check_interval == 15
 
 
 @pytest.mark.parametrize("tries", [0, 1, 2])
