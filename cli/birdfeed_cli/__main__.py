@@ -1,5 +1,6 @@
-"""The entry point of the console script `birdfeed`."""
+"""The entry point of the console script `birdfeed`, and of `python -m birdfeed_cli`."""
 
+import io
 import sys
 
 
@@ -14,4 +15,11 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names have any characters, and an encoding such as Latin-1 not all of them; standard error does this anyway.
+        sys.stdout.reconfigure(errors="backslashreplace")
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -111,6 +111,14 @@ def _names(text: str) -> frozenset[str]:
     return names_in(_name(", ")(text))
 
 
+def _utf8(text: str) -> str:
+    """A variable's text: where the locale isn't UTF-8, Python has decoded its bytes to lone surrogates."""
+    try:
+        return text.encode(errors="surrogateescape").decode()
+    except UnicodeError:
+        raise ValueError("must be UTF-8 text") from None
+
+
 #: The key in a field's metadata that holds the function that reads the field from text.
 _READ: Final = "read"
 
@@ -201,7 +209,7 @@ def options_from(environment: Mapping[str, str]) -> Options:
         if read is None or variable is None:
             continue
         try:
-            values[option.name] = read(given[variable])
+            values[option.name] = read(given[variable] if read is Path else _utf8(given[variable]))
         except ValueError as error:
             wrong.append(f"{variable}: {error}")
         if option.name == "redis_url":

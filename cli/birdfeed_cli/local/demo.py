@@ -119,7 +119,9 @@ def run_demo(events: int, *, keep: bool) -> int:
                 os.environ.update(stack.environment)
                 stack.start_pool(processes=2)
                 say("1. Started: an embedded Valkey, a sandbox Tinybird, 2 workers")
-                problems = _play(Demo(stack), events)
+                demo = Demo(stack)
+                with demo.http, demo.redis:
+                    problems = _play(demo, events)
                 out.print()
                 say(f"The demo took {time.monotonic() - started:.0f} s.")
                 if keep:

@@ -1,6 +1,8 @@
 """Settings as people set them: empty variables, secrets in URLs, invalid hosts."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from birdfeed.settings import ProducerSettings
@@ -76,3 +78,13 @@ def test_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
     for host in ("https://api.us-east.tinybird.co", "https://api.us-east.tinybird.co/", "http://127.0.0.1:7181"):
         monkeypatch.setenv("TINYBIRD_HOST", host)
         assert WorkerSettings.load().host == host.rstrip("/")
+
+
+def test_a_terminal_that_lacks_a_character() -> None:
+    """Latin-1, or Python's C locale: it is printed escaped; commands ended with a traceback."""
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "BIRDFEED_PROJECT": "caf\u00e9 \u6a21\u578b"}
+
+    run = [sys.executable, "-m", "birdfeed_cli", "settings"]
+    done = subprocess.run(run, env=environment, capture_output=True, check=True)
+
+    assert "caf\u00e9 \\u6a21\\u578b".encode("latin-1") in done.stdout

@@ -85,6 +85,18 @@ def test_a_wrong_setting_is_named_and_never_quoted() -> None:
     assert SECRET not in str(told.value)
 
 
+def test_variables_in_another_locale() -> None:
+    """As Python reads bytes that its locale doesn't have; every event was dropped, or hashed by another key."""
+    surrogates = "\u043a\u043b\u044e\u0447".encode().decode("ascii", "surrogateescape")
+
+    options = options_from({"BIRDFEED_USER_HMAC_KEY": surrogates, "BIRDFEED_SPOOL_DIR": surrogates})
+
+    assert options.user_hmac_key == "\u043a\u043b\u044e\u0447"
+    assert str(options.spool_dir) == surrogates
+    with pytest.raises(ConfigurationError, match="BIRDFEED_PROJECT: must be UTF-8 text"):
+        options_from({"BIRDFEED_PROJECT": b"caf\xe9".decode("ascii", "surrogateescape")})
+
+
 def test_empty_variables_count_as_not_set() -> None:
     """Compose files pass an unset variable as an empty text; and the source of the URL is named."""
     options = options_from({"BIRDFEED_REDIS_URL": "", "REDIS_URL": "redis://h/1", "BIRDFEED_QUEUE": ""})
