@@ -130,7 +130,7 @@ class Options:
     redis_url: str | None = field(default=None, repr=False, metadata={_READ: checked_redis_url})
     queue: str = field(default="birdfeed", metadata={_READ: _name("-.")})
     key_prefix: str = field(default="rq", metadata={_READ: _name("-.:{}")})
-    wait_replicas: int = field(default=0, metadata={_READ: _whole(0)})
+    wait_replicas: int = field(default=0, metadata={_READ: _whole(0, 100)})
     extra_fields: frozenset[str] = field(default=frozenset(), metadata={_READ: _names})
     enabled: bool = field(default=True, metadata={_READ: _flag})
     flush_interval: float = field(default=0.2, metadata={_READ: _positive(3_600)})

@@ -37,7 +37,7 @@ class RedisSettings(BaseSettings):
     key_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:{}-]+$")] = Field(
         "rq", description="Prefix of rq's keys (rq's own RQ_KEY_PREFIX; workers are started with it)."
     )
-    wait_replicas: Annotated[int, Field(ge=0)] = Field(
+    wait_replicas: Annotated[int, Field(ge=0, le=100)] = Field(
         0,
         description="Replicas that must have (WAIT) each batch before it counts as delivered, and each worker's note "
         "before it sends rows. While there are fewer, producers spool and workers wait. 0: the master alone.",

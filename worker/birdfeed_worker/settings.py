@@ -10,8 +10,11 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 
 from birdfeed_worker.errors import ConfigurationError
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(gt=0)]
+#: The bounds keep a mistyped number from doing harm: Python can't wait for 10^10 seconds, and Redis's scripts know no
+#: whole numbers above 10^15.
+Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=10**12, allow_inf_nan=False)]
+Count = Annotated[int, Field(gt=0, le=10**9)]
 
 
 class WorkerSettings(RedisSettings):
@@ -50,7 +53,7 @@ class WorkerSettings(RedisSettings):
     tinybird_delete_token_file: Path | None = Field(
         None, validation_alias="TINYBIRD_DELETE_TOKEN_FILE", description="File with that token."
     )
-    processes: Count = Field(2, description="Worker processes in the pool.")
+    processes: Annotated[int, Field(gt=0, le=1_000)] = Field(2, description="Worker processes in the pool.")
     request_bytes: Annotated[int, Field(ge=1_000, le=100_000_000)] = Field(
         5_000_000, description="Most bytes of NDJSON, before compression, in one request to Tinybird."
     )
@@ -64,23 +67,23 @@ class WorkerSettings(RedisSettings):
         1_000,
         description="Most jobs that a worker takes from the queue at once; taking 1,000 blocks Redis for about 15 ms.",
     )
-    connect_timeout: Positive = Field(5.0, description="Seconds to wait for a connection to Tinybird.")
-    read_timeout: Positive = Field(
+    connect_timeout: Seconds = Field(5.0, description="Seconds to wait for a connection to Tinybird.")
+    read_timeout: Seconds = Field(
         45.0, description="Seconds to wait for Tinybird's answer; with wait=true it includes a flush."
     )
-    settle_seconds: Annotated[float, Field(ge=0)] = Field(
+    settle_seconds: Annotated[float, Field(ge=0, le=10**9)] = Field(
         60.0, description="After a request with unknown outcome: seconds until Tinybird is asked what it wrote."
     )
-    retry_base: Positive = Field(1.0, description="Seconds to wait after the first failed request; doubles each time.")
-    retry_cap: Positive = Field(60.0, description="Most seconds to wait between tries.")
-    give_up_after: Positive = Field(
+    retry_base: Seconds = Field(1.0, description="Seconds to wait after the first failed request; doubles each time.")
+    retry_cap: Seconds = Field(60.0, description="Most seconds to wait between tries.")
+    give_up_after: Seconds = Field(
         86_400.0,
         description="Seconds after which a job is dead-lettered, counted only while its destination takes other rows.",
     )
-    requests_per_second: Positive = Field(
+    requests_per_second: Rate = Field(
         100.0, description="Most requests a second per data source, for the whole pool together."
     )
-    bytes_per_second: Positive = Field(
+    bytes_per_second: Rate = Field(
         20_000_000.0, description="Most bytes a second per data source (before compression), for the whole pool."
     )
     bisect_requests: Count = Field(
@@ -94,7 +97,7 @@ class WorkerSettings(RedisSettings):
         "warn",
         description="If Redis can lose events (it evicts, or keeps no append-only file): warn, or refuse to start.",
     )
-    stop_timeout: Positive = Field(
+    stop_timeout: Seconds = Field(
         25.0, description="After SIGTERM: seconds to finish what is in flight before it is given back."
     )
     breaker_share: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -102,14 +105,14 @@ class WorkerSettings(RedisSettings):
         description="If more than this share of an event type's recent events would fail for one reason, the type "
         "pauses until `birdfeed resume`; 1: never.",
     )
-    breaker_events: Annotated[int, Field(ge=10)] = Field(
+    breaker_events: Annotated[int, Field(ge=10, le=100_000)] = Field(
         100,
         description="Fewest recent events of a type before the breaker can trip; it remembers five times as many.",
     )
-    dead_bytes: Annotated[int, Field(ge=0)] = Field(
+    dead_bytes: Annotated[int, Field(ge=0, le=10**15)] = Field(
         500_000_000, description="Most bytes of Redis for dead letters; the oldest are purged, and counted. 0: no cap."
     )
-    dead_days: Annotated[float, Field(ge=0)] = Field(
+    dead_days: Annotated[float, Field(ge=0, le=36_500)] = Field(
         30.0, description="Days after its last failure when a dead event is purged, and counted. 0: never."
     )
     keep_traceback: bool = Field(False, description="Store tracebacks of errors; they can contain parts of prompts.")
@@ -123,13 +126,13 @@ class WorkerSettings(RedisSettings):
         "",
         description="Where tiers are looked up: redis:<hash key>, https://... (auth service), file:<path>, or nothing.",
     )
-    tier_timeout: Positive = Field(1.0, description="Most seconds the tier lookups of one batch may take.")
-    tier_ttl: Positive = Field(300.0, description="Seconds for which an answer of the tier lookup is cached.")
+    tier_timeout: Seconds = Field(1.0, description="Most seconds the tier lookups of one batch may take.")
+    tier_ttl: Seconds = Field(300.0, description="Seconds for which an answer of the tier lookup is cached.")
     schema_check: Literal["off", "warn", "refuse"] = Field(
         "warn",
         description="At start, compare the store's columns with what is sent; warn of mismatches, or refuse to start.",
     )
-    schema_check_seconds: Positive = Field(
+    schema_check_seconds: Seconds = Field(
         600.0,
         description="Seconds between such comparisons while workers run; `birdfeed status` shows the last result.",
     )

@@ -9,6 +9,7 @@ from birdfeed.settings import ProducerSettings
 from birdfeed_cli.setup.settings import current
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.settings import WorkerSettings
+from pydantic import ValidationError
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +89,14 @@ def test_a_terminal_that_lacks_a_character() -> None:
     done = subprocess.run(run, env=environment, capture_output=True, check=True)
 
     assert "caf\u00e9 \\u6a21\\u578b".encode("latin-1") in done.stdout
+
+
+NUMBERS = sorted(name for name, field in WorkerSettings.model_fields.items() if field.annotation in (int, float))
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("number", ["1e30", "inf", "nan", "-1", "9" * 300])
+def test_a_mistyped_number_is_refused(name: str, number: str) -> None:
+    """A million worker processes took a machine down, and a wait of 1e30 s ended workers with a traceback."""
+    with pytest.raises(ValidationError):
+        WorkerSettings.model_validate({name: number})

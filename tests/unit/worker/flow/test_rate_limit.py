@@ -74,6 +74,17 @@ def failures(redis: Redis) -> object:
     return redis.hget("rq:birdfeed:birdfeed:destination:llm_events", "failures")
 
 
+def test_what_was_sent_at_a_lower_rate_is_waited_for_at_todays(redis: Redis, keys: Keys) -> None:
+    """A mistyped rate, corrected: the pool sent nothing for as long as the wrong rate would have asked."""
+    slow = limiter_of(redis, keys, requests=0.001, size=1.0)
+    assert slow.admit("llm_events", 100_000).wait == 0
+    assert slow.admit("llm_events", 1).wait > 900
+
+    fast = limiter_of(redis, keys, requests=10.0, size=20_000_000.0)
+
+    assert fast.admit("llm_events", 1).wait <= 5.0
+
+
 def test_failures_of_concurrent_requests_count_once(limiter: RateLimiter, redis: Redis) -> None:
     """Ten answers of one outage don't make the pool wait as after ten failures in a row."""
     waits = [limiter.back_off("llm_events", None, "HTTP 503") for _ in range(10)]

@@ -5,6 +5,7 @@
 -- One rate limiter for the whole pool:
 --   hash  backoff_until, backoff_at, failures, reason, paused (1), probe (worker), probe_until; and the rates'
 --         tokens as GCRA times.
+local LARGEST = 100000000 -- as BIRDFEED_REQUEST_BYTES allows
 local name, per_s, bytes_s, size = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local who, probe_s = ARGV[7], tonumber(ARGV[8])
 local key = P .. ':birdfeed:' .. Q .. ':destination:' .. name
@@ -25,9 +26,10 @@ if failures > 0 then
   probing = 1
 end
 -- GCRA: a bucket refilled at the rate. It is a twentieth of a second deep in requests and one request deep in bytes:
--- with a depth of a second, the first second after a pause would get twice the limit.
-local next_request = math.max(until_time(has[5], at), at - 0.05)
-local next_byte = math.max(until_time(has[6], at), at)
+-- with a depth of a second, the first second after a pause would get twice the limit. What was sent at a lower rate is
+-- waited for at today's, as one request of at most LARGEST bytes.
+local next_request = math.min(math.max(until_time(has[5], at), at - 0.05), at + 1 / per_s)
+local next_byte = math.min(math.max(until_time(has[6], at), at), at + LARGEST / bytes_s)
 local wait = math.max(next_request - at, next_byte - at, 0)
 if wait > 0 then return {tostring(wait), 'rate', '', probing} end
 redis.call('HSET', key, 'next_request', string.format('%.6f', next_request + 1 / per_s),
