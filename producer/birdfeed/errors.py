@@ -17,8 +17,4 @@ class ConfigurationError(BirdfeedError, ValueError):
 
 
 class SpoolError(BirdfeedError):
-    """The disk spool can't be used now; `reason` says why: no permission, no space, held by another process."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """The disk spool can't be used now; the message says why: no permission, no space, held by another process."""

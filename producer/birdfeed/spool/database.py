@@ -222,7 +222,7 @@ class SpoolFile:
         """Check that the file can be created and written; returns its path.
 
         Raises:
-            SpoolError: It can't; `reason` says why.
+            SpoolError: It can't; the message says why.
         """
         make_directory(self.path.parent)
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
