@@ -18,6 +18,7 @@ import os
 import sqlite3
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,25 +118,25 @@ class Spool:
             How many events were stored, and what was dropped because the spool is full.
         """
         kept = 0
-        dropped: dict[tuple[str, str], int] = {}
+        dropped: defaultdict[tuple[str, str], int] = defaultdict(int)
         with self._file.transaction() as db:
             for batch in batches:
                 if self._has_room(db, len(batch.data), dropped):
                     self._insert(db, batch)
                     kept += batch.events
                 else:
-                    _add(dropped, batch.event_type, "spool_full", batch.events)
+                    dropped[batch.event_type, "spool_full"] += batch.events
         return kept, dropped
 
     def add_event(self, event_type: str, line: bytes, dropped_fields: int) -> tuple[bool, Drops]:
         """Store a single event; returns whether it was stored, and what was dropped because the spool is full."""
-        dropped: dict[tuple[str, str], int] = {}
+        dropped: defaultdict[tuple[str, str], int] = defaultdict(int)
         with self._file.transaction() as db:
             stored = self._insert_event(db, event_type, line, dropped_fields) or (
                 self._has_room(db, len(line), dropped) and self._insert_event(db, event_type, line, dropped_fields)
             )
             if not stored:
-                _add(dropped, event_type, "spool_full", 1)
+                dropped[event_type, "spool_full"] += 1
         return stored, dropped
 
     def collect(self, *, batch_events: int, batch_bytes: int, compression: int) -> tuple[list[PackedBatch], int]:
@@ -162,7 +163,7 @@ class Spool:
             The batches, and what was dropped because it was damaged on disk and could not be read back.
         """
         claimed: list[PackedBatch] = []
-        unreadable: dict[tuple[str, str], int] = {}
+        unreadable: defaultdict[tuple[str, str], int] = defaultdict(int)
         with self._file.transaction() as db:
             now = self._clock()  # read in the transaction: against an older time, a claim just made would seem invalid
             rows = db.execute(
@@ -176,7 +177,7 @@ class Spool:
                 if claimed and (events + count > max_events or size + len(data) > CLAIM_BYTES):
                     break
                 if zlib.crc32(data) != crc:
-                    _add(unreadable, event_type, "spool_unreadable", count)
+                    unreadable[event_type, "spool_unreadable"] += count
                     held.append((seq, False))
                     continue
                 # A batch with a holder but an expired claim: the holder died or was stopped while sending it.
@@ -318,7 +319,7 @@ class Spool:
         )
         return done.rowcount == 1
 
-    def _has_room(self, db: sqlite3.Connection, size: int, dropped: dict[tuple[str, str], int]) -> bool:
+    def _has_room(self, db: sqlite3.Connection, size: int, dropped: defaultdict[tuple[str, str], int]) -> bool:
         """Whether `size` bytes fit; with the policy "oldest", after dropping the oldest that no process holds."""
         while db.execute("SELECT bytes FROM totals").fetchone()[0] + size + ROW_OVERHEAD > self._max_bytes:
             if not self._drop_oldest or size + ROW_OVERHEAD > self._max_bytes:  # then dropping all would not help
@@ -334,9 +335,5 @@ class Spool:
             if oldest is None:
                 return False
             db.execute(f"DELETE FROM {table} WHERE seq = ?", (oldest[0],))
-            _add(dropped, oldest[1], "spool_full", oldest[2])
+            dropped[oldest[1], "spool_full"] += oldest[2]
         return True
-
-
-def _add(drops: dict[tuple[str, str], int], event_type: str, reason: str, events: int) -> None:
-    drops[event_type, reason] = drops.get((event_type, reason), 0) + events
