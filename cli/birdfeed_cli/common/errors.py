@@ -42,9 +42,7 @@ def explained(error: Exception) -> tuple[str, int] | None:
             return error.format_message(), USAGE
         case Declined():
             return str(error), PARTLY
-        case Unreachable():
-            return str(error), UNREACHABLE
-        case WrongKindError():
+        case Unreachable() | WrongKindError():
             return str(error), UNREACHABLE
         case RedisError():
             return f"Redis failed: {type(error).__name__}: {error}", UNREACHABLE
