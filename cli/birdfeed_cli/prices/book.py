@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
@@ -37,8 +38,7 @@ def run_check(file: Path, *, as_json: bool) -> int:
         book = load(file)
     except PriceBookError as error:
         if as_json:
-            problems = [{"line": one.line, "field": one.field, "message": one.message} for one in error.problems]
-            print_json({"file": str(file), "ok": False, "problems": problems})
+            print_json({"file": str(file), "ok": False, "problems": list(map(asdict, error.problems))})
         else:
             print_lines(str(error).split("\n"))
             _line(f"{counted(len(error.problems), 'problem')}; the book can't be used")
@@ -55,7 +55,7 @@ def run_diff(old: str, new: str, *, as_json: bool) -> int:
     """Print what changed from one book to the other."""
     changes = diff(_book(old), _book(new))
     if as_json:
-        print_json(_changes_json(changes))
+        print_json(list(map(asdict, changes)))
     elif changes:
         _lines(changes)
     else:
@@ -100,8 +100,7 @@ def _counts(book: PriceBook) -> dict[str, Any]:
 def _show_check(file: Path, book: PriceBook, laid: Overlay) -> None:
     counts = _counts(book)
     units = ", ".join(f"{count} by {unit}" for unit, count in counts["units"].items()) or "none"
-    sizes = (counted(counts[f"{one}s"], one) for one in ("model", "price", "variant"))
-    models, prices, variants = sizes
+    models, prices, variants = (counted(counts[f"{one}s"], one) for one in ("model", "price", "variant"))
     _line(f"{file}: valid; {models} ({units}), {prices}, {variants}; rows will name it {book.hash}")
     for note in laid.notes:
         _line(f"note: {note}")
@@ -157,15 +156,11 @@ def _rates(rates: Mapping[str, Decimal]) -> str:
 
 def _overlay_json(laid: Overlay) -> dict[str, Any]:
     return {
-        "changes": _changes_json(laid.changes),
+        "changes": list(map(asdict, laid.changes)),
         "taken": [{"name": name, "from": before, "by": now} for name, (before, now) in laid.taken.items()],
         "kept": laid.kept,
         "notes": laid.notes,
     }
-
-
-def _changes_json(changes: Iterable[Change]) -> list[dict[str, str | None]]:
-    return [{"model": one.model, "field": one.field, "old": one.old, "new": one.new} for one in changes]
 
 
 def _lines(changes: Iterable[Change]) -> None:
