@@ -15,7 +15,7 @@ from pathlib import Path
 
 from birdfeed_schemas.safety.private_files import private_folder
 
-from birdfeed_sandbox.datafiles import load_project, packaged_project
+from birdfeed_sandbox.datafiles.project import load_project, packaged_project
 from birdfeed_sandbox.errors import SandboxError
 from birdfeed_sandbox.settings import MANIFEST, TOKENS, Settings, token_of, token_variable
 

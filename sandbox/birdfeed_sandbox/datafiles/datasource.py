@@ -96,7 +96,7 @@ def parse_datasource(text: str, *, name: str, path: str = "") -> Datasource:
         path=path,
         columns=parse_columns(schema.value, path=path, first_line=schema.value_line),
         tokens=tuple(tokens),
-        indexes=_indexes(found.get("INDEXES"), path),
+        indexes=_indexes(found["INDEXES"], path) if "INDEXES" in found else (),
         engine=engine,
         options=options,
     )
@@ -114,13 +114,13 @@ def parse_token(command: Command, path: str) -> Token:
     return Token(name=words[0], permission=words[1].upper())
 
 
-def _indexes(command: Command | None, path: str) -> tuple[str, ...]:
+def _indexes(command: Command, path: str) -> tuple[str, ...]:
     indexes = []
-    for offset, line in enumerate(command.value.splitlines() if command is not None else ()):
+    for offset, line in enumerate(command.value.splitlines()):
         index = line.strip().rstrip(",").removeprefix("INDEX ").strip()
         if not index:
             continue
-        if command is not None and " TYPE " not in index:
+        if " TYPE " not in index:
             usage = "an index is written: INDEX name expression TYPE type GRANULARITY number"
             raise DatafileError(path, command.value_line + offset, usage)
         indexes.append(index)

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel
 
-from birdfeed_sandbox.datafiles import EACH, Column, Datasource, JsonPath, parse_path
+from birdfeed_sandbox.datafiles.columns import Column
+from birdfeed_sandbox.datafiles.datasource import Datasource
+from birdfeed_sandbox.datafiles.paths import EACH, JsonPath, parse_path
 from birdfeed_sandbox.errors import DatafileError
 from birdfeed_sandbox.ingest.column_types import parse_type
 from birdfeed_sandbox.ingest.ndjson import Row, parse, parse_exactly, split_lines

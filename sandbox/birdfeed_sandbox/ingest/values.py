@@ -22,10 +22,7 @@ def as_text(value: Any) -> str:
         Reject: It holds a lone surrogate, which UTF-8 can't encode.
     """
     if not isinstance(value, str):
-        try:
-            return orjson.dumps(value).decode()
-        except TypeError:
-            value = json_text(value)
+        value = json_text(value)
     try:
         value.encode()
     except UnicodeEncodeError as error:

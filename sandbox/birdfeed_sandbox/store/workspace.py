@@ -13,7 +13,9 @@ from uuid import uuid4
 
 import orjson
 
-from birdfeed_sandbox.datafiles import Datasource, Pipe, Project, parse_datasource
+from birdfeed_sandbox.datafiles.datasource import Datasource, parse_datasource
+from birdfeed_sandbox.datafiles.pipe import Pipe
+from birdfeed_sandbox.datafiles.project import Project
 from birdfeed_sandbox.errors import EngineError, QueryError, SandboxError
 from birdfeed_sandbox.ingest.extract import Batch, Extractor, Quarantined, QuarantineRule
 from birdfeed_sandbox.settings import MANIFEST
@@ -81,9 +83,9 @@ class Workspace:
         return self._project.pipes
 
     @property
-    def tables(self) -> frozenset[str]:
-        """The data sources and their quarantines."""
-        return frozenset(table for name in self._datasources for table in (name, quarantine_of(name)))
+    def tables(self) -> tuple[str, ...]:
+        """Each data source and its quarantine."""
+        return tuple(table for name in self._datasources for table in (name, quarantine_of(name)))
 
     def extract(self, name: str, body: bytes, rule: QuarantineRule | None = None) -> Batch:
         """The rows of a body, ready for the data source's table; nothing is written.
@@ -178,12 +180,10 @@ class Workspace:
 
     def row_counts(self) -> dict[str, int]:
         """Rows by table, quarantines included."""
-        counts = {}
-        for name in self._datasources:
-            for table in (name, quarantine_of(name)):
-                answer = self._engine.execute(f"SELECT count() FROM {DATABASE}.{quoted(table)}", "TSV")
-                counts[table] = int(answer)
-        return counts
+        return {
+            table: int(self._engine.execute(f"SELECT count() FROM {DATABASE}.{quoted(table)}", "TSV"))
+            for table in self.tables
+        }
 
     def reset(self) -> None:
         """Empty every table, and recreate replaced ones from the project's datafiles."""
@@ -202,14 +202,13 @@ class Workspace:
             EngineError: The engine refused the new table; the old one stays.
         """
         datasource = parse_datasource(text, name=name)
-        extractor = Extractor(datasource)
+        Extractor(datasource)  # raises before a table is dropped
         before = self._datasources[name]
         try:
             self._remake(datasource)
         except EngineError:
             self._remake(before)
             raise
-        self._extractors[name] = extractor
         return datasource
 
     def close(self) -> None:
