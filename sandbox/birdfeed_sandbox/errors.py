@@ -21,13 +21,7 @@ class SandboxError(Exception):
 
 
 class DatafileError(SandboxError):
-    """A .datasource or .pipe file is wrong.
-
-    Attributes:
-        path: The file, as it was given to the parser.
-        line: The line at fault, counted from 1.
-        message: What is wrong with it.
-    """
+    """A .datasource or .pipe file is wrong: the file as it was given to the parser, the line from 1, and a sentence."""
 
     def __init__(self, path: str, line: int, message: str) -> None:
         super().__init__(path, line, message)
@@ -40,12 +34,7 @@ class DatafileError(SandboxError):
 
 
 class QueryError(SandboxError):
-    """A query the sandbox refuses before the engine sees it.
-
-    Attributes:
-        message: What to tell the caller.
-        status: The HTTP status to answer with.
-    """
+    """A query the sandbox refuses before the engine sees it; `status` is the HTTP status to answer with."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message, status)
@@ -88,13 +77,7 @@ class FaultError(SandboxError):
 
 
 class ApiError(SandboxError):
-    """An answer other than success.
-
-    Attributes:
-        status: The HTTP status.
-        message: The text under `error` in the body.
-        headers: Headers to send besides the usual ones.
-    """
+    """An answer other than success: its status, the text under `error` in its body, and further headers."""
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, message, headers)

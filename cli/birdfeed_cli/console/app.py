@@ -36,15 +36,7 @@ OPEN: Final = frozenset({"/sign-in", "/healthz"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
-    """The pages, and what they need.
-
-    Attributes:
-        connection: Redis; it gives up quickly, because a page waits for it.
-        keys: Names of the keys.
-        access: The access control.
-        settings: Where Tinybird and the price book are.
-        runs: The replays that the console runs.
-    """
+    """The pages, and what they need. `connection` gives up quickly, because a page waits for it."""
 
     connection: Redis
     keys: Keys

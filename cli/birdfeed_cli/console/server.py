@@ -36,10 +36,7 @@ PAGE_THREADS: Final = 8
 
 
 def run_console(host: str | None, port: int | None) -> int:
-    """Serve the console.
-
-    Args:
-        host, port: Where to listen; None: as in the settings.
+    """Serve the console on this host and port; None: as in the settings.
 
     Raises:
         ConfigurationError: The settings are wrong, or no Redis is configured.
@@ -78,7 +75,6 @@ def beside(settings: WorkerSettings, keys: Keys) -> Listen:
     """A function that serves the console and the launcher's pages on one port.
 
     The launcher's three pages need no sign-in, and their Host header isn't checked.
-
 
     Raises:
         ConfigurationError: Others could reach the console, and there is no token.

@@ -99,12 +99,9 @@ class Encoder:
         self._told: set[tuple[str, str]] = set()
 
     def encode(self, event_type: str, event_data: Mapping[str, Any], shape: Shape) -> Encoded | None:
-        """Encode one event; None if it was dropped and counted.
+        """Encode one event; None if it was dropped and counted. What its shape may not send is dropped.
 
-        Args:
-            event_type: The event's type.
-            event_data: What the handler passed; it is read, never changed.
-            shape: What such an event may send; everything else is dropped.
+        The handler's data is read, never changed.
 
         Raises:
             Exception: `event_data` is not a mapping, or reading it failed.

@@ -66,16 +66,7 @@ def load_datasource(path: Path) -> Datasource:
 
 
 def parse_datasource(text: str, *, name: str, path: str = "") -> Datasource:
-    """The data source that a datafile's text describes.
-
-    Args:
-        text: The file's content.
-        name: The data source's name.
-        path: The file, for error messages; by default `<name>.datasource`.
-
-    Raises:
-        DatafileError: With file and line.
-    """
+    """The data source that a datafile's text describes; raises DatafileError, with file (`path`) and line."""
     path = path or f"{name}.datasource"
     found: dict[str, Command] = {}
     tokens: list[Token] = []
@@ -103,11 +94,7 @@ def parse_datasource(text: str, *, name: str, path: str = "") -> Datasource:
 
 
 def parse_token(command: Command, path: str) -> Token:
-    """A TOKEN line.
-
-    Raises:
-        DatafileError: It isn't `TOKEN "name" READ` or `TOKEN "name" APPEND`.
-    """
+    """A TOKEN line; raises DatafileError if it isn't `TOKEN "name" READ` or `TOKEN "name" APPEND`."""
     words = shlex.split(command.value)
     if len(words) != 2 or words[1].upper() not in ("READ", "APPEND"):
         raise DatafileError(path, command.line, 'TOKEN takes a name and READ or APPEND: TOKEN "name" APPEND')

@@ -52,11 +52,7 @@ def load_pipe(path: Path) -> Pipe:
 
 
 def parse_pipe(text: str, *, name: str, path: str = "") -> Pipe:
-    """The pipe that a datafile's text describes.
-
-    Raises:
-        DatafileError: With file and line.
-    """
+    """The pipe that a datafile's text describes; raises DatafileError, with file (`path`) and line."""
     path = path or f"{name}.pipe"
     tokens: list[Token] = []
     nodes: list[Node] = []

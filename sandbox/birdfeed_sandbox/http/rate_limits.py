@@ -44,13 +44,7 @@ class RateLimiter:
         self._buckets: dict[Hashable, tuple[float, float]] = {}  # (tokens, seconds when they were counted)
 
     def take(self, key: Hashable, rate: float, now: float) -> Allowance:
-        """Take one request from a bucket.
-
-        Args:
-            key: The bucket's key.
-            rate: Requests per second at which it is refilled; a bucket holds at least one.
-            now: Monotonic seconds.
-        """
+        """Take one request from a bucket, which is refilled with `rate` a second; `now` is in monotonic seconds."""
         tokens = self._tokens(key, rate, now)
         allowed = tokens >= 1
         tokens -= allowed

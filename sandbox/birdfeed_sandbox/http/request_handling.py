@@ -35,8 +35,7 @@ async def travel(
     """Answer one request, with the faults that affect it.
 
     Args:
-        service: The state.
-        request: The request.
+        service, request: The state, and the request.
         entry: Its entry in the journal.
         side: Which of the two APIs it is for.
         name: Its data source or pipe.
@@ -69,11 +68,7 @@ def error_answer(status: int, message: str, headers: dict[str, str] | None = Non
 
 
 def authorise(request: Request, *tokens: str) -> None:
-    """Check that the request carries one of these tokens.
-
-    Raises:
-        ApiError: 403.
-    """
+    """Check that the request carries one of these tokens; raises ApiError (403)."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise ApiError(403, "invalid authentication token. There is no Bearer token in the Authorization header")

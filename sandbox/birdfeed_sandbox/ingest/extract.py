@@ -32,12 +32,7 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A body, ready for the table.
-
-    Attributes:
-        rows: Values by column name, in the body's order.
-        quarantined: The quarantined rows.
-    """
+    """A body, ready for the table: its rows by column name, in the body's order, and the quarantined ones."""
 
     rows: list[Row]
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -80,11 +75,7 @@ class Extractor:
         self._left_out = {column.name for column in self._columns if column.nullable and column.default is not None}
 
     def extract(self, body: bytes, *, rule: QuarantineRule | None = None) -> Batch:
-        """The rows of a body, checked and mapped to columns.
-
-        Args:
-            body: NDJSON, decoded.
-            rule: Quarantines further rows.
+        """The rows of a decoded body, checked and mapped to columns; `rule` quarantines further rows.
 
         Raises:
             BodyError: A line isn't a JSON object, or there is none.

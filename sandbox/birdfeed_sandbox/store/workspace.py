@@ -129,12 +129,7 @@ class Workspace:
         return self._select(inlined, select.output or "JSON")
 
     def endpoint(self, name: str, parameters: Mapping[str, str], output: str) -> Result:
-        """Run a pipe.
-
-        Args:
-            name: A pipe of the project.
-            parameters: Its parameters as text.
-            output: A ClickHouse format.
+        """Run a pipe of the project with parameters as text; `output` is a ClickHouse format.
 
         Raises:
             TemplateError: A parameter is missing or wrong.
