@@ -28,9 +28,10 @@ from uuid import uuid4
 import orjson
 
 from birdfeed.encoding.batch import PackedBatch, cut, mark_retried, pack
+from birdfeed.errors import SpoolError
 from birdfeed.options import Options
 from birdfeed.spool.database import ROW_OVERHEAD, SpoolFile
-from birdfeed.spool.location import spool_path
+from birdfeed.spool.location import make_directory, spool_path
 
 #: Seconds for which a claimed batch is reserved for its process; sending takes a second or two at worst.
 LEASE_SECONDS: Final = 30.0
@@ -105,7 +106,7 @@ class Spool:
 
     def exists(self) -> bool:
         """Whether the file exists: something was spooled here before."""
-        return self._file.exists()
+        return self.path.exists()
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -251,8 +252,11 @@ class Spool:
         return max(0.0, self._wall_clock() - row[0]) if row[0] is not None else 0.0
 
     def check(self) -> Path:
-        """Check that the spool can be written; returns its path."""
-        return self._file.check()
+        """Check that the file can be created and written; returns its path."""
+        make_directory(self.path.parent)
+        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+            raise SpoolError(f"the spool's directory {self.path.parent} is not writable")
+        return self.path
 
     def has_room(self) -> bool:
         """Whether a small batch could be stored without dropping another."""
