@@ -115,11 +115,8 @@ def _run(options: argparse.Namespace) -> int:
             if options.port_file is not None:
                 _write_at_once(options.port_file, str(port))
 
-        def open_workspace() -> Workspace:
-            return Workspace(project, folder)
-
         serve(
-            Service(settings, open_workspace),
+            Service(settings, lambda: Workspace(project, folder)),
             listener,
             on_ready=on_ready,
             parent_fd=options.parent_fd,

@@ -119,7 +119,6 @@ def _refusal(request: Request, switches: Switches) -> Answer | None:
 def _with_rate_headers(service: Service, answer: Answer, key: tuple[Side, str | None], switches: Switches) -> Answer:
     rate = rate_of(service, key[0], switches)
     headers = service.limiter.look(key, rate, time.monotonic()).headers()
-    headers.pop("Retry-After", None)  # it is only for refusals
     return Answer(answer.status, answer.body, answer.content_type, {**headers, **answer.headers})
 
 

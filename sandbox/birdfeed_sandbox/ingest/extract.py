@@ -70,7 +70,7 @@ class Extractor:
             except (ValueError, IndexError) as error:
                 message = f"column {column.name}: the type {column.type} can't be read"
                 raise DatafileError(datasource.path, column.line, message) from error
-        self._integers = [column for column in self._columns if self._checks[column.name].plain == {int}]
+        self._integers = {column.name for column in self._columns if self._checks[column.name].plain == {int}}
         # A Nullable column stores null if null is written, so for its DEFAULT the key must be left out.
         self._left_out = {column.name for column in self._columns if column.nullable and column.default is not None}
 
@@ -118,10 +118,9 @@ class Extractor:
 
     def _widen(self, rows: list[Row], lines: list[bytes], values: list[list[Any]]) -> set[int]:
         """Parse rows with integers beyond 64 bits again, exactly, because orjson made them floats."""
-        integers = {column.name for column in self._integers}
         widened: set[int] = set()
         for column, taken in zip(self._columns, values, strict=True):
-            if column.name in integers and float in set(map(type, taken)):
+            if column.name in self._integers and float in set(map(type, taken)):
                 widened.update(i for i, value in enumerate(taken) if type(value) is float and abs(value) >= 2**63)
         for index in widened:
             rows[index] = parse_exactly(lines[index], index + 1)
