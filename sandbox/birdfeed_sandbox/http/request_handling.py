@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.requests import Request
@@ -62,7 +62,7 @@ async def travel(
     return await _send(service, request, switches, entry, answer)
 
 
-def error_answer(status: int, message: str, headers: dict[str, str] | None = None) -> Answer:
+def error_answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> Answer:
     """An error in Tinybird's form."""
     return Answer.json(status, {"error": message, "documentation": DOCUMENTATION}, headers)
 

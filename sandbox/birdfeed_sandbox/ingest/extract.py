@@ -18,7 +18,7 @@ from birdfeed_sandbox.errors import DatafileError
 from birdfeed_sandbox.ingest.column_types import parse_type
 from birdfeed_sandbox.ingest.ndjson import Row, parse, parse_exactly, split_lines
 from birdfeed_sandbox.ingest.type_checks import Check, check_for
-from birdfeed_sandbox.ingest.values import Reject, as_text, json_text
+from birdfeed_sandbox.ingest.values import Reject, received_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class Extractor:
         quarantined = []
         for index, found in sorted(problems.items()):
             received = {
-                column.name: _received(taken[index]) for column, taken in zip(self._columns, values, strict=True)
+                column.name: received_text(taken[index]) for column, taken in zip(self._columns, values, strict=True)
             }
             quarantined.append(Quarantined(received, [name for name, _ in found], [reason for _, reason in found]))
         return Batch(rows, quarantined)
@@ -201,13 +201,3 @@ def _missing(column: Column) -> str:
         f"Strict type checking failed. Object does not have column '{leaf[0]}', you should send a value or recreate"
         f" the table with a Nullable column type. While accessing jsonpath '{column.path}'"
     )
-
-
-def _received(value: Any) -> str | None:
-    if value is None:
-        return None
-    try:
-        return as_text(value)
-    except Reject:
-        text = value if isinstance(value, str) else json_text(value)
-        return text.encode(errors="backslashreplace").decode()

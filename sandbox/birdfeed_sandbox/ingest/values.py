@@ -38,6 +38,14 @@ def json_text(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def received_text(value: Any) -> str | None:
+    """A value as the quarantine shows it: lone surrogates are escaped."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json_text(value)
+    return text.encode(errors="backslashreplace").decode()
+
+
 def wrong(value: Any, type_name: str) -> Reject:
     """The rejection of a value of the wrong type."""
     kind = {str: "String", bool: "Bool", int: "Number", float: "Number", list: "Array", dict: "Object"}[type(value)]

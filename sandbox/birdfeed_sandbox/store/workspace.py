@@ -18,6 +18,7 @@ from birdfeed_sandbox.datafiles.pipe import Pipe
 from birdfeed_sandbox.datafiles.project import Project
 from birdfeed_sandbox.errors import EngineError, QueryError, SandboxError
 from birdfeed_sandbox.ingest.extract import Batch, Extractor, Quarantined, QuarantineRule
+from birdfeed_sandbox.ingest.values import received_text
 from birdfeed_sandbox.settings import MANIFEST
 from birdfeed_sandbox.store.chdb_engine import Engine
 from birdfeed_sandbox.store.ddl import DATABASE, create_quarantine, create_table, quarantine_of, quoted
@@ -56,7 +57,12 @@ class Workspace:
             SandboxError: The directory holds tables from other datafiles, or a table can't be created.
         """
         self._project = project
-        self._templates = _compiled(project)
+        self._templates = {
+            (pipe.name, node.name): SqlTemplate(node.sql, path=pipe.path, line=node.line)
+            for pipe in project.pipes.values()
+            for node in pipe.nodes
+            if node.template
+        }
         self._datasources: dict[str, Datasource] = {}
         self._extractors: dict[str, Extractor] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -229,7 +235,8 @@ class Workspace:
                 f"the table {datasource.name} in {self._manifest_path.parent} was made from another datafile than"
                 f" {datasource.path}: use another data directory, or delete this one"
             )
-        self._register(datasource)
+        else:
+            self._register(datasource)
 
     def _remake(self, datasource: Datasource) -> None:
         name = datasource.name
@@ -266,20 +273,8 @@ class Workspace:
         return with_ctes(final, reversed(queries.items()))
 
 
-def _compiled(project: Project) -> dict[tuple[str, str], SqlTemplate]:
-    return {
-        (pipe.name, node.name): SqlTemplate(node.sql, path=pipe.path, line=node.line)
-        for pipe in project.pipes.values()
-        for node in pipe.nodes
-        if node.template
-    }
-
-
 def _set_aside(row: dict[str, object], error: EngineError) -> Quarantined:
-    received = {
-        name: value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
-        for name, value in row.items()
-    }
+    received = {name: received_text(value) for name, value in row.items()}
     key = error.message.partition("while reading the value of key ")[2].partition(")")[0]
     return Quarantined(received, [key], [error.message.splitlines()[0]])
 
