@@ -1,11 +1,4 @@
-"""The producer's errors. None of them reaches a handler: track_event and track never raise.
-
-The tree:
-
-    BirdfeedError
-    ├── ConfigurationError   from configure() and start(): the settings are wrong
-    └── SpoolError           the disk spool can't be used now
-"""
+"""The producer's errors. None of them reaches a handler: track_event and track never raise."""
 
 
 class BirdfeedError(Exception):

@@ -78,15 +78,9 @@ class Stack:
         # Only this user may read what the started processes write; otherwise Valkey's files have mode 0644.
         self._umask = os.umask(0o077)
         try:
-            private_folder(self.data_dir, ours="lock")
-            self._lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            self.stop()
-            raise FolderError(f"can't keep data in {self.data_dir}: {error.strerror or error}") from None
-        self._lock_folder()
-        # The other processes hold the reading end: when this process is gone, however it died, they stop.
-        self._reading, self._writing = os.pipe()
-        try:
+            self._open_folder()
+            # The other processes hold the reading end: when this process is gone, however it died, they stop.
+            self._reading, self._writing = os.pipe()
             self._start_redis()
             self._start_tinybird()
         except BaseException:
@@ -97,12 +91,16 @@ class Stack:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _lock_folder(self) -> None:
-        """Lock the folder, because two stacks on it would write to the same append-only file."""
+    def _open_folder(self) -> None:
+        """Create the folder, and lock it, because two stacks on it would write to the same append-only file."""
+        try:
+            private_folder(self.data_dir, ours="lock")
+            self._lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise FolderError(f"can't keep data in {self.data_dir}: {error.strerror or error}") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self.stop()
             raise StackError(f"another birdfeed uses {self.data_dir}; stop it, or choose another --data-dir") from None
 
     def _stop_orphan(self, folder: Path) -> None:
