@@ -1,7 +1,7 @@
 """`birdfeed prices check`, `diff` and `show`: maintain a price book."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,7 +12,7 @@ from typing import Any
 from birdfeed_schemas.prices import ModelPrices
 from birdfeed_schemas.tables.counted import counted
 from birdfeed_worker.pricing.book.book import PriceBook, PriceBookError, load
-from birdfeed_worker.pricing.book.diff import Change, dates_of, diff
+from birdfeed_worker.pricing.book.diff import dates_of, diff
 from birdfeed_worker.pricing.book.overlay import Overlay, overlay
 from birdfeed_worker.pricing.book.show import Layer, describe, in_force, layers_of, names
 from birdfeed_worker.pricing.price.money import plain
@@ -57,7 +57,7 @@ def run_diff(old: str, new: str, *, as_json: bool) -> int:
     if as_json:
         print_json(list(map(asdict, changes)))
     elif changes:
-        _lines(changes)
+        print_lines(f"  {change}" for change in changes)
     else:
         _line("no difference that changes a price")
     return OK
@@ -106,7 +106,7 @@ def _show_check(file: Path, book: PriceBook, laid: Overlay) -> None:
         _line(f"note: {note}")
     _line("")
     _line(f"Compared with the shipped book, of which {counted(laid.kept, 'model stays', 'models stay')} in use:")
-    _lines(laid.changes)
+    print_lines(f"  {change}" for change in laid.changes)
     for name, (before, now) in laid.taken.items():
         _line(f"  the name {name!r} belongs to {now} now (before: {before})")
     if not laid.changes and not laid.taken:
@@ -161,11 +161,6 @@ def _overlay_json(laid: Overlay) -> dict[str, Any]:
         "kept": laid.kept,
         "notes": laid.notes,
     }
-
-
-def _lines(changes: Iterable[Change]) -> None:
-    for change in changes:
-        _line(f"  {change}")
 
 
 def _line(text: str) -> None:

@@ -42,12 +42,8 @@ class Datasource:
     """One data source.
 
     Attributes:
-        name: The file's name without its ending.
-        path: The file, for error messages.
-        tokens: Its TOKEN lines.
-        columns: Its schema.
+        name, path: The file's name without its ending, and the file, for error messages.
         indexes: Lines of INDEXES, without the word INDEX.
-        engine: MergeTree or an engine of its family.
         options: ENGINE_* settings by their name without `ENGINE_`: PARTITION_KEY, SORTING_KEY, TTL, VER, ...
     """
 

@@ -14,15 +14,7 @@ _KNOWN = {"DESCRIPTION", "TOKEN", "NODE", "SQL", "TYPE", "TAGS", "VERSION"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One step of a pipe.
-
-    Attributes:
-        name: The name by which later nodes refer to it.
-        sql: Its query, without the `%` that marks a template.
-        template: Whether it is a template.
-        endpoint: Whether it has `TYPE endpoint`.
-        line: The line of the file on which `sql` begins.
-    """
+    """One step of a pipe. `sql`, without the `%` that marks a template, begins on this line of the file."""
 
     name: str
     sql: str = ""
