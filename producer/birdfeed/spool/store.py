@@ -173,28 +173,25 @@ class Spool:
                 {"now": now},
             )
             events = size = 0
-            held = []
+            held, damaged = [], []
             for seq, batch_id, event_type, count, packed_size, data, crc, retried, holder in rows:
                 if claimed and (events + count > max_events or size + len(data) > CLAIM_BYTES):
                     break
                 if zlib.crc32(data) != crc:
                     unreadable[event_type, "spool_unreadable"] += count
-                    held.append((seq, False))
+                    damaged.append((seq,))
                     continue
                 # A batch with a holder but an expired claim: the holder died or was stopped while sending it.
                 batch = PackedBatch(
                     id=batch_id, event_type=event_type, events=count, size=packed_size, data=data, retried=bool(retried)
                 )
                 claimed.append(mark_retried(batch) if holder and not retried else batch)
-                held.append((seq, True))
+                held.append((self._holder, now + LEASE_SECONDS, seq))
                 events += count
                 size += len(data)
             rows.close()
-            for seq, readable in held:
-                if readable:
-                    self._hold(db, seq, now)
-                else:
-                    db.execute("DELETE FROM batches WHERE seq = ?", (seq,))
+            db.executemany("UPDATE batches SET holder = ?, held_until = ? WHERE seq = ?", held)
+            db.executemany("DELETE FROM batches WHERE seq = ?", damaged)
         return claimed, unreadable
 
     def settle(self, batches: Iterable[PackedBatch]) -> None:
@@ -290,11 +287,6 @@ class Spool:
         """Return the space of deleted batches to the file system."""
         with self._file.transaction() as db:
             db.execute("PRAGMA incremental_vacuum").fetchall()
-
-    def _hold(self, db: sqlite3.Connection, seq: int, now: float) -> None:
-        db.execute(
-            "UPDATE batches SET holder = ?, held_until = ? WHERE seq = ?", (self._holder, now + LEASE_SECONDS, seq)
-        )
 
     def _insert(self, db: sqlite3.Connection, batch: PackedBatch, *, held: bool = False) -> None:
         db.execute(
