@@ -63,7 +63,9 @@ class Workspace:
             for node in pipe.nodes
             if node.template
         }
-        self._datasources: dict[str, Datasource] = {}
+        self.pipes = project.pipes
+        #: Name → data source, as they are now.
+        self.datasources: dict[str, Datasource] = {}
         self._extractors: dict[str, Extractor] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._manifest_path = folder / MANIFEST
@@ -79,19 +81,9 @@ class Workspace:
             raise
 
     @property
-    def datasources(self) -> Mapping[str, Datasource]:
-        """Name → data source, as they are now."""
-        return self._datasources
-
-    @property
-    def pipes(self) -> Mapping[str, Pipe]:
-        """Name → pipe."""
-        return self._project.pipes
-
-    @property
     def tables(self) -> tuple[str, ...]:
         """Each data source and its quarantine."""
-        return tuple(table for name in self._datasources for table in (name, quarantine_of(name)))
+        return tuple(table for name in self.datasources for table in (name, quarantine_of(name)))
 
     def extract(self, name: str, body: bytes, rule: QuarantineRule | None = None) -> Batch:
         """The rows of a body, ready for the data source's table; nothing is written.
@@ -130,7 +122,7 @@ class Workspace:
             EngineError: The engine refused it.
         """
         select = check_select(sql)
-        named = [pipe for name, pipe in self._project.pipes.items() if name in select.names]
+        named = [pipe for name, pipe in self.pipes.items() if name in select.names]
         inlined = with_ctes(select.sql, [(pipe.name, self._rendered(pipe, {})) for pipe in named])
         return self._select(inlined, select.output or "JSON")
 
@@ -142,7 +134,7 @@ class Workspace:
             QueryError: Its SQL isn't a SELECT that stays within the workspace.
             EngineError: The engine refused its SQL.
         """
-        return self._select(self._rendered(self._project.pipes[name], parameters), output)
+        return self._select(self._rendered(self.pipes[name], parameters), output)
 
     def admin_query(self, sql: str) -> bytes:
         """Run a statement on the engine's tables; the answer to a SELECT is in the format JSON.
@@ -189,7 +181,7 @@ class Workspace:
     def reset(self) -> None:
         """Empty every table, and recreate replaced ones from the project's datafiles."""
         for name, datasource in self._project.datasources.items():
-            if self._datasources[name] is not datasource:
+            if self.datasources[name] is not datasource:
                 self._remake(datasource)
                 continue
             for table in (name, quarantine_of(name)):
@@ -204,7 +196,7 @@ class Workspace:
         """
         datasource = parse_datasource(text, name=name)
         Extractor(datasource)  # raises before a table is dropped
-        before = self._datasources[name]
+        before = self.datasources[name]
         try:
             self._remake(datasource)
         except EngineError:
@@ -254,7 +246,7 @@ class Workspace:
         self._register(datasource)
 
     def _register(self, datasource: Datasource) -> None:
-        self._datasources[datasource.name] = datasource
+        self.datasources[datasource.name] = datasource
         self._extractors[datasource.name] = Extractor(datasource)
 
     def _rendered(self, pipe: Pipe, parameters: Mapping[str, str]) -> str:
