@@ -206,7 +206,6 @@ class Client:
                 self._pipeline = None
                 self._turn_off(f"the Redis URL can't be used: {why}")
         for event in pipeline.buffer.seal():
-            self.counters.taken += 1
             self.counters.drop(event[0], "misconfigured")
         if (flusher := pipeline.flusher) is not None:
             flusher.end()

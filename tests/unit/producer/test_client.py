@@ -425,6 +425,17 @@ def test_a_url_that_cannot_be_read_turns_telemetry_off(
         birdfeed.start()
 
 
+def test_a_url_that_redis_py_refuses_turns_telemetry_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The flusher finds that out; each event is counted once, among the tracked and the dropped ones."""
+    monkeypatch.setenv("BIRDFEED_REDIS_URL", "redis://127.0.0.1:1/0?socket_timeout=soon")
+    track(3)
+
+    eventually(lambda: birdfeed.stats().dropped.get("misconfigured") == 3, what="the events are dropped")
+    track(1)
+    assert birdfeed.stats().dropped == {"misconfigured": 4}
+    assert birdfeed.stats().tracked == 4
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_start_imports_what_the_flusher_needs(enabled: bool) -> None:
     """All of it, so that a server that forks right after meets no thread in the middle of an import; nothing if off."""
