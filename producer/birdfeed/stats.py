@@ -27,18 +27,7 @@ REASONS: Final[Mapping[str, str]] = {
 }
 
 #: The reasons of events that are dropped before the flusher takes them.
-_BEFORE_TAKING: Final = frozenset(
-    {
-        "bad_call",
-        "unserialisable",
-        "too_large",
-        "buffer_full",
-        "before_send",
-        "before_send_failed",
-        "misconfigured",
-        SAMPLED,
-    }
-)
+_BEFORE_TAKING: Final = REASONS.keys() - {"spool_full", "spool_unreadable", "closed"}
 
 #: The event type under which drops without a valid one are counted.
 UNKNOWN_TYPE: Final = "unknown"
