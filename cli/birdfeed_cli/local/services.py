@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -64,39 +65,38 @@ class Stack:
     environment: dict[str, str] = field(default_factory=dict)
     valkey: "ValkeyServer | None" = None
     sandbox: "subprocess.Popen[bytes] | None" = None
-    pools: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
     admin_token: str = ""
     _reading: int = -1
-    _writing: int = -1
-    _lock: int = -1
-    _umask: int = -1
+    #: Ends what was started, the last first: the workers, then the sandbox, then Valkey.
+    _ends: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
-        # Only this user may read what the started processes write; otherwise Valkey's files have mode 0644.
-        self._umask = os.umask(0o077)
-        try:
+        with self._ends:
+            # Only this user may read what the started processes write; otherwise Valkey's files have mode 0644.
+            self._ends.callback(os.umask, os.umask(0o077))
             self._open_folder()
             # The other processes hold the reading end: when this process is gone, however it died, they stop.
-            self._reading, self._writing = os.pipe()
+            self._reading, writing = os.pipe()
+            for end_of_pipe in (self._reading, writing):
+                self._ends.callback(os.close, end_of_pipe)
             self._start_redis()
             self._start_tinybird()
-        except BaseException:
-            self.stop()
-            raise
+            self._ends = self._ends.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self._ends.close()
 
     def _open_folder(self) -> None:
         """Create the folder, and lock it, because two stacks on it would write to the same append-only file."""
         try:
             private_folder(self.data_dir, ours="lock")
-            self._lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise FolderError(f"can't keep data in {self.data_dir}: {error.strerror or error}") from None
+        self._ends.callback(os.close, lock)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise StackError(f"another birdfeed uses {self.data_dir}; stop it, or choose another --data-dir") from None
 
@@ -159,6 +159,7 @@ class Stack:
             raise StackError(f"the embedded Valkey doesn't start (data in {folder}): {error}") from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._ends.callback(self.valkey.stop, timeout=STOP_SECONDS)
         (self.data_dir / "valkey.port").write_text(str(self.valkey.port))
         self.environment["BIRDFEED_REDIS_URL"] = f"redis://:{password}@127.0.0.1:{self.valkey.port}/0"
 
@@ -208,14 +209,12 @@ class Stack:
         environment = {**self.environment, PARENT_FD: str(self._reading)}
         if processes is not None:
             environment["BIRDFEED_PROCESSES"] = str(processes)
-        pool = self._spawn([sys.executable, "-m", "birdfeed_worker"], environment)
-        self.pools.append(pool)
-        return pool
+        return self._spawn([sys.executable, "-m", "birdfeed_worker"], environment)
 
     def _spawn(self, command: list[str], environment: dict[str, str] | None = None) -> "subprocess.Popen[bytes]":
         output = None if self.log_file is None else self.log_file.open("ab")
         try:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command,
                 # Tinybird uses UTC; chDB would use the machine's time zone.
                 env={**os.environ, "TZ": "UTC", **(environment or {})},
@@ -228,25 +227,8 @@ class Stack:
         finally:
             if output is not None:
                 output.close()
-
-    def stop(self) -> None:
-        """Stop the workers, then the sandbox, then Valkey; what doesn't stop in time is killed."""
-        for pool in self.pools:
-            end(pool)
-        self.pools.clear()
-        if self.sandbox is not None:
-            end(self.sandbox)
-            self.sandbox = None
-        if self.valkey is not None:
-            self.valkey.stop(timeout=STOP_SECONDS)
-            self.valkey = None
-        for fd in (self._reading, self._writing, self._lock):
-            if fd >= 0:
-                os.close(fd)
-        self._reading = self._writing = self._lock = -1
-        if self._umask >= 0:
-            os.umask(self._umask)
-            self._umask = -1
+        self._ends.callback(end, process)
+        return process
 
 
 def free_port() -> int:
