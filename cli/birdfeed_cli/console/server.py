@@ -3,6 +3,7 @@
 import signal
 import socket
 from collections.abc import Collection
+from contextlib import closing
 from types import FrameType
 from typing import Final
 
@@ -64,10 +65,8 @@ def run_console(host: str | None, port: int | None) -> int:
         signal.signal(signum, stop)
     how = "sign in with the token" if console.access.token else "read-only"
     err.print(f"birdfeed console on http://{_shown(host)}:{listener.getsockname()[1]}/ ({how})", soft_wrap=True)
-    try:
+    with closing(console):
         server.run([listener])
-    finally:
-        console.close()
     return OK
 
 

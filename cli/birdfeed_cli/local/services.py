@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -212,8 +212,7 @@ class Stack:
         return self._spawn([sys.executable, "-m", "birdfeed_worker"], environment)
 
     def _spawn(self, command: list[str], environment: dict[str, str] | None = None) -> "subprocess.Popen[bytes]":
-        output = None if self.log_file is None else self.log_file.open("ab")
-        try:
+        with nullcontext() if self.log_file is None else self.log_file.open("ab") as output:
             process = subprocess.Popen(
                 command,
                 # Tinybird uses UTC; chDB would use the machine's time zone.
@@ -224,9 +223,6 @@ class Stack:
                 stderr=output,
                 start_new_session=True,
             )
-        finally:
-            if output is not None:
-                output.close()
         self._ends.callback(end, process)
         return process
 

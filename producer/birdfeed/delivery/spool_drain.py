@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -81,7 +82,7 @@ def drain(
         sender=enqueuer(options),
         spool=spool,
     )
-    try:
+    with closing(delivery):
         # If nothing has moved for this long, another process holds what is left.
         patience = _PATIENCE + (options.batch_events / rate if rate else 0)
         idle, before = 0.0, -1
@@ -102,5 +103,3 @@ def drain(
             left=left,
             redis=delivery.breaker.state,
         )
-    finally:
-        delivery.close()
