@@ -135,7 +135,7 @@ def test_uvicorn_reloads(server: Server, env: dict[str, str], tmp_path: Path) ->
             later = count(time.time() + 5)
 
             def is_seen() -> bool:
-                # uvicorn takes the file's time a quarter of a second after its start: a change before that is none.
+                # uvicorn first looks at the file 0.25 s after its start, and does not see an earlier change.
                 os.utime(program, (at := next(later), at))
                 return "Reloading" in (tmp_path / "log").read_text()
 
