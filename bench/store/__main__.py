@@ -25,7 +25,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
-from birdfeed_sandbox.datafiles import parse_datasource
+from birdfeed_sandbox.datafiles.datasource import parse_datasource
 from birdfeed_sandbox.store.ddl import create_table
 from chdb.session import Session
 

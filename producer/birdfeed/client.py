@@ -305,18 +305,12 @@ class Client:
         futures = []
         for pipeline in pipelines:
             if pipeline.current:  # called in the flusher's thread, which can't wait for itself
-                future: Future[bool] = Future()
-                future.set_result(False)
+                futures.append(finished(False))
             elif pipeline.flusher is None:
-                future = Future()
-                future.set_result(pipeline.round(closing=True))
+                futures.append(finished(pipeline.round(closing=True)))
             else:
-                future = pipeline.flusher.request()
-            futures.append(future)
-        if not futures:
-            futures.append(Future())
-            futures[0].set_result(done)
-        return futures
+                futures.append(pipeline.flusher.request())
+        return futures or [finished(done)]
 
     def timeout_or_default(self, timeout: float | None) -> float:
         """Seconds that a flush or close may take: `timeout`, or the setting if that is None."""
@@ -339,6 +333,13 @@ class Client:
             buffered_bytes=sum(pipeline.buffer.size for pipeline in pipelines),
             in_flight=sum(pipeline.in_flight for pipeline in pipelines),
         )
+
+
+def finished(safe: bool) -> "Future[bool]":
+    """The future of a flush that has ended."""
+    future: Future[bool] = Future()
+    future.set_result(safe)
+    return future
 
 
 #: The parent's objects in a forked child. They are kept because they must be neither used nor closed there.

@@ -1,11 +1,4 @@
-"""The producer's errors. None of them reaches a handler: track_event and track never raise.
-
-The tree:
-
-    BirdfeedError
-    ├── ConfigurationError   from configure() and start(): the settings are wrong
-    └── SpoolError           the disk spool can't be used now
-"""
+"""The producer's errors. None of them reaches a handler: track_event and track never raise."""
 
 
 class BirdfeedError(Exception):
@@ -17,8 +10,4 @@ class ConfigurationError(BirdfeedError, ValueError):
 
 
 class SpoolError(BirdfeedError):
-    """The disk spool can't be used now; `reason` says why: no permission, no space, held by another process."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """The disk spool can't be used now; the message says why: no permission, no space, held by another process."""

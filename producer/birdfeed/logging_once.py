@@ -20,13 +20,9 @@ _logged: dict[str, tuple[float, int]] = {}
 
 
 def log_throttled(level: int, kind: str, message: str, *args: object) -> None:
-    """Log `message` unless the same `kind` was logged less than a minute ago.
+    """Log `message`, a %-format, unless one of the same `kind` (such as "redis away") was logged in the last minute.
 
-    Args:
-        level: A level of the logging module.
-        kind: Messages of the same kind count as the same message; for example "redis away".
-        message: A %-format, as logging takes it.
-        args: Its arguments; never event data.
+    `args` are never event data.
     """
     now = time.monotonic()
     last, held_back = _logged.get(kind, (-QUIET_SECONDS, 0))

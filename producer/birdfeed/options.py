@@ -8,7 +8,6 @@ docs/reference/settings.md is made from it, and a test compares the two.
 import logging
 import math
 import os
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -200,7 +199,7 @@ def options_from(environment: Mapping[str, str]) -> Options:
     Raises:
         ConfigurationError: A variable is wrong; the message names each wrong one, but no values.
     """
-    given = {name.upper(): value for name, value in environment.items() if value and _ours(name.upper())}
+    given = {name.upper(): value for name, value in environment.items() if value}
     values: dict[str, Any] = {}
     wrong: list[str] = []
     for option in fields(Options):
@@ -227,10 +226,6 @@ def log_unknown(environment: Mapping[str, str]) -> None:
         log_once(logging.WARNING, f"variable {name}", "%s is not a birdfeed setting%s", name, hint)
 
 
-def _ours(name: str) -> bool:
-    return name.startswith("BIRDFEED_") or name == "REDIS_URL"
-
-
 def option_names() -> Iterable[str]:
     """The settings' names."""
     return [option.name for option in fields(Options) if _READ in option.metadata]
@@ -246,7 +241,6 @@ def default_spool_directory() -> Path:
         home = Path("/nonexistent")
     if os.access(home, os.W_OK):
         return home / ".local" / "state" / "birdfeed"
-    user = os.getuid() if sys.platform != "win32" else "user"
     import tempfile
 
-    return Path(tempfile.gettempdir()) / f"birdfeed-{user}"
+    return Path(tempfile.gettempdir()) / f"birdfeed-{os.getuid()}"

@@ -13,7 +13,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
-from types import TracebackType
 from typing import Any, Final, Self, Unpack
 
 from birdfeed_schemas.fields import COMMON
@@ -52,9 +51,7 @@ class context:  # noqa: N801 - used like a function, as track is
         self._tokens.append(inherited.set({**(inherited.get() or {}), **self._fields}))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with contextlib.suppress(ValueError):  # a block in a generator that is closed from another context
             inherited.reset(self._tokens.pop())
 
@@ -78,9 +75,7 @@ class Request:
         self._token = serving.set(self)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.answered(500 if isinstance(error, Exception) else None)
         with contextlib.suppress(ValueError):  # exited in another context than it was entered in
             serving.reset(self._token)

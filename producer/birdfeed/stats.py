@@ -27,18 +27,7 @@ REASONS: Final[Mapping[str, str]] = {
 }
 
 #: The reasons of events that are dropped before the flusher takes them.
-_BEFORE_TAKING: Final = frozenset(
-    {
-        "bad_call",
-        "unserialisable",
-        "too_large",
-        "buffer_full",
-        "before_send",
-        "before_send_failed",
-        "misconfigured",
-        SAMPLED,
-    }
-)
+_BEFORE_TAKING: Final = REASONS.keys() - {"spool_full", "spool_unreadable", "closed"}
 
 #: The event type under which drops without a valid one are counted.
 UNKNOWN_TYPE: Final = "unknown"
@@ -127,10 +116,6 @@ class Counters:
                 self.sanitized += sanitized
                 self.truncated += truncated
 
-    def refused(self) -> int:
-        """Events dropped before the flusher took them."""
-        return sum(events for reason, events in self.dropped().items() if reason in _BEFORE_TAKING)
-
     @property
     def unreported(self) -> bool:
         """Whether there are drops that take_unreported has not returned yet."""
@@ -142,12 +127,6 @@ class Counters:
             taken, self._unreported = self._unreported, {}
             return taken
 
-    def give_back(self, drops: Mapping[tuple[str, str], int]) -> None:
-        """Take back drops that could not be reported or stored."""
-        with self._lock:
-            for key, events in drops.items():
-                self._unreported[key] = self._unreported.get(key, 0) + events
-
     def dropped(self) -> dict[str, int]:
         """Drops by reason."""
         with self._lock:
@@ -158,10 +137,12 @@ class Counters:
 
     def stats(self, *, state: str, redis: str, buffered: int, buffered_bytes: int, in_flight: int) -> Stats:
         """All counts, with the state that the client passes."""
+        dropped = self.dropped()
+        refused = sum(events for reason, events in dropped.items() if reason in _BEFORE_TAKING)
         return Stats(
             state=state,
             redis=redis,
-            tracked=self.taken + buffered + self.refused(),
+            tracked=self.taken + buffered + refused,
             buffered=buffered,
             buffered_bytes=buffered_bytes,
             in_flight=in_flight,
@@ -169,7 +150,7 @@ class Counters:
             batches=self.batches,
             spooled=self.spooled,
             drained=self.drained,
-            dropped=self.dropped(),
+            dropped=dropped,
             dropped_fields=self.dropped_fields,
             sanitized=self.sanitized,
             truncated=self.truncated,

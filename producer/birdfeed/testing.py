@@ -25,7 +25,7 @@ from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.tables.hints import unknown_field, unknown_names
 
 from birdfeed import api
-from birdfeed.client import Client
+from birdfeed.client import Client, finished
 from birdfeed.delivery.pipeline import Pipeline
 from birdfeed.encoding.batch import line_of
 from birdfeed.encoding.encoder import Encoded
@@ -164,9 +164,7 @@ class _CapturingClient(Client):
 
     def request_flush(self) -> "list[Future[bool]]":
         """There is nothing to send."""
-        done: Future[bool] = Future()
-        done.set_result(True)
-        return [done]
+        return [finished(True)]
 
 
 @contextmanager

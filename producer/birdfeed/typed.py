@@ -20,31 +20,36 @@ Number: TypeAlias = float | Decimal | str
 Error: TypeAlias = BaseException | str | Mapping[str, Any]
 
 
-class _CommonFields(TypedDict, total=False):
-    """The fields of every event type, in each accepted spelling."""
+class ContextFields(TypedDict, total=False):
+    """The fields that birdfeed.context() takes: those of every event type that are known before a model is called."""
 
-    model: str
-    model_used: str | None
-    provider: str | None
     user: Identifier | None
     username: str | None
     tier: str | None
-    start_time: Time | None
-    end_time: Time | None
-    duration: float | None
-    status: Literal["success", "error"] | None
-    error: Error | None
     request_id: Identifier | None
     environment: str | None
     organization: Identifier | None
     project: Identifier | None
     referrer: str | None
+    trace_id: Identifier | None
+    span_id: Identifier | None
+
+
+class _CommonFields(ContextFields, total=False):
+    """The fields of every event type, in each accepted spelling."""
+
+    model: str
+    model_used: str | None
+    provider: str | None
+    start_time: Time | None
+    end_time: Time | None
+    duration: float | None
+    status: Literal["success", "error"] | None
+    error: Error | None
     cache_hit: bool | None
     cache_key: Identifier | None
     service_tier: str | None
     cost: Number | None
-    trace_id: Identifier | None
-    span_id: Identifier | None
     sample_rate: float | None
     usage: Any
     idempotency_key: Identifier | None
@@ -101,21 +106,6 @@ class ImageGenerationFields(_CommonFields, total=False):
     hasInputImage: bool | None
     videoSeconds: Number | None
     audioSeconds: Number | None
-
-
-class ContextFields(TypedDict, total=False):
-    """The fields that birdfeed.context() takes: those of every event type that are known before a model is called."""
-
-    user: Identifier | None
-    username: str | None
-    tier: str | None
-    request_id: Identifier | None
-    environment: str | None
-    organization: Identifier | None
-    project: Identifier | None
-    referrer: str | None
-    trace_id: Identifier | None
-    span_id: Identifier | None
 
 
 class SettingsFields(TypedDict, total=False):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from birdfeed_schemas.safety.private_files import private_folder
 
-from birdfeed_sandbox.datafiles import load_project, packaged_project
+from birdfeed_sandbox.datafiles.project import load_project, packaged_project
 from birdfeed_sandbox.errors import SandboxError
 from birdfeed_sandbox.settings import MANIFEST, TOKENS, Settings, token_of, token_variable
 
@@ -115,11 +115,8 @@ def _run(options: argparse.Namespace) -> int:
             if options.port_file is not None:
                 _write_at_once(options.port_file, str(port))
 
-        def open_workspace() -> Workspace:
-            return Workspace(project, folder)
-
         serve(
-            Service(settings, open_workspace),
+            Service(settings, lambda: Workspace(project, folder)),
             listener,
             on_ready=on_ready,
             parent_fd=options.parent_fd,

@@ -1,56 +1,33 @@
-"""The sandbox's errors.
-
-SandboxError
-├── DatafileError      a .datasource or .pipe file is wrong; names file and line
-├── QueryError         a query the sandbox refuses before the engine sees it
-│   └── TemplateError  an endpoint can't be rendered with the parameters given
-├── EngineError        the engine (chDB) refused a statement
-├── BodyError          a request body that can't be read as NDJSON
-├── FaultError         a fault switch that doesn't exist, or has a value it can't have
-├── ApiError           an answer other than success, with its status
-└── StartError         the sandbox's process didn't come up, or has gone
-"""
+"""The sandbox's errors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 class SandboxError(Exception):
     """Base class of all errors that the sandbox raises."""
 
 
+@dataclass(eq=False, repr=False)
 class DatafileError(SandboxError):
-    """A .datasource or .pipe file is wrong.
+    """A .datasource or .pipe file is wrong: the file as it was given to the parser, the line from 1, and a sentence."""
 
-    Attributes:
-        path: The file, as it was given to the parser.
-        line: The line at fault, counted from 1.
-        message: What is wrong with it.
-    """
-
-    def __init__(self, path: str, line: int, message: str) -> None:
-        super().__init__(path, line, message)
-        self.path = path
-        self.line = line
-        self.message = message
+    path: str
+    line: int
+    message: str
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.message}"
 
 
+@dataclass(eq=False, repr=False)
 class QueryError(SandboxError):
-    """A query the sandbox refuses before the engine sees it.
+    """A query the sandbox refuses before the engine sees it; `status` is the HTTP status to answer with."""
 
-    Attributes:
-        message: What to tell the caller.
-        status: The HTTP status to answer with.
-    """
-
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message, status)
-        self.message = message
-        self.status = status
+    message: str
+    status: int = 400
 
     def __str__(self) -> str:
         return self.message
@@ -60,6 +37,7 @@ class TemplateError(QueryError):
     """An endpoint can't be rendered with the parameters given."""
 
 
+@dataclass(eq=False, repr=False)
 class EngineError(SandboxError):
     """The engine (chDB) refused a statement.
 
@@ -69,11 +47,9 @@ class EngineError(SandboxError):
         row: The row of the inserted data at fault, counted from 1, if the engine named one.
     """
 
-    def __init__(self, code: int, message: str, row: int | None = None) -> None:
-        super().__init__(code, message, row)
-        self.code = code
-        self.message = message
-        self.row = row
+    code: int
+    message: str
+    row: int | None = None
 
     def __str__(self) -> str:
         return self.message
@@ -87,20 +63,13 @@ class FaultError(SandboxError):
     """A fault switch that doesn't exist, or has a value it can't have."""
 
 
+@dataclass(eq=False, repr=False)
 class ApiError(SandboxError):
-    """An answer other than success.
+    """An answer other than success: its status, the text under `error` in its body, and further headers."""
 
-    Attributes:
-        status: The HTTP status.
-        message: The text under `error` in the body.
-        headers: Headers to send besides the usual ones.
-    """
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(status, message, headers)
-        self.status = status
-        self.message = message
-        self.headers = dict(headers or {})
+    status: int
+    message: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.status}: {self.message}"

@@ -47,12 +47,9 @@ def random_token(kind: str) -> str:
 
 
 def token_of(kind: str, environment: Mapping[str, str], folder: Path | None) -> str:
-    """A token: from the environment, else from the folder's file (created if it is missing), else a new one.
+    """A token of this kind: from the environment, else from `<kind>.token` in the folder, else a new one.
 
-    Args:
-        kind: One of TOKENS.
-        environment: Such as os.environ.
-        folder: The folder of `<kind>.token`; None: there is none.
+    With a folder, the file is created if it is missing.
 
     Raises:
         OSError: The file can't be read or created, or other users can access the folder.

@@ -8,19 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from birdfeed_sandbox.datafiles import (
-    EACH,
-    Column,
-    DatafileError,
-    Datasource,
-    Pipe,
-    load_project,
-    packaged_project,
-    parse_datasource,
-    parse_path,
-    parse_pipe,
-)
-from birdfeed_sandbox.errors import SandboxError
+from birdfeed_sandbox.datafiles.columns import Column
+from birdfeed_sandbox.datafiles.datasource import Datasource, parse_datasource
+from birdfeed_sandbox.datafiles.paths import EACH, parse_path
+from birdfeed_sandbox.datafiles.pipe import Pipe, parse_pipe
+from birdfeed_sandbox.datafiles.project import load_project, packaged_project
+from birdfeed_sandbox.errors import DatafileError, SandboxError
 from birdfeed_sandbox.store.ddl import create_quarantine, create_table
 
 
@@ -271,7 +264,7 @@ def test_a_data_source_and_a_pipe_may_not_share_a_name(tmp_path: Path) -> None:
 def test_reading_datafiles_needs_no_engine_and_no_server() -> None:
     """Other tests use the parser where the extra isn't installed."""
     heavy = "{'chdb', 'starlette', 'uvicorn', 'tornado', 'orjson', 'zstandard', 'httpx'}"
-    code = f"import sys, birdfeed_sandbox.datafiles; print(sorted({heavy} & set(sys.modules)))"
+    code = f"import sys, birdfeed_sandbox.datafiles.project; print(sorted({heavy} & set(sys.modules)))"
 
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from birdfeed_sandbox.datafiles import DatafileError, parse_datasource
-from birdfeed_sandbox.errors import BodyError
+from birdfeed_sandbox.datafiles.datasource import parse_datasource
+from birdfeed_sandbox.errors import BodyError, DatafileError
 from birdfeed_sandbox.ingest.column_types import ColumnType, parse_type
 from birdfeed_sandbox.ingest.extract import Batch, Extractor, QuarantineRule, dig
 

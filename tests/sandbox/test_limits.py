@@ -49,7 +49,7 @@ def test_a_refusal_has_the_time_to_wait() -> None:
 def test_reading_the_state_takes_no_token() -> None:
     limiter = RateLimiter()
 
-    assert [limiter.look("ds", 2, now=0.0).remaining for _ in range(3)] == [2, 2, 2]
+    assert [limiter.look("ds", 2, now=0.0).tokens for _ in range(3)] == [2, 2, 2]
     assert "Retry-After" not in limiter.look("ds", 2, now=0.0).headers()
 
 

@@ -7,7 +7,8 @@ from importlib.resources import files
 
 import pytest
 from birdfeed_sandbox import Sandbox
-from birdfeed_sandbox.datafiles import Datasource, load_project, packaged_project
+from birdfeed_sandbox.datafiles.datasource import Datasource
+from birdfeed_sandbox.datafiles.project import load_project, packaged_project
 from birdfeed_schemas.datafiles import columns_of, datafiles
 
 from tests.support import rows as made

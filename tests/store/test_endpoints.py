@@ -12,7 +12,7 @@ import httpx
 import orjson
 import pytest
 from birdfeed_sandbox import Sandbox
-from birdfeed_sandbox.datafiles import load_project, packaged_project
+from birdfeed_sandbox.datafiles.project import load_project, packaged_project
 
 from tests.store import reference
 from tests.store.reference import Question, day

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from birdfeed_sandbox import Sandbox
-from birdfeed_sandbox.datafiles import parse_datasource
+from birdfeed_sandbox.datafiles.datasource import parse_datasource
 from birdfeed_sandbox.store.ddl import create_table
 from birdfeed_schemas.events import TextGeneration
 from birdfeed_worker.errors import QueryError

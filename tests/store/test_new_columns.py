@@ -8,7 +8,7 @@ import httpx
 import orjson
 import pytest
 from birdfeed_sandbox import Sandbox
-from birdfeed_sandbox.datafiles import Datasource, parse_datasource
+from birdfeed_sandbox.datafiles.datasource import Datasource, parse_datasource
 from birdfeed_sandbox.store.ddl import create_table
 from birdfeed_schemas.tables.former import FORMER, is_short
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from birdfeed_sandbox.datafiles import load_project, packaged_project
+from birdfeed_sandbox.datafiles.project import load_project, packaged_project
 from birdfeed_sandbox.errors import SandboxError
 from birdfeed_sandbox.store.templates import SqlTemplate
 

@@ -26,4 +26,4 @@ def confirm(question: str, *, yes: bool) -> None:
         Declined: The answer was no.
     """
     if not yes and not Confirm.ask(Text(question), console=err, default=False):
-        raise Declined
+        raise Declined("declined; nothing was changed")

@@ -17,9 +17,6 @@ class Unreachable(Exception):  # noqa: N818 - a state of the world, explained in
 class Declined(Exception):  # noqa: N818 - an answer, not a failure
     """The answer to the question was not yes. Nothing was changed."""
 
-    def __str__(self) -> str:
-        return "declined; nothing was changed"
-
 
 def wrong_value(option: str, message: str) -> typer.BadParameter:
     """An error about an option's value, in the same form as typer's own."""
@@ -43,9 +40,7 @@ def explained(error: Exception) -> tuple[str, int] | None:
             return error.format_message(), USAGE
         case Declined():
             return str(error), PARTLY
-        case Unreachable():
-            return str(error), UNREACHABLE
-        case WrongKindError():
+        case Unreachable() | WrongKindError():
             return str(error), UNREACHABLE
         case RedisError():
             return f"Redis failed: {redis_error(error)}", UNREACHABLE

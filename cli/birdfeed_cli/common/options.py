@@ -1,31 +1,41 @@
 """Options that several commands share, so that they are read, and fail, in the same way everywhere."""
 
+import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Annotated, Any, Final
 
 import typer
 
+_SPAN: Final = re.compile(r"(\d{1,6})\s*([smhdw])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+#: How to write a time, for messages.
+_MOMENT: Final = "write 30m, 24h, 7d or 2w (that long ago), or ISO 8601: 2026-01-31, 2026-01-31T12:00:00Z"
 
-def moment(text: str) -> datetime:
-    """Read a time (UTC) as it is typed; raises typer.BadParameter, whose message says what to write."""
-    from birdfeed_cli.common.time_spans import read_when
+
+def moment(text: str, now: datetime | None = None) -> datetime:
+    """Read a time (UTC) as it is typed: a time span ago, or ISO 8601; raises typer.BadParameter."""
+    if _SPAN.fullmatch(text.strip().lower()):
+        return (now or datetime.now(UTC)) - timedelta(seconds=span(text))
+    # Imported here: it loads pydantic, which few commands need.
+    from birdfeed_schemas.events import read_time
 
     try:
-        return read_when(text).astimezone(UTC)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+        when = read_time(text)
+    except ValueError:
+        when = None
+    if when is None or text.strip().replace(".", "").isdigit():
+        raise typer.BadParameter(f"{text!r} is not a time; {_MOMENT}")
+    return when.astimezone(UTC)
 
 
 def span(text: str) -> float:
-    """Read a time span as it is typed, such as 10m, in seconds; raises typer.BadParameter."""
-    from birdfeed_cli.common.time_spans import seconds
-
-    try:
-        return seconds(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    """Read a time span as it is typed, in seconds: 30s, 10m, 2h, 1d, 2w; raises typer.BadParameter."""
+    found = _SPAN.fullmatch(text.strip().lower())
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not a length of time; write 30s, 10m, 2h, 7d or 2w")
+    return float(int(found[1]) * _UNITS[found[2]])
 
 
 def unknown_value(what: str, value: str, known: Iterable[str]) -> str:

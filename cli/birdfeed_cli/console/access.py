@@ -114,9 +114,7 @@ async def read_form(request: Request) -> dict[str, str]:
 class Guard:
     """Answers 403 to cross-site requests, and adds HEADERS to every response.
 
-    Attributes:
-        app: The application that handles the other requests.
-        names: Host names accepted besides localhost and IP addresses.
+    `names` are the host names accepted besides localhost and IP addresses.
     """
 
     app: ASGIApp

@@ -36,15 +36,7 @@ OPEN: Final = frozenset({"/sign-in", "/healthz"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Console:
-    """The pages, and what they need.
-
-    Attributes:
-        connection: Redis; it gives up quickly, because a page waits for it.
-        keys: Names of the keys.
-        access: The access control.
-        settings: Where Tinybird and the price book are.
-        runs: The replays that the console runs.
-    """
+    """The pages, and what they need. `connection` gives up quickly, because a page waits for it."""
 
     connection: Redis
     keys: Keys
@@ -175,18 +167,15 @@ class Console:
         return self.page(request, "problem.html", status, status=status, sentence=sentence)
 
     def answering(self, answer: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
-        """Wrap a page: it asks for a sign-in first if one is needed, and shows errors as one sentence."""
+        """Wrap a page: it asks for a sign-in first if one is needed."""
 
         async def run(request: Request) -> Response:
             if request.url.path not in OPEN and not self.access.may_read(request):
                 return RedirectResponse("/sign-in", 303)
-            try:
-                # Pages that read Redis or Tinybird run in a thread, so that the loop can answer other requests.
-                if iscoroutinefunction(answer):
-                    return cast(Response, await answer(request))
-                return cast(Response, await run_in_threadpool(answer, request))
-            except (RedisError, BirdfeedError, WrongUse) as error:
-                return self.refused(request, error)
+            # Pages that read Redis or Tinybird run in a thread, so that the loop can answer other requests.
+            if iscoroutinefunction(answer):
+                return cast(Response, await answer(request))
+            return cast(Response, await run_in_threadpool(answer, request))
 
         return run
 
@@ -224,12 +213,8 @@ def make_app(console: Console, names: Collection[str] = ()) -> Starlette:
         ("/healthz", console.health, ["GET"]),
     )
     routes = [Route(path, console.answering(page), methods=methods) for path, page, methods in pages]
-
-    async def refused(request: Request, error: Exception) -> Response:
-        return console.refused(request, error)
-
     return Starlette(
         routes=[*routes, Mount("/static", StaticFiles(directory=FOLDER / "static"))],
         middleware=[Middleware(Guard, names=frozenset(names))],
-        exception_handlers={HTTPException: refused},
+        exception_handlers=dict.fromkeys((HTTPException, RedisError, BirdfeedError, WrongUse), console.refused),
     )

@@ -95,7 +95,7 @@ def kinds_page(connection: Redis, keys: Keys, fields: Mapping[str, str], *, sign
         "all_grouped": grouped is not None and not grouped.after,
         "grouped": 0 if grouped is None else grouped.looked_at,
         "in_ledger": dead_events(connection, keys, choice),
-        "words": choice_words({name: asked[name] for name in asked}),
+        "words": choice_words(asked),
     }
 
 

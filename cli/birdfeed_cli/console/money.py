@@ -11,11 +11,10 @@ from birdfeed_worker.settings import WorkerSettings
 from markupsafe import Markup
 
 from birdfeed_cli.common.errors import WrongUse
-from birdfeed_cli.common.money import usd
 from birdfeed_cli.prices.missing import lacks, read_missing
 from birdfeed_cli.report.charts import stacked_bars
 from birdfeed_cli.report.command import NO_TABLES, read_stored
-from birdfeed_cli.report.html import colour
+from birdfeed_cli.report.html import colour, cost_layers, usd_of
 from birdfeed_cli.report.query import DIMENSIONS, Report
 
 #: Numbers of days that can be shown.
@@ -61,12 +60,8 @@ def _days(query: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
 
 def _plot(report: Report, by: str) -> dict[str, Any]:
     series = report.over_time
-    layers = [
-        (one.name, [float(cost) for cost in one.cost_usd], f"var(--{colour(series, nth)})")
-        for nth, one in enumerate(series)
-    ]
     title = f"Cost by {report.every} and {by}"
-    drawn = stacked_bars(title, report.periods, report.every, layers, lambda value: usd(Decimal(repr(value))))
+    drawn = stacked_bars(title, report.periods, report.every, cost_layers(series), usd_of)
     # The function that drew it has escaped the names.
     plot = Markup(drawn)  # nosec B704
     legend = [

@@ -31,13 +31,7 @@ PLOTTED: Final = ("accepted", "written", "dead", "dropped")
 
 
 def overview(connection: Redis, keys: Keys, query: Mapping[str, str]) -> dict[str, Any]:
-    """Everything that the page shows; raises RedisError.
-
-    Args:
-        connection: Redis.
-        keys: Names of the keys.
-        query: The URL's query: `hours`, one of HOURS.
-    """
+    """Everything that the page shows for a URL's query (`hours`, one of HOURS); raises RedisError."""
     now = redis_time(connection)
     status = read_status(connection, keys, now)
     hours = next((known for known in HOURS if query.get("hours") == str(known)), 6)

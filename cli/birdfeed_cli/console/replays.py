@@ -64,12 +64,7 @@ class Run:
 
 @dataclass(slots=True)
 class Runs:
-    """The replays of this console.
-
-    Args:
-        connection: Redis, with the commands' timeout.
-        keys: Names of the keys.
-    """
+    """The replays of this console; `connection` has the commands' timeout."""
 
     connection: Redis
     keys: Keys

@@ -3,6 +3,7 @@
 import signal
 import socket
 from collections.abc import Collection
+from contextlib import closing
 from types import FrameType
 from typing import Final
 
@@ -36,10 +37,7 @@ PAGE_THREADS: Final = 8
 
 
 def run_console(host: str | None, port: int | None) -> int:
-    """Serve the console.
-
-    Args:
-        host, port: Where to listen; None: as in the settings.
+    """Serve the console on this host and port; None: as in the settings.
 
     Raises:
         ConfigurationError: The settings are wrong, or no Redis is configured.
@@ -67,10 +65,8 @@ def run_console(host: str | None, port: int | None) -> int:
         signal.signal(signum, stop)
     how = "sign in with the token" if console.access.token else "read-only"
     err.print(f"birdfeed console on http://{_shown(host)}:{listener.getsockname()[1]}/ ({how})", soft_wrap=True)
-    try:
+    with closing(console):
         server.run([listener])
-    finally:
-        console.close()
     return OK
 
 
@@ -78,7 +74,6 @@ def beside(settings: WorkerSettings, keys: Keys) -> Listen:
     """A function that serves the console and the launcher's pages on one port.
 
     The launcher's three pages need no sign-in, and their Host header isn't checked.
-
 
     Raises:
         ConfigurationError: Others could reach the console, and there is no token.

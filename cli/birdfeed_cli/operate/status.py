@@ -1,6 +1,7 @@
 """`birdfeed status`: the health of everything on one screen."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -70,10 +71,8 @@ def spool_of_this_host() -> dict[str, Any] | None:
         spool = Spool.of(ProducerSettings.with_dotenv().options())
         if not spool.exists():
             return None
-        try:
+        with closing(spool):
             totals = spool.totals()
-        finally:
-            spool.close()
     except Exception as error:
         return {"error": f"{type(error).__name__}: {error}"}
     return {"events": totals.events, "bytes": totals.bytes, "reports": totals.reports}

@@ -1,7 +1,8 @@
 """`birdfeed prices check`, `diff` and `show`: maintain a price book."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from difflib import get_close_matches
@@ -11,7 +12,7 @@ from typing import Any
 from birdfeed_schemas.prices import ModelPrices
 from birdfeed_schemas.tables.counted import counted
 from birdfeed_worker.pricing.book.book import PriceBook, PriceBookError, load
-from birdfeed_worker.pricing.book.diff import Change, dates_of, diff
+from birdfeed_worker.pricing.book.diff import dates_of, diff
 from birdfeed_worker.pricing.book.overlay import Overlay, overlay
 from birdfeed_worker.pricing.book.show import Layer, describe, in_force, layers_of, names
 from birdfeed_worker.pricing.price.money import plain
@@ -37,8 +38,7 @@ def run_check(file: Path, *, as_json: bool) -> int:
         book = load(file)
     except PriceBookError as error:
         if as_json:
-            problems = [{"line": one.line, "field": one.field, "message": one.message} for one in error.problems]
-            print_json({"file": str(file), "ok": False, "problems": problems})
+            print_json({"file": str(file), "ok": False, "problems": list(map(asdict, error.problems))})
         else:
             print_lines(str(error).split("\n"))
             _line(f"{counted(len(error.problems), 'problem')}; the book can't be used")
@@ -55,9 +55,9 @@ def run_diff(old: str, new: str, *, as_json: bool) -> int:
     """Print what changed from one book to the other."""
     changes = diff(_book(old), _book(new))
     if as_json:
-        print_json(_changes_json(changes))
+        print_json(list(map(asdict, changes)))
     elif changes:
-        _lines(changes)
+        print_lines(f"  {change}" for change in changes)
     else:
         _line("no difference that changes a price")
     return OK
@@ -100,14 +100,13 @@ def _counts(book: PriceBook) -> dict[str, Any]:
 def _show_check(file: Path, book: PriceBook, laid: Overlay) -> None:
     counts = _counts(book)
     units = ", ".join(f"{count} by {unit}" for unit, count in counts["units"].items()) or "none"
-    sizes = (counted(counts[f"{one}s"], one) for one in ("model", "price", "variant"))
-    models, prices, variants = sizes
+    models, prices, variants = (counted(counts[f"{one}s"], one) for one in ("model", "price", "variant"))
     _line(f"{file}: valid; {models} ({units}), {prices}, {variants}; rows will name it {book.hash}")
     for note in laid.notes:
         _line(f"note: {note}")
     _line("")
     _line(f"Compared with the shipped book, of which {counted(laid.kept, 'model stays', 'models stay')} in use:")
-    _lines(laid.changes)
+    print_lines(f"  {change}" for change in laid.changes)
     for name, (before, now) in laid.taken.items():
         _line(f"  the name {name!r} belongs to {now} now (before: {before})")
     if not laid.changes and not laid.taken:
@@ -157,20 +156,11 @@ def _rates(rates: Mapping[str, Decimal]) -> str:
 
 def _overlay_json(laid: Overlay) -> dict[str, Any]:
     return {
-        "changes": _changes_json(laid.changes),
+        "changes": list(map(asdict, laid.changes)),
         "taken": [{"name": name, "from": before, "by": now} for name, (before, now) in laid.taken.items()],
         "kept": laid.kept,
         "notes": laid.notes,
     }
-
-
-def _changes_json(changes: Iterable[Change]) -> list[dict[str, str | None]]:
-    return [{"model": one.model, "field": one.field, "old": one.old, "new": one.new} for one in changes]
-
-
-def _lines(changes: Iterable[Change]) -> None:
-    for change in changes:
-        _line(f"  {change}")
 
 
 def _line(text: str) -> None:

@@ -157,15 +157,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "by": {dimension: [_line(line) for line in lines] for dimension, lines in report.by.items()},
         "every": report.every,
         "periods": [period.isoformat() for period in report.periods],
-        "over_time": [
-            {
-                "name": one.name,
-                "cost_usd": [_usd(cost) for cost in one.cost_usd],
-                "requests": one.requests,
-                "errors": one.errors,
-            }
-            for one in report.over_time
-        ],
+        "over_time": [{**asdict(one), "cost_usd": list(map(_usd, one.cost_usd))} for one in report.over_time],
         "usage": [shape_json(one) for one in report.unread],
     }
 

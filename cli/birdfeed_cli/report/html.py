@@ -93,12 +93,9 @@ def _tiles(total: Line) -> str:
 
 
 def _cost_plot(report: Report, by: str) -> str:
-    series = report.over_time
-    layers = [
-        (one.name, [float(cost) for cost in one.cost_usd], _colour(series, nth)) for nth, one in enumerate(series)
-    ]
-    totals = [usd(sum(one.cost_usd, Decimal(0))) for one in series]
-    return _plot(report, f"Cost by {report.every} and {by}", layers, totals, lambda value: usd(Decimal(repr(value))))
+    totals = [usd(sum(one.cost_usd, Decimal(0))) for one in report.over_time]
+    layers = cost_layers(report.over_time)
+    return _plot(report, f"Cost by {report.every} and {by}", layers, totals, usd_of)
 
 
 def _request_plot(report: Report) -> str:
@@ -121,8 +118,17 @@ def _plot(report: Report, title: str, layers: Sequence[Layer], totals: Sequence[
     )
 
 
-def _colour(series: Sequence[Series], nth: int) -> str:
-    return f"var(--{colour(series, nth)})"
+def cost_layers(series: Sequence[Series]) -> list[Layer]:
+    """Costs over time, for a plot whose values usd_of formats."""
+    return [
+        (one.name, [float(cost) for cost in one.cost_usd], f"var(--{colour(series, nth)})")
+        for nth, one in enumerate(series)
+    ]
+
+
+def usd_of(value: float) -> str:
+    """A plotted cost for display."""
+    return usd(Decimal(repr(value)))
 
 
 def colour(series: Sequence[Series], nth: int) -> str:

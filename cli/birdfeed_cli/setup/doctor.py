@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import birdfeed
 from birdfeed.checks.findings import Check, State, exit_code
-from birdfeed.checks.look import look, variables, wrong_settings
+from birdfeed.checks.look import ANSWER_SECONDS, look, variables, wrong_settings
 from birdfeed.settings import ProducerSettings
 from birdfeed_schemas.datafiles import datasources
 from birdfeed_schemas.safety.untrusted import redis_error
@@ -44,8 +44,6 @@ STYLES: Final[Mapping[State, str]] = {
     "wrong": BAD_BADGE,
     "down": BAD_BADGE,
 }
-#: Seconds for each answer of Redis.
-ANSWER_SECONDS: Final = 1.5
 #: Seconds that --send waits for the row, and seconds between two checks.
 ROW_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 1.0

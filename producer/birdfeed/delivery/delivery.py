@@ -10,7 +10,7 @@ is in flight, nothing more is taken from the buffer, so that the buffer's bounds
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -135,7 +135,7 @@ class Delivery:
                 if not items:
                     return True
                 if not self.breaker.allows() and self._spool_refuses():
-                    self._sending.count(_by_type(item[0] for item in items))
+                    self._sending.count(Counter((item[0], "spool_full") for item in items))
                 else:
                     try:
                         self._in_flight.extend(self._pack(items))
@@ -224,12 +224,3 @@ class Delivery:
             return self._spool.exists() and not self._spool.has_room()
         except SpoolError:
             return False
-
-
-def _by_type(event_types: Iterable[str]) -> dict[tuple[str, str], int]:
-    """Drop counts for events of these types, with the reason "spool_full"."""
-    drops: dict[tuple[str, str], int] = {}
-    for event_type in event_types:
-        key = (event_type, "spool_full")
-        drops[key] = drops.get(key, 0) + 1
-    return drops

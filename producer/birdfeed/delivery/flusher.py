@@ -47,11 +47,6 @@ class Flusher:
         self._thread.start()
 
     @property
-    def alive(self) -> bool:
-        """Whether the thread runs."""
-        return self._thread.is_alive()
-
-    @property
     def current(self) -> bool:
         """Whether the caller is the thread itself."""
         return threading.current_thread() is self._thread

@@ -47,8 +47,7 @@ class Reports:
         """Write the new counts to the spool, without trying Redis."""
         if self._report is None and self._counters.unreported:
             self._report = (str(uuid4()), self._counters.take_unreported())
-        if self._report is not None:
-            self._spool_report()
+        self._spool_report()
 
     def _spool_report(self) -> None:
         if self._spool is None or self._report is None:

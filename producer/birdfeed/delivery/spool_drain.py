@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -14,7 +15,6 @@ from birdfeed.spool.database import require_spool
 from birdfeed.spool.location import private_directory
 from birdfeed.spool.store import Spool, Totals
 from birdfeed.stats import Counters
-from birdfeed.transport.connection import Credentials
 
 #: Seconds between rounds; the rate decides how much each sends.
 _PAUSE: Final = 0.1
@@ -54,7 +54,6 @@ def drain(
     *,
     path: Path | None = None,
     rate: float | None = None,
-    credentials: Credentials | None = None,
     on_progress: Callable[[int], None] = lambda events: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Drained:
@@ -64,7 +63,6 @@ def drain(
         options: Where Redis is, and which spool to send.
         path: A spool to send instead, for example one for a Redis that has moved. Its events go to this Redis.
         rate: Events per second; None means as fast as Redis takes them.
-        credentials: As for birdfeed.configure.
         on_progress: Called after each round with the number of events sent so far.
         sleep: Waits for that many seconds.
 
@@ -81,10 +79,10 @@ def drain(
         options=replace(options, spool_drain_rate=rate or _UNBOUNDED, durability="spool"),
         buffer=Buffer(counters=counters),
         counters=counters,
-        sender=enqueuer(options, credentials),
+        sender=enqueuer(options),
         spool=spool,
     )
-    try:
+    with closing(delivery):
         # If nothing has moved for this long, another process holds what is left.
         patience = _PATIENCE + (options.batch_events / rate if rate else 0)
         idle, before = 0.0, -1
@@ -105,5 +103,3 @@ def drain(
             left=left,
             redis=delivery.breaker.state,
         )
-    finally:
-        delivery.close()

@@ -40,7 +40,8 @@ class Allowed:
         shape = self.known.get(event_type)
         if shape is not None:
             return shape
-        spellings = _plugged_in(event_type)
+        load_plugged_in()
+        spellings = _types.get(event_type)
         full = len(self.known) >= _MAX_TYPES
         if spellings is None:
             if not full:
@@ -84,11 +85,6 @@ def load_plugged_in() -> None:
                 logging.ERROR, "entry points", "event types of other packages can't be read: %s", type(error).__name__
             )
         _asked = True
-
-
-def _plugged_in(event_type: str) -> dict[str, str] | None:
-    load_plugged_in()
-    return _types.get(event_type)
 
 
 def usable(event_type: object) -> bool:

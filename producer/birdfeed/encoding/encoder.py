@@ -19,10 +19,9 @@ from birdfeed_schemas.event_structs import EventData
 from birdfeed_schemas.fields import ANY_TYPE
 from birdfeed_schemas.tables.hints import unknown_field, unknown_names
 from birdfeed_schemas.wire.compact_bytes import compact_bytes
-from uuid_utils import uuid7
+from uuid_utils import UUID, uuid5, uuid7
 
 from birdfeed.encoding.added_fields import AddedFields
-from birdfeed.encoding.event_ids import id_of_key
 from birdfeed.encoding.redact import ErrorMessage, pseudonym
 from birdfeed.encoding.sampling import SAMPLE_RATE, Sampling
 from birdfeed.encoding.sanitize import NOTHING, Bounds, Sanitizer
@@ -40,6 +39,8 @@ PERSONAL: Final = frozenset({"user", "username"})
 Encoded: TypeAlias = tuple[str, bytes, int, int, str]
 #: A caller's own key: events of one type and key have one id, and count once.
 IDEMPOTENCY_KEY: Final = "idempotency_key"
+#: The UUID namespace for ids made from idempotency keys. Any UUID would do, but it must never change.
+_NAMESPACE: Final = UUID("0192f0c1-5a3e-7d44-9c1b-6a3f6f2f8b11")
 
 _convert: Final = msgspec.convert
 _dumps: Final = orjson.dumps
@@ -98,12 +99,9 @@ class Encoder:
         self._told: set[tuple[str, str]] = set()
 
     def encode(self, event_type: str, event_data: Mapping[str, Any], shape: Shape) -> Encoded | None:
-        """Encode one event; None if it was dropped and counted.
+        """Encode one event; None if it was dropped and counted. What its shape may not send is dropped.
 
-        Args:
-            event_type: The event's type.
-            event_data: What the handler passed; it is read, never changed.
-            shape: What such an event may send; everything else is dropped.
+        The handler's data is read, never changed.
 
         Raises:
             Exception: `event_data` is not a mapping, or reading it failed.
@@ -141,7 +139,7 @@ class Encoder:
         encoded = self.encode(event_type, event_data, shape)
         if encoded is None or key is None or key == "":
             return encoded
-        return (*encoded[:4], id_of_key(event_type, key))
+        return (*encoded[:4], str(uuid5(_NAMESPACE, f"{event_type}\n{key}")))
 
     def _filtered(self, event_type: str, event_data: Mapping[Any, Any], shape: Shape) -> Encoded | None:
         """`encode` for data that can't leave unchanged: filter it, call the hook, hash fields."""

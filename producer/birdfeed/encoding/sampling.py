@@ -37,12 +37,9 @@ class Sampling:
         self._errors = errors
 
     def of(self, event_type: str, event_data: Mapping[str, Any], key: object) -> Mapping[str, Any] | None:
-        """The event's data as it is to be sent; None if it is not to be sent.
+        """The data of an event of a type in `rates` as it is to be sent; None if it is not to be sent.
 
-        Args:
-            event_type: A type in `rates`.
-            event_data: The event's data.
-            key: The caller's idempotency key; None and "" mean there is none.
+        `key` is the caller's idempotency key; None and "" mean there is none.
         """
         if any(event_data.get(name) is not None for name in _RATES):
             return event_data

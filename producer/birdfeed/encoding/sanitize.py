@@ -128,13 +128,9 @@ class Sanitizer:
 
     def items_of(self, mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
         """A mapping's items, as many as may still be read; a copy, which no other thread can change."""
-        left = max(0, self._left)
-        if type(mapping) is dict and len(mapping) <= left:
+        if type(mapping) is dict and len(mapping) <= max(0, self._left):
             return list(mapping.items())  # atomic
-        found = list(islice(mapping.items(), left + 1))
-        if len(found) > left:
-            self.cut += 1
-        return found[:left]
+        return self.parts_of(mapping.items())
 
     def parts_of(self, sequence: Iterable[Any]) -> list[Any]:
         """A sequence's elements, as many as may still be read."""

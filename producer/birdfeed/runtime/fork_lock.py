@@ -10,7 +10,6 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final
 
 #: Seconds that a fork waits at most for a round: Redis may hang twice, while connecting and while answering.
@@ -37,9 +36,7 @@ class ForkLock:
     def __enter__(self) -> None:
         self._lock.acquire()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def acquire(self, seconds: float) -> bool:

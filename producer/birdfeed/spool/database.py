@@ -117,10 +117,6 @@ class SpoolFile:
         self._opened: tuple[int, int] = (0, 0)
         self._process = 0
 
-    def exists(self) -> bool:
-        """Whether there is a file; nothing is opened."""
-        return self.path.exists()
-
     def transaction(self) -> contextlib.AbstractContextManager[sqlite3.Connection]:
         """A write transaction, committed at the end of the block.
 
@@ -217,17 +213,6 @@ class SpoolFile:
                 yield
         finally:
             import_lock.release()
-
-    def check(self) -> Path:
-        """Check that the file can be created and written; returns its path.
-
-        Raises:
-            SpoolError: It can't; `reason` says why.
-        """
-        make_directory(self.path.parent)
-        if not os.access(self.path.parent, os.W_OK | os.X_OK):
-            raise SpoolError(f"the spool's directory {self.path.parent} is not writable")
-        return self.path
 
     def close(self) -> None:
         """Close the connection; the next use opens it again."""

@@ -7,6 +7,7 @@ process is sending are left, and counted. SQLite overwrites what is erased (secu
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -44,7 +45,7 @@ def forget(path: Path, owns: Owns, *, dry_run: bool = False) -> Forgotten:
     """
     file = SpoolFile(path, busy_seconds=_BUSY_SECONDS)
     found = Forgotten()
-    try:
+    with closing(file):
         with file.snapshot() as db:
             db.execute("PRAGMA secure_delete = ON")
             single = [seq for (seq,) in db.execute("SELECT seq FROM events ORDER BY seq").fetchall()]
@@ -56,8 +57,6 @@ def forget(path: Path, owns: Owns, *, dry_run: bool = False) -> Forgotten:
             _from_batch(file, seq, owns, found, dry_run=dry_run)
         if not dry_run:
             file.scrub()  # free pages may still hold events that were sent before
-    finally:
-        file.close()
     return found
 
 

@@ -18,6 +18,7 @@ import os
 import sqlite3
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +28,10 @@ from uuid import uuid4
 import orjson
 
 from birdfeed.encoding.batch import PackedBatch, cut, mark_retried, pack
+from birdfeed.errors import SpoolError
 from birdfeed.options import Options
 from birdfeed.spool.database import ROW_OVERHEAD, SpoolFile
-from birdfeed.spool.location import spool_path
+from birdfeed.spool.location import make_directory, spool_path
 
 #: Seconds for which a claimed batch is reserved for its process; sending takes a second or two at worst.
 LEASE_SECONDS: Final = 30.0
@@ -104,7 +106,7 @@ class Spool:
 
     def exists(self) -> bool:
         """Whether the file exists: something was spooled here before."""
-        return self._file.exists()
+        return self.path.exists()
 
     def close(self) -> None:
         """Close the file; the next use opens it again."""
@@ -117,25 +119,25 @@ class Spool:
             How many events were stored, and what was dropped because the spool is full.
         """
         kept = 0
-        dropped: dict[tuple[str, str], int] = {}
+        dropped: defaultdict[tuple[str, str], int] = defaultdict(int)
         with self._file.transaction() as db:
             for batch in batches:
                 if self._has_room(db, len(batch.data), dropped):
                     self._insert(db, batch)
                     kept += batch.events
                 else:
-                    _add(dropped, batch.event_type, "spool_full", batch.events)
+                    dropped[batch.event_type, "spool_full"] += batch.events
         return kept, dropped
 
     def add_event(self, event_type: str, line: bytes, dropped_fields: int) -> tuple[bool, Drops]:
         """Store a single event; returns whether it was stored, and what was dropped because the spool is full."""
-        dropped: dict[tuple[str, str], int] = {}
+        dropped: defaultdict[tuple[str, str], int] = defaultdict(int)
         with self._file.transaction() as db:
             stored = self._insert_event(db, event_type, line, dropped_fields) or (
                 self._has_room(db, len(line), dropped) and self._insert_event(db, event_type, line, dropped_fields)
             )
             if not stored:
-                _add(dropped, event_type, "spool_full", 1)
+                dropped[event_type, "spool_full"] += 1
         return stored, dropped
 
     def collect(self, *, batch_events: int, batch_bytes: int, compression: int) -> tuple[list[PackedBatch], int]:
@@ -162,7 +164,7 @@ class Spool:
             The batches, and what was dropped because it was damaged on disk and could not be read back.
         """
         claimed: list[PackedBatch] = []
-        unreadable: dict[tuple[str, str], int] = {}
+        unreadable: defaultdict[tuple[str, str], int] = defaultdict(int)
         with self._file.transaction() as db:
             now = self._clock()  # read in the transaction: against an older time, a claim just made would seem invalid
             rows = db.execute(
@@ -171,28 +173,25 @@ class Spool:
                 {"now": now},
             )
             events = size = 0
-            held = []
+            held, damaged = [], []
             for seq, batch_id, event_type, count, packed_size, data, crc, retried, holder in rows:
                 if claimed and (events + count > max_events or size + len(data) > CLAIM_BYTES):
                     break
                 if zlib.crc32(data) != crc:
-                    _add(unreadable, event_type, "spool_unreadable", count)
-                    held.append((seq, False))
+                    unreadable[event_type, "spool_unreadable"] += count
+                    damaged.append((seq,))
                     continue
                 # A batch with a holder but an expired claim: the holder died or was stopped while sending it.
                 batch = PackedBatch(
                     id=batch_id, event_type=event_type, events=count, size=packed_size, data=data, retried=bool(retried)
                 )
                 claimed.append(mark_retried(batch) if holder and not retried else batch)
-                held.append((seq, True))
+                held.append((self._holder, now + LEASE_SECONDS, seq))
                 events += count
                 size += len(data)
             rows.close()
-            for seq, readable in held:
-                if readable:
-                    self._hold(db, seq, now)
-                else:
-                    db.execute("DELETE FROM batches WHERE seq = ?", (seq,))
+            db.executemany("UPDATE batches SET holder = ?, held_until = ? WHERE seq = ?", held)
+            db.executemany("DELETE FROM batches WHERE seq = ?", damaged)
         return claimed, unreadable
 
     def settle(self, batches: Iterable[PackedBatch]) -> None:
@@ -250,8 +249,11 @@ class Spool:
         return max(0.0, self._wall_clock() - row[0]) if row[0] is not None else 0.0
 
     def check(self) -> Path:
-        """Check that the spool can be written; returns its path."""
-        return self._file.check()
+        """Check that the file can be created and written; returns its path."""
+        make_directory(self.path.parent)
+        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+            raise SpoolError(f"the spool's directory {self.path.parent} is not writable")
+        return self.path
 
     def has_room(self) -> bool:
         """Whether a small batch could be stored without dropping another."""
@@ -286,11 +288,6 @@ class Spool:
         with self._file.transaction() as db:
             db.execute("PRAGMA incremental_vacuum").fetchall()
 
-    def _hold(self, db: sqlite3.Connection, seq: int, now: float) -> None:
-        db.execute(
-            "UPDATE batches SET holder = ?, held_until = ? WHERE seq = ?", (self._holder, now + LEASE_SECONDS, seq)
-        )
-
     def _insert(self, db: sqlite3.Connection, batch: PackedBatch, *, held: bool = False) -> None:
         db.execute(
             "INSERT OR IGNORE INTO batches "
@@ -318,7 +315,7 @@ class Spool:
         )
         return done.rowcount == 1
 
-    def _has_room(self, db: sqlite3.Connection, size: int, dropped: dict[tuple[str, str], int]) -> bool:
+    def _has_room(self, db: sqlite3.Connection, size: int, dropped: defaultdict[tuple[str, str], int]) -> bool:
         """Whether `size` bytes fit; with the policy "oldest", after dropping the oldest that no process holds."""
         while db.execute("SELECT bytes FROM totals").fetchone()[0] + size + ROW_OVERHEAD > self._max_bytes:
             if not self._drop_oldest or size + ROW_OVERHEAD > self._max_bytes:  # then dropping all would not help
@@ -334,9 +331,5 @@ class Spool:
             if oldest is None:
                 return False
             db.execute(f"DELETE FROM {table} WHERE seq = ?", (oldest[0],))
-            _add(dropped, oldest[1], "spool_full", oldest[2])
+            dropped[oldest[1], "spool_full"] += oldest[2]
         return True
-
-
-def _add(drops: dict[tuple[str, str], int], event_type: str, reason: str, events: int) -> None:
-    drops[event_type, reason] = drops.get((event_type, reason), 0) + events

@@ -2,26 +2,16 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Generator, Iterator
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from birdfeed.tracking.track import Work
 
 #: Modules of the classes of futures and tasks. They are recognised by module, because a mock has every attribute.
 _FUTURES: Final = frozenset({"_asyncio", "concurrent.futures._base"})
 
 
-class Tracked(Protocol):
-    """The methods of track.Work that following a stream uses."""
-
-    def enter(self) -> Any:
-        """Make its event the current one."""
-
-    def leave(self, token: Any) -> None:
-        """Undo `enter`."""
-
-    def end(self, error: BaseException | None = None, answer: object = None) -> None:
-        """Send its event."""
-
-
-def generator(stream: Generator[Any, Any, Any], work: Tracked) -> Generator[Any, Any, Any]:
+def generator(stream: Generator[Any, Any, Any], work: "Work") -> Generator[Any, Any, Any]:
     """Wrap a generator: `work` is current while the generator's own code runs, and ends with it."""
     step: Any = stream.send
     given: Any = None
@@ -47,7 +37,7 @@ def generator(stream: Generator[Any, Any, Any], work: Tracked) -> Generator[Any,
             given, step = error, stream.throw
 
 
-def _close(stream: Generator[Any, Any, Any], work: Tracked, gone: BaseException) -> None:
+def _close(stream: Generator[Any, Any, Any], work: "Work", gone: BaseException) -> None:
     """Close the handler's generator, which may still set fields in its clean-up."""
     token = work.enter()
     try:
@@ -57,7 +47,7 @@ def _close(stream: Generator[Any, Any, Any], work: Tracked, gone: BaseException)
         work.end(gone)
 
 
-async def async_generator(stream: AsyncGenerator[Any, Any], work: Tracked) -> AsyncGenerator[Any, Any]:
+async def async_generator(stream: AsyncGenerator[Any, Any], work: "Work") -> AsyncGenerator[Any, Any]:
     """`generator` for async generators."""
     step: Any = stream.asend
     given: Any = None
@@ -83,7 +73,7 @@ async def async_generator(stream: AsyncGenerator[Any, Any], work: Tracked) -> As
             given, step = error, stream.athrow
 
 
-async def _current_while(work: Tracked, step: Awaitable[Any]) -> Any:
+async def _current_while(work: "Work", step: Awaitable[Any]) -> Any:
     token = work.enter()
     try:
         return await step
@@ -91,7 +81,7 @@ async def _current_while(work: Tracked, step: Awaitable[Any]) -> Any:
         work.leave(token)
 
 
-def response(result: Any, work: Tracked) -> Any:
+def response(result: Any, work: "Work") -> Any:
     """Follow what a handler returned: a stream to its end; with anything else the work ends now.
 
     Coroutines, tasks and futures are followed to their end, too. Known streams: generators, Starlette's and FastAPI's
@@ -126,7 +116,7 @@ def response(result: Any, work: Tracked) -> Any:
     return result
 
 
-async def _awaited(coroutine: Awaitable[Any], work: Tracked) -> Any:
+async def _awaited(coroutine: Awaitable[Any], work: "Work") -> Any:
     """Wrap a coroutine that a plain function returned; the work ends with it."""
     try:
         result = await _current_while(work, coroutine)
@@ -148,7 +138,7 @@ def _error_of(done: Any) -> BaseException | None:
 class Parts:
     """An iterator that ends `work` when it ends, fails, is closed, or is garbage-collected."""
 
-    def __init__(self, parts: Iterator[Any], work: Tracked) -> None:
+    def __init__(self, parts: Iterator[Any], work: "Work") -> None:
         self._parts = parts
         self._work = work
 
@@ -183,7 +173,7 @@ class Parts:
 class AsyncParts:
     """`Parts` for async iterators."""
 
-    def __init__(self, parts: AsyncIterator[Any], work: Tracked) -> None:
+    def __init__(self, parts: AsyncIterator[Any], work: "Work") -> None:
         self._parts = parts
         self._work = work
 

@@ -22,8 +22,6 @@ import inspect
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeVar, Unpack, cast, overload
 
 from birdfeed_schemas.fields import COMMON
@@ -92,16 +90,14 @@ class Work:
         _current.reset(token)
 
     def __enter__(self) -> Self:
-        self._token = self.enter()
+        self.token = self.enter()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """End the work if it raised; otherwise not yet, because what it returned may be a stream."""
         if error is not None:
             self.end(error)
-        self.leave(self._token)
+        self.leave(self.token)
 
     def end(self, error: BaseException | None = None, answer: object = None) -> None:
         """End the work, which succeeded or raised `error`; `answer` is what it returned."""
@@ -146,16 +142,8 @@ def _described(error: BaseException) -> object:
         return {**refused, "message": type(error).__name__}
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Entered:
-    """A `with` block that was entered and not yet exited."""
-
-    work: Work
-    token: Token[TrackedEvent | None]
-
-
-#: The blocks entered in this task or thread, innermost last.
-_entered: ContextVar[tuple[_Entered, ...]] = ContextVar("birdfeed_entered", default=())
+#: The work of the `with` blocks entered in this task or thread, innermost last.
+_entered: ContextVar[tuple[Work, ...]] = ContextVar("birdfeed_entered", default=())
 
 
 class track:  # noqa: N801 - used like a function, as contextlib.suppress is
@@ -180,40 +168,35 @@ class track:  # noqa: N801 - used like a function, as contextlib.suppress is
             raise TypeError('track needs the event type: @track("text_generation")')
         self._event_type = EventType(event_type)
         self._fields = fields
-        self._open: list[_Entered] = []
+        self._open: list[Work] = []
 
     def __enter__(self) -> TrackedEvent:
-        work = self._begin()
-        entered = _Entered(work, work.enter())
-        self._open.append(entered)
-        _entered.set((*_entered.get(), entered))
+        work = self._begin().__enter__()
+        self._open.append(work)
+        _entered.set((*_entered.get(), work))
         return work.event
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        entered = self._innermost()
-        if entered is None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        work = self._innermost()
+        if work is None:
             return
-        self._open.remove(entered)
-        _entered.set(tuple(one for one in _entered.get() if one is not entered))
+        self._open.remove(work)
+        _entered.set(tuple(one for one in _entered.get() if one is not work))
         with contextlib.suppress(ValueError):  # a block in a generator that is closed from another context
-            entered.work.leave(entered.token)
-        entered.work.end(error)
+            work.leave(work.token)
+        work.end(error)
 
-    def _innermost(self) -> "_Entered | None":
+    def _innermost(self) -> Work | None:
         """The block being exited: one object may be entered in several tasks and threads at once."""
-        for entered in reversed(_entered.get()):
-            if any(entered is one for one in self._open):
-                return entered
+        for work in reversed(_entered.get()):
+            if work in self._open:
+                return work
         return self._open[-1] if self._open else None
 
     async def __aenter__(self) -> TrackedEvent:
         return self.__enter__()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self.__exit__(kind, error, trace)
 
     def __call__(self, function: Function) -> Function:

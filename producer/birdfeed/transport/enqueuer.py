@@ -221,23 +221,17 @@ class Enqueuer:
             else:
                 outcomes.append(Outcome.ACCEPTED if result else Outcome.KNOWN)
         if self._wait_replicas:
-            replicas = results[-1]
-            if isinstance(replicas, Exception) or replicas < self._wait_replicas:
-                error = error or NotReplicatedError(replicas if isinstance(replicas, int) else 0, self._wait_replicas)
+            replicas = 0 if isinstance(results[-1], Exception) else results[-1]
+            if replicas < self._wait_replicas:
+                error = error or NotReplicatedError(
+                    f"{replicas} of {self._wait_replicas} replicas had the batches in time"
+                )
                 outcomes = [Outcome.UNKNOWN if outcome.delivered else outcome for outcome in outcomes]
         return Answer(outcomes=outcomes, error=error)
 
 
 class NotReplicatedError(Exception):
     """Fewer replicas than wait_replicas had the batches in time."""
-
-    def __init__(self, replicas: int, wanted: int) -> None:
-        super().__init__(f"{replicas} of {wanted} replicas had the batches in time")
-        self.replicas = replicas
-        self.wanted = wanted
-
-    def __reduce__(self) -> tuple[type["NotReplicatedError"], tuple[int, int]]:
-        return type(self), (self.replicas, self.wanted)
 
 
 def job_fields(batch: PackedBatch, queue: str) -> dict[str, str | bytes | int]:

@@ -52,12 +52,7 @@ class Column:
 
 
 def parse_columns(text: str, *, path: str, first_line: int) -> tuple[Column, ...]:
-    """The columns of a SCHEMA block.
-
-    Args:
-        text: The block.
-        path: The file's name, for error messages.
-        first_line: The line of the file on which the block begins.
+    """The columns of a SCHEMA block that begins on `first_line` of the file `path`.
 
     Raises:
         DatafileError: A column can't be read, or is there twice, or there is none.

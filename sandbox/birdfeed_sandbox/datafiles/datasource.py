@@ -42,12 +42,8 @@ class Datasource:
     """One data source.
 
     Attributes:
-        name: The file's name without its ending.
-        path: The file, for error messages.
-        tokens: Its TOKEN lines.
-        columns: Its schema.
+        name, path: The file's name without its ending, and the file, for error messages.
         indexes: Lines of INDEXES, without the word INDEX.
-        engine: MergeTree or an engine of its family.
         options: ENGINE_* settings by their name without `ENGINE_`: PARTITION_KEY, SORTING_KEY, TTL, VER, ...
     """
 
@@ -66,16 +62,7 @@ def load_datasource(path: Path) -> Datasource:
 
 
 def parse_datasource(text: str, *, name: str, path: str = "") -> Datasource:
-    """The data source that a datafile's text describes.
-
-    Args:
-        text: The file's content.
-        name: The data source's name.
-        path: The file, for error messages; by default `<name>.datasource`.
-
-    Raises:
-        DatafileError: With file and line.
-    """
+    """The data source that a datafile's text describes; raises DatafileError, with file (`path`) and line."""
     path = path or f"{name}.datasource"
     found: dict[str, Command] = {}
     tokens: list[Token] = []
@@ -96,31 +83,27 @@ def parse_datasource(text: str, *, name: str, path: str = "") -> Datasource:
         path=path,
         columns=parse_columns(schema.value, path=path, first_line=schema.value_line),
         tokens=tuple(tokens),
-        indexes=_indexes(found.get("INDEXES"), path),
+        indexes=_indexes(found["INDEXES"], path) if "INDEXES" in found else (),
         engine=engine,
         options=options,
     )
 
 
 def parse_token(command: Command, path: str) -> Token:
-    """A TOKEN line.
-
-    Raises:
-        DatafileError: It isn't `TOKEN "name" READ` or `TOKEN "name" APPEND`.
-    """
+    """A TOKEN line; raises DatafileError if it isn't `TOKEN "name" READ` or `TOKEN "name" APPEND`."""
     words = shlex.split(command.value)
     if len(words) != 2 or words[1].upper() not in ("READ", "APPEND"):
         raise DatafileError(path, command.line, 'TOKEN takes a name and READ or APPEND: TOKEN "name" APPEND')
     return Token(name=words[0], permission=words[1].upper())
 
 
-def _indexes(command: Command | None, path: str) -> tuple[str, ...]:
+def _indexes(command: Command, path: str) -> tuple[str, ...]:
     indexes = []
-    for offset, line in enumerate(command.value.splitlines() if command is not None else ()):
+    for offset, line in enumerate(command.value.splitlines()):
         index = line.strip().rstrip(",").removeprefix("INDEX ").strip()
         if not index:
             continue
-        if command is not None and " TYPE " not in index:
+        if " TYPE " not in index:
             usage = "an index is written: INDEX name expression TYPE type GRANULARITY number"
             raise DatafileError(path, command.value_line + offset, usage)
         indexes.append(index)

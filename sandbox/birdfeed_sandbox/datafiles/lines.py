@@ -32,8 +32,7 @@ def read_commands(text: str, *, path: str, kind: str, known: Collection[str]) ->
 
     Args:
         text: The file's content.
-        path: Its name, for error messages.
-        kind: "datasource" or "pipe", for error messages.
+        path, kind: Its name, and "datasource" or "pipe", for error messages.
         known: The commands that this kind of file may hold, in capitals.
 
     Raises:

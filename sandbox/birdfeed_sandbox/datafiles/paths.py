@@ -21,11 +21,7 @@ _STEP = re.compile(
 
 
 def parse_path(text: str) -> JsonPath:
-    """The steps of a JSON path.
-
-    Raises:
-        ValueError: It isn't a path of the forms above.
-    """
+    """The steps of a JSON path; raises ValueError if it has none of the forms above."""
     if not text.startswith("$"):
         raise ValueError(f"a JSON path begins with $, this one doesn't: {text}")
     steps: list[str] = []

@@ -14,15 +14,7 @@ _KNOWN = {"DESCRIPTION", "TOKEN", "NODE", "SQL", "TYPE", "TAGS", "VERSION"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One step of a pipe.
-
-    Attributes:
-        name: The name by which later nodes refer to it.
-        sql: Its query, without the `%` that marks a template.
-        template: Whether it is a template.
-        endpoint: Whether it has `TYPE endpoint`.
-        line: The line of the file on which `sql` begins.
-    """
+    """One step of a pipe. `sql`, without the `%` that marks a template, begins on this line of the file."""
 
     name: str
     sql: str = ""
@@ -52,11 +44,7 @@ def load_pipe(path: Path) -> Pipe:
 
 
 def parse_pipe(text: str, *, name: str, path: str = "") -> Pipe:
-    """The pipe that a datafile's text describes.
-
-    Raises:
-        DatafileError: With file and line.
-    """
+    """The pipe that a datafile's text describes; raises DatafileError, with file (`path`) and line."""
     path = path or f"{name}.pipe"
     tokens: list[Token] = []
     nodes: list[Node] = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from importlib.util import find_spec
 from pathlib import Path
 
 from birdfeed_sandbox.datafiles.datasource import Datasource, load_datasource
@@ -42,11 +41,5 @@ def load_project(folder: Path) -> Project:
 
 
 def packaged_project() -> Path:
-    """The folder of the project that comes with birdfeed.
-
-    Raises:
-        SandboxError: birdfeed's schemas aren't installed.
-    """
-    if find_spec("birdfeed_schemas") is None:
-        raise SandboxError("birdfeed_schemas is not installed: name a project folder")
+    """The folder of the project that comes with birdfeed."""
     return Path(str(resources.files("birdfeed_schemas"))) / "data"

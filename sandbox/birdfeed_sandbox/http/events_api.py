@@ -112,7 +112,8 @@ class _Post:
         written = await self._write(name, batch)
         if switches.short_count is not None and switches.short_count_writes != "counted":
             written = Written(max(0, written.successful_rows - switches.short_count), written.quarantined_rows)
-        return self._success(written)
+        waits = self.request.query_params.get("wait", "").lower() in ("true", "1")
+        return _counts(200 if waits else 202, written)
 
     async def _commit_late(self, name: str, batch: Batch, seconds: float) -> Answer | None:
         """Write some time after the request arrived, whether or not the client is still connected."""
@@ -143,10 +144,6 @@ class _Post:
         self.entry.quarantined_rows = written.quarantined_rows
         self.entry.written_at = time.time()
         return written
-
-    def _success(self, written: Written) -> Answer:
-        waits = self.request.query_params.get("wait", "").lower() in ("true", "1")
-        return _counts(200 if waits else 202, written)
 
 
 def _counts(status: int, written: Written) -> Answer:

@@ -19,9 +19,7 @@ from birdfeed_sandbox.http.request_handling import error_answer
 class OwnHost:
     """Answers 403 to requests that aren't meant for this server.
 
-    Attributes:
-        app: The application that handles the other requests.
-        names: Host names accepted besides localhost. IP addresses are always accepted, because they need no DNS.
+    `names` are the host names accepted besides localhost. IP addresses always are, because they need no DNS.
     """
 
     app: ASGIApp

@@ -9,31 +9,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """A limiter's answer for one request.
-
-    Attributes:
-        allowed: Whether the request may continue.
-        limit: Requests per second.
-        remaining: How many more are allowed now.
-        reset_seconds: Whole seconds until the bucket is full.
-        retry_after_seconds: Whole seconds until one more is allowed; 0 if one is allowed now.
-    """
+    """A limiter's answer for one request: whether it may continue, and its bucket then; `rate` is per second."""
 
     allowed: bool
-    limit: float
-    remaining: int
-    reset_seconds: int
-    retry_after_seconds: int
+    tokens: float
+    rate: float
 
     def headers(self) -> dict[str, str]:
-        """The headers as Tinybird sends them: on every answer, but Retry-After only on refusals."""
+        """The headers as Tinybird sends them, in whole seconds: on every answer, but Retry-After only on refusals."""
         headers = {
-            "X-RateLimit-Limit": str(max(1, math.floor(self.limit))),
-            "X-RateLimit-Remaining": str(self.remaining),
-            "X-RateLimit-Reset": str(self.reset_seconds),
+            "X-RateLimit-Limit": str(max(1, math.floor(self.rate))),
+            "X-RateLimit-Remaining": str(math.floor(self.tokens)),
+            "X-RateLimit-Reset": str(math.ceil((max(1.0, self.rate) - self.tokens) / self.rate)),
         }
         if not self.allowed:
-            headers["Retry-After"] = str(self.retry_after_seconds)
+            headers["Retry-After"] = str(max(1, math.ceil((1 - self.tokens) / self.rate)))
         return headers
 
 
@@ -44,22 +34,16 @@ class RateLimiter:
         self._buckets: dict[Hashable, tuple[float, float]] = {}  # (tokens, seconds when they were counted)
 
     def take(self, key: Hashable, rate: float, now: float) -> Allowance:
-        """Take one request from a bucket.
-
-        Args:
-            key: The bucket's key.
-            rate: Requests per second at which it is refilled; a bucket holds at least one.
-            now: Monotonic seconds.
-        """
+        """Take one request from a bucket, which is refilled with `rate` a second; `now` is in monotonic seconds."""
         tokens = self._tokens(key, rate, now)
         allowed = tokens >= 1
         tokens -= allowed
         self._buckets[key] = (tokens, now)
-        return _allowance(allowed, tokens, rate)
+        return Allowance(allowed, tokens, rate)
 
     def look(self, key: Hashable, rate: float, now: float) -> Allowance:
         """What a bucket holds, without taking from it."""
-        return _allowance(True, self._tokens(key, rate, now), rate)
+        return Allowance(True, self._tokens(key, rate, now), rate)
 
     def _tokens(self, key: Hashable, rate: float, now: float) -> float:
         tokens, counted = self._buckets.get(key, (max(1.0, rate), now))
@@ -68,13 +52,3 @@ class RateLimiter:
     def clear(self) -> None:
         """Fill every bucket."""
         self._buckets.clear()
-
-
-def _allowance(allowed: bool, tokens: float, rate: float) -> Allowance:
-    return Allowance(
-        allowed=allowed,
-        limit=rate,
-        remaining=math.floor(tokens),
-        reset_seconds=math.ceil((max(1.0, rate) - tokens) / rate),
-        retry_after_seconds=0 if allowed else max(1, math.ceil((1 - tokens) / rate)),
-    )

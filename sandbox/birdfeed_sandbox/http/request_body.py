@@ -35,12 +35,7 @@ async def read_body(request: Request, *, keep: int) -> tuple[bytes, int]:
 
 
 def decoded(body: bytes, encoding: str, *, limit: int) -> bytes:
-    """A body without its Content-Encoding.
-
-    Args:
-        body: As it was sent.
-        encoding: The header's value; empty: none.
-        limit: The most bytes that it may have when decoded.
+    """A body without its Content-Encoding, if it has one; `limit` is the most bytes that it may have then.
 
     Raises:
         ApiError: 400 for an unknown encoding or a body that isn't in it; 413 for one beyond the limit.
@@ -59,21 +54,13 @@ def decoded(body: bytes, encoding: str, *, limit: int) -> bytes:
 
 
 def check_length(length: int, limit: int) -> None:
-    """Check that a body isn't too long.
-
-    Raises:
-        ApiError: 413.
-    """
+    """Check that a body isn't too long; raises ApiError (413)."""
     if length > limit:
         raise ApiError(413, f"Request Entity Too Large: the limit is {limit} bytes")
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """A body that is a JSON object.
-
-    Raises:
-        ApiError: 400.
-    """
+    """A body that is a JSON object; raises ApiError (400)."""
     try:
         content = orjson.loads(body)
     except orjson.JSONDecodeError as error:

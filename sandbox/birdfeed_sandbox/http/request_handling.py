@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.requests import Request
@@ -35,8 +35,7 @@ async def travel(
     """Answer one request, with the faults that affect it.
 
     Args:
-        service: The state.
-        request: The request.
+        service, request: The state, and the request.
         entry: Its entry in the journal.
         side: Which of the two APIs it is for.
         name: Its data source or pipe.
@@ -63,17 +62,13 @@ async def travel(
     return await _send(service, request, switches, entry, answer)
 
 
-def error_answer(status: int, message: str, headers: dict[str, str] | None = None) -> Answer:
+def error_answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> Answer:
     """An error in Tinybird's form."""
     return Answer.json(status, {"error": message, "documentation": DOCUMENTATION}, headers)
 
 
 def authorise(request: Request, *tokens: str) -> None:
-    """Check that the request carries one of these tokens.
-
-    Raises:
-        ApiError: 403.
-    """
+    """Check that the request carries one of these tokens; raises ApiError (403)."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise ApiError(403, "invalid authentication token. There is no Bearer token in the Authorization header")
@@ -124,7 +119,6 @@ def _refusal(request: Request, switches: Switches) -> Answer | None:
 def _with_rate_headers(service: Service, answer: Answer, key: tuple[Side, str | None], switches: Switches) -> Answer:
     rate = rate_of(service, key[0], switches)
     headers = service.limiter.look(key, rate, time.monotonic()).headers()
-    headers.pop("Retry-After", None)  # it is only for refusals
     return Answer(answer.status, answer.body, answer.content_type, {**headers, **answer.headers})
 
 

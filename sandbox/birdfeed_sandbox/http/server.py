@@ -53,11 +53,7 @@ def create_app(service: Service, host_names: Iterable[str] = ()) -> Starlette:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
-
-    Raises:
-        OSError: The address is taken, or isn't this machine's.
-    """
+    """A listening socket; raises OSError if the address is taken, or isn't this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol given, asyncio turns Nagle's algorithm off, which would cost 40 ms per answer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -82,8 +78,7 @@ def serve(
     """Answer requests until SIGINT, SIGTERM or the end of the parent process.
 
     Args:
-        service: The state.
-        listener: The listening socket.
+        service, listener: The state, and the listening socket.
         on_ready: Called once requests are accepted.
         parent_fd: The reading end of a pipe whose writing end the parent holds; None: don't watch a parent.
         host_names: Host names accepted besides localhost and IP addresses.

@@ -25,11 +25,7 @@ class ColumnType:
 
 
 def parse_type(text: str) -> ColumnType:
-    """The type that a text names.
-
-    Raises:
-        ValueError: It doesn't have the form of a type.
-    """
+    """The type that a text names; raises ValueError if it doesn't have the form of a type."""
     match = _TYPE.fullmatch(text)
     if match is None:
         raise ValueError(f"can't read the type {text!r}")

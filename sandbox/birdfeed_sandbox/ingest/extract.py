@@ -11,12 +11,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel
 
-from birdfeed_sandbox.datafiles import EACH, Column, Datasource, JsonPath, parse_path
+from birdfeed_sandbox.datafiles.columns import Column
+from birdfeed_sandbox.datafiles.datasource import Datasource
+from birdfeed_sandbox.datafiles.paths import EACH, JsonPath, parse_path
 from birdfeed_sandbox.errors import DatafileError
 from birdfeed_sandbox.ingest.column_types import parse_type
 from birdfeed_sandbox.ingest.ndjson import Row, parse, parse_exactly, split_lines
 from birdfeed_sandbox.ingest.type_checks import Check, check_for
-from birdfeed_sandbox.ingest.values import Reject, as_text, json_text
+from birdfeed_sandbox.ingest.values import Reject, received_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,7 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A body, ready for the table.
-
-    Attributes:
-        rows: Values by column name, in the body's order.
-        quarantined: The quarantined rows.
-    """
+    """A body, ready for the table: its rows by column name, in the body's order, and the quarantined ones."""
 
     rows: list[Row]
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -73,16 +70,12 @@ class Extractor:
             except (ValueError, IndexError) as error:
                 message = f"column {column.name}: the type {column.type} can't be read"
                 raise DatafileError(datasource.path, column.line, message) from error
-        self._integers = [column for column in self._columns if self._checks[column.name].plain == {int}]
+        self._integers = {column.name for column in self._columns if self._checks[column.name].plain == {int}}
         # A Nullable column stores null if null is written, so for its DEFAULT the key must be left out.
         self._left_out = {column.name for column in self._columns if column.nullable and column.default is not None}
 
     def extract(self, body: bytes, *, rule: QuarantineRule | None = None) -> Batch:
-        """The rows of a body, checked and mapped to columns.
-
-        Args:
-            body: NDJSON, decoded.
-            rule: Quarantines further rows.
+        """The rows of a decoded body, checked and mapped to columns; `rule` quarantines further rows.
 
         Raises:
             BodyError: A line isn't a JSON object, or there is none.
@@ -125,10 +118,9 @@ class Extractor:
 
     def _widen(self, rows: list[Row], lines: list[bytes], values: list[list[Any]]) -> set[int]:
         """Parse rows with integers beyond 64 bits again, exactly, because orjson made them floats."""
-        integers = {column.name for column in self._integers}
         widened: set[int] = set()
         for column, taken in zip(self._columns, values, strict=True):
-            if column.name in integers and float in set(map(type, taken)):
+            if column.name in self._integers and float in set(map(type, taken)):
                 widened.update(i for i, value in enumerate(taken) if type(value) is float and abs(value) >= 2**63)
         for index in widened:
             rows[index] = parse_exactly(lines[index], index + 1)
@@ -184,7 +176,7 @@ class Extractor:
         quarantined = []
         for index, found in sorted(problems.items()):
             received = {
-                column.name: _received(taken[index]) for column, taken in zip(self._columns, values, strict=True)
+                column.name: received_text(taken[index]) for column, taken in zip(self._columns, values, strict=True)
             }
             quarantined.append(Quarantined(received, [name for name, _ in found], [reason for _, reason in found]))
         return Batch(rows, quarantined)
@@ -209,13 +201,3 @@ def _missing(column: Column) -> str:
         f"Strict type checking failed. Object does not have column '{leaf[0]}', you should send a value or recreate"
         f" the table with a Nullable column type. While accessing jsonpath '{column.path}'"
     )
-
-
-def _received(value: Any) -> str | None:
-    if value is None:
-        return None
-    try:
-        return as_text(value)
-    except Reject:
-        text = value if isinstance(value, str) else json_text(value)
-        return text.encode(errors="backslashreplace").decode()

@@ -13,11 +13,7 @@ Row = dict[str, Any]
 
 
 def split_lines(body: bytes) -> list[bytes]:
-    """The non-empty lines of a body.
-
-    Raises:
-        BodyError: There are none.
-    """
+    """The non-empty lines of a body; raises BodyError if there are none."""
     lines = [line for line in body.split(b"\n") if line and not line.isspace()]
     if not lines:
         raise BodyError("the body is empty")

@@ -22,10 +22,7 @@ def as_text(value: Any) -> str:
         Reject: It holds a lone surrogate, which UTF-8 can't encode.
     """
     if not isinstance(value, str):
-        try:
-            return orjson.dumps(value).decode()
-        except TypeError:
-            value = json_text(value)
+        value = json_text(value)
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -39,6 +36,14 @@ def json_text(value: Any) -> str:
         return orjson.dumps(value).decode()
     except TypeError:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def received_text(value: Any) -> str | None:
+    """A value as the quarantine shows it: lone surrogates are escaped."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json_text(value)
+    return text.encode(errors="backslashreplace").decode()
 
 
 def wrong(value: Any, type_name: str) -> Reject:

@@ -63,11 +63,7 @@ class Engine:
         return _run(self._writer, sql, output)
 
     def insert(self, table: str, rows: bytes) -> None:
-        """Write rows, all or none.
-
-        Args:
-            table: A quoted identifier.
-            rows: A JSON array of objects by column name.
+        """Write rows, all or none: a JSON array of objects by column name, to a table (a quoted identifier).
 
         Raises:
             EngineError: The engine refused them; `row` is the row at fault, if it is one row.

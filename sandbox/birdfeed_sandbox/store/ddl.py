@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from birdfeed_sandbox.datafiles import Column, Datasource
-from birdfeed_sandbox.datafiles.datasource import ENGINES
+from birdfeed_sandbox.datafiles.columns import Column
+from birdfeed_sandbox.datafiles.datasource import ENGINES, Datasource
 
 #: The database that represents the workspace.
 DATABASE = "workspace"

@@ -76,11 +76,7 @@ def nodes_of(tree: str) -> Iterator[Node]:
 
 
 def check_read(tree: str, settings: int) -> None:
-    """Check that a query stays within the workspace.
-
-    Args:
-        tree: Its `EXPLAIN AST`.
-        settings: How many SETTINGS clauses were seen in its text; see sql_guard.
+    """Check by its `EXPLAIN AST` that a query stays within the workspace.
 
     Raises:
         QueryError: It isn't one SELECT, or it reads from elsewhere (403).
@@ -100,10 +96,6 @@ def check_read(tree: str, settings: int) -> None:
 
 def check_statement(tree: str, settings: int) -> None:
     """Check that an admin statement accesses only the engine's tables: no files, hosts or programs.
-
-    Args:
-        tree: Its `EXPLAIN AST`.
-        settings: How many SETTINGS clauses were seen in its text; see sql_guard.
 
     Raises:
         QueryError: It does more (403).
@@ -127,6 +119,7 @@ def check_statement(tree: str, settings: int) -> None:
 
 
 def _check_sources(nodes: list[Node], settings: int) -> None:
+    """Check functions, paths, and that the tree has as many SETTINGS clauses as sql_guard counted in the text."""
     for node in nodes:
         if node.kind == "Function":
             of_table = node.parents[-1:] == ("TableExpression",)

@@ -25,23 +25,10 @@ _KNOWN = frozenset({*FUNCTIONS, *BUILTINS, "_print_sql"})
 
 
 class SqlTemplate:
-    """One node's SQL, to be rendered with an endpoint's parameters.
-
-    Attributes:
-        parameters: The names of its parameters.
-    """
+    """One node's SQL, to be rendered with an endpoint's parameters; `parameters` are their names."""
 
     def __init__(self, text: str, *, path: str, line: int) -> None:
-        """Compile the template.
-
-        Args:
-            text: The SQL after its `%`.
-            path: Its file, for error messages.
-            line: The line of the file on which it begins.
-
-        Raises:
-            DatafileError: It isn't a template.
-        """
+        """Compile the SQL after a `%`, which begins on that line of the file; raises DatafileError."""
         forbidden = _FORBIDDEN.search(text)
         if forbidden is not None:
             raise DatafileError(path, line + text.count("\n", 0, forbidden.start()), f"{forbidden[1]} is forbidden")

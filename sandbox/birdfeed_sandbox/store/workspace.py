@@ -13,9 +13,12 @@ from uuid import uuid4
 
 import orjson
 
-from birdfeed_sandbox.datafiles import Datasource, Pipe, Project, parse_datasource
+from birdfeed_sandbox.datafiles.datasource import Datasource, parse_datasource
+from birdfeed_sandbox.datafiles.pipe import Pipe
+from birdfeed_sandbox.datafiles.project import Project
 from birdfeed_sandbox.errors import EngineError, QueryError, SandboxError
 from birdfeed_sandbox.ingest.extract import Batch, Extractor, Quarantined, QuarantineRule
+from birdfeed_sandbox.ingest.values import received_text
 from birdfeed_sandbox.settings import MANIFEST
 from birdfeed_sandbox.store.chdb_engine import Engine
 from birdfeed_sandbox.store.ddl import DATABASE, create_quarantine, create_table, quarantine_of, quoted
@@ -54,8 +57,15 @@ class Workspace:
             SandboxError: The directory holds tables from other datafiles, or a table can't be created.
         """
         self._project = project
-        self._templates = _compiled(project)
-        self._datasources: dict[str, Datasource] = {}
+        self._templates = {
+            (pipe.name, node.name): SqlTemplate(node.sql, path=pipe.path, line=node.line)
+            for pipe in project.pipes.values()
+            for node in pipe.nodes
+            if node.template
+        }
+        self.pipes = project.pipes
+        #: Name → data source, as they are now.
+        self.datasources: dict[str, Datasource] = {}
         self._extractors: dict[str, Extractor] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._manifest_path = folder / MANIFEST
@@ -71,19 +81,9 @@ class Workspace:
             raise
 
     @property
-    def datasources(self) -> Mapping[str, Datasource]:
-        """Name → data source, as they are now."""
-        return self._datasources
-
-    @property
-    def pipes(self) -> Mapping[str, Pipe]:
-        """Name → pipe."""
-        return self._project.pipes
-
-    @property
-    def tables(self) -> frozenset[str]:
-        """The data sources and their quarantines."""
-        return frozenset(table for name in self._datasources for table in (name, quarantine_of(name)))
+    def tables(self) -> tuple[str, ...]:
+        """Each data source and its quarantine."""
+        return tuple(table for name in self.datasources for table in (name, quarantine_of(name)))
 
     def extract(self, name: str, body: bytes, rule: QuarantineRule | None = None) -> Batch:
         """The rows of a body, ready for the data source's table; nothing is written.
@@ -122,24 +122,19 @@ class Workspace:
             EngineError: The engine refused it.
         """
         select = check_select(sql)
-        named = [pipe for name, pipe in self._project.pipes.items() if name in select.names]
+        named = [pipe for name, pipe in self.pipes.items() if name in select.names]
         inlined = with_ctes(select.sql, [(pipe.name, self._rendered(pipe, {})) for pipe in named])
         return self._select(inlined, select.output or "JSON")
 
     def endpoint(self, name: str, parameters: Mapping[str, str], output: str) -> Result:
-        """Run a pipe.
-
-        Args:
-            name: A pipe of the project.
-            parameters: Its parameters as text.
-            output: A ClickHouse format.
+        """Run a pipe of the project with parameters as text; `output` is a ClickHouse format.
 
         Raises:
             TemplateError: A parameter is missing or wrong.
             QueryError: Its SQL isn't a SELECT that stays within the workspace.
             EngineError: The engine refused its SQL.
         """
-        return self._select(self._rendered(self._project.pipes[name], parameters), output)
+        return self._select(self._rendered(self.pipes[name], parameters), output)
 
     def admin_query(self, sql: str) -> bytes:
         """Run a statement on the engine's tables; the answer to a SELECT is in the format JSON.
@@ -178,17 +173,15 @@ class Workspace:
 
     def row_counts(self) -> dict[str, int]:
         """Rows by table, quarantines included."""
-        counts = {}
-        for name in self._datasources:
-            for table in (name, quarantine_of(name)):
-                answer = self._engine.execute(f"SELECT count() FROM {DATABASE}.{quoted(table)}", "TSV")
-                counts[table] = int(answer)
-        return counts
+        return {
+            table: int(self._engine.execute(f"SELECT count() FROM {DATABASE}.{quoted(table)}", "TSV"))
+            for table in self.tables
+        }
 
     def reset(self) -> None:
         """Empty every table, and recreate replaced ones from the project's datafiles."""
         for name, datasource in self._project.datasources.items():
-            if self._datasources[name] is not datasource:
+            if self.datasources[name] is not datasource:
                 self._remake(datasource)
                 continue
             for table in (name, quarantine_of(name)):
@@ -202,14 +195,13 @@ class Workspace:
             EngineError: The engine refused the new table; the old one stays.
         """
         datasource = parse_datasource(text, name=name)
-        extractor = Extractor(datasource)
-        before = self._datasources[name]
+        Extractor(datasource)  # raises before a table is dropped
+        before = self.datasources[name]
         try:
             self._remake(datasource)
         except EngineError:
             self._remake(before)
             raise
-        self._extractors[name] = extractor
         return datasource
 
     def close(self) -> None:
@@ -235,7 +227,8 @@ class Workspace:
                 f"the table {datasource.name} in {self._manifest_path.parent} was made from another datafile than"
                 f" {datasource.path}: use another data directory, or delete this one"
             )
-        self._register(datasource)
+        else:
+            self._register(datasource)
 
     def _remake(self, datasource: Datasource) -> None:
         name = datasource.name
@@ -253,7 +246,7 @@ class Workspace:
         self._register(datasource)
 
     def _register(self, datasource: Datasource) -> None:
-        self._datasources[datasource.name] = datasource
+        self.datasources[datasource.name] = datasource
         self._extractors[datasource.name] = Extractor(datasource)
 
     def _rendered(self, pipe: Pipe, parameters: Mapping[str, str]) -> str:
@@ -272,20 +265,8 @@ class Workspace:
         return with_ctes(final, reversed(queries.items()))
 
 
-def _compiled(project: Project) -> dict[tuple[str, str], SqlTemplate]:
-    return {
-        (pipe.name, node.name): SqlTemplate(node.sql, path=pipe.path, line=node.line)
-        for pipe in project.pipes.values()
-        for node in pipe.nodes
-        if node.template
-    }
-
-
 def _set_aside(row: dict[str, object], error: EngineError) -> Quarantined:
-    received = {
-        name: value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
-        for name, value in row.items()
-    }
+    received = {name: received_text(value) for name, value in row.items()}
     key = error.message.partition("while reading the value of key ")[2].partition(")")[0]
     return Quarantined(received, [key], [error.message.splitlines()[0]])
 

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 
 import pytest
-from birdfeed_cli.common.time_spans import read_when
+import typer
+from birdfeed_cli.common.options import moment
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -21,12 +22,12 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 )
 def test_valid_times(text: str, expected: str) -> None:
     """A time ago, or ISO 8601; UTC by default."""
-    assert read_when(text, NOON).isoformat() == expected
+    assert moment(text, NOON).isoformat() == expected
 
 
 @pytest.mark.parametrize("text", ["", "soon", "7", "7y", "-1d", "2026", "2026-13-01", "nan", "zz"])
 def test_invalid_times(text: str) -> None:
     """A bare number is ambiguous. The error has the argument, and what to write instead."""
-    with pytest.raises(ValueError, match=r"is not a time; write 30m, 24h") as caught:
-        read_when(text, NOON)
+    with pytest.raises(typer.BadParameter, match=r"is not a time; write 30m, 24h") as caught:
+        moment(text, NOON)
     assert str(caught.value).startswith(repr(text))

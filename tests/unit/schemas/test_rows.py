@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
-from birdfeed_sandbox.datafiles import Datasource, parse_datasource
+from birdfeed_sandbox.datafiles.datasource import Datasource, parse_datasource
 from birdfeed_schemas.datafiles import former_columns, paths_of
 from birdfeed_schemas.enrichment import Price, Tier, Tokens, Usage
 from birdfeed_schemas.events import MAX_ERROR_MESSAGE

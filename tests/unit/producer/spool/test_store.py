@@ -254,7 +254,7 @@ def test_a_damaged_file_is_renamed(tmp_path: Path, clock: Clock, damage: str) ->
             spool.add([batch()])
             spool.claim(1)
         except SpoolError as error:
-            assert "can't be used" in error.reason  # noqa: PT017 - it may, or may not, be noticed at once
+            assert "can't be used" in str(error)  # noqa: PT017 - it may, or may not, be noticed at once
     assert spool.add([batch()])[0] == 2
     assert spool.claim(1)[0]
     set_aside = [found for found in os.listdir(tmp_path) if ".damaged-" in found]
