@@ -71,7 +71,7 @@ def rewrite(
         if (changed := change(details)) != details:
             args += [entry_id, orjson.dumps(changed)]
     if args and not dry_run:
-        script(connection, "rewrite_log")(keys=[stream], args=[keys.prefix, keys.queue, stream, len(args) // 2, *args])
+        script(connection, keys, "rewrite_log")(stream, len(args) // 2, *args)
     return len(args) // 2
 
 

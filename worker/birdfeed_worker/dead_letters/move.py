@@ -7,6 +7,7 @@ from the same letter, or this process is killed.
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from birdfeed_schemas.wire.envelope import Header, format_time
@@ -19,7 +20,7 @@ from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.query import DeadLetterInfo
 from birdfeed_worker.dead_letters.record import COMPRESSION, describe
 from birdfeed_worker.queue.codec import repack
-from birdfeed_worker.queue.scripts import run_all, script
+from birdfeed_worker.queue.scripts import script
 
 
 class Moved(enum.Enum):
@@ -64,7 +65,7 @@ class Mover:
         self._connection = connection
         self._keys = keys
         self._clock = clock or Clock()
-        self._script = script(connection, "move")
+        self._script = script(connection, keys, "move")
 
     def back(self, steps: Sequence[Step]) -> list[Moved]:
         """Put events back into the queue; one round trip for all steps."""
@@ -83,11 +84,7 @@ class Mover:
         return gone
 
     def _run(self, args: Sequence[Sequence[Any]]) -> list[tuple[Moved, int]]:
-        if not args:
-            return []
-        calls = (([self._keys.failed], [self._keys.prefix, self._keys.queue, *one]) for one in args)
-        answers = run_all(self._connection, self._script, calls)
-        return [(Moved(answer[0]), int(answer[1]) if len(answer) > 1 else 0) for answer in answers]
+        return [(Moved(answer[0]), int(answer[1]) if len(answer) > 1 else 0) for answer in self._script.run_all(args)]
 
     def _back_args(self, one: Step) -> list[Any]:
         letter = one.letter
@@ -118,11 +115,9 @@ class Mover:
             BYTES_FIELD: size,
             TYPE_FIELD: one.event_type,
         }
-        args: list[Any] = [letter.id, letter.digest, "back", len(one.lines), *_left(letter, set(one.lines))]
-        args += [one.job_id, one.event_type]
-        for name, value in fields.items():
-            args += [name, value]
-        return args
+        left = _left(letter, set(one.lines))
+        head = [letter.id, letter.digest, "back", len(one.lines), *left, one.job_id, one.event_type]
+        return [*head, *chain.from_iterable(fields.items())]
 
     @staticmethod
     def _purge_args(letter: DeadLetterInfo, numbers: set[int], memory: str) -> list[Any]:

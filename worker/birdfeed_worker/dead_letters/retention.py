@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import Any, Final, TypeAlias
+from itertools import chain, islice
+from typing import Final, TypeAlias
 
 from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.envelope import Header, format_time
@@ -101,8 +101,8 @@ class Retention:
         self._caps = caps
         self._clock = clock
         self._mover = Mover(connection, keys, clock)
-        self._adopt = script(connection, "adopt")
-        self._merge = script(connection, "merge")
+        self._adopt = script(connection, keys, "adopt")
+        self._merge = script(connection, keys, "merge")
         self._round: Round | None = None
         self._next_round = float("-inf")
         self._excess = 0
@@ -176,7 +176,7 @@ class Retention:
 
     def _adopt_one(self, job_id: str) -> None:
         now = format_time(datetime.fromtimestamp(self._clock.time(), UTC))
-        events = int(self._adopt(keys=[self._keys.failed], args=[self._keys.prefix, self._keys.queue, job_id, now]))
+        events = int(self._adopt(job_id, now))
         if events > 0:
             log.error(
                 "a job that rq itself marked as failed is now a dead letter: %s (perhaps a stock rq worker took it)",
@@ -250,11 +250,8 @@ class Retention:
             last_failed_at=max(letter.last_failed_at for letter in there),
             replays=first.replays,
         )
-        args: list[Any] = [self._keys.prefix, self._keys.queue, job_id, len(there)]
-        for letter in there:
-            args += [letter.id, letter.digest]
-        for name, value in letter_fields(header, lines, self._keys.queue, replay_id=first.replay_id).items():
-            args += [name, value]
-        if self._merge(keys=[self._keys.failed], args=args):
+        merged = chain.from_iterable((letter.id, letter.digest) for letter in there)
+        fields = letter_fields(header, lines, self._keys.queue, replay_id=first.replay_id)
+        if self._merge(job_id, len(there), *merged, *chain.from_iterable(fields.items())):
             this.merged += len(there)
             log.debug("merged %d small dead letters into %s", len(there), job_id)

@@ -154,9 +154,7 @@ def read_ledger(
     With `quick` it always takes one step: if there are too many jobs, what is missing from the sum is assumed to be in
     flight, and the ledger isn't consistent.
     """
-    counts, flight, anomalies, requeued, too_many = script(connection, "ledger")(
-        keys=[keys.ledger], args=[keys.prefix, keys.queue, consistent_jobs]
-    )
+    counts, flight, anomalies, requeued, too_many = script(connection, keys, "ledger")(consistent_jobs)
     if not too_many:
         return Ledger(
             accounts=accounts_of(_counts(counts), _counts(flight)),
@@ -210,7 +208,7 @@ def _long_look(connection: Redis, keys: Keys) -> Ledger:
 
 def _state(connection: Redis, keys: Keys) -> tuple[dict[str, int], Any]:
     # A script reads all at one time. MULTI would not do: a full Redis refuses even reads in it.
-    counts, sizes, *_ = script(connection, "ledger")(keys=[keys.ledger], args=[keys.prefix, keys.queue, -1])
+    counts, sizes, *_ = script(connection, keys, "ledger")(-1)
     return _counts(counts), sizes
 
 

@@ -25,7 +25,7 @@ from birdfeed_worker.dead_letters.record import COMPRESSION, describe
 from birdfeed_worker.pipeline.settle import REMEMBER_SECONDS
 from birdfeed_worker.queue.codec import repack, unpack
 from birdfeed_worker.queue.reply import as_text
-from birdfeed_worker.queue.scripts import run_all, script
+from birdfeed_worker.queue.scripts import script
 
 #: Jobs searched in one round trip.
 PAGE: Final = 200
@@ -114,7 +114,7 @@ class Forget:
         self._person = person
         self._dry_run = dry_run
         self._stop = stop
-        self._script = script(connection, "forget")
+        self._script = script(connection, keys, "forget")
         self._memory = keys.birdfeed(f"forgetting:{uuid7()}")
         self.result = Forgotten()
 
@@ -147,12 +147,9 @@ class Forget:
         jobs = list(self._look(ids))
         if self._dry_run or not jobs:
             return sum(job.events for job in jobs)
-        head, tail = (self._keys.prefix, self._keys.queue), (REMEMBER_SECONDS, self._memory)
-        calls = (
-            ([self._keys.queue_list], [*head, job.job_id, job.digest, job.events, *job.left, *tail]) for job in jobs
-        )
+        calls = ([job.job_id, job.digest, job.events, *job.left, REMEMBER_SECONDS, self._memory] for job in jobs)
         # Jobs that changed or were reserved between the search and the step are found in the next round.
-        return sum(int(answer[1]) for answer in run_all(self._connection, self._script, calls) if answer[0] == _DONE)
+        return sum(int(answer[1]) for answer in self._script.run_all(calls) if answer[0] == _DONE)
 
     def _look(self, ids: Sequence[str]) -> Iterator[_Found]:
         """Those of these jobs that hold events of the person."""
