@@ -71,7 +71,6 @@ def dead_letters(items: Sequence[Item], attempts: dict[str, int], now: datetime,
         items: Items with any outcome.
         attempts: Job id → how often it was reserved, from 1.
         now: UTC.
-        queue: The queue's name.
     """
     groups: dict[tuple[str, str, str, int, str], list[tuple[Item, Dead]]] = {}
     for item in items:

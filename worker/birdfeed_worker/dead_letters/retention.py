@@ -84,15 +84,7 @@ class Round:
 
 
 class Retention:
-    """Keeps dead letters within their caps, for one worker.
-
-    Args:
-        connection: Redis.
-        keys: Names of the keys.
-        name: This worker's name.
-        caps: When letters are purged.
-        clock: Time.
-    """
+    """Keeps dead letters within their caps, for one worker."""
 
     def __init__(self, connection: Redis, keys: Keys, name: str, caps: Caps, clock: Clock) -> None:
         self._connection = connection

@@ -91,9 +91,6 @@ class DeadLetterBreaker:
     """The breaker as one worker sees it; its state is in Redis, shared by the pool.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
-        clock: Time.
         share: It trips when more than this share of recent events failed for one reason; 1: never.
         least: Events needed before it judges.
     """

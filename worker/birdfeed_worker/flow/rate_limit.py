@@ -56,10 +56,7 @@ class RateLimiter:
     """The limiter as one worker process sees it.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
         who: This process's name.
-        limits: Rates and waits.
         draw: Source of jitter from 0 to 1.
     """
 

@@ -55,11 +55,8 @@ class Refusals:
     """The refusals as one worker process sees them; its threads share this object.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
         worker: The worker's name in rq.
         host: Its host's name, for display.
-        clock: Time.
         base: Seconds of the first wait.
         draw: Source of jitter from 0 to 1; None for a random one.
         probe: Asks whether a data source accepts this worker's token, without writing; returns None if unknown.

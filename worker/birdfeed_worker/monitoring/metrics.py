@@ -188,7 +188,6 @@ class Meter:
     """Counts for one worker process, which are added to its pool's hash from time to time.
 
     Args:
-        keys: Names of the keys.
         pool: The launcher's name (see presence.pool_name).
     """
 

@@ -93,9 +93,6 @@ class Forget:
     """One search for a person's events.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
-        person: The person.
         dry_run: Only count.
         stop: Called between round trips; returns whether to end.
     """

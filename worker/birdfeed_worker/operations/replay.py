@@ -43,10 +43,8 @@ class Order:
     """What to replay, and how.
 
     Attributes:
-        choice: Which events.
-        replay_id: The replay's name.
         started: UTC; letters that are newer are not replayed.
-        fix: What to change in the events; changed events that would be invalid stay dead.
+        edit: What to change in the events; changed events that would be invalid stay dead.
         limit: Events at most.
         rate: Events per second at most.
         max_replays: Events that were already replayed this often stay dead.
@@ -89,13 +87,9 @@ class Replay:
     """One replay.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
-        order: What to do.
         canary: Tries one event of each fingerprint first; None: all are replayed immediately.
         stop: Called between steps; returns whether to end.
         progress: Called with the number of events processed.
-        clock: Time and sleep.
     """
 
     connection: Redis

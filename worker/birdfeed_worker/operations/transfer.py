@@ -80,8 +80,6 @@ class Import:
     """Puts edited events back into the queue.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
         replay_id: The name of the replay in which the events go back.
         tell: Called with a line's number and what is wrong with it.
         dry_run: Only check whether the lines would be accepted.

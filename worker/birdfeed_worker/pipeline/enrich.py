@@ -37,10 +37,7 @@ class Enricher:
     """Makes rows from valid events.
 
     Args:
-        books: The source of the current price books.
-        tiers: Where tiers are looked up.
         extra_fields: Fields outside the models that the operator stores.
-        keep_traceback: Whether tracebacks are stored.
     """
 
     def __init__(
@@ -75,7 +72,6 @@ class Enricher:
 
         Args:
             event_type: The type of all events.
-            events: Items and their valid events.
             now: The rows' version.
             tiers: Users' tiers; None: they are looked up.
             short: Whether the type's table takes short rows.

@@ -54,14 +54,11 @@ class Sender:
     """Sends requests for one worker process; threads may send several at a time.
 
     Args:
-        tinybird: Tinybird's client.
-        limiter: The pool's rate limiter.
         clock: Time, and the sleep that ends when the worker is told to stop.
         bisect_requests: How many requests may be used to find the bad rows of one.
         settle_seconds: Seconds until Tinybird is asked after an unknown outcome.
         mark: Called before each request with the reservation's execution id and the ids of the jobs in the request;
             stores the write-ahead mark in Redis, and returns those jobs whose rows must not be sent.
-        refusals: Whose tokens are refused.
     """
 
     def __init__(
@@ -87,7 +84,6 @@ class Sender:
         """Send one request, and do what its answer requires until each of the items has an outcome.
 
         Args:
-            datasource: The data source.
             items: Items of one reservation, with rows and without outcomes.
             execution: The reservation's execution id.
         """

@@ -91,9 +91,6 @@ class Settler:
     """Settles jobs for one worker.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
-        worker: The worker's name.
         wait_replicas: How many replicas must have a mark before rows are sent. Settling needs none: if a failover
             forgets it, the job is delivered again, and because of its mark Tinybird is asked first.
     """

@@ -49,9 +49,6 @@ class Writer:
 
     Args:
         tinybird: Tinybird's client, to ask which events it has.
-        sender: Sends requests.
-        clock: Time.
-        limits: See WriteLimits.
         step: Called when the delivery makes progress without sending.
         verification: Records whether Tinybird answers which events it has.
     """

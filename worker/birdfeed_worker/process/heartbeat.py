@@ -35,8 +35,6 @@ class Heartbeat(threading.Thread):
     """Sends heartbeats and renews the lease, over its own connections, however long Tinybird takes to answer.
 
     Args:
-        renewer: Renews the lease.
-        presence: The worker's entry in Redis.
         every: Seconds between two renewals, and between two heartbeats.
         beat_fd: Where a byte is written as a heartbeat for the launcher; None: nowhere.
         stall_seconds: See STALL_SECONDS.

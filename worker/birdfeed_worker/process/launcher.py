@@ -66,7 +66,6 @@ class Pool:
     Args:
         settings: Passed to the children through the environment.
         connection: Redis, to give back the jobs of children that died.
-        keys: Names of the keys.
     """
 
     settings: WorkerSettings

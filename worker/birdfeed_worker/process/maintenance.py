@@ -18,13 +18,7 @@ RETRY_SECONDS: Final = 60.0
 
 
 class Maintenance:
-    """Applies retention to dead letters and takes samples.
-
-    Args:
-        retention: Bounds the dead letters.
-        sampler: Takes the samples from which rates are computed.
-        clock: Time.
-    """
+    """Applies retention to dead letters and takes samples."""
 
     def __init__(self, retention: Retention, sampler: Sampler, clock: Clock) -> None:
         self._retention = retention

@@ -26,8 +26,6 @@ class Presence:
 
     Args:
         connection: Redis; heartbeats come from more than one thread.
-        keys: Names of the keys.
-        name: The worker's name.
         clock: Set by each heartbeat to Redis's time.
     """
 

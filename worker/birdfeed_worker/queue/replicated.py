@@ -21,7 +21,6 @@ class Replicated:
     """Runs a script, and asks how many replicas have its writes.
 
     Args:
-        script: The script.
         replicas: How many must have them; 0: replicas are not asked for.
     """
 

@@ -38,9 +38,6 @@ class Reserver:
     """Reserves jobs for one worker and keeps its lease on them.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
-        worker: The worker's name.
         lease_seconds: How long a lease lasts if it isn't renewed.
     """
 

@@ -29,7 +29,6 @@ class RowLayouts:
 
     Args:
         tinybird: Tinybird's client, which caches the columns.
-        clock: Time.
     """
 
     def __init__(self, tinybird: Tinybird, clock: Clock) -> None:

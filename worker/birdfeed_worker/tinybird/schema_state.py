@@ -32,8 +32,6 @@ class SchemaWatch:
 
     Args:
         tinybird: Tinybird's client; closed at the end.
-        connection: Redis.
-        keys: Names of the keys.
         every: Seconds between two checks.
     """
 

@@ -33,10 +33,7 @@ class Booked:
     Attributes:
         day: The day of occurred_at, UTC.
         model: The model that answered.
-        provider: The rows' provider.
         status: cost_status, or "dead" for dead events, which are in no table.
-        usage_status: The rows' usage_status.
-        events: Number of events.
         cost: USD; for dead events, what they would cost.
         prompt, completion: Tokens.
     """

@@ -58,7 +58,6 @@ class Corrections:
     """Corrections in an unnamed temporary file, which is deleted with this object.
 
     Args:
-        store: Tinybird's client.
         rows, size: Rows and bytes (before compression) of a request at most.
     """
 

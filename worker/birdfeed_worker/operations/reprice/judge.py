@@ -73,7 +73,6 @@ def reprice(row: Mapping[str, Any], books: Books, now: datetime) -> Unchanged | 
 
     Args:
         row: A row as row_reader.py rebuilds it, which was priced by a book (never a NO_BOOK_DECIDES row).
-        books: The current books.
         now: The version of a correction; if the row's own is later, the correction's is just above that.
     """
     if row["event_type"] not in registry():

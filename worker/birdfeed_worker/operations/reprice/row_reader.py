@@ -133,9 +133,6 @@ class StoredRows:
     """The rows of one data source.
 
     Args:
-        reader: Tinybird's client.
-        datasource: The data source.
-        selection: Which of its rows.
         condition: An additional SQL condition.
         page_rows: Rows in one query at most; PAGE_ROWS by default.
     """

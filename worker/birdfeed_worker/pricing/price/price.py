@@ -33,11 +33,8 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
     """The cost of one event.
 
     Args:
-        event_type: Its type's name.
-        event: The event.
         usage: Its usage, normalised.
         at: The date of the price (aware): the event's start_time, or when it was tracked if it has none.
-        book: Where prices are looked up.
 
     Returns:
         The price. If nothing could be priced, its cost is 0 and cost_status says why. Never raises for a valid event.

@@ -85,7 +85,6 @@ def normalise_usage(raw: object, provider: str = "", table: Table = TABLE) -> Us
     Args:
         raw: Any JSON value: a usage object, a response that contains one, or None.
         provider: The provider (a family, or any spelling), for shapes whose meaning depends on the provider.
-        table: The meter table.
 
     Returns:
         Disjoint counts that sum to the totals. The status is "missing" for None and {}; "invalid", with all counts 0,
