@@ -179,3 +179,8 @@ def chunks(events: Sequence[tuple[str, datetime]]) -> Iterator[tuple[tuple[str, 
 def sql_time(when: datetime) -> str:
     """A DateTime64 literal, UTC."""
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def sql_text(text: str) -> str:
+    """A text as an SQL string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -15,7 +15,7 @@ from birdfeed_schemas.datafiles import Column, columns_of, former_columns
 from birdfeed_schemas.wire.envelope import format_time
 
 from birdfeed_worker.errors import BirdfeedError
-from birdfeed_worker.tinybird.lookup import sql_time
+from birdfeed_worker.tinybird.lookup import sql_text, sql_time
 
 #: Rows in one query: about 10 MB of JSON, and 50 MB of memory.
 PAGE_ROWS: Final = 5_000
@@ -39,6 +39,12 @@ def _expression(column: Column) -> str:
     if column.type.startswith("DateTime"):
         return f"toString({column.name}, 'UTC') AS {column.name}"
     return column.name
+
+
+def _select(columns: tuple[Column, ...], datasource: str, rest: str) -> str:
+    """SQL for the newest rows; conditions are about the columns, not about the texts that are made of them."""
+    names = ", ".join(column.name for column in columns)
+    return f"SELECT {', '.join(map(_expression, columns))} FROM (SELECT {names} FROM {datasource} FINAL {rest})"
 
 
 def _converter(column: Column) -> Callable[[Any], Any] | None:
@@ -90,11 +96,7 @@ def to_json(columns: tuple[Column, ...], answered: Mapping[str, Any]) -> dict[st
 def read_event_row(reader: Reader, datasource: str, event_id: str) -> dict[str, Any] | None:
     """The newest version of one event's row, as it was written; None if there is none. Raises as Reader.query does."""
     columns = shipped_columns(datasource)
-    answered = reader.query(
-        f"SELECT {', '.join(map(_expression, columns))} FROM ("
-        f"SELECT {', '.join(column.name for column in columns)} FROM {datasource} FINAL "
-        f"WHERE event_id = {sql_text(event_id)} LIMIT 1)"
-    )
+    answered = reader.query(_select(columns, datasource, f"WHERE event_id = {sql_text(event_id)} LIMIT 1"))
     return to_json(columns, answered[0]) if answered else None
 
 
@@ -193,13 +195,12 @@ class StoredRows:
         """Pages in the order of the table, so that each query continues where the previous one ended."""
         after = ""
         while True:
-            answered = self.reader.query(
-                f"SELECT {', '.join(map(_expression, self.columns))} FROM ("
-                f"SELECT {', '.join(column.name for column in self.columns)} FROM {self.datasource} FINAL "
+            rest = (
                 f"WHERE {self.selection.where} AND occurred_at >= '{sql_time(start)}' "
                 f"AND occurred_at < '{sql_time(end)}' AND {self.condition}{after} "
-                f"ORDER BY toStartOfHour(occurred_at), model, event_id LIMIT {self.page_rows})"
+                f"ORDER BY toStartOfHour(occurred_at), model, event_id LIMIT {self.page_rows}"
             )
+            answered = self.reader.query(_select(self.columns, self.datasource, rest))
             if answered:
                 yield [to_json(self.columns, row) for row in answered]
             if len(answered) < self.page_rows:
@@ -232,16 +233,6 @@ def _windows(hours: Sequence[Hour], rows: int) -> Iterator[tuple[datetime, datet
         yield first, last
 
 
-def sql_text(text: str) -> str:
-    """A text as an SQL string literal."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def read_stored_time(text: str) -> datetime:
-    """A time from a row's JSON, timezone-aware."""
-    return datetime.fromisoformat(text)
-
-
 def later_than(text: str, now: datetime) -> str:
     """`now`, or, if a stored time is not before it, the smallest time after that; in the form of a row's JSON."""
-    return format_time(max(now, read_stored_time(text) + timedelta(microseconds=1)))
+    return format_time(max(now, datetime.fromisoformat(text) + timedelta(microseconds=1)))
