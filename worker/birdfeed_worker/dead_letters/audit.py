@@ -14,7 +14,7 @@ import orjson
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.reply import as_text, json_object
 from birdfeed_worker.queue.scripts import run_when_full, script
 
 #: Entries kept in each stream.
@@ -67,7 +67,7 @@ def rewrite(
     args: list[Any] = []
     found: list[Any] = connection.xrevrange(stream) or []
     for entry_id, fields in found:
-        details = _details(fields.get(b"details", b"{}"))
+        details = json_object(fields.get(b"details"))
         if (changed := change(details)) != details:
             args += [entry_id, orjson.dumps(changed)]
     if args and not dry_run:
@@ -87,17 +87,8 @@ def entries(connection: Redis, keys: Keys, most: int = KEPT) -> Iterator[Entry]:
             at=datetime.fromtimestamp(milliseconds / 1000, UTC),
             who=read.get("who", ""),
             action=read.get("action", ""),
-            details=_details(read.get("details", "{}")),
+            details=json_object(read.get("details")),
         )
-
-
-def _details(text: bytes | str) -> dict[str, Any]:
-    """An entry's details; empty if birdfeed didn't write it."""
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:

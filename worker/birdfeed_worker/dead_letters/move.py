@@ -6,19 +6,18 @@ from the same letter, or this process is killed.
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from birdfeed_schemas.wire.envelope import Header, format_time
 from birdfeed_schemas.wire.keys import BYTES_FIELD, EVENTS_FIELD, TYPE_FIELD, Keys
-from msgspec import structs
 from redis import Redis
 from uuid_utils import uuid7
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.query import DeadLetterInfo
-from birdfeed_worker.dead_letters.record import COMPRESSION, describe
+from birdfeed_worker.dead_letters.record import rest_of
 from birdfeed_worker.queue.codec import repack
 from birdfeed_worker.queue.scripts import script
 
@@ -33,29 +32,18 @@ class Moved(enum.Enum):
     CHANGED = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """Events to move out of one opened letter: line numbers (from 0) and the lines to enqueue.
 
-    `job_id` is the id of the new job.
+    `event_type` and `job_id` are those of the new job.
     """
 
     letter: DeadLetterInfo
     lines: Mapping[int, bytes]
     replay_id: str
     event_type: str
-    job_id: str
-
-
-def step(letter: DeadLetterInfo, lines: Mapping[int, bytes], replay_id: str, event_type: str | None = None) -> Step:
-    """A step that puts these lines back under a new job id."""
-    return Step(
-        letter=letter,
-        lines=lines,
-        replay_id=replay_id,
-        event_type=event_type or letter.event_type,
-        job_id=f"replay-{uuid7()}",
-    )
+    job_id: str = field(default_factory=lambda: f"replay-{uuid7()}")
 
 
 class Mover:
@@ -125,11 +113,6 @@ class Mover:
 
 
 def _left(letter: DeadLetterInfo, taken: set[int]) -> tuple[bytes, int, str]:
-    """Data, bytes and description of what stays in the letter; empty if nothing stays."""
     assert letter.batch is not None
     lines = [line for number, line in enumerate(letter.batch.lines) if number not in taken]
-    if not lines:
-        return b"", 0, ""
-    header = structs.replace(letter.batch.header, count=len(lines))
-    data, size = repack(header, lines, COMPRESSION)
-    return data, size, describe(structs.replace(header, reason=letter.reason, detail=letter.detail))
+    return rest_of(letter.batch, lines, letter.reason, letter.detail)

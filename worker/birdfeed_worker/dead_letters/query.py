@@ -19,7 +19,7 @@ from redis import Redis
 from birdfeed_worker.chunks import batched
 from birdfeed_worker.dead_letters.record import fingerprint
 from birdfeed_worker.queue.codec import unpack
-from birdfeed_worker.queue.reply import as_name, as_text, number
+from birdfeed_worker.queue.reply import as_name, as_text, json_object, number
 from birdfeed_worker.queue.reserve import MOST_EVENTS
 
 #: Dead letters read in one round trip.
@@ -82,7 +82,7 @@ class Choice:
     @property
     def everything(self) -> bool:
         """Whether no condition is given, so that everything matches."""
-        return self == Choice()
+        return self == EVERYTHING
 
     def fits(self, letter: DeadLetterInfo) -> bool:
         """Whether a letter may hold matching events."""
@@ -123,16 +123,17 @@ class Choice:
         return (self.model is None or self.model in models) and (self.user is None or self.user in users)
 
 
-def letters_of(connection: Redis, keys: Keys, choice: Choice | None = None) -> Iterator[DeadLetterInfo]:
+EVERYTHING: Final = Choice()
+
+
+def letters_of(connection: Redis, keys: Keys, choice: Choice = EVERYTHING) -> Iterator[DeadLetterInfo]:
     """Dead letters that may match, oldest first, unopened. Those that vanish in the meantime are skipped."""
-    choice = choice or Choice()
     for page in _pages_of(connection, keys, choice):
         yield from (letter for letter in read(connection, keys, page) if choice.fits(letter))
 
 
-def dead_letters_of(connection: Redis, keys: Keys, choice: Choice | None = None) -> Iterator[DeadLetterInfo]:
+def dead_letters_of(connection: Redis, keys: Keys, choice: Choice = EVERYTHING) -> Iterator[DeadLetterInfo]:
     """Dead letters that may match, oldest first, opened."""
-    choice = choice or Choice()
     for page in _pages_of(connection, keys, choice):
         fitting = [letter for letter in read(connection, keys, page) if choice.fits(letter)]
         yield from opened(connection, keys, fitting)
@@ -223,7 +224,7 @@ def _open(letter: DeadLetterInfo, data: bytes) -> DeadLetterInfo:
 def _info(job_id: str, values: Sequence[bytes | None]) -> DeadLetterInfo:
     event_type, reason = as_name(values[0], ""), as_name(values[1], "")
     description, ended_at = (as_text(value or b"") for value in values[4:6])
-    known = _known(values[6])
+    known = json_object(values[6])
     detail = description.partition(f", {reason}: ")[2] or description
     failed_at = _known_text(known, "last") or ended_at
     return DeadLetterInfo(
@@ -241,14 +242,6 @@ def _info(job_id: str, values: Sequence[bytes | None]) -> DeadLetterInfo:
         last_failed_at=failed_at,
         counted=bool(reason),
     )
-
-
-def _known(value: bytes | None) -> dict[str, Any]:
-    try:
-        found = orjson.loads(value or b"{}")
-    except orjson.JSONDecodeError:  # not written by birdfeed
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _known_text(known: Mapping[str, Any], name: str) -> str:

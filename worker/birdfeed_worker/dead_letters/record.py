@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from birdfeed_schemas.wire.envelope import Header, format_time
+from birdfeed_schemas.wire.envelope import Batch, Header, format_time
 from birdfeed_schemas.wire.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD
 from msgspec import structs
 from uuid_utils import uuid7
@@ -177,6 +177,14 @@ def describe(header: Header) -> str:
     """The job's description, as `rq info` and rq-dashboard list it."""
     text = f"birdfeed dead letter: {header.count} {header.event_type}, {header.reason}: {header.detail}"
     return text[:DESCRIPTION]
+
+
+def rest_of(batch: Batch, lines: Sequence[bytes], reason: str, detail: str) -> tuple[bytes, int, str]:
+    """Data, bytes and description of a letter that keeps these lines of its batch; empty if it keeps none."""
+    if not lines:
+        return b"", 0, ""
+    header = structs.replace(batch.header, count=len(lines))
+    return *repack(header, lines, COMPRESSION), describe(structs.replace(header, reason=reason, detail=detail))
 
 
 def known_of(header: Header, replay_id: str) -> bytes:

@@ -5,7 +5,7 @@ as dropped, with the reason `forgotten`. Jobs move in the meantime, so the searc
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from uuid_utils import uuid7
 from birdfeed_worker.chunks import batched
 from birdfeed_worker.dead_letters.audit import rewrite
 from birdfeed_worker.dead_letters.query import pages
-from birdfeed_worker.dead_letters.record import COMPRESSION, describe
+from birdfeed_worker.dead_letters.record import rest_of
 from birdfeed_worker.pipeline.settle import REMEMBER_SECONDS
 from birdfeed_worker.queue.codec import repack, unpack
 from birdfeed_worker.queue.reply import as_text
@@ -94,23 +94,13 @@ class Forget:
 
     Args:
         dry_run: Only count.
-        stop: Called between round trips; returns whether to end.
     """
 
-    def __init__(
-        self,
-        connection: Redis,
-        keys: Keys,
-        person: Person,
-        *,
-        dry_run: bool = False,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> None:
+    def __init__(self, connection: Redis, keys: Keys, person: Person, *, dry_run: bool = False) -> None:
         self._connection = connection
         self._keys = keys
         self._person = person
         self._dry_run = dry_run
-        self._stop = stop
         self._script = script(connection, keys, "forget")
         self._memory = keys.birdfeed(f"forgetting:{uuid7()}")
         self.result = Forgotten()
@@ -124,21 +114,15 @@ class Forget:
             result.scheduled += self._erase(self._scheduled())
             result.queued += self._erase(self._queued())
             result.dead += self._erase(pages(self._connection, self._keys))
-            if self._dry_run or self._stop() or result.events == before:
+            if self._dry_run or result.events == before:
                 break
         result.in_flight = sum(found.events for page in self._started() for found in self._look(page))
-        result.log_entries = self._clean_log()
+        result.log_entries = rewrite(self._connection, self._keys, self._without, dry_run=self._dry_run)
         self._connection.delete(self._memory)
         return result
 
     def _erase(self, found: Iterable[Sequence[str]]) -> int:
-        events = 0
-        for ids in found:
-            for page in batched(ids, PAGE):
-                if self._stop():
-                    return events
-                events += self._erase_page(page)
-        return events
+        return sum(self._erase_page(page) for ids in found for page in batched(ids, PAGE))
 
     def _erase_page(self, ids: Sequence[str]) -> int:
         jobs = list(self._look(ids))
@@ -185,9 +169,6 @@ class Forget:
         }
         yield from batched(sorted(held), PAGE)
 
-    def _clean_log(self) -> int:
-        return rewrite(self._connection, self._keys, self._without, dry_run=self._dry_run)
-
     def _without(self, details: Any, name: str = "") -> Any:
         """An entry's details without the person's values: as text anywhere, or as a number in a personal field."""
         if isinstance(details, dict):
@@ -203,9 +184,7 @@ class Forget:
 
 def _left(batch: Batch, lines: Sequence[bytes], reason: str) -> tuple[bytes, int, str]:
     """Data, bytes and description of what stays in a job; empty if nothing stays."""
-    if not lines:
-        return b"", 0, ""
+    if reason or not lines:
+        return rest_of(batch, lines, reason, batch.header.detail)
     header = structs.replace(batch.header, count=len(lines))
-    if reason:
-        return *repack(header, lines, COMPRESSION), describe(structs.replace(header, reason=reason))
     return *repack(header, lines), f"birdfeed: {len(lines)} {header.event_type}"

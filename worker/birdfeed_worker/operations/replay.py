@@ -19,8 +19,8 @@ from redis import Redis
 
 from birdfeed_worker.chunks import batched
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.dead_letters.move import Moved, Mover, Step, step
-from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, find, letters_of, opened
+from birdfeed_worker.dead_letters.move import Moved, Mover, Step
+from birdfeed_worker.dead_letters.query import EVERYTHING, Choice, DeadLetterInfo, find, letters_of, opened
 from birdfeed_worker.operations.canary import Canary, Verdict
 from birdfeed_worker.operations.edit import Edit, refusal
 from birdfeed_worker.queue.scripts import run_when_full
@@ -51,7 +51,7 @@ class Order:
         dry_run: Only count.
     """
 
-    choice: Choice = field(default_factory=Choice)
+    choice: Choice = EVERYTHING
     replay_id: str = field(default_factory=new_replay_id)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     edit: Edit = field(default_factory=Edit)
@@ -201,7 +201,7 @@ class Replay:
         return True
 
     def _put(self, letter: DeadLetterInfo, lines: dict[int, bytes]) -> Step:
-        one = step(letter, lines, self.order.replay_id, self.order.edit.event_type)
+        one = Step(letter, lines, self.order.replay_id, self.order.edit.event_type or letter.event_type)
         self._waiting.append(one)
         if len(self._waiting) >= STEPS or (
             self.order.rate and sum(len(s.lines) for s in self._waiting) >= self.order.rate
@@ -251,6 +251,6 @@ class Replay:
         return verdict is Verdict.WRITTEN
 
 
-def replay(connection: Redis, keys: Keys, choice: Choice | None = None) -> Replayed:
+def replay(connection: Redis, keys: Keys, choice: Choice = EVERYTHING) -> Replayed:
     """Replay dead letters immediately, without a canary."""
-    return Replay(connection, keys, Order(choice=choice or Choice())).run()
+    return Replay(connection, keys, Order(choice=choice)).run()

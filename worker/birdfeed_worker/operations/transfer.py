@@ -16,7 +16,7 @@ from birdfeed_schemas.wire.compact_bytes import compact_bytes
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.dead_letters.move import Moved, Mover, step
+from birdfeed_worker.dead_letters.move import Moved, Mover, Step
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, dead_letters_of, find
 from birdfeed_worker.operations.edit import refusal
 
@@ -148,7 +148,7 @@ class Import:
             event_type = next(iter(found.values()))[1].event_type
             part = {number: item for number, item in found.items() if item[1].event_type == event_type}
             if not self.dry_run:
-                one = step(letter, {n: data for n, (_, _, data) in part.items()}, self.replay_id, event_type)
+                one = Step(letter, {n: data for n, (_, _, data) in part.items()}, self.replay_id, event_type)
                 (taken,) = self._mover.back([one])
                 if taken is not Moved.DONE:
                     letter = find(self.connection, self.keys, letter.id)

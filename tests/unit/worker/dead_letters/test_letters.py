@@ -9,7 +9,7 @@ from birdfeed_schemas.wire.envelope import Header, format_time, split_batch
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters import record
-from birdfeed_worker.dead_letters.move import Moved, Mover, step
+from birdfeed_worker.dead_letters.move import Moved, Mover, Step
 from birdfeed_worker.dead_letters.query import DeadLetterInfo, find
 from birdfeed_worker.dead_letters.record import (
     COMPRESSION,
@@ -162,7 +162,7 @@ def test_a_job_that_goes_back(
     redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover, event_type: str | None
 ) -> None:
     """Its header is the letter's, marked as a replay; its fields have its size."""
-    one = step(letter, lines_of(letter, 0, 2), "r1", event_type)
+    one = Step(letter, lines_of(letter, 0, 2), "r1", event_type or letter.event_type)
 
     assert mover.back([one]) == [Moved.DONE]
 
@@ -192,7 +192,7 @@ def test_a_job_that_goes_back(
 
 def test_what_remains_in_a_letter(redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover) -> None:
     """The other lines, with all other fields."""
-    mover.back([step(letter, lines_of(letter, 1), "r1")])
+    mover.back([Step(letter, lines_of(letter, 1), "r1", letter.event_type)])
 
     left = find(redis, keys, letter.id)
 
@@ -212,8 +212,8 @@ def test_what_remains_in_a_letter(redis: Redis, keys: Keys, letter: DeadLetterIn
 
 def test_steps_that_are_too_late(redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover) -> None:
     """For a changed and for a deleted letter; the others are executed, in one round trip."""
-    late = step(letter, lines_of(letter, 0), "r1")
-    mover.back([step(letter, lines_of(letter, 1), "r1")])
+    late = Step(letter, lines_of(letter, 0), "r1", letter.event_type)
+    mover.back([Step(letter, lines_of(letter, 1), "r1", letter.event_type)])
     assert mover.back([late]) == [Moved.CHANGED]
     assert mover.purge([letter], [[0]]) == [-1]
     assert mover.purge([letter]) == [2], "a whole letter, whatever is in it by now"
