@@ -16,6 +16,7 @@ A mark before a spelling says how it relates to its total. Without a mark it is 
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["prompt", "completion", "counter"]
@@ -61,8 +62,7 @@ def _prompt(
     return Meter(name, kind, f"{name}_tokens", _M, parent, stand_in, book, keys, True, _words(spellings))
 
 
-def _completion(name: str, parent: str | None, stand_in: StandIn, book: bool, genai: str, spellings: str) -> Meter:
-    return _prompt(name, parent, stand_in, book, genai, spellings, "completion")
+_completion: Final = partial(_prompt, kind="completion")
 
 
 def _counter(name: str, per: int, parent: str | None, genai: str, discounted: bool, spellings: str) -> Meter:
