@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 
 import orjson
-from birdfeed_schemas.enrichment import NOTHING, CostStatus, PriceMatch, PriceSource
+from birdfeed_schemas.enrichment import CostStatus, PriceMatch, PriceSource
 from birdfeed_schemas.events import Event
 from birdfeed_schemas.prices import MULTIPLIER_PLACES, RATE_PLACES, Unit
 from birdfeed_schemas.rows import image_dimensions
@@ -257,6 +257,3 @@ def _whole(numbers: list[Decimal]) -> tuple[int, tuple[int, ...]]:
     if all(number == int(number) for number in scaled):
         return MIN_SCALE, tuple(map(int, scaled))
     return MAX_SCALE, tuple(int(number.scaleb(MAX_SCALE, EXACT)) for number in numbers)
-
-
-__all__ = ["MULTIPLIER", "NOTHING", "REPORTED", "Conditions", "Entry", "Found", "TokenPlan", "as_json", "worst"]

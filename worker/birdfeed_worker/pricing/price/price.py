@@ -197,6 +197,3 @@ def _as_images(entry: Entry, usage: Usage) -> Usage:
         completion_image=tokens.completion_image + usage.unaccounted,
     )
     return usage._replace(tokens=moved, unaccounted=0)
-
-
-__all__ = ["NOTHING", "by_tokens", "price_event"]

@@ -17,6 +17,7 @@ from birdfeed_schemas.tables.meters import FRACTIONS, REPORTED_COSTS
 from birdfeed_schemas.tables.providers import family_of
 
 from birdfeed_worker.pricing.names import provider_of
+from birdfeed_worker.pricing.price.money import as_stored
 from birdfeed_worker.pricing.usage.formats import (
     MAX_DEPTH,
     MAX_TOKENS,
@@ -291,15 +292,10 @@ def _counters(raw: Mapping[str, Any], counters: tuple[tuple[str, tuple[str, ...]
     found: dict[str, int | Decimal] = {}
     for name, keys in counters:
         value = value_at(raw, keys)
-        number = _stored(read_amount(value)) if name in FRACTIONS else read_count(value)
+        number = as_stored(read_amount(value) or 0) if name in FRACTIONS else read_count(value)
         if number:
             found[name] = number
     return found or NOTHING
-
-
-def _stored(amount: Decimal | None) -> Decimal | None:
-    """A fraction as the row stores it, as a float, so that recomputing gives the same cost to the last digit."""
-    return None if amount is None else Decimal(repr(float(amount)))
 
 
 def modifiers_in(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str] = NOTHING) -> Mapping[str, str]:
