@@ -89,7 +89,7 @@ class Delivery:
                 some = decode(part, poison, self.enricher.extra)
                 decoded.extend(some)
                 self.breaker.defer(tripped, some.items, by_id)
-                for event_type, valid in _valid(some):
+                for event_type, valid in valid_by_type(some):
                     at_hand = self.enricher.tiers_in_cache(valid)
                     if at_hand is not None:
                         self._write(event_type, valid, writing, at_hand)
@@ -127,7 +127,7 @@ class Delivery:
         release(item for item, _ in valid)
 
 
-def _valid(decoded: Decoded) -> Iterator[tuple[EventType, Valid]]:
+def valid_by_type(decoded: Decoded) -> Iterator[tuple[EventType, Valid]]:
     """Valid events by type."""
     by_type: dict[str, list[Item]] = defaultdict(list)
     for header, of_a_job in groupby(decoded.items, attrgetter("header")):

@@ -17,18 +17,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import groupby
 from operator import itemgetter
 from typing import Final, TypeAlias
 
 import orjson
-from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.envelope import WireError, split_batch
 
 from birdfeed_worker.model import PoisonEvents, ReservedJob
 from birdfeed_worker.pipeline.decode import decode
+from birdfeed_worker.pipeline.delivery import valid_by_type
 from birdfeed_worker.pipeline.enrich import Enricher
-from birdfeed_worker.pipeline.validate import validate
 from birdfeed_worker.queue.codec import repack, unpack
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tiers.lookup import NoTiers
@@ -95,11 +93,8 @@ def main() -> int:
 
 def work(jobs: Sequence[ReservedJob], enricher: Enricher) -> None:
     """Do what a worker does with events before it sends them, only to see whether the process survives."""
-    items = sorted(decode(jobs, extra=enricher.extra).items, key=lambda item: item.header.event_type)
-    for name, group in groupby(items, key=lambda item: item.header.event_type):
-        valid = validate(name, list(group))
-        if valid:
-            enricher.enrich(registry()[name], valid, datetime.now(UTC))
+    for event_type, valid in valid_by_type(decode(jobs, extra=enricher.extra)):
+        enricher.enrich(event_type, valid, datetime.now(UTC))
 
 
 def search(

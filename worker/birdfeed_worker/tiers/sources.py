@@ -91,11 +91,7 @@ class AuthServiceError(Exception):
     """The auth service's answer is not valid; `status` is HTTP's."""
 
     def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
-
-    def __str__(self) -> str:
-        return f"its answer can't be used (HTTP {self.status})"
+        super().__init__(f"its answer can't be used (HTTP {status})")
 
 
 class FileTiers:
@@ -116,19 +112,13 @@ class FileTiers:
         self._tiers = read_tiers(path)
         self._next_look = clock() + CHECK_EVERY
 
-    def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
-        """See TierSource."""
-        self._refresh()
-        tiers = self._tiers
-        return ((user, tiers.get(user)) for user in users)
-
-    def recall(self, users: Collection[str]) -> Mapping[str, str]:
-        """The same as look_up, because that never waits."""
-        return self.look_up(users)
-
     def look_up(self, users: Collection[str]) -> Mapping[str, str]:
         """The tiers in the file; no cache is needed in front of it."""
-        return {user: tier for user, tier in self.answers(users) if tier is not None}
+        self._refresh()
+        tiers = self._tiers
+        return {user: tiers[user] for user in users if user in tiers}
+
+    recall = look_up  # which never waits
 
     def _refresh(self) -> None:
         with self._lock:

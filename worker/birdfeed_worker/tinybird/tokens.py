@@ -41,11 +41,6 @@ class Token:
         """Every value that it has had, in order to remove them from texts."""
         return tuple(self._seen)
 
-    @property
-    def place(self) -> str:
-        """Where it comes from, for messages."""
-        return self.variable if self._path is None else f"{self.variable} ({self._path})"
-
     def replaced(self, refused: str) -> bool:
         """Whether it differs from `refused` now; reads its file again to find out."""
         with self._lock:
@@ -61,7 +56,7 @@ class Token:
                 return False
             if found == refused:
                 return False
-            log.warning("%s has a new token", self.place)
+            log.warning("%s (%s) has a new token", self.variable, self._path)
             self._value = found
             self._seen.append(found)
             return True
