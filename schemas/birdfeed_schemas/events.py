@@ -91,7 +91,7 @@ def _identifier(value: object) -> object:
 
 
 def _reader(wanted: str, bounds: str, most: int) -> Callable[[object], Decimal | None]:
-    """A function that reads a number from 0 to `most` exactly. It raises ValueError in these words for anything else."""
+    """A function that reads a number from 0 to `most` exactly; it raises ValueError in these words for others."""
 
     def read(value: object) -> Decimal | None:
         if value is None:

@@ -86,7 +86,7 @@ class Delivery:
         awaiting_tiers: list[tuple[EventType, Valid]] = []
         with self.writer.delivery(by_id) as writing:
             for part in chunks(jobs):
-                some = decode(part, poison, self.enricher.extra)
+                some = decode(part, poison, self.enricher.extra_fields)
                 decoded.extend(some)
                 self.breaker.defer(tripped, some.items, by_id)
                 for event_type, valid in valid_by_type(some):

@@ -93,7 +93,7 @@ def main() -> int:
 
 def work(jobs: Sequence[ReservedJob], enricher: Enricher) -> None:
     """Do what a worker does with events before it sends them, only to see whether the process survives."""
-    for event_type, valid in valid_by_type(decode(jobs, extra=enricher.extra)):
+    for event_type, valid in valid_by_type(decode(jobs, extra=enricher.extra_fields)):
         enricher.enrich(event_type, valid, datetime.now(UTC))
 
 
