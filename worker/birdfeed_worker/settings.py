@@ -103,8 +103,7 @@ class WorkerSettings(RedisSettings):
         "pauses until `birdfeed resume`; 1: never.",
     )
     breaker_events: Annotated[int, Field(ge=10)] = Field(
-        100,
-        description="Fewest recent events of a type before the breaker can trip; it remembers five times as many.",
+        100, description="Fewest recent events of a type before the breaker can trip; it remembers five times as many."
     )
     dead_bytes: Annotated[int, Field(ge=0)] = Field(
         500_000_000, description="Most bytes of Redis for dead letters; the oldest are purged, and counted. 0: no cap."
@@ -152,8 +151,7 @@ class WorkerSettings(RedisSettings):
         description="Also serve the console on the launcher's port, next to /metrics: one process and one port fewer.",
     )
     console_names: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:, -]*$")] = Field(
-        "",
-        description="Comma-separated host names of the console for browsers, besides localhost and IP addresses.",
+        "", description="Comma-separated host names of the console for browsers, besides localhost and IP addresses."
     )
     console_token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         None,

@@ -32,11 +32,7 @@ class BookSource:
     """
 
     def __init__(
-        self,
-        path: Path | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        *,
-        fallback: Fallback | None = None,
+        self, path: Path | None = None, clock: Callable[[], float] = time.monotonic, *, fallback: Fallback | None = None
     ) -> None:
         self.path = path
         self.error: PriceBookError | None = None
