@@ -58,7 +58,6 @@ class Plan(NamedTuple):
         nested: Slot, object's key and key of counts in an object.
         deep: Slot and keys of counts that are nested deeper.
         marks: How the count of each slot nests; see the meter table. "i" for a prompt that is called input.
-        paths: Slot or counter name → the path it is read from.
         says: Whether there is a count that means something by itself.
         has_prompt, has_total: Whether these two are there.
         is_ordinary: Whether there are no counts except totals, cached, writes, audio, images and reasoning.
@@ -74,7 +73,6 @@ class Plan(NamedTuple):
     nested: tuple[tuple[int, str, str], ...]
     deep: tuple[tuple[int, Keys], ...]
     marks: tuple[str, ...]
-    paths: Mapping[str, str]
     says: bool
     has_prompt: bool
     has_total: bool
@@ -174,7 +172,6 @@ class Table:
             nested=tuple((self.slots[slot], keys[0], keys[1]) for slot, keys in own_slots.items() if len(keys) == 2),
             deep=tuple((self.slots[slot], keys) for slot, keys in own_slots.items() if len(keys) > 2),
             marks=tuple(marks),
-            paths={slot: read[4] for slot, read in reads.items()},
             says=not own_slots.keys() <= _SAY_NOTHING_ALONE,
             has_prompt="prompt" in own_slots,
             has_total="total" in own_slots,
