@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from operator import itemgetter
 from typing import Final, TypeAlias
 
@@ -109,31 +110,29 @@ def search(
         child_seconds: Seconds that a child may take.
     """
 
-    def survives(parts: Sequence[ReservedJob]) -> bool:
-        return child_survives(lambda: work_on(parts), child_seconds)
+    def dies(task: Callable[[], None], times: int = 1) -> bool:
+        return not any(child_survives(task, child_seconds) for _ in range(times))
 
-    def confirmed_alone(part: ReservedJob) -> bool:
-        # The first death has already happened.
-        return all(not survives([part]) for _ in range(DEATHS - 1))
-
-    if survives(jobs):
+    again = DEATHS - 1  # after the first death
+    if not dies(partial(work_on, jobs)):
         return []
     confirmed: list[tuple[int, int | None]] = []
     lines: list[tuple[Unit, ReservedJob]] = []
     for number, job in enumerate(jobs):
-        if not child_survives(lambda job=job: _open(job), child_seconds):  # type: ignore[misc]
-            if all(not child_survives(lambda job=job: _open(job), child_seconds) for _ in range(DEATHS - 1)):  # type: ignore[misc]
-                confirmed.append((number, None))
-            continue
-        lines += [((number, line), part) for line, part in enumerate(_lines(job))]
+        opening = partial(_open, job)
+        if not dies(opening):
+            lines += [((number, line), part) for line, part in enumerate(_lines(job))]
+        elif dies(opening, again):
+            confirmed.append((number, None))
     waiting = [lines]
     while waiting and time.monotonic() < deadline:
         part = waiting.pop()
-        if not part or survives([job for _, job in part]):
+        working = partial(work_on, [job for _, job in part])
+        if not part or not dies(working):
             continue
         if len(part) > 1:
             waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
-        elif confirmed_alone(part[0][1]):
+        elif dies(working, again):
             confirmed.append(part[0][0])
     return sorted(confirmed, key=itemgetter(0))
 
