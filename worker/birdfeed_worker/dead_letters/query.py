@@ -152,15 +152,16 @@ def _pages_of(connection: Redis, keys: Keys, choice: Choice) -> Iterator[Sequenc
         yield [job_id for job_id, score in zip(some, found, strict=True) if score is not None]
 
 
-def pages(connection: Redis, keys: Keys) -> Iterator[list[str]]:
+def pages(connection: Redis, keys: Keys) -> Iterator[Sequence[str]]:
     """The ids of all dead letters, a page at a time."""
     if not in_order(connection, keys):
         # A scan also finds every letter.
-        yield from _scan(connection, keys)
+        found = connection.zscan_iter(keys.failed, count=PAGE)
+        yield from batched((as_text(job_id) for job_id, _ in found), PAGE)
         return
     last = "-"
-    while found := connection.zrangebylex(keys.failed, last, "+", 0, PAGE):
-        ids = [as_text(job_id) for job_id in found]
+    while page := connection.zrangebylex(keys.failed, last, "+", 0, PAGE):
+        ids = [as_text(job_id) for job_id in page]
         yield ids
         last = f"({ids[-1]}"
 
@@ -168,17 +169,6 @@ def pages(connection: Redis, keys: Keys) -> Iterator[list[str]]:
 def in_order(connection: Redis, keys: Keys) -> bool:
     """Whether ids are in order, as among equal scores; not so where rq failed a job by itself, with an expiry."""
     return bool(connection.zcount(keys.failed, -1, -1) == connection.zcard(keys.failed))
-
-
-def _scan(connection: Redis, keys: Keys) -> Iterator[list[str]]:
-    page: list[str] = []
-    for job_id, _ in connection.zscan_iter(keys.failed, count=PAGE):
-        page.append(as_text(job_id))
-        if len(page) >= PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
 
 
 def read(connection: Redis, keys: Keys, ids: Sequence[str]) -> list[DeadLetterInfo]:

@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import chain, islice
 from typing import Final, TypeAlias
 
@@ -145,8 +145,7 @@ class Retention:
             sizes = [int(length) + OVERHEAD_BYTES for length in pipe.execute()]
         oldest = ""
         if self._caps.age_seconds:
-            now = datetime.fromtimestamp(self._clock.time(), UTC)
-            oldest = format_time(now - timedelta(seconds=self._caps.age_seconds))
+            oldest = format_time(self._clock.now() - timedelta(seconds=self._caps.age_seconds))
         too_old, too_much = [], []
         for letter, size in zip(some, sizes, strict=True):
             if not letter.counted:
@@ -167,7 +166,7 @@ class Retention:
         self._purge(this, too_much, f"dead letters exceed {self._caps.bytes / 1e6:g} MB")
 
     def _adopt_one(self, job_id: str) -> None:
-        now = format_time(datetime.fromtimestamp(self._clock.time(), UTC))
+        now = format_time(self._clock.now())
         events = int(self._adopt(job_id, now))
         if events > 0:
             log.error(
