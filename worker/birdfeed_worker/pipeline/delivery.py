@@ -1,8 +1,4 @@
-"""The path of the data through a worker, one line per stage.
-
-rq jobs name `birdfeed_worker.job.deliver`; that dotted path is a wire contract. birdfeed's worker doesn't call it: it
-reserves many jobs and passes them to Delivery together.
-"""
+"""The path of the data through a worker, one line per stage."""
 
 import logging
 from collections import defaultdict

@@ -41,7 +41,6 @@ class Booked:
     model: str
     provider: str
     status: str
-    usage_status: str
     events: int
     cost: Decimal
     prompt: int = 0
@@ -59,11 +58,11 @@ def windows(first: date, last: date) -> Iterator[tuple[date, date]]:
 def question(datasource: str, first: date, end: date) -> str:
     """SQL for a data source's rows from `first` (inclusive) to `end` (exclusive); each event once."""
     return (
-        "SELECT toString(toDate(occurred_at, 'UTC')) AS day, model_used, provider, cost_status, usage_status, "
+        "SELECT toString(toDate(occurred_at, 'UTC')) AS day, model_used, provider, cost_status, "
         "toString(count()) AS events, toString(sum(cost)) AS usd, "
         f"toString(sum({_PROMPT})) AS prompt, toString(sum({_COMPLETION})) AS completion FROM {datasource} FINAL "
         f"WHERE occurred_at >= '{first} 00:00:00.000' AND occurred_at < '{end} 00:00:00.000' "
-        f"GROUP BY day, model_used, provider, cost_status, usage_status ORDER BY day LIMIT {MAX_GROUPS}"
+        f"GROUP BY day, model_used, provider, cost_status ORDER BY day LIMIT {MAX_GROUPS}"
     )
 
 
@@ -75,7 +74,6 @@ def booked_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Booked]:
             model=row["model_used"],
             provider=row["provider"],
             status=row["cost_status"],
-            usage_status=row["usage_status"],
             events=int(row["events"]),
             cost=Decimal(row["usd"]),
             prompt=int(row["prompt"]),
@@ -108,7 +106,6 @@ def _dead(event_type: str, line: bytes, books: Books) -> Booked | None:
         model=named,
         provider=provider if isinstance(provider, str) else "",
         status=DEAD,
-        usage_status="",
         events=1,
         cost=Decimal(0),
     )
@@ -119,7 +116,6 @@ def _dead(event_type: str, line: bytes, books: Books) -> Booked | None:
     return replace(
         unpriced,
         provider=price.provider or "",
-        usage_status=usage.status,
         cost=price.cost,
         prompt=usage.tokens.prompt,
         completion=usage.tokens.completion,
