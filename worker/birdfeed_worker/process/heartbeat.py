@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from birdfeed_worker.model import ReservedJob
 from birdfeed_worker.process.presence import Presence
-from birdfeed_worker.queue.reserve import LeaseRenewer
+from birdfeed_worker.queue.reserve import Reserver
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Heartbeat(threading.Thread):
 
     def __init__(
         self,
-        renewer: LeaseRenewer,
+        renewer: Reserver,
         presence: Presence,
         every: float,
         beat_fd: int | None = None,

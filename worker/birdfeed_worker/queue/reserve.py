@@ -49,6 +49,7 @@ class Reserver:
         self._reserve = script(connection, keys, "reserve")
         self._recover = script(connection, keys, "recover")
         self._promote = script(connection, keys, "promote")
+        self._renew = script(connection, keys, "renew")
 
     def reserve(self, *, jobs: int, events: int, size: int) -> list[ReservedJob]:
         """Reserve up to that many jobs, events and bytes; at least one job if any waits.
@@ -94,15 +95,6 @@ class Reserver:
         """Move scheduled jobs that are due to the queue; returns when the next one is due (epoch s), or None."""
         _, next_due = self._promote(1_000)
         return float(next_due) if next_due else None
-
-
-class LeaseRenewer:
-    """Renews the lease on the jobs in flight, over its own connection."""
-
-    def __init__(self, connection: Redis, keys: Keys, worker: str, lease_seconds: int) -> None:
-        self._worker = worker
-        self._lease_seconds = lease_seconds
-        self._renew = script(connection, keys, "renew")
 
     def renew(self, jobs: Iterable[ReservedJob]) -> int:
         """Extend the lease; returns how many of the jobs this worker still holds."""
