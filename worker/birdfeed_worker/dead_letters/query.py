@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-import orjson
 from birdfeed_schemas.registry import spellings_of
 from birdfeed_schemas.wire.envelope import MAX_COUNT, Batch, WireError, format_time, split_batch
 from birdfeed_schemas.wire.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
@@ -19,7 +18,7 @@ from redis import Redis
 from birdfeed_worker.chunks import batched
 from birdfeed_worker.dead_letters.record import fingerprint
 from birdfeed_worker.queue.codec import unpack
-from birdfeed_worker.queue.reply import as_name, as_text, json_object, number
+from birdfeed_worker.queue.reply import as_name, as_text, data_of, json_object, number
 from birdfeed_worker.queue.reserve import MOST_EVENTS
 
 #: Dead letters read in one round trip.
@@ -111,13 +110,9 @@ class Choice:
     def _fits_event(self, line: bytes, names: Mapping[str, str]) -> bool:
         if self.model is None and self.user is None:
             return True
-        try:
-            data = orjson.loads(line)["data"]
-            given: dict[str, set[str]] = {}
-            for name, value in data.items():
-                given.setdefault(names.get(name, name), set()).add(str(value))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return False
+        given: dict[str, set[str]] = {}
+        for name, value in data_of(line).items():
+            given.setdefault(names.get(name, name), set()).add(str(value))
         models = given.get("model", set()) | given.get("model_used", set())
         users = given.get("user", set()) | given.get("username", set())
         return (self.model is None or self.model in models) and (self.user is None or self.user in users)

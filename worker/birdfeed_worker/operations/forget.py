@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
 from birdfeed_schemas.fields import ANY_TYPE
 from birdfeed_schemas.registry import spellings_of
 from birdfeed_schemas.wire.envelope import Batch, WireError, split_batch
@@ -24,7 +23,7 @@ from birdfeed_worker.dead_letters.query import pages
 from birdfeed_worker.dead_letters.record import rest_of
 from birdfeed_worker.pipeline.settle import REMEMBER_SECONDS
 from birdfeed_worker.queue.codec import repack, unpack
-from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.reply import as_text, data_of
 from birdfeed_worker.queue.scripts import script
 
 #: Jobs searched in one round trip.
@@ -51,11 +50,8 @@ class Person:
         if b"\\" not in line and not any(value.encode() in line for value in self.values):
             return False
         names = spellings_of(event_type) or ANY_TYPE
-        try:
-            data = orjson.loads(line)["data"]
-            return any(names.get(name) in PERSONAL and str(value) in self.values for name, value in data.items())
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return False
+        data = data_of(line)
+        return any(names.get(name) in PERSONAL and str(value) in self.values for name, value in data.items())
 
 
 @dataclass(slots=True)

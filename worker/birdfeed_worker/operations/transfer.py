@@ -19,6 +19,7 @@ from redis import Redis
 from birdfeed_worker.dead_letters.move import Moved, Mover, Step
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, dead_letters_of, find
 from birdfeed_worker.operations.edit import refusal
+from birdfeed_worker.queue.reply import json_object
 
 #: Lines of a file in memory at once.
 CHUNK: Final = 20_000
@@ -46,12 +47,11 @@ def export(connection: Redis, keys: Keys, choice: Choice, done: Exported) -> Ite
             continue
         about = {"letter": letter.id, **{name: getattr(letter, name) for name in _ABOUT}}
         for number in choice.chosen(letter.batch):
-            try:
-                fields = orjson.loads(letter.batch.lines[number])
-                line = {"event_type": letter.event_type, "event_data": fields.pop("data"), **fields, "dead": about}
-            except (ValueError, KeyError, TypeError, AttributeError):
+            fields = json_object(letter.batch.lines[number])
+            if "data" not in fields:
                 done.unreadable += 1
                 continue
+            line = {"event_type": letter.event_type, "event_data": fields.pop("data"), **fields, "dead": about}
             done.events += 1
             yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 

@@ -46,6 +46,12 @@ def json_object(value: Raw) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def data_of(line: bytes) -> dict[str, Any]:
+    """The data in an event's line; empty if the line can't be read."""
+    data = json_object(line).get("data")
+    return data if isinstance(data, dict) else {}
+
+
 def pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:
     """The (name, value) pairs of a flat list that alternates between them."""
     it = iter(flat)
