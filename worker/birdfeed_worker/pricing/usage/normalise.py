@@ -93,12 +93,10 @@ def normalise_usage(raw: object, provider: str = "", table: Table = TABLE) -> Us
         if nothing in it is read; "incomplete" if a positive number is not read, or total_tokens is larger than what
         was read; "inconsistent" if a part was larger than what was left of its total; else "ok". Never raises.
     """
-    if raw is None:
+    if raw is None or raw == {}:
         return MISSING
     if not isinstance(raw, Mapping):
         return INVALID
-    if not raw:
-        return MISSING
     try:
         plain: Mapping[str, Any] = raw
         try:
