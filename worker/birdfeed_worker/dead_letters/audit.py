@@ -44,15 +44,11 @@ def who() -> str:
 
 def note(connection: Redis, keys: Keys, action: str, **details: Any) -> None:
     """Add an entry; details are counts, names and filters, never event data."""
-    _add(connection, keys, BY_PEOPLE, action, details)
+    add(connection, keys, BY_PEOPLE, action, details)
 
 
-def note_retention(connection: Redis, keys: Keys, **details: Any) -> None:
-    """Add an entry about what retention purged."""
-    _add(connection, keys, BY_RETENTION, "swept", details)
-
-
-def _add(connection: Redis, keys: Keys, stream: str, action: str, details: dict[str, Any]) -> None:
+def add(connection: Redis, keys: Keys, stream: str, action: str, details: dict[str, Any]) -> None:
+    """Add an entry to one of the streams."""
     fields: dict[Any, Any] = {"who": who(), "action": action, "details": orjson.dumps(details)}
     with connection.pipeline() as pipe:
         pipe.xadd(keys.birdfeed(stream), fields, maxlen=KEPT, approximate=False)

@@ -19,7 +19,7 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.dead_letters.audit import note_retention
+from birdfeed_worker.dead_letters.audit import BY_RETENTION, add
 from birdfeed_worker.dead_letters.move import Mover
 from birdfeed_worker.dead_letters.query import DeadLetterInfo, letters_of, opened
 from birdfeed_worker.dead_letters.record import LETTER_BYTES, LETTER_EVENTS, letter_fields, new_letter_id
@@ -200,7 +200,7 @@ class Retention:
                 self._merge_group(this, group.letters)
         # Once per round, not per step, to keep the log short.
         for why, events in this.purged.items():
-            note_retention(self._connection, self._keys, why=why, events=events)
+            add(self._connection, self._keys, BY_RETENTION, "swept", {"why": why, "events": events})
         # Merged letters now take less space, so measure again before purging anything.
         self._excess = max(0, this.size - self._caps.bytes) if self._caps.bytes and not this.merged else 0
         with self._connection.pipeline() as pipe:

@@ -46,7 +46,7 @@ CHILD_MEMORY: Final = 4 * 2**30
 Unit: TypeAlias = tuple[int, int]
 
 
-def find_poison(jobs: Sequence[ReservedJob], search_seconds: float = SEARCH_SECONDS) -> PoisonEvents | None:
+def find_poison(jobs: Sequence[ReservedJob]) -> PoisonEvents | None:
     """Which events of these suspects kill a process; None if the search itself was cut short."""
     request = orjson.dumps([{"type": job.event_type, "data": b64encode(job.data).decode()} for job in jobs])
     try:
@@ -54,7 +54,7 @@ def find_poison(jobs: Sequence[ReservedJob], search_seconds: float = SEARCH_SECO
             [sys.executable, "-m", "birdfeed_worker.process.poison"],
             input=request,
             stdout=subprocess.PIPE,
-            timeout=search_seconds + 30,
+            timeout=SEARCH_SECONDS + 30,
             check=False,
         )
     except subprocess.TimeoutExpired:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
+
+from redis import Redis
 
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.file_stamp import file_stamp
@@ -28,18 +30,11 @@ CHECK_EVERY: Final = 1.0
 Fetch: TypeAlias = Callable[[Mapping[str, str]], tuple[int, object]]
 
 
-class HashClient(Protocol):
-    """The method of a Redis client that is used here."""
-
-    def hmget(self, name: str, keys: list[str]) -> Any:
-        """The values of a hash's fields, None for missing ones."""
-
-
 @dataclass(frozen=True, slots=True)
 class RedisTiers:
     """A Redis hash of user → tier, read in one round trip per batch."""
 
-    client: HashClient
+    client: Redis
     key: str
 
     def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
