@@ -66,7 +66,10 @@ class Mover:
         if numbers is None:
             args = [[letter.id, "", "purge", letter.events, "", 0, "", memory, ""] for letter in letters]
         else:
-            args = [self._purge_args(letter, set(some), memory) for letter, some in zip(letters, numbers, strict=True)]
+            args = [
+                [letter.id, letter.digest, "purge", len(some), *_left(letter, some), memory, ""]
+                for letter, some in zip(letters, map(set, numbers), strict=True)
+            ]
         gone = [-1 if taken is Moved.CHANGED else events for taken, events in self._run(args)]
         self._connection.delete(memory)
         return gone
@@ -106,10 +109,6 @@ class Mover:
         left = _left(letter, set(one.lines))
         head = [letter.id, letter.digest, "back", len(one.lines), *left, one.job_id, one.event_type]
         return [*head, *chain.from_iterable(fields.items())]
-
-    @staticmethod
-    def _purge_args(letter: DeadLetterInfo, numbers: set[int], memory: str) -> list[Any]:
-        return [letter.id, letter.digest, "purge", len(numbers), *_left(letter, numbers), memory, ""]
 
 
 def _left(letter: DeadLetterInfo, taken: set[int]) -> tuple[bytes, int, str]:

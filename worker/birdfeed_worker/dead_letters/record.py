@@ -79,16 +79,12 @@ def dead_letters(items: Sequence[Item], attempts: dict[str, int], now: datetime,
             mark = fingerprint(header.event_type, dead.reason, dead.detail)
             key = (header.event_type, dead.reason, mark, header.replays, header.replay_id)
             groups.setdefault(key, []).append((item, dead))
-    letters = []
-    for group in groups.values():
-        letters += [
-            _letter(part, attempts, now, queue) for part in bounded(group, _line_bytes, LETTER_BYTES, LETTER_EVENTS)
-        ]
-    return letters
-
-
-def _line_bytes(pair: tuple[Item, Dead]) -> int:
-    return len(pair[0].line) + 1
+    parts = (
+        part
+        for group in groups.values()
+        for part in bounded(group, lambda pair: len(pair[0].line) + 1, LETTER_BYTES, LETTER_EVENTS)
+    )
+    return [_letter(part, attempts, now, queue) for part in parts]
 
 
 def _letter(group: Sequence[tuple[Item, Dead]], attempts: dict[str, int], now: datetime, queue: str) -> DeadLetter:

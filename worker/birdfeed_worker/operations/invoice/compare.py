@@ -31,8 +31,6 @@ _MEANING: Final[Mapping[str, str]] = {
     "estimated": "estimated: the booked cost may be too low or too high",
     "reported": "booked as the handler or the provider reported them",
 }
-#: Statuses with which the booked cost is too low.
-_TOO_LOW: Final = ("unpriced", "no_usage", "partial")
 
 
 @dataclass(slots=True, kw_only=True)

@@ -31,10 +31,8 @@ class Booked:
 
     Attributes:
         day: The day of occurred_at, UTC.
-        model: The model that answered.
         status: cost_status, or "dead" for dead events, which are in no table.
         cost: USD; for dead events, what they would cost.
-        prompt, completion: Tokens.
     """
 
     day: date

@@ -59,7 +59,6 @@ class Plan(NamedTuple):
         deep: Slot and keys of counts that are nested deeper.
         marks: How the count of each slot nests; see the meter table. "i" for a prompt that is called input.
         says: Whether there is a count that means something by itself.
-        has_prompt, has_total: Whether these two are there.
         is_ordinary: Whether there are no counts except totals, cached, writes, audio, images and reasoning.
         counters: Counter name and keys.
         modifiers: Words that change the price: name and keys.
