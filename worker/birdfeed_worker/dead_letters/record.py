@@ -39,16 +39,13 @@ _NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A failed job to be written: its id, the jobs that its events came in, and the hash's fields.
+    """A failed job to be written: its id, its batch's header, the jobs that its events came in, and the hash's fields.
 
     `event_ids` are the readable ones, for the log.
     """
 
     id: str
-    event_type: str
-    reason: str
-    detail: str
-    events: int
+    header: Header
     sources: frozenset[str]
     event_ids: tuple[str, ...]
     fields: dict[str, bytes | str | int]
@@ -105,10 +102,7 @@ def _letter(group: Sequence[tuple[Item, Dead]], attempts: dict[str, int], now: d
     )
     return DeadLetter(
         job_id,
-        header.event_type,
-        dead.reason,
-        dead.detail,
-        len(items),
+        header,
         frozenset(item.job_id for item in items),
         tuple(item.event_id for item in items if item.event_id),
         letter_fields(header, [item.line for item in items], queue, replay_id=first.header.replay_id),
@@ -129,9 +123,7 @@ def unreadable_letter(bad: Unreadable, now: datetime, queue: str) -> DeadLetter:
         last_failed_at=stamp,
     )
     fields = hash_fields(header, bad.job.data, bad.job.size, queue)
-    return DeadLetter(
-        job_id, header.event_type, bad.reason, bad.detail, header.count, frozenset({bad.job.id}), (), fields
-    )
+    return DeadLetter(job_id, header, frozenset({bad.job.id}), (), fields)
 
 
 def new_letter_id() -> str:

@@ -269,7 +269,7 @@ def ledger_entries(counted: Counted, letters: Iterable[DeadLetter]) -> Counter[s
             else:
                 entries[f"written:{header.event_type}"] += events
     for letter in letters:
-        entries[f"dead:{letter.event_type}:{letter.reason}"] += letter.events
+        entries[f"dead:{letter.header.event_type}:{letter.header.reason}"] += letter.header.count
     return entries
 
 
@@ -278,13 +278,13 @@ def tell(letters: Iterable[DeadLetter]) -> None:
     for letter in letters:
         log.warning(
             "dead-lettered events: %d of type %s: %s: %s",
-            letter.events,
-            letter.event_type,
-            letter.reason,
-            letter.detail,
+            letter.header.count,
+            letter.header.event_type,
+            letter.header.reason,
+            letter.header.detail,
             extra={
                 "dead_letter": letter.id,
-                "reason": letter.reason,
+                "reason": letter.header.reason,
                 "batch_ids": sorted(letter.sources)[:LOGGED_IDS],
                 "event_ids": list(letter.event_ids[:LOGGED_IDS]),
             },
@@ -303,4 +303,4 @@ def count(totals: Totals, counted: Counted, letters: Iterable[DeadLetter]) -> No
             case _:
                 totals.deferred += events
     for letter in letters:
-        totals.dead[letter.reason] += letter.events
+        totals.dead[letter.header.reason] += letter.header.count

@@ -72,7 +72,8 @@ def test_a_letter_of_several_jobs() -> None:
 
     (letter,) = letters_of(made)
 
-    assert (letter.event_type, letter.reason, letter.detail, letter.events) == (
+    made_of = letter.header
+    assert (made_of.event_type, made_of.reason, made_of.detail, made_of.count) == (
         "text_generation",
         "invalid",
         "bad 0",
@@ -106,9 +107,9 @@ def test_letters_that_differ(other: dict[str, Any]) -> None:
     """Another history, or another kind of failure."""
     made = dead(1) + dead(1, **other) + dead(1, "worse")
 
-    assert [letter.events for letter in letters_of(made)] == [1, 1, 1]
+    assert [letter.header.count for letter in letters_of(made)] == [1, 1, 1]
     made[2].outcome = Deferred()
-    assert [letter.events for letter in letters_of(made)] == [1, 1]
+    assert [letter.header.count for letter in letters_of(made)] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_how_large_a_letter_is(monkeypatch: pytest.MonkeyPatch, most: int, count
     for item in made:
         item.source = b"x" * 10
 
-    assert [letter.events for letter in letters_of(made)] == expected
+    assert [letter.header.count for letter in letters_of(made)] == expected
 
 
 def test_a_job_that_cant_be_opened() -> None:
@@ -132,7 +133,8 @@ def test_a_job_that_cant_be_opened() -> None:
 
     letter = unreadable_letter(Unreadable(odd, "undecodable", "no JSON"), NOW, "q")
 
-    assert (letter.event_type, letter.reason, letter.detail, letter.events) == ("t", "undecodable", "no JSON", 5)
+    header = letter.header
+    assert (header.event_type, header.reason, header.detail, header.count) == ("t", "undecodable", "no JSON", 5)
     assert letter.sources == {"odd"}
     assert letter.event_ids == ()
     expected = {"data": b"junk", "bf_events": 5, "bf_bytes": 9, "created_at": format_time(NOW), "origin": "q"}

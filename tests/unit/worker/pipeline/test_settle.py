@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from birdfeed_schemas.wire.accounts import LEDGER_FIELDS, OTHER_TYPES
+from birdfeed_schemas.wire.envelope import Header
 from birdfeed_schemas.wire.keys import MAYBE_WRITTEN_FIELD, Keys
 from birdfeed_worker.dead_letters.record import DeadLetter
 from birdfeed_worker.model import (
@@ -88,7 +89,8 @@ def test_a_job_shrinks_to_its_remaining_events() -> None:
 
 
 def letter(reason: str, events: int, event_type: str = "t") -> DeadLetter:
-    return DeadLetter("dead-1", event_type, reason, "why", events, frozenset({"b", "a"}), ("e1", "e2"), {})
+    header = Header(batch_id="dead-1", event_type=event_type, count=events, reason=reason, detail="why")
+    return DeadLetter("dead-1", header, frozenset({"b", "a"}), ("e1", "e2"), {})
 
 
 def test_what_the_ledger_counts() -> None:

@@ -25,12 +25,7 @@ Keys: TypeAlias = tuple[str, ...]
 _MAX_PLANS: Final = 1_000
 _MAX_CACHED_SIZE: Final = 80
 #: Paths of costs, and of values that say how to read them.
-_COST_PATHS: Final = frozenset(
-    (
-        *(path for paths in REPORTED_COSTS.values() for path in paths),
-        *("cost_details.upstream_inference_cost", "is_byok"),
-    )
-)
+_COST_PATHS: Final = {"cost_details.upstream_inference_cost", "is_byok"}.union(*REPORTED_COSTS.values())
 _ROLES: Final[Mapping[str, tuple[str, int]]] = {
     name: (role, place) for role, names in CONTAINERS.items() for place, name in enumerate(names)
 }
