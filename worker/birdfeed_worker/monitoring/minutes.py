@@ -131,8 +131,7 @@ def read_minutes(connection: Redis, keys: Keys, now: float, minutes: int) -> lis
 
 def total(minutes: Sequence[Counter[str]], kind: str, last: int | None = None) -> int:
     """Events of a kind (accepted, written, dead, ...), of all types and reasons, in the `last` minutes, or in all."""
-    some = minutes if last is None else minutes[-last:]
-    return sum(amount for one in some for name, amount in one.items() if name.partition(":")[0] == kind)
+    return by_last_part(minutes if last is None else minutes[-last:], kind).total()
 
 
 def by_last_part(minutes: Sequence[Counter[str]], kind: str) -> Counter[str]:

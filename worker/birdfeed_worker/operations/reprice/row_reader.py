@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
+from operator import attrgetter
 from typing import Any, Final, Protocol
 
 from birdfeed_schemas.datafiles import Column, columns_of, former_columns
 from birdfeed_schemas.wire.envelope import format_time
 
+from birdfeed_worker.chunks import bounded
 from birdfeed_worker.errors import BirdfeedError
 from birdfeed_worker.tinybird.lookup import sql_text, sql_time
 
@@ -216,21 +218,9 @@ def _position(row: Mapping[str, Any]) -> tuple[str, bytes, bytes]:
 
 
 def _windows(hours: Sequence[Hour], rows: int) -> Iterator[tuple[datetime, datetime]]:
-    """Start and end of periods with at most `rows` matching rows; an hour with more is a period of its own."""
-    first: datetime | None = None
-    last: datetime | None = None
-    held = 0
-    for hour in hours:
-        if not hour.eligible:
-            continue
-        if first is not None and last is not None and held + hour.eligible >= rows:
-            yield first, last
-            first, held = None, 0
-        first = first or hour.start
-        last = hour.start
-        held += hour.eligible
-    if first is not None and last is not None:
-        yield first, last
+    """First and last hour of periods with fewer than `rows` matching rows; an hour with more is a period of its own."""
+    for part in bounded((hour for hour in hours if hour.eligible), attrgetter("eligible"), rows - 1):
+        yield part[0].start, part[-1].start
 
 
 def later_than(text: str, now: datetime) -> str:
