@@ -210,7 +210,7 @@ def _state(connection: Redis, keys: Keys) -> tuple[dict[str, int], Any]:
 
 
 def under_way(connection: Redis, keys: Keys) -> Iterator[Sequence[str]]:
-    """Pages of the ids of the jobs in the queue, in flight and scheduled; some may come twice."""
+    """Pages of the ids of the jobs in the queue, in flight and scheduled; an id may appear twice."""
     start = 0
     while page := connection.lrange(keys.queue_list, start, start + PAGE - 1):
         yield [as_text(job_id) for job_id in page]
