@@ -73,14 +73,8 @@ MODERATION_NAMES: Final = frozenset(
         *("blocked", "score"),
         *("prompt", "completion", "input", "output", "result", "results", "categories", "category_scores", "error"),
         *("prompt_filter_results", "content_filter_results", "content_filter_result", "prompt_index", "index"),
-        *(
-            "hate_threatening",
-            "harassment",
-            "harassment_threatening",
-            "illicit",
-            "illicit_violent",
-            "dangerous_content",
-        ),
+        *("hate_threatening", "harassment", "harassment_threatening", "illicit", "illicit_violent"),
+        *("dangerous_content",),
         *("self_harm_intent", "self_harm_instructions", "sexual_minors", "sexually_explicit", "violence_graphic"),
         *("toxicity", "insult", "threat", "identity_attack", "custom_blocklists", "probability", "confidence"),
         *("probability_score", "severity_score", "reason", "action"),
@@ -242,11 +236,8 @@ OTHER_FIELD: Final = bool | int | float | Text | None
 @cache
 def struct_of(fields: frozenset[str]) -> type[EventData]:
     """A struct of just these fields, for another package's type or with the fields that the operator allowed."""
-    known = [(name, FIELD_TYPES.get(name, OTHER_FIELD), None) for name in sorted(fields) if _is_attribute(name)]
+    # Events with other names take the slow path: no struct can have them.
+    names = (name for name in sorted(fields) if name.isidentifier() and not iskeyword(name))
+    known = [(name, FIELD_TYPES.get(name, OTHER_FIELD), None) for name in names]
     made = msgspec.defstruct("OtherData", known, forbid_unknown_fields=True, gc=False, kw_only=True)
     return made  # type: ignore[return-value]  # it lacks some of EventData's fields, but no code reads them
-
-
-def _is_attribute(name: str) -> bool:
-    """Whether a struct can have a field of this name; events with other names take the slow path."""
-    return name.isidentifier() and not iskeyword(name)

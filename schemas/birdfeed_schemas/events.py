@@ -5,7 +5,7 @@ wrong value would make a wrong row: a number in a text field is an error, and on
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
@@ -90,34 +90,28 @@ def _identifier(value: object) -> object:
     return value
 
 
-def reported_cost(value: object) -> Decimal | None:
-    """A cost in USD. Raises ValueError if it is not a number from 0 to 10^15."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        raise ValueError("a cost must be a number of USD")
-    try:
-        cost = Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError("a cost must be a number of USD") from None
-    if not cost.is_finite() or cost < 0 or cost > Decimal(10) ** 15:
-        raise ValueError("a cost must be a number of USD, 0 or more")
-    return cost
+def _reader(wanted: str, bounds: str, most: int) -> Callable[[object], Decimal | None]:
+    """A function that reads a number from 0 to `most` exactly; it raises ValueError in these words for others."""
+
+    def read(value: object) -> Decimal | None:
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+            raise ValueError(wanted)
+        try:
+            number = Decimal(str(value))
+        except InvalidOperation:
+            raise ValueError(wanted) from None
+        if not number.is_finite() or number < 0 or number > most:
+            raise ValueError(wanted + bounds)
+        return number
+
+    return read
 
 
-def read_seconds(value: object) -> Decimal | None:
-    """Seconds of video or audio. Raises ValueError if it is not a number from 0 to 10^9."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
-        raise ValueError("seconds must be a number")
-    try:
-        seconds = Decimal(str(value))
-    except InvalidOperation:
-        raise ValueError("seconds must be a number") from None
-    if not seconds.is_finite() or seconds < 0 or seconds > 10**9:
-        raise ValueError("seconds must be a number from 0 to 1,000,000,000")
-    return seconds
+#: Read a cost in USD, and seconds of video or audio.
+reported_cost: Final = _reader("a cost must be a number of USD", ", 0 or more", 10**15)
+read_seconds: Final = _reader("seconds must be a number", " from 0 to 1,000,000,000", 10**9)
 
 
 class EventError(BaseModel):

@@ -16,6 +16,7 @@ loaded.
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictStr, create_model, model_validator
@@ -67,12 +68,8 @@ def _decimal(value: object, what: str, places: int, largest: Decimal) -> Decimal
     return number
 
 
-def _rate(value: object) -> Decimal:
-    return _decimal(value, "a rate in USD", RATE_PLACES, MAX_RATE)
-
-
-def _multiplier(value: object) -> Decimal:
-    return _decimal(value, "a multiplier", MULTIPLIER_PLACES, MAX_MULTIPLIER)
+_rate: Final = partial(_decimal, what="a rate in USD", places=RATE_PLACES, largest=MAX_RATE)
+_multiplier: Final = partial(_decimal, what="a multiplier", places=MULTIPLIER_PLACES, largest=MAX_MULTIPLIER)
 
 
 def _moment(value: object) -> datetime:

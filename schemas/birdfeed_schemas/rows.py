@@ -190,7 +190,9 @@ def llm_event_row(enriched: Enriched) -> LlmEventRow:
     if enriched.short:
         if response_id:
             row.response = Response(response_id)
-        _leave_out_defaults(row)
+        for name, default in DEFAULTS.items():
+            if getattr(row, name) == default:
+                setattr(row, name, UNSET)
         return row
     totals = NO_TOTALS
     if row.tokens is not NO_TOKENS:
@@ -207,12 +209,6 @@ def llm_event_row(enriched: Enriched) -> LlmEventRow:
     row.response = Response(response_id, totals, "chat.completion")
     row.cost = enriched.price.cost_number
     return row
-
-
-def _leave_out_defaults(row: LlmEventRow) -> None:
-    for name, default in DEFAULTS.items():
-        if getattr(row, name) == default:
-            setattr(row, name, UNSET)
 
 
 def image_event_row(enriched: Enriched) -> ImageEventRow:

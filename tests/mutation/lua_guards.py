@@ -145,12 +145,14 @@ def _calls() -> AbstractContextManager[set[str]]:
     """Records the names of the scripts that are called from now on."""
     from contextlib import contextmanager
 
+    from birdfeed_schemas.wire.keys import Keys
     from birdfeed_worker.queue.scripts import script
     from redis import Redis
     from redis.client import Pipeline
 
     reader: Any = SimpleNamespace(register_script=lambda text: sha1(text.encode()).hexdigest())
-    names = {script(reader, path.stem): path.stem for path in LUA.glob("*.lua") if path.stem not in SHARED}
+    stems = [path.stem for path in LUA.glob("*.lua") if path.stem not in SHARED]
+    names = {script(reader, Keys("rq", "q"), stem).script: stem for stem in stems}
     called: set[str] = set()
 
     @contextmanager

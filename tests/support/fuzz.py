@@ -316,7 +316,7 @@ def _worked(enricher: Enricher, event_type: str, lines: list[bytes]) -> list[Ite
         id=batch.id, execution="e", data=batch.data, event_type=event_type, events=len(lines), size=batch.size,
         attempts=1, first_reserved=0.0,
     )  # fmt: skip
-    decoded = decode([job], extra=enricher.extra)
+    decoded = decode([job], extra=enricher.extra_fields)
     assert (decoded.unreadable, decoded.newer, len(decoded.items)) == ([], [], len(lines))
     known = registry().get(event_type)
     valid = validate(event_type, decoded.items)

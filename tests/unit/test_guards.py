@@ -174,7 +174,7 @@ GUARDS: dict[str, tuple[Callable[[Patch, Path], str], Callable[[Patch], None], s
         refused, lambda patch: patch.setattr("birdfeed_worker.tinybird.responses.redact", same), TOKEN,
     ),
     "passwords in URLs": (unreachable, lambda patch: patch.setattr(redis_access, "shown", same), PROMPT),
-    "quotes in SQL": (condition, lambda patch: patch.setattr(erase, "literal", open_condition), "x') OR"),
+    "quotes in SQL": (condition, lambda patch: patch.setattr(erase, "sql_text", open_condition), "x') OR"),
     "modes of files": (written, lambda patch: patch.setattr("os.fchmod", lambda *_: None), "44"),
 }  # fmt: skip
 

@@ -1,18 +1,8 @@
 """The errors that birdfeed's workers and commands raise on purpose. Redis's errors are redis-py's own.
 
-BirdfeedError
-├── ConfigurationError      the settings can't work; the message says which and what to set
-│   └── PriceBookError      a price book can't be used (pricing/book/load.py)
-├── SuspendedError          no worker may reserve jobs while `rq suspend` is in force
-├── DeadEventError          the worker would dead-letter an event (reason, detail)
-├── RequestError            an HTTP request got no complete answer (sent, detail)
-├── TinybirdError
-│   ├── QueryError          the SQL API refused a query (status, detail)
-│   └── QuotaError          the SQL API's quota is used up for the next retry_after seconds
-├── RecordError             an event can't be priced (pricing/price/record.py)
-├── BillError               a file can't be read as a bill (operations/invoice/bill.py)
-├── NotOursError            a table is not birdfeed's (operations/reprice/row_reader.py)
-└── CorrectionError         corrections can't be written (operations/reprice/corrections.py)
+Others are beside what raises them: PriceBookError, a ConfigurationError (pricing/book/load.py), RecordError
+(pricing/price/record.py), BillError (operations/invoice/bill.py), NotOursError (operations/reprice/row_reader.py) and
+CorrectionError (operations/reprice/corrections.py).
 """
 
 

@@ -5,7 +5,7 @@ birdfeed's workers don't call it: they reserve many jobs and pass them to pipeli
 
 
 def deliver(packed: str) -> None:
-    """The function named in birdfeed's jobs. Only a stock rq worker calls it.
+    """Only a stock rq worker calls it.
 
     Raises:
         RuntimeError: Always: a stock rq worker on this queue loses jobs when it is killed, and can't settle events one

@@ -155,8 +155,7 @@ class WorkerSettings(RedisSettings):
         description="Also serve the console on the launcher's port, next to /metrics: one process and one port fewer.",
     )
     console_names: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:, -]*$")] = Field(
-        "",
-        description="Comma-separated host names of the console for browsers, besides localhost and IP addresses.",
+        "", description="Comma-separated host names of the console for browsers, besides localhost and IP addresses."
     )
     console_token: Annotated[SecretStr, Field(min_length=16)] | None = Field(
         None,

@@ -9,8 +9,8 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from birdfeed_schemas.tables.meters import BY_NAME, COMPLETION_CLASSES, PROMPT_CLASSES
-from birdfeed_worker.operations.reprice.row_reader import sql_text
 from birdfeed_worker.operations.unread import Shape
+from birdfeed_worker.tinybird.lookup import sql_text
 
 #: Columns that can be grouped by; every data source has them.
 DIMENSIONS: Final = (

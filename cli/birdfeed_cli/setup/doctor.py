@@ -20,12 +20,12 @@ from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.errors import ConfigurationError, QueryError, TinybirdError
 from birdfeed_worker.monitoring.facts import Health
 from birdfeed_worker.monitoring.status import read_status
-from birdfeed_worker.operations.reprice.row_reader import sql_text
 from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.queue.kinds import WrongKindError
 from birdfeed_worker.queue.redis_time import redis_time
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.tinybird.lookup import sql_text
 from birdfeed_worker.tinybird.schema_check import check_append, check_schemas
 from birdfeed_worker.tinybird.schema_compare import Mismatch
 from birdfeed_worker.wiring import tinybird_of

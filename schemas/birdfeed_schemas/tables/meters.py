@@ -16,6 +16,7 @@ A mark before a spelling says how it relates to its total. Without a mark it is 
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 Kind: TypeAlias = Literal["prompt", "completion", "counter"]
@@ -61,8 +62,7 @@ def _prompt(
     return Meter(name, kind, f"{name}_tokens", _M, parent, stand_in, book, keys, True, _words(spellings))
 
 
-def _completion(name: str, parent: str | None, stand_in: StandIn, book: bool, genai: str, spellings: str) -> Meter:
-    return _prompt(name, parent, stand_in, book, genai, spellings, "completion")
+_completion: Final = partial(_prompt, kind="completion")
 
 
 def _counter(name: str, per: int, parent: str | None, genai: str, discounted: bool, spellings: str) -> Meter:
@@ -145,10 +145,7 @@ METERS: Final[tuple[Meter, ...]] = (
     _counter("search_queries", 1_000, "web_searches", "", False, "num_search_queries search_queries"),
     _counter("search_units", 1_000, None, "rerank_searches_kcount", False, "billed.search_units search_units"),
     _counter("requests", 1_000, None, "requests_kcount", False, "requests"),
-    _counter(
-        *("pages", 1_000, None, "input_document_kpages", True),
-        "pages_processed num_pages pages billed.pages",
-    ),
+    _counter(*("pages", 1_000, None, "input_document_kpages", True), "pages_processed num_pages pages billed.pages"),
     _counter("characters", _M, None, "input_mchars", True, "characters prompt.character_count input_characters"),
     _counter(
         *("seconds", 3_600, None, "input_audio_hours audio_hours", True),

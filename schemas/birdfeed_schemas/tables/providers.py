@@ -75,11 +75,11 @@ GATEWAYS: Final = frozenset(("openrouter",))
 NOBODY: Final = frozenset(("", "unknown", "none", "null", "n-a", "custom", "other"))
 
 
+_SEPARATORS: Final = str.maketrans("_. /:", "-----")
+
+
 def _plain(name: str) -> str:
-    text = name.strip().lower()
-    for separator in ("_", ".", " ", "/", ":"):
-        text = text.replace(separator, "-")
-    return text
+    return name.strip().lower().translate(_SEPARATORS)
 
 
 _FAMILY_OF: Final[Mapping[str, str]] = {

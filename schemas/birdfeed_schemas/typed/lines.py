@@ -152,9 +152,6 @@ class Typed(NamedTuple):
     def read_body(self, body: bytes) -> list[Line]:
         """Every line of a batch, in one parse.
 
-        Args:
-            body: The lines as they are in the batch.
-
         Raises:
             WireError: There are too many lines.
             UntypedError: A line doesn't fit, or is empty; read_line finds which.
@@ -246,8 +243,6 @@ def typed(
     """A decoder of an event type's lines, with a struct that has its model's fields.
 
     Args:
-        name: The type's name.
-        model: Its model.
         extra: Names of further fields that the operator stores.
         read_usage: Turns a usage's JSON into the event's usage; raises ValueError.
 

@@ -5,8 +5,8 @@ doesn't ship gets its own account only while the ledger is small; later ones sha
 changes, because the ledger never shrinks: events accepted under a name are written, dead or dropped under that name.
 """
 
-from collections.abc import Container, Sized
-from typing import Final, Protocol
+from collections.abc import Collection
+from typing import Final
 
 from birdfeed_schemas.fields import SPELLINGS
 
@@ -28,11 +28,7 @@ end
 """
 
 
-class Counts(Sized, Container[str], Protocol):
-    """The ledger's fields, once read."""
-
-
-def account_of(counts: Counts, event_type: str) -> str:
-    """The account of a type, by a ledger that was read."""
-    own = event_type in SPELLINGS or f"accepted:{event_type}" in counts or len(counts) < LEDGER_FIELDS
+def account_of(ledger: Collection[str], event_type: str) -> str:
+    """The account of a type, by the fields of a ledger that was read."""
+    own = event_type in SPELLINGS or f"accepted:{event_type}" in ledger or len(ledger) < LEDGER_FIELDS
     return event_type if own else OTHER_TYPES

@@ -16,7 +16,7 @@ from birdfeed_worker.process.heartbeat import STALLED, Heartbeat
 from birdfeed_worker.process.launcher import SILENT_SECONDS, Child, Pool, kill_with_stacks
 from birdfeed_worker.process.presence import Presence
 from birdfeed_worker.queue.redis_time import RedisTime
-from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver
+from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.settings import WorkerSettings
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -51,7 +51,7 @@ wait_for_ever()
 
 def heartbeat_of(redis: Redis, keys: Keys, lease: int = 20, **fields: Any) -> Heartbeat:
     presence = Presence(redis, keys, "w1", RedisTime())
-    return Heartbeat(LeaseRenewer(redis, keys, "w1", lease), presence, **{"every": 0.02, **fields})
+    return Heartbeat(Reserver(redis, keys, "w1", lease), presence, **{"every": 0.02, **fields})
 
 
 def reserved(redis: Redis, keys: Keys) -> list[ReservedJob]:

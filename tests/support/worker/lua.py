@@ -21,8 +21,7 @@ class Scripts:
 
     def __call__(self, name: str, *args: Any) -> Any:
         """Call a script; returns its answer, with bytes as text."""
-        answer = script(self.redis, name)(keys=[self.keys.ledger], args=[self.keys.prefix, self.keys.queue, *args])
-        return texts(answer)
+        return texts(script(self.redis, self.keys, name)(*args))
 
     def now(self) -> float:
         """Redis's time."""

@@ -14,7 +14,7 @@ import orjson
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.queue.reply import as_text
+from birdfeed_worker.queue.reply import as_text, json_object
 from birdfeed_worker.queue.scripts import run_when_full, script
 
 #: Entries kept in each stream.
@@ -44,15 +44,11 @@ def who() -> str:
 
 def note(connection: Redis, keys: Keys, action: str, **details: Any) -> None:
     """Add an entry; details are counts, names and filters, never event data."""
-    _add(connection, keys, BY_PEOPLE, action, details)
+    add(connection, keys, BY_PEOPLE, action, details)
 
 
-def note_retention(connection: Redis, keys: Keys, **details: Any) -> None:
-    """Add an entry about what retention purged."""
-    _add(connection, keys, BY_RETENTION, "swept", details)
-
-
-def _add(connection: Redis, keys: Keys, stream: str, action: str, details: dict[str, Any]) -> None:
+def add(connection: Redis, keys: Keys, stream: str, action: str, details: dict[str, Any]) -> None:
+    """Add an entry to one of the streams."""
     fields: dict[Any, Any] = {"who": who(), "action": action, "details": orjson.dumps(details)}
     with connection.pipeline() as pipe:
         pipe.xadd(keys.birdfeed(stream), fields, maxlen=KEPT, approximate=False)
@@ -67,11 +63,11 @@ def rewrite(
     args: list[Any] = []
     found: list[Any] = connection.xrevrange(stream) or []
     for entry_id, fields in found:
-        details = _details(fields.get(b"details", b"{}"))
+        details = json_object(fields.get(b"details"))
         if (changed := change(details)) != details:
             args += [entry_id, orjson.dumps(changed)]
     if args and not dry_run:
-        script(connection, "rewrite_log")(keys=[stream], args=[keys.prefix, keys.queue, stream, len(args) // 2, *args])
+        script(connection, keys, "rewrite_log")(stream, len(args) // 2, *args)
     return len(args) // 2
 
 
@@ -87,17 +83,8 @@ def entries(connection: Redis, keys: Keys, most: int = KEPT) -> Iterator[Entry]:
             at=datetime.fromtimestamp(milliseconds / 1000, UTC),
             who=read.get("who", ""),
             action=read.get("action", ""),
-            details=_details(read.get("details", "{}")),
+            details=json_object(read.get("details")),
         )
-
-
-def _details(text: bytes | str) -> dict[str, Any]:
-    """An entry's details; empty if birdfeed didn't write it."""
-    try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _order(entry_id: bytes) -> tuple[int, int]:

@@ -6,20 +6,20 @@ from the same letter, or this process is killed.
 
 import enum
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from birdfeed_schemas.wire.envelope import Header, format_time
 from birdfeed_schemas.wire.keys import BYTES_FIELD, EVENTS_FIELD, TYPE_FIELD, Keys
-from msgspec import structs
 from redis import Redis
 from uuid_utils import uuid7
 
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters.query import DeadLetterInfo
-from birdfeed_worker.dead_letters.record import COMPRESSION, describe
+from birdfeed_worker.dead_letters.record import rest_of
 from birdfeed_worker.queue.codec import repack
-from birdfeed_worker.queue.scripts import run_all, script
+from birdfeed_worker.queue.scripts import script
 
 
 class Moved(enum.Enum):
@@ -32,29 +32,18 @@ class Moved(enum.Enum):
     CHANGED = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """Events to move out of one opened letter: line numbers (from 0) and the lines to enqueue.
 
-    `job_id` is the id of the new job.
+    `event_type` and `job_id` are those of the new job.
     """
 
     letter: DeadLetterInfo
     lines: Mapping[int, bytes]
     replay_id: str
     event_type: str
-    job_id: str
-
-
-def step(letter: DeadLetterInfo, lines: Mapping[int, bytes], replay_id: str, event_type: str | None = None) -> Step:
-    """A step that puts these lines back under a new job id."""
-    return Step(
-        letter=letter,
-        lines=lines,
-        replay_id=replay_id,
-        event_type=event_type or letter.event_type,
-        job_id=f"replay-{uuid7()}",
-    )
+    job_id: str = field(default_factory=lambda: f"replay-{uuid7()}")
 
 
 class Mover:
@@ -64,7 +53,7 @@ class Mover:
         self._connection = connection
         self._keys = keys
         self._clock = clock or Clock()
-        self._script = script(connection, "move")
+        self._script = script(connection, keys, "move")
 
     def back(self, steps: Sequence[Step]) -> list[Moved]:
         """Put events back into the queue; one round trip for all steps."""
@@ -77,17 +66,16 @@ class Mover:
         if numbers is None:
             args = [[letter.id, "", "purge", letter.events, "", 0, "", memory, ""] for letter in letters]
         else:
-            args = [self._purge_args(letter, set(some), memory) for letter, some in zip(letters, numbers, strict=True)]
+            args = [
+                [letter.id, letter.digest, "purge", len(some), *_left(letter, some), memory, ""]
+                for letter, some in zip(letters, map(set, numbers), strict=True)
+            ]
         gone = [-1 if taken is Moved.CHANGED else events for taken, events in self._run(args)]
         self._connection.delete(memory)
         return gone
 
     def _run(self, args: Sequence[Sequence[Any]]) -> list[tuple[Moved, int]]:
-        if not args:
-            return []
-        calls = (([self._keys.failed], [self._keys.prefix, self._keys.queue, *one]) for one in args)
-        answers = run_all(self._connection, self._script, calls)
-        return [(Moved(answer[0]), int(answer[1]) if len(answer) > 1 else 0) for answer in answers]
+        return [(Moved(answer[0]), int(answer[1]) if len(answer) > 1 else 0) for answer in self._script.run_all(args)]
 
     def _back_args(self, one: Step) -> list[Any]:
         letter = one.letter
@@ -118,23 +106,12 @@ class Mover:
             BYTES_FIELD: size,
             TYPE_FIELD: one.event_type,
         }
-        args: list[Any] = [letter.id, letter.digest, "back", len(one.lines), *_left(letter, set(one.lines))]
-        args += [one.job_id, one.event_type]
-        for name, value in fields.items():
-            args += [name, value]
-        return args
-
-    @staticmethod
-    def _purge_args(letter: DeadLetterInfo, numbers: set[int], memory: str) -> list[Any]:
-        return [letter.id, letter.digest, "purge", len(numbers), *_left(letter, numbers), memory, ""]
+        left = _left(letter, set(one.lines))
+        head = [letter.id, letter.digest, "back", len(one.lines), *left, one.job_id, one.event_type]
+        return [*head, *chain.from_iterable(fields.items())]
 
 
 def _left(letter: DeadLetterInfo, taken: set[int]) -> tuple[bytes, int, str]:
-    """Data, bytes and description of what stays in the letter; empty if nothing stays."""
     assert letter.batch is not None
     lines = [line for number, line in enumerate(letter.batch.lines) if number not in taken]
-    if not lines:
-        return b"", 0, ""
-    header = structs.replace(letter.batch.header, count=len(lines))
-    data, size = repack(header, lines, COMPRESSION)
-    return data, size, describe(structs.replace(header, reason=letter.reason, detail=letter.detail))
+    return rest_of(letter.batch, lines, letter.reason, letter.detail)

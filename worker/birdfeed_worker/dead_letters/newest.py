@@ -37,8 +37,6 @@ def newest(
     """A page of matching letters, newest first.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
         choice: Which letters match. Letters are opened only if their events must be examined.
         after: The `after` of the previous page. Any other text is harmless: the page then begins somewhere.
         most: Letters on a page at most.

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-import orjson
 from birdfeed_schemas.registry import spellings_of
 from birdfeed_schemas.wire.envelope import MAX_COUNT, Batch, WireError, format_time, split_batch
 from birdfeed_schemas.wire.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
@@ -19,7 +18,7 @@ from redis import Redis
 from birdfeed_worker.chunks import batched
 from birdfeed_worker.dead_letters.record import fingerprint
 from birdfeed_worker.queue.codec import unpack
-from birdfeed_worker.queue.reply import as_name, as_text, number
+from birdfeed_worker.queue.reply import as_name, as_text, data_of, json_object, number
 from birdfeed_worker.queue.reserve import MOST_EVENTS
 
 #: Dead letters read in one round trip.
@@ -82,7 +81,7 @@ class Choice:
     @property
     def everything(self) -> bool:
         """Whether no condition is given, so that everything matches."""
-        return self == Choice()
+        return self == EVERYTHING
 
     def fits(self, letter: DeadLetterInfo) -> bool:
         """Whether a letter may hold matching events."""
@@ -111,28 +110,25 @@ class Choice:
     def _fits_event(self, line: bytes, names: Mapping[str, str]) -> bool:
         if self.model is None and self.user is None:
             return True
-        try:
-            data = orjson.loads(line)["data"]
-            given: dict[str, set[str]] = {}
-            for name, value in data.items():
-                given.setdefault(names.get(name, name), set()).add(str(value))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return False
+        given: dict[str, set[str]] = {}
+        for name, value in data_of(line).items():
+            given.setdefault(names.get(name, name), set()).add(str(value))
         models = given.get("model", set()) | given.get("model_used", set())
         users = given.get("user", set()) | given.get("username", set())
         return (self.model is None or self.model in models) and (self.user is None or self.user in users)
 
 
-def letters_of(connection: Redis, keys: Keys, choice: Choice | None = None) -> Iterator[DeadLetterInfo]:
+EVERYTHING: Final = Choice()
+
+
+def letters_of(connection: Redis, keys: Keys, choice: Choice = EVERYTHING) -> Iterator[DeadLetterInfo]:
     """Dead letters that may match, oldest first, unopened. Those that vanish in the meantime are skipped."""
-    choice = choice or Choice()
     for page in _pages_of(connection, keys, choice):
         yield from (letter for letter in read(connection, keys, page) if choice.fits(letter))
 
 
-def dead_letters_of(connection: Redis, keys: Keys, choice: Choice | None = None) -> Iterator[DeadLetterInfo]:
+def dead_letters_of(connection: Redis, keys: Keys, choice: Choice = EVERYTHING) -> Iterator[DeadLetterInfo]:
     """Dead letters that may match, oldest first, opened."""
-    choice = choice or Choice()
     for page in _pages_of(connection, keys, choice):
         fitting = [letter for letter in read(connection, keys, page) if choice.fits(letter)]
         yield from opened(connection, keys, fitting)
@@ -151,15 +147,16 @@ def _pages_of(connection: Redis, keys: Keys, choice: Choice) -> Iterator[Sequenc
         yield [job_id for job_id, score in zip(some, found, strict=True) if score is not None]
 
 
-def pages(connection: Redis, keys: Keys) -> Iterator[list[str]]:
+def pages(connection: Redis, keys: Keys) -> Iterator[Sequence[str]]:
     """The ids of all dead letters, a page at a time."""
     if not in_order(connection, keys):
         # A scan also finds every letter.
-        yield from _scan(connection, keys)
+        found = connection.zscan_iter(keys.failed, count=PAGE)
+        yield from batched((as_text(job_id) for job_id, _ in found), PAGE)
         return
     last = "-"
-    while found := connection.zrangebylex(keys.failed, last, "+", 0, PAGE):
-        ids = [as_text(job_id) for job_id in found]
+    while page := connection.zrangebylex(keys.failed, last, "+", 0, PAGE):
+        ids = [as_text(job_id) for job_id in page]
         yield ids
         last = f"({ids[-1]}"
 
@@ -167,17 +164,6 @@ def pages(connection: Redis, keys: Keys) -> Iterator[list[str]]:
 def in_order(connection: Redis, keys: Keys) -> bool:
     """Whether ids are in order, as among equal scores; not so where rq failed a job by itself, with an expiry."""
     return bool(connection.zcount(keys.failed, -1, -1) == connection.zcard(keys.failed))
-
-
-def _scan(connection: Redis, keys: Keys) -> Iterator[list[str]]:
-    page: list[str] = []
-    for job_id, _ in connection.zscan_iter(keys.failed, count=PAGE):
-        page.append(as_text(job_id))
-        if len(page) >= PAGE:
-            yield page
-            page = []
-    if page:
-        yield page
 
 
 def read(connection: Redis, keys: Keys, ids: Sequence[str]) -> list[DeadLetterInfo]:
@@ -223,7 +209,7 @@ def _open(letter: DeadLetterInfo, data: bytes) -> DeadLetterInfo:
 def _info(job_id: str, values: Sequence[bytes | None]) -> DeadLetterInfo:
     event_type, reason = as_name(values[0], ""), as_name(values[1], "")
     description, ended_at = (as_text(value or b"") for value in values[4:6])
-    known = _known(values[6])
+    known = json_object(values[6])
     detail = description.partition(f", {reason}: ")[2] or description
     failed_at = _known_text(known, "last") or ended_at
     return DeadLetterInfo(
@@ -241,14 +227,6 @@ def _info(job_id: str, values: Sequence[bytes | None]) -> DeadLetterInfo:
         last_failed_at=failed_at,
         counted=bool(reason),
     )
-
-
-def _known(value: bytes | None) -> dict[str, Any]:
-    try:
-        found = orjson.loads(value or b"{}")
-    except orjson.JSONDecodeError:  # not written by birdfeed
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _known_text(known: Mapping[str, Any], name: str) -> str:

@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from birdfeed_schemas.wire.envelope import Header, format_time
+from birdfeed_schemas.wire.envelope import Batch, Header, format_time
 from birdfeed_schemas.wire.keys import BYTES_FIELD, DEAD_FIELD, EVENTS_FIELD, REASON_FIELD, TYPE_FIELD
 from msgspec import structs
 from uuid_utils import uuid7
@@ -39,16 +39,13 @@ _NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A failed job to be written: its id, the jobs that its events came in, and the hash's fields.
+    """A failed job to be written: its id, its batch's header, the jobs that its events came in, and the hash's fields.
 
     `event_ids` are the readable ones, for the log.
     """
 
     id: str
-    event_type: str
-    reason: str
-    detail: str
-    events: int
+    header: Header
     sources: frozenset[str]
     event_ids: tuple[str, ...]
     fields: dict[str, bytes | str | int]
@@ -71,7 +68,6 @@ def dead_letters(items: Sequence[Item], attempts: dict[str, int], now: datetime,
         items: Items with any outcome.
         attempts: Job id → how often it was reserved, from 1.
         now: UTC.
-        queue: The queue's name.
     """
     groups: dict[tuple[str, str, str, int, str], list[tuple[Item, Dead]]] = {}
     for item in items:
@@ -80,16 +76,12 @@ def dead_letters(items: Sequence[Item], attempts: dict[str, int], now: datetime,
             mark = fingerprint(header.event_type, dead.reason, dead.detail)
             key = (header.event_type, dead.reason, mark, header.replays, header.replay_id)
             groups.setdefault(key, []).append((item, dead))
-    letters = []
-    for group in groups.values():
-        letters += [
-            _letter(part, attempts, now, queue) for part in bounded(group, _line_bytes, LETTER_BYTES, LETTER_EVENTS)
-        ]
-    return letters
-
-
-def _line_bytes(pair: tuple[Item, Dead]) -> int:
-    return len(pair[0].line) + 1
+    parts = (
+        part
+        for group in groups.values()
+        for part in bounded(group, lambda pair: len(pair[0].line) + 1, LETTER_BYTES, LETTER_EVENTS)
+    )
+    return [_letter(part, attempts, now, queue) for part in parts]
 
 
 def _letter(group: Sequence[tuple[Item, Dead]], attempts: dict[str, int], now: datetime, queue: str) -> DeadLetter:
@@ -110,10 +102,7 @@ def _letter(group: Sequence[tuple[Item, Dead]], attempts: dict[str, int], now: d
     )
     return DeadLetter(
         job_id,
-        header.event_type,
-        dead.reason,
-        dead.detail,
-        len(items),
+        header,
         frozenset(item.job_id for item in items),
         tuple(item.event_id for item in items if item.event_id),
         letter_fields(header, [item.line for item in items], queue, replay_id=first.header.replay_id),
@@ -134,9 +123,7 @@ def unreadable_letter(bad: Unreadable, now: datetime, queue: str) -> DeadLetter:
         last_failed_at=stamp,
     )
     fields = hash_fields(header, bad.job.data, bad.job.size, queue)
-    return DeadLetter(
-        job_id, header.event_type, bad.reason, bad.detail, header.count, frozenset({bad.job.id}), (), fields
-    )
+    return DeadLetter(job_id, header, frozenset({bad.job.id}), (), fields)
 
 
 def new_letter_id() -> str:
@@ -178,6 +165,14 @@ def describe(header: Header) -> str:
     """The job's description, as `rq info` and rq-dashboard list it."""
     text = f"birdfeed dead letter: {header.count} {header.event_type}, {header.reason}: {header.detail}"
     return text[:DESCRIPTION]
+
+
+def rest_of(batch: Batch, lines: Sequence[bytes], reason: str, detail: str) -> tuple[bytes, int, str]:
+    """Data, bytes and description of a letter that keeps these lines of its batch; empty if it keeps none."""
+    if not lines:
+        return b"", 0, ""
+    header = structs.replace(batch.header, count=len(lines))
+    return *repack(header, lines, COMPRESSION), describe(structs.replace(header, reason=reason, detail=detail))
 
 
 def known_of(header: Header, replay_id: str) -> bytes:

@@ -9,9 +9,9 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import Any, Final, TypeAlias
+from datetime import timedelta
+from itertools import chain, islice
+from typing import Final, TypeAlias
 
 from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.wire.envelope import Header, format_time
@@ -19,7 +19,7 @@ from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.dead_letters.audit import note_retention
+from birdfeed_worker.dead_letters.audit import BY_RETENTION, add
 from birdfeed_worker.dead_letters.move import Mover
 from birdfeed_worker.dead_letters.query import DeadLetterInfo, letters_of, opened
 from birdfeed_worker.dead_letters.record import LETTER_BYTES, LETTER_EVENTS, letter_fields, new_letter_id
@@ -84,15 +84,7 @@ class Round:
 
 
 class Retention:
-    """Keeps dead letters within their caps, for one worker.
-
-    Args:
-        connection: Redis.
-        keys: Names of the keys.
-        name: This worker's name.
-        caps: When letters are purged.
-        clock: Time.
-    """
+    """Keeps dead letters within their caps, for one worker."""
 
     def __init__(self, connection: Redis, keys: Keys, name: str, caps: Caps, clock: Clock) -> None:
         self._connection = connection
@@ -101,8 +93,8 @@ class Retention:
         self._caps = caps
         self._clock = clock
         self._mover = Mover(connection, keys, clock)
-        self._adopt = script(connection, "adopt")
-        self._merge = script(connection, "merge")
+        self._adopt = script(connection, keys, "adopt")
+        self._merge = script(connection, keys, "merge")
         self._round: Round | None = None
         self._next_round = float("-inf")
         self._excess = 0
@@ -153,8 +145,7 @@ class Retention:
             sizes = [int(length) + OVERHEAD_BYTES for length in pipe.execute()]
         oldest = ""
         if self._caps.age_seconds:
-            now = datetime.fromtimestamp(self._clock.time(), UTC)
-            oldest = format_time(now - timedelta(seconds=self._caps.age_seconds))
+            oldest = format_time(self._clock.now() - timedelta(seconds=self._caps.age_seconds))
         too_old, too_much = [], []
         for letter, size in zip(some, sizes, strict=True):
             if not letter.counted:
@@ -175,8 +166,8 @@ class Retention:
         self._purge(this, too_much, f"dead letters exceed {self._caps.bytes / 1e6:g} MB")
 
     def _adopt_one(self, job_id: str) -> None:
-        now = format_time(datetime.fromtimestamp(self._clock.time(), UTC))
-        events = int(self._adopt(keys=[self._keys.failed], args=[self._keys.prefix, self._keys.queue, job_id, now]))
+        now = format_time(self._clock.now())
+        events = int(self._adopt(job_id, now))
         if events > 0:
             log.error(
                 "a job that rq itself marked as failed is now a dead letter: %s (perhaps a stock rq worker took it)",
@@ -194,14 +185,7 @@ class Retention:
     def _remember(self, this: Round, letter: DeadLetterInfo) -> None:
         if letter.events >= SMALL_EVENTS or this.remembered >= REMEMBERED:
             return
-        kin = (
-            letter.event_type,
-            letter.reason,
-            letter.fingerprint,
-            letter.attempts,
-            letter.replays,
-            letter.replay_id,
-        )
+        kin = (letter.event_type, letter.reason, letter.fingerprint, letter.attempts, letter.replays, letter.replay_id)
         group = this.small.setdefault(kin, Group())
         if group.events + letter.events >= LETTER_EVENTS or group.size + letter.size >= LETTER_BYTES:
             self._merge_group(this, group.letters)
@@ -216,7 +200,7 @@ class Retention:
                 self._merge_group(this, group.letters)
         # Once per round, not per step, to keep the log short.
         for why, events in this.purged.items():
-            note_retention(self._connection, self._keys, why=why, events=events)
+            add(self._connection, self._keys, BY_RETENTION, "swept", {"why": why, "events": events})
         # Merged letters now take less space, so measure again before purging anything.
         self._excess = max(0, this.size - self._caps.bytes) if self._caps.bytes and not this.merged else 0
         with self._connection.pipeline() as pipe:
@@ -250,11 +234,8 @@ class Retention:
             last_failed_at=max(letter.last_failed_at for letter in there),
             replays=first.replays,
         )
-        args: list[Any] = [self._keys.prefix, self._keys.queue, job_id, len(there)]
-        for letter in there:
-            args += [letter.id, letter.digest]
-        for name, value in letter_fields(header, lines, self._keys.queue, replay_id=first.replay_id).items():
-            args += [name, value]
-        if self._merge(keys=[self._keys.failed], args=args):
+        merged = chain.from_iterable((letter.id, letter.digest) for letter in there)
+        fields = letter_fields(header, lines, self._keys.queue, replay_id=first.replay_id)
+        if self._merge(job_id, len(there), *merged, *chain.from_iterable(fields.items())):
             this.merged += len(there)
             log.debug("merged %d small dead letters into %s", len(there), job_id)

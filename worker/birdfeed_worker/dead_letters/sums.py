@@ -35,10 +35,10 @@ def sums(connection: Redis, keys: Keys) -> Iterator[list[Sum]]:
 
     Letters that come and go meanwhile neither hide others nor are added twice.
     """
-    run = script(connection, "dead_sums")
+    run = script(connection, keys, "dead_sums")
 
     def added_up(*args: Any) -> tuple[str, list[Sum]]:
-        last, *found = run(keys=[keys.failed], args=[keys.prefix, keys.queue, *args])
+        last, *found = run(*args)
         rows = batched(found, 4)
         return as_text(last), [_sum(*row) for row in rows]
 

@@ -9,7 +9,8 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from itertools import chain
+from typing import Final
 
 import orjson
 from birdfeed_schemas.registry import registry
@@ -19,20 +20,10 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import (
-    POISON,
-    Counted,
-    Dead,
-    Deferred,
-    Item,
-    Outcome,
-    ReservedJob,
-    Written,
-    count_outcomes,
-)
+from birdfeed_worker.model import POISON, Counted, Dead, Deferred, Item, Outcome, ReservedJob, Written, count_outcomes
 from birdfeed_worker.queue.kinds import named
 from birdfeed_worker.queue.reply import as_text, epoch
-from birdfeed_worker.queue.scripts import run_all, run_when_full, script
+from birdfeed_worker.queue.scripts import run_when_full, script
 from birdfeed_worker.queue.trouble import is_unavailable
 
 log = logging.getLogger(__name__)
@@ -90,9 +81,6 @@ class DeadLetterBreaker:
     """The breaker as one worker sees it; its state is in Redis, shared by the pool.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
-        clock: Time.
         share: It trips when more than this share of recent events failed for one reason; 1: never.
         least: Events needed before it judges.
     """
@@ -103,7 +91,7 @@ class DeadLetterBreaker:
         self._clock = clock
         self._share = share
         self._least = least
-        self._count = script(connection, "circuit_breaker")
+        self._count = script(connection, keys, "circuit_breaker")
 
     def tripped(self) -> frozenset[str]:
         """The types for which it has tripped; raises RedisError."""
@@ -128,14 +116,7 @@ class DeadLetterBreaker:
         came = outcomes_of(counted)
         if not came or self._share >= 1:
             return counted
-        calls: list[tuple[list[str], list[Any]]] = []
-        for event_type, outcomes in came.items():
-            args: list[Any] = [self._keys.prefix, self._keys.queue, event_type, self._share, self._least]
-            args += [self._least * MEMORY, outcomes.events]
-            for reason, amount in outcomes.dead.items():
-                args += [reason, amount]
-            calls.append(([self._keys.birdfeed("breaker")], args))
-        for event_type, reason in zip(came, self._judged(calls), strict=True):
+        for event_type, reason in zip(came, self._judged(came), strict=True):
             if not reason:
                 continue
             spared = [] if reason in STAY_DEAD else [item for item in items if _died_of(item, event_type, reason)]
@@ -156,14 +137,17 @@ class DeadLetterBreaker:
         """Count a job that would be dead-lettered whole; returns whether the breaker has tripped for its type."""
         if self._share >= 1 or job.event_type not in registry():
             return False
-        args: list[Any] = [self._keys.prefix, self._keys.queue, job.event_type, self._share, self._least]
-        args += [self._least * MEMORY, job.events, reason, job.events]
-        return any(self._judged([([self._keys.birdfeed("breaker")], args)]))
+        return any(self._judged({job.event_type: Outcomes(job.events, {reason: job.events})}))
 
-    def _judged(self, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]) -> list[str]:
+    def _judged(self, came: Mapping[str, Outcomes]) -> list[str]:
         """The reason for which each type has tripped, or ""."""
+        limits = self._share, self._least, self._least * MEMORY
+        calls = [
+            [name, *limits, outcomes.events, *chain.from_iterable(outcomes.dead.items())]
+            for name, outcomes in came.items()
+        ]
         try:
-            return [as_text(answer) for answer in run_all(self._connection, self._count, calls)]
+            return [as_text(answer) for answer in self._count.run_all(calls)]
         except RedisError as error:
             if is_unavailable(error):
                 raise
@@ -194,10 +178,7 @@ def read_trip(value: bytes | str) -> Trip | None:
     try:
         fields = orjson.loads(value)
         trip = Trip(
-            reason=fields["reason"],
-            dead=int(fields["dead"]),
-            seen=int(fields["seen"]),
-            since=float(fields["since"]),
+            reason=fields["reason"], dead=int(fields["dead"]), seen=int(fields["seen"]), since=float(fields["since"])
         )
     except (ValueError, TypeError, KeyError, OverflowError):
         return None

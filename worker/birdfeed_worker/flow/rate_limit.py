@@ -16,11 +16,10 @@ from typing import Final, NamedTuple
 import orjson
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
-from redis.commands.core import Script
 
 from birdfeed_worker.flow.backoff import backoff, with_jitter
 from birdfeed_worker.queue.reply import as_text
-from birdfeed_worker.queue.scripts import script
+from birdfeed_worker.queue.scripts import QueueScript, script
 
 #: Failures in a row after which the wait grows no further, whatever its cap.
 MOST_DOUBLED: Final = 34
@@ -57,10 +56,7 @@ class RateLimiter:
     """The limiter as one worker process sees it.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
         who: This process's name.
-        limits: Rates and waits.
         draw: Source of jitter from 0 to 1.
     """
 
@@ -69,29 +65,20 @@ class RateLimiter:
     who: str
     limits: Limits
     draw: Callable[[], float] = random.random
-    _admit: Script = field(init=False)
-    _report: Script = field(init=False)
+    _admit: QueueScript = field(init=False)
+    _report: QueueScript = field(init=False)
     #: Destination → when a success was last reported (monotonic s).
     _reported: dict[str, float] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._admit = script(self.connection, "admit")
-        self._report = script(self.connection, "report")
+        self._admit = script(self.connection, self.keys, "admit")
+        self._report = script(self.connection, self.keys, "report")
 
     def admit(self, destination: str, size: int) -> Admission:
         """Ask whether a request of `size` bytes may be sent now."""
+        limits = self.limits
         wait, reason, at, probe = self._admit(
-            keys=[self.keys.birdfeed(f"destination:{destination}")],
-            args=[
-                self.keys.prefix,
-                self.keys.queue,
-                destination,
-                self.limits.requests_per_second,
-                self.limits.bytes_per_second,
-                size,
-                self._sender(),
-                self.limits.probe_seconds,
-            ],
+            destination, limits.requests_per_second, limits.bytes_per_second, size, self._sender(), limits.probe_seconds
         )
         return Admission(float(wait), as_text(reason), as_text(at), bool(probe))
 
@@ -131,18 +118,4 @@ class RateLimiter:
         return f"{self.who}/{threading.get_ident()}"
 
     def _say(self, destination: str, outcome: str, waits: list[float], reason: str, admitted: str = "") -> float:
-        return float(
-            self._report(
-                keys=[self.keys.birdfeed(f"destination:{destination}")],
-                args=[
-                    self.keys.prefix,
-                    self.keys.queue,
-                    destination,
-                    outcome,
-                    orjson.dumps(waits),
-                    reason,
-                    admitted,
-                    self._sender(),
-                ],
-            )
-        )
+        return float(self._report(destination, outcome, orjson.dumps(waits), reason, admitted, self._sender()))

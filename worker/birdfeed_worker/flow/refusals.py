@@ -7,6 +7,7 @@ misconfiguration, and each worker may probe it.
 """
 
 import logging
+import random
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -55,13 +56,10 @@ class Refusals:
     """The refusals as one worker process sees them; its threads share this object.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
         worker: The worker's name in rq.
         host: Its host's name, for display.
-        clock: Time.
         base: Seconds of the first wait.
-        draw: Source of jitter from 0 to 1; None for a random one.
+        draw: Source of jitter from 0 to 1.
         probe: Asks whether a data source accepts this worker's token, without writing; returns None if unknown.
     """
 
@@ -71,7 +69,7 @@ class Refusals:
     host: str
     clock: Clock
     base: float = 1.0
-    draw: Callable[[], float] | None = None
+    draw: Callable[[], float] = random.random
     probe: Callable[[str], bool | None] = lambda datasource: None
     _waits: dict[str, _Wait] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -84,14 +82,14 @@ class Refusals:
             wait = self._waits.setdefault(datasource, _Wait(since=now))
             if wait.until <= now:  # the answers to concurrent requests count as one refusal
                 wait.failures += 1
-                named = {} if self.draw is None else {"draw": self.draw}
-                wait.until = now + backoff(wait.failures, base=self.base, cap=CAP_SECONDS, **named)
+                wait.until = now + backoff(wait.failures, base=self.base, cap=CAP_SECONDS, draw=self.draw)
             since, wait.reason = wait.since, reason
         note = {"host": self.host, "reason": reason, "since": since}
         try:
+            key = refusals_key(self.keys)
             with self.connection.pipeline(transaction=False) as pipe:
-                pipe.hset(self._key, _field(datasource, self.worker), orjson.dumps(note))
-                pipe.expire(self._key, KEEP_SECONDS)
+                pipe.hset(key, _field(datasource, self.worker), orjson.dumps(note))
+                pipe.expire(key, KEEP_SECONDS)
                 pipe.execute()
         except RedisError as error:
             # Redis may be full; then other workers don't know, and jobs go back and forth a little.
@@ -110,7 +108,7 @@ class Refusals:
         try:
             # If all were refused, remove all notes: a worker that is still refused notes it again at its next try.
             names = {self.worker} | (living_workers(self.connection, self.keys) if everybody else set())
-            self.connection.hdel(self._key, *(_field(datasource, name) for name in names))
+            self.connection.hdel(refusals_key(self.keys), *(_field(datasource, name) for name in names))
         except RedisError as error:
             log.warning("can't record that the token is accepted again: %s", error)
 
@@ -158,10 +156,6 @@ class Refusals:
             if (wait := self._waits.get(datasource)) is not None:
                 wait.until = 0.0  # the pool's limiter has paused the data source, and lets one worker probe
         return True
-
-    @property
-    def _key(self) -> str:
-        return refusals_key(self.keys)
 
 
 def refusals_key(keys: Keys) -> str:

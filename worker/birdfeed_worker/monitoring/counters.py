@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from birdfeed_schemas.wire.keys import Keys
@@ -56,34 +57,34 @@ class Counters:
             run_when_full(self._connection, self._keys, pipe)
 
 
+@dataclass(slots=True)
 class Sampler:
     """Records every ten seconds, by the worker that comes first: the ledger's sums, from which rates are computed; what
     producers accepted and dropped, by the minute; and the spools of their hosts.
     """
 
-    def __init__(self, connection: Redis, keys: Keys, clock: Clock) -> None:
-        self._connection = connection
-        self._keys = keys
-        self._clock = clock
-        self._next = float("-inf")
+    connection: Redis
+    keys: Keys
+    clock: Clock
+    _next: float = field(init=False, default=float("-inf"))
 
     def step(self) -> None:
         """Take a sample, if it is time for one."""
-        if self._clock.monotonic() < self._next:
+        if self.clock.monotonic() < self._next:
             return
-        self._next = self._clock.monotonic() + SAMPLE_SECONDS
-        lease = self._keys.birdfeed("sampler")
-        with self._connection.pipeline(transaction=False) as pipe:
+        self._next = self.clock.monotonic() + SAMPLE_SECONDS
+        lease = self.keys.birdfeed("sampler")
+        with self.connection.pipeline(transaction=False) as pipe:
             pipe.set(lease, "1", nx=True, px=SAMPLE_SECONDS * 1_000 - 500)
-            if not run_when_full(self._connection, self._keys, pipe)[0]:
+            if not run_when_full(self.connection, self.keys, pipe)[0]:
                 return
-            remember_spools(self._connection, self._keys, self._clock.time())
-            counts = ledger_counts(self._connection, self._keys)
+            remember_spools(self.connection, self.keys, self.clock.time())
+            counts = ledger_counts(self.connection, self.keys)
             sums: dict[Any, Any] = dict(sums_of(counts))
             if sums:
-                count_changes(self._connection, self._keys, counts, self._clock.time())
-                pipe.xadd(self._keys.birdfeed("samples"), sums, maxlen=SAMPLES, approximate=False)
-            run_when_full(self._connection, self._keys, pipe)
+                count_changes(self.connection, self.keys, counts, self.clock.time())
+                pipe.xadd(self.keys.birdfeed("samples"), sums, maxlen=SAMPLES, approximate=False)
+            run_when_full(self.connection, self.keys, pipe)
 
 
 def ledger_counts(connection: Redis, keys: Keys) -> dict[str, int]:

@@ -24,4 +24,4 @@ class Depth:
 
 def depth(connection: Redis, keys: Keys) -> Depth:
     """Read the depth in one atomic step, so that a job that moves from one place to another is not missed."""
-    return Depth(*script(connection, "depth")(keys=[keys.queue_list], args=[keys.prefix, keys.queue]))
+    return Depth(*script(connection, keys, "depth")())

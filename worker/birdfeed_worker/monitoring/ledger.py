@@ -5,7 +5,7 @@ that the two sides check each other.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from birdfeed_schemas.wire.accounts import account_of
 from birdfeed_schemas.wire.keys import EVENTS_FIELD, REASON_FIELD, TYPE_FIELD, Keys
 from redis import Redis
 
+from birdfeed_worker.chunks import batched
 from birdfeed_worker.queue.reply import as_text, number, pairs, whole
 from birdfeed_worker.queue.reserve import MOST_EVENTS
 from birdfeed_worker.queue.scripts import script
@@ -154,32 +155,26 @@ def read_ledger(
     With `quick` it always takes one step: if there are too many jobs, what is missing from the sum is assumed to be in
     flight, and the ledger isn't consistent.
     """
-    counts, flight, anomalies, requeued, too_many = script(connection, "ledger")(
-        keys=[keys.ledger], args=[keys.prefix, keys.queue, consistent_jobs]
+    counts, flight, anomalies, requeued, too_many = script(connection, keys, "ledger")(consistent_jobs)
+    if too_many and not quick:
+        return _long_look(connection, keys)
+    counted, in_flight = _counts(counts), _counts(flight)
+    if too_many:
+        in_flight = {name: account.missing for name, account in accounts_of(counted, {}).items()}
+    return Ledger(
+        accounts=accounts_of(counted, in_flight),
+        anomalies=_counts(anomalies),
+        totals=totals_of(counted),
+        requeued=_counts(requeued),
+        consistent=not too_many,
     )
-    if not too_many:
-        return Ledger(
-            accounts=accounts_of(_counts(counts), _counts(flight)),
-            anomalies=_counts(anomalies),
-            totals=totals_of(_counts(counts)),
-            requeued=_counts(requeued),
-        )
-    if quick:
-        missing = {name: account.missing for name, account in accounts_of(_counts(counts), {}).items()}
-        return Ledger(
-            accounts=accounts_of(_counts(counts), missing),
-            anomalies={},
-            totals=totals_of(_counts(counts)),
-            consistent=False,
-        )
-    return _long_look(connection, keys)
 
 
 def _long_look(connection: Redis, keys: Keys) -> Ledger:
     before = _state(connection, keys)
     seen: set[str] = set()
     flight, anomalies, requeued = Counter[str](), Counter[str](), Counter[str]()
-    for ids in _under_way(connection, keys):
+    for ids in under_way(connection, keys):
         fresh = [job_id for job_id in dict.fromkeys(ids) if job_id not in seen]
         seen.update(fresh)
         with connection.pipeline(transaction=False) as pipe:
@@ -210,22 +205,20 @@ def _long_look(connection: Redis, keys: Keys) -> Ledger:
 
 def _state(connection: Redis, keys: Keys) -> tuple[dict[str, int], Any]:
     # A script reads all at one time. MULTI would not do: a full Redis refuses even reads in it.
-    counts, sizes, *_ = script(connection, "ledger")(keys=[keys.ledger], args=[keys.prefix, keys.queue, -1])
+    counts, sizes, *_ = script(connection, keys, "ledger")(-1)
     return _counts(counts), sizes
 
 
-def _under_way(connection: Redis, keys: Keys) -> Iterator[list[str]]:
-    """Pages of the ids of the jobs in the queue, in flight and scheduled."""
-    for read in (
-        lambda start: connection.lrange(keys.queue_list, start, start + PAGE - 1),
-        lambda start: connection.zrange(keys.started, start, start + PAGE - 1),
-        lambda start: connection.zrange(keys.scheduled, start, start + PAGE - 1),
-    ):
-        start = 0
-        while page := read(start):
-            # Entries of the started registry are "job:execution"; the others are only ids.
-            yield [as_text(member).partition(":")[0] for member in page]  # type: ignore[arg-type]
-            start += PAGE
+def under_way(connection: Redis, keys: Keys) -> Iterator[Sequence[str]]:
+    """Pages of the ids of the jobs in the queue, in flight and scheduled; an id may appear twice."""
+    start = 0
+    while page := connection.lrange(keys.queue_list, start, start + PAGE - 1):
+        yield [as_text(job_id) for job_id in page]
+        start += PAGE
+    for registry in (keys.started, keys.scheduled):
+        # Entries of the started registry are "job:execution"; the others are only ids.
+        members = connection.zscan_iter(registry, count=PAGE)
+        yield from batched((as_text(member).partition(":")[0] for member, _ in members), PAGE)
 
 
 def _counts(flat: list[Any]) -> dict[str, int]:

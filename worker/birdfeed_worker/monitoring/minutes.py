@@ -13,6 +13,7 @@ because any client may invent them.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from birdfeed_schemas.registry import registry
@@ -44,13 +45,13 @@ OTHER: Final = "other"
 WORKER_ENDS: Final = "worker_ends"
 
 
+@dataclass(slots=True)
 class MinuteCounts:
     """Counts of one worker process; they are added to the minute in which they are sent."""
 
-    def __init__(self, keys: Keys, clock: Clock) -> None:
-        self._keys = keys
-        self._clock = clock
-        self._counts: Counter[str] = Counter()
+    keys: Keys
+    clock: Clock
+    _counts: Counter[str] = field(init=False, default_factory=Counter)
 
     def add(self, counted: Counted) -> None:
         """Add settled events, as counted by model.count_outcomes."""
@@ -67,7 +68,7 @@ class MinuteCounts:
     def send(self, pipe: Pipeline) -> None:
         """Put what was counted since the last time into a pipeline."""
         counts, self._counts = self._counts, Counter()
-        add_counts(pipe, self._keys, self._clock.time(), counts)
+        add_counts(pipe, self.keys, self.clock.time(), counts)
 
 
 def add_counts(pipe: Pipeline, keys: Keys, now: float, counts: Mapping[str, int]) -> None:
@@ -130,8 +131,7 @@ def read_minutes(connection: Redis, keys: Keys, now: float, minutes: int) -> lis
 
 def total(minutes: Sequence[Counter[str]], kind: str, last: int | None = None) -> int:
     """Events of a kind (accepted, written, dead, ...), of all types and reasons, in the `last` minutes, or in all."""
-    some = minutes if last is None else minutes[-last:]
-    return sum(amount for one in some for name, amount in one.items() if name.partition(":")[0] == kind)
+    return by_last_part(minutes if last is None else minutes[-last:], kind).total()
 
 
 def by_last_part(minutes: Sequence[Counter[str]], kind: str) -> Counter[str]:

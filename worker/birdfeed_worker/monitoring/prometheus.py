@@ -88,9 +88,7 @@ def of_status(status: Status) -> Iterator[tuple[Metric, Values]]:
     """The queue's metrics from what `birdfeed status` shows. Pure."""
     yield from _totals(status)
     yield metrics.LEDGER, _ledger(status)
-    depth = status.depth
-    places = {"queued": depth.queued, "started": depth.started, "scheduled": depth.scheduled}
-    yield metrics.QUEUE_JOBS, {(place,): jobs for place, jobs in places.items()}
+    yield metrics.QUEUE_JOBS, {(place,): getattr(status.depth, place) for place in ("queued", "started", "scheduled")}
     yield metrics.LAG, {(): status.lag or 0.0}
     yield metrics.AVAILABLE, {(name,): float(one.state == "available") for name, one in status.destinations.items()}
     yield metrics.PAUSED, {(name,): float(one.state == "paused") for name, one in status.destinations.items()}
@@ -154,19 +152,14 @@ def _totals(status: Status) -> Iterator[tuple[Metric, Values]]:
 def _ledger(status: Status) -> Mapping[tuple[str, ...], float]:
     """The ledger by type, state and reason; all unregistered types share one label."""
     values = Counter[tuple[str, ...]]()
-    for name, labels, amount in _entries(status):
-        values[known_type(name), *labels] += amount
-    return values
-
-
-def _entries(status: Status) -> Iterator[tuple[str, tuple[str, str], int]]:
     for name, account in status.ledger.accounts.items():
+        known = known_type(name)
         for state in ("accepted", "written", "purged", "in_flight", "missing"):
-            yield name, (state, ""), getattr(account, state)
-        for reason, events in account.dead.items():
-            yield name, ("dead", reason), events
-        for reason, events in account.dropped.items():
-            yield name, ("dropped", reason), events
+            values[known, state, ""] += getattr(account, state)
+        for state, reasons in (("dead", account.dead), ("dropped", account.dropped)):
+            for reason, events in reasons.items():
+                values[known, state, reason] += events
+    return values
 
 
 def of_pool(counts: Mapping[tuple[str, ...], float], *, workers: int, ends: int) -> Iterator[tuple[Metric, Values]]:

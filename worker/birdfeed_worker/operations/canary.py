@@ -28,10 +28,7 @@ class Canary:
     """Waits for the outcome of a job of one event.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
         timeout: Seconds to wait for each.
-        clock: Time and sleep.
     """
 
     connection: Redis

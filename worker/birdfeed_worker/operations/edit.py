@@ -12,6 +12,7 @@ from birdfeed_schemas.wire.envelope import Header, WireError, read_event
 from pydantic import ValidationError
 
 from birdfeed_worker.pipeline.validate import reasons
+from birdfeed_worker.queue.reply import json_object
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,11 +35,8 @@ class Edit:
         """The changed line of an event; an unreadable line is returned unchanged."""
         if not (self.put or self.remove):
             return line
-        try:
-            fields = orjson.loads(line)
-            data = fields["data"]
-        except (ValueError, KeyError, TypeError):
-            return line
+        fields = json_object(line)
+        data = fields.get("data")
         if not isinstance(data, dict):
             return line
         known = registry().get(self.event_type or event_type)

@@ -5,11 +5,10 @@ as dropped, with the reason `forgotten`. Jobs move in the meantime, so the searc
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
 from birdfeed_schemas.fields import ANY_TYPE
 from birdfeed_schemas.registry import spellings_of
 from birdfeed_schemas.wire.envelope import Batch, WireError, split_batch
@@ -21,11 +20,11 @@ from uuid_utils import uuid7
 from birdfeed_worker.chunks import batched
 from birdfeed_worker.dead_letters.audit import rewrite
 from birdfeed_worker.dead_letters.query import pages
-from birdfeed_worker.dead_letters.record import COMPRESSION, describe
+from birdfeed_worker.dead_letters.record import rest_of
 from birdfeed_worker.pipeline.settle import REMEMBER_SECONDS
 from birdfeed_worker.queue.codec import repack, unpack
-from birdfeed_worker.queue.reply import as_text
-from birdfeed_worker.queue.scripts import run_all, script
+from birdfeed_worker.queue.reply import as_text, data_of
+from birdfeed_worker.queue.scripts import script
 
 #: Jobs searched in one round trip.
 PAGE: Final = 200
@@ -51,11 +50,8 @@ class Person:
         if b"\\" not in line and not any(value.encode() in line for value in self.values):
             return False
         names = spellings_of(event_type) or ANY_TYPE
-        try:
-            data = orjson.loads(line)["data"]
-            return any(names.get(name) in PERSONAL and str(value) in self.values for name, value in data.items())
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return False
+        data = data_of(line)
+        return any(names.get(name) in PERSONAL and str(value) in self.values for name, value in data.items())
 
 
 @dataclass(slots=True)
@@ -93,28 +89,15 @@ class Forget:
     """One search for a person's events.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
-        person: The person.
         dry_run: Only count.
-        stop: Called between round trips; returns whether to end.
     """
 
-    def __init__(
-        self,
-        connection: Redis,
-        keys: Keys,
-        person: Person,
-        *,
-        dry_run: bool = False,
-        stop: Callable[[], bool] = lambda: False,
-    ) -> None:
+    def __init__(self, connection: Redis, keys: Keys, person: Person, *, dry_run: bool = False) -> None:
         self._connection = connection
         self._keys = keys
         self._person = person
         self._dry_run = dry_run
-        self._stop = stop
-        self._script = script(connection, "forget")
+        self._script = script(connection, keys, "forget")
         self._memory = keys.birdfeed(f"forgetting:{uuid7()}")
         self.result = Forgotten()
 
@@ -127,32 +110,23 @@ class Forget:
             result.scheduled += self._erase(self._scheduled())
             result.queued += self._erase(self._queued())
             result.dead += self._erase(pages(self._connection, self._keys))
-            if self._dry_run or self._stop() or result.events == before:
+            if self._dry_run or result.events == before:
                 break
         result.in_flight = sum(found.events for page in self._started() for found in self._look(page))
-        result.log_entries = self._clean_log()
+        result.log_entries = rewrite(self._connection, self._keys, self._without, dry_run=self._dry_run)
         self._connection.delete(self._memory)
         return result
 
     def _erase(self, found: Iterable[Sequence[str]]) -> int:
-        events = 0
-        for ids in found:
-            for page in batched(ids, PAGE):
-                if self._stop():
-                    return events
-                events += self._erase_page(page)
-        return events
+        return sum(self._erase_page(page) for ids in found for page in batched(ids, PAGE))
 
     def _erase_page(self, ids: Sequence[str]) -> int:
         jobs = list(self._look(ids))
         if self._dry_run or not jobs:
             return sum(job.events for job in jobs)
-        head, tail = (self._keys.prefix, self._keys.queue), (REMEMBER_SECONDS, self._memory)
-        calls = (
-            ([self._keys.queue_list], [*head, job.job_id, job.digest, job.events, *job.left, *tail]) for job in jobs
-        )
+        calls = ([job.job_id, job.digest, job.events, *job.left, REMEMBER_SECONDS, self._memory] for job in jobs)
         # Jobs that changed or were reserved between the search and the step are found in the next round.
-        return sum(int(answer[1]) for answer in run_all(self._connection, self._script, calls) if answer[0] == _DONE)
+        return sum(int(answer[1]) for answer in self._script.run_all(calls) if answer[0] == _DONE)
 
     def _look(self, ids: Sequence[str]) -> Iterator[_Found]:
         """Those of these jobs that hold events of the person."""
@@ -191,9 +165,6 @@ class Forget:
         }
         yield from batched(sorted(held), PAGE)
 
-    def _clean_log(self) -> int:
-        return rewrite(self._connection, self._keys, self._without, dry_run=self._dry_run)
-
     def _without(self, details: Any, name: str = "") -> Any:
         """An entry's details without the person's values: as text anywhere, or as a number in a personal field."""
         if isinstance(details, dict):
@@ -209,9 +180,7 @@ class Forget:
 
 def _left(batch: Batch, lines: Sequence[bytes], reason: str) -> tuple[bytes, int, str]:
     """Data, bytes and description of what stays in a job; empty if nothing stays."""
-    if not lines:
-        return b"", 0, ""
+    if reason or not lines:
+        return rest_of(batch, lines, reason, batch.header.detail)
     header = structs.replace(batch.header, count=len(lines))
-    if reason:
-        return *repack(header, lines, COMPRESSION), describe(structs.replace(header, reason=reason))
     return *repack(header, lines), f"birdfeed: {len(lines)} {header.event_type}"

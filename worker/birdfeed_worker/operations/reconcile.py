@@ -13,13 +13,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.dead_letters.sums import sums
-from birdfeed_worker.monitoring.ledger import ANOMALIES, Ledger, read_ledger
+from birdfeed_worker.monitoring.ledger import ANOMALIES, Ledger, read_ledger, under_way
 from birdfeed_worker.queue.reply import as_text, number
 from birdfeed_worker.queue.reserve import MOST_EVENTS
 from birdfeed_worker.queue.scripts import run_when_full
 
-#: Entries of the queue read in one round trip.
-PAGE: Final = 1_000
 #: Job keys scanned in search of jobs that are in no registry.
 SCANNED_JOBS: Final = 200_000
 #: rq's registries that birdfeed never uses.
@@ -140,13 +138,8 @@ def _suspects(connection: Redis, keys: Keys, orphaned: Mapping[tuple[str, str], 
 
 def _strays(connection: Redis, keys: Keys) -> tuple[list[str], int]:
     """Keys of this queue's jobs that are in none of birdfeed's registries, and the number of their events."""
-    known: set[str] = set()
-    start = 0
-    while page := connection.lrange(keys.queue_list, start, start + PAGE - 1):
-        known.update(as_text(job_id) for job_id in page)
-        start += PAGE
-    for registry in (keys.started, keys.scheduled, keys.failed):
-        known |= {as_text(member).partition(":")[0] for member, _ in connection.zscan_iter(registry, count=1_000)}
+    known = {job_id for ids in under_way(connection, keys) for job_id in ids}
+    known |= {as_text(job_id) for job_id, _ in connection.zscan_iter(keys.failed, count=1_000)}
     strays, events = [], 0
     prefix = keys.job("")
     for looked, key in enumerate(connection.scan_iter(match=f"{prefix}*", count=1_000)):

@@ -19,8 +19,8 @@ from redis import Redis
 
 from birdfeed_worker.chunks import batched
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.dead_letters.move import Moved, Mover, Step, step
-from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, find, letters_of, opened
+from birdfeed_worker.dead_letters.move import Moved, Mover, Step
+from birdfeed_worker.dead_letters.query import EVERYTHING, Choice, DeadLetterInfo, find, letters_of, opened
 from birdfeed_worker.operations.canary import Canary, Verdict
 from birdfeed_worker.operations.edit import Edit, refusal
 from birdfeed_worker.queue.scripts import run_when_full
@@ -43,17 +43,15 @@ class Order:
     """What to replay, and how.
 
     Attributes:
-        choice: Which events.
-        replay_id: The replay's name.
         started: UTC; letters that are newer are not replayed.
-        fix: What to change in the events; changed events that would be invalid stay dead.
+        edit: What to change in the events; changed events that would be invalid stay dead.
         limit: Events at most.
         rate: Events per second at most.
         max_replays: Events that were already replayed this often stay dead.
         dry_run: Only count.
     """
 
-    choice: Choice = field(default_factory=Choice)
+    choice: Choice = EVERYTHING
     replay_id: str = field(default_factory=new_replay_id)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     edit: Edit = field(default_factory=Edit)
@@ -89,13 +87,9 @@ class Replay:
     """One replay.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
-        order: What to do.
         canary: Tries one event of each fingerprint first; None: all are replayed immediately.
         stop: Called between steps; returns whether to end.
         progress: Called with the number of events processed.
-        clock: Time and sleep.
     """
 
     connection: Redis
@@ -207,7 +201,7 @@ class Replay:
         return True
 
     def _put(self, letter: DeadLetterInfo, lines: dict[int, bytes]) -> Step:
-        one = step(letter, lines, self.order.replay_id, self.order.edit.event_type)
+        one = Step(letter, lines, self.order.replay_id, self.order.edit.event_type or letter.event_type)
         self._waiting.append(one)
         if len(self._waiting) >= STEPS or (
             self.order.rate and sum(len(s.lines) for s in self._waiting) >= self.order.rate
@@ -257,6 +251,6 @@ class Replay:
         return verdict is Verdict.WRITTEN
 
 
-def replay(connection: Redis, keys: Keys, choice: Choice | None = None) -> Replayed:
+def replay(connection: Redis, keys: Keys, choice: Choice = EVERYTHING) -> Replayed:
     """Replay dead letters immediately, without a canary."""
-    return Replay(connection, keys, Order(choice=choice or Choice())).run()
+    return Replay(connection, keys, Order(choice=choice)).run()

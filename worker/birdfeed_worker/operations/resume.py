@@ -32,8 +32,6 @@ def resume(connection: Redis, keys: Keys, name: str | None, *, disable_seconds: 
     """Resume a type or a data source (None: everything that is paused) immediately.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
         name: An event type or a data source.
         disable_seconds: Seconds for which the circuit breaker of these types is disabled.
 

@@ -16,9 +16,10 @@ from birdfeed_schemas.wire.compact_bytes import compact_bytes
 from birdfeed_schemas.wire.keys import Keys
 from redis import Redis
 
-from birdfeed_worker.dead_letters.move import Moved, Mover, step
+from birdfeed_worker.dead_letters.move import Moved, Mover, Step
 from birdfeed_worker.dead_letters.query import Choice, DeadLetterInfo, dead_letters_of, find
 from birdfeed_worker.operations.edit import refusal
+from birdfeed_worker.queue.reply import json_object
 
 #: Lines of a file in memory at once.
 CHUNK: Final = 20_000
@@ -46,12 +47,11 @@ def export(connection: Redis, keys: Keys, choice: Choice, done: Exported) -> Ite
             continue
         about = {"letter": letter.id, **{name: getattr(letter, name) for name in _ABOUT}}
         for number in choice.chosen(letter.batch):
-            try:
-                fields = orjson.loads(letter.batch.lines[number])
-                line = {"event_type": letter.event_type, "event_data": fields.pop("data"), **fields, "dead": about}
-            except (ValueError, KeyError, TypeError, AttributeError):
+            fields = json_object(letter.batch.lines[number])
+            if "data" not in fields:
                 done.unreadable += 1
                 continue
+            line = {"event_type": letter.event_type, "event_data": fields.pop("data"), **fields, "dead": about}
             done.events += 1
             yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
@@ -80,8 +80,6 @@ class Import:
     """Puts edited events back into the queue.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
         replay_id: The name of the replay in which the events go back.
         tell: Called with a line's number and what is wrong with it.
         dry_run: Only check whether the lines would be accepted.
@@ -150,7 +148,7 @@ class Import:
             event_type = next(iter(found.values()))[1].event_type
             part = {number: item for number, item in found.items() if item[1].event_type == event_type}
             if not self.dry_run:
-                one = step(letter, {n: data for n, (_, _, data) in part.items()}, self.replay_id, event_type)
+                one = Step(letter, {n: data for n, (_, _, data) in part.items()}, self.replay_id, event_type)
                 (taken,) = self._mover.back([one])
                 if taken is not Moved.DONE:
                     letter = find(self.connection, self.keys, letter.id)

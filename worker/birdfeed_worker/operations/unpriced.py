@@ -208,7 +208,8 @@ def _entry(one: Missing, entry: Entry | None, aliases: Sequence[str]) -> Iterato
         yield f"aliases = [{', '.join(map(_text, aliases))}]"
     if provider:
         yield f"provider = {_text(provider)}"
-    yield f'unit = "{unit}"' + ("" if entry is not None else f"  # or {_other_units(unit)}")
+    others = ", ".join(f'"{other}"' for other in RATES_OF if other != unit)
+    yield f'unit = "{unit}"' + ("" if entry is not None else f"  # or {others}")
     filled = ", ".join(f"{name} = {rates.get(name, '')}" for name in wanted)
     yield f"# price = {{ {filled} }}  # USD per {_PER[unit]}; fill in the rates and remove the #"
 
@@ -217,10 +218,6 @@ def _unit(one: Missing) -> Unit:
     if one.is_text or one.tokens:
         return "token"
     return "second" if "video_second" in one.used or "audio_second" in one.used else "image"
-
-
-def _other_units(unit: Unit) -> str:
-    return ", ".join(f'"{other}"' for other in RATES_OF if other != unit)
 
 
 def _text(value: str) -> str:

@@ -55,8 +55,6 @@ class _Priced(NamedTuple):
     Attributes:
         rates: The rates of uncached prompt, cached prompt, text and reasoning.
         divisor: The sum of tokens times rates, divided by this, is the cost in units of its last decimal place.
-        status: The cost_status.
-        shared: The JSON of the shared fields.
     """
 
     rates: tuple[int, int, int, int]

@@ -1,8 +1,4 @@
-"""The path of the data through a worker, one line per stage.
-
-rq jobs name `birdfeed_worker.job.deliver`; that dotted path is a wire contract. birdfeed's worker doesn't call it: it
-reserves many jobs and passes them to Delivery together.
-"""
+"""The path of the data through a worker, one line per stage."""
 
 import logging
 from collections import defaultdict
@@ -86,10 +82,10 @@ class Delivery:
         awaiting_tiers: list[tuple[EventType, Valid]] = []
         with self.writer.delivery(by_id) as writing:
             for part in chunks(jobs):
-                some = decode(part, poison, self.enricher.extra)
+                some = decode(part, poison, self.enricher.extra_fields)
                 decoded.extend(some)
                 self.breaker.defer(tripped, some.items, by_id)
-                for event_type, valid in _valid(some):
+                for event_type, valid in valid_by_type(some):
                     at_hand = self.enricher.tiers_in_cache(valid)
                     if at_hand is not None:
                         self._write(event_type, valid, writing, at_hand)
@@ -127,7 +123,7 @@ class Delivery:
         release(item for item, _ in valid)
 
 
-def _valid(decoded: Decoded) -> Iterator[tuple[EventType, Valid]]:
+def valid_by_type(decoded: Decoded) -> Iterator[tuple[EventType, Valid]]:
     """Valid events by type."""
     by_type: dict[str, list[Item]] = defaultdict(list)
     for header, of_a_job in groupby(decoded.items, attrgetter("header")):

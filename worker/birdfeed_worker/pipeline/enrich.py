@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from typing import Final, TypeAlias
 
@@ -33,34 +34,30 @@ Valid: TypeAlias = Sequence[tuple[Item, Event]]
 _encode: Final = msgspec.json.Encoder().encode
 
 
+@dataclass
 class Enricher:
     """Makes rows from valid events.
 
     Args:
-        books: The source of the current price books.
-        tiers: Where tiers are looked up.
         extra_fields: Fields outside the models that the operator stores.
-        keep_traceback: Whether tracebacks are stored.
     """
 
-    def __init__(
-        self, books: BookSource, tiers: TierLookup, *, extra_fields: frozenset[str], keep_traceback: bool
-    ) -> None:
-        self._books = books
-        self._tiers = tiers
-        self.extra = extra_fields
-        self._keep_traceback = keep_traceback
-        self._alike = Alike()
+    books: BookSource
+    lookup: TierLookup
+    _: KW_ONLY
+    extra_fields: frozenset[str]
+    keep_traceback: bool
+    _alike: Alike = field(init=False, default_factory=Alike)
 
     def tiers_in_cache(self, events: Valid) -> Mapping[str, str] | None:
         """The tiers of their users, if all are cached; else None."""
         users = _users(events)
-        return self._tiers.recall(users) if users else {}
+        return self.lookup.recall(users) if users else {}
 
     def tiers(self, events: Iterable[tuple[Item, Event]]) -> Mapping[str, str]:
         """The tiers of their users, looked up together, so that the wait is only one."""
         users = _users(events)
-        return self._tiers.look_up(users) if users else {}
+        return self.lookup.look_up(users) if users else {}
 
     def enrich(
         self,
@@ -75,12 +72,11 @@ class Enricher:
 
         Args:
             event_type: The type of all events.
-            events: Items and their valid events.
             now: The rows' version.
             tiers: Users' tiers; None: they are looked up.
             short: Whether the type's table takes short rows.
         """
-        books = self._books.current()
+        books = self.books.current()
         answers = self.tiers(events) if tiers is None else tiers
         make_row = self._alike.maker(event_type, books, answers, now, short=short)
         for item, event in events:
@@ -117,7 +113,7 @@ class Enricher:
         # An impossible start time is clamped, for the price as for the row.
         at = envelope.occurred_at if event.start_time is None else times.start
         kept = raw_usage(event.usage)
-        extra, dropped = leftover(event_type.name, envelope.data, self.extra)
+        extra, dropped = leftover(event_type.name, envelope.data, self.extra_fields)
         price = price_event(event_type.name, event, usage, at, books)
         user = event.user
         return Enriched(
@@ -130,7 +126,7 @@ class Enricher:
             extra,
             envelope.dropped_fields + dropped,
             item.header.replay_id,
-            self._keep_traceback,
+            self.keep_traceback,
             kept.text,
             kept.dropped,
             times,

@@ -6,7 +6,7 @@ tinybird/decide.py decides; this module carries it out: wait, halve, bisect, ask
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Final
 
 from birdfeed_worker.clock import Clock
@@ -50,52 +50,39 @@ class Refused:
     after_success: bool
 
 
+@dataclass(slots=True)
 class Sender:
     """Sends requests for one worker process; threads may send several at a time.
 
     Args:
-        tinybird: Tinybird's client.
-        limiter: The pool's rate limiter.
         clock: Time, and the sleep that ends when the worker is told to stop.
         bisect_requests: How many requests may be used to find the bad rows of one.
         settle_seconds: Seconds until Tinybird is asked after an unknown outcome.
         mark: Called before each request with the reservation's execution id and the ids of the jobs in the request;
             stores the write-ahead mark in Redis, and returns those jobs whose rows must not be sent.
-        refusals: Whose tokens are refused.
     """
 
-    def __init__(
-        self,
-        tinybird: Tinybird,
-        limiter: RateLimiter,
-        clock: Clock,
-        *,
-        bisect_requests: int,
-        settle_seconds: float,
-        mark: Callable[[str, Sequence[str]], frozenset[str]],
-        refusals: Refusals,
-    ) -> None:
-        self._tinybird = tinybird
-        self._limiter = limiter
-        self._clock = clock
-        self._bisect_requests = bisect_requests
-        self._settle_seconds = settle_seconds
-        self._mark = mark
-        self._refusals = refusals
+    tinybird: Tinybird
+    limiter: RateLimiter
+    clock: Clock
+    _: KW_ONLY
+    bisect_requests: int
+    settle_seconds: float
+    mark: Callable[[str, Sequence[str]], frozenset[str]]
+    refusals: Refusals
 
     def send(self, datasource: str, items: Sequence[Item], execution: str) -> None:
         """Send one request, and do what its answer requires until each of the items has an outcome.
 
         Args:
-            datasource: The data source.
             items: Items of one reservation, with rows and without outcomes.
             execution: The reservation's execution id.
         """
-        if self._clock.stop.is_set() or self._refusals.hands_over(datasource):
+        if self.clock.stop.is_set() or self.refusals.hands_over(datasource):
             set_outcome(items, Deferred())
             return
         waiting: deque[Sequence[Item]] = deque([items])
-        budget, taken, given_back, probing, refused = self._bisect_requests, False, False, False, list[Refused]()
+        budget, taken, given_back, probing, refused = self.bisect_requests, False, False, False, list[Refused]()
         while waiting:
             part, admission = self._admitted(datasource, waiting.popleft(), execution)
             probing = probing or admission.probe
@@ -106,26 +93,26 @@ class Sender:
             answer = self._post(datasource, part)
             decision = decide(answer, len(part))
             if isinstance(decision, Done | PartlyQuarantined | Bisect | Halve):
-                self._refusals.accepted(datasource)
+                self.refusals.accepted(datasource)
             match decision:
                 case Done():
                     taken = True
-                    self._limiter.available(datasource, admission)
+                    self.limiter.available(datasource, admission)
                     written = Written()
                     for item in part:
                         item.outcome, item.row = written, b""  # free the memory for the next rows
                 case PartlyQuarantined(rows):
                     taken = True
-                    self._limiter.available(datasource, admission)
+                    self.limiter.available(datasource, admission)
                     self._partly_quarantined(datasource, part, rows)
                 case Wait(asked, reason):
-                    seconds_off = self._limiter.back_off(datasource, asked, reason)
+                    seconds_off = self.limiter.back_off(datasource, asked, reason)
                     log.warning("%s: %s; waiting %.1f s", datasource, reason, seconds_off)
-                    set_outcome(part, Deferred(self._clock.time() + seconds_off))
+                    set_outcome(part, Deferred(self.clock.time() + seconds_off))
                 case Pause(reason):
-                    seconds_off = self._limiter.paused(datasource, reason)
+                    seconds_off = self.limiter.paused(datasource, reason)
                     log.error("%s: paused: %s; probing again in %.0f s", datasource, reason, seconds_off)
-                    set_outcome(part, Deferred(self._clock.time() + seconds_off))
+                    set_outcome(part, Deferred(self.clock.time() + seconds_off))
                 case TokenRefused(reason):
                     set_outcome(part, Deferred(self._token_refused(datasource, reason)))
                 case Halve(reason):
@@ -146,30 +133,30 @@ class Sender:
                     else:
                         self._refuse_all(datasource, part, reason)
                 case Unknown(reason):
-                    now = self._clock.time()
+                    now = self.clock.time()
                     log.warning("%s: outcome unknown (%s); rows: %d", datasource, reason, len(part))
-                    seconds_off = self._limiter.back_off(datasource, None, reason)
-                    wait = self._settle_seconds if self._tinybird.can_read else seconds_off
+                    seconds_off = self.limiter.back_off(datasource, None, reason)
+                    wait = self.settle_seconds if self.tinybird.can_read else seconds_off
                     set_outcome(part, Deferred(now + wait, now))
             given_back = given_back or isinstance(decision, Wait | Pause | TokenRefused | Unknown)
         self._reject(datasource, refused, taken, given_back, len(items), execution)
         if probing:
-            self._limiter.inconclusive(datasource)
+            self.limiter.inconclusive(datasource)
 
     def _admitted(self, datasource: str, part: Sequence[Item], execution: str) -> tuple[Sequence[Item], Admission]:
         """The items to send, once the limiter admits the request; the others have been given back."""
         size = sum([len(item.row) for item in part]) + len(part)
         while True:
-            admission = self._limiter.admit(datasource, size)
+            admission = self.limiter.admit(datasource, size)
             if admission.wait <= 0:
                 break
-            if admission.wait > SHORT_WAIT or self._clock.sleep(admission.wait):
+            if admission.wait > SHORT_WAIT or self.clock.sleep(admission.wait):
                 log.debug(
                     "%s: rows waiting: %d, for %.1f s (%s)", datasource, len(part), admission.wait, admission.reason
                 )
-                set_outcome(part, Deferred(self._clock.time() + admission.wait))
+                set_outcome(part, Deferred(self.clock.time() + admission.wait))
                 return (), admission
-        lost = self._mark(execution, sorted({item.job_id for item in part}))
+        lost = self.mark(execution, sorted({item.job_id for item in part}))
         if lost:
             set_outcome([item for item in part if item.job_id in lost], Deferred())
             part = [item for item in part if item.job_id not in lost]
@@ -177,33 +164,33 @@ class Sender:
 
     def _post(self, datasource: str, part: Sequence[Item]) -> Answer:
         """POST the rows; if the outcome is unknown and Tinybird can't be asked, POST the identical bytes again."""
-        body = self._tinybird.encode([item.row for item in part])
-        answer = self._tinybird.append(datasource, body)
-        if self._tinybird.can_read:
+        body = self.tinybird.encode([item.row for item in part])
+        answer = self.tinybird.append(datasource, body)
+        if self.tinybird.can_read:
             return answer
         for attempt in range(1, BLIND_TRIES):
-            if not isinstance(decide(answer, len(part)), Unknown) or self._clock.sleep(0.5 * 2**attempt):
+            if not isinstance(decide(answer, len(part)), Unknown) or self.clock.sleep(0.5 * 2**attempt):
                 break
             # Without a read token, only Tinybird's own deduplication of identical bytes can avoid duplicates.
-            answer = self._tinybird.append(datasource, body)
+            answer = self.tinybird.append(datasource, body)
         return answer
 
     def _partly_quarantined(self, datasource: str, part: Sequence[Item], rows: int) -> None:
         """Find the quarantined rows by reading them back: Tinybird only says how many there are."""
-        self._tinybird.forget_columns(datasource)  # the table may have been exchanged for another
+        self.tinybird.forget_columns(datasource)  # the table may have been exchanged for another
         try:
-            found = find_quarantined(self._tinybird, datasource, [item.event_id for item in part])
+            found = find_quarantined(self.tinybird, datasource, [item.event_id for item in part])
         except (QuotaError, QueryError) as error:
             if rows == len(part):
                 set_outcome(part, Dead("quarantined", QUARANTINED))
                 return
             # The rows are in Tinybird either way and must not be sent again: verification will find out which.
             log.warning("%s: %d of %d rows quarantined, asking later which (%s)", datasource, rows, len(part), error)
-            if not self._tinybird.can_read:
+            if not self.tinybird.can_read:
                 set_outcome(part, Written())
                 return
-            now = self._clock.time()
-            set_outcome(part, Deferred(now + self._settle_seconds, now))
+            now = self.clock.time()
+            set_outcome(part, Deferred(now + self.settle_seconds, now))
             return
         log.error("%s: %d of %d rows quarantined by Tinybird", datasource, rows, len(part))
         for item in part:
@@ -212,17 +199,17 @@ class Sender:
 
     def _token_refused(self, datasource: str, reason: str) -> float:
         """Record the refusal; returns until when the rows wait (epoch s; 0: other workers take them now)."""
-        if not self._refusals.refused(datasource, reason):
+        if not self.refusals.refused(datasource, reason):
             log.error("%s refuses this worker's token: %s; other workers take its rows", datasource, reason)
             return 0.0
-        seconds_off = self._limiter.paused(datasource, reason)
+        seconds_off = self.limiter.paused(datasource, reason)
         log.error("%s: paused: %s; every worker's token is refused", datasource, reason)
-        return self._clock.time() + seconds_off
+        return self.clock.time() + seconds_off
 
     def _refuse_all(self, datasource: str, part: Sequence[Item], reason: str) -> None:
-        seconds_off = self._limiter.paused(datasource, f"every request is refused: {reason}")
+        seconds_off = self.limiter.paused(datasource, f"every request is refused: {reason}")
         log.error("%s: paused: every request is refused: %s", datasource, reason)
-        set_outcome(part, Deferred(self._clock.time() + seconds_off))
+        set_outcome(part, Deferred(self.clock.time() + seconds_off))
 
     def _reject(
         self, datasource: str, refused: Sequence[Refused], taken: bool, given_back: bool, rows: int, execution: str

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any, Final
 
@@ -91,9 +91,6 @@ class Settler:
     """Settles jobs for one worker.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
-        worker: The worker's name.
         wait_replicas: How many replicas must have a mark before rows are sent. Settling needs none: if a failover
             forgets it, the job is delivered again, and because of its mark Tinybird is asked first.
     """
@@ -104,18 +101,15 @@ class Settler:
         self._worker = worker
         self._wait_replicas = wait_replicas
         self._complained = False
-        self._settle = script(connection, "settle")
-        self._mark = Replicated(connection, script(connection, "mark"), wait_replicas)
+        self._settle = script(connection, keys, "settle")
+        self._mark = Replicated(script(connection, keys, "mark"), wait_replicas)
 
     def mark(self, execution: str, job_ids: Sequence[str]) -> frozenset[str]:
         """Mark these jobs: their rows may be written from now on (by Redis's clock), until they are settled.
 
         Returns the ids of jobs whose rows must not be sent: another worker has them, or too few replicas have the mark.
         """
-        lost, replicas = self._mark(
-            [self._keys.queue_list],
-            [self._keys.prefix, self._keys.queue, self._worker, execution, *job_ids],
-        )
+        lost, replicas = self._mark(self._worker, execution, *job_ids)
         if replicas < self._wait_replicas:
             found = f"{replicas} of {self._wait_replicas}"
             log.error(
@@ -214,8 +208,7 @@ class Settler:
     def _send(self, plans: Sequence[JobPlan], entries: Counter[str], letters: Sequence[DeadLetter]) -> frozenset[str]:
         executions = {plan.job.execution for plan in plans}
         assert len(executions) == 1, "jobs of one reservation are settled together"
-        args: list[Any] = [self._keys.prefix, self._keys.queue, self._worker, executions.pop(), REMEMBER_SECONDS]
-        args.append(len(plans))
+        args: list[Any] = [self._worker, executions.pop(), REMEMBER_SECONDS, len(plans)]
         for one in plans:
             args += [one.job.id, one.action, repr(one.when), one.data, one.events, one.size]
             args += [
@@ -232,10 +225,8 @@ class Settler:
             args += [kind, event_type, reason, amount]
         args.append(len(letters))
         for letter in letters:
-            args += [letter.id, len(letter.fields)]
-            for name, value in letter.fields.items():
-                args += [name, value]
-        return frozenset(as_text(job_id) for job_id in self._settle(keys=[self._keys.queue_list], args=args))
+            args += [letter.id, len(letter.fields), *chain.from_iterable(letter.fields.items())]
+        return frozenset(as_text(job_id) for job_id in self._settle(*args))
 
 
 def destination_of(event_type: str) -> str:
@@ -278,7 +269,7 @@ def ledger_entries(counted: Counted, letters: Iterable[DeadLetter]) -> Counter[s
             else:
                 entries[f"written:{header.event_type}"] += events
     for letter in letters:
-        entries[f"dead:{letter.event_type}:{letter.reason}"] += letter.events
+        entries[f"dead:{letter.header.event_type}:{letter.header.reason}"] += letter.header.count
     return entries
 
 
@@ -287,13 +278,13 @@ def tell(letters: Iterable[DeadLetter]) -> None:
     for letter in letters:
         log.warning(
             "dead-lettered events: %d of type %s: %s: %s",
-            letter.events,
-            letter.event_type,
-            letter.reason,
-            letter.detail,
+            letter.header.count,
+            letter.header.event_type,
+            letter.header.reason,
+            letter.header.detail,
             extra={
                 "dead_letter": letter.id,
-                "reason": letter.reason,
+                "reason": letter.header.reason,
                 "batch_ids": sorted(letter.sources)[:LOGGED_IDS],
                 "event_ids": list(letter.event_ids[:LOGGED_IDS]),
             },
@@ -312,4 +303,4 @@ def count(totals: Totals, counted: Counted, letters: Iterable[DeadLetter]) -> No
             case _:
                 totals.deferred += events
     for letter in letters:
-        totals.dead[letter.reason] += letter.events
+        totals.dead[letter.header.reason] += letter.header.count

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -44,34 +44,26 @@ class WriteLimits:
     give_up_after: float = 86_400.0
 
 
+@dataclass(slots=True)
 class Writer:
     """Writes rows to Tinybird for one worker process.
 
     Args:
         tinybird: Tinybird's client, to ask which events it has.
-        sender: Sends requests.
-        clock: Time.
-        limits: See WriteLimits.
         step: Called when the delivery makes progress without sending.
         verification: Records whether Tinybird answers which events it has.
     """
 
-    def __init__(
-        self,
-        tinybird: Tinybird,
-        sender: Sender,
-        clock: Clock,
-        limits: WriteLimits,
-        step: Callable[[], None] = lambda: None,
-        verification: Verification | None = None,
-    ) -> None:
-        self._step = step
-        self._verification = verification
-        self._tinybird = tinybird
-        self._sender = sender
-        self._clock = clock
-        self._limits = limits
-        self._threads = ThreadPoolExecutor(limits.at_once, thread_name_prefix="birdfeed-send")
+    tinybird: Tinybird
+    sender: Sender
+    clock: Clock
+    limits: WriteLimits
+    step: Callable[[], None] = lambda: None
+    verification: Verification | None = None
+    _threads: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._threads = ThreadPoolExecutor(self.limits.at_once, thread_name_prefix="birdfeed-send")
 
     @contextmanager
     def delivery(self, jobs: Mapping[str, ReservedJob]) -> Iterator["Writing"]:
@@ -89,11 +81,11 @@ class Writer:
 
     def submit(self, datasource: str, request: Sequence[Item], execution: str) -> "Future[None]":
         """Send a request in a thread."""
-        return self._threads.submit(self._sender.send, datasource, request, execution)
+        return self._threads.submit(self.sender.send, datasource, request, execution)
 
     def batcher(self) -> Batcher:
         """A batcher with these limits."""
-        return Batcher(self._limits.rows, self._limits.bytes)
+        return Batcher(self.limits.rows, self.limits.bytes)
 
     def parts(self, items: Sequence[Item], job: ReservedJob) -> Iterator[Sequence[Item]]:
         """Split a job that keeps failing although others don't into ever smaller parts.
@@ -101,7 +93,7 @@ class Writer:
         So a row that makes Tinybird time out is alone after a few tries, and the others are written; that row is given
         up in the end.
         """
-        if job.spent >= self._limits.give_up_after:
+        if job.spent >= self.limits.give_up_after:
             set_outcome(items, Dead("gave_up", GAVE_UP.format(hours=job.spent / 3600)))
             return
         size = max(1, len(items) // 2 ** min(job.unknowns - 1, 32))
@@ -112,29 +104,29 @@ class Writer:
 
     def ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> Iterator[Item]:
         """Set the outcome of items that Tinybird already has; yields those that it doesn't have."""
-        if not self._tinybird.can_read:
+        if not self.tinybird.can_read:
             yield from items
             return
-        now = self._clock.time()
+        now = self.clock.time()
         ready = []
         for item in items:
             since = jobs[item.job_id].maybe_written_since
-            if since is not None and now < since + self._limits.settle_seconds:
-                item.outcome = Deferred(since + self._limits.settle_seconds, since)
+            if since is not None and now < since + self.limits.settle_seconds:
+                item.outcome = Deferred(since + self.limits.settle_seconds, since)
             else:
                 ready.append(item)
         for part in batched(ready, IDS_PER_QUERY):
             # Each part takes at least two queries, and a query may take as long as a request.
-            self._step()
-            if self._clock.stop.is_set():
+            self.step()
+            if self.clock.stop.is_set():
                 _keep_asking(part, jobs, now)
             else:
                 yield from self._ask(datasource, part, jobs)
 
     def _ask(self, datasource: str, items: Sequence[Item], jobs: Mapping[str, ReservedJob]) -> list[Item]:
-        now = self._clock.time()
+        now = self.clock.time()
         try:
-            found = find(self._tinybird, datasource, list(_identities(items)))
+            found = find(self.tinybird, datasource, list(_identities(items)))
         except QuotaError as error:
             log.warning("%s: read quota used up; events waiting to be verified: %d", datasource, len(items))
             self._tell(datasource, str(error), error.retry_after)
@@ -145,8 +137,8 @@ class Writer:
             self._tell(datasource, str(error), ASK_AGAIN_SECONDS)
             _keep_asking(items, jobs, now + ASK_AGAIN_SECONDS)
             return []
-        if self._verification is not None:
-            self._verification.answered(datasource)
+        if self.verification is not None:
+            self.verification.answered(datasource)
         missing = []
         for item in items:
             if item.event_id in found.written:
@@ -159,8 +151,8 @@ class Writer:
         return missing
 
     def _tell(self, datasource: str, reason: str, again_in: float) -> None:
-        if self._verification is not None:
-            self._verification.failed(datasource, reason, again_in)
+        if self.verification is not None:
+            self.verification.failed(datasource, reason, again_in)
 
 
 class Writing:

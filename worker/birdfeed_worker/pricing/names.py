@@ -55,7 +55,6 @@ def candidates(name: str, provider: str = "") -> tuple[Candidate, ...]:
     """The names to look up for a model's name, the whole name first.
 
     Args:
-        name: The event's name.
         provider: The event's provider, in any spelling.
 
     Returns:

@@ -27,7 +27,7 @@ from birdfeed_worker.process.maintenance import Maintenance
 from birdfeed_worker.process.presence import Presence, pool_of
 from birdfeed_worker.queue.connect import connect
 from birdfeed_worker.queue.redis_time import RedisTime
-from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver
+from birdfeed_worker.queue.reserve import Reserver
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tinybird.row_layout import RowLayouts
 from birdfeed_worker.tinybird.schema_check import may_append
@@ -60,7 +60,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         extra_fields=settings.allowed_extra,
         keep_traceback=settings.keep_traceback,
     )
-    renewer = LeaseRenewer(beat_connection, keys, name, settings.lease_seconds)
+    renewer = Reserver(beat_connection, keys, name, settings.lease_seconds)
     heartbeat = Heartbeat(renewer, presence, settings.lease_seconds / 5, beat_fd)
 
     def mark(execution: str, job_ids: Sequence[str]) -> frozenset[str]:
@@ -96,14 +96,7 @@ def make_worker(settings: WorkerSettings, name: str, clock: Clock | None = None,
         delivery=Delivery(
             clock,
             enricher,
-            Writer(
-                tinybird,
-                sender,
-                clock,
-                limits,
-                heartbeat.step,
-                Verification(connection, keys, host, clock),
-            ),
+            Writer(tinybird, sender, clock, limits, heartbeat.step, Verification(connection, keys, host, clock)),
             settler,
             DeadLetterBreaker(connection, keys, clock, share=settings.breaker_share, least=settings.breaker_events),
             Counters(connection, keys, meter, clock),

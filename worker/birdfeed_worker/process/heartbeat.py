@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from birdfeed_worker.model import ReservedJob
 from birdfeed_worker.process.presence import Presence
-from birdfeed_worker.queue.reserve import LeaseRenewer
+from birdfeed_worker.queue.reserve import Reserver
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,6 @@ class Heartbeat(threading.Thread):
     """Sends heartbeats and renews the lease, over its own connections, however long Tinybird takes to answer.
 
     Args:
-        renewer: Renews the lease.
-        presence: The worker's entry in Redis.
         every: Seconds between two renewals, and between two heartbeats.
         beat_fd: Where a byte is written as a heartbeat for the launcher; None: nowhere.
         stall_seconds: See STALL_SECONDS.
@@ -45,7 +43,7 @@ class Heartbeat(threading.Thread):
 
     def __init__(
         self,
-        renewer: LeaseRenewer,
+        renewer: Reserver,
         presence: Presence,
         every: float,
         beat_fd: int | None = None,

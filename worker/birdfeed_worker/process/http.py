@@ -121,9 +121,7 @@ class Pages:
     """The pages that are served.
 
     Args:
-        pulse: The launcher's state.
         connection: Redis, only for these pages: it gives up quickly.
-        keys: Names of the keys.
     """
 
     def __init__(self, pulse: Pulse, connection: Redis, keys: Keys) -> None:

@@ -66,7 +66,6 @@ class Pool:
     Args:
         settings: Passed to the children through the environment.
         connection: Redis, to give back the jobs of children that died.
-        keys: Names of the keys.
     """
 
     settings: WorkerSettings
@@ -115,16 +114,13 @@ class Pool:
 
     def _start(self, child: Child, now: float) -> None:
         child.name = worker_name()
-        environment = dict(os.environ)
-        # rq reads its key prefix when it is imported.
-        environment["RQ_KEY_PREFIX"] = self.keys.prefix
         child.beat_fd, write_end = os.pipe()
         os.set_blocking(child.beat_fd, False)
         child.process = subprocess.Popen(
             [sys.executable, "-m", "birdfeed_worker.process.child", child.name, str(write_end)],
             pass_fds=(write_end,),
             stdin=subprocess.PIPE,
-            env=environment,
+            env={**os.environ, "RQ_KEY_PREFIX": self.keys.prefix},  # rq reads it when it is imported
             # Ctrl-C in a terminal signals the whole process group, but only the launcher stops children.
             start_new_session=True,
         )
@@ -155,9 +151,8 @@ class Pool:
             child.failures = 0
         else:
             child.failures = 1 if lived >= GOOD_RUN else child.failures + 1
-        wait = min(RESPAWN_CAP, RESPAWN_BASE * 2.0 ** max(0, child.failures - 1))
-        if process.returncode != 0:
             self._count_end()
+        wait = min(RESPAWN_CAP, RESPAWN_BASE * 2.0 ** max(0, child.failures - 1))
         log.error("worker %s ended (%s); starting another in %.1f s", child.name, _exit_text(process.returncode), wait)
         self._close(child)
         child.process = None

@@ -56,13 +56,10 @@ class Worker(SimpleWorker):
     """One process of the pool.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
         name: The worker's name in rq.
         reserver, heartbeat, presence, delivery: Wired by bootstrap.py.
         clock: Its stop flag ends the loop; its time is Redis's.
         reserve_jobs, reserve_events, reserve_bytes: The most of each in one reservation.
-        maintenance: Periodic tasks besides the work.
         stopped: Returns whether no jobs may be reserved for now.
     """
 

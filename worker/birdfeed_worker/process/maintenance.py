@@ -1,6 +1,7 @@
 """Maintenance: periodic tasks that a worker does besides its work. None is urgent, and none may stop the work."""
 
 import logging
+from dataclasses import dataclass, field
 from typing import Final
 
 from redis import exceptions
@@ -17,29 +18,23 @@ EVERY: Final = 0.5
 RETRY_SECONDS: Final = 60.0
 
 
+@dataclass(slots=True)
 class Maintenance:
-    """Applies retention to dead letters and takes samples.
+    """Applies retention to dead letters and takes samples."""
 
-    Args:
-        retention: Bounds the dead letters.
-        sampler: Takes the samples from which rates are computed.
-        clock: Time.
-    """
-
-    def __init__(self, retention: Retention, sampler: Sampler, clock: Clock) -> None:
-        self._retention = retention
-        self._sampler = sampler
-        self._clock = clock
-        self._next = float("-inf")
+    retention: Retention
+    sampler: Sampler
+    clock: Clock
+    _next: float = field(init=False, default=float("-inf"))
 
     def step(self) -> None:
         """Do a small part of each task that is due."""
-        if self._clock.monotonic() < self._next:
+        if self.clock.monotonic() < self._next:
             return
-        self._next = self._clock.monotonic() + EVERY
+        self._next = self.clock.monotonic() + EVERY
         try:
-            self._sampler.step()
-            self._retention.step()
+            self.sampler.step()
+            self.retention.step()
         except (exceptions.ConnectionError, exceptions.TimeoutError):
             raise
         except exceptions.ResponseError as error:

@@ -10,8 +10,6 @@ def when_parent_ends(fd: int, then: Callable[[], None], name: str) -> None:
 
     Args:
         fd: The pipe's reading end; what is written to the pipe is ignored.
-        then: The function to call.
-        name: The thread's name.
     """
 
     def watch() -> None:

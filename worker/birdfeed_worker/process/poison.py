@@ -17,18 +17,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import groupby
+from functools import partial
 from operator import itemgetter
 from typing import Final, TypeAlias
 
 import orjson
-from birdfeed_schemas.registry import registry
 from birdfeed_schemas.wire.envelope import WireError, split_batch
 
 from birdfeed_worker.model import PoisonEvents, ReservedJob
 from birdfeed_worker.pipeline.decode import decode
+from birdfeed_worker.pipeline.delivery import valid_by_type
 from birdfeed_worker.pipeline.enrich import Enricher
-from birdfeed_worker.pipeline.validate import validate
 from birdfeed_worker.queue.codec import repack, unpack
 from birdfeed_worker.settings import WorkerSettings
 from birdfeed_worker.tiers.lookup import NoTiers
@@ -47,7 +46,7 @@ CHILD_MEMORY: Final = 4 * 2**30
 Unit: TypeAlias = tuple[int, int]
 
 
-def find_poison(jobs: Sequence[ReservedJob], search_seconds: float = SEARCH_SECONDS) -> PoisonEvents | None:
+def find_poison(jobs: Sequence[ReservedJob]) -> PoisonEvents | None:
     """Which events of these suspects kill a process; None if the search itself was cut short."""
     request = orjson.dumps([{"type": job.event_type, "data": b64encode(job.data).decode()} for job in jobs])
     try:
@@ -55,7 +54,7 @@ def find_poison(jobs: Sequence[ReservedJob], search_seconds: float = SEARCH_SECO
             [sys.executable, "-m", "birdfeed_worker.process.poison"],
             input=request,
             stdout=subprocess.PIPE,
-            timeout=search_seconds + 30,
+            timeout=SEARCH_SECONDS + 30,
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -83,10 +82,7 @@ def main() -> int:
     ]
     settings = WorkerSettings.load()
     enricher = Enricher(
-        book_source_of(settings),
-        NoTiers(),
-        extra_fields=settings.allowed_extra,
-        keep_traceback=settings.keep_traceback,
+        book_source_of(settings), NoTiers(), extra_fields=settings.allowed_extra, keep_traceback=settings.keep_traceback
     )
     confirmed = search(suspects, lambda jobs: work(jobs, enricher), time.monotonic() + SEARCH_SECONDS)
     sys.stdout.buffer.write(orjson.dumps(confirmed))
@@ -95,11 +91,8 @@ def main() -> int:
 
 def work(jobs: Sequence[ReservedJob], enricher: Enricher) -> None:
     """Do what a worker does with events before it sends them, only to see whether the process survives."""
-    items = sorted(decode(jobs, extra=enricher.extra).items, key=lambda item: item.header.event_type)
-    for name, group in groupby(items, key=lambda item: item.header.event_type):
-        valid = validate(name, list(group))
-        if valid:
-            enricher.enrich(registry()[name], valid, datetime.now(UTC))
+    for event_type, valid in valid_by_type(decode(jobs, extra=enricher.extra_fields)):
+        enricher.enrich(event_type, valid, datetime.now(UTC))
 
 
 def search(
@@ -117,31 +110,29 @@ def search(
         child_seconds: Seconds that a child may take.
     """
 
-    def survives(parts: Sequence[ReservedJob]) -> bool:
-        return child_survives(lambda: work_on(parts), child_seconds)
+    def dies(task: Callable[[], None], times: int = 1) -> bool:
+        return not any(child_survives(task, child_seconds) for _ in range(times))
 
-    def confirmed_alone(part: ReservedJob) -> bool:
-        # The first death has already happened.
-        return all(not survives([part]) for _ in range(DEATHS - 1))
-
-    if survives(jobs):
+    again = DEATHS - 1  # after the first death
+    if not dies(partial(work_on, jobs)):
         return []
     confirmed: list[tuple[int, int | None]] = []
     lines: list[tuple[Unit, ReservedJob]] = []
     for number, job in enumerate(jobs):
-        if not child_survives(lambda job=job: _open(job), child_seconds):  # type: ignore[misc]
-            if all(not child_survives(lambda job=job: _open(job), child_seconds) for _ in range(DEATHS - 1)):  # type: ignore[misc]
-                confirmed.append((number, None))
-            continue
-        lines += [((number, line), part) for line, part in enumerate(_lines(job))]
+        opening = partial(_open, job)
+        if not dies(opening):
+            lines += [((number, line), part) for line, part in enumerate(_lines(job))]
+        elif dies(opening, again):
+            confirmed.append((number, None))
     waiting = [lines]
     while waiting and time.monotonic() < deadline:
         part = waiting.pop()
-        if not part or survives([job for _, job in part]):
+        working = partial(work_on, [job for _, job in part])
+        if not part or not dies(working):
             continue
         if len(part) > 1:
             waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
-        elif confirmed_alone(part[0][1]):
+        elif dies(working, again):
             confirmed.append(part[0][0])
     return sorted(confirmed, key=itemgetter(0))
 

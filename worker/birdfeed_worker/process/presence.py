@@ -6,7 +6,8 @@ import socket
 import threading
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, Final
+from itertools import chain
+from typing import Final
 from uuid import uuid4
 
 from birdfeed_schemas.wire.envelope import format_time
@@ -25,8 +26,6 @@ class Presence:
 
     Args:
         connection: Redis; heartbeats come from more than one thread.
-        keys: Names of the keys.
-        name: The worker's name.
         clock: Set by each heartbeat to Redis's time.
     """
 
@@ -35,7 +34,7 @@ class Presence:
         self._keys = keys
         self._name = name
         self._clock = clock
-        self._beat = script(connection, "beat")
+        self._beat = script(connection, keys, "beat")
         self._born = ""
         self._done = self._dead = 0
         self._lock = threading.Lock()
@@ -55,10 +54,8 @@ class Presence:
         self._born = self._born or now
         with self._lock:
             done, dead = self._done, self._dead
-        args: list[Any] = [self._keys.prefix, self._keys.queue, self._name, ENTRY_SECONDS, now, self.state, done, dead]
-        for name, value in self._entry(now).items():
-            args += [name, value]
-        self._beat(keys=[self._keys.queue_list], args=args)
+        entry = chain.from_iterable(self._entry(now).items())
+        self._beat(self._name, ENTRY_SECONDS, now, self.state, done, dead, *entry)
         with self._lock:
             self._done -= done
             self._dead -= dead

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redis import Redis
-from redis.commands.core import Script
 from redis.exceptions import NoPermissionError, NoScriptError
 
 from birdfeed_worker.queue.reply import error_code
+from birdfeed_worker.queue.scripts import QueueScript
 
 log = logging.getLogger(__name__)
 
@@ -22,30 +21,27 @@ class Replicated:
     """Runs a script, and asks how many replicas have its writes.
 
     Args:
-        connection: Redis.
-        script: One of the scripts in queue/lua.
         replicas: How many must have them; 0: replicas are not asked for.
     """
 
-    connection: Redis
-    script: Script
+    script: QueueScript
     replicas: int
 
-    def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, int]:
+    def __call__(self, *args: Any) -> tuple[Any, int]:
         """The script's answer, and how many replicas have its writes (0 if none were asked for)."""
         if not self.replicas:
-            return self.script(keys=keys, args=args), 0
+            return self.script(*args), 0
         try:
-            return self._run(keys, args)
+            return self._run(args)
         except NoScriptError:  # the master was a replica before, or was restarted
-            self.connection.script_load(self.script.script)
-            return self._run(keys, args)
+            self.script.connection.script_load(self.script.script.script)
+            return self._run(args)
 
-    def _run(self, keys: Sequence[str], args: Sequence[Any]) -> tuple[Any, int]:
+    def _run(self, args: Sequence[Any]) -> tuple[Any, int]:
         # WAIT waits for the writes of its own connection. So both are always sent together, also when retried: a WAIT
         # alone over a new connection would return immediately.
-        with self.connection.pipeline(transaction=False) as pipe:
-            pipe.evalsha(self.script.sha, len(keys), *keys, *args)
+        with self.script.connection.pipeline(transaction=False) as pipe:
+            self.script.add_to(pipe, args)
             pipe.execute_command("WAIT", self.replicas, WAIT_MILLISECONDS)
             answer, replicas = pipe.execute(raise_on_error=False)
         if isinstance(answer, Exception):

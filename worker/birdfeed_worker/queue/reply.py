@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Any, Final, TypeAlias
 
+import orjson
+
 #: A value of a hash, in the client's types.
 Raw: TypeAlias = bytes | str | None
 
@@ -33,6 +35,21 @@ def as_name(value: Raw, default: str) -> str:
     if text.isprintable():
         return text or default
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def json_object(value: Raw) -> dict[str, Any]:
+    """An object of JSON in a field; empty if it is missing, or another program wrote something else there."""
+    try:
+        found = orjson.loads(value or b"{}")
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def data_of(line: bytes) -> dict[str, Any]:
+    """The data in an event's line; empty if the line can't be read."""
+    data = json_object(line).get("data")
+    return data if isinstance(data, dict) else {}
 
 
 def pairs(flat: list[Any]) -> Iterator[tuple[Any, Any]]:

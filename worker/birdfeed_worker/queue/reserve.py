@@ -38,9 +38,6 @@ class Reserver:
     """Reserves jobs for one worker and keeps its lease on them.
 
     Args:
-        connection: Redis.
-        keys: Names of the keys.
-        worker: The worker's name.
         lease_seconds: How long a lease lasts if it isn't renewed.
     """
 
@@ -49,9 +46,10 @@ class Reserver:
         self._keys = keys
         self._worker = worker
         self._lease_seconds = lease_seconds
-        self._reserve = script(connection, "reserve")
-        self._recover = script(connection, "recover")
-        self._promote = script(connection, "promote")
+        self._reserve = script(connection, keys, "reserve")
+        self._recover = script(connection, keys, "recover")
+        self._promote = script(connection, keys, "promote")
+        self._renew = script(connection, keys, "renew")
 
     def reserve(self, *, jobs: int, events: int, size: int) -> list[ReservedJob]:
         """Reserve up to that many jobs, events and bytes; at least one job if any waits.
@@ -62,20 +60,7 @@ class Reserver:
         """
         execution = uuid4().hex
         while True:
-            more, *answer = self._reserve(
-                keys=[self._keys.queue_list],
-                args=[
-                    self._keys.prefix,
-                    self._keys.queue,
-                    self._worker,
-                    self._lease_seconds,
-                    jobs,
-                    events,
-                    size,
-                    execution,
-                    ENTRIES,
-                ],
-            )
+            more, *answer = self._reserve(self._worker, self._lease_seconds, jobs, events, size, execution, ENTRIES)
             if more == b"suspended":
                 raise SuspendedError
             if answer or more != b"1":
@@ -101,27 +86,15 @@ class Reserver:
         """
         back: list[str] = []
         while True:
-            ids = self._recover(
-                keys=[self._keys.queue_list], args=[self._keys.prefix, self._keys.queue, worker, int(died), LEASES]
-            )
+            ids = self._recover(worker, int(died), LEASES)
             back += [as_text(job_id) for job_id in ids]
             if worker or len(ids) < LEASES:
                 return back
 
     def promote(self) -> float | None:
         """Move scheduled jobs that are due to the queue; returns when the next one is due (epoch s), or None."""
-        _, next_due = self._promote(keys=[self._keys.queue_list], args=[self._keys.prefix, self._keys.queue, 1_000])
+        _, next_due = self._promote(1_000)
         return float(next_due) if next_due else None
-
-
-class LeaseRenewer:
-    """Renews the lease on the jobs in flight, over its own connection."""
-
-    def __init__(self, connection: Redis, keys: Keys, worker: str, lease_seconds: int) -> None:
-        self._keys = keys
-        self._worker = worker
-        self._lease_seconds = lease_seconds
-        self._renew = script(connection, "renew")
 
     def renew(self, jobs: Iterable[ReservedJob]) -> int:
         """Extend the lease; returns how many of the jobs this worker still holds."""
@@ -129,12 +102,7 @@ class LeaseRenewer:
         for job in jobs:
             by_execution.setdefault(job.execution, []).append(job.id)
         return sum(
-            int(
-                self._renew(
-                    keys=[self._keys.started],
-                    args=[self._keys.prefix, self._keys.queue, self._worker, self._lease_seconds, execution, *ids],
-                )
-            )
+            int(self._renew(self._worker, self._lease_seconds, execution, *ids))
             for execution, ids in by_execution.items()
         )
 

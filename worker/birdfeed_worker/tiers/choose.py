@@ -14,7 +14,6 @@ def choose_tier(event_tier: str | None, user: str | None, lookup_answer: str | N
 
     Args:
         event_tier: The handler's value.
-        user: The event's user.
         lookup_answer: The look-up's answer for that user; None if there was none, for any reason.
 
     Returns:

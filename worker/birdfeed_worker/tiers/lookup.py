@@ -45,13 +45,11 @@ class TierSource(Protocol):
 class NoTiers:
     """The look-up of a worker without a source of tiers."""
 
-    def recall(self, users: Collection[str]) -> Mapping[str, str]:
-        """No answers."""
-        return {}
-
     def look_up(self, users: Collection[str]) -> Mapping[str, str]:
         """No answers."""
         return {}
+
+    recall = look_up
 
 
 @dataclass(slots=True)

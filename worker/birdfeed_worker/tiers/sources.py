@@ -9,8 +9,11 @@ import time
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
+
+from redis import Redis
 
 from birdfeed_worker.errors import ConfigurationError
 from birdfeed_worker.file_stamp import file_stamp
@@ -27,38 +30,31 @@ CHECK_EVERY: Final = 1.0
 Fetch: TypeAlias = Callable[[Mapping[str, str]], tuple[int, object]]
 
 
-class HashClient(Protocol):
-    """The method of a Redis client that is used here."""
-
-    def hmget(self, name: str, keys: list[str]) -> Any:
-        """The values of a hash's fields, None for missing ones."""
-
-
+@dataclass(frozen=True, slots=True)
 class RedisTiers:
     """A Redis hash of user → tier, read in one round trip per batch."""
 
-    def __init__(self, client: HashClient, key: str) -> None:
-        self._client = client
-        self._key = key
+    client: Redis
+    key: str
 
     def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
         """See TierSource; raises what the client raises."""
         asked = list(users)
-        values: Sequence[bytes | str | None] = self._client.hmget(self._key, asked)
+        values: Sequence[bytes | str | None] = self.client.hmget(self.key, asked)
         for user, value in zip(asked, values, strict=True):
             tier = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
             yield user, tier.strip() or None if tier else None
 
 
+@dataclass(frozen=True, slots=True)
 class AuthServiceTiers:
     """An auth service: GET with ?user= (or ?token=, ...) → {valid, userId or user_id, username, tier}.
 
     Several users are looked up at a time, with one request each, and independently of each other.
     """
 
-    def __init__(self, fetch: Fetch, asked_by: str = "user") -> None:
-        self._fetch = fetch
-        self._asked_by = asked_by
+    fetch: Fetch
+    asked_by: str = "user"
 
     def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
         """See TierSource; a request that fails leaves its user without an answer."""
@@ -73,7 +69,7 @@ class AuthServiceTiers:
                     log.warning("the auth service gave no answer: %s", error)
 
     def _ask(self, user: str) -> str | None:
-        status, body = self._fetch({self._asked_by: user})
+        status, body = self.fetch({self.asked_by: user})
         if status == 404:
             return None
         if status != 200 or not isinstance(body, Mapping) or not isinstance(body.get("valid"), bool):
@@ -81,7 +77,7 @@ class AuthServiceTiers:
         if not body["valid"]:
             return None
         said = body.get("userId", body.get("user_id"))
-        if self._asked_by == "user" and said is not None and str(said) != user:
+        if self.asked_by == "user" and said is not None and str(said) != user:
             raise AuthServiceError(status)  # another user's tier is not an answer
         tier = body.get("tier")
         return tier.strip() or None if isinstance(tier, str) else None
@@ -91,11 +87,7 @@ class AuthServiceError(Exception):
     """The auth service's answer is not valid; `status` is HTTP's."""
 
     def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
-
-    def __str__(self) -> str:
-        return f"its answer can't be used (HTTP {self.status})"
+        super().__init__(f"its answer can't be used (HTTP {status})")
 
 
 class FileTiers:
@@ -116,19 +108,13 @@ class FileTiers:
         self._tiers = read_tiers(path)
         self._next_look = clock() + CHECK_EVERY
 
-    def answers(self, users: Collection[str]) -> Iterator[tuple[str, str | None]]:
-        """See TierSource."""
-        self._refresh()
-        tiers = self._tiers
-        return ((user, tiers.get(user)) for user in users)
-
-    def recall(self, users: Collection[str]) -> Mapping[str, str]:
-        """The same as look_up, because that never waits."""
-        return self.look_up(users)
-
     def look_up(self, users: Collection[str]) -> Mapping[str, str]:
         """The tiers in the file; no cache is needed in front of it."""
-        return {user: tier for user, tier in self.answers(users) if tier is not None}
+        self._refresh()
+        tiers = self._tiers
+        return {user: tiers[user] for user in users if user in tiers}
+
+    recall = look_up  # which never waits
 
     def _refresh(self) -> None:
         with self._lock:

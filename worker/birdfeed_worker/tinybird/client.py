@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -70,18 +69,13 @@ class Tinybird:
         self._append_urls: dict[str, httpx.URL] = {}
         self._local = threading.local()
         self._http = HttpClient(
-            host,
-            connect_timeout=connect_timeout,
-            total_timeout=connect_timeout + read_timeout,
-            transport=transport,
+            host, connect_timeout=connect_timeout, total_timeout=connect_timeout + read_timeout, transport=transport
         )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

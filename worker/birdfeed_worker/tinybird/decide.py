@@ -11,8 +11,6 @@ from typing import Final, TypeAlias
 _WAIT: Final = frozenset({429, 503})
 #: Statuses that refuse the sender's token; nothing was written.
 REFUSED: Final = frozenset({401, 403})
-#: Statuses that mean the destination is misconfigured; nothing was written.
-_PAUSE: Final = frozenset({404})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +103,7 @@ def decide(answer: Answer, rows: int) -> Decision:
         return Wait(asked, said)
     if answer.status in REFUSED:
         return TokenRefused(said)
-    if answer.status in _PAUSE:
+    if answer.status == 404:
         return Pause(said)
     if answer.status == 400:
         return Bisect(said)

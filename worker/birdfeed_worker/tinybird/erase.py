@@ -11,6 +11,7 @@ from typing import Final
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.errors import QueryError
 from birdfeed_worker.tinybird.client import Tinybird
+from birdfeed_worker.tinybird.lookup import sql_text
 
 #: Columns that name a person.
 COLUMNS: Final = ("user", "username")
@@ -34,15 +35,9 @@ class Deletion:
         return f'curl -X POST -H "Authorization: Bearer $TINYBIRD_DELETE_TOKEN" --data-urlencode {condition} {url}'
 
 
-def literal(text: str) -> str:
-    """A text as an SQL string literal."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
 def condition_of(values: Iterable[str], columns: Iterable[str] = COLUMNS) -> str:
     """The condition that a person's rows match."""
-    listed = ", ".join(map(literal, sorted(values)))
+    listed = ", ".join(map(sql_text, sorted(values)))
     return " OR ".join(f"`{column}` IN ({listed})" for column in columns)
 
 

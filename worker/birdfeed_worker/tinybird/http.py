@@ -188,7 +188,6 @@ class JsonGetter:
     """GETs `url` with query parameters; for the auth service that returns tiers.
 
     Args:
-        url: The service's URL.
         timeout: Seconds for the answer.
 
     Raises:

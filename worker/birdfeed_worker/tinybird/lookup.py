@@ -79,9 +79,7 @@ _QUARANTINED: Final = TypeAdapter(list[QuarantinedRow])
 OURS: Final = Identity("event_id", "occurred_at", ((_MARGIN, _MARGIN),))
 #: start_time is at most MAX_DURATION before an end_time that is at most MAX_DURATION before occurred_at (times.py).
 TEMPLATES: Final = Identity(
-    "id",
-    "timestamp",
-    ((_USUAL_DURATION, _MARGIN), (2 * MAX_DURATION + _MARGIN, MAX_CLOCK_AHEAD + _MARGIN)),
+    "id", "timestamp", ((_USUAL_DURATION, _MARGIN), (2 * MAX_DURATION + _MARGIN, MAX_CLOCK_AHEAD + _MARGIN))
 )
 
 
@@ -179,3 +177,8 @@ def chunks(events: Sequence[tuple[str, datetime]]) -> Iterator[tuple[tuple[str, 
 def sql_time(when: datetime) -> str:
     """A DateTime64 literal, UTC."""
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+
+
+def sql_text(text: str) -> str:
+    """A text as an SQL string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -88,7 +88,6 @@ class JobState(BaseModel):
     """The state of a job: `status` is waiting, working, done, error or cancelled."""
 
     status: StrictStr
-    error: str | None = None
 
 
 def answer_of(reply: Reply, secrets: Iterable[str] = ()) -> Answer:

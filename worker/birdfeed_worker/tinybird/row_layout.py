@@ -8,6 +8,7 @@ are whole again.
 
 import logging
 import threading
+from dataclasses import dataclass, field
 from typing import Final
 
 from birdfeed_schemas.tables.former import FORMER, is_short
@@ -24,26 +25,25 @@ LOOK_AGAIN: Final = 3_600.0
 ASK_AGAIN: Final = 60.0
 
 
+@dataclass(frozen=True, slots=True)
 class RowLayouts:
     """Which rows the tables take.
 
     Args:
         tinybird: Tinybird's client, which caches the columns.
-        clock: Time.
     """
 
-    def __init__(self, tinybird: Tinybird, clock: Clock) -> None:
-        self._tinybird = tinybird
-        self._clock = clock
-        self._asked_at: dict[str, float] = {}
-        self._asking: dict[str, threading.Thread] = {}
+    tinybird: Tinybird
+    clock: Clock
+    _asked_at: dict[str, float] = field(init=False, default_factory=dict)
+    _asking: dict[str, threading.Thread] = field(init=False, default_factory=dict)
 
     def is_short(self, datasource: str) -> bool:
         """Whether its rows may be short, as far as is known. Never waits."""
-        if datasource not in FORMER or not self._tinybird.can_read:
+        if datasource not in FORMER or not self.tinybird.can_read:
             return False
-        columns = self._tinybird.known_columns(datasource)
-        age = self._clock.monotonic() - self._asked_at.get(datasource, float("-inf"))
+        columns = self.tinybird.known_columns(datasource)
+        age = self.clock.monotonic() - self._asked_at.get(datasource, float("-inf"))
         if age >= (ASK_AGAIN if columns is None else LOOK_AGAIN):
             self._look(datasource)
         return columns is not None and is_short(datasource, columns)
@@ -52,13 +52,13 @@ class RowLayouts:
         asking = self._asking.get(datasource)
         if asking is not None and asking.is_alive():
             return
-        self._asked_at[datasource] = self._clock.monotonic()
+        self._asked_at[datasource] = self.clock.monotonic()
         thread = threading.Thread(target=self._ask, args=(datasource,), name="birdfeed-columns", daemon=True)
         self._asking[datasource] = thread
         thread.start()
 
     def _ask(self, datasource: str) -> None:
         try:
-            self._tinybird.columns(datasource, again=True)
+            self.tinybird.columns(datasource, again=True)
         except TinybirdError as error:
             log.info("%s: its columns can't be read, so rows stay as they are (%s)", datasource, error)

@@ -23,7 +23,6 @@ class Mismatch:
     """One difference from what workers send.
 
     Attributes:
-        datasource: The data source.
         column: The column, or "".
         problem: no_table, no_scope, no_column, narrow_type, wrong_type, other_path, other_default, required_column or
             template.
@@ -73,7 +72,6 @@ def compare(
     """All differences of a live data source by which values would be lost, changed or quarantined.
 
     Args:
-        datasource: Its name.
         ours: The columns that birdfeed ships for it.
         live: The columns that it has.
         sent: Every JSON path in birdfeed's rows.

@@ -6,6 +6,7 @@ If a column is dropped, its values are lost without an error: Tinybird ignores f
 import logging
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import orjson
@@ -27,22 +28,20 @@ MOST: Final = 50
 KEEP_LOOKS: Final = 3
 
 
+@dataclass(frozen=True, slots=True)
 class SchemaWatch:
     """Checks the columns at intervals, in one of the launchers that share a queue.
 
     Args:
         tinybird: Tinybird's client; closed at the end.
-        connection: Redis.
-        keys: Names of the keys.
         every: Seconds between two checks.
     """
 
-    def __init__(self, tinybird: "Tinybird", connection: Redis, keys: Keys, every: float) -> None:
-        self._tinybird = tinybird
-        self._connection = connection
-        self._keys = keys
-        self._every = every
-        self._ended = threading.Event()
+    tinybird: "Tinybird"
+    connection: Redis
+    keys: Keys
+    every: float
+    _ended: threading.Event = field(init=False, default_factory=threading.Event)
 
     def start(self) -> threading.Thread:
         """Start checking in a thread, which is returned; the first check is after `every` seconds."""
@@ -59,11 +58,11 @@ class SchemaWatch:
         # Imported here: `birdfeed status` reads what is kept, and needs no HTTP client.
         from birdfeed_worker.tinybird.schema_check import check_schemas
 
-        lease = self._keys.birdfeed("schema-watch")
+        lease = self.keys.birdfeed("schema-watch")
         try:
-            if not self._connection.set(lease, "1", nx=True, px=max(1, int(self._every * 900))):
+            if not self.connection.set(lease, "1", nx=True, px=max(1, int(self.every * 900))):
                 return
-            self.note(check_schemas(self._tinybird))
+            self.note(check_schemas(self.tinybird))
         except TinybirdError as error:
             log.info("the data sources' columns can't be checked now: %s", error)
         except RedisError as error:
@@ -72,18 +71,18 @@ class SchemaWatch:
     def note(self, found: Iterable[Mismatch]) -> None:
         """Store the mismatches, and log them if they are new. Raises RedisError."""
         said = [str(mismatch) for mismatch in found if mismatch.problem in LOSING][:MOST]
-        before = read_mismatches(self._connection, self._keys)
-        kept_for = int(self._every * 1_000 * KEEP_LOOKS)
-        self._connection.set(_key(self._keys), orjson.dumps(said), px=kept_for)
+        before = read_mismatches(self.connection, self.keys)
+        kept_for = int(self.every * 1_000 * KEEP_LOOKS)
+        self.connection.set(_key(self.keys), orjson.dumps(said), px=kept_for)
         if said and tuple(said) != before:
             log.warning("%s", in_one_line(said))
         elif before and not said:
             log.info("the data sources match again")
 
     def _run(self) -> None:
-        while not self._ended.wait(self._every):
+        while not self._ended.wait(self.every):
             self.look()
-        self._tinybird.close()
+        self.tinybird.close()
 
 
 def read_mismatches(connection: Redis, keys: Keys) -> tuple[str, ...]:

@@ -28,28 +28,15 @@ class Token:
         self.variable = variable
         self._path = path
         self._lock = threading.Lock()
-        self._value = value if path is None else self._read(path)
-        self._seen = [self._value]
-
-    @property
-    def value(self) -> str:
-        """The token as it was last read; "" if there is none."""
-        return self._value
-
-    @property
-    def seen(self) -> tuple[str, ...]:
-        """Every value that it has had, in order to remove them from texts."""
-        return tuple(self._seen)
-
-    @property
-    def place(self) -> str:
-        """Where it comes from, for messages."""
-        return self.variable if self._path is None else f"{self.variable} ({self._path})"
+        #: The token as it was last read; "" if there is none.
+        self.value = value if path is None else self._read(path)
+        #: Every value that it has had, in order to remove them from texts.
+        self.seen: tuple[str, ...] = (self.value,)
 
     def replaced(self, refused: str) -> bool:
         """Whether it differs from `refused` now; reads its file again to find out."""
         with self._lock:
-            if self._value != refused:
+            if self.value != refused:
                 return True
             if self._path is None:
                 return False
@@ -61,9 +48,8 @@ class Token:
                 return False
             if found == refused:
                 return False
-            log.warning("%s has a new token", self.place)
-            self._value = found
-            self._seen.append(found)
+            log.warning("%s (%s) has a new token", self.variable, self._path)
+            self.seen, self.value = (*self.seen, found), found
             return True
 
     def _read(self, path: Path) -> str:

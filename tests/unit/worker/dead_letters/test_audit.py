@@ -9,7 +9,7 @@ import orjson
 import pytest
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.dead_letters import audit
-from birdfeed_worker.dead_letters.audit import BY_PEOPLE, BY_RETENTION, Entry, entries, note, note_retention, rewrite
+from birdfeed_worker.dead_letters.audit import BY_PEOPLE, BY_RETENTION, Entry, add, entries, note, rewrite
 from redis import Redis
 
 
@@ -40,7 +40,7 @@ def test_who_did_it(error: Exception | None, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_logged(redis: Redis, keys: Keys) -> None:
     """Actions of people and of retention, each in its own stream."""
     note(redis, keys, "purge", events=3, why="x")
-    note_retention(redis, keys, events=4)
+    add(redis, keys, BY_RETENTION, "swept", {"events": 4})
 
     ((_, by_people),) = redis.xrange(keys.birdfeed(BY_PEOPLE))  # type: ignore[misc]
     ((_, by_retention),) = redis.xrange(keys.birdfeed(BY_RETENTION))  # type: ignore[misc]
@@ -53,7 +53,7 @@ def test_how_many_entries_are_kept(redis: Redis, keys: Keys, monkeypatch: pytest
     monkeypatch.setattr(audit, "KEPT", 3)
     for number in range(5):
         note(redis, keys, "purge", number=number)
-        note_retention(redis, keys, number=number)
+        add(redis, keys, BY_RETENTION, "swept", {"number": number})
 
     assert [redis.xlen(keys.birdfeed(stream)) for stream in (BY_PEOPLE, BY_RETENTION)] == [3, 3]
 

@@ -9,7 +9,7 @@ from birdfeed_schemas.wire.envelope import Header, format_time, split_batch
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters import record
-from birdfeed_worker.dead_letters.move import Moved, Mover, step
+from birdfeed_worker.dead_letters.move import Moved, Mover, Step
 from birdfeed_worker.dead_letters.query import DeadLetterInfo, find
 from birdfeed_worker.dead_letters.record import (
     COMPRESSION,
@@ -72,7 +72,8 @@ def test_a_letter_of_several_jobs() -> None:
 
     (letter,) = letters_of(made)
 
-    assert (letter.event_type, letter.reason, letter.detail, letter.events) == (
+    made_of = letter.header
+    assert (made_of.event_type, made_of.reason, made_of.detail, made_of.count) == (
         "text_generation",
         "invalid",
         "bad 0",
@@ -106,9 +107,9 @@ def test_letters_that_differ(other: dict[str, Any]) -> None:
     """Another history, or another kind of failure."""
     made = dead(1) + dead(1, **other) + dead(1, "worse")
 
-    assert [letter.events for letter in letters_of(made)] == [1, 1, 1]
+    assert [letter.header.count for letter in letters_of(made)] == [1, 1, 1]
     made[2].outcome = Deferred()
-    assert [letter.events for letter in letters_of(made)] == [1, 1]
+    assert [letter.header.count for letter in letters_of(made)] == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_how_large_a_letter_is(monkeypatch: pytest.MonkeyPatch, most: int, count
     for item in made:
         item.source = b"x" * 10
 
-    assert [letter.events for letter in letters_of(made)] == expected
+    assert [letter.header.count for letter in letters_of(made)] == expected
 
 
 def test_a_job_that_cant_be_opened() -> None:
@@ -132,7 +133,8 @@ def test_a_job_that_cant_be_opened() -> None:
 
     letter = unreadable_letter(Unreadable(odd, "undecodable", "no JSON"), NOW, "q")
 
-    assert (letter.event_type, letter.reason, letter.detail, letter.events) == ("t", "undecodable", "no JSON", 5)
+    header = letter.header
+    assert (header.event_type, header.reason, header.detail, header.count) == ("t", "undecodable", "no JSON", 5)
     assert letter.sources == {"odd"}
     assert letter.event_ids == ()
     expected = {"data": b"junk", "bf_events": 5, "bf_bytes": 9, "created_at": format_time(NOW), "origin": "q"}
@@ -162,7 +164,7 @@ def test_a_job_that_goes_back(
     redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover, event_type: str | None
 ) -> None:
     """Its header is the letter's, marked as a replay; its fields have its size."""
-    one = step(letter, lines_of(letter, 0, 2), "r1", event_type)
+    one = Step(letter, lines_of(letter, 0, 2), "r1", event_type or letter.event_type)
 
     assert mover.back([one]) == [Moved.DONE]
 
@@ -192,7 +194,7 @@ def test_a_job_that_goes_back(
 
 def test_what_remains_in_a_letter(redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover) -> None:
     """The other lines, with all other fields."""
-    mover.back([step(letter, lines_of(letter, 1), "r1")])
+    mover.back([Step(letter, lines_of(letter, 1), "r1", letter.event_type)])
 
     left = find(redis, keys, letter.id)
 
@@ -212,8 +214,8 @@ def test_what_remains_in_a_letter(redis: Redis, keys: Keys, letter: DeadLetterIn
 
 def test_steps_that_are_too_late(redis: Redis, keys: Keys, letter: DeadLetterInfo, mover: Mover) -> None:
     """For a changed and for a deleted letter; the others are executed, in one round trip."""
-    late = step(letter, lines_of(letter, 0), "r1")
-    mover.back([step(letter, lines_of(letter, 1), "r1")])
+    late = Step(letter, lines_of(letter, 0), "r1", letter.event_type)
+    mover.back([Step(letter, lines_of(letter, 1), "r1", letter.event_type)])
     assert mover.back([late]) == [Moved.CHANGED]
     assert mover.purge([letter], [[0]]) == [-1]
     assert mover.purge([letter]) == [2], "a whole letter, whatever is in it by now"

@@ -8,7 +8,7 @@ from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters import query as letters_module
 from birdfeed_worker.dead_letters import retention as retention_module
 from birdfeed_worker.dead_letters.audit import entries
-from birdfeed_worker.dead_letters.move import Mover, step
+from birdfeed_worker.dead_letters.move import Mover, Step
 from birdfeed_worker.dead_letters.query import Choice, dead_letters_of, letters_of
 from birdfeed_worker.dead_letters.retention import OVERHEAD_BYTES, Caps, Retention
 from birdfeed_worker.model import Dead
@@ -157,9 +157,9 @@ def test_the_size_is_current_after_moves(redis: Redis, keys: Keys) -> None:
     assert (known(), first.events, second.events) == (real(), 3, 5)
     assert first.batch is not None
     assert second.batch is not None
-    mover.back([step(first, {0: first.batch.lines[0]}, "r")])
+    mover.back([Step(first, {0: first.batch.lines[0]}, "r", first.event_type)])
     assert known() == real()
-    mover.back([step(second, dict(enumerate(second.batch.lines)), "r")])
+    mover.back([Step(second, dict(enumerate(second.batch.lines)), "r", second.event_type)])
     assert known() == real() > 0
     mover.purge(list(letters_of(redis, keys)))
     assert known() == real() == 0

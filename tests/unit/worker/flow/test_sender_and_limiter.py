@@ -72,7 +72,7 @@ def let(sender: Sender, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Lets]:
 
     def let(*waits: float, probe: bool = False) -> Lets:
         made = Lets(*waits, probe=probe)
-        monkeypatch.setattr(sender, "_limiter", made)
+        monkeypatch.setattr(sender, "limiter", made)
         return made
 
     return let
@@ -198,7 +198,7 @@ def test_the_limit_of_the_search_for_a_bad_row(
 ) -> None:
     """In refused requests."""
     limiter = let()
-    monkeypatch.setattr(sender, "_bisect_requests", budget)
+    monkeypatch.setattr(sender, "bisect_requests", budget)
     store.rules.append(always(status=400))
 
     send(sender, requests[0])

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 from birdfeed_schemas.wire.keys import Keys
-from birdfeed_worker.dead_letters.move import Mover, step
+from birdfeed_worker.dead_letters.move import Mover, Step
 from birdfeed_worker.dead_letters.query import letters_of
 from birdfeed_worker.model import Written
 from birdfeed_worker.monitoring.ledger import totals_of
@@ -32,7 +32,7 @@ def test_event_counters_only_grow(redis: Redis, keys: Keys) -> None:
     """A replay reduces the dead letters, not the count of all dead-lettered events; purged ones have their reason."""
     letter, mover = bury(redis, keys, events(3))[0], Mover(redis, keys)
     assert letter.batch is not None
-    mover.back([step(letter, {0: letter.batch.lines[0]}, "replay-1")])
+    mover.back([Step(letter, {0: letter.batch.lines[0]}, "replay-1", letter.event_type)])
     before = parsed(expose(of_queue(redis, keys)))
     work(redis, keys, lambda item: Written())
     mover.purge([next(letters_of(redis, keys))])

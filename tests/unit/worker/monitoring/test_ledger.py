@@ -320,13 +320,13 @@ def test_what_rqs_own_worker_failed_is_named(redis: Redis, keys: Keys) -> None:
 def test_an_inconsistent_count_gives_no_verdict(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs moved while many were counted."""
     accept(redis, keys, events(2))
-    look = ledger_module._under_way
+    look = ledger_module.under_way
 
     def moving(*args: Any) -> Any:
         accept(redis, keys, events(1))
         return look(*args)
 
-    monkeypatch.setattr(ledger_module, "_under_way", moving)
+    monkeypatch.setattr(ledger_module, "under_way", moving)
 
     assert not read_ledger(redis, keys, consistent_jobs=0).consistent
 

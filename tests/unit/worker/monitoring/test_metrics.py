@@ -290,7 +290,7 @@ def test_failed_tier_lookups_are_in_a_metric(
     redis.set("tiers", "no hash")
     worker = make_worker(WorkerSettings.load(), "p-1", Clock())
 
-    worker._delivery.enricher._tiers.look_up(["u1", "u2"])
+    worker._delivery.enricher.lookup.look_up(["u1", "u2"])
 
     def counted() -> float:
         worker._delivery.counters.count(count_outcomes([]))

@@ -284,6 +284,7 @@ def test_workers_that_keep_exiting(redis: Redis, keys: Keys, found: Callable[[],
 
 def test_a_redis_that_fills_up(redis: Redis, keys: Keys, found: Callable[[], set[str]]) -> None:
     """Reported from 80 % on, long before it is full; never without a limit."""
+    assert found() == set(), "and the scripts, which take memory, are loaded before it is measured"
     used = redis.info("memory")["used_memory"]
     try:
         redis.config_set("maxmemory", int(used / 0.85))

@@ -19,7 +19,7 @@ def billed(model: str, cost: str | None = "1", day: date = DAY, **counts: Any) -
 
 
 def booked(model: str, cost: str = "1", status: str = "priced", day: date = DAY, **fields: Any) -> Booked:
-    values: dict[str, Any] = {"provider": "openai", "usage_status": "ok", "events": 1, **fields}
+    values: dict[str, Any] = {"provider": "openai", "events": 1, **fields}
     return Booked(day=day, model=model, status=status, cost=Decimal(cost), **values)
 
 

@@ -5,13 +5,11 @@ from typing import Any
 
 import pytest
 from birdfeed_schemas.wire.keys import Keys
-from birdfeed_worker.dead_letters import move
 from birdfeed_worker.dead_letters.query import Choice, letters_of
 from birdfeed_worker.monitoring.ledger import read_ledger
 from birdfeed_worker.operations.purge import purge
-from birdfeed_worker.queue.scripts import run_all
+from birdfeed_worker.queue.scripts import QueueScript
 from redis import Redis
-from redis.commands.core import Script
 
 from tests.support.worker.dead import bury, events
 
@@ -36,15 +34,17 @@ def test_as_many_as_requested(
     bury(redis, keys, events(30), each=each)
     lost: list[int] = []
 
-    def loses(connection: Redis, script: Script, calls: Iterable[tuple[Sequence[str], Sequence[Any]]]) -> list[Any]:
+    run_all = QueueScript.run_all
+
+    def loses(script: QueueScript, calls: Iterable[Sequence[Any]]) -> list[Any]:
         calls = list(calls)
-        answer = run_all(connection, script, calls)
+        answer = run_all(script, calls)
         if answer_lost and not lost:
             lost.append(1)
-            return run_all(connection, script, calls)
+            return run_all(script, calls)
         return answer
 
-    monkeypatch.setattr(move, "run_all", loses)
+    monkeypatch.setattr(QueueScript, "run_all", loses)
 
     result = purge(redis, keys, Choice(), limit=limit)
 

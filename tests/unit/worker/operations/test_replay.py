@@ -15,7 +15,7 @@ import pytest
 from birdfeed_schemas.wire.keys import Keys
 from birdfeed_worker.clock import Clock
 from birdfeed_worker.dead_letters import query as letters_module
-from birdfeed_worker.dead_letters.move import Moved, Mover, step
+from birdfeed_worker.dead_letters.move import Moved, Mover, Step
 from birdfeed_worker.dead_letters.query import Choice, dead_letters_of, letters_of
 from birdfeed_worker.model import Dead, Item, Outcome, Written
 from birdfeed_worker.monitoring.ledger import read_ledger
@@ -218,7 +218,7 @@ def test_deleted_letters_are_skipped(redis: Redis, keys: Keys) -> None:
     """rq's own requeue stops at the first one."""
     letters = bury(redis, keys, events(3), each=True)
     redis.delete(keys.job(letters[0].id))
-    one = step(letters[0], {0: b"{}"}, "replay-x")
+    one = Step(letters[0], {0: b"{}"}, "replay-x", letters[0].event_type)
 
     assert Mover(redis, keys).back([one]) == [Moved.GONE]
     assert replay(redis, keys).events == 2
@@ -228,7 +228,7 @@ def test_a_step_whose_answer_was_lost_is_done_once(redis: Redis, keys: Keys) -> 
     """The client repeats the call; also if the job was processed and deleted meanwhile."""
     (letter,) = bury(redis, keys, events(4))
     assert letter.batch is not None
-    one = step(letter, {0: letter.batch.lines[0]}, "replay-x")
+    one = Step(letter, {0: letter.batch.lines[0]}, "replay-x", letter.event_type)
     mover = Mover(redis, keys)
 
     assert mover.back([one, one]) == [Moved.DONE, Moved.DONE]
@@ -244,7 +244,7 @@ def test_the_second_of_two_replays_reads_again(redis: Redis, keys: Keys) -> None
     ann, bob = events(3, user="ann"), events(4, user="bob")
     (letter,) = bury(redis, keys, [*ann, *bob])
     assert letter.batch is not None
-    stale = step(letter, {0: letter.batch.lines[0]}, "replay-stale")
+    stale = Step(letter, {0: letter.batch.lines[0]}, "replay-stale", letter.event_type)
 
     assert run(redis, keys, choice=Choice(user="bob")).events == 4
 
@@ -264,7 +264,7 @@ def test_a_replay_reads_again_what_changes_meanwhile(redis: Redis, keys: Keys, m
         found: Any = look(*args)
         if not others:
             line = found[0].batch.lines[1]
-            others.extend(Mover(redis, keys).back([step(found[0], {1: line}, "replay-other")]))
+            others.extend(Mover(redis, keys).back([Step(found[0], {1: line}, "replay-other", found[0].event_type)]))
         return found
 
     monkeypatch.setattr("birdfeed_worker.operations.replay.opened", look_and_lose)

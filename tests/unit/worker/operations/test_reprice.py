@@ -15,10 +15,10 @@ from birdfeed_worker.operations.reprice.row_reader import (
     Selection,
     _windows,
     later_than,
-    sql_text,
     to_json,
 )
 from birdfeed_worker.pricing.book.reload import BookSource
+from birdfeed_worker.tinybird.lookup import sql_text
 
 from tests.support.rows import filled
 from tests.support.stored import rows_of

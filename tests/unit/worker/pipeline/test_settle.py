@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from birdfeed_schemas.wire.accounts import LEDGER_FIELDS, OTHER_TYPES
+from birdfeed_schemas.wire.envelope import Header
 from birdfeed_schemas.wire.keys import MAYBE_WRITTEN_FIELD, Keys
 from birdfeed_worker.dead_letters.record import DeadLetter
 from birdfeed_worker.model import (
@@ -88,7 +89,8 @@ def test_a_job_shrinks_to_its_remaining_events() -> None:
 
 
 def letter(reason: str, events: int, event_type: str = "t") -> DeadLetter:
-    return DeadLetter("dead-1", event_type, reason, "why", events, frozenset({"b", "a"}), ("e1", "e2"), {})
+    header = Header(batch_id="dead-1", event_type=event_type, count=events, reason=reason, detail="why")
+    return DeadLetter("dead-1", header, frozenset({"b", "a"}), ("e1", "e2"), {})
 
 
 def test_what_the_ledger_counts() -> None:
@@ -246,8 +248,8 @@ def test_too_few_replicas(redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPa
     note = keys.birdfeed(UNREPLICATED)
     settler = Settler(redis, keys, "w1", wait_replicas=1)
     answers = [0, 1, 2]
-    note_it = replicated.Replicated(redis, script(redis, "mark"), 0)
-    monkeypatch.setattr(settler, "_mark", lambda names, args: (note_it(names, args)[0], answers.pop(0)))
+    note_it = replicated.Replicated(script(redis, keys, "mark"), 0)
+    monkeypatch.setattr(settler, "_mark", lambda *args: (note_it(*args)[0], answers.pop(0)))
 
     assert settler.mark(held.execution, [held.id, "other"]) == {held.id, "other"}
     assert redis.get(note) == b"0 of 1"
@@ -266,20 +268,20 @@ def test_how_many_replicas_have_a_mark(redis: Redis, keys: Keys, monkeypatch: py
     are required.
     """
     monkeypatch.setattr(replicated, "WAIT_MILLISECONDS", 1)
-    call = replicated.Replicated(redis, script(redis, "promote"), 1)
-    alone = replicated.Replicated(redis, call.script, 0)
+    call = replicated.Replicated(script(redis, keys, "promote"), 1)
+    alone = replicated.Replicated(call.script, 0)
     if known:
-        call.script(keys=[keys.queue_list], args=[keys.prefix, keys.queue, 10])
+        call.script(10)
     else:
         redis.script_flush()
     redis.config_resetstat()
 
-    assert call([keys.queue_list], [keys.prefix, keys.queue, 10]) == ([0, b""], 0)
+    assert call(10) == ([0, b""], 0)
     stats = redis.info("commandstats")
     assert stats["cmdstat_wait"]["calls"] >= 1
     assert "cmdstat_multi" not in stats
     redis.config_resetstat()
-    assert alone([keys.queue_list], [keys.prefix, keys.queue, 10]) == ([0, b""], 0)
+    assert alone(10) == ([0, b""], 0)
     assert "cmdstat_wait" not in redis.info("commandstats")
 
 
@@ -293,18 +295,18 @@ def test_how_many_replicas_have_a_mark(redis: Redis, keys: Keys, monkeypatch: py
     ],
 )
 def test_a_master_that_was_demoted(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch, failed: list[Any], expected: int | type[Exception]
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, failed: list[Any], expected: int | type[Exception]
 ) -> None:
     """It counts as no replica: it is not an error of a job."""
     answers = [BaseParser.parse_error(one) if isinstance(one, str) else one for one in failed]
     monkeypatch.setattr(Pipeline, "execute", lambda self, raise_on_error=True: answers)
-    call = replicated.Replicated(redis, script(redis, "mark"), 1)
+    call = replicated.Replicated(script(redis, keys, "mark"), 1)
 
     if isinstance(expected, int):
-        assert call([], []) == (1, expected)
+        assert call() == (1, expected)
     else:
         with pytest.raises(expected):
-            call([], [])
+            call()
 
 
 @pytest.mark.parametrize(("fields", "account"), [(0, "made:up"), (LEDGER_FIELDS, OTHER_TYPES)])

@@ -9,7 +9,7 @@ from birdfeed_schemas.wire.envelope import Header, WireError, split_batch
 from birdfeed_schemas.wire.keys import JOB_FUNCTION, Keys
 from birdfeed_worker.queue import codec
 from birdfeed_worker.queue.codec import pack, repack, unpack
-from birdfeed_worker.queue.reserve import MOST_EVENTS, LeaseRenewer, Reserver, _read_job
+from birdfeed_worker.queue.reserve import MOST_EVENTS, Reserver, _read_job
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
@@ -158,7 +158,7 @@ def test_leases_of_several_reservations_are_renewed(redis: Redis, keys: Keys) ->
         accept(redis, keys, events(1))
         accept(redis, keys, events(1))
         held += Reserver(redis, keys, "w1", 20).reserve(jobs=1, events=9, size=10**6)
-    renewer = LeaseRenewer(redis, keys, "w1", 20)
+    renewer = Reserver(redis, keys, "w1", 20)
 
     assert renewer.renew([]) == 0
     assert renewer.renew(reserve_all(redis, keys, "w1")) == redis.zcard(keys.started) == 4

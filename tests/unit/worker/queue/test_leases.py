@@ -10,7 +10,7 @@ from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.settle import Settler, Totals
 from birdfeed_worker.queue import reserve as module
 from birdfeed_worker.queue.redis_time import RedisTime, redis_time
-from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver
+from birdfeed_worker.queue.reserve import Reserver
 from redis import Redis
 
 from tests.support.worker.dead import accept, events
@@ -45,7 +45,7 @@ def test_a_copy_of_a_job_whose_lease_expired(redis: Redis, keys: Keys, status: s
     (held,) = reserve_all(redis, keys, "wb")
     assert Reserver(redis, keys, "wc", 20).recover() == []
     assert reserve_all(redis, keys, "wc") == []
-    assert LeaseRenewer(redis, keys, "wa", 20).renew(late) == 0
+    assert Reserver(redis, keys, "wa", 20).renew(late) == 0
     assert settle(redis, keys, late, "wa", Written()).lost == 1
     assert Settler(redis, keys, "wa").mark(late[0].execution, [job_id]) == {job_id}
     assert settle(redis, keys, [held], "wb", Written()).written == 1
@@ -108,7 +108,7 @@ def test_a_lost_lease_is_not_created_again(redis: Redis, keys: Keys) -> None:
     jobs = reserve_all(redis, keys, "wa")
     Reserver(redis, keys, "", 20).recover("wa")
 
-    assert LeaseRenewer(redis, keys, "wa", 20).renew(jobs) == 0
+    assert Reserver(redis, keys, "wa", 20).renew(jobs) == 0
 
     assert redis.zcard(keys.started) == 0
 
@@ -119,7 +119,7 @@ def test_renewing_moves_the_expiry(redis: Redis, keys: Keys) -> None:
     jobs = reserve_all(redis, keys, "wa")
     run_out(redis, keys)
 
-    LeaseRenewer(redis, keys, "wa", 20).renew(jobs)
+    Reserver(redis, keys, "wa", 20).renew(jobs)
 
     end = redis.zscore(keys.started, f"{jobs[0].id}:{jobs[0].execution}")
     assert end == pytest.approx(redis_time(redis) + 20, abs=5)

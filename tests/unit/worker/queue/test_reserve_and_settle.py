@@ -12,7 +12,7 @@ from birdfeed_worker.operations.replay import replay
 from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.pipeline.settle import NEWER_VERSION_WAIT, Settler
 from birdfeed_worker.queue.reply import as_text
-from birdfeed_worker.queue.reserve import LeaseRenewer, Reserver
+from birdfeed_worker.queue.reserve import Reserver
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from rq import Queue
@@ -211,7 +211,7 @@ def test_the_jobs_of_a_lost_worker_go_back(redis: Redis, keys: Keys, queue: Queu
     lost = Reserver(redis, keys, "lost", 20).reserve(jobs=1, events=10, size=10**7)
     alive = Reserver(redis, keys, "alive", 20).reserve(jobs=1, events=10, size=10**7)
     redis.zadd(keys.started, {f"{job.id}:{job.execution}": 1 for job in [*lost, *alive]})
-    assert LeaseRenewer(redis, keys, "alive", 20).renew(alive) == 1
+    assert Reserver(redis, keys, "alive", 20).renew(alive) == 1
 
     assert Reserver(redis, keys, "other", 20).recover() == [ids[0]]
 
@@ -352,7 +352,7 @@ def test_a_renewed_lease_keeps_rqs_entry_of_it(redis: Redis, keys: Keys, reserve
     redis.expire(entry, 60)
     redis.hset(entry, "last_heartbeat", "0")
 
-    assert LeaseRenewer(redis, keys, "w1", 20).renew([job]) == 1
+    assert Reserver(redis, keys, "w1", 20).renew([job]) == 1
 
     assert redis.ttl(entry) > 3_000
     assert float(redis.hget(entry, "last_heartbeat") or 0) > 1e9

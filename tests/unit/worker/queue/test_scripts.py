@@ -10,7 +10,7 @@ from birdfeed_worker.flow.circuit_breaker import DeadLetterBreaker
 from birdfeed_worker.model import Written
 from birdfeed_worker.pipeline.decode import decode
 from birdfeed_worker.queue.reserve import Reserver
-from birdfeed_worker.queue.scripts import run_all, run_when_full, script
+from birdfeed_worker.queue.scripts import run_when_full, script
 from redis import Redis
 from redis.client import Pipeline
 
@@ -20,14 +20,13 @@ from tests.support.events import enqueue, envelope, text
 def test_a_new_master_gets_the_script(redis: Redis, keys: Keys) -> None:
     """All calls are answered, in order, whether it has the script or not; there is no request before."""
     enqueue(redis, keys, [envelope(text())])
-    promote = script(redis, "promote")
-    calls = [([keys.queue_list], [keys.prefix, keys.queue, 10])] * 2
+    promote = script(redis, keys, "promote")
 
     for forget in (True, False):
         if forget:
             redis.script_flush()
         redis.config_resetstat()
-        assert run_all(redis, promote, calls) == [[0, b""], [0, b""]]
+        assert promote.run_all([[10], [10]]) == [[0, b""], [0, b""]]
         assert ("cmdstat_script|load" in redis.info("commandstats")) == forget
         assert "cmdstat_script|exists" not in redis.info("commandstats")
 
@@ -48,12 +47,12 @@ def test_the_breaker_when_the_master_changes(redis: Redis, keys: Keys, monkeypat
 
 
 @pytest.mark.parametrize(("name", "writes"), [("depth", False), ("ledger", False), ("settle", True), ("reserve", True)])
-def test_which_scripts_may_write(redis: Redis, name: str, writes: bool) -> None:
+def test_which_scripts_may_write(redis: Redis, keys: Keys, name: str, writes: bool) -> None:
     """Those may run on a full Redis; a script that only reads declares no more than it needs."""
     folder = files("birdfeed_worker.queue") / "lua"
     common, allowed, own = ((folder / f"{part}.lua").read_text() for part in ("common", "writes", name))
 
-    found = script(redis, name).script
+    found = script(redis, keys, name).script.script
 
     assert found == ACCOUNT_LUA + common + (allowed if writes else "") + own
 
@@ -76,9 +75,9 @@ def test_commands_in_one_step(redis: Redis, keys: Keys) -> None:
 
 def test_many_calls_are_not_a_transaction(redis: Redis, keys: Keys) -> None:
     """Each is its own step: other clients need not wait for all of them."""
-    promote = script(redis, "promote")
-    run_all(redis, promote, [])
+    promote = script(redis, keys, "promote")
+    promote.run_all([])
     redis.config_resetstat()
 
-    assert run_all(redis, promote, [([keys.queue_list], [keys.prefix, keys.queue, 10])] * 3) == [[0, b""]] * 3
+    assert promote.run_all([[10]] * 3) == [[0, b""]] * 3
     assert "cmdstat_multi" not in redis.info("commandstats")

@@ -40,7 +40,7 @@ def test_redis_is_read_once() -> None:
             self.calls += 1
             return [None] * len(keys)
 
-    client = Client()
+    client: Any = Client()
     list(RedisTiers(client, "tiers").answers({f"u{number}" for number in range(500)}))
 
     assert client.calls == 1
@@ -53,8 +53,9 @@ def test_redis_errors_are_raised() -> None:
         def hmget(self, name: str, keys: list[str]) -> Any:
             raise ConnectionError
 
+    client: Any = Client()
     with pytest.raises(ConnectionError):
-        list(RedisTiers(Client(), "tiers").answers(["a"]))
+        list(RedisTiers(client, "tiers").answers(["a"]))
 
 
 Answer = tuple[int, object]

@@ -31,8 +31,6 @@ _MEANING: Final[Mapping[str, str]] = {
     "estimated": "estimated: the booked cost may be too low or too high",
     "reported": "booked as the handler or the provider reported them",
 }
-#: Statuses with which the booked cost is too low.
-_TOO_LOW: Final = ("unpriced", "no_usage", "partial")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,7 +43,6 @@ class Line:
         billed: What the bill says; None if it has nothing.
         booked_as: The rows' names for it.
         booked: Rows by status, without cache hits, which never reached a provider.
-        dead: Dead events.
         elsewhere: Other provider → events of this model that are booked for it, and so are not compared.
     """
 
@@ -192,7 +189,6 @@ def compare(bill: Bill, booked: Iterable[Booked], provider: str) -> Comparison:
     """Match a bill's lines with what is booked on its days.
 
     Args:
-        bill: The bill.
         booked: Rows and dead events.
         provider: The bill's provider, in any spelling; other providers' rows are left out. "": all rows count.
     """

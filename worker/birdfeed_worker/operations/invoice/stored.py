@@ -1,8 +1,8 @@
 """What Tinybird has for the days of a bill, and which events died on them: by day, model, provider and status."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ from birdfeed_schemas.tables.meters import BY_NAME, COMPLETION_CLASSES, PROMPT_C
 from birdfeed_worker.dead_letters.query import DeadLetterInfo
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.price.record import RecordError, price_record
-from birdfeed_worker.tinybird.lookup import sql_time
 
 #: Days that one query covers.
 DAYS_AT_ONCE: Final = 7
@@ -32,20 +31,14 @@ class Booked:
 
     Attributes:
         day: The day of occurred_at, UTC.
-        model: The model that answered.
-        provider: The rows' provider.
         status: cost_status, or "dead" for dead events, which are in no table.
-        usage_status: The rows' usage_status.
-        events: Number of events.
         cost: USD; for dead events, what they would cost.
-        prompt, completion: Tokens.
     """
 
     day: date
     model: str
     provider: str
     status: str
-    usage_status: str
     events: int
     cost: Decimal
     prompt: int = 0
@@ -63,11 +56,11 @@ def windows(first: date, last: date) -> Iterator[tuple[date, date]]:
 def question(datasource: str, first: date, end: date) -> str:
     """SQL for a data source's rows from `first` (inclusive) to `end` (exclusive); each event once."""
     return (
-        "SELECT toString(toDate(occurred_at, 'UTC')) AS day, model_used, provider, cost_status, usage_status, "
+        "SELECT toString(toDate(occurred_at, 'UTC')) AS day, model_used, provider, cost_status, "
         "toString(count()) AS events, toString(sum(cost)) AS usd, "
         f"toString(sum({_PROMPT})) AS prompt, toString(sum({_COMPLETION})) AS completion FROM {datasource} FINAL "
-        f"WHERE occurred_at >= '{sql_time(_midnight(first))}' AND occurred_at < '{sql_time(_midnight(end))}' "
-        f"GROUP BY day, model_used, provider, cost_status, usage_status ORDER BY day LIMIT {MAX_GROUPS}"
+        f"WHERE occurred_at >= '{first} 00:00:00.000' AND occurred_at < '{end} 00:00:00.000' "
+        f"GROUP BY day, model_used, provider, cost_status ORDER BY day LIMIT {MAX_GROUPS}"
     )
 
 
@@ -79,7 +72,6 @@ def booked_of(rows: Iterable[Mapping[str, Any]]) -> Iterator[Booked]:
             model=row["model_used"],
             provider=row["provider"],
             status=row["cost_status"],
-            usage_status=row["usage_status"],
             events=int(row["events"]),
             cost=Decimal(row["usd"]),
             prompt=int(row["prompt"]),
@@ -105,33 +97,24 @@ def _dead(event_type: str, line: bytes, books: Books) -> Booked | None:
         return None
     if when is None or not isinstance(named, str):
         return None
-    day = when.astimezone(UTC).date()
     record = {"event_type": event_type, "event_data": data, "occurred_at": event["occurred_at"]}
     provider = data.get("provider")
+    unpriced = Booked(
+        day=when.astimezone(UTC).date(),
+        model=named,
+        provider=provider if isinstance(provider, str) else "",
+        status=DEAD,
+        events=1,
+        cost=Decimal(0),
+    )
     try:
         _, usage, price = price_record(record, books)
     except RecordError:
-        return Booked(
-            day=day,
-            model=named,
-            provider=provider if isinstance(provider, str) else "",
-            status=DEAD,
-            usage_status="",
-            events=1,
-            cost=Decimal(0),
-        )
-    return Booked(
-        day=day,
-        model=named,
+        return unpriced
+    return replace(
+        unpriced,
         provider=price.provider or "",
-        status=DEAD,
-        usage_status=usage.status,
-        events=1,
         cost=price.cost,
         prompt=usage.tokens.prompt,
         completion=usage.tokens.completion,
     )
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)

@@ -15,6 +15,7 @@ from birdfeed_schemas.wire.compact_bytes import compact_bytes
 
 from birdfeed_worker.errors import BirdfeedError
 from birdfeed_worker.flow.backoff import backoff
+from birdfeed_worker.operations.reprice.row_reader import Reader
 from birdfeed_worker.tinybird.decide import Answer, Done, PartlyQuarantined, Unknown, Wait, decide
 
 #: Months that one request may touch; Tinybird allows 12 partitions.
@@ -28,7 +29,7 @@ class CorrectionError(BirdfeedError):
     """Corrections can't be written; the message says why. Earlier corrections stay written."""
 
 
-class Store(Protocol):
+class Store(Reader, Protocol):
     """The methods of Tinybird's client that are used here."""
 
     def encode(self, rows: Sequence[bytes]) -> bytes:
@@ -36,9 +37,6 @@ class Store(Protocol):
 
     def append(self, datasource: str, body: bytes) -> Answer:
         """Send a body."""
-
-    def query(self, sql: str) -> list[dict[str, Any]]:
-        """The rows of a SELECT."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +56,6 @@ class Corrections:
     """Corrections in an unnamed temporary file, which is deleted with this object.
 
     Args:
-        store: Tinybird's client.
         rows, size: Rows and bytes (before compression) of a request at most.
     """
 

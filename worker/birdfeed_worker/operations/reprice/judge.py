@@ -19,7 +19,7 @@ from birdfeed_schemas.registry import registry
 from birdfeed_schemas.rows import counters_of, price_fields
 from birdfeed_schemas.tables.meters import COUNTERS, DEFAULTS, FRACTIONS
 
-from birdfeed_worker.operations.reprice.row_reader import later_than, read_stored_time
+from birdfeed_worker.operations.reprice.row_reader import later_than
 from birdfeed_worker.pricing.book.book import Books
 from birdfeed_worker.pricing.names import provider_of
 from birdfeed_worker.pricing.price.price import price_event
@@ -73,7 +73,6 @@ def reprice(row: Mapping[str, Any], books: Books, now: datetime) -> Unchanged | 
 
     Args:
         row: A row as row_reader.py rebuilds it, which was priced by a book (never a NO_BOOK_DECIDES row).
-        books: The current books.
         now: The version of a correction; if the row's own is later, the correction's is just above that.
     """
     if row["event_type"] not in registry():
@@ -86,7 +85,7 @@ def reprice(row: Mapping[str, Any], books: Books, now: datetime) -> Unchanged | 
     except (KeyError, ValueError, ArithmeticError):
         return Unchanged("invalid_row")
     usage = usage_of(row)
-    price = price_event(row["event_type"], event, usage, read_stored_time(row["start_time"]), books)
+    price = price_event(row["event_type"], event, usage, datetime.fromisoformat(row["start_time"]), books)
     counted = usage_fields(row, price.usage or usage)
     same_usage = all(_same(counted[name], row.get(name)) for name in counted)
     fields = {**price_fields(price), **counted}

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
+from operator import attrgetter
 from typing import Any, Final, Protocol
 
 from birdfeed_schemas.datafiles import Column, columns_of, former_columns
 from birdfeed_schemas.wire.envelope import format_time
 
+from birdfeed_worker.chunks import bounded
 from birdfeed_worker.errors import BirdfeedError
-from birdfeed_worker.tinybird.lookup import sql_time
+from birdfeed_worker.tinybird.lookup import sql_text, sql_time
 
 #: Rows in one query: about 10 MB of JSON, and 50 MB of memory.
 PAGE_ROWS: Final = 5_000
@@ -39,6 +41,12 @@ def _expression(column: Column) -> str:
     if column.type.startswith("DateTime"):
         return f"toString({column.name}, 'UTC') AS {column.name}"
     return column.name
+
+
+def _select(columns: tuple[Column, ...], datasource: str, rest: str) -> str:
+    """SQL for the newest rows; conditions are about the columns, not about the texts that are made of them."""
+    names = ", ".join(column.name for column in columns)
+    return f"SELECT {', '.join(map(_expression, columns))} FROM (SELECT {names} FROM {datasource} FINAL {rest})"
 
 
 def _converter(column: Column) -> Callable[[Any], Any] | None:
@@ -90,11 +98,7 @@ def to_json(columns: tuple[Column, ...], answered: Mapping[str, Any]) -> dict[st
 def read_event_row(reader: Reader, datasource: str, event_id: str) -> dict[str, Any] | None:
     """The newest version of one event's row, as it was written; None if there is none. Raises as Reader.query does."""
     columns = shipped_columns(datasource)
-    answered = reader.query(
-        f"SELECT {', '.join(map(_expression, columns))} FROM ("
-        f"SELECT {', '.join(column.name for column in columns)} FROM {datasource} FINAL "
-        f"WHERE event_id = {sql_text(event_id)} LIMIT 1)"
-    )
+    answered = reader.query(_select(columns, datasource, f"WHERE event_id = {sql_text(event_id)} LIMIT 1"))
     return to_json(columns, answered[0]) if answered else None
 
 
@@ -133,9 +137,6 @@ class StoredRows:
     """The rows of one data source.
 
     Args:
-        reader: Tinybird's client.
-        datasource: The data source.
-        selection: Which of its rows.
         condition: An additional SQL condition.
         page_rows: Rows in one query at most; PAGE_ROWS by default.
     """
@@ -196,13 +197,12 @@ class StoredRows:
         """Pages in the order of the table, so that each query continues where the previous one ended."""
         after = ""
         while True:
-            answered = self.reader.query(
-                f"SELECT {', '.join(map(_expression, self.columns))} FROM ("
-                f"SELECT {', '.join(column.name for column in self.columns)} FROM {self.datasource} FINAL "
+            rest = (
                 f"WHERE {self.selection.where} AND occurred_at >= '{sql_time(start)}' "
                 f"AND occurred_at < '{sql_time(end)}' AND {self.condition}{after} "
-                f"ORDER BY toStartOfHour(occurred_at), model, event_id LIMIT {self.page_rows})"
+                f"ORDER BY toStartOfHour(occurred_at), model, event_id LIMIT {self.page_rows}"
             )
+            answered = self.reader.query(_select(self.columns, self.datasource, rest))
             if answered:
                 yield [to_json(self.columns, row) for row in answered]
             if len(answered) < self.page_rows:
@@ -218,33 +218,11 @@ def _position(row: Mapping[str, Any]) -> tuple[str, bytes, bytes]:
 
 
 def _windows(hours: Sequence[Hour], rows: int) -> Iterator[tuple[datetime, datetime]]:
-    """Start and end of periods with at most `rows` matching rows; an hour with more is a period of its own."""
-    first: datetime | None = None
-    last: datetime | None = None
-    held = 0
-    for hour in hours:
-        if not hour.eligible:
-            continue
-        if first is not None and last is not None and held + hour.eligible >= rows:
-            yield first, last
-            first, held = None, 0
-        first = first or hour.start
-        last = hour.start
-        held += hour.eligible
-    if first is not None and last is not None:
-        yield first, last
-
-
-def sql_text(text: str) -> str:
-    """A text as an SQL string literal."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def read_stored_time(text: str) -> datetime:
-    """A time from a row's JSON, timezone-aware."""
-    return datetime.fromisoformat(text)
+    """First and last hour of periods with fewer than `rows` matching rows; an hour with more is a period of its own."""
+    for part in bounded((hour for hour in hours if hour.eligible), attrgetter("eligible"), rows - 1):
+        yield part[0].start, part[-1].start
 
 
 def later_than(text: str, now: datetime) -> str:
     """`now`, or, if a stored time is not before it, the smallest time after that; in the form of a row's JSON."""
-    return format_time(max(now, read_stored_time(text) + timedelta(microseconds=1)))
+    return format_time(max(now, datetime.fromisoformat(text) + timedelta(microseconds=1)))

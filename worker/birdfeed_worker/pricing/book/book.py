@@ -12,9 +12,9 @@ from typing import Final, Protocol
 
 import orjson
 from birdfeed_schemas.enrichment import PriceMatch, PriceSource
-from birdfeed_schemas.prices import ModelPrices, PriceFile
+from birdfeed_schemas.prices import ModelPrices, PriceFile, When
 
-from birdfeed_worker.pricing.book.entry import Conditions, Entry, Found
+from birdfeed_worker.pricing.book.entry import Entry, Found
 from birdfeed_worker.pricing.book.load import ALWAYS, FOR_EVER, PriceBookError, Problem, read
 from birdfeed_worker.pricing.price.money import plain
 
@@ -93,7 +93,7 @@ class PriceBook:
     def _compile(self, file: PriceFile, model: ModelPrices) -> Iterator[tuple[datetime, datetime, Entry]]:
         tiers = {**file.service_tiers, **model.service_tiers}
 
-        def entry(rates: Mapping[str, Decimal], variants: tuple[tuple[Conditions, Entry], ...] = ()) -> Entry:
+        def entry(rates: Mapping[str, Decimal], variants: tuple[tuple[When, Entry], ...] = ()) -> Entry:
             return Entry(
                 name=model.name,
                 provider=model.provider,
@@ -106,18 +106,7 @@ class PriceBook:
             )
 
         for price in model.price:
-            variants = tuple(
-                (
-                    Conditions(
-                        quality=variant.when.quality,
-                        size=variant.when.size and variant.when.size.lower(),
-                        resolution=variant.when.resolution,
-                        has_input_image=variant.when.has_input_image,
-                    ),
-                    entry({**price.given, **variant.given}),
-                )
-                for variant in price.variants
-            )
+            variants = tuple((variant.when, entry({**price.given, **variant.given})) for variant in price.variants)
             yield price.since or ALWAYS, price.until or FOR_EVER, entry(price.given, variants)
 
 
@@ -186,8 +175,6 @@ def _hash(file: PriceFile) -> str:
         raise TypeError
 
     content = orjson.dumps(
-        file.model_dump(mode="python", by_alias=True, exclude_none=True),
-        default=plainly,
-        option=orjson.OPT_SORT_KEYS,
+        file.model_dump(mode="python", by_alias=True, exclude_none=True), default=plainly, option=orjson.OPT_SORT_KEYS
     )
     return hashlib.sha256(content).hexdigest()[:_HASH_LENGTH]

@@ -7,9 +7,9 @@ from fractions import Fraction
 from typing import Final, NamedTuple
 
 import orjson
-from birdfeed_schemas.enrichment import NOTHING, CostStatus, PriceMatch, PriceSource
+from birdfeed_schemas.enrichment import CostStatus, PriceMatch, PriceSource
 from birdfeed_schemas.events import Event
-from birdfeed_schemas.prices import MULTIPLIER_PLACES, RATE_PLACES, Unit
+from birdfeed_schemas.prices import MULTIPLIER_PLACES, RATE_PLACES, Unit, When
 from birdfeed_schemas.rows import image_dimensions
 from birdfeed_schemas.tables.meters import BY_NAME, PROVISIONED, TOKEN_CLASSES
 
@@ -46,26 +46,6 @@ class TokenPlan(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Conditions:
-    """When a variant applies. `size` and `resolution` are in lower case."""
-
-    quality: str | None = None
-    size: str | None = None
-    resolution: str | None = None
-    has_input_image: bool | None = None
-
-    def hold(self, event: Event) -> bool:
-        """Whether the event meets every condition; has_input_image counts as false if it is not reported."""
-        if self.quality is not None and getattr(event, "quality", None) != self.quality:
-            return False
-        if self.size is not None and (getattr(event, "image_size", None) or "").lower() != self.size:
-            return False
-        if self.resolution is not None and self.resolution not in resolutions(event):
-            return False
-        return self.has_input_image is None or self.has_input_image == bool(getattr(event, "has_input_image", False))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Entry:
     """A model's price.
 
@@ -74,7 +54,7 @@ class Entry:
         rates: USD per `per` of a class or counter (see meters.METERS), per "image", "megapixel", "video_second",
             "audio_second", "character" or "page".
         multipliers: Service tier, speed or region → multiplier of the cost.
-        variants: Conditions, and the entry that replaces this one if they hold; the first that holds is used.
+        variants: Conditions of a book, and the entry that replaces this one if they hold; the first that holds is used.
         source: The layer it comes from; `book` is that layer's hash.
         estimated: The rates are the best known ones, but it isn't certain that they apply to this request.
         partial: The model also charges for something that usage doesn't show.
@@ -90,14 +70,14 @@ class Entry:
     source: PriceSource
     book: str
     multipliers: Mapping[str, Decimal] = field(default_factory=dict)
-    variants: tuple[tuple[Conditions, "Entry"], ...] = ()
+    variants: tuple[tuple[When, "Entry"], ...] = ()
     estimated: bool = False
     partial: bool = False
     parents: bool = False
     listed: frozenset[str] = frozenset()
     is_plain: bool = field(init=False, default=False)
-    _plans: dict[tuple[bool, ...], TokenPlan] = field(default_factory=dict, repr=False)
-    _tier_plans: dict[tuple[object, ...], TokenPlan] = field(default_factory=dict, repr=False)
+    _plans: dict[tuple[bool, ...], TokenPlan] = field(init=False, default_factory=dict, repr=False)
+    _tier_plans: dict[tuple[object, ...], TokenPlan] = field(init=False, default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         is_plain = self.unit == "token" and not self.variants and "requests" not in self.rates
@@ -105,8 +85,8 @@ class Entry:
 
     def for_event(self, event: Event) -> "Entry":
         """The variant that applies to the event, else this entry."""
-        for conditions, variant in self.variants:
-            if conditions.hold(event):
+        for when, variant in self.variants:
+            if holds(when, event):
                 return variant
         return self
 
@@ -114,17 +94,14 @@ class Entry:
         """The same without rates of 0, which may not apply to this event; None if nothing is left."""
         rates = {name: rate for name, rate in self.rates.items() if rate}
         variants = tuple(
-            (conditions, kept) for conditions, variant in self.variants if (kept := variant.without_zeros()) is not None
+            (when, kept) for when, variant in self.variants if (kept := variant.without_zeros()) is not None
         )
-        return self._with(rates=rates, variants=variants) if rates else None
+        return replace(self, rates=rates, variants=variants) if rates else None
 
     def worse(self, *, estimated: bool = False, partial: bool = False) -> "Entry":
         """The same entry, with a status that is at best estimated or partial."""
         variants = tuple((when, one.worse(estimated=estimated, partial=partial)) for when, one in self.variants)
-        return self._with(estimated=self.estimated or estimated, partial=self.partial or partial, variants=variants)
-
-    def _with(self, **changes: object) -> "Entry":
-        return replace(self, _plans={}, _tier_plans={}, **changes)  # type: ignore[arg-type]
+        return replace(self, estimated=self.estimated or estimated, partial=self.partial or partial, variants=variants)
 
     def factors(self, modifiers: Modifiers) -> tuple[dict[str, Decimal], bool]:
         """Kind → multiplier, for those that apply; and whether the price is known for all modifiers."""
@@ -221,6 +198,17 @@ class Entry:
         return amount, rates, status
 
 
+def holds(when: When, event: Event) -> bool:
+    """Whether an event meets every condition; has_input_image counts as false if it is not reported."""
+    if when.quality is not None and getattr(event, "quality", None) != when.quality:
+        return False
+    if when.size is not None and (getattr(event, "image_size", None) or "").lower() != when.size.lower():
+        return False
+    if when.resolution is not None and when.resolution not in resolutions(event):
+        return False
+    return when.has_input_image is None or when.has_input_image == bool(getattr(event, "has_input_image", False))
+
+
 def resolutions(event: Event) -> set[str]:
     """The names of an event's resolution: its quality, "720p" for its shorter side, "2k" for its longer side."""
     found = {(getattr(event, "quality", None) or "").lower()}
@@ -257,6 +245,3 @@ def _whole(numbers: list[Decimal]) -> tuple[int, tuple[int, ...]]:
     if all(number == int(number) for number in scaled):
         return MIN_SCALE, tuple(map(int, scaled))
     return MAX_SCALE, tuple(int(number.scaleb(MAX_SCALE, EXACT)) for number in numbers)
-
-
-__all__ = ["MULTIPLIER", "NOTHING", "REPORTED", "Conditions", "Entry", "Found", "TokenPlan", "as_json", "worst"]

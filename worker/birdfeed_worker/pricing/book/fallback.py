@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
@@ -76,7 +76,7 @@ class GenaiPrices:
             raise ConfigurationError(
                 "BIRDFEED_PRICE_FALLBACK needs the package genai-prices: install birdfeed[worker], or set it to false"
             ) from error
-        self._known: dict[tuple[str, str], _Known | None] = {}
+        self._known_as = lru_cache(_MAX_REMEMBERED)(self._look_up)
         self._found: dict[tuple[object, ...], Found | None] = {}
 
     def find(
@@ -100,14 +100,6 @@ class GenaiPrices:
     def knows(self, name: str, provider: str) -> bool:
         """Whether it has exactly this model, at any date."""
         return self._known_as(name, provider) is not None
-
-    def _known_as(self, name: str, provider: str) -> _Known | None:
-        key = (name, provider)
-        if key not in self._known:
-            if len(self._known) >= _MAX_REMEMBERED:
-                self._known.clear()
-            self._known[key] = self._look_up(name, provider)
-        return self._known[key]
 
     @cached_property
     def _snapshot(self) -> "DataSnapshot":
@@ -168,14 +160,7 @@ def _is_named(name: str, model: "ModelInfo") -> bool:
 
 def _literals(match: "MatchLogic") -> Iterator[tuple[str, bool]]:
     """The names in a matching rule, and for each whether other text may surround it."""
-    from genai_prices.types import (
-        ClauseAnd,
-        ClauseContains,
-        ClauseEndsWith,
-        ClauseEquals,
-        ClauseOr,
-        ClauseStartsWith,
-    )
+    from genai_prices.types import ClauseAnd, ClauseContains, ClauseEndsWith, ClauseEquals, ClauseOr, ClauseStartsWith
 
     if isinstance(match, ClauseEquals):
         yield match.equals, False
@@ -216,12 +201,14 @@ def _found(version: str, known: _Known, at: datetime, modifiers: Mapping[str, st
     together = _variant(known, at, dict(asked), prompt_tokens) if len(asked) > 1 else {}
     if together:
         variants = dict.fromkeys(variants, together)
+    # The rates that a service tier is expected to change; it doesn't change the price of searches.
+    discounted = {meter.name for meter in METERS if meter.discounted and meter.name in standard}
     for name, changed in sorted(variants.items(), reverse=True):  # speed changes the rates; then the tier multiplies
         if not changed:
             continue
         if not listed or together:
             rates = {**standard, **changed}
-            estimated = estimated or not changed.keys() >= _tokens_of(standard)
+            estimated = estimated or not changed.keys() >= discounted
             listed.add(name)
         else:
             estimated = True
@@ -245,11 +232,6 @@ def _found(version: str, known: _Known, at: datetime, modifiers: Mapping[str, st
         listed=frozenset(listed),
     )
     return Found(entry, "name" if known.is_name else "alias")
-
-
-def _tokens_of(rates: Mapping[str, Decimal]) -> frozenset[str]:
-    """The rates that a service tier is expected to change; it doesn't change the price of searches."""
-    return frozenset(meter.name for meter in METERS if meter.discounted and meter.name in rates)
 
 
 def _ratio(changed: Mapping[str, Decimal], standard: Mapping[str, Decimal]) -> Decimal | None:

@@ -32,11 +32,7 @@ class BookSource:
     """
 
     def __init__(
-        self,
-        path: Path | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        *,
-        fallback: Fallback | None = None,
+        self, path: Path | None = None, clock: Callable[[], float] = time.monotonic, *, fallback: Fallback | None = None
     ) -> None:
         self.path = path
         self.error: PriceBookError | None = None
@@ -66,7 +62,9 @@ class BookSource:
             books = self._made_of(load(self.path))
         except PriceBookError as error:
             self.error = error
-            _log_error(error)
+            first, *more = str(error).splitlines()
+            rest = f" (and {len(more)} more; `birdfeed prices check` lists them all)" if more else ""
+            log.error("the price book is invalid; the previous one stays in use: %s%s", first, rest)
             return
         self.error = None
         if books.layers[0].hash != self._books.layers[0].hash:
@@ -76,9 +74,3 @@ class BookSource:
     def _made_of(self, operator: PriceBook | None) -> Books:
         layers = (self._shipped,) if operator is None else (operator, self._shipped)
         return Books(layers, self._fallback, None if self._fallback is None else media_book)
-
-
-def _log_error(error: PriceBookError) -> None:
-    first, *more = str(error).splitlines()
-    rest = f" (and {len(more)} more; `birdfeed prices check` lists them all)" if more else ""
-    log.error("the price book is invalid; the previous one stays in use: %s%s", first, rest)

@@ -93,13 +93,14 @@ def describe(layer: Layer, at: datetime) -> dict[str, Any]:
     if model is None:
         assert entry is not None
         return {**said, "unit": entry.unit, "provider": entry.provider}
+    tiers = model.service_tiers if entry is None else entry.multipliers
     return {
         **said,
         "unit": model.unit,
         "provider": model.provider,
         "aliases": list(model.aliases),
         "original_name": model.original_name,
-        "service_tiers": {tier: plain(multiplier) for tier, multiplier in _tiers(layer, model).items()},
+        "service_tiers": {tier: plain(multiplier) for tier, multiplier in tiers.items()},
         "prices": [_price(price, at) for price in model.price],
     }
 
@@ -107,10 +108,6 @@ def describe(layer: Layer, at: datetime) -> dict[str, Any]:
 def in_force(price: DatedPrice, at: datetime) -> bool:
     """Whether a dated price applies at a time."""
     return (price.since is None or price.since <= at) and (price.until is None or at < price.until)
-
-
-def _tiers(layer: Layer, model: ModelPrices) -> dict[str, Any]:
-    return dict(layer.entry.multipliers if layer.entry is not None else model.service_tiers)
 
 
 def _price(price: DatedPrice, at: datetime) -> dict[str, Any]:

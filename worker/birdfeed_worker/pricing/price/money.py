@@ -41,6 +41,11 @@ def to_cost(amount: Decimal) -> Decimal:
     return amount.quantize(_LAST_PLACE, ROUND_HALF_EVEN, EXACT)
 
 
+def as_stored(number: Decimal | int) -> Decimal:
+    """A fraction as the row stores it, as a float, so that recomputing gives the same cost to the last digit."""
+    return Decimal(repr(float(number)))
+
+
 def plain(number: Decimal) -> str:
     """A number as text without exponent and trailing zeros: "0.000045", "2", "0"."""
     text = format(number, "f")

@@ -33,11 +33,8 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
     """The cost of one event.
 
     Args:
-        event_type: Its type's name.
-        event: The event.
         usage: Its usage, normalised.
         at: The date of the price (aware): the event's start_time, or when it was tracked if it has none.
-        book: Where prices are looked up.
 
     Returns:
         The price. If nothing could be priced, its cost is 0 and cost_status says why. Never raises for a valid event.
@@ -73,28 +70,14 @@ def price_event(event_type: str, event: Event, usage: Usage, at: datetime, book:
     units, status, rates, source = _priced(chosen, event, usage, modifiers, is_text)
     if units > MOST_UNITS:
         units, status, rates = 0, "unpriced", _NO_RATES
-    if chosen is None:
-        return Price(
-            units=units,
-            cost_status=status,
-            price_match="none",
-            price_source=source or "none",
-            provider=event.provider or choice.provider,
-            rates_json=rates,
-            usage=usage,
-        )
-    entry = chosen.entry
-    return Price(
-        units=units,
-        cost_status=status,
-        price_match=chosen.match,
-        price_model=entry.name,
-        price_book=entry.book,
-        price_source=source or entry.source,
-        provider=event.provider or choice.provider or entry.provider,
-        rates_json=rates,
-        usage=usage,
-    )
+    provider = event.provider or choice.provider
+    price = Price(units, status, "none", None, "", source or "none", provider, rates, usage)
+    if chosen is not None:
+        entry = chosen.entry
+        price.price_match, price.price_model, price.price_book = chosen.match, entry.name, entry.book
+        price.price_source = source or entry.source
+        price.provider = provider or entry.provider
+    return price
 
 
 def is_ordinary(event: Event, usage: Usage) -> bool:
@@ -200,6 +183,3 @@ def _as_images(entry: Entry, usage: Usage) -> Usage:
         completion_image=tokens.completion_image + usage.unaccounted,
     )
     return usage._replace(tokens=moved, unaccounted=0)
-
-
-__all__ = ["NOTHING", "by_tokens", "price_event"]

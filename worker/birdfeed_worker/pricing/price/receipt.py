@@ -13,17 +13,12 @@ from birdfeed_schemas.tables.counted import counted
 from birdfeed_schemas.tables.meters import BY_NAME, TOKEN_CLASSES
 
 from birdfeed_worker.pricing.book.entry import MULTIPLIER, REPORTED
-from birdfeed_worker.pricing.price.money import EXACT, PLACES, ZERO, from_last_places, plain
+from birdfeed_worker.pricing.price.money import EXACT, PLACES, ZERO, as_stored, from_last_places, plain
 from birdfeed_worker.pricing.usage.modifiers import modifiers_of
 
 _PER_MILLION: Final = Decimal(1_000_000)
 #: Statuses of costs that come from rates.
 _FROM_RATES: Final = frozenset({"priced", "estimated", "partial"})
-
-
-def seconds_as_stored(seconds: Decimal) -> Decimal:
-    """Seconds as the row stores them, as a float, so that recomputing gives the same cost to the last digit."""
-    return Decimal(repr(float(seconds)))
 
 
 def megapixels(images: int, width: int, height: int) -> Decimal:
@@ -92,7 +87,7 @@ def _stored_quantity(name: str, row: Mapping[str, Any]) -> Fraction:
         return Fraction(int(row["num_images"]))
     if name in ("video_second", "audio_second"):
         seconds = row.get(f"{name}s") or row.get("counters", {})["seconds"]
-        return Fraction(seconds_as_stored(Decimal(str(seconds))))
+        return Fraction(as_stored(Decimal(str(seconds))))
     counted = row.get(f"{name}s") or row.get("counters", {})[f"{name}s"]
     return Fraction(int(counted))
 
@@ -149,7 +144,7 @@ def _quantity(name: str, event: Event, usage: Usage) -> tuple[Decimal, str]:
         return megapixels(images, width, height), f"{images:,} * {width:,} * {height:,} / 1,000,000"
     own = getattr(event, f"{name}s", None)
     counter = {"audio_second": "seconds"}.get(name, f"{name}s")
-    counted = seconds_as_stored(Decimal(usage.counters[counter] if own is None else own))
+    counted = as_stored(Decimal(usage.counters[counter] if own is None else own))
     return counted, plain(counted)
 
 

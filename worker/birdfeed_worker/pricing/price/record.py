@@ -43,7 +43,6 @@ def price_record(record: object, books: Books, now: datetime | None = None) -> P
     Args:
         record: {"event_type": ..., "event_data": {...}}, with "occurred_at" if the date matters and the event has no
             start_time.
-        books: Where prices are looked up.
         now: The date of events without one (aware); the current time by default.
 
     Raises:

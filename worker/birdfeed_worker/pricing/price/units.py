@@ -9,8 +9,8 @@ from birdfeed_schemas.events import Event
 from birdfeed_schemas.rows import image_dimensions
 
 from birdfeed_worker.pricing.book.entry import MULTIPLIER, Entry, as_json, worst
-from birdfeed_worker.pricing.price.money import plain, to_units
-from birdfeed_worker.pricing.price.receipt import megapixels, seconds_as_stored, total
+from birdfeed_worker.pricing.price.money import as_stored, plain, to_units
+from birdfeed_worker.pricing.price.receipt import megapixels, total
 
 _NO_RATES: Final = ""
 
@@ -46,7 +46,7 @@ def _quantities(entry: Entry, event: Event, usage: Usage) -> dict[str, Decimal]:
             "video_second": getattr(event, "video_seconds", None),
             "audio_second": usage.counters.get("seconds") if audio is None else audio,
         }
-        return {name: seconds_as_stored(Decimal(count)) for name, count in found.items() if count is not None}
+        return {name: as_stored(Decimal(count)) for name, count in found.items() if count is not None}
     if entry.unit in ("character", "page"):
         own = getattr(event, f"{entry.unit}s", None)
         count = usage.counters.get(f"{entry.unit}s") if own is None else own

@@ -24,9 +24,7 @@ _OPEN_INFERENCE: Final = (
     ("llm.token_count.total", "total_tokens"),
 )
 #: The counts in each of Anthropic's iterations.
-_ITERATION_COUNTS: Final = (
-    *("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
-)
+_ITERATION_COUNTS: Final = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _LIFETIME: Final = re.compile(r"(?<=[a-z])(\d+[mh])(?=_|$)")
 _MODALITY_COUNTS: Final = ("tokencount", "token_count", "tokens")

@@ -99,7 +99,6 @@ class KnownShapes:
     reasoning: then nothing else must be checked.
 
     Args:
-        table: The meter table.
         kept: Returns what a row stores of a usage, or "" if it can't be stored.
         modifiers: Returns the price modifiers in a usage's words, by its plan.
         most_bytes: The longest usage that a row stores.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from birdfeed_schemas.enrichment import NOTHING, Usage
+from birdfeed_schemas.enrichment import Usage
 from birdfeed_schemas.tables.meters import PLAIN_MODIFIERS, SAME_MODIFIER
 
 
@@ -19,6 +19,3 @@ def modifiers_of(service_tier: str | None, usage: Usage) -> Mapping[str, str]:
     if not own:
         return usage.modifiers
     return {**usage.modifiers, "service_tier": own} if usage.modifiers else {"service_tier": own}
-
-
-__all__ = ["NOTHING", "modifiers_of", "plain_modifier"]

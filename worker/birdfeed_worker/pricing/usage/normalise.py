@@ -17,6 +17,7 @@ from birdfeed_schemas.tables.meters import FRACTIONS, REPORTED_COSTS
 from birdfeed_schemas.tables.providers import family_of
 
 from birdfeed_worker.pricing.names import provider_of
+from birdfeed_worker.pricing.price.money import as_stored
 from birdfeed_worker.pricing.usage.formats import (
     MAX_DEPTH,
     MAX_TOKENS,
@@ -85,7 +86,6 @@ def normalise_usage(raw: object, provider: str = "", table: Table = TABLE) -> Us
     Args:
         raw: Any JSON value: a usage object, a response that contains one, or None.
         provider: The provider (a family, or any spelling), for shapes whose meaning depends on the provider.
-        table: The meter table.
 
     Returns:
         Disjoint counts that sum to the totals. The status is "missing" for None and {}; "invalid", with all counts 0,
@@ -93,12 +93,10 @@ def normalise_usage(raw: object, provider: str = "", table: Table = TABLE) -> Us
         if nothing in it is read; "incomplete" if a positive number is not read, or total_tokens is larger than what
         was read; "inconsistent" if a part was larger than what was left of its total; else "ok". Never raises.
     """
-    if raw is None:
+    if raw is None or raw == {}:
         return MISSING
     if not isinstance(raw, Mapping):
         return INVALID
-    if not raw:
-        return MISSING
     try:
         plain: Mapping[str, Any] = raw
         try:
@@ -292,15 +290,10 @@ def _counters(raw: Mapping[str, Any], counters: tuple[tuple[str, tuple[str, ...]
     found: dict[str, int | Decimal] = {}
     for name, keys in counters:
         value = value_at(raw, keys)
-        number = _stored(read_amount(value)) if name in FRACTIONS else read_count(value)
+        number = as_stored(read_amount(value) or 0) if name in FRACTIONS else read_count(value)
         if number:
             found[name] = number
     return found or NOTHING
-
-
-def _stored(amount: Decimal | None) -> Decimal | None:
-    """A fraction as the row stores it, as a float, so that recomputing gives the same cost to the last digit."""
-    return None if amount is None else Decimal(repr(float(amount)))
 
 
 def modifiers_in(raw: Mapping[str, Any], plan: Plan, outer: Mapping[str, str] = NOTHING) -> Mapping[str, str]:

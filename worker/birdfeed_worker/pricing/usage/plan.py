@@ -25,12 +25,7 @@ Keys: TypeAlias = tuple[str, ...]
 _MAX_PLANS: Final = 1_000
 _MAX_CACHED_SIZE: Final = 80
 #: Paths of costs, and of values that say how to read them.
-_COST_PATHS: Final = frozenset(
-    (
-        *(path for paths in REPORTED_COSTS.values() for path in paths),
-        *("cost_details.upstream_inference_cost", "is_byok"),
-    )
-)
+_COST_PATHS: Final = {"cost_details.upstream_inference_cost", "is_byok"}.union(*REPORTED_COSTS.values())
 _ROLES: Final[Mapping[str, tuple[str, int]]] = {
     name: (role, place) for role, names in CONTAINERS.items() for place, name in enumerate(names)
 }
@@ -58,9 +53,7 @@ class Plan(NamedTuple):
         nested: Slot, object's key and key of counts in an object.
         deep: Slot and keys of counts that are nested deeper.
         marks: How the count of each slot nests; see the meter table. "i" for a prompt that is called input.
-        paths: Slot or counter name → the path it is read from.
         says: Whether there is a count that means something by itself.
-        has_prompt, has_total: Whether these two are there.
         is_ordinary: Whether there are no counts except totals, cached, writes, audio, images and reasoning.
         counters: Counter name and keys.
         modifiers: Words that change the price: name and keys.
@@ -74,7 +67,6 @@ class Plan(NamedTuple):
     nested: tuple[tuple[int, str, str], ...]
     deep: tuple[tuple[int, Keys], ...]
     marks: tuple[str, ...]
-    paths: Mapping[str, str]
     says: bool
     has_prompt: bool
     has_total: bool
@@ -174,7 +166,6 @@ class Table:
             nested=tuple((self.slots[slot], keys[0], keys[1]) for slot, keys in own_slots.items() if len(keys) == 2),
             deep=tuple((self.slots[slot], keys) for slot, keys in own_slots.items() if len(keys) > 2),
             marks=tuple(marks),
-            paths={slot: read[4] for slot, read in reads.items()},
             says=not own_slots.keys() <= _SAY_NOTHING_ALONE,
             has_prompt="prompt" in own_slots,
             has_total="total" in own_slots,

@@ -17,7 +17,6 @@ class Reading(NamedTuple):
 
     Attributes:
         keys: Its keys, joined by dots.
-        value: The number.
         read_as: A meter or total; "" if another spelling was used, it is informational, or it is not read.
         note: "read", "another spelling counts", "informs only", "not read", or "not a count, so nothing is read".
     """

@@ -1,5 +1,4 @@
--- The result of a request to a destination. ARGV[3] destination, [4] outcome (available, backing_off, paused,
--- or inconclusive),
+-- The result of a request to a destination. ARGV[3] destination, [4] available, backing_off, paused or inconclusive,
 -- [5] seconds of backoff as JSON: after the first failure in a row, the second, ... the last one for all later ones;
 -- [6] reason, [7] when the request was admitted (epoch s, or ''), [8] its worker.
 -- Returns the seconds it backs off from now, as text.
