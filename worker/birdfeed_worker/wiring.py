@@ -35,7 +35,9 @@ def only_book(path: Path) -> Books:
 
 
 def tiers_of(
-    settings: WorkerSettings, connection: Redis, on_failure: Callable[[str, int], None] = lambda reason, users: None
+    settings: WorkerSettings,
+    connection: Redis,
+    on_failure: Callable[[str, int], None] = lambda reason, users: None,
 ) -> TierLookup:
     """The look-up of tiers. `on_failure` is called with the reason and the number of users without an answer.
 

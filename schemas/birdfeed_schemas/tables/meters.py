@@ -145,7 +145,10 @@ METERS: Final[tuple[Meter, ...]] = (
     _counter("search_queries", 1_000, "web_searches", "", False, "num_search_queries search_queries"),
     _counter("search_units", 1_000, None, "rerank_searches_kcount", False, "billed.search_units search_units"),
     _counter("requests", 1_000, None, "requests_kcount", False, "requests"),
-    _counter(*("pages", 1_000, None, "input_document_kpages", True), "pages_processed num_pages pages billed.pages"),
+    _counter(
+        *("pages", 1_000, None, "input_document_kpages", True),
+        "pages_processed num_pages pages billed.pages",
+    ),
     _counter("characters", _M, None, "input_mchars", True, "characters prompt.character_count input_characters"),
     _counter(
         *("seconds", 3_600, None, "input_audio_hours audio_hours", True),

@@ -185,7 +185,14 @@ class Retention:
     def _remember(self, this: Round, letter: DeadLetterInfo) -> None:
         if letter.events >= SMALL_EVENTS or this.remembered >= REMEMBERED:
             return
-        kin = (letter.event_type, letter.reason, letter.fingerprint, letter.attempts, letter.replays, letter.replay_id)
+        kin = (
+            letter.event_type,
+            letter.reason,
+            letter.fingerprint,
+            letter.attempts,
+            letter.replays,
+            letter.replay_id,
+        )
         group = this.small.setdefault(kin, Group())
         if group.events + letter.events >= LETTER_EVENTS or group.size + letter.size >= LETTER_BYTES:
             self._merge_group(this, group.letters)

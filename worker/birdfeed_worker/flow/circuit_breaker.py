@@ -20,7 +20,17 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from birdfeed_worker.clock import Clock
-from birdfeed_worker.model import POISON, Counted, Dead, Deferred, Item, Outcome, ReservedJob, Written, count_outcomes
+from birdfeed_worker.model import (
+    POISON,
+    Counted,
+    Dead,
+    Deferred,
+    Item,
+    Outcome,
+    ReservedJob,
+    Written,
+    count_outcomes,
+)
 from birdfeed_worker.queue.kinds import named
 from birdfeed_worker.queue.reply import as_text, epoch
 from birdfeed_worker.queue.scripts import run_when_full, script
@@ -178,7 +188,10 @@ def read_trip(value: bytes | str) -> Trip | None:
     try:
         fields = orjson.loads(value)
         trip = Trip(
-            reason=fields["reason"], dead=int(fields["dead"]), seen=int(fields["seen"]), since=float(fields["since"])
+            reason=fields["reason"],
+            dead=int(fields["dead"]),
+            seen=int(fields["seen"]),
+            since=float(fields["since"]),
         )
     except (ValueError, TypeError, KeyError, OverflowError):
         return None

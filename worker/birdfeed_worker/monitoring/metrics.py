@@ -57,11 +57,19 @@ REQUEST_SECONDS = Metric(
     "birdfeed_request_seconds", "histogram", ("datasource",), "pool", "How long Tinybird took to answer these requests."
 )
 REQUEST_BYTES = Metric(
-    "birdfeed_request_bytes_total", "counter", ("datasource",), "pool", "Bytes of the requests' bodies, compressed."
+    "birdfeed_request_bytes_total",
+    "counter",
+    ("datasource",),
+    "pool",
+    "Bytes of the requests' bodies, compressed.",
 )
 WORKERS = Metric("birdfeed_workers", "gauge", (), "pool", "Worker processes of this launcher that are alive.")
 RESTARTS = Metric(
-    "birdfeed_worker_ends_total", "counter", (), "pool", "Worker processes that exited by themselves and were replaced."
+    "birdfeed_worker_ends_total",
+    "counter",
+    (),
+    "pool",
+    "Worker processes that exited by themselves and were replaced.",
 )
 BUILD = Metric(
     "birdfeed_build_info", "gauge", ("version", "python"), "pool", "1; the labels are this launcher's versions."
@@ -104,7 +112,11 @@ QUEUE_JOBS = Metric(
 )
 LAG = Metric("birdfeed_lag_seconds", "gauge", (), "queue", "Age of the oldest job in flight; 0 where there is none.")
 AVAILABLE = Metric(
-    "birdfeed_destination_available", "gauge", ("datasource",), "queue", "1 if the data source takes rows, 0 if not."
+    "birdfeed_destination_available",
+    "gauge",
+    ("datasource",),
+    "queue",
+    "1 if the data source takes rows, 0 if not.",
 )
 PAUSED = Metric(
     "birdfeed_destination_paused", "gauge", ("datasource",), "queue",

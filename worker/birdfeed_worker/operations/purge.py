@@ -62,7 +62,12 @@ def purge(
 
 
 def _cut(
-    connection: Redis, keys: Keys, choice: Choice, letters: Sequence[DeadLetterInfo], room: int | None, result: Purged
+    connection: Redis,
+    keys: Keys,
+    choice: Choice,
+    letters: Sequence[DeadLetterInfo],
+    room: int | None,
+    result: Purged,
 ) -> Iterator[tuple[list[DeadLetterInfo], list[list[int]] | None]]:
     """Unopened letters that are deleted whole; or opened letters, with the numbers of the events to delete."""
     if not choice.by_event and (room is None or sum(letter.events for letter in letters) <= room):

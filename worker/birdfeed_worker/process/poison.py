@@ -82,7 +82,10 @@ def main() -> int:
     ]
     settings = WorkerSettings.load()
     enricher = Enricher(
-        book_source_of(settings), NoTiers(), extra_fields=settings.allowed_extra, keep_traceback=settings.keep_traceback
+        book_source_of(settings),
+        NoTiers(),
+        extra_fields=settings.allowed_extra,
+        keep_traceback=settings.keep_traceback,
     )
     confirmed = search(suspects, lambda jobs: work(jobs, enricher), time.monotonic() + SEARCH_SECONDS)
     sys.stdout.buffer.write(orjson.dumps(confirmed))

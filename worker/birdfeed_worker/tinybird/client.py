@@ -69,7 +69,10 @@ class Tinybird:
         self._append_urls: dict[str, httpx.URL] = {}
         self._local = threading.local()
         self._http = HttpClient(
-            host, connect_timeout=connect_timeout, total_timeout=connect_timeout + read_timeout, transport=transport
+            host,
+            connect_timeout=connect_timeout,
+            total_timeout=connect_timeout + read_timeout,
+            transport=transport,
         )
 
     def __enter__(self) -> Self:

@@ -79,7 +79,9 @@ _QUARANTINED: Final = TypeAdapter(list[QuarantinedRow])
 OURS: Final = Identity("event_id", "occurred_at", ((_MARGIN, _MARGIN),))
 #: start_time is at most MAX_DURATION before an end_time that is at most MAX_DURATION before occurred_at (times.py).
 TEMPLATES: Final = Identity(
-    "id", "timestamp", ((_USUAL_DURATION, _MARGIN), (2 * MAX_DURATION + _MARGIN, MAX_CLOCK_AHEAD + _MARGIN))
+    "id",
+    "timestamp",
+    ((_USUAL_DURATION, _MARGIN), (2 * MAX_DURATION + _MARGIN, MAX_CLOCK_AHEAD + _MARGIN)),
 )
 
 

@@ -175,6 +175,8 @@ def _hash(file: PriceFile) -> str:
         raise TypeError
 
     content = orjson.dumps(
-        file.model_dump(mode="python", by_alias=True, exclude_none=True), default=plainly, option=orjson.OPT_SORT_KEYS
+        file.model_dump(mode="python", by_alias=True, exclude_none=True),
+        default=plainly,
+        option=orjson.OPT_SORT_KEYS,
     )
     return hashlib.sha256(content).hexdigest()[:_HASH_LENGTH]

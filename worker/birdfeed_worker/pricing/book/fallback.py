@@ -160,7 +160,14 @@ def _is_named(name: str, model: "ModelInfo") -> bool:
 
 def _literals(match: "MatchLogic") -> Iterator[tuple[str, bool]]:
     """The names in a matching rule, and for each whether other text may surround it."""
-    from genai_prices.types import ClauseAnd, ClauseContains, ClauseEndsWith, ClauseEquals, ClauseOr, ClauseStartsWith
+    from genai_prices.types import (
+        ClauseAnd,
+        ClauseContains,
+        ClauseEndsWith,
+        ClauseEquals,
+        ClauseOr,
+        ClauseStartsWith,
+    )
 
     if isinstance(match, ClauseEquals):
         yield match.equals, False

@@ -32,7 +32,11 @@ class BookSource:
     """
 
     def __init__(
-        self, path: Path | None = None, clock: Callable[[], float] = time.monotonic, *, fallback: Fallback | None = None
+        self,
+        path: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        fallback: Fallback | None = None,
     ) -> None:
         self.path = path
         self.error: PriceBookError | None = None
