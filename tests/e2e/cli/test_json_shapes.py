@@ -167,6 +167,8 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
         file.rename(Spool.of(ProducerSettings().options()).path)
     system.redis.hincrby(system.keys.ledger, "dropped:text_generation:closed", 1)
     system.redis.hincrby(system.keys.ledger, "accepted:text_generation", 1)
+    # A sample that is old enough for rates, whenever the workers take theirs.
+    system.redis.xadd(system.keys.birdfeed("samples"), {"accepted": 0}, id=f"{int(time.time() * 1000) - 20_000}-0")
     system.start_pool(1)
     system.send(
         [
