@@ -74,7 +74,7 @@ def test_a_missing_right_is_named(tmp_path: Path, sandbox: Sandbox) -> None:
     """The log names the command, not only a failure."""
     with valkey(tmp_path / "valkey") as url:
         with Redis.from_url(url) as admin:
-            admin.execute_command("ACL", "SETUSER", "poor", "on", ">PASSWORD", "~rq:*", "-@all", "+ping", "+hello")
+            admin.execute_command("ACL", "SETUSER", "poor", "on", ">PASSWORD", "~rq:*", "-@all", "+ping")
         with System(url, sandbox, tmp_path) as system:
             system.environment["BIRDFEED_REDIS_URL"] = as_user(url, "poor")
             system.start_pool(1, wait=False)
