@@ -162,6 +162,9 @@ class _CapturingClient(Client):
         self._ending.remove(old)  # it was never started and holds nothing
         return True
 
+    def at_exit(self) -> None:
+        """There is nothing to send."""
+
     def request_flush(self) -> "list[Future[bool]]":
         """There is nothing to send."""
         return [finished(True)]

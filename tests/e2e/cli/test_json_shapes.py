@@ -159,12 +159,6 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
     system.send([("text_generation", text(request_id="z", model=4.1)), ("speech", {"model": "m"})])
     spool = dict(system.environment, BIRDFEED_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     subprocess.run([sys.executable, "-c", TRACK], env=spool, check=True, capture_output=True)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("BIRDFEED_REDIS_URL", "BIRDFEED_SPOOL_DIR"):
-            patch.setenv(name, system.environment[name])
-        # As if the producers of this Redis had kept it.
-        (file,) = (system.folder / "spool").glob("*.sqlite3")
-        file.rename(Spool.of(ProducerSettings().options()).path)
     system.redis.hincrby(system.keys.ledger, "dropped:text_generation:closed", 1)
     system.redis.hincrby(system.keys.ledger, "accepted:text_generation", 1)
     # A sample that is old enough for rates, whenever the workers take theirs.
@@ -180,6 +174,12 @@ def outputs(system: System) -> Iterator[tuple[str, subprocess.CompletedProcess[s
         ]
     )
     system.drained()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("BIRDFEED_REDIS_URL", "BIRDFEED_SPOOL_DIR"):
+            patch.setenv(name, system.environment[name])
+        # As if the producers of this Redis had kept it; not earlier, because `birdfeed send` would drain it.
+        (file,) = (system.folder / "spool").glob("*.sqlite3")
+        file.rename(Spool.of(ProducerSettings().options()).path)
     system.redis.hset(system.keys.birdfeed("breaker"), "image_generation", TRIPPED)
     system.run("resume", "text_generation", "--breaker-off", "1h")
     beat: dict[Any, Any] = {"host": "web-1", "pid": 7, "spooled_events": 2, "dropped": '{"closed": 1}'}

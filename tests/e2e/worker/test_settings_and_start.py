@@ -25,7 +25,7 @@ def nowhere(sandbox: Sandbox, tmp_path: Path) -> Iterator[System]:
 def test_started_while_redis_is_away(nowhere: System) -> None:
     """One line says what it waits for, without the password; SIGTERM stops it with exit code 0."""
     pool = nowhere.start_pool(2, wait=False)
-    eventually(lambda: "waiting for Redis at 127.0.0.1:" in nowhere.said(), what="it says so")
+    eventually(lambda: "waiting for Redis at redis://***@127.0.0.1:" in nowhere.said(), what="it says so")
 
     pool.terminate()
 

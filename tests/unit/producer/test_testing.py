@@ -1,5 +1,7 @@
 """birdfeed.testing: a program's events in its own tests."""
 
+import subprocess
+import sys
 import threading
 
 import birdfeed
@@ -98,3 +100,23 @@ def test_capture_refuses_what_production_refuses() -> None:
         assert len(events) == 0
         assert events.dropped == {"bad_call": 4}
         assert not any(thread.name == "birdfeed-flusher" for thread in threading.enumerate())
+
+
+def test_a_process_that_exits_while_a_thread_captures() -> None:
+    """The block is never left; nothing is sent, and nothing is logged about it."""
+    code = """
+import threading
+from birdfeed.testing import capture
+capturing = threading.Event()
+def wait():
+    with capture():
+        import birdfeed
+        birdfeed.track_event("text_generation", {"model": "m"})
+        capturing.set()
+        threading.Event().wait()
+threading.Thread(target=wait, daemon=True).start()
+capturing.wait()
+"""
+    env = {"PYTHONPATH": ":".join(sys.path), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
