@@ -1,10 +1,12 @@
 """Generate reference pages from tables in the code: `python -m docs.scripts.references settings`, or metrics."""
 
 import sys
+from typing import Literal, get_args, get_origin
 
 from birdfeed_cli.setup.settings import names_of, show, sides
 from birdfeed_worker.monitoring.metrics import METRICS
 from birdfeed_worker.monitoring.verdict import RULES
+from pydantic.fields import FieldInfo
 
 
 def settings() -> str:
@@ -20,13 +22,25 @@ def settings() -> str:
     ]
     for side, fields in sides().items():
         title = "Both sides" if side == "both" else side.title()
-        lines += [f"## {title}", "", "| setting | default | meaning |", "| --- | --- | --- |"]
+        lines += [f"## {title}", "", "| setting | default | range | meaning |", "| --- | --- | --- | --- |"]
         for field, info in fields.items():
             names = " or ".join(f"`{name}`" for name in names_of(field, info))
             default = show(info.get_default(call_default_factory=True))
-            lines.append(f"| {names} | `{default}` | {info.description} |")
+            lines.append(f"| {names} | `{default}` | {bounds(info)} | {info.description} |")
         lines.append("")
     return "\n".join(lines)
+
+
+def bounds(info: FieldInfo) -> str:
+    """The numbers that a setting takes, or the words."""
+    if get_origin(info.annotation) is Literal:
+        return ", ".join(f"`{word}`" for word in get_args(info.annotation))
+    found = {name: getattr(one, name) for one in info.metadata for name in ("ge", "gt", "le") if hasattr(one, name)}
+    if info.annotation is int and "gt" in found:
+        found["ge"] = found["gt"] + 1
+    least = f"{found['ge']:,}" if "ge" in found else f"above {found['gt']:,}" if "gt" in found else ""
+    most = f"to {found['le']:,}" if "le" in found else "or more" if "ge" in found else ""
+    return f"{least} {most}".strip()
 
 
 def metrics() -> str:

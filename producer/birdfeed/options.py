@@ -111,9 +111,9 @@ def _names(text: str) -> frozenset[str]:
 
 
 def _utf8(text: str) -> str:
-    """A variable's text: where the locale isn't UTF-8, Python has decoded its bytes to lone surrogates."""
+    """A variable's text, which is UTF-8 in any locale; Python has decoded it as the locale says."""
     try:
-        return text.encode(errors="surrogateescape").decode()
+        return os.fsencode(text).decode()
     except UnicodeError:
         raise ValueError("must be UTF-8 text") from None
 
@@ -233,8 +233,9 @@ def option_names() -> Iterable[str]:
 
 def default_spool_directory() -> Path:
     """The user's state directory, or a directory of this user's in the directory for temporary files."""
-    if state := os.environ.get("XDG_STATE_HOME"):
-        return Path(state) / "birdfeed"
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if state.is_absolute():  # https://specifications.freedesktop.org/basedir-spec: a relative path is ignored
+        return state / "birdfeed"
     try:
         home = Path.home()
     except RuntimeError:

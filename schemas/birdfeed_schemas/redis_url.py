@@ -15,13 +15,13 @@ from redis import Redis, SSLConnection
 from redis.backoff import NoBackoff
 from redis.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
 from birdfeed_schemas.safety.redis_url import SENTINEL, RedisPlace, redis_place
-from birdfeed_schemas.safety.untrusted import without_arguments
+from birdfeed_schemas.safety.untrusted import redis_error, without_arguments
 
 #: Sentinel is asked again after this many seconds, but at least this many times as long as the last query took.
 _ASK_SECONDS: Final = 1.0
@@ -43,6 +43,24 @@ class MasterConnection(SentinelManagedConnection):
 
 class MasterSSLConnection(MasterConnection, SSLConnection):
     """The same over TLS."""
+
+
+class _Sentinel(Redis):
+    """One Sentinel. redis-py's errors have its repr, which in some versions has its passwords but never the reason."""
+
+    _reason = ""
+
+    def sentinel_masters(self) -> Any:
+        """The masters that it knows, by name."""
+        try:
+            return super().sentinel_masters()
+        except RedisError as error:
+            self._reason = redis_error(error)
+            raise
+
+    def __repr__(self) -> str:
+        options = self.connection_pool.connection_kwargs
+        return f"{options['host']}:{options['port']} {self._reason}"
 
 
 class MasterPool(SentinelConnectionPool):
@@ -128,7 +146,11 @@ def _log_in(connection: Connection) -> None:
 
 
 def _tls(place: RedisPlace) -> dict[str, Any]:
-    given = dict(place.tls or {})
+    if place.tls is None:
+        return {}
+    # The default differs between versions of redis-py, and so does what is done if the certificate isn't checked.
+    checks = place.tls.get("ssl_cert_reqs") != "none"
+    given = {**place.tls, "ssl_check_hostname": checks and place.tls.get("ssl_check_hostname", True)}
     if (version := given.get("ssl_min_version")) is not None:
         given["ssl_min_version"] = ssl.TLSVersion[version]
     return given
@@ -138,9 +160,15 @@ def _from_sentinel(place: RedisPlace, options: dict[str, Any]) -> Redis:
     sentinel_options = {name: options[name] for name in options if name.startswith(("socket_", "ssl_"))}
     # No retries here: callers retry themselves, and these would multiply with each Sentinel that is down.
     sentinel_options["socket_timeout"] = min(options["socket_timeout"], options["socket_connect_timeout"])
-    sentinel_options |= {"retry": Retry(NoBackoff(), 0), "redis_connect_func": _log_in, **place.sentinel_login}
+    sentinel_options |= {
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "redis_connect_func": _log_in,
+        **place.sentinel_login,
+    }
     if place.tls is not None:
         options["ssl"] = sentinel_options["ssl"] = True
-    manager = Sentinel(place.hosts, sentinel_kwargs=sentinel_options)
+    manager = Sentinel([])
+    manager.sentinels = [_Sentinel(host, port, **sentinel_options) for host, port in place.hosts]
     master: Redis = manager.master_for(place.path, connection_pool_class=MasterPool, **options)
     return master

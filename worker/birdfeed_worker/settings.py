@@ -2,7 +2,7 @@
 
 import unicodedata
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from birdfeed_schemas.settings import RedisSettings, explain
@@ -12,8 +12,11 @@ from birdfeed_worker.errors import ConfigurationError
 
 #: The bounds keep a mistyped number from doing harm: Python can't wait for 10^10 seconds, and Redis's scripts know no
 #: whole numbers above 10^15.
+MAX_PROCESSES: Final = 1_000
 Seconds = Annotated[float, Field(gt=0, le=10**9, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0, le=10**12, allow_inf_nan=False)]
+#: Sockets wait for milliseconds of 32 bits.
+Timeout = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=10**15, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0, le=10**9)]
 
 
@@ -53,7 +56,7 @@ class WorkerSettings(RedisSettings):
     tinybird_delete_token_file: Path | None = Field(
         None, validation_alias="TINYBIRD_DELETE_TOKEN_FILE", description="File with that token."
     )
-    processes: Annotated[int, Field(gt=0, le=1_000)] = Field(2, description="Worker processes in the pool.")
+    processes: Annotated[int, Field(gt=0, le=MAX_PROCESSES)] = Field(2, description="Worker processes in the pool.")
     request_bytes: Annotated[int, Field(ge=1_000, le=100_000_000)] = Field(
         5_000_000, description="Most bytes of NDJSON, before compression, in one request to Tinybird."
     )
@@ -67,8 +70,8 @@ class WorkerSettings(RedisSettings):
         1_000,
         description="Most jobs that a worker takes from the queue at once; taking 1,000 blocks Redis for about 15 ms.",
     )
-    connect_timeout: Seconds = Field(5.0, description="Seconds to wait for a connection to Tinybird.")
-    read_timeout: Seconds = Field(
+    connect_timeout: Timeout = Field(5.0, description="Seconds to wait for a connection to Tinybird.")
+    read_timeout: Timeout = Field(
         45.0, description="Seconds to wait for Tinybird's answer; with wait=true it includes a flush."
     )
     settle_seconds: Annotated[float, Field(ge=0, le=10**9)] = Field(
@@ -105,14 +108,14 @@ class WorkerSettings(RedisSettings):
         description="If more than this share of an event type's recent events would fail for one reason, the type "
         "pauses until `birdfeed resume`; 1: never.",
     )
-    breaker_events: Annotated[int, Field(ge=10, le=100_000)] = Field(
+    breaker_events: Annotated[int, Field(ge=10, le=1_000_000)] = Field(
         100,
         description="Fewest recent events of a type before the breaker can trip; it remembers five times as many.",
     )
-    dead_bytes: Annotated[int, Field(ge=0, le=10**15)] = Field(
+    dead_bytes: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(
         500_000_000, description="Most bytes of Redis for dead letters; the oldest are purged, and counted. 0: no cap."
     )
-    dead_days: Annotated[float, Field(ge=0, le=36_500)] = Field(
+    dead_days: Annotated[float, Field(ge=0, le=10**6)] = Field(
         30.0, description="Days after its last failure when a dead event is purged, and counted. 0: never."
     )
     keep_traceback: bool = Field(False, description="Store tracebacks of errors; they can contain parts of prompts.")
@@ -126,7 +129,7 @@ class WorkerSettings(RedisSettings):
         "",
         description="Where tiers are looked up: redis:<hash key>, https://... (auth service), file:<path>, or nothing.",
     )
-    tier_timeout: Seconds = Field(1.0, description="Most seconds the tier lookups of one batch may take.")
+    tier_timeout: Timeout = Field(1.0, description="Most seconds the tier lookups of one batch may take.")
     tier_ttl: Seconds = Field(300.0, description="Seconds for which an answer of the tier lookup is cached.")
     schema_check: Literal["off", "warn", "refuse"] = Field(
         "warn",

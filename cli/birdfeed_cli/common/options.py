@@ -17,7 +17,10 @@ _MOMENT: Final = "write 30m, 24h, 7d or 2w (that long ago), or ISO 8601: 2026-01
 def moment(text: str, now: datetime | None = None) -> datetime:
     """Read a time (UTC) as it is typed: a time span ago, or ISO 8601; raises typer.BadParameter."""
     if _SPAN.fullmatch(text.strip().lower()):
-        return (now or datetime.now(UTC)) - timedelta(seconds=span(text))
+        try:
+            return (now or datetime.now(UTC)) - timedelta(seconds=span(text))
+        except OverflowError:
+            raise typer.BadParameter(f"{text!r} is before the year 1; {_MOMENT}") from None
     # Imported here: it loads pydantic, which few commands need.
     from birdfeed_schemas.events import read_time
 
@@ -46,16 +49,20 @@ def unknown_value(what: str, value: str, known: Iterable[str]) -> str:
     return f"{value!r} is not {what}; {hint}Known: {', '.join(names)}"
 
 
-def at_least_one(processes: int | None) -> int | None:
+def pool_size(processes: int | None) -> int | None:
     """A number of worker processes as it is typed; raises typer.BadParameter."""
-    if processes is not None and processes < 1:
-        raise typer.BadParameter(f"without a worker process no event would be written; give 1 or more, not {processes}")
+    if processes is None:
+        return None
+    from birdfeed_worker.settings import MAX_PROCESSES
+
+    if not 1 <= processes <= MAX_PROCESSES:
+        raise typer.BadParameter(f"a pool has from 1 to {MAX_PROCESSES:,} worker processes, not {processes}")
     return processes
 
 
 def Processes(help: str) -> Any:  # noqa: A002, N802 - as Time
     """An option that takes a number of worker processes."""
-    return typer.Option(callback=at_least_one, help=help)
+    return typer.Option(callback=pool_size, help=help)
 
 
 def Time(help: str) -> Any:  # noqa: A002, N802 - called where typer.Option is

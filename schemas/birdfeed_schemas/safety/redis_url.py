@@ -12,26 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from birdfeed_schemas.safety.urls import UrlError, parts_of
+from birdfeed_schemas.safety.urls import ENCODE, UrlError, parts_of
 
 SENTINEL: Final = "redis+sentinel"
 SCHEMES: Final = ("redis", "rediss", "unix", SENTINEL)
 _DEFAULT_PORTS: Final = {SENTINEL: 26379}
-_LOGIN: Final = ("db", "username", "password")
-_SENTINEL_LOGIN: Final = ("ssl", "sentinel_username", "sentinel_password")
+_YES: Final = ("1", "true", "t", "yes", "y", "on")
+_NO: Final = ("0", "false", "f", "no", "n", "off")
 #: Options that redis-py reads from a URL, but which are birdfeed's own affair: a URL that other programs use too may
 #: have them, and they would undo the time limits that the promises rest on.
 _IGNORED: Final = frozenset(
     {
-        *(
-            "client_name",
-            "decode_responses",
-            "encoding",
-            "encoding_errors",
-            "health_check_interval",
-            "legacy_responses",
-        ),
-        *("max_connections", "protocol", "retry_on_error", "retry_on_timeout", "socket_connect_timeout"),
+        *("client_name", "decode_responses", "encoding", "encoding_errors", "legacy_responses", "max_connections"),
+        *("health_check_interval", "protocol", "retry_on_error", "retry_on_timeout", "socket_connect_timeout"),
         *("socket_keepalive", "socket_read_size", "socket_timeout", "timeout"),
     }
 )
@@ -82,22 +75,29 @@ def redis_place(url: str) -> RedisPlace:
     if not separator or scheme not in SCHEMES:
         raise UrlError("a Redis URL starts with redis://, rediss://, unix:// or redis+sentinel://")
     try:
+        if "#" in url:
+            raise UrlError(ENCODE)
         parts = parts_of(url)
     except UrlError as error:
         raise UrlError(f"the Redis URL can't be read: {error}") from None
-    path, database = _path(scheme, unquote(parts.path))
+    path, database = _path(scheme, parts.path)
     # The first of several, as redis-py reads them.
     query = dict(reversed(parse_qsl(parts.query, keep_blank_values=True)))
+    if not query.keys() <= _OPTIONS | (_SENTINEL_OPTIONS if scheme == SENTINEL else set()):
+        raise UrlError("the Redis URL's query, after its ?, has an option that is unknown")
+    query = {name: value for name, value in query.items() if value}
     tls = _tls(scheme, query)
     user, _, password = map(unquote, parts.login.partition(":"))
     login = {"username": user or query.get("username", ""), "password": password or query.get("password", "")}
+    if scheme == SENTINEL and not login["password"]:
+        login = {}  # a name alone was never sent
     return RedisPlace(
         scheme=scheme,
         hosts=_hosts(scheme, parts.hosts),
         path=path,
         db=_database(query.get("db") or database),
         login=_given(login),
-        sentinel_login=_given({name: query.get(f"sentinel_{name}", "") for name in login}),
+        sentinel_login=_given({name: query.get(f"sentinel_{name}", "") for name in ("username", "password")}),
         tls=tls,
     )
 
@@ -111,12 +111,12 @@ def _path(scheme: str, path: str) -> tuple[str, str]:
     if scheme == "unix":
         if not path.strip("/"):
             raise UrlError("a unix:// URL names a socket's path: unix:///path/to/socket")
-        return path, ""
+        return unquote(path), ""
     if scheme == SENTINEL:
         service, _, database = path.strip("/").partition("/")
         if not service:
             raise UrlError("a Sentinel URL is redis+sentinel://host:port,host:port/service/db")
-        return service, database
+        return unquote(service), database
     return "", path.strip("/")
 
 
@@ -147,23 +147,19 @@ def _database(text: str) -> int:
 
 
 def _tls(scheme: str, query: Mapping[str, str]) -> dict[str, Any] | None:
-    """The ssl_ options, each read; None without TLS. Refuses options that are unknown."""
+    """The ssl_ options, each read; None without TLS."""
     on = scheme == "rediss" or (scheme == SENTINEL and _flag("ssl", query.get("ssl", "false")))
-    known = {*_LOGIN, *_IGNORED, *_TLS, *(_SENTINEL_LOGIN if scheme == SENTINEL else ())}
-    if not query.keys() <= known:
-        raise UrlError("the Redis URL's query, after its ?, has an option that is unknown")
     given = {name: read(name, query[name]) for name, read in _TLS.items() if name in query}
     if given and not on:
-        raise UrlError("the Redis URL has ssl_ options, but no TLS: that is rediss://, or ssl=true for Sentinel")
+        names = ", ".join(given)
+        raise UrlError(f"the Redis URL has {names}, but no TLS: that is rediss://, or ssl=true for Sentinel")
     if "ssl_keyfile" in given and "ssl_certfile" not in given:
         raise UrlError("the Redis URL has an ssl_keyfile, but not the ssl_certfile that it belongs to")
     return given if on else None
 
 
 def _flag(name: str, text: str) -> Any:
-    return _one_of(
-        name, text, {**dict.fromkeys(("1", "true", "yes"), True), **dict.fromkeys(("0", "false", "no"), False)}
-    )
+    return _one_of(name, text, {**dict.fromkeys(_YES, True), **dict.fromkeys(_NO, False)})
 
 
 def _one_of(name: str, text: str, choices: Mapping[str, Any]) -> Any:
@@ -184,8 +180,8 @@ def _version(name: str, text: str) -> Any:
 
 
 def _text(name: str, text: str) -> str:
-    if not text or "\0" in text:
-        raise UrlError(f"{name} in the Redis URL is empty, or has a control character")
+    if "\0" in text:
+        raise UrlError(f"{name} in the Redis URL has a control character")
     return text
 
 
@@ -199,3 +195,5 @@ _TLS: Final[Mapping[str, Callable[[str, str], Any]]] = {
         _text,
     ),
 }
+_OPTIONS: Final = {"db", "username", "password", *_IGNORED, *_TLS}
+_SENTINEL_OPTIONS: Final = {"ssl", "sentinel_username", "sentinel_password"}

@@ -13,7 +13,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,20}")
 _LOGIN = re.compile(r"[!-?A-Z\\^-~]*")
 #: One or several hosts (several in Sentinel's URLs), each with or without a port.
 _HOSTS = re.compile(r"(?:(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?,?)*", re.ASCII)
-_ENCODE: Final = "in a user name or password, / ? # @ [ ] and what is not ASCII are percent-encoded: %2F for /"
+ENCODE: Final = "in a user name or password, / ? # @ [ ] and what is not ASCII are percent-encoded: %2F for /"
 _PATH = re.compile(r"[\w./~+{}%-]*", re.ASCII)
 
 
@@ -53,10 +53,10 @@ def parts_of(url: str) -> Parts:
     behind = rest[len(authority) :]
     login, _, hosts = authority.rpartition("@")
     if "@" in behind or not _LOGIN.fullmatch(login):
-        raise UrlError(_ENCODE)
+        raise UrlError(ENCODE)
     path, _, query = behind.partition("#")[0].partition("?")
     if not _HOSTS.fullmatch(hosts):
-        raise UrlError(f"its host or port is not valid; {_ENCODE}")
+        raise UrlError(f"its host or port is not valid; {ENCODE}")
     if not _PATH.fullmatch(path):
         raise UrlError("its path has characters that are to be percent-encoded")
     return Parts(scheme=scheme, login=login, hosts=hosts, path=path, query=query)

@@ -144,5 +144,5 @@ def test_zero_workers_are_refused_in_a_sentence(command: str) -> None:
     """Before anything is started."""
     done = CliRunner().invoke(app, [command, "--processes", "0"])
 
-    said = "without a worker process no event would be written; give 1 or more, not 0"
+    said = "a pool has from 1 to 1,000 worker processes, not 0"
     assert (done.exit_code, said in done.stderr) == (2, True)

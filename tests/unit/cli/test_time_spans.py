@@ -31,3 +31,10 @@ def test_invalid_times(text: str) -> None:
     with pytest.raises(typer.BadParameter, match=r"is not a time; write 30m, 24h") as caught:
         moment(text, NOON)
     assert str(caught.value).startswith(repr(text))
+
+
+@pytest.mark.parametrize("text", ["999999w", "999999d"])
+def test_times_before_the_calendar_begins(text: str) -> None:
+    """They ended commands with a traceback."""
+    with pytest.raises(typer.BadParameter, match="before the year 1; write 30m, 24h"):
+        moment(text, NOON)

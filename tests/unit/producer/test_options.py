@@ -1,11 +1,12 @@
 """Settings read without pydantic equal those that pydantic reads; a wrong one is named and not quoted."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from birdfeed.errors import ConfigurationError
 from birdfeed.logging_once import forget
-from birdfeed.options import Options, option_names, options_from, variables_of
+from birdfeed.options import Options, default_spool_directory, option_names, options_from, variables_of
 from birdfeed.settings import ProducerSettings
 from birdfeed_schemas.safety.redis_url import checked_redis_url
 from birdfeed_schemas.safety.urls import shown
@@ -95,6 +96,24 @@ def test_variables_in_another_locale() -> None:
     assert str(options.spool_dir) == surrogates
     with pytest.raises(ConfigurationError, match="BIRDFEED_PROJECT: must be UTF-8 text"):
         options_from({"BIRDFEED_PROJECT": b"caf\xe9".decode("ascii", "surrogateescape")})
+
+
+def test_the_same_bytes_are_the_same_key_in_latin_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python decodes each byte to a character there: one user would have had two pseudonyms."""
+    monkeypatch.setattr("os.fsencode", lambda text: text.encode("latin-1"))
+
+    options = options_from({"BIRDFEED_USER_HMAC_KEY": "\u043a\u043b\u044e\u0447".encode().decode("latin-1")})
+
+    assert options.user_hmac_key == "\u043a\u043b\u044e\u0447"
+
+
+@pytest.mark.parametrize("state", ["", "relative", "./here"])
+def test_a_relative_state_directory_is_ignored(state: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As its specification says: it would be another directory after each change of the working directory."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", state)
+
+    assert default_spool_directory() == tmp_path / ".local" / "state" / "birdfeed"
 
 
 def test_empty_variables_count_as_not_set() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from birdfeed_schemas.safety.redis_facts import RedisFacts, redis_facts
+from birdfeed_schemas.safety.untrusted import redis_error, without_arguments
 from birdfeed_schemas.safety.urls import shown
 from birdfeed_schemas.tables.variables import unknown_variables
 from birdfeed_schemas.wire.keys import Keys
@@ -135,11 +136,13 @@ def wait_for_redis(url: str, stop: threading.Event) -> RedisFacts | None:
             try:
                 return redis_facts(connection)
             except (AuthenticationError, AuthorizationError) as error:
-                raise ConfigurationError(f"Redis at {place} refuses the login: {error} {LOG_IN}") from None
+                raise ConfigurationError(
+                    f"Redis at {place} refuses the login: {without_arguments(error)} {LOG_IN}"
+                ) from None
             except RedisError as error:
                 if time.monotonic() >= next_line:
                     next_line = time.monotonic() + SAY_AGAIN_SECONDS
-                    log.error("waiting for Redis at %s, which doesn't answer: %s", place, error)
+                    log.error("waiting for Redis at %s, which doesn't answer: %s", place, redis_error(error))
             if stop.wait(REDIS_WAIT_SECONDS):
                 return None
 

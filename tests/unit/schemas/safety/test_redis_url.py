@@ -69,10 +69,13 @@ def test_time_limits_and_pools_are_birdfeeds_own(place: str, name: str) -> None:
         ("redis+sentinel://h/s?ssl=maybe", "one of"),
         ("rediss://h?ssl=true", "unknown"),
         ("rediss://h?ssl_cert_reqs=sometimes", "one of none, optional, required"),
-        ("rediss://h?ssl_check_hostname=maybe", "one of 1, true, yes, 0, false, no"),
+        ("rediss://h?ssl_check_hostname=maybe", "one of 1, true, t, yes, y, on, 0, false, f, no, n, off"),
         ("rediss://h?ssl_min_version=TLSv1", "one of tlsv1_2, tlsv1_3"),
         ("rediss://h?ssl_keyfile=/key", "ssl_certfile"),
-        ("rediss://h?ssl_ca_certs=", "empty"),
+        ("redis://h?ssl_ca_certs=/a&ssl_keyfile=/b", "ssl_ca_certs, ssl_keyfile, but no TLS"),
+        ("rediss://h/0?password=ab#cd", "%2F"),
+        ("redis://h/#3", "%2F"),
+        ("unix:///run/redis#1/r.sock", "%2F"),
         ("rediss://h?ssl_ca_certs=%00", "control"),
         ("redis://a,b/0", "one host"),
         ("redis://h/99999999999", "not a number"),
@@ -86,6 +89,29 @@ def test_an_option_that_could_not_work_is_refused(url: str, why: str) -> None:
         checked_redis_url(url)
 
     assert why in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["ssl_cert_reqs", "ssl_check_hostname", "ssl_min_version", "ssl_ca_certs", "db"])
+def test_an_empty_option_counts_as_not_given(name: str) -> None:
+    """A template writes the name of an option also where the variable is empty."""
+    with_it = options_of(client_of(f"rediss://h?{name}=", "test", OPTIONS))
+
+    assert with_it.keys() == options_of(client_of("rediss://h", "test", OPTIONS)).keys()
+
+
+@pytest.mark.parametrize(
+    ("query", "checked"),
+    [
+        ("", True),
+        ("ssl_check_hostname=N", False),
+        ("ssl_check_hostname=on", True),
+        ("ssl_cert_reqs=none", False),
+        ("ssl_cert_reqs=none&ssl_check_hostname=true", False),
+    ],
+)
+def test_whether_the_name_in_the_certificate_is_checked(query: str, checked: bool) -> None:
+    """It is set for every version of redis-py, some of which don't check it, or can't without a checked certificate."""
+    assert options_of(client_of(f"rediss://h?{query}", "test", OPTIONS))["ssl_check_hostname"] is checked
 
 
 def test_options_of_tls() -> None:
@@ -108,6 +134,20 @@ def test_sentinels_have_the_same_tls() -> None:
     for one in (options_of(client), options_of(pool.sentinel_manager.sentinels[0])):
         assert (one["ssl_ca_certs"], one["ssl_certfile"], one["ssl_keyfile"]) == ("/ca", "/c", "/k")
     assert (options_of(client)["db"], options_of(client)["password"]) == (3, "p")
+
+
+def test_a_sentinels_service_and_login() -> None:
+    """A name with a slash; a user's name without a password is not sent; a Sentinel is shown without its password."""
+    client = client_of("redis+sentinel://app@h/my%2Fservice/2?sentinel_password=hush", "test", OPTIONS)
+    pool = client.connection_pool
+    assert isinstance(pool, SentinelConnectionPool)
+    (sentinel,) = pool.sentinel_manager.sentinels
+
+    assert pool.service_name == "my/service"
+    assert "username" not in options_of(client)
+    assert options_of(sentinel)["password"] == "hush"
+    assert options_of(sentinel)["protocol"] == 2
+    assert "hush" not in f"{sentinel} - {sentinel!r}"
 
 
 def test_a_parsed_url_shows_no_secret() -> None:

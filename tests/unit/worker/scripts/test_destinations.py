@@ -24,8 +24,8 @@ def given(run: Scripts, **fields: Any) -> dict[str, str]:
     return texts
 
 
-def admit(run: Scripts) -> tuple[float, str, str, int]:
-    wait, reason, at, probing = run("admit", *ASK)
+def admit(run: Scripts, per_s: float = 10, bytes_s: float = 100) -> tuple[float, str, str, int]:
+    wait, reason, at, probing = run("admit", "d", per_s, bytes_s, *ASK[3:])
     return float(wait), reason, at, probing
 
 
@@ -45,11 +45,28 @@ def test_a_request_beyond_a_rate_waits(run: Scripts, which: str) -> None:
     """Until the bucket has room; it uses nothing."""
     before = given(run, **{which: 50})
 
-    wait, *rest = admit(run)
+    wait, *rest = admit(run, per_s=0.01)
 
     assert 0 < wait <= 50
     assert rest == ["rate", "", 0]
     assert state(run) == before
+
+
+@pytest.mark.parametrize(
+    ("which", "per_s", "bytes_s", "longest"), [("next_request", 0.01, 100, 100.0), ("next_byte", 10, 1e6, 100.0)]
+)
+def test_what_was_sent_at_a_lower_rate(run: Scripts, which: str, per_s: float, bytes_s: float, longest: float) -> None:
+    """At most one interval, or the largest request at today's rate, is waited for; from now on, not from each call."""
+    given(run, **{which: 5_000})
+
+    wait, *rest = admit(run, per_s=per_s, bytes_s=bytes_s)
+    after = state(run)
+
+    assert longest - 30 < wait <= longest + 0.001
+    assert rest == ["rate", "", 0]
+    assert float(after[which]) == pytest.approx(run.now() + longest, abs=30)
+    assert admit(run, per_s=per_s, bytes_s=bytes_s)[0] < wait
+    assert state(run) == after
 
 
 @pytest.mark.parametrize("reason", [{"reason": "HTTP 429"}, {}])

@@ -28,8 +28,14 @@ end
 -- GCRA: a bucket refilled at the rate. It is a twentieth of a second deep in requests and one request deep in bytes:
 -- with a depth of a second, the first second after a pause would get twice the limit. What was sent at a lower rate is
 -- waited for at today's, as one request of at most LARGEST bytes.
-local next_request = math.min(math.max(until_time(has[5], at), at - 0.05), at + 1 / per_s)
-local next_byte = math.min(math.max(until_time(has[6], at), at), at + LARGEST / bytes_s)
+local latest_request, latest_byte = at + 1 / per_s, at + LARGEST / bytes_s
+local next_request = math.max(until_time(has[5], at), at - 0.05)
+local next_byte = math.max(until_time(has[6], at), at)
+if next_request > latest_request or next_byte > latest_byte then
+  next_request, next_byte = math.min(next_request, latest_request), math.min(next_byte, latest_byte)
+  redis.call('HSET', key, 'next_request', string.format('%.6f', next_request),
+    'next_byte', string.format('%.6f', next_byte))
+end
 local wait = math.max(next_request - at, next_byte - at, 0)
 if wait > 0 then return {tostring(wait), 'rate', '', probing} end
 redis.call('HSET', key, 'next_request', string.format('%.6f', next_request + 1 / per_s),
