@@ -1,8 +1,10 @@
 """The group at the root of all commands: panels in the help, exit codes, and errors as one sentence."""
 
+import os
 from typing import Any, Final
 
 import typer
+from birdfeed_schemas.safety.untrusted import visible
 from typer.core import TyperGroup
 
 RUN, INSPECT, FIX, PRICES, TRY_OUT = PANELS = ("Run", "Inspect", "Fix", "Prices", "Try out")
@@ -17,6 +19,14 @@ class CommandTree(TyperGroup):
         """Names of the commands, in the order of the panels."""
         panels = {name: getattr(command, "rich_help_panel", None) for name, command in self.commands.items()}
         return sorted(panels, key=lambda name: PANELS.index(panels[name]) if panels[name] in PANELS else len(PANELS))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse arguments that are not text, but for the names of files; raises typer.BadParameter."""
+        for arg in args:
+            # Python has read bytes that are not UTF-8 as lone surrogates, which neither Redis nor JSON can hold.
+            if arg.encode(errors="replace").decode() != arg and not os.path.exists(arg):
+                raise typer.BadParameter(f"{visible(arg)} is not UTF-8 text")
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; raises typer.Exit with its exit code."""

@@ -62,7 +62,7 @@ def run_report(
     dimensions = _dimensions(by)
     try:
         where = ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):
         raise wrong_value("--timezone", f"{zone!r} is not a time zone; write UTC or Europe/Berlin") from None
     if since >= until:
         raise wrong_value("--since", f"{since:%Y-%m-%d %H:%M} UTC is not in the past")
