@@ -16,10 +16,12 @@ from typing import Final, TypeAlias
 from redis import Redis
 
 from birdfeed_worker.errors import ConfigurationError
-from birdfeed_worker.file_stamp import file_stamp
+from birdfeed_worker.operator_files import file_stamp, read_text
 
 log: Final = logging.getLogger(__name__)
 
+#: Characters of a tier file: some millions of users.
+MAX_TIERS: Final = 200_000_000
 #: Requests to the auth service at a time.
 MAX_REQUESTS: Final = 8
 #: Seconds between two checks of the file's date.
@@ -138,7 +140,7 @@ def read_tiers(path: Path) -> dict[str, str]:
         ConfigurationError: It can't be read, or isn't valid JSON, TOML or CSV, depending on its name.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, MAX_TIERS)
         match path.suffix.lower():
             case ".json":
                 tiers = json.loads(text)

@@ -5,11 +5,16 @@ rotated while workers run.
 import logging
 import threading
 from pathlib import Path
+from typing import Final
 
 from birdfeed_worker.errors import ConfigurationError
+from birdfeed_worker.operator_files import read_text
 from birdfeed_worker.settings import sendable
 
 log = logging.getLogger(__name__)
+
+#: Characters of a token's file; Tinybird's tokens have a few hundred.
+MAX_TOKEN: Final = 10_000
 
 
 class Token:
@@ -54,7 +59,7 @@ class Token:
 
     def _read(self, path: Path) -> str:
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_text(path, MAX_TOKEN)
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{self.variable}: can't read {path}: {error}") from None
         try:

@@ -14,6 +14,7 @@ import orjson
 from birdfeed_schemas.enrichment import PriceMatch, PriceSource
 from birdfeed_schemas.prices import ModelPrices, PriceFile, When
 
+from birdfeed_worker.operator_files import read_text
 from birdfeed_worker.pricing.book.entry import Entry, Found
 from birdfeed_worker.pricing.book.load import ALWAYS, FOR_EVER, PriceBookError, Problem, read
 from birdfeed_worker.pricing.price.money import plain
@@ -22,6 +23,8 @@ __all__ = ["Books", "Fallback", "PriceBook", "PriceBookError", "Problem", "load"
 
 #: Characters of a book's hash that rows store.
 _HASH_LENGTH: Final = 12
+#: Characters of a price book; the shipped one has ten thousand.
+MAX_BOOK: Final = 10_000_000
 
 
 class Fallback(Protocol):
@@ -142,8 +145,8 @@ def load(path: Path | None = None) -> PriceBook:
         shipped = files("birdfeed_schemas") / "data" / "prices.toml"
         return parse(shipped.read_text(encoding="utf-8"), origin="prices.toml", source="book")
     try:
-        text = path.read_text(encoding="utf-8-sig")  # editors on Windows may write a BOM
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path, MAX_BOOK, "utf-8-sig")  # editors on Windows may write a BOM
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise PriceBookError(str(path), [Problem(1, "", f"can't be read: {reason}")]) from error
     return parse(text, origin=str(path), source="operator")

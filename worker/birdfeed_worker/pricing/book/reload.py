@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from birdfeed_worker.file_stamp import file_stamp
+from birdfeed_worker.operator_files import file_stamp
 from birdfeed_worker.pricing.book.book import Books, Fallback, PriceBook, PriceBookError, load, media_book
 
 log: Final = logging.getLogger(__name__)

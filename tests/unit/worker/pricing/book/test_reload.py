@@ -82,7 +82,7 @@ def test_the_file_is_checked_once_a_second(file: File, monkeypatch: pytest.Monke
         looks.append(path)
         return real(path)
 
-    monkeypatch.setattr("birdfeed_worker.file_stamp.os.stat", look)
+    monkeypatch.setattr("birdfeed_worker.operator_files.os.stat", look)
     clock.now += 5
     for _ in range(1000):
         source.current()
