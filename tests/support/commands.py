@@ -1,11 +1,14 @@
-"""The command line as a program, without the user's settings."""
+"""The command line as a program, without the user's settings; and all its commands."""
 
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from birdfeed_cli.app import app
+from typer.main import get_command
 
 BIRDFEED: Final = (sys.executable, "-c", "from birdfeed_cli.__main__ import main; main()")
 
@@ -36,3 +39,22 @@ def birdfeed(
         timeout=timeout,
         check=False,
     )
+
+
+#: These run until they are stopped, and print only what their settings contain; `demo` and `console` have their own
+#: tests.
+RUN_ON: Final = {("worker",), ("up",), ("demo",), ("console",)}
+
+
+def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command, former names included."""
+
+    def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            yield words, command
+            return
+        for name, one in inner.items():
+            yield from walk(one, (*words, name))
+
+    yield from walk(get_command(app), ())

@@ -8,38 +8,15 @@ from typing import Any
 import pytest
 from birdfeed_cli.app import app
 from birdfeed_sandbox.process import Sandbox
-from typer.main import get_command
 from typer.testing import CliRunner
+
+from tests.support.commands import RUN_ON, commands
 
 VALUES = (
     *("", "0", "-1", "1e309", "9" * 40, "nan", "999999w", "2026-02-30", "9999-12-31T23:59:59+14:00", "0001-01-01"),
-    *(
-        "\N{GRINNING FACE}",
-        "\u0663",
-        "x" * 70_000,
-        "../../etc/passwd",
-        "/dev/null",
-        "/",
-        "=",
-        "a=b=c",
-        "[red]",
-        "%s",
-        "-",
-    ),
-    *("caf\udce9", "invalid", "gpt-4o", "text_generation", "1,5", ","),
+    *("\N{GRINNING FACE}", "\u0663", "x" * 70_000, "../../etc/passwd", "/dev/null", "/", "=", "a=b=c", "[red]", "%s"),
+    *("-", "caf\udce9", "invalid", "gpt-4o", "text_generation", "1,5", ","),
 )
-#: These run until they are stopped.
-RUN_ON = {("worker",), ("up",), ("demo",), ("console",)}
-
-
-def commands(command: Any = None, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    command = command or get_command(app)
-    inner = getattr(command, "commands", None)
-    if inner is None:
-        yield words, command
-        return
-    for name, one in inner.items():
-        yield from commands(one, (*words, name))
 
 
 def calls(command: Any) -> Iterator[list[str]]:

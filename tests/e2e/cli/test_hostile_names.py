@@ -22,10 +22,10 @@ from birdfeed_sandbox.process import Sandbox
 from birdfeed_schemas.safety.untrusted import visible
 from birdfeed_worker.dead_letters.audit import note
 from redis import Redis
-from typer.main import get_command
 from typer.testing import CliRunner
 
 from tests.support import rows as made
+from tests.support.commands import RUN_ON, commands
 from tests.support.events import envelope, text
 from tests.support.servers.system import System
 from tests.support.worker.dead import bury
@@ -35,9 +35,6 @@ from tests.support.worker.dead import bury
 NAME = "=cmd|'/c calc'!A1\x1b]52;c;aGk=\x07[/red][bold]:smile:\n\rFORGED: all is well\u202e\x9b31m\u2028<script>"
 SHOWN = visible(NAME)
 REASON = "bad\x1b[2J[/red]\nFORGED"
-#: These run until they are stopped, and print only what their settings contain; `demo` and `console` have their own
-#: tests.
-RUN_ON = {("worker",), ("up",), ("demo",), ("console",)}
 #: Commands whose output must show the names: otherwise a command that prints nothing would pass.
 SEEN_IN = {
     "ledger", "metrics", "status", "resume", "dead list", "dead show", "dead log", "dead export", "spool list", "send",
@@ -47,20 +44,6 @@ SEEN_IN = {
 
 #: What a command's FILE is, by a word in its help.
 FILES = {"price book": "book.toml", "bill": "bill.csv", "": "events.ndjson"}
-
-
-def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every command, former names included."""
-
-    def walk(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-        inner = getattr(command, "commands", None)
-        if inner is None:
-            yield words, command
-            return
-        for name, one in inner.items():
-            yield from walk(one, (*words, name))
-
-    yield from walk(get_command(app), ())
 
 
 def book() -> str:
