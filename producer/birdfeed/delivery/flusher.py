@@ -68,11 +68,6 @@ class Flusher:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def end(self) -> None:
-        """Tell the thread to end after its current round, without waiting for it."""
-        self._stop_at = time.monotonic()
-        self._wake.set()
-
     def _run(self) -> None:
         try:
             self._prepare()
